@@ -1,0 +1,190 @@
+//! One Cal.com operation: method, path template and the facts the later stages decide by.
+
+use std::fmt;
+
+use http::{HeaderValue, Method};
+use serde::{Deserialize, Serialize};
+
+use super::path::CanonicalPath;
+use super::tag::Tag;
+
+/// The version that Cal.com silently falls back to when the header is missing or unknown (FACTS §4).
+pub const OLDEST_VERSION: &str = "2024-04-15";
+
+/// An endpoint's index in its catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct EndpointId(u16);
+
+impl EndpointId {
+    pub(super) fn at(index: usize) -> Self {
+        Self(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    /// The index into [`super::Catalog::endpoints`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Which credential kinds an operation takes (FACTS §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accepts {
+    /// An API key or an access token in `Authorization`.
+    Bearer,
+    /// `x-cal-client-id` and `x-cal-secret-key` only.
+    Client,
+    /// A bearer or the client headers.
+    Either,
+    /// Needs none and takes any.
+    Any,
+}
+
+impl Accepts {
+    /// The name in the catalog file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Client => "client",
+            Self::Either => "either",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// A counter of its own that Cal.com keeps for an operation, beside the credential's main one (FACTS §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubLimit {
+    /// Requests per 60 s window.
+    pub requests_per_minute: u32,
+}
+
+/// The value of `cal-api-version` an operation is documented with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiVersion(HeaderValue);
+
+impl ApiVersion {
+    /// Reads a version of the form `YYYY-MM-DD`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let shaped = text.len() == 10
+            && text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
+        shaped.then(|| HeaderValue::from_str(text).ok().map(Self)).flatten()
+    }
+
+    /// The version as text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The header value to send.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// One segment of a path template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// Lower-case text that has to be there.
+    Literal(Box<str>),
+    /// `{name}`: any one segment.
+    Parameter(Box<str>),
+}
+
+/// A path template such as `/v2/bookings/{bookingUid}/cancel`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    text: Box<str>,
+    segments: Box<[Segment]>,
+}
+
+impl Template {
+    /// Reads a template: absolute, no empty segment, `{name}` only as a whole segment.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix('/').ok_or_else(|| format!("the path `{text}` does not begin with `/`"))?;
+        let segments = rest.split('/').map(|part| Self::segment(part, text)).collect::<Result<_, _>>()?;
+        Ok(Self { text: text.into(), segments })
+    }
+
+    fn segment(part: &str, text: &str) -> Result<Segment, String> {
+        let name = part.strip_prefix('{').and_then(|p| p.strip_suffix('}'));
+        if let Some(name) = name
+            && !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
+            return Ok(Segment::Parameter(name.into()));
+        }
+        let literal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+        if part.is_empty() || part == "." || part == ".." || !part.bytes().all(literal) {
+            return Err(format!(
+                "the path `{text}` has a segment `{part}` that is neither lower-case text nor `{{name}}`"
+            ));
+        }
+        Ok(Segment::Literal(part.into()))
+    }
+
+    /// The template as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Its segments, in order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Writes the path that `path` means under this template: the template's literals, the path's parameters.
+    pub(super) fn write_with(&self, path: &CanonicalPath<'_>, out: &mut String) {
+        for (segment, given) in self.segments.iter().zip(path.segments()) {
+            out.push('/');
+            out.push_str(match segment {
+                Segment::Literal(text) => text,
+                Segment::Parameter(_) => given,
+            });
+        }
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// One operation of the Cal.com API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its place in the catalog.
+    pub id: EndpointId,
+    /// Its method; `HEAD` is served by `GET`.
+    pub method: Method,
+    /// Its path.
+    pub template: Template,
+    /// Its canonical documentation tag (FACTS §3).
+    pub tag: Tag,
+    /// The credential kinds it takes.
+    pub accepts: Accepts,
+    /// Whether it answers without any credential.
+    pub public: bool,
+    /// The `cal-api-version` to send where the caller names none.
+    pub api_version: Option<ApiVersion>,
+    /// Its own upstream counter, where it has one.
+    pub sub_limit: Option<SubLimit>,
+    /// Whether it shows or changes credentials (FACTS §1).
+    pub credential_operation: bool,
+}
+
+impl Endpoint {
+    pub(super) fn sort_key(&self) -> (&str, &str) {
+        (self.template.as_str(), self.method.as_str())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.template)
+    }
+}

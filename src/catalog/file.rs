@@ -1,0 +1,118 @@
+//! The catalog as a data file: `config/catalog.toml`, or an operator's own (`[catalog] file`).
+
+use std::fmt::Write as _;
+
+use http::Method;
+use serde::Deserialize;
+
+use super::Catalog;
+use super::endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, SubLimit, Template};
+use super::tag::Tag;
+
+const HEAD: &str = "\
+# The operations of the Cal.com API v2 that calgate knows, made by `calgate catalog import` from Cal.com's API document.
+#   operation             method and path template
+#   tag                   canonical documentation tag; its first word (Orgs, Teams, Platform) is what plans go by
+#   credential            what it takes: bearer, client (x-cal-client-id and x-cal-secret-key), either, any
+#   public                answers without a credential
+#   api_version           the cal-api-version sent where the caller names none
+#   requests_per_minute   Cal.com counts it apart from the credential's main limit
+#   credential_operation  shows or changes credentials: refused unless a consumer is allowed it by name
+";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    endpoint: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    operation: String,
+    tag: String,
+    credential: Accepts,
+    #[serde(default)]
+    public: bool,
+    api_version: Option<String>,
+    requests_per_minute: Option<u32>,
+    #[serde(default)]
+    credential_operation: bool,
+}
+
+impl Row {
+    fn into_endpoint(self) -> Result<Endpoint, String> {
+        let operation = &self.operation;
+        let in_this = |fault: String| format!("`{operation}`: {fault}");
+        let (method, path) = operation.split_once(' ').ok_or_else(|| in_this("is not `METHOD /path`".to_owned()))?;
+        let method = match method {
+            "GET" => Method::GET,
+            "POST" => Method::POST,
+            "PUT" => Method::PUT,
+            "PATCH" => Method::PATCH,
+            "DELETE" => Method::DELETE,
+            other => return Err(in_this(format!("the method `{other}` is none of GET, POST, PUT, PATCH, DELETE"))),
+        };
+        let version = self.api_version.as_deref().map(|text| {
+            ApiVersion::parse(text).ok_or_else(|| in_this(format!("the api_version `{text}` is not a date")))
+        });
+        if self.requests_per_minute == Some(0) {
+            return Err(in_this("requests_per_minute has to be at least 1".to_owned()));
+        }
+        Ok(Endpoint {
+            id: EndpointId::default(),
+            method,
+            template: Template::parse(path).map_err(in_this)?,
+            tag: Tag::canonical(&self.tag).map_err(in_this)?,
+            accepts: self.credential,
+            public: self.public,
+            api_version: version.transpose()?,
+            sub_limit: self.requests_per_minute.map(|requests_per_minute| SubLimit { requests_per_minute }),
+            credential_operation: self.credential_operation,
+        })
+    }
+}
+
+/// Reads a catalog file.
+///
+/// # Errors
+/// What is wrong, with the line or the operation.
+pub fn read(text: &str) -> Result<Catalog, String> {
+    let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
+    let endpoints = file.endpoint.into_iter().map(Row::into_endpoint).collect::<Result<Vec<_>, _>>()?;
+    if endpoints.is_empty() {
+        return Err("the catalog has no endpoints".to_owned());
+    }
+    Catalog::new(endpoints)
+}
+
+/// Writes a catalog file, ordered by path and method.
+pub fn write(catalog: &Catalog) -> String {
+    let mut out = String::from(HEAD);
+    for endpoint in catalog.endpoints() {
+        write_row(&mut out, endpoint);
+    }
+    out
+}
+
+fn write_row(out: &mut String, endpoint: &Endpoint) {
+    let mut line = |key: &str, value: &dyn std::fmt::Display| {
+        let _ = writeln!(out, "{key} = {value}");
+    };
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    line("\n[[endpoint]]\noperation", &quoted(&endpoint.to_string()));
+    line("tag", &quoted(endpoint.tag.as_str()));
+    line("credential", &quoted(endpoint.accepts.name()));
+    if endpoint.public {
+        line("public", &true);
+    }
+    if let Some(version) = &endpoint.api_version {
+        line("api_version", &quoted(version.as_str()));
+    }
+    if let Some(limit) = endpoint.sub_limit {
+        line("requests_per_minute", &limit.requests_per_minute);
+    }
+    if endpoint.credential_operation {
+        line("credential_operation", &true);
+    }
+}

@@ -1,0 +1,182 @@
+//! The canonical form of a request path: one meaning, here and upstream, or none at all.
+//!
+//! Cal.com matches paths without regard to case, ignores one trailing slash, decodes parameters after matching, and may
+//! have a normalising proxy in front (FACTS §5). A path that could mean one thing here and another there has no
+//! canonical form and is refused.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use smallvec::SmallVec;
+
+/// Why a path has no canonical form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetFault {
+    /// The target is not origin-form (RFC 9112 §3.2.1): absolute, authority or asterisk form.
+    NotOriginForm,
+    /// Two slashes in a row.
+    EmptySegment,
+    /// A segment `.` or `..`, also when escaped.
+    DotSegment,
+    /// A byte that RFC 3986 §3.3 does not allow in a path, or a raw `;`.
+    InvalidByte,
+    /// `%` without two hexadecimal digits behind it.
+    BrokenEscape,
+    /// An escaped `/ \ % ? # ;` or control character.
+    AmbiguousEscape,
+    /// Escapes that do not decode to UTF-8.
+    NotUtf8,
+    /// A word that Cal.com rewrites before it routes.
+    Rewritten,
+}
+
+impl fmt::Display for TargetFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOriginForm => "the request target has to be a path that begins with /",
+            Self::EmptySegment => "the path has an empty segment (//)",
+            Self::DotSegment => "the path has a segment . or ..",
+            Self::InvalidByte => "the path has a character that has to be percent-encoded",
+            Self::BrokenEscape => "the path has a % that is not followed by two hexadecimal digits",
+            Self::AmbiguousEscape => "the path has an encoded / \\ % ? # ; or control character",
+            Self::NotUtf8 => "the path has escapes that are not UTF-8",
+            Self::Rewritten => "the path has a word that Cal.com rewrites (reccuring)",
+        })
+    }
+}
+
+/// The misspelling that Cal.com corrects anywhere in a URL, before routing (FACTS §5).
+const REWRITTEN_WORD: &str = "reccuring";
+
+/// A path in canonical form: non-empty segments, unreserved characters unescaped, other escapes in upper case, no
+/// trailing slash. Letter case is kept (parameters have it); literals are compared without it.
+#[derive(Debug, Clone)]
+pub struct CanonicalPath<'a> {
+    text: Cow<'a, str>,
+    /// Where each segment lies in `text`.
+    segments: SmallVec<[(u32, u32); 12]>,
+}
+
+impl<'a> CanonicalPath<'a> {
+    /// Brings the path of a request target into canonical form.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn parse(raw: &'a str) -> Result<Self, TargetFault> {
+        if !raw.starts_with('/') {
+            return Err(TargetFault::NotOriginForm);
+        }
+        let text = if raw.contains('%') { Cow::Owned(unescape(raw)?) } else { Cow::Borrowed(raw) };
+        if !text.bytes().all(|b| is_path_byte(b) || b == b'%' || b == b'/') {
+            return Err(TargetFault::InvalidByte);
+        }
+        let segments = split(&text)?;
+        if contains_ignore_case(&text, REWRITTEN_WORD) {
+            return Err(TargetFault::Rewritten);
+        }
+        Ok(Self { text, segments })
+    }
+
+    /// The segments, in order. The root path has none.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|&(from, to)| self.slice(from, to))
+    }
+
+    pub(super) fn segment(&self, index: usize) -> Option<&str> {
+        self.segments.get(index).map(|&(from, to)| self.slice(from, to))
+    }
+
+    fn slice(&self, from: u32, to: u32) -> &str {
+        self.text.get(from as usize..to as usize).unwrap_or_default()
+    }
+
+    /// Writes the whole path.
+    pub(super) fn write(&self, out: &mut String) {
+        for segment in self.segments() {
+            out.push('/');
+            out.push_str(segment);
+        }
+    }
+
+    /// Whether a path outside the catalog may be forwarded at all: under `/v2`, and not by one of the aliases that
+    /// upstream rewrites onto known paths (`/api/v2/…`, `/v2/ee/…`, FACTS §5).
+    pub(super) fn may_be_forwarded_unknown(&self) -> bool {
+        let mut segments = self.segments();
+        segments.next() == Some("v2") && segments.next().is_some_and(|second| !second.eq_ignore_ascii_case("ee"))
+    }
+}
+
+/// Splits at `/`, dropping one trailing slash.
+fn split(text: &str) -> Result<SmallVec<[(u32, u32); 12]>, TargetFault> {
+    let mut segments = SmallVec::new();
+    let body = text.strip_suffix('/').unwrap_or(text);
+    let mut from = 1;
+    if body.is_empty() {
+        return Ok(segments);
+    }
+    for segment in body.get(1..).unwrap_or_default().split('/') {
+        match segment {
+            "" => return Err(TargetFault::EmptySegment),
+            "." | ".." => return Err(TargetFault::DotSegment),
+            _ => {}
+        }
+        let to = from + segment.len();
+        let offset = |at: usize| u32::try_from(at).map_err(|_| TargetFault::InvalidByte);
+        segments.push((offset(from)?, offset(to)?));
+        from = to + 1;
+    }
+    Ok(segments)
+}
+
+/// `pchar` of RFC 3986 without escapes, and without `;`, which some proxies read as the start of path parameters.
+fn is_path_byte(b: u8) -> bool {
+    is_unreserved(b) || matches!(b, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Decodes escapes of unreserved characters and writes the others in upper case.
+fn unescape(raw: &str) -> Result<String, TargetFault> {
+    let mut out = String::with_capacity(raw.len());
+    let mut run: Vec<u8> = Vec::new();
+    let mut rest = raw.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            flush_escapes(&mut run, &mut out)?;
+            out.push(if byte.is_ascii() { char::from(byte) } else { return Err(TargetFault::InvalidByte) });
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(TargetFault::BrokenEscape) };
+        run.push(high << 4 | low);
+    }
+    flush_escapes(&mut run, &mut out)?;
+    Ok(out)
+}
+
+/// Writes a run of adjacent escapes, which together have to be UTF-8.
+fn flush_escapes(run: &mut Vec<u8>, out: &mut String) -> Result<(), TargetFault> {
+    let text = std::str::from_utf8(run).map_err(|_| TargetFault::NotUtf8)?;
+    if text.chars().any(|c| c.is_control() || matches!(c, '/' | '\\' | '%' | '?' | '#' | ';')) {
+        return Err(TargetFault::AmbiguousEscape);
+    }
+    for &byte in run.iter() {
+        if is_unreserved(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for nibble in [byte >> 4, byte & 0xF] {
+                out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0').to_ascii_uppercase());
+            }
+        }
+    }
+    run.clear();
+    Ok(())
+}
+
+fn contains_ignore_case(text: &str, word: &str) -> bool {
+    text.len() >= word.len() && text.as_bytes().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+}

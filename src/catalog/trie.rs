@@ -1,0 +1,105 @@
+//! Finds every template that a canonical path fits.
+
+use std::fmt::Write as _;
+
+use http::Method;
+use smallvec::SmallVec;
+
+use super::endpoint::{Endpoint, EndpointId, Segment};
+use super::path::CanonicalPath;
+
+/// The endpoints that fit, the most literal first. Two is the most that Cal.com's templates overlap.
+pub(super) type Found<'a> = SmallVec<[&'a Endpoint; 2]>;
+
+/// A tree of path segments.
+#[derive(Debug)]
+pub(super) struct Trie {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: Vec<(Box<str>, usize)>,
+    parameter: Option<usize>,
+    endpoints: Vec<EndpointId>,
+}
+
+impl Trie {
+    pub(super) fn build(endpoints: &[Endpoint]) -> Result<Self, String> {
+        let mut trie = Self { nodes: vec![Node::default()] };
+        for endpoint in endpoints {
+            let at = endpoint.template.segments().iter().fold(0, |at, segment| trie.child(at, segment));
+            let Some(node) = trie.nodes.get_mut(at) else { continue };
+            let twin = node.endpoints.iter().filter_map(|id| endpoints.get(id.index()));
+            if let Some(twin) = twin.into_iter().find(|twin| twin.method == endpoint.method) {
+                return Err(format!("`{endpoint}` and `{twin}` are the same operation"));
+            }
+            node.endpoints.push(endpoint.id);
+        }
+        Ok(trie)
+    }
+
+    /// The child of node `at` for `segment`, made if missing.
+    fn child(&mut self, at: usize, segment: &Segment) -> usize {
+        let next = self.nodes.len();
+        let Some(node) = self.nodes.get_mut(at) else { return at };
+        let child = match segment {
+            Segment::Literal(text) => match node.literals.iter().find(|(known, _)| known == text) {
+                Some((_, child)) => *child,
+                None => {
+                    node.literals.push((text.clone(), next));
+                    next
+                }
+            },
+            Segment::Parameter(_) => *node.parameter.get_or_insert(next),
+        };
+        if child == next {
+            self.nodes.push(Node::default());
+        }
+        child
+    }
+
+    /// Every endpoint of `method` whose template fits `path`.
+    pub(super) fn find<'a>(&self, path: &CanonicalPath<'_>, method: &Method, all: &'a [Endpoint]) -> Found<'a> {
+        let mut found = Found::new();
+        self.leaves(0, 0, path, &mut |id| {
+            if let Some(endpoint) = all.get(id.index()).filter(|e| e.method == *method) {
+                found.push(endpoint);
+            }
+        });
+        found
+    }
+
+    /// The methods of every template that fits `path`, for an `Allow` header; empty if none fits.
+    pub(super) fn methods(&self, path: &CanonicalPath<'_>, all: &[Endpoint]) -> String {
+        let mut methods: Vec<&str> = Vec::new();
+        self.leaves(0, 0, path, &mut |id| methods.extend(all.get(id.index()).map(|e| e.method.as_str())));
+        if methods.is_empty() {
+            return String::new();
+        }
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        methods.push("OPTIONS");
+        methods.sort_unstable();
+        methods.dedup();
+        methods.iter().fold(String::new(), |mut list, method| {
+            let separator = if list.is_empty() { "" } else { ", " };
+            let _ = write!(list, "{separator}{method}");
+            list
+        })
+    }
+
+    /// Calls `visit` for each endpoint at each leaf that fits, literals before parameters.
+    fn leaves(&self, at: usize, depth: usize, path: &CanonicalPath<'_>, visit: &mut impl FnMut(EndpointId)) {
+        let Some(node) = self.nodes.get(at) else { return };
+        let Some(segment) = path.segment(depth) else {
+            node.endpoints.iter().copied().for_each(visit);
+            return;
+        };
+        let literal = node.literals.iter().find(|(text, _)| text.eq_ignore_ascii_case(segment));
+        for child in literal.map(|(_, child)| *child).into_iter().chain(node.parameter) {
+            self.leaves(child, depth + 1, path, visit);
+        }
+    }
+}

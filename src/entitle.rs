@@ -1,0 +1,146 @@
+//! May they? What a plan includes, and what a consumer is narrowed to.
+//!
+//! Third stage: [`Entitlements::grant`] turns a caller and what it asks for into a [`Grant`], or refuses by a named
+//! [`Rule`]. Every decision about a catalog endpoint is made once, when the configuration is built; the request path
+//! reads it from a table.
+
+mod narrowing;
+mod plan;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use narrowing::Narrowing;
+pub use plan::{Plan, TagRule};
+
+use crate::catalog::{Endpoint, Matched};
+use crate::identify::{Caller, ConsumerId, Who};
+use crate::refusal::Refusal;
+
+/// What a refusal goes by, in words that name the list it comes from: `plan "teams" denies "Orgs"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule(Arc<str>);
+
+impl Rule {
+    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `[entitlements] mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Refuse what is not included.
+    #[default]
+    Enforce,
+    /// Let it through; log and count what would have been refused.
+    Observe,
+}
+
+/// What one consumer may do.
+#[derive(Debug, Clone)]
+pub struct Entitlement {
+    /// The plan of its credential.
+    pub plan: Arc<Plan>,
+    /// Its own narrowing, if any.
+    pub narrowing: Option<Arc<Narrowing>>,
+    /// The credential operations it is allowed by name, as endpoint indexes.
+    pub credential_operations: Arc<[usize]>,
+}
+
+/// The entitlement of every consumer, and of callers that bring a credential of their own.
+#[derive(Debug)]
+pub struct Entitlements {
+    /// `[entitlements] mode`.
+    pub mode: Mode,
+    /// By [`ConsumerId`].
+    pub consumers: Vec<Entitlement>,
+    /// Of passthrough callers, where they are enabled.
+    pub passthrough: Option<Entitlement>,
+}
+
+/// Proof that a caller may do what it asks for.
+#[derive(Debug)]
+pub struct Grant<'a> {
+    caller: Caller<'a>,
+    matched: Matched<'a>,
+    observed: Option<Rule>,
+}
+
+impl<'a> Grant<'a> {
+    /// Who asks.
+    pub fn caller(&self) -> &Caller<'a> {
+        &self.caller
+    }
+
+    /// What for.
+    pub fn matched(&self) -> &Matched<'a> {
+        &self.matched
+    }
+
+    /// The rule that would have refused, were the mode not `observe`.
+    pub fn observed(&self) -> Option<&Rule> {
+        self.observed.as_ref()
+    }
+}
+
+impl Entitlements {
+    /// Decides whether `caller` may have `matched`.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialOperation`], [`Refusal::NotEntitled`]; [`Refusal::Unauthenticated`] for a caller without a
+    /// key that asks for more than public operations.
+    pub fn grant<'a>(&self, caller: Caller<'a>, matched: Matched<'a>) -> Result<Grant<'a>, Refusal> {
+        let observed = match (self.check(&caller, &matched), self.mode) {
+            (Ok(()), _) => None,
+            (Err(Refusal::NotEntitled(rule)), Mode::Observe) => Some(rule),
+            (Err(refusal), _) => return Err(refusal),
+        };
+        Ok(Grant { caller, matched, observed })
+    }
+
+    fn check(&self, caller: &Caller<'_>, matched: &Matched<'_>) -> Result<(), Refusal> {
+        let entitlement = match caller.who() {
+            Who::Public(_) => return only_public(matched),
+            Who::Consumer(consumer) => self.of(consumer.id),
+            Who::Passthrough(_) => self.passthrough.as_ref(),
+        };
+        let entitlement = entitlement.ok_or(Refusal::Unauthenticated)?;
+        let closed =
+            |e: &&&Endpoint| e.credential_operation && !entitlement.credential_operations.contains(&e.id.index());
+        if matched.fitting().iter().any(|e| closed(&e)) {
+            return Err(Refusal::CredentialOperation);
+        }
+        entitlement.decide(matched).map_or(Ok(()), |rule| Err(Refusal::NotEntitled(rule)))
+    }
+
+    /// The entitlement of a consumer.
+    pub fn of(&self, consumer: ConsumerId) -> Option<&Entitlement> {
+        self.consumers.get(consumer.index())
+    }
+}
+
+impl Entitlement {
+    /// The rule that refuses, if one does.
+    fn decide(&self, matched: &Matched<'_>) -> Option<Rule> {
+        if matched.endpoint().is_none() {
+            let refused = self.plan.refuses_unknown(matched.path());
+            return refused.or_else(|| self.narrowing.as_ref()?.refuses_unknown());
+        }
+        let by_plan = matched.fitting().iter().find_map(|e| self.plan.refuses(e));
+        let narrowing = self.narrowing.as_deref();
+        by_plan.or_else(|| matched.fitting().iter().find_map(|e| narrowing?.refuses(e))).cloned()
+    }
+}
+
+/// A caller without a key gets what Cal.com gives anyone.
+fn only_public(matched: &Matched<'_>) -> Result<(), Refusal> {
+    let public = !matched.fitting().is_empty() && matched.fitting().iter().all(|e| e.public);
+    if public { Ok(()) } else { Err(Refusal::Unauthenticated) }
+}

@@ -1,0 +1,200 @@
+//! Every "no" the gateway says itself, and the one place that maps each to a status, a code and a message.
+//!
+//! Used by every stage. The answer has the shape of Cal.com's own errors (FACTS §6), so that a Cal.com client shows the
+//! message, and carries `x-calgate-code`, which no answer from Cal.com ever does. It never echoes what the caller sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::catalog::path::TargetFault;
+use crate::entitle::Rule;
+
+/// Why a request is not forwarded, or why no answer could be had for it.
+#[derive(Debug, Clone)]
+pub enum Refusal {
+    /// The target has no canonical form.
+    BadTarget(TargetFault),
+    /// A header rule is broken; the text says which and never quotes a value.
+    BadHeader(&'static str),
+    /// `cal-api-version` names a version that Cal.com does not know.
+    UnknownVersion,
+    /// No key, or a key that is unknown, expired or revoked.
+    Unauthenticated,
+    /// Too many bad keys from one address.
+    TooManyFailures {
+        /// Until the next try from there is looked at.
+        retry_after: Duration,
+    },
+    /// The plan or the consumer's own narrowing does not include the operation.
+    NotEntitled(Rule),
+    /// The operation shows or changes credentials and the consumer is not allowed it by name.
+    CredentialOperation,
+    /// The credential is of a kind that the operation does not take.
+    CredentialUnsuitable {
+        /// The credential's name in the config.
+        credential: Arc<str>,
+        /// What the operation takes.
+        wanted: &'static str,
+    },
+    /// The catalog does not hold the path.
+    UnknownEndpoint,
+    /// The catalog holds the path with other methods.
+    MethodNotAllowed {
+        /// The value of `Allow`.
+        allow: String,
+    },
+    /// The consumer's bucket is empty.
+    RateLimited {
+        /// Until it holds a token again.
+        retry_after: Duration,
+    },
+    /// As many requests are in flight as `[limits] in_flight` allows.
+    Overloaded,
+    /// The target is longer than `[limits] target_bytes`.
+    TargetTooLong,
+    /// The head is larger than `[limits] head_bytes` or has too many fields.
+    HeadTooLarge,
+    /// The body is larger than `[limits] body_bytes`.
+    BodyTooLarge,
+    /// The caller took longer than `[limits] head` or `[limits] body` to send its request.
+    RequestTimeout,
+    /// No connection to Cal.com, or it broke before an answer came.
+    UpstreamUnreachable,
+    /// What came back is not an answer that may be passed on.
+    UpstreamInvalid,
+    /// Cal.com did not answer within `[limits] upstream_headers` or `upstream_total`.
+    UpstreamTimeout,
+    /// A fault of the gateway's own.
+    Internal,
+}
+
+/// A refusal as the caller sees it.
+#[derive(Debug)]
+pub struct Outward {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The stable code: `error.code` and `x-calgate-code`.
+    pub code: &'static str,
+    /// What happened and what to do, in words.
+    pub message: String,
+    /// The value of `Retry-After`, in whole seconds.
+    pub retry_after: Option<u64>,
+}
+
+impl Refusal {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.kind().1
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.kind().0
+    }
+
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadTarget(_) | Self::BadHeader(_) | Self::UnknownVersion => {
+                (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST")
+            }
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED"),
+            Self::TooManyFailures { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_TOO_MANY_FAILURES"),
+            Self::NotEntitled(_) => (StatusCode::FORBIDDEN, "GATEWAY_NOT_ENTITLED"),
+            Self::CredentialOperation => (StatusCode::FORBIDDEN, "GATEWAY_CREDENTIAL_OPERATION"),
+            Self::CredentialUnsuitable { .. } => (StatusCode::FORBIDDEN, "GATEWAY_CREDENTIAL_UNSUITABLE"),
+            Self::UnknownEndpoint => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "GATEWAY_METHOD_NOT_ALLOWED"),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED"),
+            Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG"),
+            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT"),
+            Self::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
+            Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
+            Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::BadTarget(fault) => format!("{fault}; send it in canonical form."),
+            Self::BadHeader(fault) => format!("{fault}."),
+            Self::UnknownVersion => {
+                "The header cal-api-version names a version that Cal.com does not know; leave the header out to get the \
+                 current one."
+                    .to_owned()
+            }
+            Self::Unauthenticated => "No valid gateway key. Send one that begins with calgate_ as Authorization: Bearer \
+                                      or X-Api-Key; an operator makes keys with `calgate key new`."
+                .to_owned(),
+            Self::TooManyFailures { .. } => {
+                "Too many requests without a valid gateway key from this address. Correct the key, then wait as \
+                 Retry-After says."
+                    .to_owned()
+            }
+            Self::NotEntitled(rule) => {
+                format!("This operation is not included: {rule}. Ask the gateway's operator if it should be.")
+            }
+            Self::CredentialOperation => "This operation shows or changes credentials that others share. An operator can \
+                                          allow it by name with allow_credential_operations."
+                .to_owned(),
+            Self::CredentialUnsuitable { credential, wanted } => {
+                format!("This operation takes {wanted}, which the credential \"{credential}\" does not have.")
+            }
+            Self::UnknownEndpoint => "Cal.com's API has no such path as far as the gateway's catalog knows. Check the \
+                                      path; an operator can renew the catalog with `calgate catalog import`."
+                .to_owned(),
+            Self::MethodNotAllowed { .. } => "This path does not take this method; Allow lists those it takes.".to_owned(),
+            Self::RateLimited { .. } => {
+                "This consumer has used up its requests for now. Wait as Retry-After says.".to_owned()
+            }
+            Self::Overloaded => "The gateway is at its limit of requests in flight. Try again shortly.".to_owned(),
+            Self::TargetTooLong => "The request target is longer than the gateway takes.".to_owned(),
+            Self::HeadTooLarge => "The request's header fields are larger than the gateway takes.".to_owned(),
+            Self::BodyTooLarge => "The request's body is larger than the gateway takes.".to_owned(),
+            Self::RequestTimeout => "The request did not arrive in time. Send it again.".to_owned(),
+            Self::UpstreamUnreachable => "Cal.com could not be reached. Whether the request was carried out is unknown \
+                                          unless it was a GET."
+                .to_owned(),
+            Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely.".to_owned(),
+            Self::UpstreamTimeout => "Cal.com did not answer in time. Whether the request was carried out is unknown \
+                                      unless it was a GET."
+                .to_owned(),
+            Self::Internal => "The gateway failed on this request. Its log has the request's id.".to_owned(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyFailures { retry_after } | Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::Overloaded => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// The refusal as the caller sees it.
+    pub fn outward(&self) -> Outward {
+        let (status, code) = self.kind();
+        let retry_after = self.retry_after().map(whole_seconds);
+        Outward { status, code, message: self.message(), retry_after }
+    }
+
+    /// What the log is told beyond the code: the rule or the fault, never input.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::BadTarget(fault) => Some(fault.to_string()),
+            Self::BadHeader(fault) => Some((*fault).to_owned()),
+            Self::NotEntitled(rule) => Some(rule.to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// Seconds for `Retry-After`: rounded up, at least 1, so that who waits that long is not early.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
