@@ -15,7 +15,7 @@ mod trie;
 
 use std::sync::OnceLock;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 pub use endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, SubLimit};
 pub use path::CanonicalPath;
@@ -29,6 +29,8 @@ use trie::{Found, Trie};
 pub struct Catalog {
     endpoints: Vec<Endpoint>,
     trie: Trie,
+    /// Every `cal-api-version` that Cal.com knows.
+    versions: Vec<ApiVersion>,
 }
 
 /// What a request asks for, in canonical form: the proof that its path and method are known (or that the operator chose
@@ -96,7 +98,11 @@ impl Catalog {
             endpoint.id = EndpointId::at(index);
         }
         let trie = Trie::build(&endpoints)?;
-        Ok(Self { endpoints, trie })
+        let mut versions: Vec<_> = endpoints.iter().filter_map(|e| e.api_version.clone()).collect();
+        versions.extend(ApiVersion::parse(endpoint::OLDEST_VERSION));
+        versions.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        versions.dedup();
+        Ok(Self { endpoints, trie, versions })
     }
 
     /// All endpoints, ordered by path and method.
@@ -111,10 +117,15 @@ impl Catalog {
         self.endpoints.iter().find(same)
     }
 
-    /// Whether `version` is a `cal-api-version` that this catalog, and so Cal.com, knows.
-    pub fn knows_version(&self, version: &str) -> bool {
-        version == endpoint::OLDEST_VERSION
-            || self.endpoints.iter().any(|e| e.api_version.as_ref().is_some_and(|v| v.as_str() == version))
+    /// Checks a caller's `cal-api-version`. One that Cal.com does not know would silently mean its oldest (FACTS §4).
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownVersion`].
+    pub fn check_version(&self, given: Option<&HeaderValue>) -> Result<(), Refusal> {
+        match given {
+            Some(given) if !self.versions.iter().any(|known| known.header() == *given) => Err(Refusal::UnknownVersion),
+            _ => Ok(()),
+        }
     }
 
     /// Finds what `method` and `target` ask for. `target` is the path of an origin-form request target as it came,

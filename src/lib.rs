@@ -1,5 +1,35 @@
 //! calgate: a rate-limiting, authenticating reverse proxy for the Cal.com API v2.
-pub mod catalog;
-pub mod entitle;
+//!
+//! The modules stand in the order of the request path; `pipeline` is the path itself, and the place to begin reading.
+//!
+//! ```text
+//! accept → identify → catalog → entitle → limit → credential → forward → respond / record
+//! server   who asks?  what for?  may they? may they  as whom?    ask       answer,
+//!                                          now?                  Cal.com   count once
+//! ```
+
+pub mod server;
+
+pub mod pipeline;
+
 pub mod identify;
+
+pub mod catalog;
+pub mod credential;
+pub mod entitle;
+pub mod forward;
+pub mod limit;
+pub mod record;
+pub mod respond;
+
+pub mod headers;
 pub mod refusal;
+pub mod request_id;
+pub mod secret;
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod explain;
+pub mod telemetry;

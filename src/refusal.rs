@@ -60,8 +60,10 @@ pub enum Refusal {
     BodyTooLarge,
     /// The caller took longer than `[limits] head` or `[limits] body` to send its request.
     RequestTimeout,
-    /// No connection to Cal.com, or it broke before an answer came.
-    UpstreamUnreachable,
+    /// The caller's body ended early or its framing is broken.
+    BodyBroken,
+    /// No connection to Cal.com, or it broke before an answer came; the log is told why.
+    UpstreamUnreachable(Arc<str>),
     /// What came back is not an answer that may be passed on.
     UpstreamInvalid,
     /// Cal.com did not answer within `[limits] upstream_headers` or `upstream_total`.
@@ -96,7 +98,7 @@ impl Refusal {
 
     fn kind(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::BadTarget(_) | Self::BadHeader(_) | Self::UnknownVersion => {
+            Self::BadTarget(_) | Self::BadHeader(_) | Self::UnknownVersion | Self::BodyBroken => {
                 (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST")
             }
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED"),
@@ -112,7 +114,7 @@ impl Refusal {
             Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT"),
-            Self::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
+            Self::UpstreamUnreachable(_) => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
             Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
             Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
@@ -157,7 +159,8 @@ impl Refusal {
             Self::HeadTooLarge => "The request's header fields are larger than the gateway takes.".to_owned(),
             Self::BodyTooLarge => "The request's body is larger than the gateway takes.".to_owned(),
             Self::RequestTimeout => "The request did not arrive in time. Send it again.".to_owned(),
-            Self::UpstreamUnreachable => "Cal.com could not be reached. Whether the request was carried out is unknown \
+            Self::BodyBroken => "The request's body broke off before its end.".to_owned(),
+            Self::UpstreamUnreachable(_) => "Cal.com could not be reached. Whether the request was carried out is unknown \
                                           unless it was a GET."
                 .to_owned(),
             Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely.".to_owned(),
@@ -189,6 +192,7 @@ impl Refusal {
             Self::BadTarget(fault) => Some(fault.to_string()),
             Self::BadHeader(fault) => Some((*fault).to_owned()),
             Self::NotEntitled(rule) => Some(rule.to_string()),
+            Self::UpstreamUnreachable(reason) => Some(reason.to_string()),
             _ => None,
         }
     }

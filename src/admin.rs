@@ -1,0 +1,77 @@
+//! The admin listener: health, metrics and `explain`, apart from callers.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Json};
+use axum::routing::{get, post};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::json;
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use crate::app::Gateway;
+use crate::explain::explain;
+use crate::server::Answers;
+
+/// The media type of the Prometheus text format.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the admin listener answers with.
+#[derive(Clone)]
+pub struct Admin(Router);
+
+impl Admin {
+    /// The routes, and what stands in front of them.
+    pub fn new(gateway: &Arc<Gateway>) -> Self {
+        let router = Router::new()
+            .route("/livez", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .route("/explain", post(explain_live))
+            .layer(RequestBodyLimitLayer::new(16 * 1024))
+            .layer(CatchPanicLayer::new())
+            .with_state(gateway.clone());
+        Self(router)
+    }
+}
+
+impl Answers for Admin {
+    type Body = Body;
+
+    async fn answer(&self, _peer: IpAddr, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        self.0.clone().oneshot(request.map(Body::new)).await
+    }
+}
+
+async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
+    if gateway.is_ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") }
+}
+
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS_TYPE)], gateway.encode_metrics())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    consumer: String,
+    method: String,
+    path: String,
+}
+
+async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response<Body> {
+    let app = gateway.app();
+    let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
+    let Some(consumer) = app.consumers.named(&question.consumer) else { return fault("there is no such consumer") };
+    let Ok(method) = question.method.parse::<Method>() else { return fault("this is no method") };
+    Json(explain(&app, consumer, &method, &question.path)).into_response()
+}

@@ -1,0 +1,173 @@
+//! The gateway's state: what a configuration makes ([`App`], swapped whole on reload) and what outlives it
+//! ([`Gateway`]).
+
+mod build;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::catalog::{Catalog, UnknownEndpoints};
+use crate::config::Config;
+use crate::config::limits::Bounds;
+use crate::credential::Credentials;
+use crate::entitle::{Entitlements, Plan};
+use crate::forward::Upstream;
+use crate::identify::{Consumers, TrustedProxies};
+use crate::limit::{Clock, Keyed, Limits};
+use crate::record::AccessLog;
+use crate::respond::Cors;
+use crate::telemetry::Metrics;
+
+/// Everything that one configuration decides.
+#[derive(Debug)]
+pub struct App {
+    /// Counts configurations, so that what is cached of an older one can be told.
+    pub generation: u64,
+    /// The operator's own catalog, if any.
+    own_catalog: Option<Catalog>,
+    /// What happens to paths outside the catalog.
+    pub unknown_endpoints: UnknownEndpoints,
+    /// Who asks.
+    pub consumers: Consumers,
+    /// May they.
+    pub entitlements: Entitlements,
+    /// May they now.
+    pub buckets: Limits,
+    /// As whom.
+    pub credentials: Credentials,
+    /// Where Cal.com is.
+    pub upstream: Upstream,
+    /// Sizes, counts and deadlines.
+    pub limits: Bounds,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Pages that may call from a browser.
+    pub cors: Cors,
+    /// Whether requests are written to the access log.
+    pub access_log: bool,
+}
+
+impl App {
+    /// The operations the gateway knows.
+    pub fn catalog(&self) -> &Catalog {
+        self.own_catalog.as_ref().unwrap_or_else(|| Catalog::built_in())
+    }
+
+    /// The plan a consumer is held to.
+    pub fn plan_of(&self, consumer: crate::identify::ConsumerId) -> Option<&Plan> {
+        self.entitlements.of(consumer).map(|entitlement| &*entitlement.plan)
+    }
+}
+
+/// What outlives a reload: the clock, the counters, the buckets of callers that no configuration lists.
+#[derive(Debug)]
+pub struct Gateway {
+    app: ArcSwap<App>,
+    /// The buckets' clock.
+    pub clock: Clock,
+    /// All metrics.
+    pub metrics: Metrics,
+    /// The access log, unless nobody reads it.
+    pub access_log: Option<AccessLog>,
+    in_flight: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    draining: AtomicBool,
+}
+
+impl Gateway {
+    /// The gateway of a configuration.
+    ///
+    /// # Errors
+    /// What in the configuration cannot be used.
+    pub fn new(config: Config, access_log: Option<AccessLog>) -> Result<Arc<Self>, String> {
+        let app = App::build(config, None)?;
+        Ok(Arc::new(Self {
+            app: ArcSwap::from_pointee(app),
+            clock: Clock::start(),
+            metrics: Metrics::default(),
+            access_log,
+            in_flight: Arc::default(),
+            connections: Arc::default(),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// The configuration in force.
+    pub fn app(&self) -> Arc<App> {
+        self.app.load_full()
+    }
+
+    /// Puts a new configuration in force, whole. Requests that are under way end by the one they began with; every bucket
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// What in the configuration cannot be used; the old one stays in force.
+    pub fn replace(&self, config: Config) -> Result<(), String> {
+        let app = App::build(config, Some(&self.app()))?;
+        self.app.store(Arc::new(app));
+        Ok(())
+    }
+
+    /// A place among the requests in flight, unless `most` are taken.
+    pub fn admit(&self, most: usize) -> Option<Place> {
+        Place::take(&self.in_flight, most)
+    }
+
+    /// A place among the open connections, unless `most` are taken.
+    pub fn open_connection(&self, most: usize) -> Option<Place> {
+        Place::take(&self.connections, most)
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn encode_metrics(&self) -> String {
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.in_flight.set(gauge(self.in_flight()));
+        self.metrics.connections.set(gauge(self.connections()));
+        self.metrics.encode()
+    }
+
+    /// How many requests are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Tells that the gateway is on its way out.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether new work may be sent here.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// A place among a bounded number; dropping it frees it.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        let place = Self(taken.clone());
+        (before < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All the keyed buckets that a new gateway starts with.
+fn new_keyed(limits: &Bounds) -> Arc<Keyed> {
+    Arc::new(Keyed::new(limits.tracked_callers))
+}

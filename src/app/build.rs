@@ -1,0 +1,160 @@
+//! From a configuration to an [`App`]: the only place where the stages are made.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{App, new_keyed};
+use crate::catalog::{Catalog, EndpointId};
+use crate::config::Config;
+use crate::config::consumers::{ConsumerConfig, NarrowingLists};
+use crate::credential::{Credential, Credentials};
+use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
+use crate::forward::Upstream;
+use crate::identify::{ConsumerId, Consumers, KnownKey};
+use crate::limit::{Bucket, Limits, Own, Quota, Tier};
+use crate::respond::Cors;
+
+impl App {
+    /// Makes the state that `config` describes. What `previous` holds of the consumers' buckets is taken over.
+    ///
+    /// # Errors
+    /// What cannot be used although it is written well: the upstream's name, its certificate authority.
+    pub fn build(config: Config, previous: Option<&App>) -> Result<Self, String> {
+        let upstream = Upstream::new(&config.upstream, &config.limits)?;
+        let names = Names::of(&config);
+        let consumers = consumers(&config);
+        Ok(Self {
+            generation: previous.map_or(1, |app| app.generation + 1),
+            unknown_endpoints: config.catalog.unknown,
+            entitlements: names.entitlements(&config)?,
+            buckets: names.limits(&config, previous)?,
+            credentials: names.credentials(&config)?,
+            consumers,
+            upstream,
+            trusted_proxies: config.listen.trusted_proxies,
+            cors: Cors::new(config.listen.cors_origins),
+            access_log: config.log.access,
+            limits: config.limits,
+            own_catalog: config.catalog.own,
+        })
+    }
+}
+
+fn consumers(config: &Config) -> Consumers {
+    let names = config.consumers.iter().map(|c| c.name.clone()).collect();
+    let keys = config.consumers.iter().enumerate().flat_map(|(index, consumer)| {
+        let consumer_id = ConsumerId::at(index);
+        consumer.keys.iter().map(move |&(hash, expires)| KnownKey { hash, consumer: consumer_id, expires })
+    });
+    let anonymous = config.anonymous.consumer.as_ref();
+    let anonymous =
+        anonymous.and_then(|name| config.consumers.iter().position(|c| c.name == *name)).map(ConsumerId::at);
+    Consumers::new(names, keys.collect(), anonymous, config.passthrough.as_ref().map(|p| p.forms))
+}
+
+/// What consumers refer to by name, made once and shared.
+struct Names {
+    plans: BTreeMap<String, Arc<Plan>>,
+    tiers: BTreeMap<String, Arc<Tier>>,
+    credentials: BTreeMap<String, Arc<Credential>>,
+}
+
+impl Names {
+    fn of(config: &Config) -> Self {
+        let catalog = catalog(config);
+        let plan = |(name, lists): (&String, &crate::config::plans::PlanLists)| {
+            let plan = Plan::compile(name, lists.allow.clone(), lists.deny.clone(), catalog);
+            (name.clone(), Arc::new(plan))
+        };
+        let tier = |(name, quota): (&String, &Quota)| {
+            (name.clone(), Arc::new(Tier { name: name.as_str().into(), quota: *quota }))
+        };
+        Self {
+            plans: config.plans.iter().map(plan).collect(),
+            tiers: config.tiers.iter().map(tier).collect(),
+            credentials: config.credentials.iter().map(|(name, c)| (name.clone(), c.credential.clone())).collect(),
+        }
+    }
+
+    fn credentials(&self, config: &Config) -> Result<Credentials, String> {
+        let of = |c: &ConsumerConfig| self.credentials.get(&*c.credential).cloned().ok_or_else(|| dangling(c));
+        Ok(Credentials { consumers: config.consumers.iter().map(of).collect::<Result<_, _>>()? })
+    }
+
+    fn entitlements(&self, config: &Config) -> Result<Entitlements, String> {
+        let mut narrowings = Shared { catalog: catalog(config), made: Vec::new() };
+        let nothing: Arc<[usize]> = Arc::default();
+        let entitlement = |consumer: &ConsumerConfig| {
+            let plan = config.credentials.get(&*consumer.credential).and_then(|c| self.plans.get(&c.plan));
+            let operations = consumer.credential_operations.as_slice();
+            Ok(Entitlement {
+                plan: plan.ok_or_else(|| dangling(consumer))?.clone(),
+                narrowing: consumer.narrowing.as_deref().map(|lists| narrowings.get(lists)),
+                credential_operations: if operations.is_empty() {
+                    nothing.clone()
+                } else {
+                    operations.iter().copied().map(EndpointId::index).collect()
+                },
+            })
+        };
+        let consumers = config.consumers.iter().map(entitlement).collect::<Result<_, String>>()?;
+        let passthrough = config.passthrough.as_ref().and_then(|passthrough| {
+            let plan = self.plans.get(&passthrough.plan)?.clone();
+            Some(Entitlement { plan, narrowing: None, credential_operations: nothing.clone() })
+        });
+        Ok(Entitlements { mode: config.entitlements, consumers, passthrough })
+    }
+
+    fn limits(&self, config: &Config, previous: Option<&App>) -> Result<Limits, String> {
+        let kept: HashMap<&str, &Arc<Bucket>> = previous
+            .map(|app| {
+                app.consumers
+                    .list()
+                    .iter()
+                    .zip(&app.buckets.consumers)
+                    .map(|(c, own)| (&*c.name, &own.bucket))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let own = |consumer: &ConsumerConfig| {
+            let bucket = kept.get(&*consumer.name).map_or_else(Arc::default, |bucket| Arc::clone(bucket));
+            let tier = self.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?.clone();
+            Ok(Own { tier, bucket })
+        };
+        let per_minute = config.anonymous.requests_per_minute;
+        Ok(Limits {
+            consumers: config.consumers.iter().map(own).collect::<Result<_, String>>()?,
+            public: Tier { name: "(public)".into(), quota: Quota::per_minute(per_minute, per_minute) },
+            passthrough: config.passthrough.as_ref().and_then(|p| self.tiers.get(&*p.tier)).cloned(),
+            keyed: previous.map_or_else(|| new_keyed(&config.limits), |app| app.buckets.keyed.clone()),
+        })
+    }
+}
+
+/// A checked configuration has no such consumer; were it left out, all tables after it would be off by one.
+fn dangling(consumer: &ConsumerConfig) -> String {
+    format!("consumer `{}` refers to something that is not configured", consumer.name)
+}
+
+fn catalog(config: &Config) -> &Catalog {
+    config.catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in())
+}
+
+/// Narrowings, one for all consumers that are narrowed alike.
+struct Shared<'a> {
+    catalog: &'a Catalog,
+    made: Vec<(NarrowingLists, Arc<Narrowing>)>,
+}
+
+impl Shared<'_> {
+    fn get(&mut self, lists: &NarrowingLists) -> Arc<Narrowing> {
+        if let Some((_, made)) = self.made.iter().find(|(known, _)| known == lists) {
+            return made.clone();
+        }
+        let (tags, methods, endpoints) = (&lists.tags, &lists.methods, &lists.endpoints);
+        let made = Narrowing::compile(tags.as_deref(), methods.as_deref(), endpoints.as_deref(), self.catalog);
+        let made = Arc::new(made);
+        self.made.push((lists.clone(), made.clone()));
+        made
+    }
+}

@@ -1,0 +1,110 @@
+//! The commands, and what each exits with.
+
+mod catalog;
+mod explain;
+mod health;
+mod key;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::environment::from_environment;
+use crate::config::{Config, problem::Unusable};
+use crate::server::ConfigSource;
+
+/// A rate-limiting, authenticating reverse proxy for the Cal.com API v2.
+#[derive(Parser)]
+#[command(name = "calgate", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 it failed while running; 2 the command line or the configuration is wrong;
+3 `catalog diff` found a change.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or Ctrl-C; SIGHUP or a change of the file reloads the configuration
+    Serve(ConfigArgs),
+    /// Report everything that is wrong with a configuration
+    Check(ConfigArgs),
+    /// Say what would be decided about a request, and by which rule, without sending one
+    Explain(explain::ExplainArgs),
+    /// Make gateway keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Look at the catalog of Cal.com's operations, or renew it
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
+    /// Ask a running gateway's admin listener whether it is alive (for a container's health check)
+    Health(health::HealthArgs),
+}
+
+/// Which configuration.
+#[derive(Args)]
+struct ConfigArgs {
+    /// The configuration file; without one, and with `CAL_API_KEY` set, the environment is the configuration
+    #[arg(long, value_name = "FILE", env = "CALGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// What a command came to.
+enum Outcome {
+    Done,
+    Failed(String),
+    Misused(String),
+    Changed,
+}
+
+impl Outcome {
+    fn exit(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::Failed(fault) => {
+                eprintln!("calgate: {fault}");
+                ExitCode::from(1)
+            }
+            Self::Misused(fault) => {
+                eprintln!("{fault}");
+                ExitCode::from(2)
+            }
+            Self::Changed => ExitCode::from(3),
+        }
+    }
+}
+
+/// Runs the command that the program was called with.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Check(args) => serve::check(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Key(command) => key::run(&command),
+        Command::Catalog(command) => catalog::run(&command),
+        Command::Health(args) => health::run(&args),
+    };
+    outcome.exit()
+}
+
+impl ConfigArgs {
+    /// Reads the configuration.
+    fn read(&self) -> Result<(Config, ConfigSource), Outcome> {
+        let misused = |unusable: Box<Unusable>| Outcome::Misused(unusable.to_string());
+        if let Some(path) = &self.config {
+            return Ok((Config::from_file(path).map_err(misused)?, ConfigSource::File(path.clone())));
+        }
+        match from_environment() {
+            Some(config) => Ok((config.map_err(misused)?, ConfigSource::Environment)),
+            None => Err(Outcome::Misused(
+                "calgate: there is no configuration. Name a file with --config or CALGATE_CONFIG, or set CAL_API_KEY to \
+                 serve one app with it."
+                    .to_owned(),
+            )),
+        }
+    }
+}

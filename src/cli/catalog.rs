@@ -1,0 +1,124 @@
+//! `calgate catalog`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Outcome;
+use crate::catalog::diff::diff;
+use crate::catalog::import::import;
+use crate::catalog::{Catalog, Endpoint, file};
+
+/// What to do with the catalog.
+#[derive(Subcommand)]
+pub(super) enum CatalogCommand {
+    /// Make a catalog of Cal.com's API document (OpenAPI 3, JSON)
+    Import {
+        /// The document
+        document: PathBuf,
+        /// Where to write the catalog; standard output if left out
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Say what a newer document adds, drops or moves; exits with 3 if anything
+    Diff {
+        /// The newer document
+        document: PathBuf,
+        /// The catalog to compare with; the built-in one if left out
+        #[arg(long, value_name = "FILE")]
+        catalog: Option<PathBuf>,
+    },
+    /// Print the catalog
+    List {
+        /// The catalog to print; the built-in one if left out
+        #[arg(long, value_name = "FILE")]
+        catalog: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(command: &CatalogCommand) -> Outcome {
+    let done = match command {
+        CatalogCommand::Import { document, out } => run_import(document, out.as_deref()),
+        CatalogCommand::Diff { document, catalog } => run_diff(document, catalog.as_deref()),
+        CatalogCommand::List { catalog, json } => run_list(catalog.as_deref(), *json),
+    };
+    done.unwrap_or_else(Outcome::Failed)
+}
+
+fn run_import(document: &Path, out: Option<&Path>) -> Result<Outcome, String> {
+    let text = file::write(&read_document(document)?);
+    match out {
+        Some(out) => std::fs::write(out, text).map_err(|e| format!("{}: {e}", out.display()))?,
+        None => print!("{text}"),
+    }
+    Ok(Outcome::Done)
+}
+
+fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> {
+    let newer = read_document(document)?;
+    let own = catalog.map(read_catalog).transpose()?;
+    let older = own.as_ref().unwrap_or_else(|| Catalog::built_in());
+    let changes = diff(older, &newer);
+    changes.iter().for_each(|change| println!("{change}"));
+    println!(
+        "{} changes; {} operations before, {} after",
+        changes.len(),
+        older.endpoints().len(),
+        newer.endpoints().len()
+    );
+    Ok(if changes.is_empty() { Outcome::Done } else { Outcome::Changed })
+}
+
+fn run_list(catalog: Option<&Path>, json: bool) -> Result<Outcome, String> {
+    let own = catalog.map(read_catalog).transpose()?;
+    let catalog = own.as_ref().unwrap_or_else(|| Catalog::built_in());
+    if json {
+        let list: Vec<_> = catalog.endpoints().iter().map(as_json).collect();
+        println!("{}", serde_json::to_string_pretty(&list).map_err(|e| e.to_string())?);
+    } else {
+        for endpoint in catalog.endpoints() {
+            let public = if endpoint.public { ", public" } else { "" };
+            println!(
+                "{:6} {}  ({}; {}{public})",
+                endpoint.method,
+                endpoint.template,
+                endpoint.tag,
+                endpoint.accepts.name()
+            );
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn as_json(endpoint: &Endpoint) -> serde_json::Value {
+    json!({
+        "method": endpoint.method.as_str(),
+        "path": endpoint.template.as_str(),
+        "tag": endpoint.tag.as_str(),
+        "prefix": endpoint.tag.prefix().name(),
+        "credential": endpoint.accepts.name(),
+        "public": endpoint.public,
+        "api_version": endpoint.api_version.as_ref().map(crate::catalog::ApiVersion::as_str),
+        "requests_per_minute": endpoint.sub_limit.map(|limit| limit.requests_per_minute),
+        "credential_operation": endpoint.credential_operation,
+    })
+}
+
+fn read_document(path: &Path) -> Result<Catalog, String> {
+    import(&read(path)?).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect();
+        lines.join("\n")
+    })
+}
+
+fn read_catalog(path: &Path) -> Result<Catalog, String> {
+    file::read(&read(path)?).map_err(|fault| format!("{}: {fault}", path.display()))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}

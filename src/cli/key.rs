@@ -1,0 +1,31 @@
+//! `calgate key`.
+
+use clap::Subcommand;
+
+use super::Outcome;
+use crate::identify::GatewayKey;
+
+/// What to do with keys.
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key for a consumer: it is printed once, and its hash for the configuration
+    New {
+        /// The consumer's name in the configuration
+        consumer: String,
+    },
+}
+
+pub(super) fn run(command: &KeyCommand) -> Outcome {
+    let KeyCommand::New { consumer } = command;
+    let key = match GatewayKey::generate() {
+        Ok(key) => key,
+        Err(fault) => return Outcome::Failed(fault.to_owned()),
+    };
+    let Some(hash) = GatewayKey::parse(&key).map(|key| key.hash()) else {
+        return Outcome::Failed("the key that was made is not one".to_owned());
+    };
+    println!("The key of {consumer}; it is shown this once:\n\n  {key}\n");
+    println!("For the configuration, in [consumers.{consumer}]; a key that is there already may stay beside it:\n");
+    println!("  keys = [\"{hash}\"]");
+    Outcome::Done
+}

@@ -1,0 +1,45 @@
+//! `calgate serve` and `calgate check`.
+
+use super::{ConfigArgs, Outcome};
+use crate::app::{App, Gateway};
+use crate::record::AccessLog;
+use crate::{server, telemetry};
+
+pub(super) fn serve(args: &ConfigArgs) -> Outcome {
+    let (config, source) = match args.read() {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    telemetry::start_log(&config.log.level, config.log.json);
+    let listen = config.listen.clone();
+    let access_log = match AccessLog::start() {
+        Ok(log) => log,
+        Err(fault) => return Outcome::Failed(format!("the access log cannot be written: {fault}")),
+    };
+    let gateway = match Gateway::new(config, Some(access_log)) {
+        Ok(gateway) => gateway,
+        Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
+    };
+    match server::run(&gateway, &listen, source) {
+        Ok(()) => Outcome::Done,
+        Err(fault) => Outcome::Failed(fault),
+    }
+}
+
+pub(super) fn check(args: &ConfigArgs) -> Outcome {
+    let (config, _) = match args.read() {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    let (consumers, credentials) = (config.consumers.len(), config.credentials.len());
+    match App::build(config, None) {
+        Ok(app) => {
+            let endpoints = app.catalog().endpoints().len();
+            println!(
+                "the configuration is good: {consumers} consumers, {credentials} credentials, {endpoints} endpoints"
+            );
+            Outcome::Done
+        }
+        Err(fault) => Outcome::Misused(format!("calgate: {fault}")),
+    }
+}

@@ -1,0 +1,139 @@
+//! The configuration: a TOML file (or a few environment variables) read into one checked value.
+//!
+//! Each section has a file of its own with its type, defaults and checks. All mistakes are found in one reading;
+//! nothing of a configuration with a mistake is used. `config/calgate.toml` documents every key.
+
+pub mod callers;
+pub mod catalog;
+pub mod consumers;
+pub mod credentials;
+pub mod environment;
+pub mod limits;
+pub mod listen;
+pub mod log;
+pub mod plans;
+pub mod problem;
+pub mod reader;
+mod secret;
+pub mod tiers;
+pub mod upstream;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::catalog::Catalog;
+use crate::entitle::Mode;
+use crate::limit::Quota;
+use problem::{Problems, Unusable};
+use reader::Section;
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// `[listen]`
+    pub listen: listen::Listen,
+    /// `[upstream]`
+    pub upstream: upstream::Upstream,
+    /// `[catalog]`
+    pub catalog: catalog::CatalogConfig,
+    /// `[limits]`
+    pub limits: limits::Bounds,
+    /// `[tiers.NAME]`
+    pub tiers: BTreeMap<String, Quota>,
+    /// `[plans.NAME]`
+    pub plans: BTreeMap<String, plans::PlanLists>,
+    /// `[entitlements] mode`
+    pub entitlements: Mode,
+    /// `[credentials.NAME]`
+    pub credentials: BTreeMap<String, credentials::CredentialConfig>,
+    /// `[consumers.NAME]`
+    pub consumers: Vec<consumers::ConsumerConfig>,
+    /// `[anonymous]`
+    pub anonymous: callers::Anonymous,
+    /// `[passthrough]`
+    pub passthrough: Option<callers::PassthroughConfig>,
+    /// `[log]`
+    pub log: log::Log,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_file(path: &Path) -> Result<Self, Box<Unusable>> {
+        let origin = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&origin, &text),
+            Err(fault) => {
+                let message = format!("the configuration file cannot be read: {fault}");
+                let problems = vec![problem::Problem { span: 0..0, message, help: None }];
+                Err(Box::new(Unusable { origin, text: String::new(), problems }))
+            }
+        }
+    }
+
+    /// Reads the text of a configuration. `origin` names it in errors.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
+        let problems = Problems::default();
+        let (document, faults) = DeTable::parse_recoverable(text);
+        for fault in faults {
+            problems.note(fault.span().unwrap_or(0..0), fault.message(), None);
+        }
+        let root = Section::new("", document.get_ref(), 0..0, &problems);
+        let config = Self::read(&root);
+        root.finish();
+        let problems = problems.into_list();
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        Err(Box::new(Unusable { origin: origin.to_owned(), text: text.to_owned(), problems }))
+    }
+
+    fn read(root: &Section<'_>) -> Self {
+        let catalog = read_section(root, "catalog", catalog::CatalogConfig::read);
+        let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
+        let plans = with_section(root, "plans", |section| plans::read(section, known));
+        let tiers = with_section(root, "tiers", tiers::read);
+        let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans));
+        let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
+        let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
+        Self {
+            listen: read_section(root, "listen", listen::Listen::read),
+            upstream: read_section(root, "upstream", upstream::Upstream::read),
+            limits: read_section(root, "limits", limits::Bounds::read),
+            entitlements: read_section(root, "entitlements", plans::read_mode),
+            anonymous: read_section(root, "anonymous", |section| callers::Anonymous::read(section, &consumers)),
+            passthrough: read_section(root, "passthrough", |section| {
+                callers::PassthroughConfig::read(section, &plans, &tiers)
+            }),
+            log: read_section(root, "log", log::Log::read),
+            credentials: credentials.into_iter().filter_map(|(name, read)| Some((name, read?))).collect(),
+            catalog,
+            plans,
+            tiers,
+            consumers,
+        }
+    }
+}
+
+/// Reads a section of fixed keys; one that is not there reads as empty, which is how defaults come about.
+fn read_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(&Section<'_>) -> T) -> T {
+    let Some(section) = root.section(key) else {
+        let (nothing, unheard) = (DeTable::new(), Problems::default());
+        return read(&Section::new(key, &nothing, 0..0, &unheard));
+    };
+    let value = read(&section);
+    section.finish();
+    value
+}
+
+/// Reads a section whose keys are names that the operator chose.
+fn with_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(Option<&Section<'_>>) -> T) -> T {
+    read(root.section(key).as_ref())
+}

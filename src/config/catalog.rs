@@ -1,0 +1,36 @@
+//! `[catalog]`: the operations the gateway knows.
+
+use std::path::Path;
+
+use super::reader::Section;
+use crate::catalog::{Catalog, UnknownEndpoints, file};
+
+/// The catalog, and what happens to what it does not hold.
+#[derive(Debug)]
+pub struct CatalogConfig {
+    /// The built-in one (`None`) or the operator's own.
+    pub own: Option<Catalog>,
+    /// What happens to paths outside it.
+    pub unknown: UnknownEndpoints,
+}
+
+impl CatalogConfig {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let file = section.string("file");
+        let own = file.and_then(|path| match read_file(Path::new(path.value)) {
+            Ok(catalog) => Some(catalog),
+            Err(fault) => {
+                let help = "make one with `calgate catalog import openapi.json`".to_owned();
+                section.wrong(path.span, format!("the catalog `{}` cannot be used: {fault}", path.value), help);
+                None
+            }
+        });
+        let choices = [("refuse", UnknownEndpoints::Refuse), ("forward", UnknownEndpoints::Forward)];
+        Self { own, unknown: section.choice("unknown_endpoints", &choices).unwrap_or_default() }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Catalog, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    file::read(&text)
+}

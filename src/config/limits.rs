@@ -1,0 +1,87 @@
+//! `[limits]`: sizes, counts and deadlines that keep one caller, or Cal.com, from taking the gateway down.
+
+use std::time::Duration;
+
+use super::reader::Section;
+
+/// Sizes, counts and deadlines.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Bytes of a request target.
+    pub target_bytes: usize,
+    /// Bytes of a request's header fields, names and values.
+    pub head_bytes: usize,
+    /// Bytes of a request body.
+    pub body_bytes: u64,
+    /// From accepting a connection to its first byte.
+    pub first_byte: Duration,
+    /// From the first byte of a request to the end of its head.
+    pub head: Duration,
+    /// From the end of the head to the end of the body.
+    pub body: Duration,
+    /// A connection without a request.
+    pub idle: Duration,
+    /// A connection's whole life; it ends after the request it is in.
+    pub connection_age: Duration,
+    /// Open connections.
+    pub connections: usize,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Connecting to Cal.com, TLS included.
+    pub upstream_connect: Duration,
+    /// From sending a request to the head of its answer.
+    pub upstream_headers: Duration,
+    /// From sending a request to the end of its answer.
+    pub upstream_total: Duration,
+    /// From SIGTERM to giving up on requests in flight.
+    pub drain: Duration,
+    /// Callers without a configured consumer that are told apart (addresses, passthrough credentials).
+    pub tracked_callers: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            target_bytes: 8 * 1024,
+            head_bytes: 32 * 1024,
+            body_bytes: 1024 * 1024,
+            first_byte: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            connection_age: Duration::from_secs(3600),
+            connections: 10_000,
+            in_flight: 4096,
+            upstream_connect: Duration::from_secs(5),
+            upstream_headers: Duration::from_secs(30),
+            upstream_total: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+            tracked_callers: 65_536,
+        }
+    }
+}
+
+impl Bounds {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let count = |key, allowed, default: usize| section.integer(key, allowed).map_or(default, |n| n as usize);
+        let time = |key, default| section.duration(key).unwrap_or(default);
+        Self {
+            target_bytes: count("target_bytes", 64..=65_000, default.target_bytes),
+            head_bytes: count("head_bytes", 1024..=1_048_576, default.head_bytes),
+            body_bytes: section.integer("body_bytes", 0..=u32::MAX).map_or(default.body_bytes, u64::from),
+            first_byte: time("first_byte", default.first_byte),
+            head: time("head", default.head),
+            body: time("body", default.body),
+            idle: time("idle", default.idle),
+            connection_age: time("connection_age", default.connection_age),
+            connections: count("connections", 1..=1_000_000, default.connections),
+            in_flight: count("in_flight", 1..=1_000_000, default.in_flight),
+            upstream_connect: time("upstream_connect", default.upstream_connect),
+            upstream_headers: time("upstream_headers", default.upstream_headers),
+            upstream_total: time("upstream_total", default.upstream_total),
+            drain: time("drain", default.drain),
+            tracked_callers: count("tracked_callers", 16..=10_000_000, default.tracked_callers),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `[listen]`: where callers and operators connect.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::reader::{Located, Section};
+use crate::identify::TrustedProxies;
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where callers and operators connect.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The gateway's address.
+    pub address: Address,
+    /// The admin listener's, if there is to be one.
+    pub admin: Option<Address>,
+    /// Threads that serve, each with connections of its own.
+    pub workers: usize,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Origins that browsers may call from; none: no CORS.
+    pub cors_origins: Vec<String>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            admin: Some(Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 9090)))),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            trusted_proxies: TrustedProxies::default(),
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+impl Listen {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let workers = section.integer("workers", 1..=256).map(|n| n as usize);
+        let proxies = section.strings("trusted_proxies").map(|list| networks(section, &list.value));
+        let origins = section.strings("cors_origins").map(|list| origins(section, &list.value));
+        let admin = match section.string("admin") {
+            Some(off) if off.value == "off" => None,
+            Some(text) => address(section, "admin", &text),
+            None => default.admin,
+        };
+        Self {
+            address: section
+                .string("address")
+                .and_then(|text| address(section, "address", &text))
+                .unwrap_or(default.address),
+            admin,
+            workers: workers.unwrap_or(default.workers),
+            trusted_proxies: TrustedProxies::new(proxies.unwrap_or_default()),
+            cors_origins: origins.unwrap_or_default(),
+        }
+    }
+}
+
+fn address(section: &Section<'_>, key: &str, text: &Located<&str>) -> Option<Address> {
+    let read = match text.value.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Some(Address::Unix(path.into())),
+        Some(_) => None,
+        None => text.value.parse().ok().map(Address::Tcp),
+    };
+    if read.is_none() {
+        let help = "write \"127.0.0.1:8080\", \"[::1]:8080\" or \"unix:/run/calgate/calgate.sock\"".to_owned();
+        section.wrong(text.span.clone(), format!("`listen.{key}` is not an address: `{}`", text.value), help);
+    }
+    read
+}
+
+fn networks(section: &Section<'_>, list: &[Located<&str>]) -> Vec<IpNet> {
+    let network = |entry: &Located<&str>| {
+        let network =
+            entry.value.parse().ok().or_else(|| entry.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+        if network.is_none() {
+            let help = "write an address or a network, as \"10.0.0.0/8\" or \"fd00::/8\"".to_owned();
+            section.wrong(entry.span.clone(), format!("`{}` is not a network", entry.value), help);
+        }
+        network
+    };
+    list.iter().filter_map(network).collect()
+}
+
+fn origins(section: &Section<'_>, list: &[Located<&str>]) -> Vec<String> {
+    let origin = |entry: &Located<&str>| {
+        let rest = entry.value.strip_prefix("https://").or_else(|| entry.value.strip_prefix("http://"));
+        let good = rest.is_some_and(|host| {
+            !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
+        });
+        if !good {
+            let help = "write each origin whole, as \"https://app.example.com\", without a path".to_owned();
+            section.wrong(entry.span.clone(), format!("`{}` is not an origin", entry.value), help);
+        }
+        good.then(|| entry.value.to_ascii_lowercase())
+    };
+    list.iter().filter_map(origin).collect()
+}

@@ -1,0 +1,104 @@
+//! What is wrong with a configuration, and where: every mistake at once, each shown in its line.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// One mistake in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as bytes of the text.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What is allowed, or what to do.
+    pub help: Option<String>,
+}
+
+/// The mistakes found so far. Reading goes on after each, so that an operator sees them all.
+#[derive(Debug, Default)]
+pub struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    /// Notes a mistake.
+    pub fn note(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.0.borrow_mut().push(Problem { span, message: message.into(), help: help.into() });
+    }
+
+    /// All mistakes, in the order of the text.
+    pub fn into_list(self) -> Vec<Problem> {
+        let mut list = self.0.into_inner();
+        list.sort_by_key(|problem| problem.span.start);
+        list
+    }
+}
+
+/// A configuration that cannot be used: its text and all that is wrong with it.
+#[derive(Debug)]
+pub struct Unusable {
+    /// The file's name, or what stands for it.
+    pub origin: String,
+    /// The text.
+    pub text: String,
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let renderer = Renderer::plain();
+        for problem in &self.problems {
+            writeln!(f, "{}\n", renderer.render(&self.report(problem)))?;
+        }
+        let count = self.problems.len();
+        write!(f, "{}: {count} {}", self.origin, if count == 1 { "problem" } else { "problems" })
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+impl Unusable {
+    fn report<'a>(&'a self, problem: &'a Problem) -> [Group<'a>; 1] {
+        let end = problem.span.end.min(self.text.len());
+        let span = problem.span.start.min(end)..end;
+        let snippet = Snippet::source(&*self.text).path(&*self.origin).annotation(AnnotationKind::Primary.span(span));
+        let group = Level::ERROR.primary_title(&*problem.message).element(snippet);
+        [match &problem.help {
+            Some(help) => group.element(Level::HELP.message(&**help)),
+            None => group,
+        }]
+    }
+
+    /// Each problem as `file:line:column: message`, for a log line.
+    pub fn lines(&self) -> Vec<String> {
+        let place = |at: usize| {
+            let before = self.text.get(..at.min(self.text.len())).unwrap_or_default();
+            let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+            (before.matches('\n').count() + 1, column)
+        };
+        self.problems
+            .iter()
+            .map(|problem| {
+                let (line, column) = place(problem.span.start);
+                let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+                format!("{}:{line}:{column}: {}{help}", self.origin, problem.message)
+            })
+            .collect()
+    }
+}
+
+/// "did you mean", or the names there are.
+pub fn known_names<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    known.sort_unstable();
+    known.dedup();
+    let closest = known.iter().map(|name| (strsim::jaro_winkler(wrong, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let guess = closest.filter(|(likeness, _)| *likeness > 0.8).map(|(_, name)| format!("did you mean `{name}`? "));
+    let list = match known.as_slice() {
+        [] => "none is known".to_owned(),
+        names if names.len() > 40 => format!("{} are known", names.len()),
+        names => format!("known: {}", names.join(", ")),
+    };
+    guess.unwrap_or_default() + &list
+}

@@ -1,0 +1,214 @@
+//! Reads one TOML table: each key by its type, every mistake noted where it stands, unknown keys refused.
+
+use std::cell::RefCell;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problems, known_names};
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where, as bytes of the text.
+    pub span: Range<usize>,
+}
+
+impl<T> Located<T> {
+    /// The same place with another value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Located<U> {
+        Located { value: f(self.value), span: self.span }
+    }
+}
+
+/// One table of a configuration.
+#[derive(Debug)]
+pub struct Section<'a> {
+    /// Its name as errors write it: `listen`, `tiers.premium`.
+    pub path: String,
+    /// Where it stands.
+    pub span: Range<usize>,
+    table: &'a DeTable<'a>,
+    asked: RefCell<Vec<&'static str>>,
+    problems: &'a Problems,
+}
+
+impl<'a> Section<'a> {
+    /// A table of the document.
+    pub fn new(path: impl Into<String>, table: &'a DeTable<'a>, span: Range<usize>, problems: &'a Problems) -> Self {
+        Self { path: path.into(), span, table, asked: RefCell::default(), problems }
+    }
+
+    /// Notes a mistake.
+    pub fn wrong(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.problems.note(span, message, help);
+    }
+
+    fn key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn get(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.asked.borrow_mut().push(key);
+        self.table.get(key)
+    }
+
+    /// Notes that a key has to be there.
+    pub fn missing(&self, key: &'static str, help: &str) {
+        self.wrong(self.span.clone(), format!("`{}` is missing", self.key(key)), help.to_owned());
+    }
+
+    fn typed<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        read: impl Fn(&'a DeValue<'a>) -> Option<T>,
+    ) -> Option<Located<T>> {
+        let value = self.get(key)?;
+        let Some(read) = read(value.get_ref()) else {
+            let found = value.get_ref().type_str();
+            self.wrong(value.span(), format!("`{}` has to be {wanted}, not {found}", self.key(key)), None);
+            return None;
+        };
+        Some(Located { value: read, span: value.span() })
+    }
+
+    /// Text.
+    pub fn string(&self, key: &'static str) -> Option<Located<&'a str>> {
+        self.typed(key, "a string", DeValue::as_str)
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, key: &'static str) -> Option<bool> {
+        self.typed(key, "true or false", DeValue::as_bool).map(|located| located.value)
+    }
+
+    /// A whole number within bounds.
+    pub fn integer(&self, key: &'static str, allowed: RangeInclusive<u32>) -> Option<u32> {
+        let parse = |value: &DeValue<'a>| {
+            let integer = value.as_integer()?;
+            i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+        };
+        let wanted = format!("a whole number from {} to {}", allowed.start(), allowed.end());
+        let number = self.typed(key, &wanted, parse)?;
+        let fits = u32::try_from(number.value).ok().filter(|n| allowed.contains(n));
+        if fits.is_none() {
+            self.wrong(number.span, format!("`{}` has to be {wanted}", self.key(key)), None);
+        }
+        fits
+    }
+
+    /// A time such as `"250ms"`, `"30s"` or `"1h 30m"`, more than zero.
+    pub fn duration(&self, key: &'static str) -> Option<Duration> {
+        let text = self.string(key)?;
+        let parsed = text.value.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+        let parsed = parsed.filter(|d| !d.is_zero() && *d <= Duration::from_secs(7 * 24 * 3600));
+        if parsed.is_none() {
+            let help = "write it as \"250ms\", \"30s\", \"5m\" or \"1h\"; at most a week".to_owned();
+            self.wrong(text.span, format!("`{}` is not a time", self.key(key)), help);
+        }
+        parsed
+    }
+
+    /// One of several names.
+    pub fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.string(key)?;
+        let chosen = choices.iter().find(|(name, _)| *name == text.value).map(|(_, choice)| *choice);
+        if chosen.is_none() {
+            let help = known_names(text.value, choices.iter().map(|(name, _)| *name));
+            self.wrong(text.span, format!("`{}` cannot be `{}`", self.key(key), text.value), help);
+        }
+        chosen
+    }
+
+    /// A list of values, each read by `item`, which is told where it stands.
+    pub fn list<T>(
+        &self,
+        key: &'static str,
+        item: impl Fn(&'a DeValue<'a>, Range<usize>) -> Option<T>,
+    ) -> Option<Located<Vec<T>>> {
+        let array = self.typed(key, "a list", DeValue::as_array)?;
+        Some(array.map(|array| array.iter().filter_map(|entry| item(entry.get_ref(), entry.span())).collect()))
+    }
+
+    /// A list of strings.
+    pub fn strings(&self, key: &'static str) -> Option<Located<Vec<Located<&'a str>>>> {
+        self.list(key, |value, span| {
+            let Some(text) = value.as_str() else {
+                self.wrong(span, format!("`{}` takes strings, not {}", self.key(key), value.type_str()), None);
+                return None;
+            };
+            Some(Located { value: text, span })
+        })
+    }
+
+    /// A table inside this one.
+    pub fn section(&self, key: &'static str) -> Option<Section<'a>> {
+        let table = self.typed(key, "a table", DeValue::as_table)?;
+        Some(Section::new(self.key(key), table.value, self.key_span(key).unwrap_or(table.span), self.problems))
+    }
+
+    /// A table of a value found in a list.
+    pub fn inline(&self, key: &str, table: &'a DeTable<'a>, span: Range<usize>) -> Section<'a> {
+        Section::new(self.key(key), table, span, self.problems)
+    }
+
+    /// A key that holds either text or a table.
+    pub fn raw(&self, key: &'static str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
+        self.get(key).map(|value| (value.get_ref(), value.span()))
+    }
+
+    /// Every table inside this one, whose names the operator chose.
+    pub fn named_sections(&self) -> Vec<(Located<&'a str>, Section<'a>)> {
+        let entry = |(key, value): (&'a Spanned<toml::de::DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
+            let (name, span): (&'a str, _) = (key.get_ref(), key.span());
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+                let help = "use letters, digits, `-`, `_` and `.`".to_owned();
+                self.wrong(span.clone(), format!("`{}` cannot be named so", self.key(name)), help);
+                return None;
+            }
+            let Some(table) = value.get_ref().as_table() else {
+                let found = value.get_ref().type_str();
+                self.wrong(value.span(), format!("`{}` has to be a table, not {found}", self.key(name)), None);
+                return None;
+            };
+            let section = Section::new(self.key(name), table, span.clone(), self.problems);
+            Some((Located { value: name, span }, section))
+        };
+        self.table.iter().filter_map(entry).collect()
+    }
+
+    fn key_span(&self, key: &str) -> Option<Range<usize>> {
+        self.table.get_key_value(key).map(|(key, _)| key.span())
+    }
+
+    /// A moment, written as a TOML date-time with an offset.
+    pub fn moment(&self, key: &'static str) -> Option<Timestamp> {
+        let text = self.typed(key, "a date and time with an offset", |v| v.as_datetime().map(ToString::to_string))?;
+        let parsed = text.value.parse::<Timestamp>().ok();
+        if parsed.is_none() {
+            let help = "write it with its offset, as 2027-01-31T00:00:00Z".to_owned();
+            self.wrong(text.span, format!("`{}` is not a moment", self.key(key)), help);
+        }
+        parsed
+    }
+
+    /// Ends the reading: keys that nothing asked for are mistakes.
+    pub fn finish(self) {
+        let asked = self.asked.into_inner();
+        for (key, _) in self.table {
+            let name: &str = key.get_ref();
+            if asked.contains(&name) {
+                continue;
+            }
+            let full = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+            let help = known_names(name, asked.iter().copied());
+            self.problems.note(key.span(), format!("unknown key `{full}`"), help);
+        }
+    }
+}

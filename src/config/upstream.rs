@@ -1,0 +1,109 @@
+//! `[upstream]`: where Cal.com is, and how it is trusted.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use http::Uri;
+use http::header::HeaderName;
+
+use super::reader::{Located, Section};
+use crate::headers;
+
+/// Cal.com's own address.
+pub const CAL_COM: &str = "https://api.cal.com";
+
+/// Where Cal.com is.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its address.
+    pub base_url: BaseUrl,
+    /// The only certificate authority to trust, instead of the public ones: a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// Whether HTTP/2 is offered where TLS is used.
+    pub http2: bool,
+    /// Request headers that are forwarded beside the usual ones.
+    pub forward_headers: Vec<HeaderName>,
+}
+
+/// An upstream address, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// `host` or `host:port`, as the `Host` header has it.
+    pub authority: String,
+    /// What stands before `/v2`; empty, or begins with `/` and does not end with it.
+    pub path: String,
+}
+
+impl BaseUrl {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err("it has to begin with https://"),
+        };
+        let authority = uri.authority().ok_or("it names no host")?;
+        if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {
+            return Err("it takes no user, query or fragment");
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if !tls && !is_loopback(&host) {
+            return Err("plain http:// is for loopback addresses only; use https://");
+        }
+        let path = uri.path().trim_end_matches('/');
+        if path.ends_with("/v2") {
+            return Err("it has to end before /v2, which callers send");
+        }
+        Ok(Self {
+            tls,
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            authority: authority.as_str().to_ascii_lowercase(),
+            path: path.to_owned(),
+            host,
+        })
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl Upstream {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let url = section.string("base_url").unwrap_or(Located { value: CAL_COM, span: section.span.clone() });
+        let base_url = BaseUrl::parse(url.value).unwrap_or_else(|fault| {
+            section.wrong(url.span, format!("`upstream.base_url` cannot be used: {fault}"), None);
+            BaseUrl { tls: true, host: String::new(), port: 443, authority: String::new(), path: String::new() }
+        });
+        let extra = section.strings("forward_headers");
+        Self {
+            base_url,
+            ca_file: section.string("ca_file").map(|path| PathBuf::from(path.value)),
+            http2: section.boolean("http2").unwrap_or(true),
+            forward_headers: extra.map(|list| header_names(section, &list.value)).unwrap_or_default(),
+        }
+    }
+}
+
+fn header_names(section: &Section<'_>, list: &[Located<&str>]) -> Vec<HeaderName> {
+    let name = |entry: &Located<&str>| {
+        let name =
+            HeaderName::from_bytes(entry.value.as_bytes()).ok().filter(|name| !headers::is_never_forwarded(name));
+        if name.is_none() {
+            let help = "headers that carry credentials, addresses, framing or overrides are never forwarded".to_owned();
+            section.wrong(entry.span.clone(), format!("the header `{}` cannot be forwarded", entry.value), help);
+        }
+        name
+    };
+    list.iter().filter_map(name).collect()
+}

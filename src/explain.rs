@@ -1,0 +1,117 @@
+//! What the gateway would decide, and by which rule, without a request (`calgate explain`, `POST /explain`).
+//!
+//! It asks the same stages as the request path, in the same order, and charges nothing.
+
+use http::Method;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::catalog::{Endpoint, Matched};
+use crate::identify::{Caller, Consumer};
+use crate::refusal::Refusal;
+use crate::respond;
+
+/// The decision about one request.
+#[derive(Debug, Serialize)]
+pub struct Explanation<'a> {
+    /// `allow` or `deny`.
+    pub decision: &'static str,
+    /// The gateway's code, if it denies.
+    pub code: Option<&'static str>,
+    /// What it would answer, if it denies.
+    pub status: Option<u16>,
+    /// The endpoint the path means.
+    pub endpoint: Option<ExplainedEndpoint<'a>>,
+    /// The plan of the consumer's credential.
+    pub plan: Option<&'a str>,
+    /// The rule that decided.
+    pub rule: String,
+    /// Who asks.
+    pub consumer: &'a str,
+    /// The credential it would go upstream with.
+    pub credential: Option<&'a str>,
+    /// The consumer's tier.
+    pub tier: Option<&'a str>,
+}
+
+/// The endpoint a path means.
+#[derive(Debug, Serialize)]
+pub struct ExplainedEndpoint<'a> {
+    method: &'a str,
+    template: &'a str,
+    tag: &'a str,
+    prefix: &'static str,
+}
+
+impl<'a> ExplainedEndpoint<'a> {
+    fn of(endpoint: &'a Endpoint) -> Self {
+        Self {
+            method: endpoint.method.as_str(),
+            template: endpoint.template.as_str(),
+            tag: endpoint.tag.as_str(),
+            prefix: endpoint.tag.prefix().name(),
+        }
+    }
+}
+
+/// Decides what `consumer` would get for `method` and `target`. A query is left aside, as the decision leaves it.
+pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, method: &Method, target: &'a str) -> Explanation<'a> {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let mut explanation = Explanation {
+        decision: "allow",
+        code: None,
+        status: None,
+        endpoint: None,
+        plan: app.plan_of(consumer.id).map(crate::entitle::Plan::name),
+        rule: String::new(),
+        consumer: &consumer.name,
+        credential: app.credentials.of(consumer.id).map(|credential| &*credential.name),
+        tier: app.buckets.tier(consumer.id).map(|tier| &*tier.name),
+    };
+    let decided = decide(app, consumer, method, path, &mut explanation);
+    match decided {
+        Ok(rule) => explanation.rule = rule,
+        Err(refusal) => {
+            explanation.decision = "deny";
+            explanation.code = Some(refusal.code());
+            explanation.status = Some(refusal.status().as_u16());
+            explanation.rule = refusal.detail().unwrap_or_else(|| refusal.outward().message);
+        }
+    }
+    explanation
+}
+
+fn decide<'a>(
+    app: &'a App,
+    consumer: &'a Consumer,
+    method: &Method,
+    path: &'a str,
+    explanation: &mut Explanation<'a>,
+) -> Result<String, Refusal> {
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return Err(respond::never_taken());
+    }
+    let matched = app.catalog().find(method, path, app.unknown_endpoints)?;
+    explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
+    let accepts = matched.endpoint().map(|endpoint| endpoint.accepts);
+    let allowed_by = allowed_by(&matched, explanation.plan);
+    let grant = app.entitlements.grant(Caller::named(consumer), matched)?;
+    if let (Some(accepts), Some(credential)) = (accepts, app.credentials.of(consumer.id)) {
+        credential.injection(accepts)?;
+    }
+    Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
+}
+
+fn allowed_by(matched: &Matched<'_>, plan: Option<&str>) -> String {
+    let plan = plan.unwrap_or("(none)");
+    match matched.endpoint() {
+        Some(endpoint) => format!("plan \"{plan}\" allows the tag \"{}\"", endpoint.tag),
+        None => format!("catalog.unknown_endpoints forwards it, and plan \"{plan}\" allows all of its prefix"),
+    }
+}
+
+impl std::fmt::Display for ExplainedEndpoint<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} (tag \"{}\", prefix {})", self.method, self.template, self.tag, self.prefix)
+    }
+}

@@ -1,0 +1,280 @@
+//! Ask Cal.com: the request goes out as rebuilt here, and its answer comes back.
+//!
+//! Sixth stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
+//! and the credential is added last. hyper's client is used here and nowhere else.
+
+mod connect;
+mod deadline;
+mod download;
+mod pool;
+pub mod tls;
+mod upload;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::Incoming;
+use rustls_pki_types::ServerName;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsConnector;
+
+pub use deadline::Deadline;
+pub use download::{Download, DownloadFault};
+pub use upload::Upload;
+
+use crate::config::limits::Bounds;
+use crate::config::upstream::Upstream as UpstreamConfig;
+use crate::credential::Injection;
+use crate::headers;
+use crate::limit::Permit;
+use crate::refusal::Refusal;
+use connect::connect;
+use pool::{Connection, Http1};
+use upload::UploadFault;
+
+const CLIENT_ID: HeaderName = HeaderName::from_static("x-cal-client-id");
+const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
+const API_VERSION: HeaderName = HeaderName::from_static("cal-api-version");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where Cal.com is and how it is asked.
+pub struct Upstream {
+    /// Tells the pools of one configuration's upstream from another's.
+    id: u64,
+    host: String,
+    port: u16,
+    authority: HeaderValue,
+    base_path: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    extra_headers: Vec<HeaderName>,
+    connect_within: Duration,
+    headers_within: Duration,
+    total_within: Duration,
+}
+
+/// What is asked, before it has the form of any HTTP version.
+pub struct Ask<'a, 'p> {
+    /// The caller's own head.
+    pub head: &'a request::Parts,
+    /// The proof that it may be sent.
+    pub permit: &'a Permit<'p>,
+    /// As whom.
+    pub injection: &'a Injection,
+    /// The request's id, for Cal.com's log as for ours.
+    pub request_id: &'a HeaderValue,
+}
+
+impl Upstream {
+    /// Prepares the upstream of a configuration.
+    ///
+    /// # Errors
+    /// What cannot be used, in words.
+    pub fn new(config: &UpstreamConfig, limits: &Bounds) -> Result<Self, String> {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let base = &config.base_url;
+        let tls = if base.tls {
+            let client = tls::client(tls::roots(config.ca_file.as_deref())?, config.http2)?;
+            let name = ServerName::try_from(base.host.clone()).map_err(|_| "the host is not a name TLS can check")?;
+            Some((TlsConnector::from(client), name))
+        } else {
+            None
+        };
+        Ok(Self {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            host: base.host.clone(),
+            port: base.port,
+            authority: HeaderValue::from_str(&base.authority).map_err(|e| e.to_string())?,
+            base_path: base.path.clone(),
+            tls,
+            extra_headers: config.forward_headers.clone(),
+            connect_within: limits.upstream_connect,
+            headers_within: limits.upstream_headers,
+            total_within: limits.upstream_total,
+        })
+    }
+
+    /// Sends a permitted request and waits for the head of the answer. The answer's headers are clean: what belongs to
+    /// the upstream hop is gone.
+    ///
+    /// A request is sent a second time, on a fresh connection, only where that cannot do a thing twice: none of it was
+    /// written, or it is a `GET` or `HEAD` of which no byte of an answer came.
+    ///
+    /// # Errors
+    /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and what is wrong
+    /// with the caller's body.
+    pub async fn send(&self, ask: &Ask<'_, '_>, body: Upload) -> Result<Response<Download>, Refusal> {
+        let total = Deadline::after(self.total_within);
+        let pooled = pool::take(self.id);
+        let reused = pooled.is_some();
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        match self.exchange(connection, ask, body).await {
+            Ok((response, http1)) => self.accept(response, http1, total),
+            Err(Lost { again: Some(body), .. }) if reused => {
+                let connection = self.connect().await?;
+                let (response, http1) = self.exchange(connection, ask, body).await.map_err(|lost| lost.refusal)?;
+                self.accept(response, http1, total)
+            }
+            Err(lost) => Err(lost.refusal),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Refusal> {
+        match tokio::time::timeout(self.connect_within, connect(self)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(fault)) => Err(Refusal::UpstreamUnreachable(fault.into())),
+            Err(_) => Err(Refusal::UpstreamUnreachable("connecting took longer than limits.upstream_connect".into())),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        connection: Connection,
+        ask: &Ask<'_, '_>,
+        body: Upload,
+    ) -> Result<(Response<Incoming>, Option<Http1>), Lost> {
+        let deadline = tokio::time::Instant::now() + self.headers_within;
+        let repeatable = body.is_empty() && matches!(ask.head.method, Method::GET | Method::HEAD);
+        match connection {
+            Connection::Http1(mut http1) => {
+                let before = http1.received();
+                let request = self.request(ask, body, Version::HTTP_11)?;
+                match timeout_at(deadline, http1.sender.try_send_request(request)).await {
+                    Ok(Ok(response)) => Ok((response, Some(http1))),
+                    Ok(Err(mut fault)) => {
+                        let unsent = fault.take_message().map(Request::into_body);
+                        let silent = http1.received() == before;
+                        let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
+                        Err(Lost { refusal: refusal(fault.error()), again })
+                    }
+                    Err(_) => Err(Refusal::UpstreamTimeout.into()),
+                }
+            }
+            Connection::Http2(mut sender) => {
+                let request = self.request(ask, body, Version::HTTP_2)?;
+                match timeout_at(deadline, sender.try_send_request(request)).await {
+                    Ok(Ok(response)) => Ok((response, None)),
+                    Ok(Err(mut fault)) => {
+                        let again = fault.take_message().map(Request::into_body);
+                        Err(Lost { refusal: refusal(fault.error()), again })
+                    }
+                    Err(_) => Err(Refusal::UpstreamTimeout.into()),
+                }
+            }
+        }
+    }
+
+    /// The request as it goes upstream.
+    fn request(&self, ask: &Ask<'_, '_>, body: Upload, version: Version) -> Result<Request<Upload>, Refusal> {
+        let grant = ask.permit.grant();
+        let mut path = String::with_capacity(self.base_path.len() + ask.head.uri.path().len() + 64);
+        path.push_str(&self.base_path);
+        grant.matched().write_upstream_path(&mut path);
+        if let Some(query) = ask.head.uri.query() {
+            path.push('?');
+            path.push_str(query);
+        }
+        let path = PathAndQuery::from_maybe_shared(path.into_bytes()).map_err(|_| Refusal::Internal)?;
+        let mut headers = headers::forwarded(&ask.head.headers, &self.extra_headers);
+        if let Some(version) = self.api_version(ask)? {
+            headers.insert(API_VERSION, version);
+        }
+        headers.insert(REQUEST_ID, ask.request_id.clone());
+        match ask.injection.clone() {
+            Injection::Nothing => {}
+            Injection::Bearer(value) => drop(headers.insert(http::header::AUTHORIZATION, value)),
+            Injection::Client { id, secret } => {
+                headers.insert(CLIENT_ID, id);
+                headers.insert(SECRET_KEY, secret);
+            }
+        }
+        let uri = if version == Version::HTTP_2 {
+            let absolute = Uri::builder().scheme("https").authority(self.authority.as_bytes()).path_and_query(path);
+            absolute.build().map_err(|_| Refusal::Internal)?
+        } else {
+            headers.insert(HOST, self.authority.clone());
+            Uri::from(path)
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = ask.head.method.clone();
+        *request.uri_mut() = uri;
+        *request.version_mut() = version;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// The caller's `cal-api-version`, or the endpoint's own.
+    #[expect(clippy::unused_self, reason = "part of how this upstream is asked")]
+    fn api_version(&self, ask: &Ask<'_, '_>) -> Result<Option<HeaderValue>, Refusal> {
+        if let Some(given) = headers::api_version(&ask.head.headers)? {
+            return Ok(Some(given.clone()));
+        }
+        let endpoint = ask.permit.grant().matched().endpoint();
+        Ok(endpoint.and_then(|e| e.api_version.as_ref()).map(crate::catalog::ApiVersion::header))
+    }
+
+    /// Takes an answer, unless it is one that could be read in two ways.
+    fn accept(
+        &self,
+        response: Response<Incoming>,
+        http1: Option<Http1>,
+        total: Deadline,
+    ) -> Result<Response<Download>, Refusal> {
+        let ambiguous =
+            response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS || ambiguous {
+            return Err(Refusal::UpstreamInvalid);
+        }
+        let (mut head, body) = response.into_parts();
+        headers::clean_answer(&mut head.headers, self.authority.to_str().unwrap_or_default(), &self.base_path);
+        let connection = http1.map(|http1| (self.id, http1));
+        Ok(Response::from_parts(head, Download::new(body, total, connection)))
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// A request that got no answer.
+struct Lost {
+    refusal: Refusal,
+    /// The body to send again, where that is safe.
+    again: Option<Upload>,
+}
+
+impl From<Refusal> for Lost {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, again: None }
+    }
+}
+
+/// What a failed exchange means for the caller.
+fn refusal(error: &hyper::Error) -> Refusal {
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        match source.downcast_ref::<UploadFault>() {
+            Some(UploadFault::TooLarge) => return Refusal::BodyTooLarge,
+            Some(UploadFault::TooSlow) => return Refusal::RequestTimeout,
+            Some(UploadFault::Broken) => return Refusal::BodyBroken,
+            None => cause = source.source(),
+        }
+    }
+    if error.is_parse() {
+        return Refusal::UpstreamInvalid;
+    }
+    let reason: Arc<str> = match error.source() {
+        Some(source) => format!("{error}: {source}").into(),
+        None => error.to_string().into(),
+    };
+    Refusal::UpstreamUnreachable(reason)
+}

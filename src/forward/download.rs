@@ -1,0 +1,92 @@
+//! Cal.com's body on its way to the caller: streamed, bounded in time, its connection kept when it is over.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::deadline::Deadline;
+use super::pool::{self, Http1};
+
+/// Why an answer broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownloadFault {
+    /// Longer than `[limits] upstream_total`.
+    TooSlow,
+    /// Cal.com's connection broke, or its framing.
+    Broken,
+}
+
+impl fmt::Display for DownloadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooSlow => "the upstream answer took too long",
+            Self::Broken => "the upstream answer broke off",
+        })
+    }
+}
+
+impl std::error::Error for DownloadFault {}
+
+/// The body of a forwarded answer. Trailers are dropped, as headers of the upstream hop are.
+pub struct Download {
+    inner: Incoming,
+    deadline: Deadline,
+    /// The connection it comes from, and whose pool that goes back to.
+    connection: Option<(u64, Http1)>,
+}
+
+impl Download {
+    pub(super) fn new(inner: Incoming, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
+        Self { inner, deadline, connection }
+    }
+
+    /// Keeps the connection, now that nothing more comes on it.
+    fn over(&mut self) {
+        if let Some((upstream, http1)) = self.connection.take() {
+            pool::give_back(upstream, http1);
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = DownloadFault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if polled.is_pending() && this.deadline.poll_passed(cx).is_ready() {
+            return Poll::Ready(Some(Err(DownloadFault::TooSlow)));
+        }
+        let frame = match ready!(polled) {
+            Some(Ok(frame)) => frame.into_data().ok(),
+            Some(Err(_)) => return Poll::Ready(Some(Err(DownloadFault::Broken))),
+            None => None,
+        };
+        if frame.is_none() || this.inner.is_end_stream() {
+            this.over();
+        }
+        Poll::Ready(frame.map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // An answer without a body (HEAD, 204, 304) is never polled.
+        if self.inner.is_end_stream() {
+            self.over();
+        }
+    }
+}

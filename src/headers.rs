@@ -1,0 +1,192 @@
+//! What crosses the wall, each way: pure rules over header fields.
+//!
+//! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
+//! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::refusal::Refusal;
+
+/// Whether a request header is forwarded when a caller sends it. Everything else stays here: credentials, cookies,
+/// addresses (`Forwarded`, `X-Forwarded-*`, `CF-*`, `X-Real-IP`), method and URL overrides, and their spellings with
+/// underscores, which some servers read as the same name.
+fn is_forwarded(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "accept"
+            | "accept-encoding"
+            | "accept-language"
+            | "baggage"
+            | "cache-control"
+            | "content-encoding"
+            | "content-language"
+            | "content-length"
+            | "content-type"
+            | "idempotency-key"
+            | "if-match"
+            | "if-modified-since"
+            | "if-none-match"
+            | "if-unmodified-since"
+            | "pragma"
+            | "range"
+            | "traceparent"
+            | "tracestate"
+            | "user-agent"
+            | "x-cal-platform-embed"
+    )
+}
+
+/// Whether a header may not even be added to the allow-rule by an operator.
+pub fn is_never_forwarded(name: &HeaderName) -> bool {
+    let spelled = name.as_str().replace('_', "-");
+    let exact = matches!(
+        spelled.as_str(),
+        "authorization"
+            | "cookie"
+            | "expect"
+            | "forwarded"
+            | "host"
+            | "http2-settings"
+            | "via"
+            | "true-client-ip"
+            | "x-api-key"
+            | "x-cal-client-id"
+            | "x-cal-secret-key"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-real-ip"
+            | "x-request-id"
+            | "x-rewrite-url"
+            | "cal-api-version"
+    );
+    let family = ["proxy-", "x-forwarded", "cf-", "x-calgate-", "x-original-", "sec-"];
+    exact || is_hop_by_hop(&spelled) || family.iter().any(|start| spelled.starts_with(start))
+}
+
+/// Fields that concern one connection only (RFC 9110 §7.6.1), beside those that `Connection` names.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Whether any `Connection` line names `name`.
+fn is_connection_named(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let mut tokens = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
+    tokens.any(|token| token.trim().eq_ignore_ascii_case(name.as_str()))
+}
+
+/// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
+pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(16);
+    let has_connection = incoming.contains_key(header::CONNECTION);
+    for (name, value) in incoming {
+        let crosses = is_forwarded(name) || extra.contains(name);
+        if crosses && !(has_connection && is_connection_named(incoming, name)) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    out
+}
+
+/// The one value of `cal-api-version`, if the caller sent it.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] if it occurs more than once: which of them Cal.com would read is a guess.
+pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
+    let mut values = incoming.get_all("cal-api-version").iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Refusal::BadHeader("cal-api-version occurs more than once"));
+    }
+    Ok(first)
+}
+
+/// Whether an answer's header reaches the caller as it is. Left out are the upstream hop's own fields, cookies (they
+/// would be a session of the shared credential), limits (the caller sees its own), CORS and transport policies (they are
+/// Cal.com's, and this is another origin) and everything that only the gateway says.
+fn comes_back(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let dropped = is_hop_by_hop(name)
+        || matches!(
+            name,
+            "alt-svc"
+                | "clear-site-data"
+                | "content-security-policy"
+                | "nel"
+                | "ratelimit"
+                | "ratelimit-policy"
+                | "report-to"
+                | "set-cookie"
+                | "set-cookie2"
+                | "strict-transport-security"
+                | "x-request-id"
+        )
+        || ["access-control-", "x-calgate-", "x-ratelimit-"].iter().any(|start| name.starts_with(start));
+    !dropped
+}
+
+/// Removes from an answer's headers what does not come back, and turns a `Location` on the upstream into one here.
+/// `authority` and `base_path` are the upstream's.
+pub fn clean_answer(headers: &mut HeaderMap, authority: &str, base_path: &str) {
+    let mut gone: smallvec::SmallVec<[HeaderName; 8]> = smallvec::SmallVec::new();
+    let has_connection = headers.contains_key(header::CONNECTION);
+    for name in headers.keys() {
+        if !comes_back(name) || (has_connection && is_connection_named(headers, name)) {
+            gone.push(name.clone());
+        }
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+    if let Some(location) = headers.get(header::LOCATION)
+        && let Some(here) = local_location(location, authority, base_path)
+    {
+        headers.insert(header::LOCATION, here);
+    }
+}
+
+/// A `Location` on the upstream as a path here; `None` for any other, which stays as it is.
+fn local_location(location: &HeaderValue, authority: &str, base_path: &str) -> Option<HeaderValue> {
+    let text = location.to_str().ok()?;
+    let rest = ["https://", "http://", "//"].iter().find_map(|scheme| {
+        let head = text.get(..scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then(|| text.get(scheme.len()..)).flatten()
+    });
+    let path = match rest {
+        Some(rest) => {
+            let host = rest.get(..authority.len()).filter(|host| host.eq_ignore_ascii_case(authority))?;
+            let path = rest.get(host.len()..)?;
+            if !path.is_empty() && !path.starts_with(['/', '?', '#']) {
+                return None;
+            }
+            path
+        }
+        None if text.starts_with('/') => text,
+        None => return None,
+    };
+    let path = path.strip_prefix(base_path).unwrap_or(path);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    HeaderValue::from_str(&format!("{slash}{path}")).ok()
+}
+
+/// Whether `text` may stand in a header and a log as a request id.
+pub fn is_safe_token(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}

@@ -1,0 +1,109 @@
+//! The token bucket, as one number: the generic cell rate algorithm (ITU-T I.371, annex A).
+//!
+//! A bucket's whole state is the *theoretical arrival time* at which it would be full again. A request moves it one
+//! token's time ahead; it may not lie further ahead of now than the bucket is deep. The quota is given at each call, so
+//! a change of tier neither fills nor empties a bucket: the time it needs to be full again stays what it was. One
+//! compare-and-swap per request makes it exact under any concurrency.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Empty;
+
+/// Nanoseconds of the buckets' clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Tick(pub u64);
+
+const MINUTE_NS: u64 = 60_000_000_000;
+
+/// A bucket's size and pace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Time in which one token comes back, in nanoseconds.
+    interval_ns: u64,
+    /// Tokens in a full bucket.
+    burst: u32,
+}
+
+impl Quota {
+    /// `requests_per_minute` on the long run, `burst` at once; zero of either counts as one. An interval that is no
+    /// whole number of nanoseconds is rounded up, so that the pace is never exceeded.
+    pub fn per_minute(requests_per_minute: u32, burst: u32) -> Self {
+        Self { interval_ns: MINUTE_NS.div_ceil(u64::from(requests_per_minute.max(1))), burst: burst.max(1) }
+    }
+
+    /// Tokens in a full bucket.
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// Time in which an empty bucket is full again.
+    pub fn window(self) -> Duration {
+        Duration::from_nanos(self.depth_ns())
+    }
+
+    fn depth_ns(self) -> u64 {
+        self.interval_ns.saturating_mul(u64::from(self.burst))
+    }
+
+    fn standing(self, ahead_ns: u64) -> Standing {
+        let free_ns = self.depth_ns().saturating_sub(ahead_ns);
+        let remaining = u32::try_from(free_ns / self.interval_ns).unwrap_or(u32::MAX);
+        Standing { limit: self.burst, remaining, reset: Duration::from_nanos(ahead_ns), window: self.window() }
+    }
+}
+
+/// How a bucket stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Tokens in a full bucket.
+    pub limit: u32,
+    /// Tokens that are there now.
+    pub remaining: u32,
+    /// Until it is full.
+    pub reset: Duration,
+    /// Time in which an empty one is full again.
+    pub window: Duration,
+}
+
+/// A token bucket. New, it is full.
+#[derive(Debug, Default)]
+pub struct Bucket(AtomicU64);
+
+impl Bucket {
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// [`Empty`] if none is there.
+    pub fn take(&self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        let mut full_at = self.0.load(Ordering::Relaxed);
+        loop {
+            let ahead = ahead(full_at, quota, now) + quota.interval_ns;
+            if ahead > quota.depth_ns() {
+                let standing = quota.standing(ahead - quota.interval_ns);
+                return Err(Empty { standing, retry_after: Duration::from_nanos(ahead - quota.depth_ns()) });
+            }
+            let next = now.0.saturating_add(ahead);
+            match self.0.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(quota.standing(ahead)),
+                Err(current) => full_at = current,
+            }
+        }
+    }
+
+    /// How it stands.
+    pub fn standing(&self, quota: Quota, now: Tick) -> Standing {
+        quota.standing(ahead(self.0.load(Ordering::Relaxed), quota, now))
+    }
+
+    /// Whether it is full, and so the same as a new one.
+    pub fn is_full(&self, now: Tick) -> bool {
+        self.0.load(Ordering::Relaxed) <= now.0
+    }
+}
+
+/// How far ahead of now the bucket's full time lies. A deeper tier may have left it further ahead than this one is
+/// deep; such a bucket is empty, not in debt.
+fn ahead(full_at: u64, quota: Quota, now: Tick) -> u64 {
+    full_at.saturating_sub(now.0).min(quota.depth_ns())
+}

@@ -1,0 +1,68 @@
+//! Buckets of callers that no configuration lists, in bounded memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+use super::{Bucket, Empty, Quota, Standing, Tick};
+
+/// At most how often a full table is searched for buckets that can go.
+const PRUNE_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Buckets by key. A bucket that is full again is the same as none, so forgetting it changes nothing. Where the table is
+/// full of buckets in use, newcomers share one: limits get tighter, memory stays bounded.
+#[derive(Debug)]
+pub struct KeyedBuckets {
+    buckets: DashMap<u128, Bucket>,
+    capacity: usize,
+    overflow: Bucket,
+    pruned_at: AtomicU64,
+}
+
+impl KeyedBuckets {
+    /// An empty table of at most about `capacity` buckets.
+    pub fn new(capacity: usize) -> Self {
+        Self { buckets: DashMap::new(), capacity, overflow: Bucket::default(), pruned_at: AtomicU64::new(0) }
+    }
+
+    /// Takes one token from the bucket of `key`.
+    ///
+    /// # Errors
+    /// [`Empty`] if none is there.
+    pub fn take(&self, key: u128, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        if let Some(bucket) = self.buckets.get(&key) {
+            return bucket.take(quota, now);
+        }
+        if self.buckets.len() >= self.capacity {
+            self.prune(now);
+            if self.buckets.len() >= self.capacity {
+                return self.overflow.take(quota, now);
+            }
+        }
+        self.buckets.entry(key).or_default().take(quota, now)
+    }
+
+    /// How the bucket of `key` stands.
+    pub fn standing(&self, key: u128, quota: Quota, now: Tick) -> Standing {
+        self.buckets.get(&key).map_or_else(|| Bucket::default().standing(quota, now), |b| b.standing(quota, now))
+    }
+
+    /// Forgets the buckets that are full, at most once in [`PRUNE_INTERVAL_NS`].
+    fn prune(&self, now: Tick) {
+        let last = self.pruned_at.load(Ordering::Relaxed);
+        let due = last == 0 || now.0.saturating_sub(last) >= PRUNE_INTERVAL_NS;
+        if due && self.pruned_at.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
+        }
+    }
+
+    /// How many buckets it holds.
+    pub fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+}

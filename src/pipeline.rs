@@ -1,0 +1,116 @@
+//! THE request path, top to bottom.
+//!
+//! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Permit`.
+//! None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HOST, ORIGIN, UPGRADE};
+use http::{Method, Request, Response, Version, request};
+use hyper::body::Incoming;
+
+use crate::app::{App, Gateway};
+use crate::catalog::path::TargetFault;
+use crate::config::limits::Bounds;
+use crate::forward::{Ask, Deadline, Upload};
+use crate::headers;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::respond::{self, Answer, Source};
+
+/// Answers one request of the connection from `peer`.
+pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<Incoming>) -> Response<Answer> {
+    let (head, body) = request.into_parts();
+    let app = gateway.app();
+    let client = app.trusted_proxies.client(peer, &head.headers);
+    let mut record = Record::open(gateway, app.clone(), &head, client);
+    let origin = head.headers.get(ORIGIN);
+    match serve(&app, &head, body, &mut record).await {
+        Ok(answer) => respond::finish(answer, record, origin),
+        Err(refusal) => {
+            let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
+            record.note_refusal(&refusal);
+            let answer = respond::refusal(&refusal, record.template(), record.arrival().1);
+            respond::finish(answer, record, origin)
+        }
+    }
+}
+
+async fn serve(
+    app: &App,
+    head: &request::Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<Source>, Refusal> {
+    let (now, today) = record.arrival();
+    if !record.is_admitted() {
+        return Err(Refusal::Overloaded);
+    }
+    check_head(head, &app.limits)?;
+    if head.method == Method::OPTIONS {
+        let answer = respond::options(app.catalog(), &app.cors, head)?;
+        record.note_answered_here(answer.status());
+        return Ok(answer.map(Source::from));
+    }
+
+    let caller = app.consumers.identify(&head.headers, record.client(), today)?;
+    record.note_caller(&caller, app.buckets.standing(&caller, now));
+    let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
+    record.note_matched(&matched);
+    app.catalog().check_version(headers::api_version(&head.headers)?)?;
+    let grant = app.entitlements.grant(caller, matched)?;
+    record.note_grant(&grant);
+    let (standing, permit) = app.buckets.take(grant, now);
+    record.note_standing(standing);
+    let permit = permit?;
+    let injection = app.credentials.choose(&permit)?;
+
+    let body = Upload::new(body, app.limits.body_bytes, Deadline::after(app.limits.body));
+    let request_id = record.request_id().clone();
+    let ask = Ask { head, permit: &permit, injection: &injection, request_id: &request_id };
+    record.note_sent();
+    let answer = app.upstream.send(&ask, body).await?;
+    record.note_answer(answer.status());
+    Ok(answer.map(Source::from))
+}
+
+/// What no request may be, whoever sends it: rules of HTTP that hyper leaves to its user.
+fn check_head(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(respond::never_taken());
+    }
+    if head.version < Version::HTTP_2 {
+        check_http1(head)?;
+    }
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if fields > limits.head_bytes {
+        return Err(Refusal::HeadTooLarge);
+    }
+    if head.headers.contains_key(UPGRADE) {
+        return Err(Refusal::BadHeader("Upgrade is not taken; HTTP/2 is spoken with prior knowledge"));
+    }
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limits.body_bytes) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    Ok(())
+}
+
+/// RFC 9112 §3.2: the target is origin-form, and there is exactly one `Host`.
+fn check_http1(head: &request::Parts) -> Result<(), Refusal> {
+    if head.uri.authority().is_some() || head.uri.scheme().is_some() {
+        return Err(Refusal::BadTarget(TargetFault::NotOriginForm));
+    }
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if !host.is_empty() => Ok(()),
+        (None, None) if head.version == Version::HTTP_10 => Ok(()),
+        (None, _) | (Some(_), None) => Err(Refusal::BadHeader("Host is missing")),
+        (Some(_), Some(_)) => Err(Refusal::BadHeader("Host occurs more than once")),
+    }
+}

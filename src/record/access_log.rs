@@ -1,0 +1,91 @@
+//! The access log: lines gathered by the workers, written to standard output by a thread of its own, so that a slow
+//! reader of the log never slows a request.
+
+use std::io::Write as _;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Bytes that wait for a slow reader before lines are lost, and counted as lost.
+const MOST_WAITING: usize = 8 * 1024 * 1024;
+
+/// How long lines are gathered before they are written together.
+const GATHER: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Whether the writer holds bytes that are not written yet.
+    writing: bool,
+}
+
+/// The way into the access log.
+#[derive(Debug, Clone)]
+pub struct AccessLog(Arc<Shared>);
+
+impl AccessLog {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start() -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let writer = shared.clone();
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.write_forever())?;
+        Ok(Self(shared))
+    }
+
+    /// Adds what `line` writes. Answers whether there was room for it.
+    pub fn add(&self, line: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut waiting = self.0.lock();
+        if waiting.bytes.len() > MOST_WAITING {
+            return false;
+        }
+        let was_empty = waiting.bytes.is_empty();
+        line(&mut waiting.bytes);
+        drop(waiting);
+        if was_empty {
+            self.0.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Waits until all that was added is written, at most `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let waiting = self.0.lock();
+        let busy = |waiting: &mut Waiting| waiting.writing || !waiting.bytes.is_empty();
+        drop(self.0.written.wait_timeout_while(waiting, patience, busy));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_forever(&self) {
+        let mut batch = Vec::new();
+        loop {
+            let idle = self.arrived.wait_while(self.lock(), |waiting| waiting.bytes.is_empty());
+            drop(idle);
+            thread::sleep(GATHER);
+            {
+                let mut waiting = self.lock();
+                std::mem::swap(&mut batch, &mut waiting.bytes);
+                waiting.writing = true;
+            }
+            // Standard output that is closed cannot be told so to anyone.
+            let _ = std::io::stdout().lock().write_all(&batch).and_then(|()| std::io::stdout().flush());
+            batch.clear();
+            self.lock().writing = false;
+            self.written.notify_all();
+        }
+    }
+}

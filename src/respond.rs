@@ -1,0 +1,154 @@
+//! The answer to the caller: Cal.com's, or a refusal of the gateway's own.
+//!
+//! Seventh stage. Both get the consumer's own limits and the request's id; refusals have the shape of Cal.com's errors
+//! (FACTS §6).
+
+mod answer;
+mod cors;
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
+use jiff::Timestamp;
+use serde::Serialize;
+
+pub use answer::{Answer, Source};
+pub use cors::Cors;
+
+use crate::catalog::Catalog;
+use crate::limit::Standing;
+use crate::record::Record;
+use crate::refusal::{Refusal, whole_seconds};
+
+const CODE: HeaderName = HeaderName::from_static("x-calgate-code");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-default");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-default");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-default");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// What is answered to `OPTIONS` on a path with no catalog entry, and to methods that are never taken.
+const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+
+/// Cal.com's error envelope.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    status: &'static str,
+    timestamp: Timestamp,
+    path: &'a str,
+    error: EnvelopeError<'a>,
+}
+
+#[derive(Serialize)]
+struct EnvelopeError<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+/// A refusal as an answer. `template` stands where Cal.com echoes the path: what callers send is never repeated.
+pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<Bytes> {
+    let outward = refusal.outward();
+    let envelope = Envelope {
+        status: "error",
+        timestamp: Timestamp::try_from(at).unwrap_or_default(),
+        path: template,
+        error: EnvelopeError { code: outward.code, message: &outward.message },
+    };
+    let body = serde_json::to_vec(&envelope).unwrap_or_default();
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = outward.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(CODE, HeaderValue::from_static(outward.code));
+    if let Some(seconds) = outward.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Refusal::MethodNotAllowed { allow } = refusal
+        && let Ok(allow) = HeaderValue::from_str(allow)
+    {
+        headers.insert(ALLOW, allow);
+    }
+    if outward.status == StatusCode::UNAUTHORIZED {
+        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"calgate\""));
+    }
+    response
+}
+
+/// The refusal of a method that no path takes.
+pub fn never_taken() -> Refusal {
+    Refusal::MethodNotAllowed { allow: ALL_METHODS.to_owned() }
+}
+
+/// The answer to `OPTIONS`: which methods the path takes. It needs no key, as the API's document is public, and is never
+/// forwarded.
+///
+/// # Errors
+/// [`Refusal::BadTarget`] and [`Refusal::UnknownEndpoint`].
+pub fn options(catalog: &Catalog, cors: &Cors, head: &request::Parts) -> Result<Response<Bytes>, Refusal> {
+    let allow = catalog.allow(head.uri.path())?.ok_or(Refusal::UnknownEndpoint)?;
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        cors.answer_preflight(&head.headers, &allow, response.headers_mut());
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    Ok(response)
+}
+
+/// Puts on an answer what every answer has, and ties the request's record to its body.
+pub fn finish<B: Into<Source>>(
+    response: Response<B>,
+    record: Record,
+    origin: Option<&HeaderValue>,
+) -> Response<Answer> {
+    let (mut head, body) = response.into_parts();
+    if let Some(standing) = record.standing() {
+        put_standing(&mut head.headers, standing);
+    }
+    head.headers.insert(REQUEST_ID, record.request_id().clone());
+    record.app().cors.mark(origin, &mut head.headers);
+    Response::from_parts(head, Answer::new(body.into(), record))
+}
+
+/// A refusal as it is written where hyper has no request to answer: with its framing, and the end of the connection.
+pub fn raw(refused: &Refusal, record: &Record) -> Vec<u8> {
+    let (mut head, body) = refusal(refused, "", record.arrival().1).into_parts();
+    head.headers.insert(REQUEST_ID, record.request_id().clone());
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut out = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&body);
+    out
+}
+
+/// The consumer's own limit, in Cal.com's header names (seconds left in `Reset`, FACTS §2) and in those of the IETF
+/// draft (draft-ietf-httpapi-ratelimit-headers-10).
+fn put_standing(headers: &mut HeaderMap, standing: Standing) {
+    let reset = seconds_up(standing.reset);
+    headers.insert(LIMIT, HeaderValue::from(standing.limit));
+    headers.insert(REMAINING, HeaderValue::from(standing.remaining));
+    headers.insert(RESET, HeaderValue::from(reset));
+    let window = whole_seconds(standing.window);
+    let policy = format!("\"default\";q={};w={window}", standing.limit);
+    let limit = format!("\"default\";r={};t={reset}", standing.remaining);
+    for (name, text) in [(POLICY, policy), (RATE_LIMIT, limit)] {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Seconds rounded up; a full bucket has none to wait.
+fn seconds_up(duration: std::time::Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

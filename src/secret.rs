@@ -1,0 +1,47 @@
+//! Secrets: a type that can be sent upstream and nowhere else.
+//!
+//! It has neither `Display` nor `Serialize`, its `Debug` is redacted, and its memory is wiped when the last user of it
+//! is gone, also where it became a header value.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+
+/// A secret of visible ASCII characters.
+#[derive(Debug, Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Takes the text of a secret, without the white space around it.
+    ///
+    /// # Errors
+    /// Why it cannot be one; never its text.
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("it is empty");
+        }
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("it has characters that no Cal.com credential has (blanks, control characters or non-ASCII)");
+        }
+        Ok(Self(SecretString::from(text)))
+    }
+
+    /// A header value of `scheme` and the secret, marked sensitive, wiped when its last clone is gone.
+    pub fn header(&self, scheme: &str) -> HeaderValue {
+        let text = Zeroizing::new(format!("{scheme}{}", self.0.expose_secret()));
+        let wiped = Bytes::from_owner(Wiped(text));
+        let mut value = HeaderValue::from_maybe_shared(wiped).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+}
+
+struct Wiped(Zeroizing<String>);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}

@@ -1,0 +1,130 @@
+//! Listeners, workers and the end of it all.
+//!
+//! One thread per worker, each with a runtime, a listener and upstream connections of its own; what they share is behind
+//! an `Arc`. A signal starts the drain: no more connections are accepted, requests in flight end.
+
+mod connection;
+mod guarded;
+mod listener;
+mod reload;
+mod watch;
+mod wire;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::runtime::Builder;
+use tokio::sync::watch as channel;
+
+pub use listener::Listener;
+pub use reload::ConfigSource;
+
+use crate::admin::Admin;
+use crate::app::Gateway;
+use crate::config::limits::Bounds;
+use crate::config::listen::Listen;
+use crate::pipeline;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::respond::{self, Answer};
+use connection::Doorway;
+
+/// What answers the requests of a connection.
+pub(crate) trait Answers: Clone + Send + Sync + 'static {
+    /// The body it answers with.
+    type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
+
+    /// Answers one request.
+    fn answer(
+        &self,
+        peer: IpAddr,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
+}
+
+/// The request path as the connections see it: a request that panics costs that request.
+#[derive(Clone)]
+struct Path(Arc<Gateway>);
+
+impl Answers for Path {
+    type Body = Answer;
+
+    async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+        let handled = AssertUnwindSafe(pipeline::handle(&self.0, peer, request)).catch_unwind().await;
+        Ok(handled.unwrap_or_else(|_| {
+            let mut record = Record::without_request(&self.0, peer);
+            let refusal = Refusal::Internal;
+            record.note_refusal(&refusal);
+            respond::finish(respond::refusal(&refusal, "", record.arrival().1), record, None)
+        }))
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// What kept it from listening or from starting its threads.
+pub fn run(gateway: &Arc<Gateway>, listen: &Listen, source: ConfigSource) -> Result<(), String> {
+    let (drain, draining) = channel::channel(false);
+    let limits = gateway.app().limits.clone();
+    let listener = Listener::bind(&listen.address, listen.workers)?;
+    let admin = listen.admin.as_ref().map(|address| Listener::bind(address, 1)).transpose()?;
+    let admin_address = admin.as_ref().map_or("off".to_owned(), Listener::address);
+    let address = listener.address();
+    let mut workers = Vec::new();
+    for socket in listener.into_sockets() {
+        let doorway = Doorway::new(Path(gateway.clone()), gateway.clone(), draining.clone());
+        workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
+    }
+    // The admin listener answers until the process is gone, so that a drain can be watched.
+    let (_never, not_draining) = channel::channel(false);
+    for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
+        let doorway = Doorway::new(Admin::new(gateway), gateway.clone(), not_draining.clone());
+        spawn("admin".to_owned(), move || doorway.serve(socket))?;
+    }
+    tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(reload::until_told_to_stop(gateway, source))?;
+    tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
+    gateway.start_draining();
+    drain.send_replace(true);
+    finish(workers, &limits);
+    tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
+    if let Some(log) = &gateway.access_log {
+        log.flush(Duration::from_secs(2));
+    }
+    Ok(())
+}
+
+/// Starts a thread with a runtime of its own.
+fn spawn<F: Future<Output = ()>>(
+    name: String,
+    serve: impl FnOnce() -> F + Send + 'static,
+) -> Result<thread::JoinHandle<()>, String> {
+    let body = move || match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(serve()),
+        Err(fault) => tracing::error!(%fault, "a worker could not start"),
+    };
+    thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
+}
+
+/// Waits for the workers to end, at most as long as `[limits] drain` says.
+fn finish(workers: Vec<thread::JoinHandle<()>>, limits: &Bounds) {
+    let (done, ended) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        workers.into_iter().for_each(|worker| drop(worker.join()));
+        let _ = done.send(());
+    });
+    if ended.recv_timeout(limits.drain).is_err() {
+        tracing::warn!("limits.drain is over; requests still in flight are given up");
+    }
+}

@@ -1,0 +1,256 @@
+//! One connection of a caller, from its first byte to its end.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch as channel};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::Answers;
+use super::guarded::Guarded;
+use super::listener::Bound;
+use super::watch::{Verdict, Watch};
+use super::wire::{Stream, Wire};
+use crate::app::Gateway;
+use crate::config::limits::Bounds;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::respond;
+
+/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection without a request may still bring one that is on its way, once the drain has begun.
+const DRAIN_GRACE: Duration = Duration::from_millis(200);
+
+/// How long accepting rests after it failed, for want of file descriptors mostly.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Concurrent streams of one HTTP/2 connection.
+const MOST_STREAMS: u32 = 256;
+
+/// Where connections come in.
+pub(super) struct Doorway<A> {
+    answers: A,
+    gateway: Arc<Gateway>,
+    draining: channel::Receiver<bool>,
+}
+
+/// What one connection needs.
+#[derive(Clone)]
+struct Guest<A> {
+    answers: A,
+    gateway: Arc<Gateway>,
+    draining: channel::Receiver<bool>,
+    peer: IpAddr,
+    /// Held until the connection ends, so that the doorway knows.
+    _open: mpsc::Sender<()>,
+}
+
+impl<A: Answers> Doorway<A> {
+    pub(super) fn new(answers: A, gateway: Arc<Gateway>, draining: channel::Receiver<bool>) -> Self {
+        Self { answers, gateway, draining }
+    }
+
+    /// Accepts until the drain begins, then waits for the connections to end.
+    pub(super) async fn serve(self, socket: Bound) {
+        let (open, mut ended) = mpsc::channel(1);
+        let accepted = match socket {
+            Bound::Tcp(listener) => self.serve_tcp(listener, &open).await,
+            Bound::Unix(listener) => self.serve_unix(listener, &open).await,
+        };
+        if let Err(fault) = accepted {
+            tracing::error!(%fault, "a listener cannot be used");
+        }
+        drop(open);
+        let _ = ended.recv().await;
+    }
+
+    async fn serve_tcp(&self, listener: std::net::TcpListener, open: &mpsc::Sender<()>) -> std::io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let mut draining = self.draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                _ = draining.wait_for(|draining| *draining) => return Ok(()),
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let _ = stream.set_nodelay(true);
+                    self.welcome(stream, peer.ip(), open);
+                }
+                Err(fault) => rest(&fault).await,
+            }
+        }
+    }
+
+    async fn serve_unix(
+        &self,
+        listener: std::os::unix::net::UnixListener,
+        open: &mpsc::Sender<()>,
+    ) -> std::io::Result<()> {
+        let listener = UnixListener::from_std(listener)?;
+        let mut draining = self.draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                _ = draining.wait_for(|draining| *draining) => return Ok(()),
+            };
+            match accepted {
+                Ok((stream, _)) => self.welcome(stream, IpAddr::V4(Ipv4Addr::LOCALHOST), open),
+                Err(fault) => rest(&fault).await,
+            }
+        }
+    }
+
+    fn welcome<T: Stream>(&self, stream: T, peer: IpAddr, open: &mpsc::Sender<()>) {
+        let (answers, gateway, draining) = (self.answers.clone(), self.gateway.clone(), self.draining.clone());
+        let guest = Guest { answers, gateway, draining, peer, _open: open.clone() };
+        tokio::spawn(guest.serve(stream));
+    }
+}
+
+/// Accepting failed: a connection that is gone already is nothing; anything else needs a rest, or it would spin.
+async fn rest(fault: &std::io::Error) {
+    if fault.kind() != std::io::ErrorKind::ConnectionAborted {
+        tracing::warn!(%fault, "a connection could not be accepted");
+        sleep(ACCEPT_REST).await;
+    }
+}
+
+impl<A: Answers> Guest<A> {
+    async fn serve<T: Stream>(self, mut stream: T) {
+        let limits = self.gateway.app().limits.clone();
+        let Some(_place) = self.gateway.open_connection(limits.connections) else {
+            return self.say(stream, &Refusal::Overloaded).await;
+        };
+        let Ok(Some((first, is_http2))) = timeout(limits.first_byte, sniff(&mut stream)).await else { return };
+        let watch = Arc::new(Watch::new(Instant::now(), is_http2));
+        let io = Wire::new(stream, first, watch.clone());
+        let service = service_fn(|request: Request<Incoming>| {
+            let (this, answering) = (self.clone(), watch.answering());
+            async move {
+                let answer = this.answers.answer(this.peer, request).await;
+                answer.map(|answer| answer.map(|body| Guarded::new(body, answering)))
+            }
+        });
+        if is_http2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
+            builder.keep_alive_interval(Duration::from_secs(30));
+            builder.max_header_list_size(u32::try_from(head_room(&limits)).unwrap_or(u32::MAX));
+            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+            self.drive(connection.as_mut(), &watch, &limits, |connection| connection.graceful_shutdown()).await;
+            return;
+        }
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_room(&limits));
+        let mut connection = builder.serve_connection(TokioIo::new(io), service);
+        let end =
+            self.drive(Pin::new(&mut connection), &watch, &limits, |connection| connection.graceful_shutdown()).await;
+        let (stream, refusal) = connection.into_parts().io.into_inner().into_end();
+        let late = (end == End::LateHead).then_some(Refusal::RequestTimeout);
+        if let Some(refusal) = refusal.or(late) {
+            self.say(stream, &refusal).await;
+        }
+    }
+
+    /// Polls a connection to its end, minding its deadlines and the drain.
+    async fn drive<C>(
+        &self,
+        mut connection: Pin<&mut C>,
+        watch: &Watch,
+        limits: &Bounds,
+        stop: impl Fn(Pin<&mut C>),
+    ) -> End
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut draining = self.draining.clone();
+        let mut told = false;
+        let mut timer = std::pin::pin!(sleep(Duration::ZERO));
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(fault) = ended {
+                        tracing::debug!(%fault, "a caller's connection ended");
+                    }
+                    return End::Quiet;
+                }
+                () = timer.as_mut() => match watch.verdict(Instant::now(), limits) {
+                    Verdict::GoOn(_) if told && watch.is_idle() => return End::Quiet,
+                    Verdict::GoOn(until) => timer.as_mut().reset(until.into()),
+                    Verdict::LateHead => return End::LateHead,
+                    Verdict::End if told && watch.is_idle() => return End::Quiet,
+                    Verdict::End => {
+                        stop(connection.as_mut());
+                        told = true;
+                        timer.as_mut().reset((Instant::now() + DRAIN_GRACE).into());
+                    }
+                },
+                _ = draining.wait_for(|draining| *draining), if !told => {
+                    stop(connection.as_mut());
+                    told = true;
+                    timer.set(sleep_until((Instant::now() + DRAIN_GRACE).into()));
+                }
+            }
+        }
+    }
+
+    /// Refuses where there is no request to answer, and closes.
+    async fn say<T: Stream>(&self, mut stream: T, refusal: &Refusal) {
+        let mut record = Record::without_request(&self.gateway, self.peer);
+        record.note_refusal(refusal);
+        let text = respond::raw(refusal, &record);
+        let said = timeout(Duration::from_secs(1), async {
+            stream.write_all(&text).await?;
+            stream.shutdown().await
+        });
+        if matches!(said.await, Ok(Ok(()))) {
+            record.note_complete();
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// Nothing is to be said.
+    Quiet,
+    /// In the middle of a head, which took too long.
+    LateHead,
+}
+
+/// What a head may take in all: the limits for its parts, and room for the rest of it.
+fn head_room(limits: &Bounds) -> usize {
+    limits.target_bytes + limits.head_bytes + 4096
+}
+
+/// Reads the first bytes, as many as it takes to tell the protocol. `None` if the caller left.
+async fn sniff<T: Stream>(stream: &mut T) -> Option<(Bytes, bool)> {
+    let mut first = BytesMut::with_capacity(4096);
+    loop {
+        if stream.read_buf(&mut first).await.ok()? == 0 {
+            return None;
+        }
+        if first.starts_with(HTTP2_PREFACE) {
+            return Some((first.freeze(), true));
+        }
+        if !HTTP2_PREFACE.starts_with(&first) {
+            return Some((first.freeze(), false));
+        }
+    }
+}

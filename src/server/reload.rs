@@ -1,0 +1,90 @@
+//! Signals and file changes: what changes or ends a running gateway.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, sleep};
+
+use crate::app::Gateway;
+use crate::config::Config;
+use crate::telemetry::ReloadLabels;
+
+/// Editors and orchestrators write in several steps; a change is read when they have had time to finish.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Where the configuration came from.
+#[derive(Debug, Clone)]
+pub enum ConfigSource {
+    /// A file, read again when it changes or on SIGHUP.
+    File(PathBuf),
+    /// The environment, which does not change.
+    Environment,
+}
+
+/// Reloads as asked to, and returns when SIGTERM or SIGINT comes.
+pub(super) async fn until_told_to_stop(gateway: &Arc<Gateway>, source: ConfigSource) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("signals cannot be received: {e}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let (changed, mut changes) = mpsc::channel(1);
+    let _watcher = match &source {
+        ConfigSource::File(path) => watch(path, changed),
+        ConfigSource::Environment => None,
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(gateway, &source),
+            Some(()) = changes.recv() => {
+                sleep(SETTLE).await;
+                while changes.try_recv().is_ok() {}
+                reload(gateway, &source);
+            }
+        }
+    }
+}
+
+/// Watches the file's folder: editors and orchestrators replace files and links rather than write into them.
+fn watch(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut last = std::fs::read(path).ok();
+    let file = path.to_owned();
+    let on_event = move |_: notify::Result<notify::Event>| {
+        // Reading is an event, too; only other contents are a change.
+        let now = std::fs::read(&file).ok();
+        if now != last {
+            last = now;
+            let _ = changed.try_send(());
+        }
+    };
+    let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watcher.inspect_err(|fault| tracing::warn!(%fault, "the configuration is not watched; send SIGHUP to reload")).ok()
+}
+
+/// Reads the configuration again. One that cannot be used changes nothing.
+fn reload(gateway: &Gateway, source: &ConfigSource) {
+    let ConfigSource::File(path) = source else {
+        tracing::info!("there is no configuration file to reload");
+        return;
+    };
+    let read = Config::from_file(path).map_err(|unusable| unusable.lines().join("; "));
+    let result = match read.and_then(|config| gateway.replace(config)) {
+        Ok(()) => {
+            tracing::info!(file = %path.display(), "the configuration was reloaded");
+            "applied"
+        }
+        Err(fault) => {
+            tracing::error!(file = %path.display(), fault, "the configuration cannot be used; the old one stays in force");
+            "rejected"
+        }
+    };
+    gateway.metrics.reloads.get_or_create(&ReloadLabels { result }).inc();
+}

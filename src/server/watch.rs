@@ -1,0 +1,123 @@
+//! What a connection is doing, and until when it may: the deadlines hyper does not have.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use crate::config::limits::Bounds;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    /// Nothing came yet, or the last request is over.
+    Idle,
+    /// A head has begun and not ended.
+    Head,
+    /// So many requests are being answered.
+    Answering(u32),
+}
+
+#[derive(Debug)]
+struct State {
+    doing: Doing,
+    since: Instant,
+    fresh: bool,
+}
+
+/// Shared by a connection's transport, its service and its driver.
+#[derive(Debug)]
+pub(super) struct Watch {
+    state: Mutex<State>,
+    opened: Instant,
+    http2: bool,
+}
+
+/// What a connection has to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing until then.
+    GoOn(Instant),
+    /// End, after the requests that are being answered.
+    End,
+    /// End: a head took too long.
+    LateHead,
+}
+
+impl Watch {
+    pub(super) fn new(now: Instant, http2: bool) -> Self {
+        let state = State { doing: Doing::Idle, since: now, fresh: true };
+        Self { state: Mutex::new(state), opened: now, http2 }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that bytes came. Answers whether they begin a head.
+    pub(super) fn bytes_came(&self) -> bool {
+        self.with(|state| match state.doing {
+            Doing::Idle if !self.http2 => {
+                *state = State { doing: Doing::Head, since: Instant::now(), fresh: false };
+                true
+            }
+            Doing::Idle | Doing::Head | Doing::Answering(_) => false,
+        })
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.with(|state| state.doing == Doing::Head)
+    }
+
+    /// Whether nothing is going on.
+    pub(super) fn is_idle(&self) -> bool {
+        self.with(|state| state.doing == Doing::Idle)
+    }
+
+    /// Notes that a request is being answered, until the guard is dropped.
+    pub(super) fn answering(self: &std::sync::Arc<Self>) -> Answering {
+        self.with(|state| {
+            state.doing = match state.doing {
+                Doing::Answering(n) => Doing::Answering(n + 1),
+                Doing::Idle | Doing::Head => Doing::Answering(1),
+            };
+            state.fresh = false;
+        });
+        Answering(self.clone())
+    }
+
+    /// What is to be done at `now`.
+    pub(super) fn verdict(&self, now: Instant, limits: &Bounds) -> Verdict {
+        let aged = self.opened + limits.connection_age;
+        let (end, verdict) = self.with(|state| match state.doing {
+            Doing::Idle if state.fresh => (state.since + limits.first_byte, Verdict::End),
+            Doing::Idle => (state.since + limits.idle, Verdict::End),
+            Doing::Head => (state.since + limits.head, Verdict::LateHead),
+            // The requests have deadlines of their own; look again when one could be over.
+            Doing::Answering(_) => (now + Duration::from_secs(1).max(limits.head.min(limits.idle)), Verdict::End),
+        });
+        if now >= end {
+            verdict
+        } else if now >= aged {
+            Verdict::End
+        } else {
+            Verdict::GoOn(end.min(aged))
+        }
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Answering(std::sync::Arc<Watch>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.with(|state| {
+            if let Doing::Answering(n) = state.doing {
+                let left = n.saturating_sub(1);
+                state.doing = if left == 0 { Doing::Idle } else { Doing::Answering(left) };
+                state.since = Instant::now();
+            }
+        });
+    }
+}
