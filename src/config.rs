@@ -18,7 +18,7 @@ mod secret;
 pub mod tiers;
 pub mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -93,6 +93,16 @@ impl Config {
             return Ok(config);
         }
         Err(Box::new(Unusable { origin: origin.to_owned(), text: text.to_owned(), problems }))
+    }
+
+    /// Every key that reading `text` looks for: what documentation has to name.
+    pub fn keys_looked_for(text: &str) -> BTreeSet<String> {
+        let problems = Problems::default();
+        let (document, _) = DeTable::parse_recoverable(text);
+        let root = Section::new("", document.get_ref(), 0..0, &problems);
+        drop(Self::read(&root));
+        root.finish();
+        problems.into_keys()
     }
 
     fn read(root: &Section<'_>) -> Self {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderValue, Method, request};
-use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
@@ -25,6 +24,7 @@ use crate::identify::{Caller, ConsumerId, Who};
 use crate::limit::{Standing, Tick};
 use crate::refusal::Refusal;
 use crate::request_id;
+use crate::respond::iso8601;
 use crate::telemetry::{ObservedLabels, RequestLabels};
 
 /// The status of a request whose caller left before the end of the answer (nginx's convention).
@@ -274,7 +274,7 @@ impl Record {
             Counted::Named(_) => (None, None),
         };
         let line = Line {
-            ts: Timestamp::try_from(self.at).unwrap_or_default(),
+            ts: iso8601(self.at),
             request_id: self.request_id.to_str().unwrap_or_default(),
             client: self.client,
             consumer: self.consumer(),
@@ -330,7 +330,7 @@ thread_local! {
 /// One line of the access log.
 #[derive(Serialize)]
 struct Line<'a> {
-    ts: Timestamp,
+    ts: String,
     request_id: &'a str,
     client: IpAddr,
     consumer: &'a str,

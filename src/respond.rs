@@ -37,7 +37,7 @@ const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 #[derive(Serialize)]
 struct Envelope<'a> {
     status: &'static str,
-    timestamp: Timestamp,
+    timestamp: String,
     path: &'a str,
     error: EnvelopeError<'a>,
 }
@@ -53,7 +53,7 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
     let outward = refusal.outward();
     let envelope = Envelope {
         status: "error",
-        timestamp: Timestamp::try_from(at).unwrap_or_default(),
+        timestamp: iso8601(at),
         path: template,
         error: EnvelopeError { code: outward.code, message: &outward.message },
     };
@@ -75,6 +75,11 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
         headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"calgate\""));
     }
     response
+}
+
+/// A moment as Cal.com writes it: UTC, to the millisecond.
+pub(crate) fn iso8601(at: SystemTime) -> String {
+    format!("{:.3}", Timestamp::try_from(at).unwrap_or_default())
 }
 
 /// The refusal of a method that no path takes.

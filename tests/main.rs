@@ -1,10 +1,2 @@
 //! All tests, in one binary: modules are named as in `src`, and what goes over a socket goes through the real program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
-
-mod catalog;
-mod config;
-mod entitle;
-mod headers;
-mod identify;
-mod limit;
-mod refusal;

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, and where: every mistake at once, each shown in its line.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -16,21 +17,35 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
-/// The mistakes found so far. Reading goes on after each, so that an operator sees them all.
+/// What reading a configuration found: its mistakes (reading goes on after each, so that an operator sees them all), and
+/// the keys that were looked for.
 #[derive(Debug, Default)]
-pub struct Problems(RefCell<Vec<Problem>>);
+pub struct Problems {
+    list: RefCell<Vec<Problem>>,
+    keys: RefCell<BTreeSet<String>>,
+}
 
 impl Problems {
     /// Notes a mistake.
     pub fn note(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.0.borrow_mut().push(Problem { span, message: message.into(), help: help.into() });
+        self.list.borrow_mut().push(Problem { span, message: message.into(), help: help.into() });
     }
 
     /// All mistakes, in the order of the text.
     pub fn into_list(self) -> Vec<Problem> {
-        let mut list = self.0.into_inner();
+        let mut list = self.list.into_inner();
         list.sort_by_key(|problem| problem.span.start);
         list
+    }
+
+    /// Notes that a key was looked for.
+    pub(super) fn note_key(&self, key: String) {
+        self.keys.borrow_mut().insert(key);
+    }
+
+    /// Every key that was looked for.
+    pub(super) fn into_keys(self) -> BTreeSet<String> {
+        self.keys.into_inner()
     }
 }
 

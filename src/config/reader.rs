@@ -201,14 +201,15 @@ impl<'a> Section<'a> {
     /// Ends the reading: keys that nothing asked for are mistakes.
     pub fn finish(self) {
         let asked = self.asked.into_inner();
+        let full = |name: &str| if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        asked.iter().for_each(|key| self.problems.note_key(full(key)));
         for (key, _) in self.table {
             let name: &str = key.get_ref();
             if asked.contains(&name) {
                 continue;
             }
-            let full = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
             let help = known_names(name, asked.iter().copied());
-            self.problems.note(key.span(), format!("unknown key `{full}`"), help);
+            self.problems.note(key.span(), format!("unknown key `{}`", full(name)), help);
         }
     }
 }
