@@ -5,6 +5,7 @@
 
 mod connection;
 mod guarded;
+mod head_scan;
 mod listener;
 mod reload;
 mod watch;

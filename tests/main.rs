@@ -1,2 +1,12 @@
 //! All tests, in one binary: modules are named as in `src`, and what goes over a socket goes through the real program.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+mod harness;
+mod pipeline;

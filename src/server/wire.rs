@@ -1,5 +1,5 @@
-//! A caller's connection as bytes, with the rules that hyper cannot be told: no bare line feeds in a head, and no
-//! answers that are not the gateway's own.
+//! A caller's connection as bytes, with the rules that hyper cannot be told: those of `head_scan`, and no answers that
+//! are not the gateway's own.
 
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::head_scan::HeadScan;
 use super::watch::Watch;
 use crate::refusal::Refusal;
 
@@ -28,7 +29,7 @@ pub(super) struct Wire<T> {
 
 impl<T: Stream> Wire<T> {
     pub(super) fn new(stream: T, first: Bytes, watch: Arc<Watch>) -> Self {
-        Self { stream, first, watch, head: HeadScan::Over, refusal: None }
+        Self { stream, first, watch, head: HeadScan::over(), refusal: None }
     }
 
     /// The bare stream, and what has to be said on it before it is closed.
@@ -41,13 +42,12 @@ impl<T: Stream> Wire<T> {
             return Ok(());
         }
         if self.watch.bytes_came() {
-            self.head = HeadScan::Line { after_return: false, empty: true };
+            self.head = HeadScan::default();
         }
-        if !self.head.goes_on_with(new) {
-            self.refusal = Some(Refusal::BadHeader("a line of the head ends without a carriage return"));
-            return Err(Error::new(ErrorKind::InvalidData, "bare line feed"));
-        }
-        Ok(())
+        self.head.go_on_with(new).map_err(|fault| {
+            self.refusal = Some(Refusal::BadHeader(fault));
+            Error::new(ErrorKind::InvalidData, fault)
+        })
     }
 
     /// hyper answers what it cannot parse by itself, with an empty body. Such an answer is kept back, and the gateway's
@@ -66,32 +66,6 @@ impl<T: Stream> Wire<T> {
             return false;
         }
         self.refusal = Some(refusal);
-        true
-    }
-}
-
-/// Where in a request's head the stream is. A head that follows another request in one segment is not scanned: where it
-/// begins only hyper knows, and what it means is what is forwarded.
-enum HeadScan {
-    /// In a line; what came last, and whether the line is empty so far.
-    Line { after_return: bool, empty: bool },
-    /// Past the empty line.
-    Over,
-}
-
-impl HeadScan {
-    /// Whether the head is well-formed so far with `new` behind what came before.
-    fn goes_on_with(&mut self, new: &[u8]) -> bool {
-        for &byte in new {
-            let Self::Line { after_return, empty } = self else { return true };
-            match (byte, *after_return) {
-                (b'\n', false) => return false,
-                (b'\n', true) if *empty => *self = Self::Over,
-                (b'\n', true) => *self = Self::Line { after_return: false, empty: true },
-                (b'\r', _) => *after_return = true,
-                _ => *self = Self::Line { after_return: false, empty: false },
-            }
-        }
         true
     }
 }

@@ -1,0 +1,71 @@
+//! Rules for the bytes of a request's head that hyper does not keep (RFC 9112): lines end with CR LF, the target has no
+//! fragment, and the body is framed in one way.
+//!
+//! hyper takes a bare line feed, cuts a fragment off, and lets `Transfer-Encoding` win over `Content-Length`; a proxy in
+//! front of the gateway may see another request in the same bytes.
+
+use smallvec::SmallVec;
+
+const LENGTH: &[u8] = b"content-length:";
+const CODING: &[u8] = b"transfer-encoding:";
+
+/// Where in a head the stream is. A head that follows another request in one segment is not scanned: where it begins
+/// only hyper knows, and what hyper makes of it is what is forwarded, whatever else its bytes could mean.
+#[derive(Debug, Default)]
+pub(super) struct HeadScan {
+    /// How the current line begins: as much as a field name can be told by.
+    start: SmallVec<[u8; 18]>,
+    last: u8,
+    past_request_line: bool,
+    has_length: bool,
+    has_coding: bool,
+    over: bool,
+}
+
+impl HeadScan {
+    /// The scan of a stream that is not in a head.
+    pub(super) fn over() -> Self {
+        Self { over: true, ..Self::default() }
+    }
+
+    /// Looks at `new`, which came behind what was looked at before.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub(super) fn go_on_with(&mut self, new: &[u8]) -> Result<(), &'static str> {
+        let mut rest = new;
+        while !self.over && !rest.is_empty() {
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            let (piece, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = behind.get(1..).unwrap_or_default();
+            if !self.past_request_line && piece.contains(&b'#') {
+                return Err("the request target has a fragment (#)");
+            }
+            self.start.extend(piece.iter().copied().take(self.start.inline_size() - self.start.len()));
+            self.last = piece.last().copied().unwrap_or(self.last);
+            if end.is_some() {
+                self.end_line()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_line(&mut self) -> Result<(), &'static str> {
+        if self.last != b'\r' {
+            return Err("a line of the head ends without a carriage return");
+        }
+        let is_empty = *self.start == *b"\r";
+        let named = |name: &[u8]| self.start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        self.has_length |= named(LENGTH);
+        self.has_coding |= named(CODING);
+        if self.has_length && self.has_coding {
+            return Err("Content-Length and Transfer-Encoding cannot both be sent");
+        }
+        // Empty lines before a request are ignored (RFC 9112 §2.2).
+        self.over = is_empty && self.past_request_line;
+        self.past_request_line |= !is_empty;
+        self.start.clear();
+        self.last = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! What tests need to run the real program: the gateway as a process, raw connections to it, and an upstream that
+//! answers byte for byte what a test tells it to.
+
+mod gateway;
+mod upstream;
+mod wire;
+
+pub use gateway::{Gateway, Key, Setup, calgate};
+pub use upstream::{Asked, Upstream};
+pub use wire::{Answer, Wire};
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what has to happen before it fails. Nothing is right or wrong by how long it took.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `ready` answers.
+pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what} did not happen within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,225 @@
+//! The gateway as a process of its own: configured, started, reloaded, ended.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use calgate::identify::GatewayKey;
+use serde_json::Value;
+
+use super::{Answer, Wire, eventually};
+
+/// The program that is tested.
+pub fn calgate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_calgate")).args(args).output().expect("calgate runs")
+}
+
+/// A gateway key and its hash.
+pub struct Key {
+    pub text: String,
+    pub hash: String,
+}
+
+impl Key {
+    pub fn new() -> Self {
+        let text = GatewayKey::generate().unwrap();
+        let hash = GatewayKey::parse(&text).unwrap().hash().to_string();
+        Self { text, hash }
+    }
+}
+
+/// A gateway to be started.
+pub struct Setup {
+    config: String,
+    environment: Vec<(String, String)>,
+    listen: String,
+}
+
+impl Setup {
+    /// A gateway in front of `base_url`, with free ports.
+    pub fn to(base_url: &str) -> Self {
+        let config = format!("[upstream]\nbase_url = \"{base_url}\"\n");
+        Self { config, environment: Vec::new(), listen: "address = \"127.0.0.1:0\"\n".to_owned() }
+    }
+
+    /// One more piece of configuration. A piece for `[upstream]` has to come first.
+    pub fn with(mut self, piece: &str) -> Self {
+        self.config.push_str(piece);
+        self.config.push('\n');
+        self
+    }
+
+    /// Keys of `[listen]`.
+    pub fn listen(mut self, keys: &str) -> Self {
+        self.listen = format!("{keys}\n");
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The credential `main` (an API key), and the consumer `billing` with `key` and room for every test.
+    pub fn billing(self, plan: &str, key: &Key) -> Self {
+        self.env("CAL_TEST_KEY", UPSTREAM_KEY).with(&billing(plan, key))
+    }
+
+    pub fn text(&self) -> String {
+        format!("[listen]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{}\n{}", self.listen, self.config)
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("calgate.toml");
+        std::fs::write(&file, self.text()).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_calgate"))
+            .args(["serve", "--config", file.to_str().unwrap()])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("calgate starts");
+        let (access, log) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
+        let listening = eventually("listening", || {
+            assert!(child.try_wait().unwrap().is_none(), "calgate ended: {}", log.all().join("\n"));
+            log.json().into_iter().find(|line| line["message"] == "calgate is listening")
+        });
+        let address = |key: &str| listening[key].as_str().unwrap().trim_start_matches("http://").to_owned();
+        Gateway {
+            address: address("address"),
+            admin: address("admin").parse().unwrap(),
+            child,
+            access,
+            log,
+            file,
+            folder,
+        }
+    }
+}
+
+/// What the credential `main` of [`Setup::billing`] is upstream.
+pub const UPSTREAM_KEY: &str = "cal_test_0123456789abcdef";
+
+fn billing(plan: &str, key: &Key) -> String {
+    format!(
+        "[credentials.main]\nkind = \"api-key\"\napi_key = {{ env = \"CAL_TEST_KEY\" }}\nplan = \"{plan}\"\n\
+         [tiers.roomy]\nrequests_per_minute = 100000\n\
+         [consumers.billing]\nkeys = [\"{}\"]\ncredential = \"main\"\ntier = \"roomy\"\n",
+        key.hash
+    )
+}
+
+/// A running gateway. It is killed when the test is done with it.
+pub struct Gateway {
+    pub address: String,
+    pub admin: SocketAddr,
+    pub file: PathBuf,
+    child: Child,
+    access: Lines,
+    log: Lines,
+    folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// A connection as a caller has one.
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.address.parse().unwrap())
+    }
+
+    /// One request on a connection of its own: `GET /v2/me`, and header lines.
+    pub fn ask(&self, request: &str, headers: &[&str]) -> Answer {
+        self.connect().ask(request, headers)
+    }
+
+    /// What the admin listener answers.
+    pub fn ask_admin(&self, request: &str, headers: &[&str]) -> Answer {
+        Wire::connect(self.admin).ask(request, headers)
+    }
+
+    /// The value of a metric, all its series added up; those whose labels hold `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.ask_admin("GET /metrics", &[]).text();
+        let of = |line: &str| line.starts_with(name) && line.contains(labels);
+        text.lines().filter(|line| of(line)).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits for the access log to have `n` lines, and gives them.
+    pub fn access_log(&self, n: usize) -> Vec<Value> {
+        eventually("an access log line", || Some(self.access.json()).filter(|lines| lines.len() >= n))
+    }
+
+    /// The gateway's own log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.all()
+    }
+
+    /// Waits for a line of the gateway's own log that holds `text`.
+    pub fn logged(&self, text: &str) -> String {
+        eventually(text, || self.log.all().into_iter().find(|line| line.contains(text)))
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Writes another configuration over the one in use.
+    pub fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let text = change(std::fs::read_to_string(&self.file).unwrap());
+        let new = self.folder.path().join("new.toml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
+    }
+
+    /// Writes another configuration and waits until it is in force (or refused).
+    pub fn reload(&self, change: impl FnOnce(String) -> String) {
+        let before = self.metric("calgate_config_reloads_total", "");
+        self.rewrite(change);
+        eventually("a reload", || (self.metric("calgate_config_reloads_total", "") > before).then_some(()));
+    }
+
+    /// Waits for it to end by itself; its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        eventually("the end", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the gateway\n{}", self.log.all().join("\n"));
+        }
+    }
+}
+
+/// The lines a process writes, gathered as they come.
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let gathered = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                gathered.lock().unwrap().push(line);
+            }
+        });
+        Self(lines)
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn json(&self) -> Vec<Value> {
+        self.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}

@@ -1,0 +1,131 @@
+//! An upstream that records every byte it is sent and answers what the test says, byte for byte.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::PATIENCE;
+
+/// What a test has a request answered with; an empty answer closes the connection without one.
+type Respond = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub request_line: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// The connection it came on, counted from 0.
+    pub connection: usize,
+}
+
+impl Asked {
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
+    }
+
+    pub fn target(&self) -> &str {
+        self.request_line.split(' ').nth(1).unwrap()
+    }
+}
+
+/// A listening upstream.
+pub struct Upstream {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// An answer with a small JSON body.
+pub const OK: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"status\":\"success\"}";
+
+impl Upstream {
+    /// One that answers everything with success.
+    pub fn start() -> Self {
+        Self::answering(|_| OK.into())
+    }
+
+    /// One that answers as `respond` says.
+    pub fn answering(respond: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (log, respond): (_, Arc<Respond>) = (asked.clone(), Arc::new(respond));
+        thread::spawn(move || {
+            for (connection, stream) in listener.incoming().enumerate() {
+                let (log, respond) = (log.clone(), respond.clone());
+                thread::spawn(move || serve(stream.unwrap(), connection, &log, &*respond));
+            }
+        });
+        Self { address, asked }
+    }
+
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Every request so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// The only request so far.
+    pub fn only(&self) -> Asked {
+        let asked = self.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        asked[0].clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<Asked>>, respond: &Respond) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = Vec::new();
+    while let Some(asked) = read_request(&mut stream, &mut bytes, connection) {
+        log.lock().unwrap().push(asked.clone());
+        let answer = respond(&asked);
+        if answer.is_empty() || stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) -> Option<Asked> {
+    let end = loop {
+        if let Some(end) = find(bytes, b"\r\n\r\n") {
+            break end;
+        }
+        more(stream, bytes)?;
+    };
+    let head = String::from_utf8(bytes.drain(..end + 4).collect()).unwrap();
+    let mut lines = head.trim_end().split("\r\n");
+    let request_line = lines.next().unwrap().to_owned();
+    let split = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
+    let mut asked = Asked { request_line, headers: lines.map(split).collect(), body: Vec::new(), connection };
+    if asked.headers("transfer-encoding") == ["chunked"] {
+        let end = loop {
+            if let Some(end) = find(bytes, b"0\r\n\r\n") {
+                break end + 5;
+            }
+            more(stream, bytes)?;
+        };
+        asked.body = bytes.drain(..end).collect();
+    }
+    let length = asked.headers("content-length").first().map_or(0, |length| length.parse().unwrap());
+    while bytes.len() < length {
+        more(stream, bytes)?;
+    }
+    asked.body.extend(bytes.drain(..length));
+    Some(asked)
+}
+
+fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+    let mut chunk = [0; 65536];
+    let n = stream.read(&mut chunk).ok().filter(|n| *n > 0)?;
+    bytes.extend_from_slice(&chunk[..n]);
+    Some(())
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}

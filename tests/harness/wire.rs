@@ -1,0 +1,119 @@
+//! A raw connection: what is sent is sent as written, and what comes back is read as bytes.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// A connection of HTTP/1.1.
+pub struct Wire(BufReader<TcpStream>);
+
+/// An answer, taken apart.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The head as it came.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Wire {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the gateway accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        // The gateway may have closed already, which the answer shows.
+        let _ = self.0.get_mut().write_all(bytes.as_ref());
+        self
+    }
+
+    /// Sends a request without a body, and reads its answer.
+    pub fn ask(&mut self, request: &str, headers: &[&str]) -> Answer {
+        let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        self.send(format!("{request} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n"));
+        if request.starts_with("HEAD ") { self.head() } else { self.answer() }
+    }
+
+    /// Sends a request with a body, and reads its answer.
+    pub fn ask_with(&mut self, request: &str, headers: &[&str], body: &str) -> Answer {
+        let length = format!("Content-Length: {}", body.len());
+        let lines: String = headers.iter().chain([&length.as_str()]).map(|line| format!("{line}\r\n")).collect();
+        self.send(format!("{request} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n{body}"));
+        self.answer()
+    }
+
+    /// Reads an answer that has no body.
+    pub fn head(&mut self) -> Answer {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = self.0.read_line(&mut head).expect("an answer within the test's patience");
+            assert!(read > 0, "the connection ended in an answer's head: {head:?}");
+        }
+        let status = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no status in {head:?}"));
+        Answer { status, head, body: Vec::new() }
+    }
+
+    /// Reads an answer to its end.
+    pub fn answer(&mut self) -> Answer {
+        let mut answer = self.head();
+        if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let mut size = String::new();
+                self.0.read_line(&mut size).unwrap();
+                let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+                let mut chunk = vec![0; size + 2];
+                self.0.read_exact(&mut chunk).expect("a whole chunk");
+                answer.body.extend_from_slice(&chunk[..size]);
+                if size == 0 {
+                    return answer;
+                }
+            }
+        }
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        answer.body = vec![0; length];
+        self.0.read_exact(&mut answer.body).expect("a whole body");
+        answer
+    }
+
+    /// Whether the gateway has closed the connection, with nothing more to read.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.0.fill_buf(), Ok([]) | Err(_))
+    }
+
+    /// Ends this side of the connection.
+    pub fn hang_up(self) {
+        let _ = self.0.into_inner().shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Answer {
+    /// A header's value, if it occurs once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let all = self.headers(name);
+        assert!(all.len() < 2, "{name} occurs more than once in {}", self.head);
+        all.first().copied()
+    }
+
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
+    }
+
+    pub fn code(&self) -> Option<&str> {
+        self.header("x-calgate-code")
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+}

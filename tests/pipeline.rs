@@ -1,0 +1,4 @@
+//! The request path as a whole, through the program: what comes in on a socket and what goes out on another.
+
+mod headers;
+mod paths;
