@@ -131,7 +131,7 @@ impl Entitlement {
     fn decide(&self, matched: &Matched<'_>) -> Option<Rule> {
         if matched.endpoint().is_none() {
             let refused = self.plan.refuses_unknown(matched.path());
-            return refused.or_else(|| self.narrowing.as_ref()?.refuses_unknown());
+            return refused.or_else(|| self.narrowing.as_ref().map(|narrowing| narrowing.refusal_of_unknown()));
         }
         let by_plan = matched.fitting().iter().find_map(|e| self.plan.refuses(e));
         let narrowing = self.narrowing.as_deref();

@@ -155,7 +155,7 @@ impl Consumers {
     }
 
     fn by_own_credential(&self, headers: &HeaderMap) -> Result<Caller<'_>, Refusal> {
-        let passthrough = self.passthrough.as_ref().ok_or(Refusal::Unauthenticated)?;
+        let passthrough = self.passthrough.ok_or(Refusal::Unauthenticated)?;
         let own = passthrough.read(headers)?;
         Ok(Caller { who: Who::Passthrough(own) })
     }

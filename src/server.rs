@@ -122,7 +122,9 @@ fn spawn<F: Future<Output = ()>>(
 fn finish(workers: Vec<thread::JoinHandle<()>>, limits: &Bounds) {
     let (done, ended) = std::sync::mpsc::channel();
     thread::spawn(move || {
-        workers.into_iter().for_each(|worker| drop(worker.join()));
+        for worker in workers {
+            drop(worker.join());
+        }
         let _ = done.send(());
     });
     if ended.recv_timeout(limits.drain).is_err() {

@@ -44,13 +44,13 @@ impl Trie {
         let next = self.nodes.len();
         let Some(node) = self.nodes.get_mut(at) else { return at };
         let child = match segment {
-            Segment::Literal(text) => match node.literals.iter().find(|(known, _)| known == text) {
-                Some((_, child)) => *child,
-                None => {
+            Segment::Literal(text) => {
+                let known = node.literals.iter().find(|(known, _)| known == text).map(|(_, child)| *child);
+                known.unwrap_or_else(|| {
                     node.literals.push((text.clone(), next));
                     next
-                }
-            },
+                })
+            }
             Segment::Parameter(_) => *node.parameter.get_or_insert(next),
         };
         if child == next {

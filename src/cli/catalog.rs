@@ -63,7 +63,9 @@ fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> 
     let own = catalog.map(read_catalog).transpose()?;
     let older = own.as_ref().unwrap_or_else(|| Catalog::built_in());
     let changes = diff(older, &newer);
-    changes.iter().for_each(|change| println!("{change}"));
+    for change in &changes {
+        println!("{change}");
+    }
     println!(
         "{} changes; {} operations before, {} after",
         changes.len(),

@@ -154,6 +154,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table of a value found in a list.
+    #[must_use]
     pub fn inline(&self, key: &str, table: &'a DeTable<'a>, span: Range<usize>) -> Section<'a> {
         Section::new(self.key(key), table, span, self.problems)
     }
@@ -202,7 +203,9 @@ impl<'a> Section<'a> {
     pub fn finish(self) {
         let asked = self.asked.into_inner();
         let full = |name: &str| if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
-        asked.iter().for_each(|key| self.problems.note_key(full(key)));
+        for key in &asked {
+            self.problems.note_key(full(key));
+        }
         for (key, _) in self.table {
             let name: &str = key.get_ref();
             if asked.contains(&name) {

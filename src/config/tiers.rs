@@ -21,15 +21,12 @@ pub(super) fn read(section: Option<&Section<'_>>) -> BTreeMap<String, Quota> {
     for (name, tier) in section.map(Section::named_sections).unwrap_or_default() {
         let per_minute = tier.integer("requests_per_minute", 1..=MOST_PER_MINUTE);
         let burst = tier.integer("burst", 1..=MOST_PER_MINUTE);
-        match per_minute {
-            Some(n) => drop(tiers.insert(name.value.to_owned(), Quota::per_minute(n, burst.unwrap_or(n)))),
-            None => {
-                if tier.raw("requests_per_minute").is_none() {
-                    tier.missing("requests_per_minute", "a tier is at least that");
-                }
-                tiers.entry(name.value.to_owned()).or_insert(Quota::per_minute(1, 1));
-            }
+        if tier.raw("requests_per_minute").is_none() {
+            tier.missing("requests_per_minute", "a tier is at least that");
         }
+        // A tier with a mistake is there all the same, so that its users are not told that it is unknown.
+        let per_minute = per_minute.unwrap_or(1);
+        tiers.insert(name.value.to_owned(), Quota::per_minute(per_minute, burst.unwrap_or(per_minute)));
         tier.finish();
     }
     tiers

@@ -41,7 +41,7 @@ impl Narrowing {
 
     /// A narrowed consumer never gets what the catalog cannot name.
     #[expect(clippy::unused_self, reason = "the rule is of this narrowing, like `refuses`")]
-    pub(super) fn refuses_unknown(&self) -> Option<Rule> {
-        Some(Rule::new("the consumer is narrowed to operations that the catalog knows"))
+    pub(super) fn refusal_of_unknown(&self) -> Rule {
+        Rule::new("the consumer is narrowed to operations that the catalog knows")
     }
 }

@@ -3,7 +3,7 @@
 //! The checksum lets garbage be refused without a look-up and lets secret scanners recognise a real key. Configs hold
 //! only the SHA-256 of the whole key.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -93,5 +93,8 @@ impl fmt::Debug for KeyHash {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

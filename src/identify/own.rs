@@ -58,7 +58,7 @@ impl Passthrough {
     /// [`Refusal::Unauthenticated`] for a form that Cal.com has no such credential of, or one that is switched off;
     /// [`Refusal::BadHeader`] where a bearer and client headers are both there, of which Cal.com would authenticate by
     /// one and count by the other (FACTS §1).
-    pub(super) fn read(&self, headers: &HeaderMap) -> Result<OwnCredential, Refusal> {
+    pub(super) fn read(self, headers: &HeaderMap) -> Result<OwnCredential, Refusal> {
         let authorization = single(headers, AUTHORIZATION.as_str(), "Authorization occurs more than once")?;
         let id = single(headers, "x-cal-client-id", "x-cal-client-id occurs more than once")?;
         let secret = single(headers, "x-cal-secret-key", "x-cal-secret-key occurs more than once")?;
@@ -70,16 +70,16 @@ impl Passthrough {
         }
     }
 
-    fn bearer(&self, authorization: &str) -> Result<OwnCredential, Refusal> {
+    fn bearer(self, authorization: &str) -> Result<OwnCredential, Refusal> {
         let token = bearer_token(authorization).filter(|t| is_token(t)).ok_or(Refusal::Unauthenticated)?;
-        let taken = if token.starts_with(LIVE_API_KEY) {
+        let is_taken = if token.starts_with(LIVE_API_KEY) {
             self.live_keys
         } else if token.starts_with(API_KEY) {
             self.test_keys
         } else {
             is_jwt(token)
         };
-        if !taken {
+        if !is_taken {
             return Err(Refusal::Unauthenticated);
         }
         let headers = OwnHeaders::Bearer(sensitive(&format!("Bearer {token}"))?);

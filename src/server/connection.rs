@@ -152,14 +152,13 @@ impl<A: Answers> Guest<A> {
             builder.keep_alive_interval(Duration::from_secs(30));
             builder.max_header_list_size(u32::try_from(head_room(&limits)).unwrap_or(u32::MAX));
             let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-            self.drive(connection.as_mut(), &watch, &limits, |connection| connection.graceful_shutdown()).await;
+            self.drive(connection.as_mut(), &watch, &limits, http2::Connection::graceful_shutdown).await;
             return;
         }
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_room(&limits));
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
-        let end =
-            self.drive(Pin::new(&mut connection), &watch, &limits, |connection| connection.graceful_shutdown()).await;
+        let end = self.drive(Pin::new(&mut connection), &watch, &limits, http1::Connection::graceful_shutdown).await;
         let (stream, refusal) = connection.into_parts().io.into_inner().into_end();
         let late = (end == End::LateHead).then_some(Refusal::RequestTimeout);
         if let Some(refusal) = refusal.or(late) {
@@ -191,10 +190,9 @@ impl<A: Answers> Guest<A> {
                     return End::Quiet;
                 }
                 () = timer.as_mut() => match watch.verdict(Instant::now(), limits) {
-                    Verdict::GoOn(_) if told && watch.is_idle() => return End::Quiet,
+                    Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
                     Verdict::GoOn(until) => timer.as_mut().reset(until.into()),
                     Verdict::LateHead => return End::LateHead,
-                    Verdict::End if told && watch.is_idle() => return End::Quiet,
                     Verdict::End => {
                         stop(connection.as_mut());
                         told = true;

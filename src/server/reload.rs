@@ -30,7 +30,7 @@ pub(super) async fn until_told_to_stop(gateway: &Arc<Gateway>, source: ConfigSou
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let (changed, mut changes) = mpsc::channel(1);
+    let (changed, mut news) = mpsc::channel(1);
     let _watcher = match &source {
         ConfigSource::File(path) => watch(path, changed),
         ConfigSource::Environment => None,
@@ -40,9 +40,9 @@ pub(super) async fn until_told_to_stop(gateway: &Arc<Gateway>, source: ConfigSou
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => reload(gateway, &source),
-            Some(()) = changes.recv() => {
+            Some(()) = news.recv() => {
                 sleep(SETTLE).await;
-                while changes.try_recv().is_ok() {}
+                while news.try_recv().is_ok() {}
                 reload(gateway, &source);
             }
         }
