@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod consumers;
 pub mod credentials;
 pub mod environment;
+pub mod fixed;
 pub mod limits;
 pub mod listen;
 pub mod log;

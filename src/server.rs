@@ -31,8 +31,8 @@ pub use reload::ConfigSource;
 
 use crate::admin::Admin;
 use crate::app::Gateway;
+use crate::config::fixed::Fixed;
 use crate::config::limits::Bounds;
-use crate::config::listen::Listen;
 use crate::pipeline;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -74,9 +74,10 @@ impl Answers for Path {
 ///
 /// # Errors
 /// What kept it from listening or from starting its threads.
-pub fn run(gateway: &Arc<Gateway>, listen: &Listen, source: ConfigSource) -> Result<(), String> {
+pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Result<(), String> {
     let (drain, draining) = channel::channel(false);
     let limits = gateway.app().limits.clone();
+    let listen = &fixed.listen;
     let listener = Listener::bind(&listen.address, listen.workers)?;
     let admin = listen.admin.as_ref().map(|address| Listener::bind(address, 1)).transpose()?;
     let admin_address = admin.as_ref().map_or("off".to_owned(), Listener::address);
@@ -94,7 +95,7 @@ pub fn run(gateway: &Arc<Gateway>, listen: &Listen, source: ConfigSource) -> Res
     }
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(reload::until_told_to_stop(gateway, source))?;
+    runtime.block_on(reload::until_told_to_stop(gateway, source, fixed))?;
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
     gateway.start_draining();
     drain.send_replace(true);

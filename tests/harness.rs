@@ -6,7 +6,7 @@ mod upstream;
 mod wire;
 
 pub use gateway::{Gateway, Key, Setup, calgate};
-pub use upstream::{Asked, Upstream};
+pub use upstream::{Asked, OK, Upstream};
 pub use wire::{Answer, Wire};
 
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 use super::{ConfigArgs, Outcome};
 use crate::app::{App, Gateway};
+use crate::config::fixed::Fixed;
 use crate::record::AccessLog;
 use crate::{server, telemetry};
 
@@ -11,7 +12,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Err(outcome) => return outcome,
     };
     telemetry::start_log(&config.log.level, config.log.json);
-    let listen = config.listen.clone();
+    let fixed = Fixed::of(&config);
     let access_log = match AccessLog::start() {
         Ok(log) => log,
         Err(fault) => return Outcome::Failed(format!("the access log cannot be written: {fault}")),
@@ -20,7 +21,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Ok(gateway) => gateway,
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
-    match server::run(&gateway, &listen, source) {
+    match server::run(&gateway, &fixed, source) {
         Ok(()) => Outcome::Done,
         Err(fault) => Outcome::Failed(fault),
     }

@@ -42,13 +42,6 @@ pub struct Listen {
     pub cors_origins: Vec<String>,
 }
 
-impl Listen {
-    /// Whether a change to `newer` takes effect only after a restart.
-    pub fn needs_restart(&self, newer: &Self) -> bool {
-        (&self.address, &self.admin, self.workers) != (&newer.address, &newer.admin, newer.workers)
-    }
-}
-
 impl Default for Listen {
     fn default() -> Self {
         Self {

@@ -50,6 +50,11 @@ impl HeadScan {
         Ok(())
     }
 
+    /// Whether the target is not over yet.
+    pub(super) fn is_in_request_line(&self) -> bool {
+        !self.past_request_line
+    }
+
     fn end_line(&mut self) -> Result<(), &'static str> {
         if self.last != b'\r' {
             return Err("a line of the head ends without a carriage return");

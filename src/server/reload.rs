@@ -10,6 +10,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::app::Gateway;
 use crate::config::Config;
+use crate::config::fixed::Fixed;
 use crate::telemetry::ReloadLabels;
 
 /// Editors and orchestrators write in several steps; a change is read when they have had time to finish.
@@ -25,7 +26,11 @@ pub enum ConfigSource {
 }
 
 /// Reloads as asked to, and returns when SIGTERM or SIGINT comes.
-pub(super) async fn until_told_to_stop(gateway: &Arc<Gateway>, source: ConfigSource) -> Result<(), String> {
+pub(super) async fn until_told_to_stop(
+    gateway: &Arc<Gateway>,
+    source: ConfigSource,
+    fixed: &Fixed,
+) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("signals cannot be received: {e}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -39,11 +44,11 @@ pub(super) async fn until_told_to_stop(gateway: &Arc<Gateway>, source: ConfigSou
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(gateway, &source),
+            _ = hangup.recv() => reload(gateway, &source, fixed),
             Some(()) = news.recv() => {
                 sleep(SETTLE).await;
                 while news.try_recv().is_ok() {}
-                reload(gateway, &source);
+                reload(gateway, &source, fixed);
             }
         }
     }
@@ -70,15 +75,22 @@ fn watch(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWa
 }
 
 /// Reads the configuration again. One that cannot be used changes nothing.
-fn reload(gateway: &Gateway, source: &ConfigSource) {
+fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
     let ConfigSource::File(path) = source else {
         tracing::info!("there is no configuration file to reload");
         return;
     };
     let read = Config::from_file(path).map_err(|unusable| unusable.lines().join("; "));
-    let result = match read.and_then(|config| gateway.replace(config)) {
-        Ok(()) => {
+    let replaced = read.and_then(|config| {
+        let waiting = fixed.changed_in(&config);
+        gateway.replace(config).map(|()| waiting)
+    });
+    let result = match replaced {
+        Ok(waiting) => {
             tracing::info!(file = %path.display(), "the configuration was reloaded");
+            if !waiting.is_empty() {
+                tracing::warn!(keys = waiting.join(", "), "these changes are in force only after a restart");
+            }
             "applied"
         }
         Err(fault) => {

@@ -59,6 +59,7 @@ impl<T: Stream> Wire<T> {
         let refusal = match data.get(9..12) {
             Some(b"400") => Refusal::BadHeader("the request's head is malformed"),
             Some(b"414") => Refusal::TargetTooLong,
+            Some(b"431") if self.head.is_in_request_line() => Refusal::TargetTooLong,
             Some(b"431") => Refusal::HeadTooLarge,
             _ => return false,
         };

@@ -1,0 +1,34 @@
+//! What a running gateway cannot change: a reload that asks for it is told so.
+
+use super::Config;
+use super::listen::Listen;
+use super::log::Log;
+
+/// The parts of a configuration that are in force from start to end.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    /// Where it listens, with how many workers.
+    pub listen: Listen,
+    log: Log,
+    tracked_callers: usize,
+}
+
+impl Fixed {
+    /// Those of `config`.
+    pub fn of(config: &Config) -> Self {
+        Self { listen: config.listen.clone(), log: config.log.clone(), tracked_callers: config.limits.tracked_callers }
+    }
+
+    /// The keys that `newer` changes and that stay as they are until a restart.
+    pub fn changed_in(&self, newer: &Config) -> Vec<&'static str> {
+        let differs = [
+            ("listen.address", self.listen.address != newer.listen.address),
+            ("listen.admin", self.listen.admin != newer.listen.admin),
+            ("listen.workers", self.listen.workers != newer.listen.workers),
+            ("log.level", self.log.level != newer.log.level),
+            ("log.format", self.log.json != newer.log.json),
+            ("limits.tracked_callers", self.tracked_callers != newer.limits.tracked_callers),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}

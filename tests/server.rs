@@ -1,0 +1,5 @@
+//! Connections, their limits and deadlines, reload and drain, through the program.
+
+mod connections;
+mod drain;
+mod reload;

@@ -1,0 +1,164 @@
+//! What a caller's connection may cost.
+
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+
+use crate::harness::{Gateway, Key, Setup, Upstream, Wire};
+
+fn gateway(upstream: &Upstream, key: &Key, limits: &str) -> Gateway {
+    let limits = format!("[limits]\n{limits}");
+    Setup::to(&upstream.base_url()).with(&limits).billing("unrestricted", key).start()
+}
+
+fn bearer(key: &Key) -> String {
+    format!("Authorization: Bearer {}", key.text)
+}
+
+#[test]
+fn a_connection_serves_many_requests_also_when_they_come_at_once() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "");
+    let mut connection = gateway.connect();
+    for _ in 0..3 {
+        assert_eq!(connection.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    }
+    let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
+    connection.send(request.repeat(3));
+    for _ in 0..3 {
+        assert_eq!(connection.answer().status, 200);
+    }
+    assert_eq!(upstream.asked().len(), 6);
+}
+
+#[test]
+fn sizes_are_bounded_each_with_a_refusal_of_its_own() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "target_bytes = 200\nhead_bytes = 2000\nbody_bytes = 10");
+    let own = bearer(&key);
+    let cases = [
+        (format!("GET /v2/me?{}", "x".repeat(200)), vec![own.clone()], 414, "GATEWAY_TARGET_TOO_LONG"),
+        (format!("GET /v2/me?{}", "x".repeat(20_000)), vec![own.clone()], 414, "GATEWAY_TARGET_TOO_LONG"),
+        ("GET /v2/me".to_owned(), vec![own.clone(), format!("A: {}", "x".repeat(2000))], 431, "GATEWAY_HEAD_TOO_LARGE"),
+        (
+            "GET /v2/me".to_owned(),
+            vec![own.clone(), format!("A: {}", "x".repeat(99_000))],
+            431,
+            "GATEWAY_HEAD_TOO_LARGE",
+        ),
+        ("GET /v2/me".to_owned(), vec!["a: b".to_owned(); 300], 431, "GATEWAY_HEAD_TOO_LARGE"),
+        (
+            "POST /v2/bookings".to_owned(),
+            vec![own.clone(), "Content-Length: 11".to_owned()],
+            413,
+            "GATEWAY_BODY_TOO_LARGE",
+        ),
+    ];
+    for (request, headers, status, code) in cases {
+        let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+        let answer = gateway.ask(&request, &headers);
+        assert_eq!((answer.status, answer.code()), (status, Some(code)), "{:.40}", request);
+        assert_eq!(answer.json()["error"]["code"], code);
+    }
+    let chunked = format!(
+        "POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n"
+    );
+    let answer = gateway.connect().send(chunked).answer();
+    assert_eq!((answer.status, answer.code()), (413, Some("GATEWAY_BODY_TOO_LARGE")));
+    assert_eq!(gateway.connect().ask_with("POST /v2/bookings", &[&own], "0123456789").status, 200);
+}
+
+#[test]
+fn a_caller_that_says_nothing_or_stalls_is_let_go() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let limits = "first_byte = \"150ms\"\nhead = \"150ms\"\nbody = \"150ms\"\nidle = \"150ms\"";
+    let gateway = gateway(&upstream, &key, limits);
+    let own = bearer(&key);
+
+    assert!(gateway.connect().is_closed(), "nothing was sent");
+    assert!(gateway.connect().send("PRI * HTTP/2.0\r\n\r\nS").is_closed(), "half a preface was sent");
+    let answer = gateway.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n").answer();
+    assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
+    let half = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\nContent-Length: 5\r\n\r\n{{}}");
+    let answer = gateway.connect().send(half).answer();
+    assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
+    let mut idle = gateway.connect();
+    assert_eq!(idle.ask("GET /v2/me", &[&own]).status, 200);
+    assert!(idle.is_closed(), "no second request was sent");
+}
+
+#[test]
+fn a_connection_ends_at_its_age_after_the_request_it_is_in() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "connection_age = \"100ms\"");
+    let mut connection = gateway.connect();
+    let mut served = 0;
+    while !connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key))).is_closed() {
+        assert_eq!(connection.answer().status, 200);
+        served += 1;
+    }
+    assert!(served > 0);
+}
+
+#[test]
+fn connections_and_requests_in_flight_are_bounded() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let upstream = Upstream::answering(move |_| {
+        let _ = held.lock().unwrap().recv();
+        b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()
+    });
+    let key = Key::new();
+    let gateway = gateway(&upstream, &key, "connections = 3\nin_flight = 1");
+    let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
+    let (mut first, mut second) = (gateway.connect(), gateway.connect());
+    first.send(&request);
+    crate::harness::eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    let answer = second.send(&request).answer();
+    assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let _third = gateway.connect();
+    let answer = gateway.connect().answer();
+    assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")), "a fourth connection");
+    release.send(()).unwrap();
+    assert_eq!(first.answer().status, 204);
+}
+
+#[test]
+fn a_unix_socket_serves_as_well() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calgate.sock");
+    let listen = format!("address = \"unix:{}\"", path.display());
+    let _gateway = Setup::to(&upstream.base_url()).listen(&listen).billing("teams", &key).start();
+    let mut stream = UnixStream::connect(&path).unwrap();
+    let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\nConnection: close\r\n\r\n", bearer(&key));
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[test]
+fn expect_continue_is_answered_before_the_body_is_sent() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "");
+    let mut connection = gateway.connect();
+    let head = format!(
+        "POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{}\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        bearer(&key)
+    );
+    assert_eq!(connection.send(head).head().status, 100);
+    assert_eq!(connection.send("{}").answer().status, 200);
+    assert_eq!(upstream.only().body, b"{}");
+}
+
+#[test]
+fn the_admin_listener_is_apart_from_callers() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "");
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(gateway.ask_admin(&format!("GET {path}"), &[]).status, 200, "{path}");
+        assert_eq!(gateway.ask(&format!("GET {path}"), &[&bearer(&key)]).status, 404, "{path}");
+    }
+    assert_eq!(Wire::connect(gateway.admin).ask("GET /v2/me", &[&bearer(&key)]).status, 404);
+}

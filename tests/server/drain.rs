@@ -1,0 +1,78 @@
+//! The end of the program: what is in flight is finished, and nothing that was read is dropped.
+
+use std::sync::{Mutex, mpsc};
+
+use crate::harness::{Key, Setup, Upstream, eventually};
+
+#[test]
+fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let upstream = Upstream::answering(move |_| {
+        let _ = held.lock().unwrap().recv();
+        crate::harness::OK.into()
+    });
+    let key = Key::new();
+    let mut gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let own = format!("Authorization: Bearer {}", key.text);
+    let (mut idle, mut busy) = (gateway.connect(), gateway.connect());
+    busy.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{own}\r\n\r\n"));
+    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+
+    gateway.signal("-TERM");
+    gateway.logged("draining");
+    assert!(idle.is_closed(), "a connection without a request ends at once");
+    assert_eq!(gateway.ask_admin("GET /readyz", &[]).status, 503);
+    assert_eq!(gateway.ask_admin("GET /livez", &[]).status, 200);
+    release.send(()).unwrap();
+    let answer = busy.answer();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.access_log(1)[0]["status"], 200);
+}
+
+#[test]
+fn a_request_that_never_ends_is_given_up_at_the_drain_limit() {
+    let upstream = Upstream::answering(|_| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let key = Key::new();
+    let limits = "[limits]\ndrain = \"200ms\"";
+    let mut gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let mut busy = gateway.connect();
+    busy.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
+    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    gateway.signal("-INT");
+    assert_eq!(gateway.ended(), Some(0));
+    gateway.logged("limits.drain is over");
+}
+
+#[test]
+fn no_request_that_was_read_is_dropped_under_load() {
+    let upstream = Upstream::start();
+    let key = Key::new();
+    let mut gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text);
+    let callers: Vec<_> = (0..8).map(|_| (gateway.connect(), request.clone())).collect();
+    let callers: Vec<_> = callers
+        .into_iter()
+        .map(|(mut connection, request)| {
+            std::thread::spawn(move || {
+                let mut answered = 0;
+                while !connection.send(&request).is_closed() {
+                    assert_eq!(connection.answer().status, 200);
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    eventually("some load", || (upstream.asked().len() > 200).then_some(()));
+    gateway.signal("-TERM");
+    assert_eq!(gateway.ended(), Some(0));
+    let answered: usize = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
+    // What Cal.com was asked was answered to a caller, and nothing was asked that no caller heard of.
+    assert_eq!(answered, upstream.asked().len());
+}

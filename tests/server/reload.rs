@@ -1,0 +1,121 @@
+//! Another configuration, in force without a restart.
+
+use crate::harness::{Gateway, Key, Setup, Upstream, eventually};
+
+fn bearer(key: &Key) -> String {
+    format!("Authorization: Bearer {}", key.text)
+}
+
+fn start(upstream: &Upstream, key: &Key) -> Gateway {
+    Setup::to(&upstream.base_url()).billing("teams", key).start()
+}
+
+#[test]
+fn a_revoked_key_is_refused_on_the_next_request_of_an_open_connection() {
+    let (upstream, old, new) = (Upstream::start(), Key::new(), Key::new());
+    let gateway = start(&upstream, &old);
+    let mut connection = gateway.connect();
+    assert_eq!(connection.ask("GET /v2/me", &[&bearer(&old)]).status, 200);
+    gateway.reload(|text| text.replace(&old.hash, &new.hash));
+    assert_eq!(connection.ask("GET /v2/me", &[&bearer(&old)]).status, 401);
+    assert_eq!(connection.ask("GET /v2/me", &[&bearer(&new)]).status, 200);
+}
+
+#[test]
+fn a_bad_file_keeps_the_old_configuration_says_why_and_is_counted() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = start(&upstream, &key);
+    gateway.reload(|text| text.replace("plan = \"teams\"", "plan = \"team\""));
+    assert_eq!(gateway.metric("calgate_config_reloads_total", "rejected"), 1.0);
+    assert!(gateway.logged("the old one stays in force").contains("unknown plan `team`"));
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    gateway.reload(|text| text.replace("plan = \"team\"", "plan = \"platform-free\""));
+    assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 1.0);
+    assert_eq!(gateway.ask("GET /v2/teams", &[&bearer(&key)]).status, 403);
+}
+
+#[test]
+fn hangup_reloads_what_the_environment_of_a_file_changed() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("key");
+    let write = |text: &str| {
+        std::fs::write(&secret, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&secret, mode).unwrap();
+    };
+    write("cal_test_first000000");
+    let gateway = Setup::to(&upstream.base_url())
+        .with(&format!(
+            "[credentials.main]\nkind = \"api-key\"\napi_key = {{ file = \"{}\" }}\nplan = \"teams\"",
+            secret.display()
+        ))
+        .with(&format!("[consumers.billing]\nkeys = [\"{}\"]\ncredential = \"main\"", key.hash))
+        .start();
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    write("cal_test_second00000");
+    gateway.signal("-HUP");
+    eventually("a reload", || (gateway.metric("calgate_config_reloads_total", "applied") == 1.0).then_some(()));
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    let sent: Vec<_> = upstream.asked().iter().map(|a| a.headers("authorization").join("|")).collect();
+    assert_eq!(sent, ["Bearer cal_test_first000000", "Bearer cal_test_second00000"]);
+}
+
+#[test]
+fn a_new_tier_is_in_force_at_once_and_neither_fills_nor_empties_a_bucket() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    // So slow that nothing comes back during the test.
+    let tier = "[tiers.slow]\nrequests_per_minute = 1\nburst = 10";
+    let gateway = Setup::to(&upstream.base_url()).with(tier).billing("teams", &key).start();
+    gateway.reload(|text| text.replace("tier = \"roomy\"", "tier = \"slow\""));
+    let remaining = || {
+        let answer = gateway.ask("GET /v2/me", &[&bearer(&key)]);
+        (answer.status, answer.header("x-ratelimit-remaining-default").unwrap().to_owned())
+    };
+    for left in (0..10).rev() {
+        assert_eq!(remaining(), (200, left.to_string()));
+    }
+    assert_eq!(remaining().0, 429);
+    gateway.reload(|text| text.replace("burst = 10", "burst = 12"));
+    assert_eq!(
+        remaining(),
+        (200, "1".to_owned()),
+        "two more fit into the larger bucket, and no more came from nowhere"
+    );
+    gateway.reload(|text| text.replace("burst = 12", "burst = 10"));
+    assert_eq!(remaining().0, 429, "a smaller bucket was not refilled");
+}
+
+#[test]
+fn no_request_is_lost_while_configurations_change_under_load() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = start(&upstream, &key);
+    let (own, stop) = (bearer(&key), std::sync::atomic::AtomicBool::new(false));
+    let answered: usize = std::thread::scope(|scope| {
+        let caller = || {
+            let (mut connection, mut answered) = (gateway.connect(), 0);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(connection.ask("GET /v2/me", &[&own]).status, 200);
+                answered += 1;
+            }
+            answered
+        };
+        let callers: Vec<_> = (0..4).map(|_| scope.spawn(caller)).collect();
+        for n in 0..10 {
+            gateway.reload(|text| format!("{text}\n# change {n}"));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+    });
+    assert_eq!(answered, upstream.asked().len());
+    assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 10.0);
+}
+
+#[test]
+fn what_needs_a_restart_says_so() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = start(&upstream, &key);
+    gateway.reload(|text| text.replace("workers = 2", "workers = 1"));
+    gateway.logged("after a restart");
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+}
