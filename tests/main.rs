@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod forward;
 mod harness;
 mod pipeline;
 mod server;

@@ -35,13 +35,14 @@ pub struct Setup {
     config: String,
     environment: Vec<(String, String)>,
     listen: String,
+    workers: usize,
 }
 
 impl Setup {
     /// A gateway in front of `base_url`, with free ports.
     pub fn to(base_url: &str) -> Self {
         let config = format!("[upstream]\nbase_url = \"{base_url}\"\n");
-        Self { config, environment: Vec::new(), listen: "address = \"127.0.0.1:0\"\n".to_owned() }
+        Self { config, environment: Vec::new(), listen: "address = \"127.0.0.1:0\"\n".to_owned(), workers: 2 }
     }
 
     /// One more piece of configuration. A piece for `[upstream]` has to come first.
@@ -57,6 +58,12 @@ impl Setup {
         self
     }
 
+    /// How many workers it has; two if nothing is said.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
     /// A variable of its environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -69,7 +76,7 @@ impl Setup {
     }
 
     pub fn text(&self) -> String {
-        format!("[listen]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{}\n{}", self.listen, self.config)
+        format!("[listen]\nadmin = \"127.0.0.1:0\"\nworkers = {}\n{}\n{}", self.workers, self.listen, self.config)
     }
 
     /// Starts it and waits until it listens.

@@ -34,6 +34,7 @@ impl Asked {
 pub struct Upstream {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 /// An answer with a small JSON body.
@@ -51,14 +52,43 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (log, respond): (_, Arc<Respond>) = (asked.clone(), Arc::new(respond));
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let (log, accepted, respond): (_, _, Arc<Respond>) = (asked.clone(), open.clone(), Arc::new(respond));
         thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
-                let (log, respond) = (log.clone(), respond.clone());
-                thread::spawn(move || serve(stream.unwrap(), connection, &log, &*respond));
+                let (stream, log, respond) = (stream.unwrap(), log.clone(), respond.clone());
+                accepted.lock().unwrap().push(stream.try_clone().unwrap());
+                thread::spawn(move || serve(stream, connection, &log, &*respond));
             }
         });
-        Self { address, asked }
+        Self { address, asked, open }
+    }
+
+    /// One that sends the pieces of a chunked body back as they come.
+    pub fn echoing() -> Self {
+        let upstream = Self::answering(|_| Vec::new());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = Vec::new();
+            while find(&bytes, b"\r\n\r\n").is_none() {
+                more(&mut stream, &mut bytes);
+            }
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            let early = bytes.split_off(find(&bytes, b"\r\n\r\n").unwrap() + 4);
+            stream.write_all(&early).unwrap();
+            let _ = std::io::copy(&mut stream.try_clone().unwrap(), &mut stream);
+        });
+        Self { address, ..upstream }
+    }
+
+    /// Closes every connection, as a server does with those that were idle for too long.
+    pub fn close_connections(&self) {
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     pub fn base_url(&self) -> String {
@@ -85,9 +115,10 @@ fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<Asked>>, resp
         log.lock().unwrap().push(asked.clone());
         let answer = respond(&asked);
         if answer.is_empty() || stream.write_all(&answer).is_err() {
-            return;
+            break;
         }
     }
+    let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
 fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) -> Option<Asked> {

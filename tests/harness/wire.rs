@@ -64,21 +64,35 @@ impl Wire {
         let mut answer = self.head();
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
-                let mut size = String::new();
-                self.0.read_line(&mut size).unwrap();
-                let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
-                let mut chunk = vec![0; size + 2];
-                self.0.read_exact(&mut chunk).expect("a whole chunk");
-                answer.body.extend_from_slice(&chunk[..size]);
-                if size == 0 {
+                let chunk = self.chunk();
+                if chunk.is_empty() {
                     return answer;
                 }
+                answer.body.extend_from_slice(&chunk);
             }
         }
         let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
         answer.body = vec![0; length];
         self.0.read_exact(&mut answer.body).expect("a whole body");
         answer
+    }
+
+    /// Reads one chunk of a chunked body; the last one is empty.
+    pub fn chunk(&mut self) -> Vec<u8> {
+        let mut size = String::new();
+        self.0.read_line(&mut size).unwrap();
+        let size = usize::from_str_radix(size.trim_end(), 16).expect("the size of a chunk");
+        let mut chunk = vec![0; size + 2];
+        self.0.read_exact(&mut chunk).expect("a whole chunk");
+        chunk.truncate(size);
+        chunk
+    }
+
+    /// Reads until the gateway closes the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.0.read_to_end(&mut rest);
+        rest
     }
 
     /// Whether the gateway has closed the connection, with nothing more to read.

@@ -1,0 +1,4 @@
+//! The way to Cal.com and back, through the program: what is sent twice, what is not passed on, what is streamed.
+
+mod answers;
+mod retries;

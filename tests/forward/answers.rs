@@ -1,0 +1,133 @@
+//! What Cal.com answers, passed on or not.
+
+use std::time::Duration;
+
+use crate::harness::{Answer, Gateway, Key, Setup, Upstream};
+
+fn answered_with(bytes: &'static str) -> (Answer, Gateway) {
+    let (upstream, key) = (Upstream::answering(move |_| bytes.into()), Key::new());
+    let limits = "[limits]\nupstream_headers = \"300ms\"\nupstream_total = \"600ms\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    (gateway.ask("GET /v2/me", &[&format!("Authorization: Bearer {}", key.text)]), gateway)
+}
+
+#[test]
+fn an_answer_that_could_be_read_in_two_ways_is_a_502() {
+    for bytes in [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+        "this is no HTTP\r\n\r\n",
+    ] {
+        let (answer, _gateway) = answered_with(bytes);
+        assert_eq!(answer.status, 502, "{bytes}");
+        assert!(matches!(answer.code(), Some("GATEWAY_UPSTREAM_INVALID")), "{bytes}: {}", answer.head);
+        assert_eq!(answer.json()["status"], "error");
+    }
+}
+
+#[test]
+fn statuses_and_bodies_pass_as_they_are_redirects_too() {
+    for (bytes, status, body) in [
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc", 404, "abc"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n", 200, "abc"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
+        ("HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/x\r\nContent-Length: 0\r\n\r\n", 302, ""),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, "x"),
+    ] {
+        let (answer, _gateway) = answered_with(bytes);
+        assert_eq!((answer.status, answer.text().as_str(), answer.code()), (status, body, None), "{bytes}");
+    }
+    let (answer, _gateway) =
+        answered_with("HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/x\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(answer.header("location"), Some("https://elsewhere.example/x"));
+}
+
+#[test]
+fn a_location_on_the_upstream_becomes_one_here() {
+    let (url, key) = (std::sync::Arc::new(std::sync::OnceLock::<String>::new()), Key::new());
+    let known = url.clone();
+    let upstream = Upstream::answering(move |_| {
+        format!("HTTP/1.1 302 Found\r\nLocation: {}/v2/me?x=1\r\nContent-Length: 0\r\n\r\n", known.get().unwrap())
+            .into()
+    });
+    url.set(upstream.base_url()).unwrap();
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let answer = gateway.ask("GET /v2/me", &[&format!("Authorization: Bearer {}", key.text)]);
+    assert_eq!((answer.status, answer.header("location")), (302, Some("/v2/me?x=1")));
+}
+
+#[test]
+fn silence_is_a_504_and_no_upstream_is_a_502() {
+    let (upstream, key) = (
+        Upstream::answering(|_| {
+            loop {
+                std::thread::park()
+            }
+        }),
+        Key::new(),
+    );
+    let limits = "[limits]\nupstream_headers = \"200ms\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let own = format!("Authorization: Bearer {}", key.text);
+    let answer = gateway.ask("GET /v2/me", &[&own]);
+    assert_eq!((answer.status, answer.code()), (504, Some("GATEWAY_UPSTREAM_TIMEOUT")));
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Setup::to(&format!("http://{nobody}")).billing("teams", &key).start();
+    let answer = gateway.ask("GET /v2/me", &[&own]);
+    assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE")));
+    assert!(!answer.text().contains(&nobody.port().to_string()), "where upstream is stays here");
+    assert_eq!(gateway.access_log(1)[0]["code"], "GATEWAY_UPSTREAM_UNREACHABLE");
+}
+
+#[test]
+fn a_body_is_streamed_in_both_directions() {
+    let (upstream, key) = (Upstream::echoing(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let mut connection = gateway.connect();
+    connection.send(format!(
+        "POST /v2/bookings HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        key.text
+    ));
+    assert_eq!(connection.head().status, 200, "the answer begins before the request has ended");
+    for piece in ["one", "two", "three"] {
+        connection.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
+        assert_eq!(connection.chunk(), piece.as_bytes());
+    }
+    connection.send("0\r\n\r\n");
+    assert_eq!(connection.chunk(), b"");
+}
+
+#[test]
+fn an_answer_that_breaks_off_breaks_off_here_and_says_so_in_the_log() {
+    let upstream = Upstream::answering(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc".to_vec());
+    let key = Key::new();
+    let limits = "[limits]\nupstream_total = \"200ms\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let mut connection = gateway.connect();
+    connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
+    assert_eq!(connection.head().status, 200);
+    assert_eq!(connection.rest(), b"abc");
+    let line = &gateway.access_log(1)[0];
+    assert_eq!(line["detail"], "the upstream answer took too long");
+    assert_eq!(line["bytes_out"], 3);
+}
+
+#[test]
+fn a_caller_that_leaves_is_a_499() {
+    let upstream = Upstream::answering(|_| {
+        std::thread::sleep(Duration::from_millis(300));
+        crate::harness::OK.into()
+    });
+    let key = Key::new();
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let mut connection = gateway.connect();
+    connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
+    crate::harness::eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    connection.hang_up();
+    let lines = gateway.access_log(1);
+    assert_eq!((lines.len(), &lines[0]["status"]), (1, &499.into()));
+    assert_eq!(gateway.metric("calgate_requests_in_flight", ""), 0.0);
+}

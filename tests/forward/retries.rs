@@ -1,0 +1,89 @@
+//! A pooled connection that Cal.com has closed costs no request that may be sent again, and repeats none that may not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::harness::{Gateway, Key, OK, Setup, Upstream};
+
+fn start(upstream: &Upstream, key: &Key) -> Gateway {
+    // One worker, so that a second request finds the connection of the first.
+    Setup::to(&upstream.base_url())
+        .with("[limits]\nupstream_headers = \"300ms\"")
+        .billing("teams", key)
+        .workers(1)
+        .start()
+}
+
+fn bearer(key: &Key) -> String {
+    format!("Authorization: Bearer {}", key.text)
+}
+
+/// Answers the first request, and closes the first connection at the second.
+fn closes_at_the_second() -> Upstream {
+    let requests = AtomicUsize::new(0);
+    Upstream::answering(move |asked| match (requests.fetch_add(1, Ordering::Relaxed), asked.connection) {
+        (0, _) => OK.into(),
+        (_, 0) => Vec::new(),
+        _ => OK.into(),
+    })
+}
+
+#[test]
+fn a_get_that_got_no_byte_of_an_answer_is_sent_once_more_on_a_fresh_connection() {
+    let (upstream, key) = (closes_at_the_second(), Key::new());
+    let gateway = start(&upstream, &key);
+    for _ in 0..2 {
+        assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    }
+    let connections: Vec<_> = upstream.asked().iter().map(|asked| asked.connection).collect();
+    assert_eq!(connections, [0, 0, 1]);
+}
+
+#[test]
+fn a_post_that_was_written_is_never_sent_again() {
+    let (upstream, key) = (closes_at_the_second(), Key::new());
+    let gateway = start(&upstream, &key);
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    let answer = gateway.connect().ask_with("POST /v2/bookings", &[&bearer(&key)], "{}");
+    assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE")));
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[test]
+fn a_get_whose_answer_began_is_never_sent_again() {
+    let requests = AtomicUsize::new(0);
+    let upstream = Upstream::answering(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
+        0 => OK.into(),
+        // No such status line: the connection is of no more use.
+        _ => b"HTTP/1.1 2".to_vec(),
+    });
+    let key = Key::new();
+    let gateway = start(&upstream, &key);
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    let answer = gateway.ask("GET /v2/me", &[&bearer(&key)]);
+    assert_eq!((answer.status, answer.code()), (504, Some("GATEWAY_UPSTREAM_TIMEOUT")));
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[test]
+fn a_fresh_connection_that_breaks_is_not_tried_again() {
+    let (upstream, key) = (Upstream::answering(|_| Vec::new()), Key::new());
+    let gateway = start(&upstream, &key);
+    let answer = gateway.ask("GET /v2/me", &[&bearer(&key)]);
+    assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE")));
+    assert_eq!(upstream.asked().len(), 1);
+}
+
+#[test]
+fn connections_that_upstream_closes_between_requests_cost_no_request() {
+    let upstream = Upstream::answering(|_| OK.into());
+    let key = Key::new();
+    let gateway = start(&upstream, &key);
+    let own = bearer(&key);
+    let mut connection = gateway.connect();
+    for _ in 0..20 {
+        assert_eq!(connection.ask("GET /v2/me", &[&own]).status, 200);
+        assert_eq!(connection.ask_with("POST /v2/bookings", &[&own], "{}").status, 200);
+        upstream.close_connections();
+    }
+    assert_eq!(upstream.asked().len(), 40);
+}
