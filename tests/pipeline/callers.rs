@@ -1,0 +1,170 @@
+//! Who asks, on the wire: keys, callers without one, callers with a credential of their own.
+
+use crate::harness::{Answer, Gateway, Key, Setup, Upstream};
+
+fn bearer(key: &Key) -> String {
+    format!("Authorization: Bearer {}", key.text)
+}
+
+#[test]
+fn a_key_is_taken_from_either_header() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    for header in [
+        format!("Authorization: Bearer {}", key.text),
+        format!("authorization: bearer {}", key.text),
+        format!("X-Api-Key: {}", key.text),
+    ] {
+        assert_eq!(gateway.ask("GET /v2/me", &[&header]).status, 200, "{header:.30}");
+    }
+    let both = [&*bearer(&key), &format!("X-Api-Key: {}", key.text)];
+    assert_eq!(gateway.ask("GET /v2/me", &both).status, 200);
+}
+
+/// An answer without what differs from one request to the next.
+fn without_time(answer: &Answer) -> String {
+    let mut body = answer.json();
+    assert!(body["timestamp"].take().is_string());
+    let head: Vec<_> =
+        answer.head.lines().filter(|l| !l.starts_with("x-request-id:") && !l.starts_with("date:")).collect();
+    format!("{}\n{body}", head.join("\n"))
+}
+
+#[test]
+fn unknown_expired_revoked_and_garbled_keys_cannot_be_told_apart() {
+    let (upstream, key, expired) = (Upstream::start(), Key::new(), Key::new());
+    let keys = format!("keys = [\"{}\", {{ hash = \"{}\", expires = 2020-01-01T00:00:00Z }}]", key.hash, expired.hash);
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    gateway.reload(|text| text.replace(&format!("keys = [\"{}\"]", key.hash), &keys));
+    let mut garbled = key.text.clone();
+    garbled.replace_range(20..21, if &garbled[20..21] == "0" { "1" } else { "0" });
+    let presented = [
+        bearer(&Key::new()),
+        bearer(&expired),
+        format!("Authorization: Bearer {garbled}"),
+        "Authorization: Bearer calgate_".to_owned(),
+        "Authorization: Bearer cal_live_0123456789".to_owned(),
+        "Authorization: Basic dXNlcjpwYXNz".to_owned(),
+        "Authorization:".to_owned(),
+        "X-Api-Key: something".to_owned(),
+    ];
+    let answers: Vec<_> = presented.iter().map(|header| gateway.ask("GET /v2/me", &[header])).collect();
+    assert_eq!((answers[0].status, answers[0].code()), (401, Some("GATEWAY_UNAUTHENTICATED")));
+    assert!(answers[0].header("www-authenticate").is_some());
+    for (answer, header) in answers.iter().zip(&presented) {
+        assert_eq!(without_time(answer), without_time(&answers[0]), "{header:.30}");
+    }
+    gateway.reload(|text| text.replace(&key.hash, &Key::new().hash));
+    assert_eq!(without_time(&gateway.ask("GET /v2/me", &[&bearer(&key)])), without_time(&answers[0]), "revoked");
+    assert_eq!(upstream.asked().len(), 0);
+}
+
+#[test]
+fn many_bad_keys_from_one_address_are_slowed_and_valid_ones_are_not() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url())
+        .listen("address = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]")
+        .billing("teams", &key)
+        .start();
+    let from =
+        |address: &str, key: &Key| gateway.ask("GET /v2/me", &[&bearer(key), &format!("X-Forwarded-For: {address}")]);
+    let guesses: Vec<_> = (0..40).map(|_| from("203.0.113.1", &Key::new()).status).collect();
+    assert!(guesses.starts_with(&[401]) && guesses.ends_with(&[429]), "{guesses:?}");
+    let slowed = from("203.0.113.1", &Key::new());
+    assert_eq!(slowed.code(), Some("GATEWAY_TOO_MANY_FAILURES"));
+    assert!(slowed.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    assert_eq!(from("203.0.113.1", &key).status, 200, "a valid key from the same address");
+    assert_eq!(from("203.0.113.2", &Key::new()).status, 401, "another address");
+}
+
+#[test]
+fn callers_without_a_key_are_the_anonymous_consumer_where_there_is_one() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let anonymous = "[anonymous]\nconsumer = \"billing\"";
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).with(anonymous).start();
+    assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
+    assert_eq!(upstream.only().headers("authorization"), ["Bearer cal_test_0123456789abcdef"]);
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&Key::new())]).status, 401, "a bad key is no missing key");
+}
+
+#[test]
+fn without_one_they_get_public_operations_each_address_its_own_limit() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url())
+        .listen("address = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]")
+        .with("[anonymous]\nrequests_per_minute = 3")
+        .billing("teams", &key)
+        .start();
+    let from = |address: &str| gateway.ask("GET /v2/slots", &[&format!("X-Forwarded-For: {address}")]);
+    assert_eq!(gateway.ask("GET /v2/me", &[]).status, 401);
+    let first = from("203.0.113.1");
+    assert_eq!((first.status, first.header("x-ratelimit-limit-default")), (200, Some("3")));
+    assert_eq!(upstream.only().headers("authorization"), Vec::<&str>::new());
+    let spoofed = ["198.51.100.1, 203.0.113.1", "198.51.100.2,203.0.113.1"];
+    assert_eq!(spoofed.map(|from_| from(from_).status), [200, 200], "what stands left of the caller proves nothing");
+    assert_eq!(from("203.0.113.1").status, 429);
+    assert_eq!(from("203.0.113.2").status, 200);
+    let one_network = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:9::3", "2001:db8::4"];
+    assert_eq!(one_network.map(|address| from(address).status), [200, 200, 200, 429]);
+    assert_eq!(from("2001:db8:0:1::1").status, 200);
+}
+
+#[test]
+fn an_untrusted_peer_cannot_name_another_address() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let anonymous = "[anonymous]\nrequests_per_minute = 2";
+    let gateway = Setup::to(&upstream.base_url()).with(anonymous).billing("teams", &key).start();
+    let statuses: Vec<_> =
+        (0..3).map(|n| gateway.ask("GET /v2/slots", &[&format!("X-Forwarded-For: 203.0.113.{n}")]).status).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
+fn passthrough(upstream: &Upstream, more: &str) -> Gateway {
+    let section = format!("[passthrough]\nenabled = true\nplan = \"platform-free\"\ntier = \"standard\"\n{more}");
+    Setup::to(&upstream.base_url()).with(&section).start()
+}
+
+#[test]
+fn passthrough_sends_the_callers_own_credential_and_nothing_else_of_it() {
+    let upstream = Upstream::start();
+    let gateway = passthrough(&upstream, "");
+    let jwt = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+    for own in [&["Authorization: Bearer cal_0123456789"][..], &["Authorization: Bearer cal_live_0123456789"], &[jwt]] {
+        let answer = gateway.ask("GET /v2/me", own);
+        assert_eq!((answer.status, answer.header("x-ratelimit-limit-default")), (200, Some("120")), "{own:?}");
+        assert_eq!(answer.header("x-ratelimit-remaining-default"), Some("119"), "each credential has its own bucket");
+    }
+    let client = ["x-cal-client-id: client-0001", "x-cal-secret-key: secret-0001"];
+    assert_eq!(gateway.ask("GET /v2/oauth-clients/1/users", &client).status, 200);
+    let sent: Vec<_> = upstream
+        .asked()
+        .iter()
+        .map(|a| (a.headers("authorization").len(), a.headers("x-cal-secret-key").len()))
+        .collect();
+    assert_eq!(sent, [(1, 0), (1, 0), (1, 0), (0, 1)]);
+    let both = [client[0], client[1], jwt];
+    assert_eq!(
+        gateway.ask("GET /v2/me", &both).status,
+        400,
+        "Cal.com would count by one and authenticate by the other"
+    );
+    for bad in [
+        "Authorization: Bearer opaque",
+        "Authorization: Bearer a.b",
+        "X-Api-Key: cal_0123456789",
+        "x-cal-client-id: client-0001",
+    ] {
+        assert_eq!(gateway.ask("GET /v2/me", &[bad]).status, 401, "{bad}");
+    }
+    assert_eq!(gateway.ask("GET /v2/teams", &[jwt]).status, 403, "the section's plan holds");
+}
+
+#[test]
+fn passthrough_can_refuse_test_mode_and_live_mode_keys() {
+    let upstream = Upstream::start();
+    let (test, live) = ("Authorization: Bearer cal_0123456789", "Authorization: Bearer cal_live_0123456789");
+    let gateway = passthrough(&upstream, "test_keys = false");
+    assert_eq!([test, live].map(|key| gateway.ask("GET /v2/me", &[key]).status), [401, 200]);
+    let gateway = passthrough(&upstream, "live_keys = false");
+    assert_eq!([test, live].map(|key| gateway.ask("GET /v2/me", &[key]).status), [200, 401]);
+}

@@ -1,0 +1,74 @@
+//! May they now, on the wire: tiers are exact, refusals cost nothing, and every answer says how the bucket stands.
+
+use std::sync::Barrier;
+
+use crate::harness::{Key, Setup, Upstream};
+
+/// So slow that nothing comes back during a test.
+const SLOW: &str = "[tiers.slow]\nrequests_per_minute = 1\nburst = 100";
+
+fn bearer(key: &Key) -> String {
+    format!("Authorization: Bearer {}", key.text)
+}
+
+#[test]
+fn sixty_four_connections_get_exactly_what_the_bucket_holds() {
+    let (upstream, key, second) = (Upstream::start(), Key::new(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).with(SLOW).billing("teams", &key).start();
+    let keys = format!("keys = [\"{}\", \"{}\"]\ntier = \"slow\"", key.hash, second.hash);
+    gateway.reload(|text| text.replace(&format!("keys = [\"{}\"]", key.hash), &keys).replace("\ntier = \"roomy\"", ""));
+    let start = Barrier::new(64);
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let caller = |n: usize| {
+            let own = bearer(if n % 2 == 0 { &key } else { &second });
+            let (mut connection, start) = (gateway.connect(), &start);
+            scope.spawn(move || {
+                start.wait();
+                (0..4).map(|_| connection.ask("GET /v2/me", &[&own]).status).collect::<Vec<_>>()
+            })
+        };
+        let callers: Vec<_> = (0..64).map(caller).collect();
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
+    });
+    let count = |status| answers.iter().filter(|s| **s == status).count();
+    assert_eq!((count(200), count(429)), (100, 156));
+    assert_eq!(upstream.asked().len(), 100);
+}
+
+#[test]
+fn what_is_refused_before_costs_nothing_and_every_answer_shows_the_bucket() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url())
+        .with("[tiers.slow]\nrequests_per_minute = 60\nburst = 2")
+        .billing("teams", &key)
+        .start();
+    gateway.reload(|text| text.replace("tier = \"roomy\"", "tier = \"slow\""));
+    let ask = |request: &str| gateway.ask(request, &[&bearer(&key)]);
+    for (request, status) in [
+        ("GET /v2/nothing", 404),
+        ("PUT /v2/me", 405),
+        ("GET /v2/organizations/1/teams", 403),
+        ("POST /v2/api-keys/refresh", 403),
+    ] {
+        let answer = ask(request);
+        assert_eq!((answer.status, answer.header("x-ratelimit-remaining-default")), (status, Some("2")), "{request}");
+    }
+    let answer = ask("GET /v2/me");
+    assert_eq!(answer.status, 200);
+    for (name, value) in [
+        ("x-ratelimit-limit-default", "2"),
+        ("x-ratelimit-remaining-default", "1"),
+        ("x-ratelimit-reset-default", "1"),
+        ("ratelimit-policy", "\"default\";q=2;w=2"),
+        ("ratelimit", "\"default\";r=1;t=1"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    let refused = (0..9).map(|_| ask("GET /v2/me")).find(|answer| answer.status == 429).expect("a 429");
+    assert_eq!(refused.code(), Some("GATEWAY_RATE_LIMITED"));
+    assert_eq!(
+        (refused.header("retry-after"), refused.header("x-ratelimit-remaining-default")),
+        (Some("1"), Some("0"))
+    );
+    assert_eq!(refused.json()["error"]["code"], "GATEWAY_RATE_LIMITED");
+}
