@@ -6,6 +6,7 @@ mod health;
 mod key;
 mod serve;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -75,6 +76,17 @@ impl Outcome {
             }
             Self::Changed => ExitCode::from(3),
         }
+    }
+}
+
+/// Writes a command's answer to standard output. That its reader has seen enough and left is no fault.
+fn print(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(fault) if fault.kind() != std::io::ErrorKind::BrokenPipe => {
+            Outcome::Failed(format!("standard output cannot be written: {fault}"))
+        }
+        _ => Outcome::Done,
     }
 }
 

@@ -84,16 +84,19 @@ impl Config {
         let problems = Problems::default();
         let (document, faults) = DeTable::parse_recoverable(text);
         for fault in faults {
-            problems.note(fault.span().unwrap_or(0..0), fault.message(), None);
+            let span = fault.span().unwrap_or(0..0);
+            problems.hide(value_of_line(text, span.start));
+            problems.note(span, fault.message(), None);
         }
         let root = Section::new("", document.get_ref(), 0..0, &problems);
         let config = Self::read(&root);
         root.finish();
+        let text = problems.without_hidden(text);
         let problems = problems.into_list();
         if problems.is_empty() {
             return Ok(config);
         }
-        Err(Box::new(Unusable { origin: origin.to_owned(), text: text.to_owned(), problems }))
+        Err(Box::new(Unusable { origin: origin.to_owned(), text, problems }))
     }
 
     /// Every key that reading `text` looks for: what documentation has to name.
@@ -131,6 +134,15 @@ impl Config {
             consumers,
         }
     }
+}
+
+/// What stands behind the first `=` of the line that holds byte `at`: a line that is no TOML may still hold a secret.
+fn value_of_line(text: &str, at: usize) -> std::ops::Range<usize> {
+    let (before, behind) = text.split_at_checked(at).unwrap_or((text, ""));
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let end = behind.find('\n').map_or(text.len(), |newline| at + newline);
+    let equals = text.get(start..end).and_then(|line| line.find('='));
+    equals.map_or(end..end, |equals| start + equals + 1..end)
 }
 
 /// Reads a section of fixed keys; one that is not there reads as empty, which is how defaults come about.

@@ -5,8 +5,8 @@ mod gateway;
 mod upstream;
 mod wire;
 
-pub use gateway::{Gateway, Key, Setup, calgate};
-pub use upstream::{Asked, OK, Upstream};
+pub use gateway::{Gateway, Key, Setup};
+pub use upstream::{OK, Upstream};
 pub use wire::{Answer, Wire};
 
 use std::time::{Duration, Instant};

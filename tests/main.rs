@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod cli;
 mod forward;
 mod harness;
 mod pipeline;

@@ -1,11 +1,12 @@
 //! `calgate catalog`.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
 
-use super::Outcome;
+use super::{Outcome, print};
 use crate::catalog::diff::diff;
 use crate::catalog::import::import;
 use crate::catalog::{Catalog, Endpoint, file};
@@ -63,16 +64,14 @@ fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> 
     let own = catalog.map(read_catalog).transpose()?;
     let older = own.as_ref().unwrap_or_else(|| Catalog::built_in());
     let changes = diff(older, &newer);
+    let mut text = String::new();
     for change in &changes {
-        println!("{change}");
+        let _ = writeln!(text, "{change}");
     }
-    println!(
-        "{} changes; {} operations before, {} after",
-        changes.len(),
-        older.endpoints().len(),
-        newer.endpoints().len()
-    );
-    Ok(if changes.is_empty() { Outcome::Done } else { Outcome::Changed })
+    let (before, after) = (older.endpoints().len(), newer.endpoints().len());
+    let _ = writeln!(text, "{} changes; {before} operations before, {after} after", changes.len());
+    let printed = print(&text);
+    Ok(if changes.is_empty() { printed } else { Outcome::Changed })
 }
 
 fn run_list(catalog: Option<&Path>, json: bool) -> Result<Outcome, String> {
@@ -80,20 +79,15 @@ fn run_list(catalog: Option<&Path>, json: bool) -> Result<Outcome, String> {
     let catalog = own.as_ref().unwrap_or_else(|| Catalog::built_in());
     if json {
         let list: Vec<_> = catalog.endpoints().iter().map(as_json).collect();
-        println!("{}", serde_json::to_string_pretty(&list).map_err(|e| e.to_string())?);
-    } else {
-        for endpoint in catalog.endpoints() {
-            let public = if endpoint.public { ", public" } else { "" };
-            println!(
-                "{:6} {}  ({}; {}{public})",
-                endpoint.method,
-                endpoint.template,
-                endpoint.tag,
-                endpoint.accepts.name()
-            );
-        }
+        return Ok(print(&(serde_json::to_string_pretty(&list).map_err(|e| e.to_string())? + "\n")));
     }
-    Ok(Outcome::Done)
+    let mut text = String::new();
+    for endpoint in catalog.endpoints() {
+        let (method, template, tag) = (&endpoint.method, &endpoint.template, &endpoint.tag);
+        let public = if endpoint.public { ", public" } else { "" };
+        let _ = writeln!(text, "{method:6} {template}  ({tag}; {}{public})", endpoint.accepts.name());
+    }
+    Ok(print(&text))
 }
 
 fn as_json(endpoint: &Endpoint) -> serde_json::Value {

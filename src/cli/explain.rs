@@ -1,9 +1,11 @@
 //! `calgate explain`.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use http::Method;
 
-use super::{ConfigArgs, Outcome};
+use super::{ConfigArgs, Outcome, print};
 use crate::app::App;
 use crate::config::problem::known_names;
 use crate::explain::{Explanation, explain};
@@ -41,28 +43,30 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
     };
     let explanation = explain(&app, consumer, &args.method, &args.path);
     if args.json {
-        match serde_json::to_string_pretty(&explanation) {
-            Ok(json) => println!("{json}"),
-            Err(fault) => return Outcome::Failed(fault.to_string()),
-        }
-    } else {
-        print_for_people(&explanation);
+        return match serde_json::to_string_pretty(&explanation) {
+            Ok(json) => print(&(json + "\n")),
+            Err(fault) => Outcome::Failed(fault.to_string()),
+        };
     }
-    Outcome::Done
+    print(&for_people(&explanation))
 }
 
-fn print_for_people(explanation: &Explanation<'_>) {
-    let none = "-";
-    println!("decision    {}", explanation.decision);
+fn for_people(explanation: &Explanation<'_>) -> String {
+    let mut lines = vec![("decision", explanation.decision.to_owned())];
     if let (Some(code), Some(status)) = (explanation.code, explanation.status) {
-        println!("code        {code} ({status})");
+        lines.push(("code", format!("{code} ({status})")));
     }
-    println!("rule        {}", explanation.rule);
-    if let Some(endpoint) = &explanation.endpoint {
-        println!("endpoint    {endpoint}");
-    }
-    println!("consumer    {}", explanation.consumer);
-    println!("credential  {}", explanation.credential.unwrap_or(none));
-    println!("plan        {}", explanation.plan.unwrap_or(none));
-    println!("tier        {}", explanation.tier.unwrap_or(none));
+    lines.push(("rule", explanation.rule.clone()));
+    lines.extend(explanation.endpoint.as_ref().map(|endpoint| ("endpoint", endpoint.to_string())));
+    let names = [
+        ("consumer", Some(explanation.consumer)),
+        ("credential", explanation.credential),
+        ("plan", explanation.plan),
+        ("tier", explanation.tier),
+    ];
+    lines.extend(names.map(|(what, name)| (what, name.unwrap_or("-").to_owned())));
+    lines.iter().fold(String::new(), |mut text, (what, value)| {
+        let _ = writeln!(text, "{what:<12}{value}");
+        text
+    })
 }

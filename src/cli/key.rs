@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::Outcome;
+use super::{Outcome, print};
 use crate::identify::GatewayKey;
 
 /// What to do with keys.
@@ -24,8 +24,9 @@ pub(super) fn run(command: &KeyCommand) -> Outcome {
     let Some(hash) = GatewayKey::parse(&key).map(|key| key.hash()) else {
         return Outcome::Failed("the key that was made is not one".to_owned());
     };
-    println!("The key of {consumer}; it is shown this once:\n\n  {key}\n");
-    println!("For the configuration, in [consumers.{consumer}]; a key that is there already may stay beside it:\n");
-    println!("  keys = [\"{hash}\"]");
-    Outcome::Done
+    print(&format!(
+        "The key of {consumer}; it is shown this once:\n\n  {key}\n\n\
+         For the configuration, in [consumers.{consumer}]; a key that is there already may stay beside it:\n\n  \
+         keys = [\"{hash}\"]\n"
+    ))
 }

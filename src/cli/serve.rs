@@ -1,6 +1,6 @@
 //! `calgate serve` and `calgate check`.
 
-use super::{ConfigArgs, Outcome};
+use super::{ConfigArgs, Outcome, print};
 use crate::app::{App, Gateway};
 use crate::config::fixed::Fixed;
 use crate::record::AccessLog;
@@ -36,10 +36,9 @@ pub(super) fn check(args: &ConfigArgs) -> Outcome {
     match App::build(config, None) {
         Ok(app) => {
             let endpoints = app.catalog().endpoints().len();
-            println!(
-                "the configuration is good: {consumers} consumers, {credentials} credentials, {endpoints} endpoints"
-            );
-            Outcome::Done
+            print(&format!(
+                "the configuration is good: {consumers} consumers, {credentials} credentials, {endpoints} endpoints\n"
+            ))
         }
         Err(fault) => Outcome::Misused(format!("calgate: {fault}")),
     }

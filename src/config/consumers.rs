@@ -149,6 +149,7 @@ fn read_key<'a>(section: &Section<'a>, value: &'a DeValue<'a>, span: Range<usize
         let fault =
             if text.starts_with("calgate_") { "this is a key itself, not its hash" } else { "this is no key hash" };
         let help = "write the sha256:… line that `calgate key new` prints".to_owned();
+        section.hide(span.clone());
         section.wrong(span.clone(), format!("`{}.keys`: {fault}", section.path), help);
     }
     hash.map(|hash| (hash, expires, span))

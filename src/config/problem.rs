@@ -23,12 +23,29 @@ pub struct Problem {
 pub struct Problems {
     list: RefCell<Vec<Problem>>,
     keys: RefCell<BTreeSet<String>>,
+    hidden: RefCell<Vec<Range<usize>>>,
 }
 
 impl Problems {
     /// Notes a mistake.
     pub fn note(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.list.borrow_mut().push(Problem { span, message: message.into(), help: help.into() });
+    }
+
+    /// Keeps a part of the text out of every message: it is, or may be, a secret.
+    pub fn hide(&self, span: Range<usize>) {
+        self.hidden.borrow_mut().push(span);
+    }
+
+    /// The text without what is hidden; every other character stays in its place.
+    pub(super) fn without_hidden(&self, text: &str) -> String {
+        let hidden = self.hidden.borrow();
+        let is_hidden = |at: usize, c: char| c != '\n' && hidden.iter().any(|span| span.contains(&at));
+        text.char_indices().fold(String::with_capacity(text.len()), |mut out, (at, c)| {
+            let (shown, times) = if is_hidden(at, c) { ('*', c.len_utf8()) } else { (c, 1) };
+            out.extend(std::iter::repeat_n(shown, times));
+            out
+        })
     }
 
     /// All mistakes, in the order of the text.
@@ -54,7 +71,7 @@ impl Problems {
 pub struct Unusable {
     /// The file's name, or what stands for it.
     pub origin: String,
-    /// The text.
+    /// The text, without what may be a secret.
     pub text: String,
     /// At least one.
     pub problems: Vec<Problem>,

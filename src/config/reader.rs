@@ -49,6 +49,11 @@ impl<'a> Section<'a> {
         self.problems.note(span, message, help);
     }
 
+    /// Keeps a value out of every message: it is, or may be, a secret.
+    pub fn hide(&self, span: Range<usize>) {
+        self.problems.hide(span);
+    }
+
     fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
@@ -206,13 +211,22 @@ impl<'a> Section<'a> {
         for key in &asked {
             self.problems.note_key(full(key));
         }
-        for (key, _) in self.table {
+        for (key, value) in self.table {
             let name: &str = key.get_ref();
             if asked.contains(&name) {
                 continue;
             }
             let help = known_names(name, asked.iter().copied());
+            hide_values(value, self.problems);
             self.problems.note(key.span(), format!("unknown key `{}`", full(name)), help);
         }
+    }
+}
+
+/// What an unknown key holds tells nobody anything, and may be a secret whose key is misspelled.
+fn hide_values(value: &Spanned<DeValue<'_>>, problems: &Problems) {
+    match value.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| hide_values(value, problems)),
+        _ => problems.hide(value.span()),
     }
 }

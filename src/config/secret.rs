@@ -14,6 +14,7 @@ pub(super) fn read(section: &Section<'_>, key: &'static str) -> Option<Secret> {
     let (value, span) = section.raw(key)?;
     let DeValue::Table(table) = value else {
         let help = format!("write {key} = {{ file = \"/run/secrets/…\" }} or {key} = {{ env = \"NAME\" }}");
+        section.hide(span.clone());
         section.wrong(span, format!("`{}.{key}` must not be written in the configuration", section.path), help);
         return None;
     };

@@ -16,16 +16,23 @@ pub(super) struct HeadScan {
     /// How the current line begins: as much as a field name can be told by.
     start: SmallVec<[u8; 18]>,
     last: u8,
-    past_request_line: bool,
+    part: Part,
     has_length: bool,
     has_coding: bool,
-    over: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    #[default]
+    RequestLine,
+    Fields,
+    Over,
 }
 
 impl HeadScan {
     /// The scan of a stream that is not in a head.
     pub(super) fn over() -> Self {
-        Self { over: true, ..Self::default() }
+        Self { part: Part::Over, ..Self::default() }
     }
 
     /// Looks at `new`, which came behind what was looked at before.
@@ -34,11 +41,11 @@ impl HeadScan {
     /// The rule that is broken.
     pub(super) fn go_on_with(&mut self, new: &[u8]) -> Result<(), &'static str> {
         let mut rest = new;
-        while !self.over && !rest.is_empty() {
+        while self.part != Part::Over && !rest.is_empty() {
             let end = rest.iter().position(|byte| *byte == b'\n');
             let (piece, behind) = rest.split_at(end.unwrap_or(rest.len()));
             rest = behind.get(1..).unwrap_or_default();
-            if !self.past_request_line && piece.contains(&b'#') {
+            if self.part == Part::RequestLine && piece.contains(&b'#') {
                 return Err("the request target has a fragment (#)");
             }
             self.start.extend(piece.iter().copied().take(self.start.inline_size() - self.start.len()));
@@ -52,7 +59,7 @@ impl HeadScan {
 
     /// Whether the target is not over yet.
     pub(super) fn is_in_request_line(&self) -> bool {
-        !self.past_request_line
+        self.part == Part::RequestLine
     }
 
     fn end_line(&mut self) -> Result<(), &'static str> {
@@ -66,9 +73,12 @@ impl HeadScan {
         if self.has_length && self.has_coding {
             return Err("Content-Length and Transfer-Encoding cannot both be sent");
         }
-        // Empty lines before a request are ignored (RFC 9112 §2.2).
-        self.over = is_empty && self.past_request_line;
-        self.past_request_line |= !is_empty;
+        self.part = match self.part {
+            // Empty lines before a request are ignored (RFC 9112 §2.2).
+            Part::RequestLine if is_empty => Part::RequestLine,
+            Part::Fields if is_empty => Part::Over,
+            Part::RequestLine | Part::Fields | Part::Over => Part::Fields,
+        };
         self.start.clear();
         self.last = 0;
         Ok(())

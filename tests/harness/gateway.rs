@@ -3,18 +3,13 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use calgate::identify::GatewayKey;
 use serde_json::Value;
 
 use super::{Answer, Wire, eventually};
-
-/// The program that is tested.
-pub fn calgate(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_calgate")).args(args).output().expect("calgate runs")
-}
 
 /// A gateway key and its hash.
 pub struct Key {
@@ -149,11 +144,11 @@ impl Gateway {
         Wire::connect(self.admin).ask(request, headers)
     }
 
-    /// The value of a metric, all its series added up; those whose labels hold `labels`.
-    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+    /// The value of a metric that counts, all its series added up; those whose labels hold `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> u64 {
         let text = self.ask_admin("GET /metrics", &[]).text();
         let of = |line: &str| line.starts_with(name) && line.contains(labels);
-        text.lines().filter(|line| of(line)).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        text.lines().filter(|line| of(line)).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// Waits for the access log to have `n` lines, and gives them.

@@ -151,7 +151,7 @@ fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) 
 }
 
 fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = [0; 65536];
+    let mut chunk = [0; 8192];
     let n = stream.read(&mut chunk).ok().filter(|n| *n > 0)?;
     bytes.extend_from_slice(&chunk[..n]);
     Some(())

@@ -35,15 +35,15 @@ impl Wire {
 
     /// Sends a request without a body, and reads its answer.
     pub fn ask(&mut self, request: &str, headers: &[&str]) -> Answer {
-        let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let lines = lines(headers);
         self.send(format!("{request} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n"));
         if request.starts_with("HEAD ") { self.head() } else { self.answer() }
     }
 
     /// Sends a request with a body, and reads its answer.
     pub fn ask_with(&mut self, request: &str, headers: &[&str], body: &str) -> Answer {
-        let length = format!("Content-Length: {}", body.len());
-        let lines: String = headers.iter().chain([&length.as_str()]).map(|line| format!("{line}\r\n")).collect();
+        let length = format!("Content-Length: {}\r\n", body.len());
+        let lines = lines(headers) + &length;
         self.send(format!("{request} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n{body}"));
         self.answer()
     }
@@ -130,4 +130,8 @@ impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
+}
+
+fn lines(headers: &[&str]) -> String {
+    headers.iter().flat_map(|line| [line, "\r\n"]).collect()
 }

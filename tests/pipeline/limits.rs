@@ -20,7 +20,7 @@ fn sixty_four_connections_get_exactly_what_the_bucket_holds() {
     let start = Barrier::new(64);
     let answers: Vec<u16> = std::thread::scope(|scope| {
         let caller = |n: usize| {
-            let own = bearer(if n % 2 == 0 { &key } else { &second });
+            let own = bearer(if n.is_multiple_of(2) { &key } else { &second });
             let (mut connection, start) = (gateway.connect(), &start);
             scope.spawn(move || {
                 start.wait();

@@ -56,7 +56,7 @@ fn sizes_are_bounded_each_with_a_refusal_of_its_own() {
     for (request, headers, status, code) in cases {
         let headers: Vec<_> = headers.iter().map(String::as_str).collect();
         let answer = gateway.ask(&request, &headers);
-        assert_eq!((answer.status, answer.code()), (status, Some(code)), "{:.40}", request);
+        assert_eq!((answer.status, answer.code()), (status, Some(code)), "{request:.40}");
         assert_eq!(answer.json()["error"]["code"], code);
     }
     let chunked = format!(

@@ -26,11 +26,11 @@ fn a_bad_file_keeps_the_old_configuration_says_why_and_is_counted() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = start(&upstream, &key);
     gateway.reload(|text| text.replace("plan = \"teams\"", "plan = \"team\""));
-    assert_eq!(gateway.metric("calgate_config_reloads_total", "rejected"), 1.0);
+    assert_eq!(gateway.metric("calgate_config_reloads_total", "rejected"), 1);
     assert!(gateway.logged("the old one stays in force").contains("unknown plan `team`"));
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     gateway.reload(|text| text.replace("plan = \"team\"", "plan = \"platform-free\""));
-    assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 1.0);
+    assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 1);
     assert_eq!(gateway.ask("GET /v2/teams", &[&bearer(&key)]).status, 403);
 }
 
@@ -55,7 +55,7 @@ fn hangup_reloads_what_the_environment_of_a_file_changed() {
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     write("cal_test_second00000");
     gateway.signal("-HUP");
-    eventually("a reload", || (gateway.metric("calgate_config_reloads_total", "applied") == 1.0).then_some(()));
+    eventually("a reload", || (gateway.metric("calgate_config_reloads_total", "applied") == 1).then_some(()));
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     let sent: Vec<_> = upstream.asked().iter().map(|a| a.headers("authorization").join("|")).collect();
     assert_eq!(sent, ["Bearer cal_test_first000000", "Bearer cal_test_second00000"]);
@@ -108,7 +108,7 @@ fn no_request_is_lost_while_configurations_change_under_load() {
         callers.into_iter().map(|caller| caller.join().unwrap()).sum()
     });
     assert_eq!(answered, upstream.asked().len());
-    assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 10.0);
+    assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 10);
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! `calgate check` and `calgate key`.
+
+use calgate::identify::GatewayKey;
+
+use super::serve::{config_file, run, text};
+
+#[test]
+fn a_good_configuration_is_said_to_be_one() {
+    let (_folder, file) = config_file("");
+    let output = run(&["check", "--config", &file], &[]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert_eq!(text(&output.stdout), "the configuration is good: 0 consumers, 0 credentials, 272 endpoints\n");
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_in_its_place_without_what_may_be_a_secret() {
+    let mistakes = "[listen]\nadress = \"x\"\n[credentials.main]\nkind = \"api-key\"\napi_key = \"cal_canary1\"\n\
+                    plan = \"team\"\n[consumers.billing]\nkeys = [\"calgate_canary2\"]\ncredential = \"mian\"\n\
+                    client_secret = \"canary3\"\n[sectoin]\nx = \"canary4\"\nkey = \"canary5\n";
+    let (_folder, file) = config_file(mistakes);
+    let output = run(&["check", "--config", &file], &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in [
+        "unknown key `listen.adress`",
+        "did you mean `address`?",
+        "`credentials.main.api_key` must not be written in the configuration",
+        "did you mean `teams`?",
+        "this is a key itself, not its hash",
+        "did you mean `main`?",
+        "unknown key `sectoin`",
+        "calgate.toml:9:14",
+        "problems",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
+    assert!(!said.contains("canary"), "{said}");
+}
+
+#[test]
+fn a_missing_configuration_says_what_to_do() {
+    let output = run(&["check"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--config or CALGATE_CONFIG, or set CAL_API_KEY"), "{output:?}");
+    let output = run(&["check", "--config", "/nonexistent/calgate.toml"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot be read"), "{output:?}");
+}
+
+#[test]
+fn a_new_key_is_one_that_the_configuration_knows_by_its_hash() {
+    let output = run(&["key", "new", "billing"], &[]);
+    let said = text(&output.stdout);
+    let key = said.split_whitespace().find(|word| word.starts_with("calgate_")).expect("a key");
+    let hash = GatewayKey::parse(key).expect("its checksum agrees").hash().to_string();
+    assert!(said.contains(&format!("keys = [\"{hash}\"]")), "{said}");
+    let again = text(&run(&["key", "new", "billing"], &[]).stdout);
+    assert!(!again.contains(key), "every key is new");
+}

@@ -1,0 +1,92 @@
+//! `calgate explain`, and the same question asked of a running gateway.
+
+use serde_json::{Value, json};
+
+use super::serve::{run, text};
+use crate::harness::{Key, Setup, Upstream};
+
+const CONSUMER: &str = "[credentials.main]\nkind = \"api-key\"\napi_key = { env = \"CAL_TEST_KEY\" }\nplan = \"teams\"\n\
+                        [consumers.billing]\ncredential = \"main\"\n";
+
+fn explain(args: &[&str]) -> (Option<i32>, String) {
+    let (_folder, file) = super::serve::config_file(CONSUMER);
+    let all: Vec<_> = ["explain", "--config", &file, "--consumer", "billing"].iter().chain(args).copied().collect();
+    let output = run(&all, &[("CAL_TEST_KEY", "cal_test_0123456789abcdef")]);
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn it_tells_the_decision_and_its_rule() {
+    let (code, said) = explain(&["GET", "/v2/organizations/7/teams?x=1"]);
+    assert_eq!(code, Some(0));
+    insta::assert_snapshot!(said, @r#"
+    decision    deny
+    code        GATEWAY_NOT_ENTITLED (403)
+    rule        plan "teams" denies "Orgs" (the tag is "Orgs / Teams")
+    endpoint    GET /v2/organizations/{orgId}/teams (tag "Orgs / Teams", prefix Orgs)
+    consumer    billing
+    credential  main
+    plan        teams
+    tier        standard
+    "#);
+    let (_, said) = explain(&["--json", "GET", "/v2/me"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        said["endpoint"],
+        json!({ "method": "GET", "template": "/v2/me", "tag": "Me", "prefix": "(unprefixed)" })
+    );
+    for (field, value) in [
+        ("decision", "allow"),
+        ("plan", "teams"),
+        ("consumer", "billing"),
+        ("credential", "main"),
+        ("tier", "standard"),
+    ] {
+        assert_eq!(said[field], value);
+    }
+    assert_eq!(said["code"], Value::Null);
+}
+
+#[test]
+fn every_kind_of_refusal_is_foretold() {
+    for (method, path, code) in [
+        ("GET", "/v2/nothing", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("PUT", "/v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("TRACE", "/v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("GET", "/v2/../me", "GATEWAY_BAD_REQUEST"),
+        ("POST", "/v2/api-keys/refresh", "GATEWAY_CREDENTIAL_OPERATION"),
+    ] {
+        let (_, said) = explain(&["--json", method, path]);
+        assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["code"], code, "{method} {path}");
+    }
+}
+
+#[test]
+fn an_unknown_consumer_is_an_error_that_names_the_known_ones() {
+    let (_folder, file) = super::serve::config_file(CONSUMER);
+    let output = run(
+        &["explain", "--config", &file, "--consumer", "biling", "GET", "/v2/me"],
+        &[("CAL_TEST_KEY", "cal_test_x")],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("did you mean `billing`?"), "{output:?}");
+}
+
+#[test]
+fn the_running_gateway_answers_the_same_and_charges_nothing() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let ask = |body: &Value| {
+        let mut admin = crate::harness::Wire::connect(gateway.admin);
+        admin.ask_with("POST /explain", &["Content-Type: application/json"], &body.to_string())
+    };
+    let answer = ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/organizations/7/teams" }));
+    assert_eq!(answer.status, 200);
+    let answer = answer.json();
+    assert_eq!((&answer["decision"], &answer["code"]), (&"deny".into(), &"GATEWAY_NOT_ENTITLED".into()));
+    assert_eq!(answer["rule"], "plan \"teams\" denies \"Orgs\" (the tag is \"Orgs / Teams\")");
+    assert_eq!(ask(&json!({ "consumer": "nobody", "method": "GET", "path": "/v2/me" })).status, 422);
+    assert_eq!(ask(&json!({ "consumer": "billing" })).status, 422);
+    ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/me" }));
+    assert_eq!(upstream.asked().len(), 0);
+}
