@@ -1,0 +1,20 @@
+# Two stages: a static binary is built, and nothing else goes into the image.
+#   docker build -t calgate .
+#   docker run -v ./calgate.toml:/etc/calgate/calgate.toml:ro -e CAL_API_KEY calgate
+
+FROM rust:1-alpine AS build
+RUN apk add --no-cache build-base cmake perl
+WORKDIR /src
+COPY . .
+# The compiler of this image links musl statically by itself.
+RUN cargo build --release --locked --bin calgate
+
+FROM scratch
+COPY --from=build /src/target/release/calgate /calgate
+USER 65534:65534
+ENV CALGATE_CONFIG=/etc/calgate/calgate.toml
+EXPOSE 8080
+# The program is the only one in the image, so it asks after its own health, on the admin listener.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/calgate", "health"]
+ENTRYPOINT ["/calgate"]
+CMD ["serve"]

@@ -1,0 +1,12 @@
+# The commands of this project. `make run` and `make test` need nothing but Rust.
+
+.PHONY: run test
+
+# Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
+run:
+	scripts/demo
+
+# Installs what the tests need, and runs them all.
+test:
+	scripts/test-deps
+	cargo test --locked
