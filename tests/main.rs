@@ -3,13 +3,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::format_push_string,
     missing_docs,
     unreachable_pub,
     reason = "tests"
 )]
 
+mod catalog;
 mod cli;
+mod entitle;
 mod forward;
+mod given;
 mod harness;
 mod pipeline;
 mod server;

@@ -1,6 +1,7 @@
 //! The request path as a whole, through the program: what comes in on a socket and what goes out on another.
 
 mod callers;
+mod entitlements;
 mod headers;
 mod limits;
 mod paths;

@@ -19,6 +19,8 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 pub enum ImportError {
     /// It is not JSON, or not of an API document's shape.
     NotADocument(String),
+    /// Two of its operations are one: method and template differ in no more than a parameter's name.
+    Twice(String),
     /// One operation in it cannot be understood.
     Operation {
         /// `METHOD /path` as the document has it.
@@ -32,6 +34,7 @@ impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotADocument(fault) => write!(f, "this is not Cal.com's API document (OpenAPI 3 as JSON): {fault}"),
+            Self::Twice(fault) => f.write_str(fault),
             Self::Operation { operation, fault } => write!(f, "{operation}: {fault}"),
         }
     }
@@ -98,7 +101,7 @@ pub fn import(json: &str) -> Result<Catalog, Vec<ImportError>> {
     if endpoints.is_empty() {
         return Err(not_a_document("it has no operations".to_owned()));
     }
-    Catalog::new(endpoints).map_err(not_a_document)
+    Catalog::new(endpoints).map_err(|fault| vec![ImportError::Twice(fault)])
 }
 
 fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, String> {

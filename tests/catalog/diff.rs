@@ -1,0 +1,30 @@
+//! What a newer catalog adds, drops or moves.
+
+use calgate::catalog::diff::diff;
+use calgate::catalog::{Catalog, file};
+
+fn catalog(rows: &str) -> Catalog {
+    file::read(&rows.replace('@', "\n[[endpoint]]\noperation = ")).unwrap()
+}
+
+#[test]
+fn each_change_is_named_once_in_the_order_of_paths() {
+    let older = catalog(
+        "@'GET /v2/a'\ntag = 'A'\ncredential = 'bearer'\n\
+         @'GET /v2/b'\ntag = 'B'\ncredential = 'bearer'\n\
+         @'GET /v2/c'\ntag = 'C'\ncredential = 'bearer'\napi_version = '2024-06-14'\nrequests_per_minute = 5\n",
+    );
+    let newer = catalog(
+        "@'GET /v2/a'\ntag = 'A'\ncredential = 'bearer'\n\
+         @'POST /v2/a'\ntag = 'Orgs / A'\ncredential = 'bearer'\n\
+         @'GET /v2/c'\ntag = 'Teams / C'\ncredential = 'any'\npublic = true\ncredential_operation = true\n",
+    );
+    let lines: Vec<_> = diff(&older, &newer).iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    added    POST /v2/a  (Orgs / A)
+    dropped  GET /v2/b  (B)
+    moved    GET /v2/c  tag: C -> Teams / C  credential: bearer -> any  public: false -> true  api_version: 2024-06-14 -> none  requests_per_minute: 5 -> none  credential_operation: false -> true
+    ");
+    assert_eq!(diff(&newer, &older).len(), 3);
+    assert_eq!(diff(&older, &older), []);
+}

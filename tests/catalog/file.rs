@@ -1,0 +1,36 @@
+//! The catalog as a file: read back as written, and clear about what is wrong with it.
+
+use calgate::catalog::{Catalog, file};
+
+#[test]
+fn a_catalog_is_read_back_as_it_was_written() {
+    let again = file::read(&file::write(Catalog::built_in())).unwrap();
+    assert_eq!(again.endpoints(), Catalog::built_in().endpoints());
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let row = |operation: &str, rest: &str| {
+        format!("[[endpoint]]\noperation = \"{operation}\"\ntag = \"A\"\ncredential = \"bearer\"\n{rest}")
+    };
+    let table = [
+        (String::new(), "missing field `endpoint`"),
+        ("endpoint = []".to_owned(), "the catalog has no endpoints"),
+        (row("GET /v2/a", "colour = 1"), "unknown field `colour`"),
+        (row("GET", ""), "`GET`: is not `METHOD /path`"),
+        (row("HEAD /v2/a", ""), "`HEAD /v2/a`: the method `HEAD` is none of GET, POST, PUT, PATCH, DELETE"),
+        (row("GET v2/a", ""), "the path `v2/a` does not begin with `/`"),
+        (row("GET /v2/A", ""), "a segment `A` that is neither lower-case text nor `{name}`"),
+        (row("GET /v2//a", ""), "a segment `` that is neither"),
+        (row("GET /v2/..", ""), "a segment `..` that is neither"),
+        (row("GET /v2/a{b}", ""), "a segment `a{b}` that is neither"),
+        (row("GET /v2/a", "api_version = \"new\""), "the api_version `new` is not a date"),
+        (row("GET /v2/a", "requests_per_minute = 0"), "requests_per_minute has to be at least 1"),
+        (row("GET /v2/a", "").replace("\"A\"", "\"A/B\""), "the tag `A/B` is not words separated by ` / `"),
+        (row("GET /v2/a", "").replace("bearer", "cookie"), "unknown variant `cookie`"),
+    ];
+    for (text, expected) in table {
+        let fault = file::read(&text).unwrap_err();
+        assert!(fault.contains(expected), "{fault}");
+    }
+}

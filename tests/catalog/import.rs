@@ -1,0 +1,222 @@
+//! The catalog of small API documents, fact by fact, and of Cal.com's own where it is at hand.
+
+use calgate::catalog::import::{ImportError, import};
+use calgate::catalog::{Accepts, Catalog, Endpoint, file};
+use serde_json::{Value, json};
+
+use crate::given::openapi;
+
+/// A document of operations, each `(METHOD, path, tag, parameters)`.
+fn document(operations: &[(&str, &str, &str, Value)]) -> String {
+    let mut paths = json!({});
+    for (method, path, tag, parameters) in operations {
+        paths[path][method.to_lowercase()] = json!({ "tags": [tag], "parameters": parameters });
+    }
+    json!({ "openapi": "3.0.0", "paths": paths }).to_string()
+}
+
+fn header(name: &str, required: bool) -> Value {
+    json!({ "name": name, "in": "header", "required": required })
+}
+
+fn query(name: &str) -> Value {
+    json!({ "name": name, "in": "query" })
+}
+
+fn import_one(method: &str, path: &str, tag: &str, parameters: Value) -> Endpoint {
+    let catalog = import(&document(&[(method, path, tag, parameters)])).unwrap();
+    catalog.endpoints()[0].clone()
+}
+
+fn faults(json: &str) -> Vec<String> {
+    import(json).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_credential_kinds_are_those_of_the_header_parameters() {
+    let (bearer, id, secret) = ("Authorization", "x-cal-client-id", "x-cal-secret-key");
+    let table = [
+        (vec![header(bearer, true)], Accepts::Bearer),
+        (vec![header(secret, true)], Accepts::Client),
+        (vec![header(secret, true), header(id, true)], Accepts::Client),
+        (vec![header(bearer, false), header(secret, false), header(id, false)], Accepts::Either),
+        (vec![header(bearer, false), header(id, false)], Accepts::Any),
+        (vec![], Accepts::Bearer),
+    ];
+    for (parameters, expected) in table {
+        let shown = json!(parameters).to_string();
+        assert_eq!(import_one("GET", "/v2/things", "Things", json!(parameters)).accepts, expected, "{shown}");
+    }
+    let unheard_of = document(&[("GET", "/v2/things", "Things", json!([header(id, true)]))]);
+    assert_eq!(faults(&unheard_of), ["GET /v2/things: its credential headers are of no known combination"]);
+}
+
+#[test]
+fn public_operations_are_those_known_to_be_and_oauth_callbacks() {
+    let callback = || json!([query("state"), query("code")]);
+    let table = [
+        ("GET", "/v2/slots", "Slots", json!([]), true),
+        ("POST", "/v2/bookings", "Bookings", json!([header("Authorization", true)]), true),
+        ("GET", "/v2/bookings", "Bookings", json!([header("Authorization", true)]), false),
+        ("GET", "/v2/calendars/{calendar}/save", "Calendars", callback(), true),
+        ("POST", "/v2/calendars/{calendar}/save", "Calendars", callback(), false),
+        ("GET", "/v2/calendars/{calendar}/save", "Calendars", json!([query("state")]), false),
+        ("GET", "/v2/organizations/{orgId}/teams/{teamId}/stripe/save", "Orgs / Teams / Stripe", callback(), false),
+        ("GET", "/v2/things", "Things", json!([]), false),
+    ];
+    for (method, path, tag, parameters, public) in table {
+        let endpoint = import_one(method, path, tag, parameters);
+        assert_eq!(endpoint.public, public, "{endpoint}");
+    }
+}
+
+#[test]
+fn the_version_is_the_default_of_its_parameter_or_the_date_in_its_description() {
+    let parameter = |rest: Value| {
+        let mut parameter = header("cal-api-version", true);
+        parameter.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        json!([parameter])
+    };
+    let version = |parameters| import_one("GET", "/v2/things", "Things", parameters).api_version;
+    let by_default = parameter(json!({ "schema": { "default": "2024-08-13" }, "description": "Must be 2024-01-01." }));
+    let in_words = parameter(json!({ "description": "Must be set to 2024-06-14. If not, it is `1-2`." }));
+    assert_eq!(version(by_default).unwrap().as_str(), "2024-08-13");
+    assert_eq!(version(in_words).unwrap().as_str(), "2024-06-14");
+    assert_eq!(version(json!([])), None);
+    for (rest, fault) in [
+        (json!({}), "it has a cal-api-version parameter that names no version"),
+        (json!({ "schema": { "default": "newest" } }), "its cal-api-version `newest` is not a date"),
+    ] {
+        let document = document(&[("GET", "/v2/things", "Things", parameter(rest))]);
+        assert_eq!(faults(&document), [format!("GET /v2/things: {fault}")]);
+    }
+}
+
+#[test]
+fn operations_with_a_counter_of_their_own_have_a_sub_limit() {
+    let emails = "/verified-resources/emails/verification-code";
+    let phones = "/verified-resources/phones/verification-code";
+    let table = [
+        ("POST", format!("/v2{emails}/request"), "Verified Resources", Some(5)),
+        ("POST", format!("/v2{emails}/verify"), "Verified Resources", None),
+        ("POST", format!("/v2{phones}/request"), "Verified Resources", Some(3)),
+        ("POST", format!("/v2/teams/{{teamId}}{phones}/verify"), "Teams Verified Resources", Some(3)),
+        ("PATCH", "/v2/bookings/{bookingUid}/location".to_owned(), "Bookings", Some(5)),
+        ("POST", "/v2/bookings/{bookingUid}/guests".to_owned(), "Bookings / Guests", Some(5)),
+        ("POST", "/v2/bookings/{bookingUid}/attendees".to_owned(), "Bookings / Attendees", Some(5)),
+        ("GET", "/v2/bookings/{bookingUid}/attendees".to_owned(), "Bookings / Attendees", None),
+    ];
+    for (method, path, tag, expected) in table {
+        let endpoint = import_one(method, &path, tag, json!([header("Authorization", true)]));
+        assert_eq!(endpoint.sub_limit.map(|limit| limit.requests_per_minute), expected, "{endpoint}");
+    }
+}
+
+#[test]
+fn operations_that_show_or_change_credentials_are_marked() {
+    let table = [
+        ("POST", "/v2/api-keys/refresh", "Api Keys", true),
+        ("GET", "/v2/oauth-clients", "OAuth Clients", true),
+        ("DELETE", "/v2/oauth-clients/{clientId}", "OAuth Clients", true),
+        ("GET", "/v2/oauth-clients/{clientId}/users", "Deprecated: Platform / Managed Users", false),
+        ("POST", "/v2/oauth-clients/{clientId}/users", "Deprecated: Platform / Managed Users", true),
+        ("GET", "/v2/organizations/{orgId}/organizations", "Managed Orgs", false),
+        ("POST", "/v2/organizations/{orgId}/organizations", "Managed Orgs", true),
+    ];
+    for (method, path, tag, expected) in table {
+        let endpoint = import_one(method, path, tag, json!([header("x-cal-secret-key", true)]));
+        assert_eq!(endpoint.credential_operation, expected, "{endpoint}");
+    }
+}
+
+#[test]
+fn what_is_no_document_is_an_error() {
+    for (text, word) in [
+        ("", "EOF"),
+        ("[]", "struct Document"),
+        (r#"{"swagger": "2.0", "paths": {}}"#, "openapi"),
+        (r#"{"openapi": "2.0.0", "paths": {}}"#, "version `2.0.0`"),
+        (r#"{"openapi": "3.0.0", "paths": {}}"#, "no operations"),
+        (r#"{"openapi": "3.0.0", "paths": {"/v2/x": {"summary": "x"}}}"#, "no operations"),
+    ] {
+        let errors = import(text).unwrap_err();
+        assert!(matches!(&*errors, [ImportError::NotADocument(fault)] if fault.contains(word)), "{text}: {errors:?}");
+    }
+}
+
+#[test]
+fn every_operation_that_cannot_be_understood_is_named() {
+    let several = json!({
+        "openapi": "3.1.0",
+        "paths": {
+            "/v2/a": { "get": { "tags": [] }, "post": { "tags": ["A", "B"] }, "parameters": [] },
+            "/v2/b/{x": { "get": { "tags": ["B"] } },
+            "/v2/c": { "get": { "tags": ["Team Things"] }, "put": { "tags": ["C"] }, "delete": { "tags": "C" } },
+        }
+    });
+    insta::assert_snapshot!(faults(&several.to_string()).join("\n"), @r#"
+    GET /v2/a: it has no tag, so no plan can be asked about it
+    POST /v2/a: it has 2 tags, and a plan is decided by one
+    GET /v2/b/{x: the path `/v2/b/{x` has a segment `{x` that is neither lower-case text nor `{name}`
+    DELETE /v2/c: invalid type: string "C", expected a sequence
+    GET /v2/c: the tag `Team Things` reads like one of Orgs, Teams or Platform but is none of them
+    "#);
+}
+
+#[test]
+fn one_operation_by_two_names_is_an_error() {
+    let twice = document(&[("GET", "/v2/x/{a}", "X", json!([])), ("GET", "/v2/x/{b}", "X", json!([]))]);
+    assert_eq!(faults(&twice), ["`GET /v2/x/{b}` and `GET /v2/x/{a}` are the same operation"]);
+}
+
+#[test]
+fn the_built_in_catalog_is_that_of_cal_coms_own_document() {
+    let Some(document) = openapi() else { return };
+    let catalog = import(&document).unwrap();
+    assert_eq!(file::write(&catalog), include_str!("../../config/catalog.toml"));
+}
+
+#[test]
+fn the_built_in_catalog_is_whole() {
+    let endpoints = Catalog::built_in().endpoints();
+    let paths: std::collections::BTreeSet<_> = endpoints.iter().map(|e| e.template.as_str()).collect();
+    assert_eq!((endpoints.len(), paths.len()), (272, 175));
+    let count = |test: &dyn Fn(&Endpoint) -> bool| endpoints.iter().filter(|e| test(e)).count();
+    assert_eq!(count(&|e| e.public), 17);
+    assert_eq!(count(&|e| e.credential_operation), 10);
+    assert_eq!(count(&|e| e.sub_limit.is_some()), 12);
+    assert_eq!(count(&|e| e.accepts == Accepts::Client), 18);
+    assert_eq!(count(&|e| e.accepts == Accepts::Either), 92);
+    assert_eq!(count(&|e| e.public && e.template.as_str().starts_with("/v2/organizations")), 0);
+}
+
+/// FACTS §1: eighteen operations list no credential header. Ten of them are public; the others are a team's conferencing
+/// and Stripe under an organization, which need a user. Slot reservations take a bearer or a client id, or nothing.
+#[test]
+fn operations_without_credential_headers_are_public_or_take_a_bearer() {
+    let any = Catalog::built_in().endpoints().iter().filter(|e| e.accepts == Accepts::Any);
+    let names: Vec<_> = any.clone().map(ToString::to_string).collect();
+    let expected = [
+        "GET /v2/auth/oauth2/clients/{clientId}",
+        "POST /v2/auth/oauth2/token",
+        "GET /v2/calendars/{calendar}/save",
+        "GET /v2/conferencing/{app}/oauth/callback",
+        "GET /v2/slots",
+        "POST /v2/slots/reservations",
+        "DELETE /v2/slots/reservations/{uid}",
+        "GET /v2/slots/reservations/{uid}",
+        "PATCH /v2/slots/reservations/{uid}",
+        "GET /v2/stripe/save",
+        "GET /v2/teams/{teamId}/event-types",
+    ];
+    assert_eq!(names, expected);
+    assert!(any.clone().all(|e| e.public));
+    for name in [
+        "GET /v2/organizations/{orgId}/teams/{teamId}/conferencing",
+        "GET /v2/organizations/{orgId}/teams/{teamId}/conferencing/{app}/oauth/callback",
+        "GET /v2/organizations/{orgId}/teams/{teamId}/stripe/check",
+        "GET /v2/organizations/{orgId}/teams/{teamId}/stripe/save",
+    ] {
+        assert_eq!(Catalog::built_in().named(name).unwrap().accepts, Accepts::Bearer, "{name}");
+    }
+}

@@ -1,0 +1,188 @@
+//! What a method and a path find: against a matcher that knows nothing of tries, and case by case.
+
+use calgate::catalog::endpoint::Segment;
+use calgate::catalog::{Catalog, Endpoint, Matched, UnknownEndpoints, file};
+use calgate::refusal::Refusal;
+use http::Method;
+use proptest::prelude::*;
+
+use crate::given::{code, find};
+
+/// The path of an endpoint with `values` for its parameters.
+pub(super) fn fill(endpoint: &Endpoint, values: &[String]) -> String {
+    let mut values = values.iter().cycle();
+    let segment = |segment: &Segment| match segment {
+        Segment::Literal(text) => text.to_string(),
+        Segment::Parameter(_) => values.next().unwrap().clone(),
+    };
+    endpoint.template.segments().iter().map(segment).fold(String::new(), |path, segment| path + "/" + &segment)
+}
+
+/// Whether a template fits, by text alone.
+fn fits(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len()
+        && template.iter().zip(path).all(|(part, given)| part.starts_with('{') || part.eq_ignore_ascii_case(given))
+}
+
+/// Paths near the templates of the catalog: their words, in orders they may not have.
+fn near_path() -> impl Strategy<Value = String> {
+    let words: Vec<String> = Catalog::built_in()
+        .endpoints()
+        .iter()
+        .flat_map(|e| e.template.as_str().split('/').filter(|part| !part.is_empty()))
+        .map(|part| if part.starts_with('{') { "1".to_owned() } else { part.to_owned() })
+        .collect();
+    let template = (0..Catalog::built_in().endpoints().len(), proptest::collection::vec(0..words.len(), 6));
+    let (some, other) = (words.clone(), words);
+    let filled = template.prop_map(move |(index, picks)| {
+        let values: Vec<String> = picks.into_iter().map(|at| some[at].clone()).collect();
+        fill(&Catalog::built_in().endpoints()[index], &values)
+    });
+    let jumbled = proptest::collection::vec(0..other.len(), 1..5)
+        .prop_map(move |picks| picks.into_iter().fold("/v2".to_owned(), |path, at| path + "/" + &other[at]));
+    prop_oneof![3 => filled, 1 => jumbled]
+}
+
+proptest! {
+    #[test]
+    fn the_catalog_finds_what_a_naive_matcher_finds(path in near_path(), upper in any::<bool>()) {
+        let asked = if upper { path.to_uppercase() } else { path.clone() };
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let catalog = Catalog::built_in();
+            let naive = catalog.endpoints().iter().filter(|e| e.method == method && fits(e.template.as_str(), &path));
+            let naive: Vec<_> = naive.map(ToString::to_string).collect();
+            let found = catalog.find(&method, &asked, UnknownEndpoints::Refuse);
+            let mut found: Vec<_> =
+                found.iter().flat_map(Matched::fitting).map(ToString::to_string).collect();
+            found.sort_by_key(|name| catalog.named(name).map(|e| e.id));
+            prop_assert_eq!(naive, found, "{} {}", method, asked);
+        }
+    }
+}
+
+#[test]
+fn each_operation_finds_itself_and_is_rebuilt_as_it_was() {
+    for endpoint in Catalog::built_in().endpoints() {
+        let path = fill(endpoint, &["Val-1".to_owned()]);
+        let found = Catalog::built_in().find(&endpoint.method, &path, UnknownEndpoints::Refuse).unwrap();
+        let mut upstream = String::new();
+        found.write_upstream_path(&mut upstream);
+        assert!(found.fitting().iter().any(|e| e.id == endpoint.id), "{endpoint}");
+        assert_eq!(upstream, path);
+    }
+}
+
+#[test]
+fn the_path_upstream_is_rebuilt() {
+    let table = [
+        ("GET /V2/BOOKINGS/Uid/", "/v2/bookings/Uid"),
+        ("HEAD /v2/%6d%65", "/v2/me"),
+        ("GET /v2/bookings/a%c3%a9%2db", "/v2/bookings/a%C3%A9-b"),
+        ("GET /v2/Schedules/Default", "/v2/schedules/default"),
+        ("POST /v2/bookings/Cancel/CANCEL", "/v2/bookings/Cancel/cancel"),
+    ];
+    for (request, expected) in table {
+        let mut upstream = String::new();
+        find(request).unwrap().write_upstream_path(&mut upstream);
+        assert_eq!(upstream, expected, "{request}");
+    }
+}
+
+#[test]
+fn where_templates_overlap_all_that_fit_are_returned_the_most_literal_first() {
+    let table = [
+        ("GET /v2/schedules/default", &["GET /v2/schedules/default", "GET /v2/schedules/{scheduleId}"][..]),
+        (
+            "GET /v2/organizations/1/teams/me",
+            &["GET /v2/organizations/{orgId}/teams/me", "GET /v2/organizations/{orgId}/teams/{teamId}"],
+        ),
+        ("GET /v2/schedules/7", &["GET /v2/schedules/{scheduleId}"]),
+        ("HEAD /v2/me", &["GET /v2/me"]),
+    ];
+    for (request, expected) in table {
+        let found = find(request).unwrap();
+        let names: Vec<_> = found.fitting().iter().map(ToString::to_string).collect();
+        assert_eq!(names, expected, "{request}");
+        assert_eq!(found.endpoint().unwrap().to_string(), expected[0]);
+    }
+}
+
+#[test]
+fn what_the_catalog_does_not_hold_is_refused() {
+    let table = [
+        ("GET /v2/nothing", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v1/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /api/v2/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2/ee/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2/EE/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2/me/x", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2/me%20", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("DELETE /v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("HEAD /v2/api-keys/refresh", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("get /v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("PROPFIND /v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("GET /v2/../me", "GATEWAY_BAD_REQUEST"),
+    ];
+    for (request, expected) in table {
+        assert_eq!(code(find(request)), expected, "{request}");
+    }
+}
+
+#[test]
+fn allow_lists_what_a_path_takes() {
+    let Err(Refusal::MethodNotAllowed { allow }) = find("PUT /v2/schedules/default") else { panic!() };
+    assert_eq!(allow, "DELETE, GET, HEAD, OPTIONS, PATCH");
+    let allow = |path| Catalog::built_in().allow(path);
+    assert_eq!(allow("/v2/api-keys/refresh/").unwrap().as_deref(), Some("OPTIONS, POST"));
+    assert_eq!(allow("/v2/nothing").unwrap(), None);
+    assert!(allow("/v2/..").is_err());
+}
+
+#[test]
+fn unknown_paths_are_forwarded_only_if_the_operator_says_so_and_never_by_an_alias() {
+    let table = [
+        ("GET /v2/new/thing", "ok"),
+        ("HEAD /v2/new/thing/", "ok"),
+        ("GET /v2/organizations/1/new", "ok"),
+        ("DELETE /v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("PROPFIND /v2/new", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v1/new", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /api/v2/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2/ee/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v2/%65%45/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("POST /v2/new/reccuring", "GATEWAY_BAD_REQUEST"),
+        ("GET /v2/new//thing", "GATEWAY_BAD_REQUEST"),
+    ];
+    for (request, expected) in table {
+        let (method, path) = request.split_once(' ').unwrap();
+        let found = Catalog::built_in().find(&method.parse().unwrap(), path, UnknownEndpoints::Forward);
+        assert_eq!(code(found), expected, "{request}");
+    }
+    let found = Catalog::built_in().find(&Method::GET, "/v2/New/%7ething/", UnknownEndpoints::Forward).unwrap();
+    let mut upstream = String::new();
+    found.write_upstream_path(&mut upstream);
+    assert_eq!((found.endpoint(), upstream.as_str()), (None, "/v2/New/~thing"));
+}
+
+#[test]
+fn a_version_that_cal_com_does_not_know_is_refused() {
+    let check = |text: &str| Catalog::built_in().check_version(Some(&text.parse().unwrap()));
+    for known in ["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13", "2024-09-04"] {
+        assert_eq!(code(check(known)), "ok", "{known}");
+    }
+    for unknown in ["2024-08-14", "2024-8-13", "", "latest", "2024-08-13, 2024-08-13"] {
+        assert!(matches!(check(unknown), Err(Refusal::UnknownVersion)), "{unknown}");
+    }
+    assert_eq!(code(Catalog::built_in().check_version(None)), "ok");
+}
+
+#[test]
+fn a_catalog_cannot_have_one_operation_twice() {
+    let twice = "[[endpoint]]\noperation = \"GET /v2/x/{a}\"\ntag = \"X\"\ncredential = \"any\"\n\
+                 [[endpoint]]\noperation = \"GET /v2/x/{b}\"\ntag = \"X\"\ncredential = \"any\"\n";
+    assert_eq!(file::read(twice).unwrap_err(), "`GET /v2/x/{b}` and `GET /v2/x/{a}` are the same operation");
+}

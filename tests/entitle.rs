@@ -1,0 +1,7 @@
+//! May they: plans over all operations, narrowing, observe mode, what no plan gives.
+
+mod credential_operations;
+pub(crate) mod decisions;
+mod narrowing;
+mod plan;
+mod unknown;

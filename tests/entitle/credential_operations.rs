@@ -1,0 +1,43 @@
+//! Operations that show or change credentials, and what callers without a key get.
+
+use calgate::catalog::Catalog;
+use http::HeaderMap;
+
+use crate::given::{PEER, app, caller, code, find, now};
+
+const CLOSED: &str = "GATEWAY_CREDENTIAL_OPERATION";
+
+#[test]
+fn credential_operations_are_open_only_to_who_is_named_and_only_those_named() {
+    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\n\
+                   allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n\
+                   [consumers.other]\nkeys = [\"{key:other}\"]\ncredential = \"unrestricted\"\n\
+                   [consumers.poor]\nkeys = [\"{key:poor}\"]\ncredential = \"teams\"\n\
+                   allow_credential_operations = [\"GET /v2/oauth-clients\"]");
+    let table = [
+        ("it", "POST /v2/api-keys/refresh", "ok"),
+        ("it", "GET /v2/oauth-clients", CLOSED),
+        ("other", "POST /v2/api-keys/refresh", CLOSED),
+        ("other", "HEAD /v2/oauth-clients/x", CLOSED),
+        ("other", "POST /v2/OAuth-Clients/x/users/", CLOSED),
+        ("other", "GET /v2/oauth-clients/x/users", "ok"),
+        ("poor", "GET /v2/oauth-clients", "GATEWAY_NOT_ENTITLED"),
+    ];
+    for (consumer, request, expected) in table {
+        let decided = app.entitlements.grant(caller(&app, consumer), find(request).unwrap());
+        assert_eq!(code(decided), expected, "{request} for {consumer}");
+    }
+}
+
+#[test]
+fn callers_without_a_key_get_what_is_public_and_no_more() {
+    let app = app("");
+    for endpoint in Catalog::built_in().endpoints() {
+        let nobody = app.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
+        let request = endpoint.to_string().replace(['{', '}'], "");
+        let matched = find(&request).unwrap();
+        let public = matched.fitting().iter().all(|e| e.public);
+        let expected = if public { "ok" } else { "GATEWAY_UNAUTHENTICATED" };
+        assert_eq!(code(app.entitlements.grant(nobody, matched)), expected, "{request}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Plans as data: whole components, deny over allow, the operator's own, and words for what a plan refuses by.
+
+use calgate::catalog::Tag;
+use calgate::entitle::TagRule;
+
+use crate::given::{PLANS, app, caller, code, config, find};
+
+#[test]
+fn a_rule_covers_a_tag_and_all_under_it_by_whole_components() {
+    let table = [
+        ("Orgs", "Orgs / Teams", true),
+        ("Orgs / Teams", "Orgs / Teams", true),
+        ("Orgs / Te", "Orgs / Teams", false),
+        ("Org", "Orgs", false),
+        ("Teams", "Orgs / Teams", false),
+        ("Platform", "Platform / Webhooks", true),
+        ("(unprefixed)", "Bookings / Guests", true),
+        ("(unprefixed)", "Teams / Invite", false),
+        ("(unprefixed)", "Teams", false),
+        ("(unprefixed)", "Teamsters", true),
+        ("Event Types", "Event Types / Webhooks", true),
+        ("Event", "Event Types", false),
+    ];
+    for (rule, tag, expected) in table {
+        assert_eq!(TagRule::new(rule).covers(&Tag::canonical(tag).unwrap()), expected, "{rule:?} and {tag:?}");
+    }
+}
+
+#[test]
+fn the_built_in_plans_are_those_of_cal_coms_customers() {
+    let mut expected = PLANS;
+    expected.sort_unstable();
+    let plans = config("").plans;
+    assert!(plans.keys().eq(expected), "{:?}", plans.keys());
+}
+
+/// What one consumer is answered, whose credential's plan is `plan`.
+fn decide(configuration: &str, plan: &str, requests: &[(&str, &str)]) {
+    let secret = crate::given::secret_file("a-secret-of-plan-tests").display().to_string();
+    let app = app(&format!(
+        "{configuration}\n[credentials.its-own]\nkind = \"api-key\"\napi_key = {{ file = \"{secret}\" }}\n\
+         plan = \"{plan}\"\n[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"its-own\"\n"
+    ));
+    for (request, expected) in requests {
+        let decided = app.entitlements.grant(caller(&app, "it"), find(request).unwrap());
+        assert_eq!(code(decided), *expected, "{request}");
+    }
+}
+
+const REFUSED: &str = "GATEWAY_NOT_ENTITLED";
+
+#[test]
+fn an_operator_can_add_a_plan() {
+    let plan = "[plans.few]\nallow = [\"Bookings\", \"Orgs / Teams\"]\ndeny = [\"Bookings / Guests\"]";
+    let requests = [
+        ("GET /v2/bookings", "ok"),
+        ("POST /v2/bookings/x/guests", REFUSED),
+        ("GET /v2/bookings/x/attendees", "ok"),
+        ("GET /v2/organizations/1/teams", "ok"),
+        ("GET /v2/organizations/1/teams/1/workflows", "ok"),
+        ("GET /v2/organizations/1/bookings", REFUSED),
+        ("GET /v2/slots", REFUSED),
+    ];
+    decide(plan, "few", &requests);
+}
+
+#[test]
+fn an_operator_can_change_a_built_in_plan_list_by_list() {
+    let requests = [
+        ("GET /v2/me", "ok"),
+        ("GET /v2/teams", "ok"),
+        ("GET /v2/slots", REFUSED),
+        ("GET /v2/organizations/1/teams", REFUSED),
+    ];
+    decide("[plans.teams]\ndeny = [\"Slots\"]", "teams", &requests);
+}
+
+#[test]
+fn where_templates_overlap_every_tag_has_to_be_allowed() {
+    let teams_me = [("GET /v2/organizations/1/teams/me", REFUSED), ("GET /v2/organizations/1/teams/7", REFUSED)];
+    decide("[plans.few]\nallow = [\"(unprefixed)\"]", "few", &teams_me);
+    let default = [("GET /v2/organizations/1/teams/1/event-types", "ok")];
+    decide("[plans.few]\nallow = [\"Orgs / Teams\"]", "few", &default);
+    let denied = [("GET /v2/organizations/1/teams/event-types", REFUSED), ("GET /v2/organizations/1/teams/7", "ok")];
+    decide("[plans.few]\nallow = [\"Orgs\"]\ndeny = [\"Orgs / Teams / Event Types\"]", "few", &denied);
+    let denied = [("GET /v2/organizations/1/teams/event-types", REFUSED), ("GET /v2/organizations/1/teams/7", REFUSED)];
+    decide("[plans.few]\nallow = [\"Orgs / Teams / Event Types\"]", "few", &denied);
+}
+
+#[test]
+fn a_refusal_names_the_plan_and_the_rule() {
+    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
+                   [consumers.few]\nkeys = [\"{key:few}\"]\ncredential = \"platform-essentials\"");
+    let table = [
+        ("it", "GET /v2/organizations/1/teams", "plan \"teams\" denies \"Orgs\" (the tag is \"Orgs / Teams\")"),
+        (
+            "few",
+            "GET /v2/organizations/1/attributes",
+            "plan \"platform-essentials\" denies \"Orgs / Attributes\" (the tag is \"Orgs / Attributes\")",
+        ),
+    ];
+    for (consumer, request, rule) in table {
+        let refusal = app.entitlements.grant(caller(&app, consumer), find(request).unwrap()).unwrap_err();
+        assert_eq!(refusal.detail().as_deref(), Some(rule));
+        assert!(refusal.outward().message.contains(rule));
+    }
+}

@@ -1,0 +1,131 @@
+//! What tests begin with: a gateway's state from a few lines of configuration, gateway keys, request heads.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, SystemTime};
+
+use calgate::app::App;
+use calgate::catalog::{Catalog, Matched, UnknownEndpoints};
+use calgate::config::Config;
+use calgate::identify::{Caller, GatewayKey};
+use calgate::refusal::Refusal;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+/// A moment that no test's expiry dates mistake: 2026-01-01T00:00:00Z.
+pub(crate) fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+}
+
+/// The client address of tests that do not care about it.
+pub(crate) const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+/// The gateway key that belongs to `name` in this run of the tests.
+pub(crate) fn key(name: &str) -> String {
+    static KEYS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
+    KEYS.lock().unwrap().entry(name.to_owned()).or_insert_with(|| GatewayKey::generate().unwrap()).clone()
+}
+
+/// The line that a configuration has for a key.
+pub(crate) fn hash(key: &str) -> String {
+    GatewayKey::parse(key).unwrap().hash().to_string()
+}
+
+/// The state of a configuration. Beside what `text` has there is a credential for each of [`PLANS`], named like it, and
+/// `{key:NAME}` stands for the hash of [`key`]`(NAME)`.
+pub(crate) fn app(text: &str) -> App {
+    App::build(config(text), None).unwrap()
+}
+
+/// The configuration that [`app`] builds from.
+pub(crate) fn config(text: &str) -> Config {
+    Config::parse("test.toml", &whole(text)).unwrap_or_else(|unusable| panic!("{unusable}"))
+}
+
+fn whole(text: &str) -> String {
+    let mut pieces = text.split("{key:");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (name, rest) = piece.split_once('}').unwrap();
+        out += &hash(&key(name));
+        out += rest;
+    }
+    let secret = secret_file("the-secret-of-all-tests").display().to_string();
+    for plan in PLANS {
+        out += &format!(
+            "\n[credentials.{plan}]\nkind = \"platform-client\"\nclient_id = \"client-of-{plan}\"\nplan = \"{plan}\"\n\
+             client_secret = {{ file = \"{secret}\" }}\napi_key = {{ file = \"{secret}\" }}\n"
+        );
+    }
+    out
+}
+
+/// A file that holds `secret` and that only its owner can read.
+pub(crate) fn secret_file(secret: &str) -> PathBuf {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _alone = WRITING.lock().unwrap();
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(secret);
+    if std::fs::read_to_string(&path).is_ok_and(|held| held == secret) {
+        return path;
+    }
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
+    file.write_all(secret.as_bytes()).unwrap();
+    path
+}
+
+/// The built-in plans.
+pub(crate) const PLANS: [&str; 9] = [
+    "teams",
+    "organizations",
+    "platform-free",
+    "platform-starter",
+    "platform-essentials",
+    "platform-scale",
+    "platform-per-active-user",
+    "platform-enterprise",
+    "unrestricted",
+];
+
+/// Header fields, in order.
+pub(crate) fn headers<const N: usize>(fields: [(&str, &str); N]) -> HeaderMap {
+    let field = |(name, value): (&str, &str)| {
+        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+    };
+    let mut map = HeaderMap::new();
+    for (name, value) in fields.map(field) {
+        map.append(name, value);
+    }
+    map
+}
+
+/// The caller that holds [`key`]`(name)`.
+pub(crate) fn caller<'a>(app: &'a App, name: &str) -> Caller<'a> {
+    let key = key(name);
+    app.consumers.identify(&headers([("x-api-key", &key)]), PEER, now()).unwrap()
+}
+
+/// What the built-in catalog has for `METHOD /path`.
+pub(crate) fn find(request: &str) -> Result<Matched<'_>, Refusal> {
+    let (method, path) = request.split_once(' ').unwrap();
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    Catalog::built_in().find(&method, path, UnknownEndpoints::Refuse)
+}
+
+/// Cal.com's own API document, where it is at hand; says so where it is not.
+pub(crate) fn openapi() -> Option<String> {
+    let place =
+        std::env::var_os("CALGATE_OPENAPI").map_or_else(|| "../shared/cal-api/openapi.json".into(), PathBuf::from);
+    let document = std::fs::read_to_string(&place).ok();
+    if document.is_none() {
+        println!("skipped: there is no API document at {} (CALGATE_OPENAPI names another place)", place.display());
+    }
+    document
+}
+
+/// The code of a refusal or `ok`, for tables of expectations.
+pub(crate) fn code<T>(result: Result<T, Refusal>) -> &'static str {
+    result.map_or_else(|refusal| refusal.code(), |_| "ok")
+}
