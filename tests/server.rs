@@ -2,4 +2,5 @@
 
 mod connections;
 mod drain;
+mod http2;
 mod reload;

@@ -1,0 +1,81 @@
+//! HTTP/2 from callers, with prior knowledge.
+
+use std::sync::{Mutex, mpsc};
+
+use reqwest::{Client, Response, Version};
+
+use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually};
+
+/// A connection preface (RFC 9113 §3.4) and an empty SETTINGS frame.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
+}
+
+fn client() -> Client {
+    Client::builder().http2_prior_knowledge().build().unwrap()
+}
+
+async fn ask(client: &Client, gateway: &Gateway, path: &str, key: &Key) -> Response {
+    let request = client.get(format!("http://{}{path}", gateway.address)).bearer_auth(&key.text);
+    request.header("x-cal-secret-key", "mine").header("cookie", "session=mine").send().await.unwrap()
+}
+
+#[test]
+fn one_connection_carries_many_requests_and_the_same_rules_hold() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    runtime().block_on(async {
+        let client = client();
+        let answers = futures_util::future::join_all((0..50).map(|_| ask(&client, &gateway, "/v2/me", &key))).await;
+        for answer in answers {
+            assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_2));
+            assert_eq!(answer.bytes().await.unwrap().len(), 20);
+        }
+        let refused = ask(&client, &gateway, "/v2/organizations/1/teams", &key).await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["x-calgate-code"]),
+            (403, &"GATEWAY_NOT_ENTITLED".parse().unwrap())
+        );
+        let posted =
+            client.post(format!("http://{}/v2/bookings", gateway.address)).bearer_auth(&key.text).body("{\"a\":1}");
+        assert_eq!(posted.send().await.unwrap().status(), 200);
+    });
+    assert_eq!(gateway.metric("calgate_connections", ""), 1);
+    let asked = upstream.asked();
+    assert_eq!((asked.len(), asked[50].body.as_slice()), (51, &b"{\"a\":1}"[..]));
+    assert!(asked.iter().all(|a| a.headers("x-cal-secret-key").is_empty() && a.headers("cookie").is_empty()));
+    assert!(asked.iter().all(|a| a.headers("authorization") == ["Bearer cal_test_0123456789abcdef"]));
+}
+
+#[test]
+fn a_connection_that_asks_nothing_is_let_go() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let limits = "[limits]\nfirst_byte = \"150ms\"\nidle = \"150ms\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let settings = gateway.connect().send(HELLO).rest();
+    assert!(!settings.is_empty(), "the gateway said hello and went away");
+}
+
+#[test]
+fn the_drain_finishes_what_is_in_flight() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let upstream = Upstream::answering(move |_| {
+        let _ = held.lock().unwrap().recv();
+        OK.into()
+    });
+    let key = Key::new();
+    let mut gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    std::thread::scope(|scope| {
+        let answer =
+            scope.spawn(|| runtime().block_on(async { ask(&client(), &gateway, "/v2/me", &key).await.status() }));
+        eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+        gateway.signal("-TERM");
+        gateway.logged("draining");
+        release.send(()).unwrap();
+        assert_eq!(answer.join().unwrap(), 200);
+    });
+    assert_eq!(gateway.ended(), Some(0));
+}
