@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +19,7 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use crate::app::Gateway;
+use crate::app::{Gateway, Place};
 use crate::explain::explain;
 use crate::server::Answers;
 
@@ -27,7 +28,13 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// What the admin listener answers with.
 #[derive(Clone)]
-pub struct Admin(Router);
+pub struct Admin {
+    router: Router,
+    connections: Arc<AtomicUsize>,
+}
+
+/// Open connections of operators. They do not count with those of callers, so that a flood of callers can be watched.
+const MOST_CONNECTIONS: usize = 100;
 
 impl Admin {
     /// The routes, and what stands in front of them.
@@ -40,15 +47,19 @@ impl Admin {
             .layer(RequestBodyLimitLayer::new(16 * 1024))
             .layer(CatchPanicLayer::new())
             .with_state(gateway.clone());
-        Self(router)
+        Self { router, connections: Arc::default() }
     }
 }
 
 impl Answers for Admin {
     type Body = Body;
 
+    fn admit(&self) -> Option<Place> {
+        Place::take(&self.connections, MOST_CONNECTIONS)
+    }
+
     async fn answer(&self, _peer: IpAddr, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        self.0.clone().oneshot(request.map(Body::new)).await
+        self.router.clone().oneshot(request.map(Body::new)).await
     }
 }
 

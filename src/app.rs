@@ -154,7 +154,8 @@ impl Gateway {
 pub struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+    /// Takes a place, unless `most` are taken.
+    pub(crate) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let before = taken.fetch_add(1, Ordering::Relaxed);
         let place = Self(taken.clone());
         (before < most).then_some(place)

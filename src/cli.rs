@@ -108,7 +108,8 @@ impl ConfigArgs {
     fn read(&self) -> Result<(Config, ConfigSource), Outcome> {
         let misused = |unusable: Box<Unusable>| Outcome::Misused(unusable.to_string());
         if let Some(path) = &self.config {
-            return Ok((Config::from_file(path).map_err(misused)?, ConfigSource::File(path.clone())));
+            let source = ConfigSource::file(path.clone());
+            return Ok((Config::from_file(path).map_err(misused)?, source));
         }
         match from_environment() {
             Some(config) => Ok((config.map_err(misused)?, ConfigSource::Environment)),

@@ -162,7 +162,8 @@ impl Upstream {
                 match timeout_at(deadline, sender.try_send_request(request)).await {
                     Ok(Ok(response)) => Ok((response, None)),
                     Ok(Err(mut fault)) => {
-                        let again = fault.take_message().map(Request::into_body);
+                        let unsent = fault.take_message().map(Request::into_body);
+                        let again = unsent.or_else(|| repeatable.then(Upload::empty));
                         Err(Lost { refusal: refusal(fault.error()), again })
                     }
                     Err(_) => Err(Refusal::UpstreamTimeout.into()),

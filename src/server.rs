@@ -30,7 +30,7 @@ pub use listener::Listener;
 pub use reload::ConfigSource;
 
 use crate::admin::Admin;
-use crate::app::Gateway;
+use crate::app::{Gateway, Place};
 use crate::config::fixed::Fixed;
 use crate::config::limits::Bounds;
 use crate::pipeline;
@@ -43,6 +43,9 @@ use connection::Doorway;
 pub(crate) trait Answers: Clone + Send + Sync + 'static {
     /// The body it answers with.
     type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
+
+    /// A place for one more connection, unless there are too many.
+    fn admit(&self) -> Option<Place>;
 
     /// Answers one request.
     fn answer(
@@ -58,6 +61,10 @@ struct Path(Arc<Gateway>);
 
 impl Answers for Path {
     type Body = Answer;
+
+    fn admit(&self) -> Option<Place> {
+        self.0.open_connection(self.0.app().limits.connections)
+    }
 
     async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
         let handled = AssertUnwindSafe(pipeline::handle(&self.0, peer, request)).catch_unwind().await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,7 +21,7 @@ use super::Answers;
 use super::guarded::Guarded;
 use super::listener::Bound;
 use super::watch::{Verdict, Watch};
-use super::wire::{Stream, Wire};
+use super::wire::{Ending, Stream, Wire};
 use crate::app::Gateway;
 use crate::config::limits::Bounds;
 use crate::record::Record;
@@ -32,6 +33,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection without a request may still bring one that is on its way, once the drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_millis(200);
+
+/// How long a connection that is over still takes what a caller sends.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How long accepting rests after it failed, for want of file descriptors mostly.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -133,14 +137,14 @@ async fn rest(fault: &std::io::Error) {
 impl<A: Answers> Guest<A> {
     async fn serve<T: Stream>(self, mut stream: T) {
         let limits = self.gateway.app().limits.clone();
-        let Some(_place) = self.gateway.open_connection(limits.connections) else {
+        let Some(_place) = self.answers.admit() else {
             return self.say(stream, &Refusal::Overloaded).await;
         };
         let Ok(Some((first, is_http2))) = timeout(limits.first_byte, sniff(&mut stream)).await else { return };
         let watch = Arc::new(Watch::new(Instant::now(), is_http2));
         let io = Wire::new(stream, first, watch.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let (this, answering) = (self.clone(), watch.answering());
+            let (this, answering) = (self.clone(), watch.answering(!request.body().is_end_stream()));
             async move {
                 let answer = this.answers.answer(this.peer, request).await;
                 answer.map(|answer| answer.map(|body| Guarded::new(body, answering)))
@@ -159,10 +163,12 @@ impl<A: Answers> Guest<A> {
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_room(&limits));
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
         let end = self.drive(Pin::new(&mut connection), &watch, &limits, http1::Connection::graceful_shutdown).await;
-        let (stream, refusal) = connection.into_parts().io.into_inner().into_end();
+        let Ending { stream, refusal, peer_is_gone } = connection.into_parts().io.into_inner().into_ending();
         let late = (end == End::LateHead).then_some(Refusal::RequestTimeout);
-        if let Some(refusal) = refusal.or(late) {
-            self.say(stream, &refusal).await;
+        match refusal.or(late) {
+            Some(refusal) => self.say(stream, &refusal).await,
+            None if watch.had_body() && !peer_is_gone => linger(stream).await,
+            None => {}
         }
     }
 
@@ -219,8 +225,22 @@ impl<A: Answers> Guest<A> {
         });
         if matches!(said.await, Ok(Ok(()))) {
             record.note_complete();
+            drop(record);
+            linger(stream).await;
         }
     }
+}
+
+/// Reads what the caller still sends, for a while, before the connection is dropped. To close a socket with bytes unread
+/// resets it, and the reset can overtake the answer that was written before (RFC 9112 §9.6).
+async fn linger<T: Stream>(mut stream: T) {
+    let mut unread = BytesMut::with_capacity(16 * 1024);
+    let read = async {
+        while stream.read_buf(&mut unread).await.is_ok_and(|n| n > 0) {
+            unread.clear();
+        }
+    };
+    let _ = timeout(LINGER, read).await;
 }
 
 /// How a connection ended.

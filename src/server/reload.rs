@@ -1,5 +1,6 @@
 //! Signals and file changes: what changes or ends a running gateway.
 
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,9 +21,29 @@ const SETTLE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub enum ConfigSource {
     /// A file, read again when it changes or on SIGHUP.
-    File(PathBuf),
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What it held when it was first read.
+        seen: Fingerprint,
+    },
     /// The environment, which does not change.
     Environment,
+}
+
+/// Tells the contents of a file from others; `None` where it cannot be read.
+type Fingerprint = Option<u64>;
+
+impl ConfigSource {
+    /// A file that is about to be read. A change from now on is one that a reload has to find.
+    pub fn file(path: PathBuf) -> Self {
+        let seen = fingerprint(&path);
+        Self::File { path, seen }
+    }
+}
+
+fn fingerprint(path: &Path) -> Fingerprint {
+    std::fs::read(path).ok().map(|contents| BuildHasherDefault::<DefaultHasher>::default().hash_one(contents))
 }
 
 /// Reloads as asked to, and returns when SIGTERM or SIGINT comes.
@@ -37,7 +58,7 @@ pub(super) async fn until_told_to_stop(
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let (changed, mut news) = mpsc::channel(1);
     let _watcher = match &source {
-        ConfigSource::File(path) => watch(path, changed),
+        ConfigSource::File { path, seen } => watch(path, *seen, &changed),
         ConfigSource::Environment => None,
     };
     loop {
@@ -55,20 +76,23 @@ pub(super) async fn until_told_to_stop(
 }
 
 /// Watches the file's folder: editors and orchestrators replace files and links rather than write into them.
-fn watch(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+fn watch(path: &Path, seen: Fingerprint, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut last = std::fs::read(path).ok();
-    let file = path.to_owned();
+    let (file, tell, mut last) = (path.to_owned(), changed.clone(), seen);
     let on_event = move |_: notify::Result<notify::Event>| {
         // Reading is an event, too; only other contents are a change.
-        let now = std::fs::read(&file).ok();
+        let now = fingerprint(&file);
         if now != last {
             last = now;
-            let _ = changed.try_send(());
+            let _ = tell.try_send(());
         }
     };
     let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        // Before now, nobody watched.
+        if fingerprint(path) != seen {
+            let _ = changed.try_send(());
+        }
         Ok(watcher)
     });
     watcher.inspect_err(|fault| tracing::warn!(%fault, "the configuration is not watched; send SIGHUP to reload")).ok()
@@ -76,7 +100,7 @@ fn watch(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWa
 
 /// Reads the configuration again. One that cannot be used changes nothing.
 fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
-    let ConfigSource::File(path) = source else {
+    let ConfigSource::File { path, .. } = source else {
         tracing::info!("there is no configuration file to reload");
         return;
     };

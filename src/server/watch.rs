@@ -22,6 +22,8 @@ struct State {
     doing: Doing,
     since: Instant,
     fresh: bool,
+    /// Whether the last request came with a body, which may not have been read to its end.
+    had_body: bool,
 }
 
 /// Shared by a connection's transport, its service and its driver.
@@ -45,7 +47,7 @@ pub(super) enum Verdict {
 
 impl Watch {
     pub(super) fn new(now: Instant, http2: bool) -> Self {
-        let state = State { doing: Doing::Idle, since: now, fresh: true };
+        let state = State { doing: Doing::Idle, since: now, fresh: true, had_body: false };
         Self { state: Mutex::new(state), opened: now, http2 }
     }
 
@@ -57,7 +59,7 @@ impl Watch {
     pub(super) fn bytes_came(&self) -> bool {
         self.with(|state| match state.doing {
             Doing::Idle if !self.http2 => {
-                *state = State { doing: Doing::Head, since: Instant::now(), fresh: false };
+                *state = State { doing: Doing::Head, since: Instant::now(), fresh: false, had_body: false };
                 true
             }
             Doing::Idle | Doing::Head | Doing::Answering(_) => false,
@@ -74,14 +76,20 @@ impl Watch {
         self.with(|state| state.doing == Doing::Idle)
     }
 
+    /// Whether the last request came with a body.
+    pub(super) fn had_body(&self) -> bool {
+        self.with(|state| state.had_body)
+    }
+
     /// Notes that a request is being answered, until the guard is dropped.
-    pub(super) fn answering(self: &std::sync::Arc<Self>) -> Answering {
+    pub(super) fn answering(self: &std::sync::Arc<Self>, has_body: bool) -> Answering {
         self.with(|state| {
             state.doing = match state.doing {
                 Doing::Answering(n) => Doing::Answering(n + 1),
                 Doing::Idle | Doing::Head => Doing::Answering(1),
             };
             state.fresh = false;
+            state.had_body = has_body;
         });
         Answering(self.clone())
     }

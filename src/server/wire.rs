@@ -25,16 +25,26 @@ pub(super) struct Wire<T> {
     watch: Arc<Watch>,
     head: HeadScan,
     refusal: Option<Refusal>,
+    peer_is_gone: bool,
+}
+
+/// How a connection is left by hyper.
+pub(super) struct Ending<T> {
+    pub(super) stream: T,
+    /// What has to be said before it is closed.
+    pub(super) refusal: Option<Refusal>,
+    /// Whether the caller has closed its side.
+    pub(super) peer_is_gone: bool,
 }
 
 impl<T: Stream> Wire<T> {
     pub(super) fn new(stream: T, first: Bytes, watch: Arc<Watch>) -> Self {
-        Self { stream, first, watch, head: HeadScan::over(), refusal: None }
+        Self { stream, first, watch, head: HeadScan::over(), refusal: None, peer_is_gone: false }
     }
 
-    /// The bare stream, and what has to be said on it before it is closed.
-    pub(super) fn into_end(self) -> (T, Option<Refusal>) {
-        (self.stream, self.refusal)
+    /// Takes it back from hyper.
+    pub(super) fn into_ending(self) -> Ending<T> {
+        Ending { stream: self.stream, refusal: self.refusal, peer_is_gone: self.peer_is_gone }
     }
 
     fn check_head(&mut self, new: &[u8]) -> std::io::Result<()> {
@@ -76,7 +86,9 @@ impl<T: Stream> AsyncRead for Wire<T> {
         let this = self.get_mut();
         let before = buf.filled().len();
         if this.first.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+            this.peer_is_gone = read.is_err() || buf.filled().len() == before;
+            read?;
         } else {
             let n = this.first.len().min(buf.remaining());
             buf.put_slice(this.first.get(..n).unwrap_or_default());

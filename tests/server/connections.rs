@@ -68,6 +68,21 @@ fn sizes_are_bounded_each_with_a_refusal_of_its_own() {
 }
 
 #[test]
+fn a_refusal_arrives_although_the_caller_goes_on_sending() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "body_bytes = 10");
+    let body = "x".repeat(4_000_000);
+    for _ in 0..10 {
+        let answer = gateway.connect().ask_with("POST /v2/bookings", &[&bearer(&key)], &body);
+        assert_eq!((answer.status, answer.code()), (413, Some("GATEWAY_BODY_TOO_LARGE")));
+        let answer = gateway.connect().ask_with("POST /v2/nothing", &[&bearer(&key)], &body);
+        assert_eq!((answer.status, answer.code()), (413, Some("GATEWAY_BODY_TOO_LARGE")));
+        let answer = gateway.connect().ask("GET /v2/me", &[&format!("A: {}", "x".repeat(400_000))]);
+        assert_eq!((answer.status, answer.code()), (431, Some("GATEWAY_HEAD_TOO_LARGE")));
+    }
+}
+
+#[test]
 fn a_caller_that_says_nothing_or_stalls_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limits = "first_byte = \"150ms\"\nhead = \"150ms\"\nbody = \"150ms\"\nidle = \"150ms\"";
@@ -108,7 +123,9 @@ fn connections_and_requests_in_flight_are_bounded() {
         b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()
     });
     let key = Key::new();
-    let gateway = gateway(&upstream, &key, "connections = 3\nin_flight = 1");
+    // One worker accepts in the order in which callers connect.
+    let limits = "[limits]\nconnections = 3\nin_flight = 1";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).workers(1).start();
     let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
     let (mut first, mut second) = (gateway.connect(), gateway.connect());
     first.send(&request);
@@ -119,6 +136,7 @@ fn connections_and_requests_in_flight_are_bounded() {
     let _third = gateway.connect();
     let answer = gateway.connect().answer();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")), "a fourth connection");
+    assert_eq!(gateway.ask_admin("GET /readyz", &[]).status, 200, "operators have places of their own");
     release.send(()).unwrap();
     assert_eq!(first.answer().status, 204);
 }
