@@ -46,6 +46,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use calgate::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -75,6 +76,8 @@ impl Sim {
     /// # Errors
     /// Why it cannot listen.
     pub fn start(options: Options) -> io::Result<Self> {
+        // Read before the first request, which would have to wait for it.
+        let _ = Catalog::built_in();
         let runtime = Builder::new_multi_thread().worker_threads(options.workers.max(1)).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(options.listen))?;
         let address = listener.local_addr()?;

@@ -40,7 +40,10 @@ pub(super) async fn answer(state: Arc<State>, peer: IpAddr, request: Request<Inc
     let number = state.log.note(|| seen(&head));
     let latency = state.options.latency + state.options.jitter.mul_f64(jwt::random_part());
     pause(latency / 2).await;
-    let answer = respond(&state, peer, &head, body, number, &wishes).await?;
+    let mut answer = respond(&state, peer, &head, body, number, &wishes).await?;
+    if head.method == Method::HEAD {
+        answer::drop_content(&mut answer);
+    }
     pause(latency / 2 + wishes.delay).await;
     state.log.amend(number, |seen| seen.status = Some(answer.status().as_u16()));
     Ok(answer)
