@@ -17,3 +17,8 @@ mod given;
 mod harness;
 mod pipeline;
 mod server;
+mod sim;
+
+#[path = "../examples/cal-sim/sim.rs"]
+#[allow(dead_code, reason = "the tests and the example program each use a part")]
+mod cal_sim;

@@ -1,0 +1,149 @@
+//! Runs a simulated Cal.com: no account needed. `cargo run --example cal-sim -- --help` says what it can be told.
+
+#[path = "sim.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the program and the tests each use a part")]
+mod sim;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use sim::Sim;
+use sim::options::{
+    Credentials, DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_OAUTH_CLIENT_ID, DEMO_OAUTH_SECRET, DEMO_PUBLIC_CLIENT_ID,
+    Limits, Options, TokenRules,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A simulated Cal.com API v2
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// HTTPS, with a certificate of an authority made for this run
+    #[arg(long)]
+    tls: bool,
+    /// Where to write that authority's certificate
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    ca_out: Option<PathBuf>,
+    /// An API key that exists, instead of the one for demonstrations; may be repeated
+    #[arg(long, value_name = "KEY")]
+    api_key: Vec<String>,
+    /// Requests per window of an API key
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    limit: u32,
+    /// Requests per window of an access token or client id
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    other_limit: u32,
+    /// Neither count nor limit
+    #[arg(long)]
+    unlimited: bool,
+    /// How long a window counts
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    window: Duration,
+    /// How long a block lasts
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    block: Duration,
+    /// Prolong a window, with its old count, when a request comes in the millisecond of its end
+    #[arg(long)]
+    quirk: bool,
+    /// Requests a minute that somebody else makes with each credential
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    foreign: u32,
+    /// From a request to its answer
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    latency: Duration,
+    /// At most this much on top of the latency
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    jitter: Duration,
+    /// How long a connection may be without a request
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    keep_alive: Duration,
+    /// Life of OAuth and of managed users' access tokens (default: 30 and 60 minutes)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    token_life: Option<Duration>,
+    /// Threads that serve
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    workers: usize,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed.ok_or_else(|| "write it as 250ms, 30s, 5m or 1h".to_owned())
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        let only = |limit| if self.unlimited { Vec::new() } else { vec![("Default".to_owned(), limit)] };
+        let (mut credentials, mut tokens) = (Credentials::default(), TokenRules::default());
+        if !self.api_key.is_empty() {
+            credentials.api_keys.clone_from(&self.api_key);
+        }
+        if let Some(life) = self.token_life {
+            (tokens.oauth_access, tokens.managed_access) = (life, life);
+        }
+        Options {
+            listen: self.listen,
+            tls: self.tls,
+            workers: self.workers,
+            keep_alive: self.keep_alive,
+            latency: self.latency,
+            jitter: self.jitter,
+            keep_seen: 0,
+            limits: Limits {
+                window: self.window,
+                block: self.block,
+                api_key: only(self.limit),
+                other: only(self.other_limit),
+                quirk: self.quirk,
+                foreign_per_minute: self.foreign,
+            },
+            credentials,
+            tokens,
+            forbidden: false,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("cal-sim: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> std::io::Result<()> {
+    let options = arguments.options();
+    let key = options.credentials.api_keys.first().cloned().unwrap_or_default();
+    let sim = Sim::start(options)?;
+    if let (Some(file), Some(pem)) = (&arguments.ca_out, sim.ca_pem()) {
+        std::fs::write(file, pem)?;
+    }
+    println!("A simulated Cal.com listens at {}", sim.base_url());
+    println!("  API key           {key}");
+    println!("  platform client   {DEMO_CLIENT_ID}  {DEMO_CLIENT_SECRET}");
+    println!("  OAuth client      {DEMO_OAUTH_CLIENT_ID}  {DEMO_OAUTH_SECRET}");
+    println!("  public client     {DEMO_PUBLIC_CLIENT_ID}  (PKCE)");
+    println!("Ctrl-C ends it.");
+    wait_for_the_end()?;
+    println!("\n{} requests, {} of them answered 429", sim.seen_count(), sim.rate_limited());
+    Ok(())
+}
+
+/// Waits for SIGINT or SIGTERM.
+fn wait_for_the_end() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminated.recv() => Ok(()),
+        }
+    })
+}

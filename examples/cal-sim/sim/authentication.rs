@@ -1,0 +1,86 @@
+//! Who asks, as Cal.com decides it: which credentials count for which operation, and what the others are told (FACTS §1).
+
+use std::time::Duration;
+
+use calgate::catalog::Accepts;
+
+use super::answer::Fault;
+use super::presented::Presented;
+use super::routes::Route;
+use super::state::State;
+use super::tokens::{Holder, Worth};
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Caller {
+    Nobody,
+    ApiKey(String),
+    AccessToken,
+    ManagedUser(u64),
+    PlatformClient,
+}
+
+impl Caller {
+    /// The kind, as answers name it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Nobody => "none",
+            Self::ApiKey(_) => "api-key",
+            Self::AccessToken => "access-token",
+            Self::ManagedUser(_) => "managed-user",
+            Self::PlatformClient => "platform-client",
+        }
+    }
+}
+
+/// Checks the credentials of a request. Client id and secret together win over a bearer.
+pub(super) fn check(state: &State, route: &Route, given: &Presented, now: Duration) -> Result<Caller, Fault> {
+    let accepts = route.endpoint.accepts;
+    let id = route.parameter("clientId").or(given.client_id.as_deref());
+    let caller = match (id, &given.client_secret, &given.bearer) {
+        (Some(id), Some(secret), _) => client(state, id, secret),
+        (_, _, Some(bearer)) => self::bearer(state, bearer, now),
+        _ if route.endpoint.public => return Ok(Caller::Nobody),
+        _ => Err(Fault::unauthorized(
+            "No authentication method provided. Either pass an API key as 'Bearer' header or OAuth client credentials as 'x-cal-secret-key' and 'x-cal-client-id' headers",
+        )),
+    };
+    match (accepts, caller) {
+        // These look at no credential, so a wrong one does no harm.
+        (Accepts::Any, caller) => Ok(caller.unwrap_or(Caller::Nobody)),
+        (Accepts::Bearer, Ok(Caller::PlatformClient)) => {
+            Err(Fault::unauthorized("this operation is a user's: it takes no OAuth client credentials"))
+        }
+        (Accepts::Client, Ok(caller)) if caller != Caller::PlatformClient => {
+            Err(Fault::unauthorized("this operation takes only 'x-cal-client-id' and 'x-cal-secret-key'"))
+        }
+        (_, caller) => caller,
+    }
+}
+
+fn client(state: &State, id: &str, secret: &str) -> Result<Caller, Fault> {
+    let mut known = state.options.credentials.platform_clients.iter();
+    match known.find(|(known, _)| known == id) {
+        Some((_, own)) if own == secret => Ok(Caller::PlatformClient),
+        Some(_) => Err(Fault::unauthorized("invalid OAuth client secret")),
+        None => Err(Fault::unauthorized("OAuth client with this id does not exist")),
+    }
+}
+
+fn bearer(state: &State, bearer: &str, now: Duration) -> Result<Caller, Fault> {
+    if bearer.starts_with("cal_") {
+        let known = state.api_keys().contains(bearer);
+        return known
+            .then(|| Caller::ApiKey(bearer.to_owned()))
+            .ok_or(Fault::unauthorized("Your api key is not valid"));
+    }
+    if state.options.credentials.access_tokens.iter().any(|known| known == bearer) {
+        return Ok(Caller::AccessToken);
+    }
+    match state.tokens().worth(bearer, now) {
+        Worth::Good(Holder::Managed { user, .. }) => Ok(Caller::ManagedUser(user)),
+        Worth::Good(Holder::OAuth { .. }) => Ok(Caller::AccessToken),
+        Worth::Expired(Holder::Managed { .. }) => Err(Fault::token_expired()),
+        Worth::Expired(Holder::OAuth { .. }) | Worth::Unknown => Err(Fault::unauthorized("Invalid access token")),
+    }
+}

@@ -1,0 +1,84 @@
+//! Which operation a path means to Cal.com: `NestJS` on Express, not calgate's own stricter reading (FACTS §4, §5).
+
+use calgate::catalog::endpoint::{OLDEST_VERSION, Segment};
+use calgate::catalog::{Catalog, Endpoint};
+use http::{HeaderMap, Method};
+use percent_encoding::percent_decode_str;
+
+/// An operation with its decoded parameters.
+#[derive(Debug, Clone)]
+pub(super) struct Route {
+    pub(super) endpoint: &'static Endpoint,
+    pub(super) parameters: Vec<(String, String)>,
+    /// The version that the request means.
+    pub(super) version: String,
+}
+
+impl Route {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Why a path leads nowhere.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoRoute {
+    Unknown,
+    BrokenEscape,
+}
+
+/// The operation that a request asks for.
+pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, NoRoute> {
+    let path = rewritten(path);
+    let body = path.strip_prefix('/').ok_or(NoRoute::Unknown)?;
+    let given: Vec<&str> = body.strip_suffix('/').unwrap_or(body).split('/').collect();
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let version = version(headers);
+    // Versions and templates are dates and sorted: what is literal comes before what is a parameter.
+    let endpoint = Catalog::built_in().endpoints().iter().find(|endpoint| {
+        let is_there = endpoint.api_version.as_ref().is_none_or(|own| own.as_str() <= version.as_str());
+        endpoint.method == *method && is_there && fits(endpoint.template.segments(), &given)
+    });
+    let endpoint = endpoint.ok_or(NoRoute::Unknown)?;
+    let parameters = endpoint.template.segments().iter().zip(&given).filter_map(|(segment, given)| match segment {
+        Segment::Literal(_) => None,
+        Segment::Parameter(name) => Some(decoded(given).map(|value| (name.to_string(), value))),
+    });
+    Ok(Route { endpoint, parameters: parameters.collect::<Result<_, _>>()?, version })
+}
+
+/// Literals are compared without regard to case, and not decoded; a parameter is anything that is not empty.
+fn fits(template: &[Segment], given: &[&str]) -> bool {
+    template.len() == given.len()
+        && template.iter().zip(given).all(|(segment, given)| match segment {
+            Segment::Literal(text) => text.eq_ignore_ascii_case(given),
+            Segment::Parameter(_) => !given.is_empty(),
+        })
+}
+
+/// The aliases of paths, and the misspelling that is corrected wherever it stands.
+fn rewritten(path: &str) -> String {
+    let path = path.replace("reccuring", "recurring");
+    let path = path.strip_prefix("/api").filter(|rest| rest.starts_with("/v2")).unwrap_or(&path);
+    match path.strip_prefix("/v2/ee") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("/v2{rest}"),
+        _ => path.to_owned(),
+    }
+}
+
+/// A version that is not known means the oldest, and so does none.
+fn version(headers: &HeaderMap) -> String {
+    let given = headers.get("cal-api-version").and_then(|value| value.to_str().ok());
+    let mut known = Catalog::built_in().endpoints().iter().filter_map(|endpoint| endpoint.api_version.as_ref());
+    let known = given.filter(|given| known.any(|known| known.as_str() == *given));
+    known.unwrap_or(OLDEST_VERSION).to_owned()
+}
+
+fn decoded(segment: &str) -> Result<String, NoRoute> {
+    let whole = |escape: &str| escape.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !segment.split('%').skip(1).all(whole) {
+        return Err(NoRoute::BrokenEscape);
+    }
+    let text = percent_decode_str(segment).decode_utf8();
+    text.map(std::borrow::Cow::into_owned).map_err(|_| NoRoute::BrokenEscape)
+}

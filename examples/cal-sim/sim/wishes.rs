@@ -1,0 +1,43 @@
+//! What a request may ask of the simulation itself, in its query. Cal.com knows nothing of these.
+
+use std::time::Duration;
+
+/// The wishes of one request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// `sim_body=65536`: a body of that many bytes.
+    pub(super) body: Option<u64>,
+    /// `sim_pause_ms=50`: a pause before each 16 KiB of it.
+    pub(super) pause: Duration,
+    /// `sim_delay_ms=200`: the head comes that much later.
+    pub(super) delay: Duration,
+    /// `sim_status=503`: this status, in the envelope.
+    pub(super) status: Option<u16>,
+    /// `sim_edge=403`: this status, as the edge in front of Cal.com answers, without envelope and limit headers.
+    pub(super) edge: Option<u16>,
+    /// `sim_forbidden=1`: 403 with the bearer in its message.
+    pub(super) forbidden: bool,
+}
+
+impl Wishes {
+    pub(super) fn of(query: &str) -> Self {
+        let mut wishes = Self::default();
+        if !query.contains("sim_") {
+            return wishes;
+        }
+        let status = |value: u64| u16::try_from(value).ok().filter(|status| (200..=599).contains(status));
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let Ok(value) = value.parse() else { continue };
+            match &*name {
+                "sim_body" => wishes.body = Some(value),
+                "sim_pause_ms" => wishes.pause = Duration::from_millis(value),
+                "sim_delay_ms" => wishes.delay = Duration::from_millis(value),
+                "sim_status" => wishes.status = status(value),
+                "sim_edge" => wishes.edge = status(value),
+                "sim_forbidden" => wishes.forbidden = value != 0,
+                _ => {}
+            }
+        }
+        wishes
+    }
+}
