@@ -5,3 +5,4 @@
 mod catalog;
 mod entitle;
 mod given;
+mod limit;
