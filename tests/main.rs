@@ -5,4 +5,6 @@
 mod catalog;
 mod entitle;
 mod given;
+mod headers;
+mod identify;
 mod limit;
