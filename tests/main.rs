@@ -3,8 +3,13 @@
 #![allow(clippy::format_push_string, reason = "short texts, and no test is about allocations")]
 
 mod catalog;
+mod credential;
 mod entitle;
 mod given;
 mod headers;
 mod identify;
 mod limit;
+mod refusal;
+mod request_id;
+mod respond;
+mod secret;
