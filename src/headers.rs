@@ -164,25 +164,29 @@ pub fn clean_answer(headers: &mut HeaderMap, authority: &str, base_path: &str) {
 /// A `Location` on the upstream as a path here; `None` for any other, which stays as it is.
 fn local_location(location: &HeaderValue, authority: &str, base_path: &str) -> Option<HeaderValue> {
     let text = location.to_str().ok()?;
-    let rest = ["https://", "http://", "//"].iter().find_map(|scheme| {
-        let head = text.get(..scheme.len())?;
-        head.eq_ignore_ascii_case(scheme).then(|| text.get(scheme.len()..)).flatten()
-    });
-    let path = match rest {
+    let path = match ["https://", "http://", "//"].iter().find_map(|start| strip_start(text, start)) {
         Some(rest) => {
-            let host = rest.get(..authority.len()).filter(|host| host.eq_ignore_ascii_case(authority))?;
-            let path = rest.get(host.len()..)?;
-            if !path.is_empty() && !path.starts_with(['/', '?', '#']) {
-                return None;
-            }
-            path
+            let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let host = host.rsplit('@').next().unwrap_or_default();
+            without_default_port(host).eq_ignore_ascii_case(without_default_port(authority)).then_some(path)?
         }
         None if text.starts_with('/') => text,
         None => return None,
     };
-    let path = path.strip_prefix(base_path).unwrap_or(path);
+    let under_base = |rest: &&str| rest.is_empty() || rest.starts_with(['/', '?', '#']);
+    let path = path.strip_prefix(base_path).filter(under_base).unwrap_or(path);
     let slash = if path.starts_with('/') { "" } else { "/" };
     HeaderValue::from_str(&format!("{slash}{path}")).ok()
+}
+
+/// What follows `start`, which is compared without case.
+fn strip_start<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(start.len())?;
+    head.eq_ignore_ascii_case(start).then_some(rest)
+}
+
+fn without_default_port(authority: &str) -> &str {
+    [":443", ":80"].iter().find_map(|port| authority.strip_suffix(port)).unwrap_or(authority)
 }
 
 /// Whether `text` may stand in a header and a log as a request id.

@@ -123,8 +123,8 @@ impl Refusal {
 
     fn message(&self) -> String {
         match self {
-            Self::BadTarget(fault) => format!("{fault}; send it in canonical form."),
-            Self::BadHeader(fault) => format!("{fault}."),
+            Self::BadTarget(fault) => format!("The request is not taken: {fault}. Send the path in canonical form."),
+            Self::BadHeader(fault) => format!("The request is not taken: {fault}."),
             Self::UnknownVersion => {
                 "The header cal-api-version names a version that Cal.com does not know; leave the header out to get the \
                  current one."

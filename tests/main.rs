@@ -9,16 +9,23 @@
     reason = "tests"
 )]
 
+#[path = "../examples/cal-sim/sim.rs"]
+#[allow(dead_code, reason = "the tests and the example program each use a part")]
+mod cal_sim;
 mod catalog;
 mod cli;
+mod credential;
 mod entitle;
 mod forward;
 mod given;
 mod harness;
+mod headers;
+mod identify;
+mod limit;
 mod pipeline;
+mod refusal;
+mod request_id;
+mod respond;
+mod secret;
 mod server;
 mod sim;
-
-#[path = "../examples/cal-sim/sim.rs"]
-#[allow(dead_code, reason = "the tests and the example program each use a part")]
-mod cal_sim;

@@ -2,8 +2,9 @@
 //!
 //! A bucket's whole state is the *theoretical arrival time* at which it would be full again. A request moves it one
 //! token's time ahead; it may not lie further ahead of now than the bucket is deep. The quota is given at each call, so
-//! a change of tier neither fills nor empties a bucket: the time it needs to be full again stays what it was. One
-//! compare-and-swap per request makes it exact under any concurrency.
+//! a change of tier neither fills nor empties a bucket: the time it needs to be full again stays what it was, also where
+//! that is longer than the new tier's bucket is deep. One compare-and-swap per request makes it exact under any
+//! concurrency.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -78,10 +79,11 @@ impl Bucket {
     pub fn take(&self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
         let mut full_at = self.0.load(Ordering::Relaxed);
         loop {
-            let ahead = ahead(full_at, quota, now) + quota.interval_ns;
+            let before = full_at.saturating_sub(now.0);
+            let ahead = before.saturating_add(quota.interval_ns);
             if ahead > quota.depth_ns() {
-                let standing = quota.standing(ahead - quota.interval_ns);
-                return Err(Empty { standing, retry_after: Duration::from_nanos(ahead - quota.depth_ns()) });
+                let retry_after = Duration::from_nanos(ahead - quota.depth_ns());
+                return Err(Empty { standing: quota.standing(before), retry_after });
             }
             let next = now.0.saturating_add(ahead);
             match self.0.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
@@ -93,17 +95,11 @@ impl Bucket {
 
     /// How it stands.
     pub fn standing(&self, quota: Quota, now: Tick) -> Standing {
-        quota.standing(ahead(self.0.load(Ordering::Relaxed), quota, now))
+        quota.standing(self.0.load(Ordering::Relaxed).saturating_sub(now.0))
     }
 
     /// Whether it is full, and so the same as a new one.
     pub fn is_full(&self, now: Tick) -> bool {
         self.0.load(Ordering::Relaxed) <= now.0
     }
-}
-
-/// How far ahead of now the bucket's full time lies. A deeper tier may have left it further ahead than this one is
-/// deep; such a bucket is empty, not in debt.
-fn ahead(full_at: u64, quota: Quota, now: Tick) -> u64 {
-    full_at.saturating_sub(now.0).min(quota.depth_ns())
 }

@@ -1,0 +1,70 @@
+//! As whom: which headers are injected follows the operation.
+
+use calgate::catalog::Accepts;
+use calgate::credential::{Credential, Injection, Kind};
+use calgate::secret::Secret;
+
+use crate::given::{self, PEER, app, find, headers, now};
+
+fn injected(injection: Injection) -> String {
+    match injection {
+        Injection::Nothing => "nothing".to_owned(),
+        Injection::Bearer(value) => value.to_str().unwrap().to_owned(),
+        Injection::Client { id, secret } => format!("{} {}", id.to_str().unwrap(), secret.to_str().unwrap()),
+    }
+}
+
+#[test]
+fn a_credential_gives_what_the_operation_takes() {
+    let secret = |text: &str, scheme| Secret::new(text).unwrap().header(scheme);
+    let key = || secret("cal_live_1", "Bearer ");
+    let client =
+        |authorization| Kind::PlatformClient { id: "id".parse().unwrap(), secret: secret("s", ""), authorization };
+    let (key_only, client_only, both) = (Kind::ApiKey { authorization: key() }, client(None), client(Some(key())));
+    let (bearer, pair, no) = ("Bearer cal_live_1", "id s", "GATEWAY_CREDENTIAL_UNSUITABLE");
+    let table = [
+        (Accepts::Bearer, [bearer, no, bearer]),
+        (Accepts::Client, [no, pair, pair]),
+        (Accepts::Either, [bearer, pair, bearer]),
+        (Accepts::Any, [bearer, pair, bearer]),
+    ];
+    let credentials = [key_only, client_only, both].map(|kind| Credential { name: "main".into(), kind });
+    for (accepts, expected) in table {
+        for (credential, expected) in credentials.iter().zip(expected) {
+            let got = credential.injection(accepts);
+            assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{accepts:?} {credential:?}");
+        }
+    }
+    assert!(!format!("{credentials:?}").contains("cal_live_1"));
+}
+
+#[test]
+fn it_follows_who_asks() {
+    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\n\
+                   [passthrough]\nenabled = true\nplan = \"unrestricted\"");
+    let gateway_key = given::key("it");
+    let own = "Bearer cal_live_my_own_key";
+    let bearer = "Bearer the-secret-of-all-tests";
+    let pair = "client-of-unrestricted the-secret-of-all-tests";
+    let table = [
+        (headers([]), "GET /v2/slots", "nothing"),
+        (headers([("x-api-key", &*gateway_key)]), "GET /v2/me", bearer),
+        (headers([("x-api-key", &*gateway_key)]), "GET /v2/slots", bearer),
+        (headers([("x-api-key", &*gateway_key)]), "GET /v2/oauth-clients/x/webhooks", pair),
+        (headers([("x-api-key", &*gateway_key), ("authorization", own)]), "GET /v2/me", bearer),
+        (headers([("authorization", own)]), "GET /v2/me", own),
+        (headers([("authorization", own)]), "GET /v2/oauth-clients/x/webhooks", "GATEWAY_CREDENTIAL_UNSUITABLE"),
+        (
+            headers([("x-cal-client-id", "client-id"), ("x-cal-secret-key", "secret-key")]),
+            "GET /v2/oauth-clients/x/webhooks",
+            "client-id secret-key",
+        ),
+    ];
+    for (fields, request, expected) in table {
+        let caller = app.consumers.identify(&fields, PEER, now()).unwrap();
+        let grant = app.entitlements.grant(caller, find(request).unwrap()).unwrap();
+        let permit = app.buckets.take(grant, calgate::limit::Tick(1)).1.unwrap();
+        let got = app.credentials.choose(&permit);
+        assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{request} by {fields:?}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Answer headers: a deny-rule, so that nothing of the upstream hop or of its session reaches a caller.
+
+use calgate::headers::clean_answer;
+use http::HeaderMap;
+
+use crate::given::headers;
+
+fn cleaned(mut fields: HeaderMap) -> HeaderMap {
+    clean_answer(&mut fields, "api.cal.com", "");
+    fields
+}
+
+#[test]
+fn what_belongs_to_the_upstream_hop_or_to_cal_coms_origin_stays_there() {
+    let dropped = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "set-cookie",
+        "set-cookie2",
+        "clear-site-data",
+        "alt-svc",
+        "strict-transport-security",
+        "content-security-policy",
+        "nel",
+        "report-to",
+        "access-control-allow-origin",
+        "access-control-allow-credentials",
+        "access-control-expose-headers",
+        "x-ratelimit-limit-default",
+        "x-ratelimit-remaining-default",
+        "x-ratelimit-reset-other",
+        "ratelimit",
+        "ratelimit-policy",
+        "x-request-id",
+        "x-calgate-code",
+        "x-calgate-anything",
+    ];
+    for name in dropped {
+        assert!(cleaned(headers([(name, "x"), (name, "y")])).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn everything_else_comes_back_as_it_is() {
+    let kept = headers([
+        ("content-type", "application/json"),
+        ("content-length", "12"),
+        ("content-encoding", "gzip"),
+        ("etag", "\"1\""),
+        ("cache-control", "no-store"),
+        ("vary", "Accept-Encoding"),
+        ("vary", "Origin"),
+        ("retry-after", "3"),
+        ("www-authenticate", "Bearer"),
+        ("x-vercel-id", "x"),
+        ("location", "https://app.cal.com/x"),
+    ]);
+    assert_eq!(cleaned(kept.clone()), kept);
+}
+
+#[test]
+fn what_any_connection_line_names_is_dropped() {
+    let fields = headers([
+        ("connection", "close"),
+        ("etag", "1"),
+        ("x-inner", "2"),
+        ("connection", "X-Inner , ETag"),
+        ("x-outer", "3"),
+    ]);
+    assert_eq!(cleaned(fields), headers([("x-outer", "3")]));
+}
+
+#[test]
+fn a_location_on_the_upstream_becomes_one_here() {
+    let here = |location: &str, authority: &str, base: &str| {
+        let mut fields = headers([("location", location)]);
+        clean_answer(&mut fields, authority, base);
+        fields["location"].to_str().unwrap().to_owned()
+    };
+    let table = [
+        ("https://api.cal.com/v2/me?a=b#c", "/v2/me?a=b#c"),
+        ("HTTPS://API.Cal.Com/v2/me", "/v2/me"),
+        ("http://api.cal.com/v2/me", "/v2/me"),
+        ("https://api.cal.com:443/v2/me", "/v2/me"),
+        ("https://someone@api.cal.com/v2/me", "/v2/me"),
+        ("//api.cal.com/v2/me", "/v2/me"),
+        ("https://api.cal.com", "/"),
+        ("https://api.cal.com?a", "/?a"),
+        ("/v2/me", "/v2/me"),
+        ("https://app.cal.com/v2/me", "https://app.cal.com/v2/me"),
+        ("https://api.cal.com.example/v2", "https://api.cal.com.example/v2"),
+        ("https://api.cal.com:8443/v2", "https://api.cal.com:8443/v2"),
+        ("https://api.cal.com@example.com/", "https://api.cal.com@example.com/"),
+        ("//example.com/v2", "//example.com/v2"),
+        ("me", "me"),
+        ("", ""),
+    ];
+    for (location, expected) in table {
+        assert_eq!(here(location, "api.cal.com", ""), expected, "{location}");
+    }
+    let under_a_base = [
+        ("https://proxy:8443/cal/v2/me", "/v2/me"),
+        ("https://proxy:8443/cal", "/"),
+        ("/cal/v2/me", "/v2/me"),
+        ("/cal?a", "/?a"),
+        ("/calendar/v2", "/calendar/v2"),
+        ("https://proxy/cal/v2", "https://proxy/cal/v2"),
+    ];
+    for (location, expected) in under_a_base {
+        assert_eq!(here(location, "proxy:8443", "/cal"), expected, "{location}");
+    }
+    assert_eq!(here("https://api.cal.com/v2", "api.cal.com:443", ""), "/v2");
+}

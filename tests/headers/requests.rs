@@ -1,0 +1,183 @@
+//! Request headers: an allow-rule, so that nothing a caller sends says who it is or where the request goes.
+
+use calgate::headers::{api_version, forwarded, is_never_forwarded};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::given::{code, headers};
+
+/// Names that never cross, whatever an operator adds: callers, cookies, addresses, overrides, framing, the gateway's own.
+const NEVER: [&str; 46] = [
+    "authorization",
+    "x-api-key",
+    "x-cal-client-id",
+    "x-cal-secret-key",
+    "cookie",
+    "proxy-authorization",
+    "proxy-connection",
+    "proxy-anything",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-anything",
+    "cf-connecting-ip",
+    "cf-ray",
+    "x-real-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-original-host",
+    "x-rewrite-url",
+    "host",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    "via",
+    "x-request-id",
+    "x-calgate-code",
+    "cal-api-version",
+    "sec-fetch-mode",
+    "sec-websocket-key",
+    "x_api_key",
+    "x_cal_client_id",
+    "x-cal_secret-key",
+    "x_forwarded_for",
+    "cf_connecting_ip",
+    "x_http_method_override",
+];
+
+const CROSSING: [&str; 20] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "baggage",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+    "pragma",
+    "range",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-cal-platform-embed",
+];
+
+fn name(text: &str) -> HeaderName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn what_a_call_needs_crosses_as_it_came() {
+    for crossing in CROSSING {
+        let out = forwarded(&headers([(crossing, "one"), (crossing, "two")]), &[]);
+        assert_eq!(out.get_all(crossing).iter().collect::<Vec<_>>(), ["one", "two"], "{crossing}");
+    }
+}
+
+#[test]
+fn what_could_identify_a_caller_or_steer_the_request_never_crosses() {
+    for never in NEVER {
+        assert!(forwarded(&headers([(never, "x")]), &[]).is_empty(), "{never}");
+        assert!(is_never_forwarded(&name(never)), "{never} could be added by an operator");
+    }
+}
+
+#[test]
+fn what_nobody_knows_crosses_only_if_an_operator_adds_it() {
+    let incoming = headers([("x-tenant", "7"), ("x-other", "8")]);
+    assert!(forwarded(&incoming, &[]).is_empty());
+    assert!(!is_never_forwarded(&name("x-tenant")));
+    let out = forwarded(&incoming, &[name("x-tenant")]);
+    assert_eq!(out, headers([("x-tenant", "7")]));
+}
+
+#[test]
+fn what_any_connection_line_names_stays() {
+    let incoming = headers([
+        ("connection", "close, X-Tenant"),
+        ("accept", "a"),
+        ("range", "b"),
+        ("x-tenant", "c"),
+        ("pragma", "d"),
+        ("connection", "keep-alive ,RANGE\t"),
+        ("connection", "authorization"),
+    ]);
+    assert_eq!(forwarded(&incoming, &[name("x-tenant")]), headers([("accept", "a"), ("pragma", "d")]));
+}
+
+#[test]
+fn the_version_may_be_there_once() {
+    let version = |fields: HeaderMap| api_version(&fields).map(Option::<&HeaderValue>::cloned);
+    assert_eq!(version(headers([])).unwrap(), None);
+    assert_eq!(version(headers([("cal-api-version", "2024-08-13")])).unwrap().unwrap(), "2024-08-13");
+    let twice = headers([("cal-api-version", "2024-08-13"), ("Cal-Api-Version", "2024-08-13")]);
+    assert_eq!(code(version(twice)), "GATEWAY_BAD_REQUEST");
+}
+
+/// Names near those that matter: other letter cases, underscores for hyphens, something before or behind.
+fn header_name() -> impl Strategy<Value = HeaderName> {
+    let known = || (0..NEVER.len() + CROSSING.len()).prop_map(|at| NEVER.iter().chain(&CROSSING).nth(at).unwrap());
+    prop_oneof![
+        known().prop_map(ToString::to_string),
+        known().prop_map(|text| text.to_uppercase()),
+        (known(), any::<u8>()).prop_map(|(text, n)| text.replacen('-', "_", usize::from(n % 4))),
+        (known(), "[a-z_-]{0,2}", "[a-z_-]{0,2}").prop_map(|(text, before, behind)| before + text + &behind),
+        "[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,20}",
+    ]
+    .prop_map(|text| text.parse().unwrap())
+}
+
+proptest! {
+    /// Whatever comes and whatever an operator could add: every field that leaves is one of the few above or one that the
+    /// operator added, none is one of those that never do, and none is named by `Connection`.
+    #[test]
+    fn nothing_that_identifies_a_caller_crosses(
+        fields in vec((header_name(), "[ -~]{0,12}"), 0..20),
+        named in vec(header_name(), 0..4),
+        added in vec(header_name(), 0..4),
+    ) {
+        let added: Vec<_> = added.into_iter().filter(|name| !is_never_forwarded(name)).collect();
+        let mut incoming = HeaderMap::new();
+        for (name, value) in &fields {
+            incoming.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        for name in &named {
+            incoming.append("connection", HeaderValue::from_str(&format!("close, {name}")).unwrap());
+        }
+        let out = forwarded(&incoming, &added);
+        for name in out.keys() {
+            let spelled = name.as_str().replace('_', "-");
+            prop_assert!(CROSSING.contains(&name.as_str()) || added.contains(name), "{}", name);
+            prop_assert!(!NEVER.contains(&&*spelled), "{}", name);
+            for family in ["proxy-", "x-forwarded", "cf-", "x-calgate-", "x-original-", "sec-"] {
+                prop_assert!(!spelled.starts_with(family), "{}", name);
+            }
+            prop_assert!(!named.contains(name), "{}", name);
+        }
+        for name in incoming.keys().filter(|name| CROSSING.contains(&name.as_str()) && !named.contains(name)) {
+            let connection = incoming.get_all("connection").iter();
+            let tokens: Vec<_> = connection.flat_map(|line| line.to_str().unwrap().split(',')).collect();
+            if !tokens.iter().any(|token| token.trim().eq_ignore_ascii_case(name.as_str())) {
+                prop_assert!(out.get_all(name).iter().eq(incoming.get_all(name)), "{} did not cross whole", name);
+            }
+        }
+    }
+}

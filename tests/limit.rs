@@ -1,0 +1,5 @@
+//! May they now: buckets, tables of buckets, and what a take consumes.
+
+mod bucket;
+mod keyed;
+mod take;

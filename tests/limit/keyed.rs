@@ -1,0 +1,71 @@
+//! Tables of buckets: bounded whatever is thrown at them, and no limit gets looser by it.
+
+use std::collections::HashMap;
+
+use calgate::limit::{Bucket, KeyedBuckets, Quota, Tick};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn quota() -> Quota {
+    Quota::per_minute(60, 3)
+}
+
+proptest! {
+    #[test]
+    fn with_room_each_key_has_a_bucket_of_its_own(requests in vec((0..20_u128, 0..SECOND), 1..300)) {
+        let table = KeyedBuckets::new(100);
+        let mut own: HashMap<u128, Bucket> = HashMap::new();
+        let mut now = Tick(1);
+        for (key, pause) in requests {
+            now = Tick(now.0 + pause);
+            let bucket = own.entry(key).or_default();
+            prop_assert_eq!(table.standing(key, quota(), now), bucket.standing(quota(), now));
+            prop_assert_eq!(table.take(key, quota(), now), bucket.take(quota(), now));
+        }
+    }
+
+    #[test]
+    fn it_holds_no_more_than_it_may_and_no_key_gets_more_than_its_own(
+        capacity in 1..8_usize, requests in vec((0..40_u128, 0..2 * SECOND), 1..300),
+    ) {
+        let table = KeyedBuckets::new(capacity);
+        let mut own: HashMap<u128, Bucket> = HashMap::new();
+        let mut now = Tick(1);
+        for (key, pause) in requests {
+            now = Tick(now.0 + pause);
+            let allowed = table.take(key, quota(), now).is_ok();
+            let alone = own.entry(key).or_default().take(quota(), now).is_ok();
+            prop_assert!(alone || !allowed, "{} got more than a bucket of its own would give", key);
+            prop_assert!(table.len() <= capacity);
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_keys_is_bounded_from_many_threads() {
+    let table = KeyedBuckets::new(64);
+    std::thread::scope(|scope| {
+        for thread in 0..8_u128 {
+            let table = &table;
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    let _ = table.take(thread << 64 | n, quota(), Tick(SECOND));
+                }
+            });
+        }
+    });
+    assert!(table.len() <= 64 + 8, "{}", table.len());
+}
+
+#[test]
+fn buckets_that_are_full_again_make_room() {
+    let table = KeyedBuckets::new(2);
+    let take = |key, now: u64| table.take(key, quota(), Tick(now * SECOND)).map(|standing| standing.remaining);
+    assert_eq!((take(1, 1), take(2, 1)), (Ok(2), Ok(2)));
+    assert_eq!((take(3, 1), take(4, 1)), (Ok(2), Ok(1)), "newcomers share one");
+    assert_eq!(take(1, 1), Ok(1), "who is known keeps its own");
+    assert_eq!(take(5, 10), Ok(2), "the others were full and are gone");
+    assert_eq!(table.len(), 1);
+}

@@ -1,0 +1,112 @@
+//! Every refusal, as the caller sees it and as the log is told.
+
+use std::time::Duration;
+
+use calgate::catalog::path::TargetFault;
+use calgate::refusal::{Refusal, whole_seconds};
+
+use crate::given::{app, caller, find, key};
+
+/// One of each. The match is exhaustive, so a new refusal cannot be left out of the table.
+pub(crate) fn every() -> Vec<Refusal> {
+    let rule = || {
+        let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
+        app.entitlements.grant(caller(&app, "it"), find("GET /v2/organizations/7/teams").unwrap()).unwrap_err()
+    };
+    let retry_after = Duration::from_millis(1500);
+    let mut next = Some(Refusal::BadTarget(TargetFault::DotSegment));
+    let mut list = Vec::new();
+    while let Some(refusal) = next {
+        next = match &refusal {
+            Refusal::BadTarget(_) => Some(Refusal::BadHeader("Host occurs more than once")),
+            Refusal::BadHeader(_) => Some(Refusal::UnknownVersion),
+            Refusal::UnknownVersion => Some(Refusal::Unauthenticated),
+            Refusal::Unauthenticated => Some(Refusal::TooManyFailures { retry_after }),
+            Refusal::TooManyFailures { .. } => Some(rule()),
+            Refusal::NotEntitled(_) => Some(Refusal::CredentialOperation),
+            Refusal::CredentialOperation => Some(Refusal::CredentialUnsuitable {
+                credential: "main".into(),
+                wanted: "a platform client's id and secret",
+            }),
+            Refusal::CredentialUnsuitable { .. } => Some(Refusal::UnknownEndpoint),
+            Refusal::UnknownEndpoint => Some(Refusal::MethodNotAllowed { allow: "GET, HEAD, OPTIONS".to_owned() }),
+            Refusal::MethodNotAllowed { .. } => Some(Refusal::RateLimited { retry_after }),
+            Refusal::RateLimited { .. } => Some(Refusal::Overloaded),
+            Refusal::Overloaded => Some(Refusal::TargetTooLong),
+            Refusal::TargetTooLong => Some(Refusal::HeadTooLarge),
+            Refusal::HeadTooLarge => Some(Refusal::BodyTooLarge),
+            Refusal::BodyTooLarge => Some(Refusal::RequestTimeout),
+            Refusal::RequestTimeout => Some(Refusal::BodyBroken),
+            Refusal::BodyBroken => Some(Refusal::UpstreamUnreachable("connection refused".into())),
+            Refusal::UpstreamUnreachable(_) => Some(Refusal::UpstreamInvalid),
+            Refusal::UpstreamInvalid => Some(Refusal::UpstreamTimeout),
+            Refusal::UpstreamTimeout => Some(Refusal::Internal),
+            Refusal::Internal => None,
+        };
+        list.push(refusal);
+    }
+    list
+}
+
+#[test]
+fn each_has_its_code_its_status_and_its_words() {
+    let row = |refusal: &Refusal| {
+        let outward = refusal.outward();
+        assert_eq!((outward.code, outward.status), (refusal.code(), refusal.status()));
+        let wait = outward.retry_after.map(|seconds| format!(" (Retry-After: {seconds})")).unwrap_or_default();
+        let detail = refusal.detail().map(|detail| format!("\n    log: {detail}")).unwrap_or_default();
+        format!("{} {}{wait}\n    {}{detail}\n", outward.status.as_u16(), outward.code, outward.message)
+    };
+    insta::assert_snapshot!(every().iter().map(row).collect::<String>());
+}
+
+#[test]
+fn codes_are_stable_words_and_messages_say_what_to_do() {
+    for refusal in every() {
+        let outward = refusal.outward();
+        assert!(outward.code.starts_with("GATEWAY_"));
+        assert!(outward.code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+        assert!(outward.message.ends_with('.') && outward.message.len() < 300, "{}", outward.message);
+        assert!(outward.status.is_client_error() || outward.status.is_server_error());
+    }
+}
+
+#[test]
+fn every_target_fault_has_words_of_its_own() {
+    use TargetFault::*;
+    let all = [NotOriginForm, EmptySegment, DotSegment, InvalidByte, BrokenEscape, AmbiguousEscape, NotUtf8, Rewritten];
+    let words: std::collections::BTreeSet<_> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(words.len(), all.len());
+}
+
+#[test]
+fn no_refusal_repeats_what_the_caller_sent() {
+    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\ntags = [\"Slots\"]");
+    let mut refusals = Vec::new();
+    for request in [
+        "GET /v2/marker",
+        "GET /v2/bookings/marker/..",
+        "PUT /v2/bookings/marker",
+        "MARKER /v2/me",
+        "GET /v2/%6darker%2f",
+        "GET /marker",
+    ] {
+        refusals.push(find(request).unwrap_err());
+    }
+    let matched = find("GET /v2/bookings/marker").unwrap();
+    refusals.push(app.entitlements.grant(caller(&app, "it"), matched).unwrap_err());
+    refusals.push(calgate::catalog::Catalog::built_in().check_version(Some(&"marker".parse().unwrap())).unwrap_err());
+    for refusal in refusals {
+        let (outward, detail) = (refusal.outward(), refusal.detail().unwrap_or_default());
+        let shown = format!("{outward:?} {detail} {refusal:?}").to_lowercase();
+        assert!(!shown.contains("marker") && !shown.contains(&key("it")), "{shown}");
+    }
+}
+
+#[test]
+fn retry_after_is_rounded_up_and_never_zero() {
+    let table = [(0, 1), (1, 1), (999_999_999, 1), (1_000_000_000, 1), (1_000_000_001, 2), (59_500_000_000, 60)];
+    for (nanos, seconds) in table {
+        assert_eq!(whole_seconds(Duration::from_nanos(nanos)), seconds);
+    }
+}

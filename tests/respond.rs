@@ -1,0 +1,79 @@
+//! The answers that the gateway makes itself.
+
+use std::time::{Duration, SystemTime};
+
+use calgate::catalog::Catalog;
+use calgate::respond::{Cors, options, refusal};
+use http::{HeaderMap, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::given::{code, headers};
+use crate::refusal::every;
+
+fn moment() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_123)
+}
+
+#[test]
+fn a_refusal_has_the_shape_of_cal_coms_errors_and_a_code_of_its_own() {
+    for no in every() {
+        let answer = refusal(&no, "/v2/bookings/{bookingUid}", moment());
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        let expected = json!({
+            "status": "error",
+            "timestamp": "2026-01-01T00:00:00.123Z",
+            "path": "/v2/bookings/{bookingUid}",
+            "error": { "code": no.code(), "message": no.outward().message },
+        });
+        assert_eq!(body, expected);
+        assert_eq!(answer.status(), no.status());
+        assert_eq!(answer.headers()["x-calgate-code"], no.code());
+    }
+}
+
+#[test]
+fn each_refusal_has_the_headers_its_status_asks_for() {
+    let row = |no: &calgate::refusal::Refusal| {
+        let answer = refusal(no, "", moment());
+        let fields: Vec<_> =
+            answer.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        format!("{}\n    {}\n", answer.status(), fields.join("\n    "))
+    };
+    insta::assert_snapshot!(every().iter().map(row).collect::<String>());
+}
+
+fn preflight(
+    target: &str,
+    fields: HeaderMap,
+    cors: &Cors,
+) -> Result<Response<bytes::Bytes>, calgate::refusal::Refusal> {
+    let mut request = Request::options(target).body(()).unwrap();
+    *request.headers_mut() = fields;
+    options(Catalog::built_in(), cors, &request.into_parts().0)
+}
+
+#[test]
+fn options_is_answered_here_with_what_the_path_takes() {
+    let answer = preflight("/v2/Bookings/?a=b", headers([("origin", "https://app.example.com")]), &Cors::default());
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert_eq!(*answer.headers(), headers([("allow", "GET, HEAD, OPTIONS, POST")]), "no CORS unless configured");
+    assert!(answer.body().is_empty());
+    let refused = |target| code(preflight(target, HeaderMap::new(), &Cors::default()));
+    assert_eq!(refused("/v2/nothing"), "GATEWAY_UNKNOWN_ENDPOINT");
+    assert_eq!(refused("/v2//me"), "GATEWAY_BAD_REQUEST");
+    assert_eq!(refused("*"), "GATEWAY_BAD_REQUEST");
+}
+
+#[test]
+fn a_preflight_is_answered_to_listed_pages_only() {
+    let cors = Cors::new(vec!["https://app.example.com".to_owned()]);
+    let asked = |origin| preflight("/v2/me", headers([("origin", origin)]), &cors).unwrap().into_parts().0.headers;
+    let listed = asked("https://App.example.com");
+    assert_eq!(listed["access-control-allow-methods"], "GET, HEAD, OPTIONS, PATCH");
+    assert!(listed["access-control-allow-headers"].to_str().unwrap().contains("Authorization"));
+    assert!(!listed.contains_key("access-control-allow-credentials"));
+    for other in ["https://app.example.com.evil.example", "http://app.example.com", "null", "*"] {
+        assert_eq!(asked(other), headers([("allow", "GET, HEAD, OPTIONS, PATCH")]), "{other}");
+    }
+}
