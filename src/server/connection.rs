@@ -140,7 +140,17 @@ impl<A: Answers> Guest<A> {
         let Some(_place) = self.answers.admit() else {
             return self.say(stream, &Refusal::Overloaded).await;
         };
-        let Ok(Some((first, is_http2))) = timeout(limits.first_byte, sniff(&mut stream)).await else { return };
+        let mut draining = self.draining.clone();
+        let drained = async {
+            let _ = draining.wait_for(|draining| *draining).await;
+            sleep(DRAIN_GRACE).await;
+        };
+        let sniffed = tokio::select! {
+            biased;
+            sniffed = timeout(limits.first_byte, sniff(&mut stream)) => sniffed,
+            () = drained => return,
+        };
+        let Ok(Some((first, is_http2))) = sniffed else { return };
         let watch = Arc::new(Watch::new(Instant::now(), is_http2));
         let io = Wire::new(stream, first, watch.clone());
         let service = service_fn(|request: Request<Incoming>| {
