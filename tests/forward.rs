@@ -1,4 +1,5 @@
 //! The way to Cal.com and back, through the program: what is sent twice, what is not passed on, what is streamed.
 
 mod answers;
+mod cal_com;
 mod retries;
