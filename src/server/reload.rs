@@ -1,5 +1,6 @@
 //! Signals and file changes: what changes or ends a running gateway.
 
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,11 +58,14 @@ pub(super) async fn until_told_to_stop(
 /// Watches the file's folder: editors and orchestrators replace files and links rather than write into them.
 fn watch(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut last = std::fs::read(path).ok();
+    let mut last = fingerprint(path);
     let file = path.to_owned();
-    let on_event = move |_: notify::Result<notify::Event>| {
-        // Reading is an event, too; only other contents are a change.
-        let now = std::fs::read(&file).ok();
+    let on_event = move |event: notify::Result<notify::Event>| {
+        // Opening and reading are events, too: a look at the file would bring about the next look at it.
+        if event.is_ok_and(|event| event.kind.is_access()) {
+            return;
+        }
+        let now = fingerprint(&file);
         if now != last {
             last = now;
             let _ = changed.try_send(());
@@ -72,6 +76,12 @@ fn watch(path: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWa
         Ok(watcher)
     });
     watcher.inspect_err(|fault| tracing::warn!(%fault, "the configuration is not watched; send SIGHUP to reload")).ok()
+}
+
+/// Tells one content of a file from another, so that only a change of it is one. `None` if it cannot be read.
+fn fingerprint(path: &Path) -> Option<u64> {
+    let content = std::fs::read(path).ok()?;
+    Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(content))
 }
 
 /// Reads the configuration again. One that cannot be used changes nothing.
