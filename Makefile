@@ -1,6 +1,6 @@
 # The commands of this project. `make run` and `make test` need nothing but Rust.
 
-.PHONY: run test
+.PHONY: run test bench
 
 # Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
 run:
@@ -10,3 +10,7 @@ run:
 test:
 	scripts/test-deps
 	cargo test --locked
+
+# calgate beside nginx and HAProxy, by the same load: BENCH_ARGS="--quick", "--only base https", … (benches/compare).
+bench:
+	python3 benches/compare/run.py $(BENCH_ARGS)

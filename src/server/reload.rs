@@ -79,8 +79,11 @@ pub(super) async fn until_told_to_stop(
 fn watch(path: &Path, seen: Fingerprint, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (file, tell, mut last) = (path.to_owned(), changed.clone(), seen);
-    let on_event = move |_: notify::Result<notify::Event>| {
-        // Reading is an event, too; only other contents are a change.
+    let on_event = move |event: notify::Result<notify::Event>| {
+        // Opening and reading are events, too: a look at the file would bring about the next look at it.
+        if event.is_ok_and(|event| event.kind.is_access()) {
+            return;
+        }
         let now = fingerprint(&file);
         if now != last {
             last = now;

@@ -1,0 +1,44 @@
+"""What Linux knows of a process and its children: CPU time and memory."""
+
+import os
+import pathlib
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all below it."""
+    pids = [pid]
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            pids += tree(int(child))
+    return pids
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far, of the whole tree."""
+    total = 0
+    for each in tree(pid):
+        fields = pathlib.Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory of the whole tree."""
+    return sum(_status_kb(each, "VmRSS") for each in tree(pid)) * 1024
+
+
+def peak_bytes(pid: int) -> int:
+    """The most resident memory the process had at any time."""
+    return _status_kb(pid, "VmHWM") * 1024
+
+
+def _status_kb(pid: int, field: str) -> int:
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def cpu_model() -> str:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
