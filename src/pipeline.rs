@@ -31,7 +31,10 @@ pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<Incom
         Err(refusal) => {
             let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
             record.note_refusal(&refusal);
-            let answer = respond::refusal(&refusal, record.template(), record.arrival().1);
+            let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
+            if head.method == Method::HEAD {
+                respond::leave_out_content(&mut answer);
+            }
             respond::finish(answer, record, origin)
         }
     }

@@ -77,6 +77,14 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
     response
 }
 
+/// Makes an answer one to `HEAD`: the same fields, no content (RFC 9110 §9.3.2). For HTTP/2, hyper leaves that to us, and
+/// content breaks the stream.
+pub fn leave_out_content(answer: &mut Response<Bytes>) {
+    let length = HeaderValue::from(answer.body().len());
+    answer.headers_mut().insert(CONTENT_LENGTH, length);
+    *answer.body_mut() = Bytes::new();
+}
+
 /// A moment as Cal.com writes it: UTC, to the millisecond.
 pub(crate) fn iso8601(at: SystemTime) -> String {
     format!("{:.3}", Timestamp::try_from(at).unwrap_or_default())

@@ -17,8 +17,16 @@ use sim::options::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+/// What `--help` says of `sim/wishes.rs`.
+const WISHES: &str = "A request may ask, in its query:
+  sim_body=65536    for a body of that many bytes; sim_pause_ms=50 for a pause before each 16 KiB
+  sim_delay_ms=200  for an answer that comes later
+  sim_status=503    for that status; sim_edge=403 for one of the edge in front of Cal.com
+  sim_forbidden=1   for a 403 that repeats the bearer";
+
 /// A simulated Cal.com API v2
 #[derive(Parser)]
+#[command(after_help = WISHES)]
 struct Arguments {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0")]

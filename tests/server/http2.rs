@@ -50,6 +50,20 @@ fn one_connection_carries_many_requests_and_the_same_rules_hold() {
 }
 
 #[test]
+fn a_refusal_of_head_has_no_content() {
+    let gateway = Setup::to(&Upstream::start().base_url()).billing("teams", &Key::new()).start();
+    runtime().block_on(async {
+        let refused = client().head(format!("http://{}/v2/me", gateway.address)).send().await.unwrap();
+        assert_eq!(
+            (refused.status(), &refused.headers()["x-calgate-code"]),
+            (401.try_into().unwrap(), &"GATEWAY_UNAUTHENTICATED".parse().unwrap())
+        );
+        assert!(refused.headers().contains_key("content-length"), "what GET would have");
+        assert!(refused.bytes().await.unwrap().is_empty());
+    });
+}
+
+#[test]
 fn a_connection_that_asks_nothing_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limits = "[limits]\nfirst_byte = \"150ms\"\nidle = \"150ms\"";
