@@ -122,7 +122,7 @@ impl Config {
             upstream: read_section(root, "upstream", upstream::Upstream::read),
             limits: read_section(root, "limits", limits::Bounds::read),
             entitlements: read_section(root, "entitlements", plans::read_mode),
-            anonymous: read_section(root, "anonymous", |section| callers::Anonymous::read(section, &consumers)),
+            anonymous: read_section(root, "anonymous", |section| callers::Anonymous::read(section, consumers.keys())),
             passthrough: read_section(root, "passthrough", |section| {
                 callers::PassthroughConfig::read(section, &plans, &tiers)
             }),
@@ -131,7 +131,7 @@ impl Config {
             catalog,
             plans,
             tiers,
-            consumers,
+            consumers: consumers.into_values().flatten().collect(),
         }
     }
 }
