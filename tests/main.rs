@@ -14,6 +14,7 @@
 mod cal_sim;
 mod catalog;
 mod cli;
+mod config;
 mod credential;
 mod entitle;
 mod forward;
