@@ -83,14 +83,14 @@ impl Config {
     pub fn parse(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
         let problems = Problems::default();
         let (document, faults) = DeTable::parse_recoverable(text);
-        for fault in faults {
-            let span = fault.span().unwrap_or(0..0);
-            problems.hide(value_of_line(text, span.start));
-            problems.note(span, fault.message(), None);
-        }
         let root = Section::new("", document.get_ref(), 0..0, &problems);
         let config = Self::read(&root);
         root.finish();
+        for fault in faults {
+            let span = fault.span().unwrap_or(0..0);
+            problems.give_up(value_of_line(text, span.start));
+            problems.note(span, fault.message(), None);
+        }
         let text = problems.without_hidden(text);
         let problems = problems.into_list();
         if problems.is_empty() {
