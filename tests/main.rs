@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod architecture;
 #[path = "../examples/cal-sim/sim.rs"]
 #[allow(dead_code, reason = "the tests and the example program each use a part")]
 mod cal_sim;
