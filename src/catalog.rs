@@ -94,11 +94,11 @@ impl Catalog {
     /// Builds a catalog from its endpoints. They are numbered in the order given; that number is their [`EndpointId`].
     ///
     /// # Errors
-    /// The method and template of an endpoint that occurs twice.
+    /// The method and template of an endpoint that occurs twice; more endpoints than can be numbered.
     pub fn new(mut endpoints: Vec<Endpoint>) -> Result<Self, String> {
         endpoints.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         for (index, endpoint) in endpoints.iter_mut().enumerate() {
-            endpoint.id = EndpointId::at(index);
+            endpoint.id = EndpointId::at(index)?;
         }
         let trie = Trie::build(&endpoints)?;
         let mut versions: Vec<_> = endpoints.iter().filter_map(|e| e.api_version.clone()).collect();

@@ -83,14 +83,14 @@ impl Config {
     pub fn parse(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
         let problems = Problems::default();
         let (document, faults) = DeTable::parse_recoverable(text);
-        for fault in faults {
-            let span = fault.span().unwrap_or(0..0);
-            problems.hide(value_of_line(text, span.start));
-            problems.note(span, fault.message(), None);
-        }
         let root = Section::new("", document.get_ref(), 0..0, &problems);
         let config = Self::read(&root);
         root.finish();
+        for fault in faults {
+            let span = fault.span().unwrap_or(0..0);
+            problems.give_up(value_of_line(text, span.start));
+            problems.note(span, fault.message(), None);
+        }
         let text = problems.without_hidden(text);
         let problems = problems.into_list();
         if problems.is_empty() {
@@ -122,7 +122,7 @@ impl Config {
             upstream: read_section(root, "upstream", upstream::Upstream::read),
             limits: read_section(root, "limits", limits::Bounds::read),
             entitlements: read_section(root, "entitlements", plans::read_mode),
-            anonymous: read_section(root, "anonymous", |section| callers::Anonymous::read(section, &consumers)),
+            anonymous: read_section(root, "anonymous", |section| callers::Anonymous::read(section, consumers.keys())),
             passthrough: read_section(root, "passthrough", |section| {
                 callers::PassthroughConfig::read(section, &plans, &tiers)
             }),
@@ -131,7 +131,7 @@ impl Config {
             catalog,
             plans,
             tiers,
-            consumers,
+            consumers: consumers.into_values().flatten().collect(),
         }
     }
 }

@@ -75,7 +75,7 @@ pub struct Keyed {
     pub failures: KeyedBuckets,
 }
 
-/// How many requests without a valid key one address may send a minute before they are answered 429 unread.
+/// How many requests without a valid key one address may send a minute before they are answered 429 instead of 401.
 const FAILURES_PER_MINUTE: u32 = 30;
 
 impl Keyed {

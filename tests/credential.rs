@@ -44,8 +44,8 @@ fn it_follows_who_asks() {
                    [passthrough]\nenabled = true\nplan = \"unrestricted\"");
     let gateway_key = given::key("it");
     let own = "Bearer cal_live_my_own_key";
-    let bearer = "Bearer the-secret-of-all-tests";
-    let pair = "client-of-unrestricted the-secret-of-all-tests";
+    let bearer = "Bearer calgate";
+    let pair = "client-of-unrestricted calgate";
     let table = [
         (headers([]), "GET /v2/slots", "nothing"),
         (headers([("x-api-key", &*gateway_key)]), "GET /v2/me", bearer),

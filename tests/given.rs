@@ -1,9 +1,6 @@
 //! What tests begin with: a gateway's state from a few lines of configuration, gateway keys, request heads.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
@@ -14,6 +11,9 @@ use calgate::config::Config;
 use calgate::identify::{Caller, GatewayKey};
 use calgate::refusal::Refusal;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+/// Where a secret of the tests comes from: cargo sets this variable, to `calgate`, for each test that it runs.
+pub(crate) const SECRET: &str = "{ env = \"CARGO_PKG_NAME\" }";
 
 /// A moment that no test's expiry dates mistake: 2026-01-01T00:00:00Z.
 pub(crate) fn now() -> SystemTime {
@@ -53,27 +53,13 @@ fn whole(text: &str) -> String {
         out += &hash(&key(name));
         out += rest;
     }
-    let secret = secret_file("the-secret-of-all-tests").display().to_string();
     for plan in PLANS {
         out += &format!(
             "\n[credentials.{plan}]\nkind = \"platform-client\"\nclient_id = \"client-of-{plan}\"\nplan = \"{plan}\"\n\
-             client_secret = {{ file = \"{secret}\" }}\napi_key = {{ file = \"{secret}\" }}\n"
+             client_secret = {SECRET}\napi_key = {SECRET}\n"
         );
     }
     out
-}
-
-/// A file that holds `secret` and that only its owner can read.
-pub(crate) fn secret_file(secret: &str) -> PathBuf {
-    static WRITING: Mutex<()> = Mutex::new(());
-    let _alone = WRITING.lock().unwrap();
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(secret);
-    if std::fs::read_to_string(&path).is_ok_and(|held| held == secret) {
-        return path;
-    }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
-    file.write_all(secret.as_bytes()).unwrap();
-    path
 }
 
 /// The built-in plans.

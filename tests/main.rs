@@ -9,11 +9,13 @@
     reason = "tests"
 )]
 
+mod architecture;
 #[path = "../examples/cal-sim/sim.rs"]
 #[allow(dead_code, reason = "the tests and the example program each use a part")]
 mod cal_sim;
 mod catalog;
 mod cli;
+mod config;
 mod credential;
 mod entitle;
 mod forward;

@@ -16,8 +16,11 @@ pub const OLDEST_VERSION: &str = "2024-04-15";
 pub struct EndpointId(u16);
 
 impl EndpointId {
-    pub(super) fn at(index: usize) -> Self {
-        Self(u16::try_from(index).unwrap_or(u16::MAX))
+    /// The id of the endpoint at `index`; there are no more than `u16` can count.
+    pub(super) fn at(index: usize) -> Result<Self, String> {
+        u16::try_from(index)
+            .map(Self)
+            .map_err(|_| format!("a catalog has at most {} endpoints", u32::from(u16::MAX) + 1))
     }
 
     /// The index into [`super::Catalog::endpoints`].

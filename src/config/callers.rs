@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::consumers::{ConsumerConfig, reference};
+use super::consumers::reference;
 use super::credentials::plan_name;
 use super::plans::PlanLists;
 use super::problem::known_names;
@@ -30,10 +30,10 @@ impl Default for Anonymous {
 }
 
 impl Anonymous {
-    pub(super) fn read(section: &Section<'_>, consumers: &[ConsumerConfig]) -> Self {
+    pub(super) fn read<'k>(section: &Section<'_>, consumers: impl Iterator<Item = &'k String> + Clone) -> Self {
         let consumer = section.string("consumer");
-        if let Some(name) = consumer.as_ref().filter(|name| !consumers.iter().any(|c| *c.name == *name.value)) {
-            let help = known_names(name.value, consumers.iter().map(|c| &*c.name));
+        if let Some(name) = consumer.as_ref().filter(|name| !consumers.clone().any(|known| known == name.value)) {
+            let help = known_names(name.value, consumers.map(String::as_str));
             section.wrong(name.span.clone(), format!("unknown consumer `{}`", name.value), help);
         }
         let per_minute = section.integer("requests_per_minute", 1..=MOST_PER_MINUTE);

@@ -52,12 +52,12 @@ pub(super) struct Known<'a> {
     pub(super) credentials: &'a BTreeMap<String, Option<CredentialConfig>>,
 }
 
-/// All consumers, in the order of their names.
-pub(super) fn read(section: Option<&Section<'_>>, known: &Known<'_>) -> Vec<ConsumerConfig> {
+/// All consumers, in the order of their names. One that cannot be used is noted and has only its name.
+pub(super) fn read(section: Option<&Section<'_>>, known: &Known<'_>) -> BTreeMap<String, Option<ConsumerConfig>> {
     let mut seen = HashMap::new();
-    let mut consumers = Vec::new();
+    let mut consumers = BTreeMap::new();
     for (name, consumer) in section.map(Section::named_sections).unwrap_or_default() {
-        consumers.extend(read_one(name.value, &consumer, known, &mut seen));
+        consumers.insert(name.value.to_owned(), read_one(name.value, &consumer, known, &mut seen));
         consumer.finish();
     }
     consumers
@@ -77,18 +77,10 @@ fn read_one(
         }
     }
     let narrowing = read_narrowing(section, known.catalog);
-    let operations = section.strings("allow_credential_operations");
-    let operations = operations.map(|list| endpoints(section, &list.value, known.catalog)).unwrap_or_default();
-    for id in operations
-        .iter()
-        .filter(|id| known.catalog.endpoints().get(id.index()).is_some_and(|e| !e.credential_operation))
-    {
-        let endpoint = known.catalog.endpoints().get(id.index()).map(ToString::to_string).unwrap_or_default();
-        let help = "list only those that the catalog marks; others need no such permission".to_owned();
-        section.wrong(section.span.clone(), format!("`{endpoint}` is no credential operation"), help);
-    }
-    let tier = reference(section, "tier", known.tiers.keys(), Some(DEFAULT_TIER))?;
-    let credential = reference(section, "credential", known.credentials.keys(), None)?;
+    let operations = read_credential_operations(section, known.catalog);
+    let tier = reference(section, "tier", known.tiers.keys(), Some(DEFAULT_TIER));
+    let credential = reference(section, "credential", known.credentials.keys(), None);
+    let (tier, credential) = tier.zip(credential)?;
     Some(ConsumerConfig {
         name: name.into(),
         keys: keys.into_iter().map(|(hash, expires, _)| (hash, expires)).collect(),
@@ -134,7 +126,7 @@ fn read_key<'a>(section: &Section<'a>, value: &'a DeValue<'a>, span: Range<usize
         DeValue::Table(table) => {
             let key = section.inline("keys", table, span.clone());
             let hash = key.string("hash");
-            if hash.is_none() {
+            if key.raw("hash").is_none() {
                 key.missing("hash", "the sha256:… line that `calgate key new` prints");
             }
             let expires = key.moment("expires").and_then(|moment| SystemTime::try_from(moment).ok());
@@ -153,6 +145,17 @@ fn read_key<'a>(section: &Section<'a>, value: &'a DeValue<'a>, span: Range<usize
         section.wrong(span.clone(), format!("`{}.keys`: {fault}", section.path), help);
     }
     hash.map(|hash| (hash, expires, span))
+}
+
+fn read_credential_operations(section: &Section<'_>, catalog: &Catalog) -> Vec<EndpointId> {
+    let list = section.strings("allow_credential_operations").map(|list| list.value).unwrap_or_default();
+    for entry in &list {
+        if catalog.named(entry.value).is_some_and(|endpoint| !endpoint.credential_operation) {
+            let help = "list only those that the catalog marks; others need no such permission".to_owned();
+            section.wrong(entry.span.clone(), format!("`{}` is no credential operation", entry.value), help);
+        }
+    }
+    endpoints(section, &list, catalog)
 }
 
 fn read_narrowing(section: &Section<'_>, catalog: &Catalog) -> Option<NarrowingLists> {

@@ -48,7 +48,14 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
     if section.raw("kind").is_none() {
         section.missing("kind", "one of: api-key, platform-client");
     }
-    match section.choice("kind", &KINDS)? {
+    let Some(kind) = section.choice("kind", &KINDS) else {
+        // Which keys belong here is not known: none of them is a mistake of its own.
+        for key in ["api_key", "client_id", "client_secret"] {
+            section.raw(key);
+        }
+        return None;
+    };
+    match kind {
         KindName::ApiKey => {
             if section.raw("api_key").is_none() {
                 section.missing("api_key", "write api_key = { file = \"…\" } or { env = \"…\" }");

@@ -27,7 +27,8 @@ pub(super) fn read(section: Option<&Section<'_>>, catalog: &Catalog) -> BTreeMap
         let list = |key| plan.strings(key).map(|list| tag_rules(&plan, &list.value, catalog));
         let lists = PlanLists { allow: list("allow").unwrap_or(base.allow), deny: list("deny").unwrap_or(base.deny) };
         if lists.allow.is_empty() {
-            plan.missing("allow", "list the tags the plan has; an empty plan would refuse everything");
+            let help = "list the tags it has in `allow`".to_owned();
+            plan.wrong(plan.span.clone(), format!("`{}` allows nothing", plan.path), help);
         }
         plans.insert(name.value.to_owned(), lists);
         plan.finish();
@@ -58,7 +59,8 @@ pub(super) fn tag_rules(section: &Section<'_>, list: &[Located<&str>], catalog: 
         let rule = TagRule::new(entry.value);
         if !rule.is_known(catalog) {
             let tags = catalog.endpoints().iter().map(|e| e.tag.as_str());
-            let help = known_names(entry.value, tags.chain(Prefix::ALL.map(Prefix::name)));
+            let help = known_names(entry.value, tags.chain(Prefix::ALL.map(Prefix::name)))
+                + "; `calgate catalog list` prints them";
             section.wrong(entry.span.clone(), format!("unknown tag `{}`", entry.value), help);
         }
         rule

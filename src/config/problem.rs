@@ -37,6 +37,12 @@ impl Problems {
         self.hidden.borrow_mut().push(span);
     }
 
+    /// Keeps out of every message what stands where the text is no TOML, and what was read there: it is a guess.
+    pub(super) fn give_up(&self, span: Range<usize>) {
+        self.list.borrow_mut().retain(|problem| !span.contains(&problem.span.start));
+        self.hide(span);
+    }
+
     /// The text without what is hidden; every other character stays in its place.
     pub(super) fn without_hidden(&self, text: &str) -> String {
         let hidden = self.hidden.borrow();

@@ -97,7 +97,7 @@ impl<'a> Section<'a> {
     pub fn integer(&self, key: &'static str, allowed: RangeInclusive<u32>) -> Option<u32> {
         let parse = |value: &DeValue<'a>| {
             let integer = value.as_integer()?;
-            i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+            Some(i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i64::MAX))
         };
         let wanted = format!("a whole number from {} to {}", allowed.start(), allowed.end());
         let number = self.typed(key, &wanted, parse)?;

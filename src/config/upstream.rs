@@ -82,6 +82,9 @@ impl Upstream {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let url = section.string("base_url").unwrap_or(Located { value: CAL_COM, span: section.span.clone() });
         let base_url = BaseUrl::parse(url.value).unwrap_or_else(|fault| {
+            if url.value.contains('@') {
+                section.hide(url.span.clone());
+            }
             section.wrong(url.span, format!("`upstream.base_url` cannot be used: {fault}"), None);
             BaseUrl { tls: true, host: String::new(), port: 443, authority: String::new(), path: String::new() }
         });

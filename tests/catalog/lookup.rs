@@ -181,6 +181,19 @@ fn a_version_that_cal_com_does_not_know_is_refused() {
 }
 
 #[test]
+fn a_catalog_cannot_have_more_endpoints_than_can_be_numbered() {
+    let sample = Catalog::built_in().endpoints()[0].clone();
+    let numbered = |n: usize| {
+        let template = calgate::catalog::endpoint::Template::parse(&format!("/v2/{n}")).unwrap();
+        Endpoint { template, ..sample.clone() }
+    };
+    assert_eq!(
+        Catalog::new((0..=65_536).map(numbered).collect()).unwrap_err(),
+        "a catalog has at most 65536 endpoints"
+    );
+}
+
+#[test]
 fn a_catalog_cannot_have_one_operation_twice() {
     let twice = "[[endpoint]]\noperation = \"GET /v2/x/{a}\"\ntag = \"X\"\ncredential = \"any\"\n\
                  [[endpoint]]\noperation = \"GET /v2/x/{b}\"\ntag = \"X\"\ncredential = \"any\"\n";

@@ -3,7 +3,7 @@
 use calgate::catalog::Tag;
 use calgate::entitle::TagRule;
 
-use crate::given::{PLANS, app, caller, code, config, find};
+use crate::given::{PLANS, SECRET, app, caller, code, config, find};
 
 #[test]
 fn a_rule_covers_a_tag_and_all_under_it_by_whole_components() {
@@ -36,9 +36,8 @@ fn the_built_in_plans_are_those_of_cal_coms_customers() {
 
 /// What one consumer is answered, whose credential's plan is `plan`.
 fn decide(configuration: &str, plan: &str, requests: &[(&str, &str)]) {
-    let secret = crate::given::secret_file("a-secret-of-plan-tests").display().to_string();
     let app = app(&format!(
-        "{configuration}\n[credentials.its-own]\nkind = \"api-key\"\napi_key = {{ file = \"{secret}\" }}\n\
+        "{configuration}\n[credentials.its-own]\nkind = \"api-key\"\napi_key = {SECRET}\n\
          plan = \"{plan}\"\n[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"its-own\"\n"
     ));
     for (request, expected) in requests {

@@ -1,0 +1,197 @@
+//! How the code is laid out: stages in the order of the request path, each outside crate in its place, files of a size
+//! that can be read at once. The tables below are the rules; a new module or crate gets a line there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The stages in the order of the request path. A stage uses earlier ones, never later ones; the last two are one step.
+const STAGES: [&[&str]; 7] =
+    [&["identify"], &["catalog"], &["entitle"], &["limit"], &["credential"], &["forward"], &["respond", "record"]];
+
+/// What a stage may use that is no stage: each of them these …
+const SHARED: [&str; 4] = ["headers", "refusal", "request_id", "secret"];
+/// … and some of them more.
+const MORE: [(&str, &[&str]); 2] = [("forward", &["config"]), ("record", &["app", "telemetry"])];
+
+/// Modules beside the path, and all of the crate that each may use. The others put the whole together.
+const BESIDE: [(&str, &[&str]); 6] = [
+    ("config", &["catalog", "credential", "entitle", "headers", "identify", "limit", "secret"]),
+    ("headers", &["refusal"]),
+    ("refusal", &["catalog", "entitle"]),
+    ("request_id", &["headers"]),
+    ("secret", &[]),
+    ("telemetry", &[]),
+];
+
+/// Where an outside crate may be used.
+const ANYWHERE: &[&str] = &[""];
+const FENCES: [(&str, &[&str]); 35] = [
+    ("annotate-snippets", &["config/problem"]),
+    ("arc-swap", &["app"]),
+    ("aws-lc-rs", &["identify"]),
+    ("axum", &["admin"]),
+    ("bytes", ANYWHERE),
+    ("clap", &["cli"]),
+    ("crc32fast", &["identify/key"]),
+    ("dashmap", &["limit/keyed"]),
+    ("futures-util", &["server"]),
+    ("http", ANYWHERE),
+    ("http-body", &["forward", "respond", "server"]),
+    ("hyper", &["admin", "forward", "pipeline", "server"]),
+    ("hyper-util", &["forward", "server"]),
+    ("ipnet", &["config/listen", "identify/address"]),
+    ("jiff", &["config/reader", "respond"]),
+    ("notify", &["server/reload"]),
+    ("prometheus-client", &["record", "telemetry"]),
+    ("rustls", &["forward/tls"]),
+    ("rustls-pki-types", &["forward"]),
+    ("secrecy", &["secret"]),
+    ("serde", ANYWHERE),
+    ("serde_json", ANYWHERE),
+    ("smallvec", ANYWHERE),
+    ("socket2", &["server/listener"]),
+    ("strsim", &["config/problem"]),
+    ("subtle", &["identify"]),
+    ("tokio", &["forward", "server"]),
+    ("tokio-rustls", &["forward"]),
+    ("toml", &["catalog/file", "config"]),
+    ("tower", &["admin"]),
+    ("tower-http", &["admin"]),
+    ("tracing", ANYWHERE),
+    ("tracing-subscriber", &["config/log", "telemetry"]),
+    ("uuid", &["request_id"]),
+    ("webpki-roots", &["forward/tls"]),
+];
+
+/// One file of `src`, by its path without the ending, such as `catalog/path`.
+struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    fn module(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+
+    /// Its lines, without comments.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().map(|line| line.split("//").next().unwrap_or_default())
+    }
+
+    /// The modules of the crate that it names.
+    fn uses(&self) -> impl Iterator<Item = &str> {
+        let named = self.code().flat_map(|line| line.split("crate::").skip(1));
+        named.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next())
+    }
+
+    /// Whether it names an outside crate.
+    fn uses_crate(&self, name: &str) -> bool {
+        let start = format!("{}::", name.replace('-', "_"));
+        let is_path = |before: &str| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        self.code().any(|line| line.match_indices(&start).any(|(at, _)| is_path(&line[..at])))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let source = |path: &PathBuf| Source {
+        name: path.with_extension("").strip_prefix("src").unwrap().to_str().unwrap().to_owned(),
+        text: fs::read_to_string(path).unwrap(),
+    };
+    rust_files("src").iter().map(source).collect()
+}
+
+fn rust_files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(rust_files(path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn of<'a>(table: &[(&str, &'a [&'a str])], name: &str) -> Option<&'a [&'a str]> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed)
+}
+
+#[test]
+fn a_stage_uses_earlier_stages_and_never_later_ones() {
+    for source in sources() {
+        let module = source.module();
+        let Some(place) = STAGES.iter().position(|stages| stages.contains(&module)) else { continue };
+        let earlier = STAGES[..=place].concat();
+        let more = of(&MORE, module).unwrap_or_default();
+        for used in source.uses() {
+            let allowed = [&earlier, &SHARED[..], more].concat().contains(&used);
+            assert!(allowed, "src/{}.rs uses `{used}`, which is no earlier stage than `{module}`", source.name);
+        }
+    }
+}
+
+#[test]
+fn what_stands_beside_the_path_uses_little_of_it() {
+    for source in sources() {
+        let Some(allowed) = of(&BESIDE, source.module()) else { continue };
+        for used in source.uses() {
+            let fine = used == source.module() || allowed.contains(&used);
+            assert!(fine, "src/{}.rs uses `{used}`, which the table does not have for it", source.name);
+        }
+    }
+}
+
+#[test]
+fn each_outside_crate_stays_in_its_place() {
+    let manifest: toml::Table = fs::read_to_string("Cargo.toml").unwrap().parse().unwrap();
+    let dependencies = manifest["dependencies"].as_table().unwrap();
+    let known: Vec<&str> = FENCES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(known, dependencies.keys().map(String::as_str).collect::<Vec<_>>(), "each crate has a line in FENCES");
+    let sources = sources();
+    for (name, places) in FENCES {
+        let users: Vec<_> = sources.iter().filter(|source| source.uses_crate(name)).collect();
+        assert!(!users.is_empty(), "`{name}` is used nowhere");
+        for source in users {
+            let inside = |place: &&str| {
+                source
+                    .name
+                    .strip_prefix(*place)
+                    .is_some_and(|rest| place.is_empty() || rest.is_empty() || rest.starts_with('/'))
+            };
+            assert!(places.iter().any(inside), "src/{}.rs uses `{name}`", source.name);
+        }
+    }
+}
+
+/// hyper's client and its server are two crates in one: each has its own place.
+#[test]
+fn requests_go_out_in_one_place_and_come_in_in_one() {
+    for source in sources() {
+        for (path, place) in [("hyper::client", "forward"), ("hyper::server", "server")] {
+            let used = source.code().any(|line| line.contains(path));
+            assert!(!used || source.module() == place, "src/{}.rs uses {path}", source.name);
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_can_be_read_at_once() {
+    let mut lengths = Vec::new();
+    for path in ["src", "tests", "examples", "benches"]
+        .into_iter()
+        .filter(|folder| Path::new(folder).is_dir())
+        .flat_map(rust_files)
+    {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//! "), "{} does not say what it is", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= 400, "{} has {lines} lines", path.display());
+        if path.starts_with("src") {
+            lengths.push(lines);
+        }
+    }
+    lengths.sort_unstable();
+    assert!(lengths[lengths.len() / 2] <= 130, "half of src is longer than {} lines", lengths[lengths.len() / 2]);
+}

@@ -1,0 +1,6 @@
+//! The configuration: one bad file for each mistake, and a good one that documents every key.
+
+mod bad;
+mod documented;
+mod environment;
+mod good;

@@ -1,0 +1,93 @@
+//! `config/calgate.toml` documents every key there is, and no other, with its default.
+
+use std::collections::BTreeSet;
+
+use calgate::config::Config;
+use toml::{Table, Value};
+
+const FILE: &str = include_str!("../../config/calgate.toml");
+
+/// Keys that are there as an example, because they have no default or one that the machine decides.
+const EXAMPLES: [&str; 5] =
+    ["listen.workers", "upstream.ca_file", "catalog.file", "anonymous.consumer", "passthrough.plan"];
+
+/// Sections that are there as an example, as their names are the operator's.
+const NAMED: [&str; 3] = ["plans.", "credentials.", "consumers."];
+
+/// The file with its commented keys in force: those of which `wanted` says so, given `section.key`.
+fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
+    let (mut section, mut out) = (String::new(), String::new());
+    for line in FILE.lines() {
+        let bare = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
+        let text = bare.unwrap_or(line);
+        if let Some(name) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            name.clone_into(&mut section);
+        }
+        let key = text.split(' ').next().unwrap_or_default();
+        let used = bare.is_none() || wanted(&format!("{section}.{key}"));
+        out += if used { text } else { line };
+        out.push('\n');
+    }
+    out
+}
+
+fn everything() -> String {
+    let text = uncommented(|_| true);
+    text.replace("/etc/calgate/catalog.toml", "config/catalog.toml")
+        .replace("CAL_API_KEY", "CARGO_PKG_NAME")
+        .replace("CAL_CLIENT_SECRET", "CARGO_PKG_NAME")
+}
+
+/// The keys of a document, tables of lists included.
+fn keys(table: &Table, path: &str, found: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            if let Value::Table(inner) = value {
+                keys(inner, &path, found);
+            }
+        }
+        found.insert(path);
+    }
+}
+
+#[test]
+fn as_it_stands_it_is_all_defaults() {
+    let documented = Config::parse("calgate.toml", FILE).unwrap_or_else(|unusable| panic!("{unusable}"));
+    assert_eq!(format!("{documented:?}"), format!("{:?}", Config::parse("", "").unwrap()));
+}
+
+#[test]
+fn each_default_that_is_written_is_the_codes() {
+    let defaults = uncommented(|key| !EXAMPLES.contains(&key) && !NAMED.iter().any(|name| key.starts_with(name)));
+    let written = Config::parse("calgate.toml", &defaults).unwrap_or_else(|unusable| panic!("{unusable}"));
+    assert_eq!(format!("{written:#?}"), format!("{:#?}", Config::parse("", "").unwrap()));
+}
+
+#[test]
+fn each_example_works() {
+    let config = Config::parse("calgate.toml", &everything()).unwrap_or_else(|unusable| panic!("{unusable}"));
+    assert!(config.catalog.own.is_some() && config.upstream.ca_file.is_some());
+    assert_eq!(config.credentials.len(), 2);
+    assert_eq!(config.consumers[0].keys.len(), 2);
+}
+
+#[test]
+fn every_key_that_is_looked_for_is_documented_and_no_other() {
+    let text = everything();
+    let mut documented = BTreeSet::new();
+    keys(&text.parse().unwrap(), "", &mut documented);
+    let mut looked_for = Config::keys_looked_for(&text);
+    // Every secret comes from one of two places, which the head of the file names; an example shows one of them.
+    let is_source = |key: &str| {
+        key.starts_with("credentials.") && ["env", "file"].contains(&key.rsplit('.').next().unwrap_or_default())
+    };
+    // What stands under these is a name that the operator chose.
+    let is_name = |key: &str| {
+        ["plans.", "tiers.", "credentials.", "consumers."].iter().any(|start| key.starts_with(start))
+            && key.matches('.').count() == 1
+    };
+    documented.retain(|key| !is_source(key) && !is_name(key));
+    looked_for.retain(|key| !is_source(key));
+    assert_eq!(documented, looked_for);
+}

@@ -1,0 +1,87 @@
+//! What a configuration means when there is nothing wrong with it.
+
+use std::time::Duration;
+
+use calgate::catalog::UnknownEndpoints;
+use calgate::config::Config;
+use calgate::config::listen::Address;
+use calgate::config::upstream::BaseUrl;
+use calgate::entitle::Mode;
+use calgate::limit::Quota;
+
+use crate::given::config;
+
+fn parse(text: &str) -> Config {
+    Config::parse("test.toml", text).unwrap_or_else(|unusable| panic!("{unusable}"))
+}
+
+#[test]
+fn an_empty_configuration_is_all_defaults() {
+    let config = parse("");
+    assert_eq!(config.listen.address.to_string(), "http://127.0.0.1:8080");
+    assert_eq!(config.listen.admin.unwrap().to_string(), "http://127.0.0.1:9090");
+    assert_eq!(config.upstream.base_url, BaseUrl::parse("https://api.cal.com").unwrap());
+    assert_eq!((config.entitlements, config.catalog.unknown), (Mode::Enforce, UnknownEndpoints::Refuse));
+    assert!(config.passthrough.is_none() && config.anonymous.consumer.is_none() && config.consumers.is_empty());
+    let shipped = ["elevated", "premium", "standard"].map(str::to_owned);
+    assert!(config.tiers.keys().eq(&shipped));
+}
+
+#[test]
+fn addresses_are_tcp_or_unix_and_the_admin_listener_can_be_off() {
+    let listen = parse("[listen]\naddress = \"unix:/run/calgate/calgate.sock\"\nadmin = \"off\"").listen;
+    assert_eq!(listen.address, Address::Unix("/run/calgate/calgate.sock".into()));
+    assert_eq!(listen.admin, None);
+    let listen = parse("[listen]\naddress = \"[::1]:0\"").listen;
+    assert_eq!(listen.address, Address::Tcp("[::1]:0".parse().unwrap()));
+}
+
+#[test]
+fn tiers_change_and_add_to_the_shipped_ones() {
+    let tiers =
+        parse("[tiers.premium]\nrequests_per_minute = 0x190\n[tiers.own]\nrequests_per_minute = 30\nburst = 5\n").tiers;
+    let quota = |name: &str| tiers[name];
+    assert_eq!(quota("premium"), Quota::per_minute(400, 400));
+    assert_eq!(quota("own"), Quota::per_minute(30, 5));
+    assert_eq!(quota("standard"), Quota::per_minute(120, 120));
+}
+
+#[test]
+fn times_have_units() {
+    let limits = parse("[limits]\nidle = \"1m 30s\"\nbody = \"250ms\"\nconnection_age = \"168h\"").limits;
+    assert_eq!(limits.idle, Duration::from_secs(90));
+    assert_eq!(limits.body, Duration::from_millis(250));
+    assert_eq!(limits.connection_age, Duration::from_hours(168));
+}
+
+#[test]
+fn the_upstreams_address_is_taken_apart() {
+    let table = [
+        ("https://api.cal.com", (true, "api.cal.com", 443, "api.cal.com", "")),
+        ("https://API.Cal.Com:8443/cal/", (true, "api.cal.com", 8443, "api.cal.com:8443", "/cal")),
+        ("http://127.0.0.1:3000", (false, "127.0.0.1", 3000, "127.0.0.1:3000", "")),
+        ("http://127.9.9.9", (false, "127.9.9.9", 80, "127.9.9.9", "")),
+        ("http://localhost", (false, "localhost", 80, "localhost", "")),
+        ("http://[::1]:3000", (false, "::1", 3000, "[::1]:3000", "")),
+    ];
+    for (text, (tls, host, port, authority, path)) in table {
+        let url = BaseUrl::parse(text).unwrap();
+        assert_eq!((url.tls, &*url.host, url.port, &*url.authority, &*url.path), (tls, host, port, authority, path));
+    }
+    for plain in
+        ["http://128.0.0.1", "http://localhost.example.com", "http://0.0.0.0", "http://[::]", "http://127.1.example"]
+    {
+        assert!(BaseUrl::parse(plain).is_err(), "{plain}");
+    }
+}
+
+#[test]
+fn an_own_catalog_replaces_the_built_in_one() {
+    let text = "[[endpoint]]\noperation = \"GET /v2/new\"\ntag = \"New\"\ncredential = \"any\"\n";
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("catalog.toml");
+    std::fs::write(&file, text).unwrap();
+    let own = format!("[catalog]\nfile = \"{}\"\nunknown_endpoints = \"forward\"\n", file.display());
+    let config = config(&format!("{own}[plans.new]\nallow = [\"New\"]\n"));
+    assert_eq!(config.catalog.own.unwrap().endpoints().len(), 1);
+    assert_eq!(config.catalog.unknown, UnknownEndpoints::Forward);
+}
