@@ -1,7 +1,7 @@
 //! Operations that show or change credentials, and what callers without a key get.
 
-use calgate::catalog::Catalog;
-use http::HeaderMap;
+use calgate::catalog::{Catalog, UnknownEndpoints, file};
+use http::{HeaderMap, Method};
 
 use crate::given::{PEER, app, caller, code, find, now};
 
@@ -39,5 +39,20 @@ fn callers_without_a_key_get_what_is_public_and_no_more() {
         let public = matched.fitting().iter().all(|e| e.public);
         let expected = if public { "ok" } else { "GATEWAY_UNAUTHENTICATED" };
         assert_eq!(code(app.entitlements.grant(nobody, matched)), expected, "{request}");
+    }
+}
+
+#[test]
+fn where_templates_overlap_one_that_is_closed_closes_the_path() {
+    let row = |path: &str, rest: &str| {
+        format!("[[endpoint]]\noperation = \"GET {path}\"\ntag = \"A\"\ncredential = \"any\"\n{rest} = true\n")
+    };
+    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"");
+    for (literal, parameter) in [("public", "credential_operation"), ("credential_operation", "public")] {
+        let catalog = file::read(&(row("/v2/a/b", literal) + &row("/v2/a/{x}", parameter))).unwrap();
+        let matched = || catalog.find(&Method::GET, "/v2/a/b", UnknownEndpoints::Refuse).unwrap();
+        let nobody = app.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
+        assert_eq!(code(app.entitlements.grant(nobody, matched())), "GATEWAY_UNAUTHENTICATED");
+        assert_eq!(code(app.entitlements.grant(caller(&app, "it"), matched())), CLOSED);
     }
 }
