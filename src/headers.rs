@@ -16,7 +16,6 @@ fn is_forwarded(name: &HeaderName) -> bool {
         "accept"
             | "accept-encoding"
             | "accept-language"
-            | "baggage"
             | "cache-control"
             | "content-encoding"
             | "content-language"

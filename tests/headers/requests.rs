@@ -57,11 +57,10 @@ const NEVER: [&str; 46] = [
     "x_http_method_override",
 ];
 
-const CROSSING: [&str; 20] = [
+const CROSSING: [&str; 19] = [
     "accept",
     "accept-encoding",
     "accept-language",
-    "baggage",
     "cache-control",
     "content-encoding",
     "content-language",
