@@ -1,0 +1,166 @@
+//! The stages that decide, each by itself and together, in time and in allocations: `cargo bench --bench stages`.
+//!
+//! With `-- --test` everything is run once, to see that it works.
+
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark that cannot be set up has to say so")]
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, LazyLock};
+use std::time::SystemTime;
+
+use calgate::app::{App, Gateway};
+use calgate::catalog::{Matched, UnknownEndpoints};
+use calgate::config::Config;
+use calgate::credential::Injection;
+use calgate::headers;
+use calgate::identify::{Caller, GatewayKey};
+use calgate::limit::Tick;
+use calgate::refusal::Refusal;
+use calgate::request_id;
+use divan::{AllocProfiler, Bencher};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::{HeaderMap, HeaderValue, Method};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+const CONSUMERS: usize = 10_000;
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const SHORT: &str = "/v2/slots";
+const LONG: &str = "/v2/organizations/12/teams/34/users/56/schedules";
+
+fn main() {
+    divan::main();
+}
+
+/// A gateway with many consumers, and the headers of a request by each.
+struct Scene {
+    gateway: Arc<Gateway>,
+    requests: Vec<HeaderMap>,
+}
+
+static SCENE: LazyLock<Scene> = LazyLock::new(|| {
+    let keys: Vec<String> = (0..CONSUMERS).map(|_| GatewayKey::generate().expect("randomness")).collect();
+    let mut text = String::from(
+        "[tiers.endless]\nrequests_per_minute = 1000000\n[credentials.main]\nkind = 'api-key'\n\
+         api_key = { env = 'PATH' }\nplan = 'unrestricted'\n",
+    );
+    for (index, key) in keys.iter().enumerate() {
+        let hash = GatewayKey::parse(key).expect("a key").hash();
+        let consumer = format!("[consumers.c{index}]\nkeys = ['{hash}']\ncredential = 'main'\ntier = 'endless'\n");
+        text.push_str(&consumer);
+    }
+    let config = Config::parse("bench", &text).unwrap_or_else(|unusable| panic!("{:?}", unusable.problems));
+    let gateway = Gateway::new(config, None).expect("a gateway");
+    Scene { gateway, requests: keys.iter().map(|key| request_headers(key)).collect() }
+});
+
+fn request_headers(key: &str) -> HeaderMap {
+    let fields = [
+        ("host", "calgate.internal:8080"),
+        ("authorization", &format!("Bearer {key}")),
+        ("accept", "application/json"),
+        ("accept-encoding", "gzip, br"),
+        ("user-agent", "billing/4.2"),
+        ("content-type", "application/json"),
+        ("cal-api-version", "2024-08-13"),
+    ];
+    fields.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
+}
+
+impl Scene {
+    /// The headers of one consumer after the other, spread over memory.
+    fn walk(&'static self) -> impl FnMut() -> &'static HeaderMap {
+        let mut index = 0;
+        move || {
+            index = (index + 7_919) % self.requests.len();
+            &self.requests[index]
+        }
+    }
+}
+
+fn identify<'a>(app: &'a App, headers: &HeaderMap) -> Caller<'a> {
+    app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH).expect("a known key")
+}
+
+fn find<'a>(app: &'a App, target: &'a str) -> Matched<'a> {
+    app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse).expect("a known path")
+}
+
+/// The path from `identify` to `limit`, as the pipeline takes it.
+fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Injection, Refusal> {
+    let caller = app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
+    let matched = app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
+    app.catalog().check_version(headers::api_version(headers)?)?;
+    let grant = app.entitlements.grant(caller, matched)?;
+    let (_, permit) = app.buckets.take(grant, now);
+    app.credentials.choose(&permit?)
+}
+
+#[divan::bench(args = [SHORT, LONG])]
+fn whole_decision(bencher: Bencher, target: &str) {
+    let app = SCENE.gateway.app();
+    let mut next = SCENE.walk();
+    let mut now = 0;
+    bencher.bench_local(|| {
+        now += 100_000_000;
+        decide(&app, next(), black_box(target), Tick(now)).expect("a permitted request")
+    });
+}
+
+#[divan::bench]
+fn identify_consumer(bencher: Bencher) {
+    let app = SCENE.gateway.app();
+    let mut next = SCENE.walk();
+    bencher.bench_local(|| black_box(identify(&app, next()).name().len()));
+}
+
+#[divan::bench(args = [SHORT, LONG])]
+fn find_endpoint(bencher: Bencher, target: &str) {
+    let app = SCENE.gateway.app();
+    bencher.bench_local(|| black_box(find(&app, black_box(target)).fitting().len()));
+}
+
+#[divan::bench]
+fn grant(bencher: Bencher) {
+    let app = SCENE.gateway.app();
+    let mut next = SCENE.walk();
+    let inputs = || (identify(&app, next()), find(&app, LONG));
+    bencher.with_inputs(inputs).bench_local_values(|(caller, matched)| app.entitlements.grant(caller, matched));
+}
+
+#[divan::bench]
+fn take(bencher: Bencher) {
+    let app = SCENE.gateway.app();
+    let mut next = SCENE.walk();
+    let mut now = 0;
+    let inputs = || {
+        now += 100_000_000;
+        let grant = app.entitlements.grant(identify(&app, next()), find(&app, LONG));
+        (grant.expect("an entitled consumer"), Tick(now))
+    };
+    bencher.with_inputs(inputs).bench_local_values(|(grant, now)| app.buckets.take(grant, now));
+}
+
+#[divan::bench]
+fn headers_out(bencher: Bencher) {
+    let mut next = SCENE.walk();
+    bencher.bench_local(|| headers::forwarded(next(), &[]));
+}
+
+#[divan::bench]
+fn headers_back(bencher: Bencher) {
+    let mut answer = HeaderMap::new();
+    answer.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    answer.insert(CONTENT_LENGTH, HeaderValue::from_static("1024"));
+    answer.insert(DATE, HeaderValue::from_static("Wed, 21 Oct 2026 07:28:00 GMT"));
+    answer.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+    answer.insert("x-ratelimit-limit-default", HeaderValue::from_static("120"));
+    bencher.with_inputs(|| answer.clone()).bench_local_refs(|h| headers::clean_answer(h, "api.cal.com", ""));
+}
+
+#[divan::bench]
+fn new_request_id() -> HeaderValue {
+    request_id::new(SystemTime::UNIX_EPOCH)
+}
