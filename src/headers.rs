@@ -4,6 +4,7 @@
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
 
@@ -83,20 +84,25 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Whether any `Connection` line names `name`.
-fn is_connection_named(headers: &HeaderMap, name: &HeaderName) -> bool {
+/// What the `Connection` lines name, beside the two options that are no headers (RFC 9112 §9.3, §9.6): nearly always
+/// nothing.
+fn named_by_connection(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
     let lines = headers.get_all(header::CONNECTION).iter();
-    let mut tokens = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
-    tokens.any(|token| token.trim().eq_ignore_ascii_case(name.as_str()))
+    let tokens = lines.flat_map(|line| line.to_str().unwrap_or_default().split(',')).map(str::trim);
+    tokens.filter(|token| !["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(token))).collect()
+}
+
+fn is_among(named: &[&str], name: &HeaderName) -> bool {
+    named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()))
 }
 
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(16);
-    let has_connection = incoming.contains_key(header::CONNECTION);
+    let named = named_by_connection(incoming);
     for (name, value) in incoming {
         let crosses = is_forwarded(name) || extra.contains(name);
-        if crosses && !(has_connection && is_connection_named(incoming, name)) {
+        if crosses && !is_among(&named, name) {
             out.append(name.clone(), value.clone());
         }
     }
@@ -143,13 +149,10 @@ fn comes_back(name: &HeaderName) -> bool {
 /// Removes from an answer's headers what does not come back, and turns a `Location` on the upstream into one here.
 /// `authority` and `base_path` are the upstream's.
 pub fn clean_answer(headers: &mut HeaderMap, authority: &str, base_path: &str) {
-    let mut gone: smallvec::SmallVec<[HeaderName; 8]> = smallvec::SmallVec::new();
-    let has_connection = headers.contains_key(header::CONNECTION);
-    for name in headers.keys() {
-        if !comes_back(name) || (has_connection && is_connection_named(headers, name)) {
-            gone.push(name.clone());
-        }
-    }
+    let gone: SmallVec<[HeaderName; 8]> = {
+        let named = named_by_connection(headers);
+        headers.keys().filter(|name| !comes_back(name) || is_among(&named, name)).cloned().collect()
+    };
     for name in gone {
         headers.remove(name);
     }

@@ -5,12 +5,13 @@
 
 mod answer;
 mod cors;
+mod standing;
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
+use http::{HeaderValue, Response, StatusCode, request};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -18,17 +19,11 @@ pub use answer::{Answer, Source};
 pub use cors::Cors;
 
 use crate::catalog::Catalog;
-use crate::limit::Standing;
 use crate::record::Record;
-use crate::refusal::{Refusal, whole_seconds};
+use crate::refusal::Refusal;
 
 const CODE: HeaderName = HeaderName::from_static("x-calgate-code");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-default");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-default");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-default");
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// What is answered to `OPTIONS` on a path with no catalog entry, and to methods that are never taken.
 const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
@@ -119,7 +114,7 @@ pub fn finish<B: Into<Source>>(
 ) -> Response<Answer> {
     let (mut head, body) = response.into_parts();
     if let Some(standing) = record.standing() {
-        put_standing(&mut head.headers, standing);
+        standing::put(&mut head.headers, standing);
     }
     head.headers.insert(REQUEST_ID, record.request_id().clone());
     record.app().cors.mark(origin, &mut head.headers);
@@ -142,26 +137,4 @@ pub fn raw(refused: &Refusal, record: &Record) -> Vec<u8> {
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(&body);
     out
-}
-
-/// The consumer's own limit, in Cal.com's header names (seconds left in `Reset`, FACTS §2) and in those of the IETF
-/// draft (draft-ietf-httpapi-ratelimit-headers-10).
-fn put_standing(headers: &mut HeaderMap, standing: Standing) {
-    let reset = seconds_up(standing.reset);
-    headers.insert(LIMIT, HeaderValue::from(standing.limit));
-    headers.insert(REMAINING, HeaderValue::from(standing.remaining));
-    headers.insert(RESET, HeaderValue::from(reset));
-    let window = whole_seconds(standing.window);
-    let policy = format!("\"default\";q={};w={window}", standing.limit);
-    let limit = format!("\"default\";r={};t={reset}", standing.remaining);
-    for (name, text) in [(POLICY, policy), (RATE_LIMIT, limit)] {
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(name, value);
-        }
-    }
-}
-
-/// Seconds rounded up; a full bucket has none to wait.
-fn seconds_up(duration: std::time::Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -4,6 +4,7 @@
 //! hyper takes a bare line feed, cuts a fragment off, and lets `Transfer-Encoding` win over `Content-Length`; a proxy in
 //! front of the gateway may see another request in the same bytes.
 
+use memchr::memchr;
 use smallvec::SmallVec;
 
 const LENGTH: &[u8] = b"content-length:";
@@ -42,13 +43,14 @@ impl HeadScan {
     pub(super) fn go_on_with(&mut self, new: &[u8]) -> Result<(), &'static str> {
         let mut rest = new;
         while self.part != Part::Over && !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == b'\n');
+            let end = memchr(b'\n', rest);
             let (piece, behind) = rest.split_at(end.unwrap_or(rest.len()));
             rest = behind.get(1..).unwrap_or_default();
-            if self.part == Part::RequestLine && piece.contains(&b'#') {
+            if self.part == Part::RequestLine && memchr(b'#', piece).is_some() {
                 return Err("the request target has a fragment (#)");
             }
-            self.start.extend(piece.iter().copied().take(self.start.inline_size() - self.start.len()));
+            let wanted = self.start.inline_size() - self.start.len();
+            self.start.extend_from_slice(piece.get(..wanted).unwrap_or(piece));
             self.last = piece.last().copied().unwrap_or(self.last);
             if end.is_some() {
                 self.end_line()?;
