@@ -127,7 +127,8 @@ impl Upstream {
     }
 
     async fn connect(&self) -> Result<Connection, Refusal> {
-        match tokio::time::timeout(self.connect_within, connect(self)).await {
+        // Boxed, for it is large and rare: every request in flight would carry room for a TLS handshake.
+        match Box::pin(tokio::time::timeout(self.connect_within, connect(self))).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(fault)) => Err(Refusal::UpstreamUnreachable(fault.into())),
             Err(_) => Err(Refusal::UpstreamUnreachable("connecting took longer than limits.upstream_connect".into())),
