@@ -25,7 +25,7 @@ const BESIDE: [(&str, &[&str]); 6] = [
 
 /// Where an outside crate may be used.
 const ANYWHERE: &[&str] = &[""];
-const FENCES: [(&str, &[&str]); 35] = [
+const FENCES: &[(&str, &[&str])] = &[
     ("annotate-snippets", &["config/problem"]),
     ("arc-swap", &["app"]),
     ("aws-lc-rs", &["identify"]),
@@ -40,7 +40,9 @@ const FENCES: [(&str, &[&str]); 35] = [
     ("hyper", &["admin", "forward", "pipeline", "server"]),
     ("hyper-util", &["forward", "server"]),
     ("ipnet", &["config/listen", "identify/address"]),
+    ("itoa", &["respond"]),
     ("jiff", &["config/reader", "respond"]),
+    ("memchr", &["server/head_scan"]),
     ("notify", &["server/reload"]),
     ("prometheus-client", &["record", "telemetry"]),
     ("rustls", &["forward/tls"]),
