@@ -136,6 +136,11 @@ impl Record {
         self.in_flight.is_some()
     }
 
+    /// Gives its place to others: what is left to be done costs Cal.com nothing, however long the caller takes for it.
+    pub fn give_up_place(&mut self) {
+        self.in_flight = None;
+    }
+
     /// How the caller's bucket stands, once known.
     pub fn standing(&self) -> Option<Standing> {
         self.standing
