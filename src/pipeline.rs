@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST, ORIGIN, UPGRADE};
 use http::{Method, Request, Response, Version, request};
-use hyper::body::Incoming;
 
 use crate::app::{App, Gateway};
 use crate::catalog::path::TargetFault;
@@ -18,9 +17,10 @@ use crate::headers;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{self, Answer, Source};
+use crate::server::CallersBody;
 
 /// Answers one request of the connection from `peer`.
-pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<Incoming>) -> Response<Answer> {
+pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<CallersBody>) -> Response<Answer> {
     let (head, body) = request.into_parts();
     let app = gateway.app();
     let client = app.trusted_proxies.client(peer, &head.headers);
@@ -43,7 +43,7 @@ pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<Incom
 async fn serve(
     app: &App,
     head: &request::Parts,
-    body: Incoming,
+    body: CallersBody,
     record: &mut Record,
 ) -> Result<Response<Source>, Refusal> {
     let (now, today) = record.arrival();

@@ -22,10 +22,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::runtime::Builder;
 use tokio::sync::watch as channel;
 
+pub use guarded::CallersBody;
 pub use listener::Listener;
 pub use reload::ConfigSource;
 
@@ -51,7 +51,7 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
     fn answer(
         &self,
         peer: IpAddr,
-        request: Request<Incoming>,
+        request: Request<CallersBody>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
 }
 
@@ -66,7 +66,7 @@ impl Answers for Path {
         self.0.open_connection(self.0.app().limits.connections)
     }
 
-    async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    async fn answer(&self, peer: IpAddr, request: Request<CallersBody>) -> Result<Response<Answer>, Infallible> {
         let handled = AssertUnwindSafe(pipeline::handle(&self.0, peer, request)).catch_unwind().await;
         Ok(handled.unwrap_or_else(|_| {
             let mut record = Record::without_request(&self.0, peer);

@@ -31,7 +31,7 @@ pub struct Bounds {
     pub upstream_connect: Duration,
     /// From sending a request to the head of its answer.
     pub upstream_headers: Duration,
-    /// From sending a request to the end of its answer.
+    /// From sending a request to the end of its answer. A caller that has not taken an answer after that time is let go.
     pub upstream_total: Duration,
     /// From SIGTERM to giving up on requests in flight.
     pub drain: Duration,

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::deadline::Deadline;
 
@@ -33,10 +32,12 @@ impl fmt::Display for UploadFault {
 
 impl std::error::Error for UploadFault {}
 
+/// A body as the server hands it on.
+type CallersBody = dyn Body<Data = Bytes, Error = hyper::Error> + Send;
+
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
-#[derive(Debug)]
 pub struct Upload {
-    inner: Option<Incoming>,
+    inner: Option<Pin<Box<CallersBody>>>,
     left: u64,
     deadline: Deadline,
 }
@@ -48,11 +49,15 @@ impl Upload {
     }
 
     /// A caller's body, of at most `most` bytes, all of which have to be there by `deadline`.
-    pub fn new(body: Incoming, most: u64, deadline: Deadline) -> Self {
+    pub fn new(
+        body: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
+        most: u64,
+        deadline: Deadline,
+    ) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
-        Self { inner: Some(body), left: most, deadline }
+        Self { inner: Some(Box::pin(body)), left: most, deadline }
     }
 
     /// Whether there is nothing to send, so that a request can be sent twice.
@@ -68,7 +73,7 @@ impl Body for Upload {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let this = self.get_mut();
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        let polled = Pin::new(inner).poll_frame(cx);
+        let polled = inner.as_mut().poll_frame(cx);
         if polled.is_pending() && this.deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Some(Err(UploadFault::TooSlow)));
         }
