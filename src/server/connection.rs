@@ -172,7 +172,9 @@ impl<A: Answers> Guest<A> {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
             builder.keep_alive_interval(Duration::from_secs(30));
-            builder.max_header_list_size(u32::try_from(head_room(&limits)).unwrap_or(u32::MAX));
+            // Beyond that, h2 refuses by itself, with no more than a status; fields count 32 bytes more (RFC 9113 §6.5.2).
+            let most = head_room(&limits).saturating_mul(2);
+            builder.max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX));
             let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
             self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
             return;

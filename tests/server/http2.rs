@@ -65,6 +65,24 @@ fn a_refusal_of_head_has_no_content() {
 }
 
 #[test]
+fn more_fields_than_are_taken_are_refused_with_a_code() {
+    let key = Key::new();
+    let gateway = Setup::to(&Upstream::start().base_url()).billing("teams", &key).start();
+    runtime().block_on(async {
+        for (fields, status) in [(90, 200), (101, 431), (1500, 431)] {
+            let mut request = client().get(format!("http://{}/v2/me", gateway.address)).bearer_auth(&key.text);
+            for field in 0..fields {
+                request = request.header(format!("a{field}"), "b");
+            }
+            let answer = request.send().await.unwrap();
+            let code = answer.headers().get("x-calgate-code").map(|code| code.to_str().unwrap());
+            assert_eq!(answer.status(), status, "{fields}");
+            assert_eq!(code, (status == 431).then_some("GATEWAY_HEAD_TOO_LARGE"), "{fields}");
+        }
+    });
+}
+
+#[test]
 fn a_connection_that_asks_nothing_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limits = "[limits]\nfirst_byte = \"150ms\"\nidle = \"150ms\"";
