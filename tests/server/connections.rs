@@ -211,6 +211,9 @@ fn connections_and_requests_in_flight_are_bounded() {
     let _third = gateway.connect();
     let answer = gateway.connect().answer();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")), "a fourth connection");
+    assert_eq!(gateway.metric("calgate_connections_refused_total", ""), 1);
+    let no_request = |line: &serde_json::Value| line["method"] == "-" && line["status"] == 503;
+    assert!(gateway.access_log(2).iter().any(no_request), "where no request was read, the log makes up none");
     assert_eq!(gateway.ask_admin("GET /readyz", &[]).status, 200, "operators have places of their own");
     release.send(()).unwrap();
     assert_eq!(first.answer().status, 204);
