@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 use tower::ServiceExt;
@@ -21,7 +20,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::app::{Gateway, Place};
 use crate::explain::explain;
-use crate::server::Answers;
+use crate::server::{Answers, CallersBody};
 
 /// The media type of the Prometheus text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -58,7 +57,7 @@ impl Answers for Admin {
         Place::take(&self.connections, MOST_CONNECTIONS)
     }
 
-    async fn answer(&self, _peer: IpAddr, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(&self, _peer: IpAddr, request: Request<CallersBody>) -> Result<Response<Body>, Infallible> {
         self.router.clone().oneshot(request.map(Body::new)).await
     }
 }

@@ -91,6 +91,10 @@ fn decide<'a>(
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(respond::never_taken());
     }
+    if *method == Method::OPTIONS {
+        let here = "OPTIONS is answered by the gateway itself, for any caller".to_owned();
+        return app.catalog().allow(path)?.map(|_| here).ok_or(Refusal::UnknownEndpoint);
+    }
     let matched = app.catalog().find(method, path, app.unknown_endpoints)?;
     explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
     let accepts = matched.endpoint().map(|endpoint| endpoint.accepts);

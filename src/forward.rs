@@ -35,7 +35,7 @@ use crate::limit::Permit;
 use crate::refusal::Refusal;
 use connect::connect;
 use pool::{Connection, Http1};
-use upload::UploadFault;
+use upload::{Progress, UploadFault};
 
 const CLIENT_ID: HeaderName = HeaderName::from_static("x-cal-client-id");
 const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
@@ -141,35 +141,50 @@ impl Upstream {
         ask: &Ask<'_, '_>,
         body: Upload,
     ) -> Result<(Response<Incoming>, Option<Http1>), Lost> {
-        let deadline = tokio::time::Instant::now() + self.headers_within;
+        let progress = body.progress();
         let repeatable = body.is_empty() && matches!(ask.head.method, Method::GET | Method::HEAD);
         match connection {
             Connection::Http1(mut http1) => {
                 let before = http1.received();
                 let request = self.request(ask, body, Version::HTTP_11)?;
-                match timeout_at(deadline, http1.sender.try_send_request(request)).await {
-                    Ok(Ok(response)) => Ok((response, Some(http1))),
-                    Ok(Err(mut fault)) => {
+                match self.in_time(http1.sender.try_send_request(request), &progress).await? {
+                    Ok(response) => Ok((response, Some(http1))),
+                    Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
                         let silent = http1.received() == before;
                         let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
                         Err(Lost { refusal: refusal(fault.error()), again })
                     }
-                    Err(_) => Err(Refusal::UpstreamTimeout.into()),
                 }
             }
             Connection::Http2(mut sender) => {
                 let request = self.request(ask, body, Version::HTTP_2)?;
-                match timeout_at(deadline, sender.try_send_request(request)).await {
-                    Ok(Ok(response)) => Ok((response, None)),
-                    Ok(Err(mut fault)) => {
+                match self.in_time(sender.try_send_request(request), &progress).await? {
+                    Ok(response) => Ok((response, None)),
+                    Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
                         let again = unsent.or_else(|| repeatable.then(Upload::empty));
                         Err(Lost { refusal: refusal(fault.error()), again })
                     }
-                    Err(_) => Err(Refusal::UpstreamTimeout.into()),
                 }
             }
+        }
+    }
+
+    /// Waits for the head of an answer, `[limits] upstream_headers` from the end of the request's body. A body that is too
+    /// slow fails by a deadline of its own.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>, body: &Progress) -> Result<T, Refusal> {
+        let mut answer = std::pin::pin!(answer);
+        let mut deadline = tokio::time::Instant::now() + self.headers_within;
+        loop {
+            if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
+                return Ok(answer);
+            }
+            let later = body.ends_by().map_or(deadline, |end| end + self.headers_within);
+            if later <= deadline {
+                return Err(Refusal::UpstreamTimeout);
+            }
+            deadline = later;
         }
     }
 
@@ -235,6 +250,8 @@ impl Upstream {
             return Err(Refusal::UpstreamInvalid);
         }
         let (mut head, body) = response.into_parts();
+        // The version is that of the hop the answer came by (RFC 9110 §6.2), not of the one it goes out by.
+        head.version = Version::HTTP_11;
         headers::clean_answer(&mut head.headers, self.authority.to_str().unwrap_or_default(), &self.base_path);
         let connection = http1.map(|http1| (self.id, http1));
         Ok(Response::from_parts(head, Download::new(body, total, connection)))

@@ -6,9 +6,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, ORIGIN, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, Version, request};
-use hyper::body::Incoming;
 
 use crate::app::{App, Gateway};
 use crate::catalog::path::TargetFault;
@@ -18,9 +17,10 @@ use crate::headers;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{self, Answer, Source};
+use crate::server::CallersBody;
 
 /// Answers one request of the connection from `peer`.
-pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<Incoming>) -> Response<Answer> {
+pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<CallersBody>) -> Response<Answer> {
     let (head, body) = request.into_parts();
     let app = gateway.app();
     let client = app.trusted_proxies.client(peer, &head.headers);
@@ -43,7 +43,7 @@ pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<Incom
 async fn serve(
     app: &App,
     head: &request::Parts,
-    body: Incoming,
+    body: CallersBody,
     record: &mut Record,
 ) -> Result<Response<Source>, Refusal> {
     let (now, today) = record.arrival();
@@ -78,6 +78,9 @@ async fn serve(
     Ok(answer.map(Source::from))
 }
 
+/// Header fields of one request: what hyper takes over HTTP/1.1, for HTTP/2 as well.
+const MOST_FIELDS: usize = 100;
+
 /// What no request may be, whoever sends it: rules of HTTP that hyper leaves to its user.
 fn check_head(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
@@ -91,7 +94,7 @@ fn check_head(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
         return Err(Refusal::TargetTooLong);
     }
     let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if fields > limits.head_bytes {
+    if fields > limits.head_bytes || head.headers.len() > MOST_FIELDS {
         return Err(Refusal::HeadTooLarge);
     }
     if head.headers.contains_key(UPGRADE) {
@@ -104,10 +107,16 @@ fn check_head(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 9112 §3.2: the target is origin-form, and there is exactly one `Host`.
+/// RFC 9112 §3.2 and §6: the target is origin-form, the body is framed in one way, and there is exactly one `Host`.
 fn check_http1(head: &request::Parts) -> Result<(), Refusal> {
     if head.uri.authority().is_some() || head.uri.scheme().is_some() {
         return Err(Refusal::BadTarget(TargetFault::NotOriginForm));
+    }
+    // hyper takes codings before the last, and leaves them as they are; without their name, the body would be another.
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || codings.next().is_some() {
+        return Err(Refusal::BadHeader("Transfer-Encoding can only be chunked"));
     }
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {

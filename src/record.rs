@@ -48,7 +48,8 @@ pub struct Record {
     in_flight: Option<Place>,
     request_id: HeaderValue,
     client: IpAddr,
-    method: Method,
+    /// `None` where no head was read.
+    method: Option<Method>,
     at: SystemTime,
     started: Tick,
     sent: Option<Tick>,
@@ -69,7 +70,8 @@ impl Record {
     pub fn open(gateway: &Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Self {
         let at = SystemTime::now();
         let in_flight = gateway.admit(app.limits.in_flight);
-        let mut record = Self::new(gateway, app, request_id::of(&head.headers, at), head.method.clone(), client, at);
+        let mut record =
+            Self::new(gateway, app, request_id::of(&head.headers, at), Some(head.method.clone()), client, at);
         record.in_flight = in_flight;
         record
     }
@@ -77,14 +79,14 @@ impl Record {
     /// Opens a record where there is no whole request to speak of.
     pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Self {
         let at = SystemTime::now();
-        Self::new(gateway, gateway.app(), request_id::new(at), Method::default(), client, at)
+        Self::new(gateway, gateway.app(), request_id::new(at), None, client, at)
     }
 
     fn new(
         gateway: &Arc<Gateway>,
         app: Arc<App>,
         request_id: HeaderValue,
-        method: Method,
+        method: Option<Method>,
         client: IpAddr,
         at: SystemTime,
     ) -> Self {
@@ -134,6 +136,11 @@ impl Record {
     /// Whether it found room among those in flight.
     pub fn is_admitted(&self) -> bool {
         self.in_flight.is_some()
+    }
+
+    /// Gives its place to others: what is left to be done costs Cal.com nothing, however long the caller takes for it.
+    pub fn give_up_place(&mut self) {
+        self.in_flight = None;
     }
 
     /// How the caller's bucket stands, once known.
@@ -304,9 +311,10 @@ impl Record {
 
     /// The method, if it is one that callers use; others are the caller's own words.
     fn method_name(&self) -> &str {
+        let Some(method) = &self.method else { return NONE };
         let known =
             [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
-        if known.contains(&self.method) { self.method.as_str() } else { "(other)" }
+        if known.contains(method) { method.as_str() } else { "(other)" }
     }
 }
 

@@ -50,7 +50,7 @@ pub enum Refusal {
         /// Until it holds a token again.
         retry_after: Duration,
     },
-    /// As many requests are in flight as `[limits] in_flight` allows.
+    /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.
     Overloaded,
     /// The target is longer than `[limits] target_bytes`.
     TargetTooLong,
@@ -66,7 +66,7 @@ pub enum Refusal {
     UpstreamUnreachable(Arc<str>),
     /// What came back is not an answer that may be passed on.
     UpstreamInvalid,
-    /// Cal.com did not answer within `[limits] upstream_headers` or `upstream_total`.
+    /// Cal.com did not answer within `[limits] upstream_headers`.
     UpstreamTimeout,
     /// A fault of the gateway's own.
     Internal,
@@ -154,7 +154,7 @@ impl Refusal {
             Self::RateLimited { .. } => {
                 "This consumer has used up its requests for now. Wait as Retry-After says.".to_owned()
             }
-            Self::Overloaded => "The gateway is at its limit of requests in flight. Try again shortly.".to_owned(),
+            Self::Overloaded => "The gateway is at its limit of connections or of requests in flight. Try again shortly.".to_owned(),
             Self::TargetTooLong => "The request target is longer than the gateway takes.".to_owned(),
             Self::HeadTooLarge => "The request's header fields are larger than the gateway takes.".to_owned(),
             Self::BodyTooLarge => "The request's body is larger than the gateway takes.".to_owned(),

@@ -22,17 +22,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::runtime::Builder;
 use tokio::sync::watch as channel;
 
+pub use guarded::CallersBody;
 pub use listener::Listener;
 pub use reload::ConfigSource;
 
 use crate::admin::Admin;
 use crate::app::{Gateway, Place};
 use crate::config::fixed::Fixed;
-use crate::config::limits::Bounds;
 use crate::pipeline;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -51,7 +50,7 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
     fn answer(
         &self,
         peer: IpAddr,
-        request: Request<Incoming>,
+        request: Request<CallersBody>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
 }
 
@@ -63,10 +62,14 @@ impl Answers for Path {
     type Body = Answer;
 
     fn admit(&self) -> Option<Place> {
-        self.0.open_connection(self.0.app().limits.connections)
+        let place = self.0.open_connection(self.0.app().limits.connections);
+        if place.is_none() {
+            self.0.metrics.connections_refused.inc();
+        }
+        place
     }
 
-    async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    async fn answer(&self, peer: IpAddr, request: Request<CallersBody>) -> Result<Response<Answer>, Infallible> {
         let handled = AssertUnwindSafe(pipeline::handle(&self.0, peer, request)).catch_unwind().await;
         Ok(handled.unwrap_or_else(|_| {
             let mut record = Record::without_request(&self.0, peer);
@@ -83,10 +86,9 @@ impl Answers for Path {
 /// What kept it from listening or from starting its threads.
 pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Result<(), String> {
     let (drain, draining) = channel::channel(false);
-    let limits = gateway.app().limits.clone();
     let listen = &fixed.listen;
-    let listener = Listener::bind(&listen.address, listen.workers)?;
-    let admin = listen.admin.as_ref().map(|address| Listener::bind(address, 1)).transpose()?;
+    let listener = Listener::bind("listen.address", &listen.address, listen.workers)?;
+    let admin = listen.admin.as_ref().map(|address| Listener::bind("listen.admin", address, 1)).transpose()?;
     let admin_address = admin.as_ref().map_or("off".to_owned(), Listener::address);
     let address = listener.address();
     let mut workers = Vec::new();
@@ -106,7 +108,7 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
     gateway.start_draining();
     drain.send_replace(true);
-    finish(workers, &limits);
+    finish(workers, gateway.app().limits.drain);
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
         log.flush(Duration::from_secs(2));
@@ -126,8 +128,8 @@ fn spawn<F: Future<Output = ()>>(
     thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
 }
 
-/// Waits for the workers to end, at most as long as `[limits] drain` says.
-fn finish(workers: Vec<thread::JoinHandle<()>>, limits: &Bounds) {
+/// Waits for the workers to end, at most for `patience`.
+fn finish(workers: Vec<thread::JoinHandle<()>>, patience: Duration) {
     let (done, ended) = std::sync::mpsc::channel();
     thread::spawn(move || {
         for worker in workers {
@@ -135,7 +137,7 @@ fn finish(workers: Vec<thread::JoinHandle<()>>, limits: &Bounds) {
         }
         let _ = done.send(());
     });
-    if ended.recv_timeout(limits.drain).is_err() {
+    if ended.recv_timeout(patience).is_err() {
         tracing::warn!("limits.drain is over; requests still in flight are given up");
     }
 }

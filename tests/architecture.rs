@@ -37,7 +37,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("futures-util", &["server"]),
     ("http", ANYWHERE),
     ("http-body", &["forward", "respond", "server"]),
-    ("hyper", &["admin", "forward", "pipeline", "server"]),
+    ("hyper", &["forward", "server"]),
     ("hyper-util", &["forward", "server"]),
     ("ipnet", &["config/listen", "identify/address"]),
     ("itoa", &["respond"]),

@@ -1,5 +1,6 @@
 //! Every refusal, as the caller sees it and as the log is told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use calgate::catalog::path::TargetFault;
@@ -61,6 +62,19 @@ fn each_has_its_code_its_status_and_its_words() {
 }
 
 #[test]
+fn the_table_in_the_readme_has_each_code_with_its_status_and_no_other() {
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `GATEWAY_"));
+    let listed: BTreeSet<_> =
+        rows.map(|row| row.split('|').take(2).map(str::trim).collect::<Vec<_>>().join(" ")).collect();
+    let row = |refusal: &Refusal| {
+        let code = refusal.code().trim_start_matches("GATEWAY_");
+        format!("{code}` {}", refusal.status().as_u16())
+    };
+    assert_eq!(listed, every().iter().map(row).collect());
+}
+
+#[test]
 fn codes_are_stable_words_and_messages_say_what_to_do() {
     for refusal in every() {
         let outward = refusal.outward();
@@ -75,7 +89,7 @@ fn codes_are_stable_words_and_messages_say_what_to_do() {
 fn every_target_fault_has_words_of_its_own() {
     use TargetFault::*;
     let all = [NotOriginForm, EmptySegment, DotSegment, InvalidByte, BrokenEscape, AmbiguousEscape, NotUtf8, Rewritten];
-    let words: std::collections::BTreeSet<_> = all.iter().map(ToString::to_string).collect();
+    let words: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
     assert_eq!(words.len(), all.len());
 }
 

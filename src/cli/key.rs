@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::{Outcome, print};
+use crate::config::reader::{NAMES, is_name};
 use crate::identify::GatewayKey;
 
 /// What to do with keys.
@@ -17,6 +18,11 @@ pub(super) enum KeyCommand {
 
 pub(super) fn run(command: &KeyCommand) -> Outcome {
     let KeyCommand::New { consumer } = command;
+    if !is_name(consumer) {
+        return Outcome::Misused(format!("calgate: no consumer can be named `{consumer}`; {NAMES}"));
+    }
+    // A dot outside of quotes would make a table in a table.
+    let table = if consumer.contains('.') { format!("\"{consumer}\"") } else { consumer.clone() };
     let key = match GatewayKey::generate() {
         Ok(key) => key,
         Err(fault) => return Outcome::Failed(fault.to_owned()),
@@ -26,7 +32,7 @@ pub(super) fn run(command: &KeyCommand) -> Outcome {
     };
     print(&format!(
         "The key of {consumer}; it is shown this once:\n\n  {key}\n\n\
-         For the configuration, in [consumers.{consumer}]; a key that is there already may stay beside it:\n\n  \
+         For the configuration, in [consumers.{table}]; a key that is there already may stay beside it:\n\n  \
          keys = [\"{hash}\"]\n"
     ))
 }

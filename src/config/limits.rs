@@ -29,9 +29,9 @@ pub struct Bounds {
     pub in_flight: usize,
     /// Connecting to Cal.com, TLS included.
     pub upstream_connect: Duration,
-    /// From sending a request to the head of its answer.
+    /// From the end of a request, its body included, to the head of its answer.
     pub upstream_headers: Duration,
-    /// From sending a request to the end of its answer.
+    /// From sending a request to the end of its answer. A caller that has not taken an answer after that time is let go.
     pub upstream_total: Duration,
     /// From SIGTERM to giving up on requests in flight.
     pub drain: Duration,

@@ -26,6 +26,14 @@ impl<T> Located<T> {
     }
 }
 
+/// What is said where a name is none.
+pub const NAMES: &str = "use letters, digits, `-`, `_` and `.`";
+
+/// Whether something in a configuration can be named so.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
 /// One table of a configuration.
 #[derive(Debug)]
 pub struct Section<'a> {
@@ -173,9 +181,8 @@ impl<'a> Section<'a> {
     pub fn named_sections(&self) -> Vec<(Located<&'a str>, Section<'a>)> {
         let entry = |(key, value): (&'a Spanned<toml::de::DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
             let (name, span): (&'a str, _) = (key.get_ref(), key.span());
-            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-                let help = "use letters, digits, `-`, `_` and `.`".to_owned();
-                self.wrong(span.clone(), format!("`{}` cannot be named so", self.key(name)), help);
+            if !is_name(name) {
+                self.wrong(span.clone(), format!("`{}` cannot be named so", self.key(name)), NAMES.to_owned());
                 return None;
             }
             let Some(table) = value.get_ref().as_table() else {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::deadline::Deadline;
 
@@ -33,26 +34,59 @@ impl fmt::Display for UploadFault {
 
 impl std::error::Error for UploadFault {}
 
+/// How far a body is, for who waits for the answer to it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    deadline: Option<Instant>,
+    sent: Option<Arc<OnceLock<Instant>>>,
+}
+
+impl Progress {
+    /// When the body ended, or has to end at the latest; `None` where there is none.
+    pub(super) fn ends_by(&self) -> Option<Instant> {
+        self.sent.as_ref().and_then(|sent| sent.get().copied()).or(self.deadline)
+    }
+}
+
+/// A body as the server hands it on.
+type CallersBody = dyn Body<Data = Bytes, Error = hyper::Error> + Send;
+
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
-#[derive(Debug)]
 pub struct Upload {
-    inner: Option<Incoming>,
+    inner: Option<Pin<Box<CallersBody>>>,
     left: u64,
     deadline: Deadline,
+    progress: Progress,
 }
 
 impl Upload {
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { inner: None, left: 0, deadline: Deadline::never() }
+        Self { inner: None, left: 0, deadline: Deadline::never(), progress: Progress::default() }
     }
 
     /// A caller's body, of at most `most` bytes, all of which have to be there by `deadline`.
-    pub fn new(body: Incoming, most: u64, deadline: Deadline) -> Self {
+    pub fn new(
+        body: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
+        most: u64,
+        deadline: Deadline,
+    ) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
-        Self { inner: Some(body), left: most, deadline }
+        let progress = Progress { deadline: deadline.at(), sent: Some(Arc::default()) };
+        Self { inner: Some(Box::pin(body)), left: most, deadline, progress }
+    }
+
+    /// How far it is, now and later.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    fn note_sent(&self) {
+        if let Some(sent) = &self.progress.sent {
+            let _ = sent.set(Instant::now());
+        }
     }
 
     /// Whether there is nothing to send, so that a request can be sent twice.
@@ -68,20 +102,29 @@ impl Body for Upload {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let this = self.get_mut();
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        let polled = Pin::new(inner).poll_frame(cx);
+        let polled = inner.as_mut().poll_frame(cx);
         if polled.is_pending() && this.deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Some(Err(UploadFault::TooSlow)));
         }
         let frame = match ready!(polled) {
-            None => return Poll::Ready(None),
+            None => {
+                this.note_sent();
+                return Poll::Ready(None);
+            }
             Some(Err(_)) => return Poll::Ready(Some(Err(UploadFault::Broken))),
             Some(Ok(frame)) => frame,
         };
-        let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+        let Ok(data) = frame.into_data() else {
+            this.note_sent();
+            return Poll::Ready(None);
+        };
         let Some(left) = this.left.checked_sub(data.len() as u64) else {
             return Poll::Ready(Some(Err(UploadFault::TooLarge)));
         };
         this.left = left;
+        if this.is_end_stream() {
+            this.note_sent();
+        }
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 

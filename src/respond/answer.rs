@@ -45,7 +45,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(source: Source, record: Record) -> Self {
+    pub(super) fn new(source: Source, mut record: Record) -> Self {
+        if matches!(source, Source::Own(_)) {
+            record.give_up_place();
+        }
         Self { source, record }
     }
 }

@@ -1,12 +1,14 @@
 //! One connection of a caller, from its first byte to its end.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,7 +20,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::Answers;
-use super::guarded::Guarded;
+use super::guarded::{CallersBody, Outgoing};
 use super::listener::Bound;
 use super::watch::{Verdict, Watch};
 use super::wire::{Ending, Stream, Wire};
@@ -154,25 +156,33 @@ impl<A: Answers> Guest<A> {
         let watch = Arc::new(Watch::new(Instant::now(), is_http2));
         let io = Wire::new(stream, first, watch.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let (this, answering) = (self.clone(), watch.answering(!request.body().is_end_stream()));
+            let (this, watch) = (self.clone(), watch.clone());
+            let answering = watch.answering(!request.body().is_end_stream());
             async move {
-                let answer = this.answers.answer(this.peer, request).await;
-                answer.map(|answer| answer.map(|body| Guarded::new(body, answering)))
+                let request = request.map(|body| CallersBody::new(body, answering.clone()));
+                let mut answer = this.answers.answer(this.peer, request).await?;
+                if watch.has_left_unread() {
+                    // Where the next request would begin, nobody knows (RFC 9112 §9.6).
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer.map(|body| Outgoing::new(body, answering)))
             }
         });
         if is_http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
             builder.keep_alive_interval(Duration::from_secs(30));
-            builder.max_header_list_size(u32::try_from(head_room(&limits)).unwrap_or(u32::MAX));
+            // Beyond that, h2 refuses by itself, with no more than a status; fields count 32 bytes more (RFC 9113 §6.5.2).
+            let most = head_room(&limits).saturating_mul(2);
+            builder.max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX));
             let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-            self.drive(connection.as_mut(), &watch, &limits, http2::Connection::graceful_shutdown).await;
+            self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
             return;
         }
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_room(&limits));
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
-        let end = self.drive(Pin::new(&mut connection), &watch, &limits, http1::Connection::graceful_shutdown).await;
+        let end = self.drive(Pin::new(&mut connection), &watch, http1::Connection::graceful_shutdown).await;
         let Ending { stream, refusal, peer_is_gone } = connection.into_parts().io.into_inner().into_ending();
         let late = (end == End::LateHead).then_some(Refusal::RequestTimeout);
         match refusal.or(late) {
@@ -183,13 +193,7 @@ impl<A: Answers> Guest<A> {
     }
 
     /// Polls a connection to its end, minding its deadlines and the drain.
-    async fn drive<C>(
-        &self,
-        mut connection: Pin<&mut C>,
-        watch: &Watch,
-        limits: &Bounds,
-        stop: impl Fn(Pin<&mut C>),
-    ) -> End
+    async fn drive<C>(&self, mut connection: Pin<&mut C>, watch: &Watch, stop: impl Fn(Pin<&mut C>)) -> End
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -205,10 +209,11 @@ impl<A: Answers> Guest<A> {
                     }
                     return End::Quiet;
                 }
-                () = timer.as_mut() => match watch.verdict(Instant::now(), limits) {
+                () = timer.as_mut() => match watch.verdict(Instant::now(), &self.gateway.app().limits) {
                     Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
                     Verdict::GoOn(until) => timer.as_mut().reset(until.into()),
                     Verdict::LateHead => return End::LateHead,
+                    Verdict::Stuck => return End::Quiet,
                     Verdict::End => {
                         stop(connection.as_mut());
                         told = true;

@@ -1,5 +1,6 @@
 //! Binds addresses: one socket per worker, so that the kernel spreads connections over them.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -28,16 +29,21 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `address` for so many workers.
+    /// Binds `address`, which the configuration has under `key`, for so many workers.
     ///
     /// # Errors
     /// Why it cannot be bound, and what to do.
-    pub fn bind(address: &Address, workers: usize) -> Result<Self, String> {
+    pub fn bind(key: &str, address: &Address, workers: usize) -> Result<Self, String> {
         let failed = |fault: std::io::Error| {
-            let hint = match fault.kind() {
-                std::io::ErrorKind::AddrInUse => "; another program listens there, choose another listen.address",
-                std::io::ErrorKind::PermissionDenied => "; ports below 1024 and foreign folders need permission",
-                _ => "",
+            let hint = match (fault.kind(), address) {
+                (ErrorKind::AddrInUse, Address::Tcp(_)) => format!("; another program listens there, change {key}"),
+                (ErrorKind::AddrInUse, Address::Unix(_)) => {
+                    format!("; it is another program's, or no socket: change {key} or remove it")
+                }
+                (ErrorKind::PermissionDenied, _) => {
+                    format!("; ports below 1024 and foreign folders need permission, change {key}")
+                }
+                _ => format!("; see {key}"),
             };
             format!("cannot listen on {address}: {fault}{hint}")
         };

@@ -1,7 +1,7 @@
 //! What a connection is doing, and until when it may: the deadlines hyper does not have.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::limits::Bounds;
@@ -24,6 +24,12 @@ struct State {
     fresh: bool,
     /// Whether the last request came with a body, which may not have been read to its end.
     had_body: bool,
+    /// Whether the last request's body was let go of before its end: what comes next is the rest of it, and no head.
+    left_unread: bool,
+    /// When each answer that is going out began, the oldest first, by the number of its request.
+    answers: VecDeque<(u64, Instant)>,
+    /// Requests so far.
+    requests: u64,
 }
 
 /// Shared by a connection's transport, its service and its driver.
@@ -43,11 +49,21 @@ pub(super) enum Verdict {
     End,
     /// End: a head took too long.
     LateHead,
+    /// End at once: a caller does not take its answer.
+    Stuck,
 }
 
 impl Watch {
     pub(super) fn new(now: Instant, http2: bool) -> Self {
-        let state = State { doing: Doing::Idle, since: now, fresh: true, had_body: false };
+        let state = State {
+            doing: Doing::Idle,
+            since: now,
+            fresh: true,
+            had_body: false,
+            left_unread: false,
+            answers: VecDeque::new(),
+            requests: 0,
+        };
         Self { state: Mutex::new(state), opened: now, http2 }
     }
 
@@ -59,7 +75,8 @@ impl Watch {
     pub(super) fn bytes_came(&self) -> bool {
         self.with(|state| match state.doing {
             Doing::Idle if !self.http2 => {
-                *state = State { doing: Doing::Head, since: Instant::now(), fresh: false, had_body: false };
+                (state.doing, state.since) = (Doing::Head, Instant::now());
+                (state.fresh, state.had_body) = (false, false);
                 true
             }
             Doing::Idle | Doing::Head | Doing::Answering(_) => false,
@@ -81,22 +98,32 @@ impl Watch {
         self.with(|state| state.had_body)
     }
 
-    /// Notes that a request is being answered, until the guard is dropped.
-    pub(super) fn answering(self: &std::sync::Arc<Self>, has_body: bool) -> Answering {
-        self.with(|state| {
+    /// Whether the rest of a body comes that nobody reads.
+    pub(super) fn has_left_unread(&self) -> bool {
+        self.with(|state| state.left_unread)
+    }
+
+    /// Notes that a request is being answered, until the last hold of the guard is dropped.
+    pub(super) fn answering(self: &Arc<Self>, has_body: bool) -> Arc<Answering> {
+        let request = self.with(|state| {
             state.doing = match state.doing {
                 Doing::Answering(n) => Doing::Answering(n + 1),
                 Doing::Idle | Doing::Head => Doing::Answering(1),
             };
             state.fresh = false;
             state.had_body = has_body;
+            state.requests += 1;
+            state.requests
         });
-        Answering(self.clone())
+        Arc::new(Answering { watch: self.clone(), request })
     }
 
     /// What is to be done at `now`.
     pub(super) fn verdict(&self, now: Instant, limits: &Bounds) -> Verdict {
         let aged = self.opened + limits.connection_age;
+        let oldest_answer = self.with(|state| state.answers.front().map(|(_, began)| *began));
+        // The answer's own deadline is looked at only when the caller takes more of it.
+        let stuck = oldest_answer.map(|began| began + limits.upstream_total);
         let (end, verdict) = self.with(|state| match state.doing {
             Doing::Idle if state.fresh => (state.since + limits.first_byte, Verdict::End),
             Doing::Idle => (state.since + limits.idle, Verdict::End),
@@ -104,23 +131,45 @@ impl Watch {
             // The requests have deadlines of their own; look again when one could be over.
             Doing::Answering(_) => (now + Duration::from_secs(1).max(limits.head.min(limits.idle)), Verdict::End),
         });
-        if now >= end {
+        if stuck.is_some_and(|stuck| now >= stuck) {
+            Verdict::Stuck
+        } else if now >= end {
             verdict
         } else if now >= aged {
             Verdict::End
         } else {
-            Verdict::GoOn(end.min(aged))
+            Verdict::GoOn(end.min(aged).min(stuck.unwrap_or(end)))
         }
     }
 }
 
-/// A request that is being answered.
+/// A request that is being answered: its own body may still come while the answer goes out.
 #[derive(Debug)]
-pub(super) struct Answering(std::sync::Arc<Watch>);
+pub(super) struct Answering {
+    watch: Arc<Watch>,
+    request: u64,
+}
+
+impl Answering {
+    /// Notes that the answer begins to go out.
+    pub(super) fn note_answer(&self) {
+        self.watch.with(|state| state.answers.push_back((self.request, Instant::now())));
+    }
+
+    /// Notes that the answer went out, or is given up.
+    pub(super) fn note_answer_over(&self) {
+        self.watch.with(|state| state.answers.retain(|(request, _)| *request != self.request));
+    }
+
+    /// Notes that nobody reads the rest of the request's body. Over HTTP/2 that concerns its stream only.
+    pub(super) fn note_left_unread(&self) {
+        self.watch.with(|state| state.left_unread = !self.watch.http2);
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.with(|state| {
+        self.watch.with(|state| {
             if let Doing::Answering(n) = state.doing {
                 let left = n.saturating_sub(1);
                 state.doing = if left == 0 { Doing::Idle } else { Doing::Answering(left) };

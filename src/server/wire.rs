@@ -84,6 +84,10 @@ impl<T: Stream> Wire<T> {
 impl<T: Stream> AsyncRead for Wire<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
+        if this.watch.has_left_unread() && this.watch.is_idle() {
+            // To hyper the caller has ended here; what it still sends is read and dropped when the connection is over.
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         if this.first.is_empty() {
             let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));

@@ -57,3 +57,14 @@ fn a_new_key_is_one_that_the_configuration_knows_by_its_hash() {
     let again = text(&run(&["key", "new", "billing"], &[]).stdout);
     assert!(!again.contains(key), "every key is new");
 }
+
+#[test]
+fn a_new_key_is_for_a_name_that_the_configuration_takes() {
+    for name in ["a b", "", "a]", "é"] {
+        let output = run(&["key", "new", name], &[]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(text(&output.stderr).contains("use letters, digits"), "{output:?}");
+    }
+    let said = text(&run(&["key", "new", "team.billing"], &[]).stdout);
+    assert!(said.contains("[consumers.\"team.billing\"]"), "{said}");
+}

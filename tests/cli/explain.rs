@@ -53,12 +53,19 @@ fn every_kind_of_refusal_is_foretold() {
         ("GET", "/v2/nothing", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("PUT", "/v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
         ("TRACE", "/v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("OPTIONS", "/v2/nothing", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET", "/v2/../me", "GATEWAY_BAD_REQUEST"),
         ("POST", "/v2/api-keys/refresh", "GATEWAY_CREDENTIAL_OPERATION"),
     ] {
         let (_, said) = explain(&["--json", method, path]);
         assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["code"], code, "{method} {path}");
     }
+}
+
+#[test]
+fn what_the_gateway_answers_itself_is_no_refusal() {
+    let (_, said) = explain(&["OPTIONS", "/v2/organizations/7/teams"]);
+    assert!(said.starts_with("decision    allow\nrule        OPTIONS is answered by the gateway itself"), "{said}");
 }
 
 #[test]

@@ -29,10 +29,21 @@ pub fn config_file(text: &str) -> (tempfile::TempDir, String) {
 fn an_address_in_use_is_an_error_that_says_so() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
-    let (_folder, file) = config_file(&format!("[listen]\naddress = \"{}\"\nadmin = \"off\"\n", gateway.address));
-    let output = run(&["serve", "--config", &file], &[]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("another program listens there"), "{output:?}");
+    let free = "127.0.0.1:0";
+    let folder = tempfile::tempdir().unwrap();
+    let file_there = folder.path().join("taken");
+    std::fs::write(&file_there, "").unwrap();
+    let socket = format!("unix:{}", file_there.display());
+    for (address, admin, said) in [
+        (&*gateway.address, "off", "another program listens there, change listen.address"),
+        (free, &*gateway.admin.to_string(), "another program listens there, change listen.admin"),
+        (&*socket, "off", "no socket: change listen.address or remove it"),
+    ] {
+        let (_folder, file) = config_file(&format!("[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\n"));
+        let output = run(&["serve", "--config", &file], &[]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(said), "{output:?}");
+    }
 }
 
 #[test]

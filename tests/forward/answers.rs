@@ -32,12 +32,14 @@ fn statuses_and_bodies_pass_as_they_are_redirects_too() {
     for (bytes, status, body) in [
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc", 404, "abc"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n", 200, "abc"),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", 200, "abc"),
         ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
         ("HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/x\r\nContent-Length: 0\r\n\r\n", 302, ""),
         ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, "x"),
     ] {
         let (answer, _gateway) = answered_with(bytes);
         assert_eq!((answer.status, answer.text().as_str(), answer.code()), (status, body, None), "{bytes}");
+        assert!(answer.head.starts_with("HTTP/1.1 "), "{bytes}");
     }
     let (answer, _gateway) =
         answered_with("HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/x\r\nContent-Length: 0\r\n\r\n");
@@ -80,6 +82,33 @@ fn silence_is_a_504_and_no_upstream_is_a_502() {
     assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE")));
     assert!(!answer.text().contains(&nobody.port().to_string()), "where upstream is stays here");
     assert_eq!(gateway.access_log(1)[0]["code"], "GATEWAY_UPSTREAM_UNREACHABLE");
+}
+
+#[test]
+fn the_wait_for_an_answer_begins_when_the_body_is_there() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let limits = "[limits]\nupstream_headers = \"150ms\"\nbody = \"150ms\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let head = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\nX-Api-Key: {}\r\nContent-Length: 2\r\n\r\n", key.text);
+    let mut stalled: Vec<_> = (0..10).map(|_| gateway.connect()).collect();
+    for connection in &mut stalled {
+        connection.send(&head);
+    }
+    for connection in &mut stalled {
+        let answer = connection.answer();
+        assert_eq!(
+            (answer.status, answer.code()),
+            (408, Some("GATEWAY_REQUEST_TIMEOUT")),
+            "it is the caller that is late"
+        );
+    }
+
+    let limits = "[limits]\nupstream_headers = \"150ms\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let mut slow = gateway.connect();
+    slow.send(&head);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(slow.send("{}").answer().status, 200);
 }
 
 #[test]

@@ -112,6 +112,16 @@ fn what_leaves_open_who_asks_or_where_the_body_ends_is_refused() {
             format!("{post}Host: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n{own}\r\n\r\n0\r\n\r\n"),
         ),
         ("a coding that is not chunked", format!("{post}Host: h\r\nTransfer-Encoding: gzip\r\n{own}\r\n\r\n")),
+        (
+            "a coding below chunks",
+            format!("{post}Host: h\r\nTransfer-Encoding: gzip, chunked\r\n{own}\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "chunks of chunks",
+            format!(
+                "{post}Host: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n{own}\r\n\r\n0\r\n\r\n"
+            ),
+        ),
         ("a length that is no number", format!("{post}Host: h\r\nContent-Length: +2\r\n{own}\r\n\r\n{{}}")),
         (
             "two versions",

@@ -1,6 +1,6 @@
 //! What a caller's connection may cost.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
 use crate::harness::{Gateway, Key, Setup, Upstream, Wire};
@@ -101,6 +101,81 @@ fn a_caller_that_says_nothing_or_stalls_is_let_go() {
     assert!(idle.is_closed(), "no second request was sent");
 }
 
+/// An upstream that answers when it has a head, and reads the body of `length` bytes afterwards.
+fn hasty_upstream(length: usize) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 8192];
+                let mut body = |stream: &mut std::net::TcpStream, mut left: usize| {
+                    while left > 0 {
+                        left -= stream.read(&mut bytes).ok().filter(|n| *n > 0)?.min(left);
+                    }
+                    Some(())
+                };
+                loop {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        stream.read_exact(&mut byte).ok()?;
+                        head.push(byte[0]);
+                    }
+                    stream.write_all(crate::harness::OK.as_bytes()).ok()?;
+                    let has_body = head.starts_with(b"POST");
+                    body(&mut stream, if has_body { length } else { 0 })?;
+                }
+                #[expect(unreachable_code, reason = "names the type of the `?` above")]
+                Some(())
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_body_that_comes_behind_its_answer_is_no_request() {
+    let body = "{\n  \"title\": \"#1\",\n  \"more\": true\n}\n".repeat(100);
+    let key = Key::new();
+    let gateway = Setup::to(&hasty_upstream(body.len())).billing("unrestricted", &key).start();
+    let mut connection = gateway.connect();
+    let head =
+        format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{}\r\nContent-Length: {}\r\n\r\n", bearer(&key), body.len());
+    assert_eq!(connection.send(head).answer().status, 200, "answered before the body came");
+    connection.send(&body);
+    assert_eq!(connection.ask("GET /v2/me", &[&bearer(&key)]).status, 200, "the next answer is the next request's");
+    assert_eq!(gateway.access_log(2).len(), 2);
+}
+
+#[test]
+fn a_refusal_says_that_the_connection_ends_where_it_leaves_a_body_unread() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "");
+    let mut connection = gateway.connect();
+    let answer = connection.ask_with("POST /v2/nothing", &[&bearer(&key)], "{\n\"a\": \"#\"\n}");
+    assert_eq!((answer.status, answer.header("connection")), (404, Some("close")));
+    assert_eq!(connection.rest(), b"", "no second answer");
+    let mut connection = gateway.connect();
+    assert_eq!(connection.ask("GET /v2/nothing", &[&bearer(&key)]).header("connection"), None);
+    assert_eq!(connection.ask_with("POST /v2/bookings", &[&bearer(&key)], "{}").header("connection"), None);
+}
+
+#[test]
+fn a_caller_that_does_not_take_its_answer_is_let_go() {
+    let (key, length) = (Key::new(), 40_000_000);
+    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+    answer.resize(answer.len() + length, b'x');
+    let upstream = Upstream::answering(move |_| answer.clone());
+    let gateway = gateway(&upstream, &key, "upstream_total = \"2s\"\nhead = \"1s\"");
+    let mut connection = gateway.connect();
+    connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key)));
+    let line = &gateway.access_log(1)[0];
+    assert_eq!((&line["status"], &line["detail"]), (&499.into(), &serde_json::Value::Null), "{line}");
+    assert_eq!(gateway.metric("calgate_requests_in_flight", ""), 0);
+}
+
 #[test]
 fn a_connection_ends_at_its_age_after_the_request_it_is_in() {
     let (upstream, key) = (Upstream::start(), Key::new());
@@ -136,6 +211,9 @@ fn connections_and_requests_in_flight_are_bounded() {
     let _third = gateway.connect();
     let answer = gateway.connect().answer();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")), "a fourth connection");
+    assert_eq!(gateway.metric("calgate_connections_refused_total", ""), 1);
+    let no_request = |line: &serde_json::Value| line["method"] == "-" && line["status"] == 503;
+    assert!(gateway.access_log(2).iter().any(no_request), "where no request was read, the log makes up none");
     assert_eq!(gateway.ask_admin("GET /readyz", &[]).status, 200, "operators have places of their own");
     release.send(()).unwrap();
     assert_eq!(first.answer().status, 204);

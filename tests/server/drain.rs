@@ -39,11 +39,12 @@ fn a_request_that_never_ends_is_given_up_at_the_drain_limit() {
         }
     });
     let key = Key::new();
-    let limits = "[limits]\ndrain = \"200ms\"";
+    let limits = "[limits]\ndrain = \"1h\"";
     let mut gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
     let mut busy = gateway.connect();
     busy.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
     eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    gateway.reload(|text| text.replace("drain = \"1h\"", "drain = \"200ms\""));
     gateway.signal("-INT");
     assert_eq!(gateway.ended(), Some(0));
     gateway.logged("limits.drain is over");

@@ -1,5 +1,6 @@
 //! HTTP/2 from callers, with prior knowledge.
 
+use std::io::{Read as _, Write as _};
 use std::sync::{Mutex, mpsc};
 
 use reqwest::{Client, Response, Version};
@@ -64,12 +65,65 @@ fn a_refusal_of_head_has_no_content() {
 }
 
 #[test]
+fn more_fields_than_are_taken_are_refused_with_a_code() {
+    let key = Key::new();
+    let gateway = Setup::to(&Upstream::start().base_url()).billing("teams", &key).start();
+    runtime().block_on(async {
+        for (fields, status) in [(90, 200), (101, 431), (1500, 431)] {
+            let mut request = client().get(format!("http://{}/v2/me", gateway.address)).bearer_auth(&key.text);
+            for field in 0..fields {
+                request = request.header(format!("a{field}"), "b");
+            }
+            let answer = request.send().await.unwrap();
+            let code = answer.headers().get("x-calgate-code").map(|code| code.to_str().unwrap());
+            assert_eq!(answer.status(), status, "{fields}");
+            assert_eq!(code, (status == 431).then_some("GATEWAY_HEAD_TOO_LARGE"), "{fields}");
+        }
+    });
+}
+
+#[test]
 fn a_connection_that_asks_nothing_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limits = "[limits]\nfirst_byte = \"150ms\"\nidle = \"150ms\"";
     let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
     let settings = gateway.connect().send(HELLO).rest();
     assert!(!settings.is_empty(), "the gateway said hello and went away");
+}
+
+/// SETTINGS with an initial window of 0 (RFC 9113 §6.5.2), and `GET /v2/me` without a key.
+const ASK_AND_TAKE_NOTHING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\
+    \x00\x00\x0d\x01\x05\x00\x00\x00\x01\x82\x86\x01\x01h\x04\x06/v2/me";
+
+#[test]
+fn a_refusal_that_nobody_takes_keeps_no_place_from_others() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let limits = "[limits]\nin_flight = 1";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let mut connection = std::net::TcpStream::connect(&gateway.address).unwrap();
+    connection.write_all(ASK_AND_TAKE_NOTHING).unwrap();
+    loop {
+        let mut frame = [0; 9];
+        connection.read_exact(&mut frame).unwrap();
+        let mut payload = vec![0; usize::from(frame[1]) << 8 | usize::from(frame[2])];
+        connection.read_exact(&mut payload).unwrap();
+        if frame[3] == 1 {
+            break;
+        }
+    }
+    assert_eq!(gateway.ask("GET /v2/me", &[&format!("X-Api-Key: {}", key.text)]).status, 200);
+}
+
+#[test]
+fn a_caller_that_does_not_take_its_answer_is_let_go() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let limits = "[limits]\nupstream_total = \"300ms\"\nhead = \"1s\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let mut connection = gateway.connect();
+    connection.send(ASK_AND_TAKE_NOTHING);
+    assert_eq!(gateway.access_log(1).len(), 1, "given up while the caller holds the connection");
+    assert!(connection.rest().starts_with(b"\0\0"), "there were frames before the end");
 }
 
 #[test]
