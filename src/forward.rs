@@ -30,17 +30,12 @@ pub use upload::Upload;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
-use crate::headers;
+use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use connect::connect;
 use pool::{Connection, Http1};
 use upload::{Progress, UploadFault};
-
-const CLIENT_ID: HeaderName = HeaderName::from_static("x-cal-client-id");
-const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
-const API_VERSION: HeaderName = HeaderName::from_static("cal-api-version");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where Cal.com is and how it is asked.
 pub struct Upstream {

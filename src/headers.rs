@@ -8,6 +8,20 @@ use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
 
+/// Chooses the version of an operation (FACTS §4).
+pub const API_VERSION: HeaderName = HeaderName::from_static("cal-api-version");
+
+/// A platform client's id and, below, its secret (FACTS §1).
+pub const CLIENT_ID: HeaderName = HeaderName::from_static("x-cal-client-id");
+/// See [`CLIENT_ID`].
+pub const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
+
+/// A gateway key, where it does not come in `Authorization`.
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Names a request in every log it passes.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Whether a request header is forwarded when a caller sends it. Everything else stays here: credentials, cookies,
 /// addresses (`Forwarded`, `X-Forwarded-*`, `CF-*`, `X-Real-IP`), method and URL overrides, and their spellings with
 /// underscores, which some servers read as the same name.
@@ -114,7 +128,7 @@ pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
 /// # Errors
 /// [`Refusal::BadHeader`] if it occurs more than once: which of them Cal.com would read is a guess.
 pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
-    let mut values = incoming.get_all("cal-api-version").iter();
+    let mut values = incoming.get_all(API_VERSION).iter();
     let first = values.next();
     if values.next().is_some() {
         return Err(Refusal::BadHeader("cal-api-version occurs more than once"));

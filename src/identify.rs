@@ -13,13 +13,14 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName};
 use subtle::ConstantTimeEq;
 
 pub use address::{AddressKey, TrustedProxies};
 pub use key::{GatewayKey, KeyHash};
 pub use own::{OwnCredential, OwnHeaders, Passthrough};
 
+use crate::headers::API_KEY;
 use crate::refusal::Refusal;
 
 /// A consumer's index in the configuration.
@@ -173,8 +174,8 @@ enum Presented<'a> {
 
 /// Finds the gateway key. A header that occurs twice, or two different keys, would leave it open who asks.
 fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Refusal> {
-    let authorization = single(headers, AUTHORIZATION.as_str(), "Authorization occurs more than once")?;
-    let api_key = single(headers, "x-api-key", "X-Api-Key occurs more than once")?;
+    let authorization = single(headers, &AUTHORIZATION, "Authorization occurs more than once")?;
+    let api_key = single(headers, &API_KEY, "X-Api-Key occurs more than once")?;
     let bearer = authorization.and_then(bearer_token);
     let keys = [bearer, api_key].map(|text| text.filter(|t| t.starts_with(key::PREFIX)));
     match keys {
@@ -183,14 +184,14 @@ fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Refusal> {
         }
         [Some(key), _] | [None, Some(key)] => Ok(Presented::Key(key)),
         [None, None] => {
-            let own = own::HEADERS.iter().any(|name| headers.contains_key(*name));
+            let own = own::HEADERS.iter().any(|name| headers.contains_key(name));
             Ok(if own || api_key.is_some() { Presented::Other } else { Presented::Nothing })
         }
     }
 }
 
 /// The value of a header that may occur once. One that is not visible ASCII reads as empty: present, and no key.
-fn single<'h>(headers: &'h HeaderMap, name: &str, twice: &'static str) -> Result<Option<&'h str>, Refusal> {
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, twice: &'static str) -> Result<Option<&'h str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let first = values.next().map(|value| value.to_str().unwrap_or_default());
     if values.next().is_some() { Err(Refusal::BadHeader(twice)) } else { Ok(first) }

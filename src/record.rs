@@ -241,7 +241,7 @@ impl Record {
         let key = (self.app.generation, self.counted, self.endpoint, self.code, status);
         SERIES.with_borrow_mut(|series| {
             if series.0 != self.app.generation {
-                *series = (self.app.generation, HashMap::new());
+                *series = (self.app.generation, Series::default());
             }
             let counter = series
                 .1
@@ -329,10 +329,12 @@ impl Drop for Record {
 }
 
 type SeriesKey = (Counted, Option<EndpointId>, &'static str, u16);
+/// Nothing a caller sends is in a key, so the hasher may be a fast one.
+type Series = HashMap<SeriesKey, Counter, foldhash::fast::RandomState>;
 
 thread_local! {
     /// The counters this worker has used, so that counting needs neither labels nor a lock.
-    static SERIES: RefCell<(u64, HashMap<SeriesKey, Counter>)> = RefCell::new((0, HashMap::new()));
+    static SERIES: RefCell<(u64, Series)> = RefCell::new((0, Series::default()));
 }
 
 /// One line of the access log.

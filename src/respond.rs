@@ -19,11 +19,11 @@ pub use answer::{Answer, Source};
 pub use cors::Cors;
 
 use crate::catalog::Catalog;
+use crate::headers::REQUEST_ID;
 use crate::record::Record;
 use crate::refusal::Refusal;
 
 const CODE: HeaderName = HeaderName::from_static("x-calgate-code");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is answered to `OPTIONS` on a path with no catalog entry, and to methods that are never taken.
 const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";

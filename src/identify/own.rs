@@ -1,14 +1,15 @@
 //! Passthrough: callers that bring a Cal.com credential of their own.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
 use super::{bearer_token, single};
+use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::refusal::Refusal;
 
 /// The headers that a Cal.com credential comes in.
-pub(super) const HEADERS: [&str; 3] = ["authorization", "x-cal-client-id", "x-cal-secret-key"];
+pub(super) const HEADERS: [HeaderName; 3] = [AUTHORIZATION, CLIENT_ID, SECRET_KEY];
 
 /// Beginnings of API keys (FACTS §1): `cal_live_` is live mode, any other `cal_` test mode.
 const API_KEY: &str = "cal_";
@@ -59,9 +60,9 @@ impl Passthrough {
     /// [`Refusal::BadHeader`] where a bearer and client headers are both there, of which Cal.com would authenticate by
     /// one and count by the other (FACTS §1).
     pub(super) fn read(self, headers: &HeaderMap) -> Result<OwnCredential, Refusal> {
-        let authorization = single(headers, AUTHORIZATION.as_str(), "Authorization occurs more than once")?;
-        let id = single(headers, "x-cal-client-id", "x-cal-client-id occurs more than once")?;
-        let secret = single(headers, "x-cal-secret-key", "x-cal-secret-key occurs more than once")?;
+        let authorization = single(headers, &AUTHORIZATION, "Authorization occurs more than once")?;
+        let id = single(headers, &CLIENT_ID, "x-cal-client-id occurs more than once")?;
+        let secret = single(headers, &SECRET_KEY, "x-cal-secret-key occurs more than once")?;
         match (authorization, id, secret) {
             (Some(value), None, None) => self.bearer(value),
             (None, Some(id), Some(secret)) => client(id, secret),
