@@ -66,8 +66,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Opens the record of a request that has just been read.
-    pub fn open(gateway: &Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Self {
+    /// Opens the record of a request that has just been read. It is boxed, for it goes through many hands.
+    pub fn open(gateway: &Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
         let in_flight = gateway.admit(app.limits.in_flight);
         let mut record =
@@ -77,7 +77,7 @@ impl Record {
     }
 
     /// Opens a record where there is no whole request to speak of.
-    pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Self {
+    pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
         Self::new(gateway, gateway.app(), request_id::new(at), None, client, at)
     }
@@ -89,8 +89,8 @@ impl Record {
         method: Option<Method>,
         client: IpAddr,
         at: SystemTime,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             in_flight: None,
             request_id,
             gateway: gateway.clone(),
@@ -110,7 +110,7 @@ impl Record {
             status: None,
             bytes_out: 0,
             complete: false,
-        }
+        })
     }
 
     /// The configuration the request is served by.

@@ -109,7 +109,7 @@ pub fn options(catalog: &Catalog, cors: &Cors, head: &request::Parts) -> Result<
 /// Puts on an answer what every answer has, and ties the request's record to its body.
 pub fn finish<B: Into<Source>>(
     response: Response<B>,
-    record: Record,
+    record: Box<Record>,
     origin: Option<&HeaderValue>,
 ) -> Response<Answer> {
     let (mut head, body) = response.into_parts();

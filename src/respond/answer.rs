@@ -41,11 +41,11 @@ impl Source {
 /// The body of an answer.
 pub struct Answer {
     source: Source,
-    record: Record,
+    record: Box<Record>,
 }
 
 impl Answer {
-    pub(super) fn new(source: Source, mut record: Record) -> Self {
+    pub(super) fn new(source: Source, mut record: Box<Record>) -> Self {
         if matches!(source, Source::Own(_)) {
             record.give_up_place();
         }
