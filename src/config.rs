@@ -91,17 +91,16 @@ impl Config {
             problems.give_up(value_of_line(text, span.start));
             problems.note(span, fault.message(), None);
         }
-        let text = problems.without_hidden(text);
-        let problems = problems.into_list();
         if problems.is_empty() {
             return Ok(config);
         }
-        Err(Box::new(Unusable { origin: origin.to_owned(), text, problems }))
+        let text = problems.without_hidden(text);
+        Err(Box::new(Unusable { origin: origin.to_owned(), text, problems: problems.into_list() }))
     }
 
     /// Every key that reading `text` looks for: what documentation has to name.
     pub fn keys_looked_for(text: &str) -> BTreeSet<String> {
-        let problems = Problems::default();
+        let problems = Problems::with_keys();
         let (document, _) = DeTable::parse_recoverable(text);
         let root = Section::new("", document.get_ref(), 0..0, &problems);
         drop(Self::read(&root));

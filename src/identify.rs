@@ -96,11 +96,18 @@ pub struct KnownKey {
     pub expires: Option<SystemTime>,
 }
 
+/// What the table of keys tells of one.
+#[derive(Debug)]
+struct Owner {
+    consumer: ConsumerId,
+    expires: Option<SystemTime>,
+}
+
 /// Everyone the gateway knows.
 #[derive(Debug)]
 pub struct Consumers {
     list: Vec<Consumer>,
-    keys: HashMap<KeyHash, KnownKey, BuildHasherDefault<HashPrefix>>,
+    keys: HashMap<KeyHash, Owner, BuildHasherDefault<HashPrefix>>,
     anonymous: Option<ConsumerId>,
     passthrough: Option<Passthrough>,
 }
@@ -114,7 +121,8 @@ impl Consumers {
         passthrough: Option<Passthrough>,
     ) -> Self {
         let list = names.into_iter().enumerate().map(|(i, name)| Consumer { id: ConsumerId::at(i), name }).collect();
-        let keys = keys.into_iter().map(|key| (key.hash, key)).collect();
+        let keys =
+            keys.into_iter().map(|KnownKey { hash, consumer, expires }| (hash, Owner { consumer, expires })).collect();
         Self { list, keys, anonymous, passthrough }
     }
 
@@ -146,12 +154,12 @@ impl Consumers {
 
     fn by_key(&self, text: &str, now: SystemTime) -> Option<Caller<'_>> {
         let hash = GatewayKey::parse(text)?.hash();
-        let known = self.keys.get(&hash)?;
+        let (known, owner) = self.keys.get_key_value(&hash)?;
         // The table finds the entry by the first bytes of a hash, which tells a prober nothing about a key; that the
         // whole of it agrees is compared in constant time.
-        let same: bool = known.hash.as_bytes().ct_eq(hash.as_bytes()).into();
-        let live = known.expires.is_none_or(|expires| now < expires);
-        let consumer = self.list.get(known.consumer.index())?;
+        let same: bool = known.as_bytes().ct_eq(hash.as_bytes()).into();
+        let live = owner.expires.is_none_or(|expires| now < expires);
+        let consumer = self.list.get(owner.consumer.index())?;
         (same && live).then_some(Caller { who: Who::Consumer(consumer) })
     }
 

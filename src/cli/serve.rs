@@ -1,7 +1,7 @@
 //! `calgate serve` and `calgate check`.
 
 use super::{ConfigArgs, Outcome, print};
-use crate::app::{App, Gateway};
+use crate::app::{App, Gateway, give_back_memory};
 use crate::config::fixed::Fixed;
 use crate::record::AccessLog;
 use crate::{server, telemetry};
@@ -21,6 +21,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Ok(gateway) => gateway,
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
+    give_back_memory();
     match server::run(&gateway, &fixed, source) {
         Ok(()) => Outcome::Done,
         Err(fault) => Outcome::Failed(fault),

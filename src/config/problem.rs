@@ -17,16 +17,21 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
-/// What reading a configuration found: its mistakes (reading goes on after each, so that an operator sees them all), and
-/// the keys that were looked for.
+/// What reading a configuration found: its mistakes (reading goes on after each, so that an operator sees them all), and,
+/// where that is asked, the keys that were looked for.
 #[derive(Debug, Default)]
 pub struct Problems {
     list: RefCell<Vec<Problem>>,
-    keys: RefCell<BTreeSet<String>>,
+    keys: Option<RefCell<BTreeSet<String>>>,
     hidden: RefCell<Vec<Range<usize>>>,
 }
 
 impl Problems {
+    /// Nothing yet; the keys that are looked for will be kept, too.
+    pub(super) fn with_keys() -> Self {
+        Self { keys: Some(RefCell::default()), ..Self::default() }
+    }
+
     /// Notes a mistake.
     pub fn note(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.list.borrow_mut().push(Problem { span, message: message.into(), help: help.into() });
@@ -54,6 +59,11 @@ impl Problems {
         })
     }
 
+    /// Whether there is no mistake.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.borrow().is_empty()
+    }
+
     /// All mistakes, in the order of the text.
     pub fn into_list(self) -> Vec<Problem> {
         let mut list = self.list.into_inner();
@@ -62,13 +72,15 @@ impl Problems {
     }
 
     /// Notes that a key was looked for.
-    pub(super) fn note_key(&self, key: String) {
-        self.keys.borrow_mut().insert(key);
+    pub(super) fn note_key(&self, key: impl FnOnce() -> String) {
+        if let Some(keys) = &self.keys {
+            keys.borrow_mut().insert(key());
+        }
     }
 
     /// Every key that was looked for.
     pub(super) fn into_keys(self) -> BTreeSet<String> {
-        self.keys.into_inner()
+        self.keys.map(RefCell::into_inner).unwrap_or_default()
     }
 }
 

@@ -216,7 +216,7 @@ impl<'a> Section<'a> {
         let asked = self.asked.into_inner();
         let full = |name: &str| if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         for key in &asked {
-            self.problems.note_key(full(key));
+            self.problems.note_key(|| full(key));
         }
         for (key, value) in self.table {
             let name: &str = key.get_ref();

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
-use crate::app::Gateway;
+use crate::app::{Gateway, give_back_memory};
 use crate::config::Config;
 use crate::config::fixed::Fixed;
 use crate::telemetry::ReloadLabels;
@@ -112,6 +112,7 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
         let waiting = fixed.changed_in(&config);
         gateway.replace(config).map(|()| waiting)
     });
+    give_back_memory();
     let result = match replaced {
         Ok(waiting) => {
             tracing::info!(file = %path.display(), "the configuration was reloaded");
