@@ -4,8 +4,10 @@
 //! None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, Version, request};
 
@@ -26,7 +28,9 @@ pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<Calle
     let client = app.trusted_proxies.client(peer, &head.headers);
     let mut record = Record::open(gateway, app.clone(), &head, client);
     let origin = head.headers.get(ORIGIN);
-    match serve(&app, &head, body, &mut record).await {
+    // A request that panics costs that request, and is written down as what it was.
+    let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
+    match served.unwrap_or(Err(Refusal::Internal)) {
         Ok(answer) => respond::finish(answer, record, origin),
         Err(refusal) => {
             let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);

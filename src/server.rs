@@ -14,12 +14,10 @@ mod wire;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::runtime::Builder;
@@ -33,9 +31,7 @@ use crate::admin::Admin;
 use crate::app::{Gateway, Place};
 use crate::config::fixed::Fixed;
 use crate::pipeline;
-use crate::record::Record;
-use crate::refusal::Refusal;
-use crate::respond::{self, Answer};
+use crate::respond::Answer;
 use connection::Doorway;
 
 /// What answers the requests of a connection.
@@ -54,7 +50,7 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
 }
 
-/// The request path as the connections see it: a request that panics costs that request.
+/// The request path as the connections see it.
 #[derive(Clone)]
 struct Path(Arc<Gateway>);
 
@@ -70,13 +66,7 @@ impl Answers for Path {
     }
 
     async fn answer(&self, peer: IpAddr, request: Request<CallersBody>) -> Result<Response<Answer>, Infallible> {
-        let handled = AssertUnwindSafe(pipeline::handle(&self.0, peer, request)).catch_unwind().await;
-        Ok(handled.unwrap_or_else(|_| {
-            let mut record = Record::without_request(&self.0, peer);
-            let refusal = Refusal::Internal;
-            record.note_refusal(&refusal);
-            respond::finish(respond::refusal(&refusal, "", record.arrival().1), record, None)
-        }))
+        Ok(pipeline::handle(&self.0, peer, request).await)
     }
 }
 

@@ -34,7 +34,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("crc32fast", &["identify/key"]),
     ("dashmap", &["limit/keyed"]),
-    ("futures-util", &["server"]),
+    ("futures-util", &["pipeline"]),
     ("http", ANYWHERE),
     ("http-body", &["forward", "respond", "server"]),
     ("hyper", &["forward", "server"]),

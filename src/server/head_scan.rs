@@ -10,16 +10,19 @@ use smallvec::SmallVec;
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
 
-/// Where in a head the stream is. A head that follows another request in one segment is not scanned: where it begins
-/// only hyper knows, and what hyper makes of it is what is forwarded, whatever else its bytes could mean.
+/// Where in a head the stream is. Once requests come ahead of answers, heads are not scanned: where they begin only hyper
+/// knows, and what hyper makes of them is what is forwarded, whatever else their bytes could mean.
 #[derive(Debug, Default)]
 pub(super) struct HeadScan {
-    /// How the current line begins: as much as a field name can be told by.
-    start: SmallVec<[u8; 18]>,
+    /// How the current line begins: as much as a field name can be told by, and a length read.
+    start: SmallVec<[u8; 40]>,
     last: u8,
     part: Part,
     has_length: bool,
     has_coding: bool,
+    /// `Content-Length`, and how many bytes came behind the head.
+    length: u64,
+    behind: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +59,13 @@ impl HeadScan {
                 self.end_line()?;
             }
         }
+        self.behind += rest.len() as u64;
         Ok(())
+    }
+
+    /// Whether more came than this request, so that the next one has begun already.
+    pub(super) fn ran_ahead(&self) -> bool {
+        !self.has_coding && self.behind > self.length
     }
 
     /// Whether the target is not over yet.
@@ -70,7 +79,11 @@ impl HeadScan {
         }
         let is_empty = *self.start == *b"\r";
         let named = |name: &[u8]| self.start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        self.has_length |= named(LENGTH);
+        if named(LENGTH) {
+            self.has_length = true;
+            let digits = self.start.get(LENGTH.len()..).and_then(|value| std::str::from_utf8(value).ok());
+            self.length = digits.and_then(|digits| digits.trim().parse().ok()).unwrap_or(u64::MAX);
+        }
         self.has_coding |= named(CODING);
         if self.has_length && self.has_coding {
             return Err("Content-Length and Transfer-Encoding cannot both be sent");

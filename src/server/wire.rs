@@ -51,7 +51,7 @@ impl<T: Stream> Wire<T> {
         if new.is_empty() {
             return Ok(());
         }
-        if self.watch.bytes_came() {
+        if self.watch.bytes_came() && !self.head.ran_ahead() {
             self.head = HeadScan::default();
         }
         self.head.go_on_with(new).map_err(|fault| {

@@ -31,6 +31,29 @@ fn a_connection_serves_many_requests_also_when_they_come_at_once() {
 }
 
 #[test]
+fn a_request_may_begin_in_the_segment_of_the_one_before_and_end_anywhere() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "");
+    let own = format!("Host: h\r\nUser-Agent: #1\r\n{}\r\n", bearer(&key));
+    let get = format!("GET /v2/me HTTP/1.1\r\n{own}\r\n");
+    let post = format!("POST /v2/bookings HTTP/1.1\r\n{own}Content-Length: 2\r\n\r\n{{}}");
+    for first in [&get, &post] {
+        for cut in 1..get.len() {
+            let mut connection = gateway.connect();
+            connection.send(format!("{first}{}", &get[..cut]));
+            assert_eq!(connection.answer().status, 200);
+            connection.send(&get[cut..]);
+            assert_eq!(connection.answer().status, 200, "cut at {cut}: {:?}", &get[cut..]);
+        }
+    }
+    let mut connection = gateway.connect();
+    connection.send(&post);
+    assert_eq!(connection.answer().status, 200);
+    connection.send(get.replace('\r', ""));
+    assert_eq!(connection.answer().status, 400, "and one that comes by itself is looked at");
+}
+
+#[test]
 fn sizes_are_bounded_each_with_a_refusal_of_its_own() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key, "target_bytes = 200\nhead_bytes = 2000\nbody_bytes = 10");
