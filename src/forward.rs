@@ -143,7 +143,8 @@ impl Upstream {
                 let before = http1.received();
                 let request = self.request(ask, body, Version::HTTP_11)?;
                 match self.in_time(http1.sender.try_send_request(request), &progress).await? {
-                    Ok(response) => Ok((response, Some(http1))),
+                    // Upstream may never read the rest of a body that it has answered: no other request follows on there.
+                    Ok(response) => Ok((response, progress.is_over().then_some(http1))),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
                         let silent = http1.received() == before;

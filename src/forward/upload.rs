@@ -42,6 +42,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Whether there is nothing left to send.
+    pub(super) fn is_over(&self) -> bool {
+        self.sent.as_ref().is_none_or(|sent| sent.get().is_some())
+    }
+
     /// When the body ended, or has to end at the latest; `None` where there is none.
     pub(super) fn ends_by(&self) -> Option<Instant> {
         self.sent.as_ref().and_then(|sent| sent.get().copied()).or(self.deadline)

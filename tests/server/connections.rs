@@ -1,7 +1,10 @@
 //! What a caller's connection may cost.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Gateway, Key, Setup, Upstream, Wire};
 
@@ -124,45 +127,42 @@ fn a_caller_that_says_nothing_or_stalls_is_let_go() {
     assert!(idle.is_closed(), "no second request was sent");
 }
 
-/// An upstream that answers when it has a head, and reads the body of `length` bytes afterwards.
-fn hasty_upstream(length: usize) -> String {
+/// An upstream that answers when it has a head, and reads the body of `length` bytes afterwards; and how many connections
+/// it has had.
+fn hasty_upstream(length: usize) -> (String, Arc<AtomicUsize>) {
+    let counted = Arc::<AtomicUsize>::default();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let connections = counted.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || {
-                let mut bytes = vec![0; 8192];
-                let mut body = |stream: &mut std::net::TcpStream, mut left: usize| {
-                    while left > 0 {
-                        left -= stream.read(&mut bytes).ok().filter(|n| *n > 0)?.min(left);
-                    }
-                    Some(())
-                };
-                loop {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        let mut byte = [0];
-                        stream.read_exact(&mut byte).ok()?;
-                        head.push(byte[0]);
-                    }
-                    stream.write_all(crate::harness::OK.as_bytes()).ok()?;
-                    let has_body = head.starts_with(b"POST");
-                    body(&mut stream, if has_body { length } else { 0 })?;
-                }
-                #[expect(unreachable_code, reason = "names the type of the `?` above")]
-                Some(())
-            });
+            connections.fetch_add(1, Ordering::Relaxed);
+            std::thread::spawn(move || answer_hastily(stream.unwrap(), length));
         }
     });
-    url
+    (url, counted)
+}
+
+fn answer_hastily(mut stream: TcpStream, length: usize) -> std::io::Result<()> {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        stream.write_all(crate::harness::OK.as_bytes())?;
+        let mut body = vec![0; if head.starts_with(b"POST") { length } else { 0 }];
+        stream.read_exact(&mut body)?;
+    }
 }
 
 #[test]
 fn a_body_that_comes_behind_its_answer_is_no_request() {
     let body = "{\n  \"title\": \"#1\",\n  \"more\": true\n}\n".repeat(100);
     let key = Key::new();
-    let gateway = Setup::to(&hasty_upstream(body.len())).billing("unrestricted", &key).start();
+    let (upstream, connections) = hasty_upstream(body.len());
+    let gateway = Setup::to(&upstream).billing("unrestricted", &key).workers(1).start();
     let mut connection = gateway.connect();
     let head =
         format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{}\r\nContent-Length: {}\r\n\r\n", bearer(&key), body.len());
@@ -170,6 +170,9 @@ fn a_body_that_comes_behind_its_answer_is_no_request() {
     connection.send(&body);
     assert_eq!(connection.ask("GET /v2/me", &[&bearer(&key)]).status, 200, "the next answer is the next request's");
     assert_eq!(gateway.access_log(2).len(), 2);
+    assert_eq!(connections.load(Ordering::Relaxed), 2, "nothing follows on a connection that was answered too early");
+    assert_eq!(connection.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    assert_eq!(connections.load(Ordering::Relaxed), 2, "others are used again");
 }
 
 #[test]
