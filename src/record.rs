@@ -196,6 +196,7 @@ impl Record {
     /// Notes an answer that the gateway gives itself without refusing.
     pub fn note_answered_here(&mut self, status: http::StatusCode) {
         self.status = Some(status.as_u16());
+        self.note_decided();
     }
 
     /// Notes why the request is refused.
@@ -203,6 +204,14 @@ impl Record {
         self.code = refusal.code();
         self.detail = refusal.detail();
         self.status = Some(refusal.status().as_u16());
+        self.note_decided();
+    }
+
+    /// Notes that the gateway has done its part, where nothing was sent: the time that the caller takes is not its own.
+    fn note_decided(&mut self) {
+        if self.sent.is_none() {
+            self.answered = Some(self.gateway.clock.now());
+        }
     }
 
     /// Notes that so much of the answer's body went out.
@@ -294,7 +303,7 @@ impl Record {
             detail: self.detail.as_deref(),
             observed: self.observed.as_ref().map(ToString::to_string),
             bytes_out: self.bytes_out,
-            gateway_ms: milliseconds(self.started, self.sent.unwrap_or(now)),
+            gateway_ms: milliseconds(self.started, self.sent.or(self.answered).unwrap_or(now)),
             upstream_ms: self.sent.map(|sent| milliseconds(sent, self.answered.unwrap_or(now))),
             total_ms: milliseconds(self.started, now),
         };
