@@ -21,7 +21,9 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::sync::watch as channel;
+use tokio::time::sleep;
 
 pub use guarded::CallersBody;
 pub use listener::Listener;
@@ -33,6 +35,7 @@ use crate::config::fixed::Fixed;
 use crate::pipeline;
 use crate::respond::Answer;
 use connection::Doorway;
+use reload::Stop;
 
 /// What answers the requests of a connection.
 pub(crate) trait Answers: Clone + Send + Sync + 'static {
@@ -94,11 +97,12 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     }
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(reload::until_told_to_stop(gateway, source, fixed))?;
+    let mut stop = runtime.block_on(async { Stop::listen() })?;
+    runtime.block_on(reload::until_told_to_stop(gateway, source, fixed, &mut stop))?;
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
     gateway.start_draining();
     drain.send_replace(true);
-    finish(workers, gateway.app().limits.drain);
+    runtime.block_on(finish(workers, gateway.app().limits.drain, &mut stop));
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
         log.flush(Duration::from_secs(2));
@@ -118,16 +122,19 @@ fn spawn<F: Future<Output = ()>>(
     thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
 }
 
-/// Waits for the workers to end, at most for `patience`.
-fn finish(workers: Vec<thread::JoinHandle<()>>, patience: Duration) {
-    let (done, ended) = std::sync::mpsc::channel();
+/// Waits for the workers to end, at most for `patience`, and no longer than until a second signal.
+async fn finish(workers: Vec<thread::JoinHandle<()>>, patience: Duration, stop: &mut Stop) {
+    let (done, ended) = oneshot::channel();
     thread::spawn(move || {
         for worker in workers {
             drop(worker.join());
         }
         let _ = done.send(());
     });
-    if ended.recv_timeout(patience).is_err() {
-        tracing::warn!("limits.drain is over; requests still in flight are given up");
+    tokio::select! {
+        biased;
+        _ = ended => {}
+        () = sleep(patience) => tracing::warn!("limits.drain is over; requests still in flight are given up"),
+        () = stop.told() => tracing::warn!("told to stop again; requests still in flight are given up"),
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,6 +16,13 @@ use super::pool::{self, Connection, Http1};
 
 /// Bytes of an answer's head that are read at most.
 const MOST_HEAD: usize = 64 * 1024;
+
+/// How often an HTTP/2 connection is asked whether the other side is still there, also when nothing is going on: one that
+/// was lost without a word would cost the next requests their whole patience.
+const ASK_IF_ALIVE: Duration = Duration::from_secs(20);
+
+/// How long that answer may take.
+const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Connects, TLS included. An HTTP/2 connection is kept for later requests, too.
 ///
@@ -48,7 +56,7 @@ async fn http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> Res
 async fn http2<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(id: u64, io: T) -> Result<Connection, String> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).max_header_list_size(u32::try_from(MOST_HEAD).unwrap_or(u32::MAX));
-    builder.keep_alive_interval(std::time::Duration::from_secs(20));
+    builder.keep_alive_interval(ASK_IF_ALIVE).keep_alive_timeout(ALIVE_WITHIN).keep_alive_while_idle(true);
     let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|e| e.to_string())?;
     tokio::spawn(async move {
         if let Err(fault) = connection.await {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use notify::{RecursiveMode, Watcher};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
@@ -46,16 +46,42 @@ fn fingerprint(path: &Path) -> Fingerprint {
     std::fs::read(path).ok().map(|contents| BuildHasherDefault::<DefaultHasher>::default().hash_one(contents))
 }
 
+/// The signals that end the program.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// Begins to listen for them.
+    ///
+    /// # Errors
+    /// If they cannot be received.
+    pub(super) fn listen() -> Result<Self, String> {
+        Ok(Self { terminate: received(SignalKind::terminate())?, interrupt: received(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn received(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|e| format!("signals cannot be received: {e}"))
+}
+
 /// Reloads as asked to, and returns when SIGTERM or SIGINT comes.
 pub(super) async fn until_told_to_stop(
     gateway: &Arc<Gateway>,
     source: ConfigSource,
     fixed: &Fixed,
+    stop: &mut Stop,
 ) -> Result<(), String> {
-    let failed = |e: std::io::Error| format!("signals cannot be received: {e}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut hangup = received(SignalKind::hangup())?;
     let (changed, mut news) = mpsc::channel(1);
     let _watcher = match &source {
         ConfigSource::File { path, seen } => watch(path, *seen, &changed),
@@ -63,8 +89,7 @@ pub(super) async fn until_told_to_stop(
     };
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = stop.told() => return Ok(()),
             _ = hangup.recv() => reload(gateway, &source, fixed),
             Some(()) = news.recv() => {
                 sleep(SETTLE).await;

@@ -51,6 +51,25 @@ fn a_request_that_never_ends_is_given_up_at_the_drain_limit() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once() {
+    let upstream = Upstream::answering(|_| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let key = Key::new();
+    let mut gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let mut busy = gateway.connect();
+    busy.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
+    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    gateway.signal("-INT");
+    gateway.logged("draining");
+    gateway.signal("-INT");
+    assert_eq!(gateway.ended(), Some(0));
+    gateway.logged("told to stop again");
+}
+
+#[test]
 fn no_request_that_was_read_is_dropped_under_load() {
     let upstream = Upstream::start();
     let key = Key::new();
