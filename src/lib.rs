@@ -14,6 +14,7 @@ pub mod pipeline;
 
 pub mod identify;
 
+pub mod budget;
 pub mod catalog;
 pub mod credential;
 pub mod entitle;
