@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     println!("|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut faults = Vec::new();
     if std::env::var("DBG").is_ok() {
-        let cell = Cell { gateways: std::env::var("G").unwrap().parse().unwrap(), limit: std::env::var("N").unwrap().parse().unwrap(), load: Load::Poisson(300), quirk: false, foreign: 0, seconds: 600 };
+        let cell = Cell { gateways: std::env::var("G").unwrap().parse().unwrap(), limit: std::env::var("N").unwrap().parse().unwrap(), load: if std::env::var("L").is_ok() {Load::HeavyAndLight} else {Load::Poisson(300)}, quirk: false, foreign: std::env::var("F").unwrap().parse().unwrap(), seconds: 3600 };
         println!("{:?}", run(&cell, Policy::Budget));
         return ExitCode::SUCCESS;
     }
@@ -46,7 +46,7 @@ fn cells() -> Vec<Cell> {
                 }
             }
             for load in [Load::Poisson(50), Load::Poisson(300), Load::HeavyAndLight] {
-                cells.push(Cell { gateways, limit, load, quirk: true, foreign: 20, seconds: HOUR });
+                cells.push(Cell { gateways, limit, load, quirk: false, foreign: 20, seconds: HOUR });
             }
         }
     }

@@ -48,18 +48,27 @@ impl Foreign {
     }
 
     /// How much of the window to leave to others until its end: what they will use at the rate they have, and four
-    /// standard deviations of requests that come at random.
-    pub fn reserve(&self, now: Tick, end: Tick, window: Duration) -> u32 {
-        if self.seen == 0 && self.expected == 0 {
+    /// standard deviations of requests that come at random. Where other gateways use the credential, too, nothing can be
+    /// told from the counts, and only what is `suspected` a window is left.
+    pub fn reserve(&self, now: Tick, end: Tick, window: Duration, suspected: u32, alone: bool) -> u32 {
+        let mut rate = suspected;
+        if alone && self.seen > 0 {
+            let elapsed = now.since(self.first.1).max(window / 8);
+            rate = rate.max(part(self.seen, window, elapsed));
+        }
+        if alone {
+            rate = rate.max(self.expected);
+        }
+        if rate == 0 {
             return 0;
         }
-        let elapsed = now.since(self.first.1).max(window / 8);
-        let of = |part: Duration, n: u32, whole: Duration| {
-            let n = part.as_millis().saturating_mul(u128::from(n)).div_ceil(whole.as_millis().max(1));
-            u32::try_from(n).unwrap_or(u32::MAX)
-        };
-        let rate = self.expected.max(of(window, self.seen, elapsed));
-        let to_come = of(end.since(now), rate, window);
+        let to_come = part(rate, end.since(now), window);
         to_come.saturating_add(4 * to_come.isqrt()).saturating_add(2)
     }
+}
+
+/// `n` by `part` of `whole`, rounded up.
+fn part(n: u32, part: Duration, whole: Duration) -> u32 {
+    let n = part.as_millis().saturating_mul(u128::from(n)).div_ceil(whole.as_millis().max(1));
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -24,12 +24,30 @@ const ROUNDING: Duration = Duration::from_secs(1);
 /// and only the gateway that sent it would know.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// How long others are suspected after a 429.
+const SUSPICION: Duration = Duration::from_secs(3600);
+
 /// The gate of one credential, or of one operation that is counted apart.
 #[derive(Debug, Default)]
 pub struct Gate {
     windows: SmallVec<[Window; 1]>,
     /// Whether an answer came before any told of a limit.
     silent: bool,
+    /// What others are taken to use a window, and until when, because there was a 429 that we did not cause.
+    suspected: (u32, Tick),
+}
+
+/// What the gate has to know beside its own state.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// The time.
+    pub at: Tick,
+    /// Requests without an answer.
+    pub in_flight: u32,
+    /// This gateway's part, where there are others.
+    pub share: Option<Share>,
+    /// How long a whole window is.
+    pub window: Duration,
 }
 
 /// The window of one named limit, as far as answers told.
@@ -55,17 +73,18 @@ pub struct Room {
 }
 
 impl Gate {
-    /// Notes what the answer to a request that was sent at `sent` told; `in_flight` are others without an answer.
-    pub fn answered(&mut self, told: &[Seen], sent: Tick, now: Tick, in_flight: u32, share: Option<Share>) {
+    /// Notes what the answer to a request that was sent at `sent` told.
+    pub fn answered(&mut self, told: &[Seen], sent: Tick, now: Now) {
         if told.is_empty() && self.windows.is_empty() {
             self.silent = true;
         }
+        let suspected = self.suspected(now.at);
         for seen in told {
             self.silent = false;
             if let Some(window) = self.windows.iter_mut().find(|window| window.name == seen.name) {
-                window.note(seen, sent, now, in_flight, share);
+                window.note(seen, sent, now, suspected);
             } else if self.windows.len() < MOST_NAMES {
-                self.windows.push(Window::new(seen, sent, now, share));
+                self.windows.push(Window::new(seen, sent, now, suspected));
             }
         }
     }
@@ -75,22 +94,33 @@ impl Gate {
         self.windows.iter_mut().for_each(|window| window.foreign.own());
     }
 
+    /// A 429 came although nothing here had exceeded `limit`: somebody else has. For an hour, others are taken to use a
+    /// quarter of it more than was thought.
+    pub fn suspect_others(&mut self, limit: u32, now: Tick) {
+        let before = self.suspected(now);
+        self.suspected = (before.saturating_add(limit / 4).min(limit / 2), now.after(SUSPICION));
+    }
+
+    fn suspected(&self, now: Tick) -> u32 {
+        let (suspected, until) = self.suspected;
+        if now < until { suspected } else { 0 }
+    }
+
     /// How many more may go out beside those in flight. Cal.com refuses only what exceeds all of a credential's limits
-    /// (FACTS §2), so the widest counts. `length` is that of a whole window.
-    pub fn room(&self, now: Tick, in_flight: u32, share: Option<Share>, length: Duration) -> Room {
-        let own = share.map_or(u32::MAX, |share| share.own);
+    /// (FACTS §2), so the widest counts.
+    pub fn room(&self, now: Now) -> Room {
         if self.windows.is_empty() {
-            let most = if self.silent { u32::MAX } else { UNKNOWN.min(own) };
-            return Room { more: most.saturating_sub(in_flight), until: None };
+            let most = if self.silent { u32::MAX } else { UNKNOWN.min(now.own()) };
+            return Room { more: most.saturating_sub(now.in_flight), until: None };
         }
-        let rooms = self.windows.iter().map(|window| window.room(now, in_flight, share, length));
+        let rooms = self.windows.iter().map(|window| window.room(now, self.suspected(now.at)));
         rooms.max_by_key(|room| room.more).unwrap_or(Room { more: 0, until: None })
     }
 
     /// The time between requests with which what is left just lasts; `None` where nothing is known.
-    pub fn pace(&self, now: Tick, in_flight: u32, share: Option<Share>, length: Duration) -> Option<Duration> {
-        let known = self.windows.iter().filter(|window| now <= window.ends.1);
-        known.map(|window| window.pace(now, in_flight, share, length)).min()
+    pub fn pace(&self, now: Now) -> Option<Duration> {
+        let known = self.windows.iter().filter(|window| now.at <= window.ends.1);
+        known.map(|window| window.pace(now, self.suspected(now.at))).min()
     }
 
     /// Whether answers come without any word of limits.
@@ -103,9 +133,10 @@ impl Gate {
         self.windows.iter().filter(|window| now <= window.ends.1).map(|window| window.least).max()
     }
 
-    /// Requests of others on the same credential, in the window that was last heard of.
-    pub fn foreign(&self) -> u32 {
-        self.windows.iter().map(|window| window.foreign.seen()).max().unwrap_or(0)
+    /// Requests of others on the same credential in one window: seen, where this gateway is `alone`, or suspected.
+    pub fn foreign(&self, now: Tick, alone: bool) -> u32 {
+        let seen = self.windows.iter().filter(|_| alone).map(|window| window.foreign.seen()).max();
+        seen.unwrap_or(0).max(self.suspected(now))
     }
 
     /// The widest limit that answers tell of.
@@ -120,67 +151,81 @@ fn ends(seen: &Seen, sent: Tick, now: Tick) -> (Tick, Tick) {
 }
 
 impl Window {
-    fn new(seen: &Seen, sent: Tick, now: Tick, share: Option<Share>) -> Self {
-        Self {
-            name: seen.name,
-            limit: seen.limit,
-            ends: ends(seen, sent, now),
-            least: seen.remaining,
-            tail: u32::from(in_tail(seen, share)),
-            foreign: Foreign::new(seen.remaining, now),
-        }
+    fn new(seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
+        Self::after(Foreign::new(seen.remaining, now.at), seen, sent, now, suspected)
     }
 
-    fn note(&mut self, seen: &Seen, sent: Tick, now: Tick, in_flight: u32, share: Option<Share>) {
+    /// A window that is new to us, with what is known of others.
+    fn after(foreign: Foreign, seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
+        let (name, limit, ends) = (seen.name, seen.limit, ends(seen, sent, now.at));
+        let mut window = Self { name, limit, ends, least: seen.remaining, tail: 0, foreign };
+        window.note_tail(seen, now, suspected);
+        window
+    }
+
+    fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
         self.limit = seen.limit.or(self.limit);
-        let (earliest, latest) = ends(seen, sent, now);
+        let (earliest, latest) = ends(seen, sent, now.at);
         if latest < self.ends.0 {
             return; // From a window before this one.
         }
         if earliest > self.ends.1 {
-            let foreign = self.foreign.next_window(seen.remaining, now);
-            *self = Self { foreign, ..Self::new(seen, sent, now, share) };
+            let foreign = self.foreign.next_window(seen.remaining, now.at);
+            *self = Self::after(foreign, seen, sent, now, suspected);
             return;
         }
         self.ends = (self.ends.0.max(earliest), self.ends.1.min(latest));
         self.least = self.least.min(seen.remaining);
-        self.tail += u32::from(in_tail(seen, share));
+        self.note_tail(seen, now, suspected);
         self.foreign.own();
-        self.foreign.note(self.least, in_flight);
+        self.foreign.note(self.least, now.in_flight);
     }
 
-    fn room(&self, now: Tick, in_flight: u32, share: Option<Share>, length: Duration) -> Room {
+    fn note_tail(&mut self, seen: &Seen, now: Now, suspected: u32) {
+        let left = seen.remaining.saturating_sub(self.reserve(now, suspected));
+        self.tail += u32::from(now.share.is_some_and(|share| left < share.tail()));
+    }
+
+    fn reserve(&self, now: Now, suspected: u32) -> u32 {
+        self.foreign.reserve(now.at, self.ends.1, now.window, suspected, now.share.is_none())
+    }
+
+    /// What is left to us, in flight or not.
+    fn left(&self, now: Now, suspected: u32) -> u32 {
+        self.least.saturating_sub(self.reserve(now, suspected))
+    }
+
+    fn room(&self, now: Now, suspected: u32) -> Room {
         let (earliest, latest) = self.ends;
-        let own = share.map_or(u32::MAX, |share| share.own);
-        if now > latest {
-            return Room { more: UNKNOWN.min(own).saturating_sub(in_flight), until: None };
+        if now.at > latest {
+            return Room { more: UNKNOWN.min(now.own()).saturating_sub(now.in_flight), until: None };
         }
-        let mut more = self.least.saturating_sub(in_flight);
-        if let Some(share) = share {
-            let tail = self.least <= share.tail();
-            let closing = now >= earliest.before(CLOSING);
-            let taken = if tail { self.tail } else { 0 };
-            more = if tail && closing { 0 } else { more.min(own.saturating_sub(taken.saturating_add(in_flight))) };
-        } else {
-            more = more.saturating_sub(self.foreign.reserve(now, latest, length));
-        }
+        let left = self.left(now, suspected);
+        let more = left.saturating_sub(now.in_flight);
+        let more = match now.share {
+            None => more,
+            Some(share) if left > share.tail() => more.min(share.own.saturating_sub(now.in_flight)),
+            Some(_) if now.at >= earliest.before(CLOSING) => 0,
+            Some(share) => more.min(share.own.saturating_sub(self.tail.saturating_add(now.in_flight))),
+        };
         Room { more, until: Some(latest) }
     }
 
-    fn pace(&self, now: Tick, in_flight: u32, share: Option<Share>, length: Duration) -> Duration {
+    fn pace(&self, now: Now, suspected: u32) -> Duration {
         let (earliest, latest) = self.ends;
-        let left = self.least.saturating_sub(in_flight);
-        match share {
-            None => latest.since(now) / left.saturating_sub(self.foreign.reserve(now, latest, length)).saturating_add(1),
-            Some(share) if self.least <= share.tail() => {
-                let mine = share.own.saturating_sub(self.tail.saturating_add(in_flight));
-                earliest.before(CLOSING).since(now) / mine.saturating_add(1)
-            }
-            Some(share) => earliest.before(CLOSING).since(now) * share.gateways / left.saturating_add(share.gateways),
+        let left = self.left(now, suspected);
+        let more = left.saturating_sub(now.in_flight);
+        let closing = earliest.before(CLOSING).since(now.at);
+        match now.share {
+            None => latest.since(now.at) / more.saturating_add(1),
+            Some(share) if left > share.tail() => closing * share.gateways / more.saturating_add(share.gateways),
+            Some(share) => closing / share.own.saturating_sub(self.tail.saturating_add(now.in_flight)).saturating_add(1),
         }
     }
 }
 
-fn in_tail(seen: &Seen, share: Option<Share>) -> bool {
-    share.is_some_and(|share| seen.remaining < share.tail())
+impl Now {
+    fn own(&self) -> u32 {
+        self.share.map_or(u32::MAX, |share| share.own)
+    }
 }

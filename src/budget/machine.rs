@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::breaker::Breaker;
-use super::gate::Gate;
+use super::gate::{Gate, Now};
 use super::granted::Granted;
 use super::headers::{Told, Verdict};
 use super::log::Log;
@@ -173,8 +173,7 @@ impl Machine {
     /// The answer to a request has come. Tells what to answer instead where the limiter refused it.
     pub fn answered(&mut self, flight: &Flight, verdict: Verdict, told: &Told, now: Tick) -> Option<Held> {
         self.log.over(flight.consumer, now, self.window());
-        let share = self.share();
-        self.gate.answered(&told.limits, flight.sent, now, self.log.in_flight(), share);
+        self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
         if let Some(limit) = told.limits.iter().filter_map(|seen| seen.limit).max() {
             self.granted.told(limit);
         }
@@ -188,6 +187,9 @@ impl Machine {
                 let reset = told.limits.iter().map(|seen| seen.reset).max();
                 let wait = retry_after.into_iter().chain(reset).max().unwrap_or(self.settings.window);
                 let until = now.after(wait + self.draw(self.settings.window));
+                if self.refused.cap(now).is_none() {
+                    self.gate.suspect_others(self.granted.get(), now);
+                }
                 self.refused.block(now, until);
             }
             Verdict::Edge { retry_after } => self.edge.block_edge(now, retry_after),
@@ -224,7 +226,7 @@ impl Machine {
             in_flight: self.log.in_flight(),
             waiting: self.queue.len(),
             remaining: self.gate.remaining(now),
-            foreign: if self.settings.replicas > 1 { 0 } else { self.gate.foreign() },
+            foreign: self.gate.foreign(now, self.settings.replicas == 1),
             held_by: (room.more == 0).then_some(room.by),
         }
     }
@@ -248,6 +250,11 @@ impl Machine {
         Share::of(self.settings.replicas, self.granted.get())
     }
 
+    fn gate_now(&self, at: Tick) -> Now {
+        let in_flight = self.log.in_flight();
+        Now { at, in_flight, share: self.share(), window: self.settings.window }
+    }
+
     /// What this gateway can count on: all, or an equal part of it.
     fn fair_limit(&self) -> u32 {
         (self.granted.get() / self.settings.replicas.max(1)).max(1)
@@ -268,7 +275,7 @@ impl Machine {
         let in_flight = self.log.in_flight();
         let free = self.part().0.saturating_sub(self.log.used());
         let mut room = Room { more: free, by: Hold::Requests, until: self.log.next_release() };
-        let gate = self.gate.room(now, in_flight, self.share(), self.settings.window);
+        let gate = self.gate.room(self.gate_now(now));
         room.tighten(gate.more, Hold::Remaining, gate.until);
         for (breaker, by) in [(&self.refused, Hold::Refused), (&self.edge, Hold::Edge)] {
             if let Some((cap, until)) = breaker.cap(now) {
@@ -313,8 +320,7 @@ impl Machine {
         let free = limit.saturating_sub(self.log.used()).saturating_sub(self.queue.express());
         let next = self.log.next_release().map_or(window, |at| at.since(now));
         let by_log = next / free.saturating_add(1);
-        let by_gate = self.gate.pace(now, self.log.in_flight(), self.share(), self.settings.window);
-        let by_gate = by_gate.unwrap_or_default().min(window);
+        let by_gate = self.gate.pace(self.gate_now(now)).unwrap_or_default().min(window);
         (self.every() * 9 / 10).max(by_log).max(by_gate)
     }
 

@@ -16,7 +16,7 @@ use crate::identify::HashPrefix;
 /// One send in so many goes to a lower class, if one waits.
 const FLOOR: u32 = 10;
 
-/// Requests that may wait: of one consumer, and of all.
+/// Requests that may wait for their turn: of one consumer, and of all. Those that have room already are bounded by the limit.
 const MOST_OF_ONE: usize = 256;
 const MOST_OF_ALL: usize = 1024;
 
@@ -79,6 +79,11 @@ struct Consumer {
 }
 
 impl Consumer {
+    /// What it has of the limit, or will have at once.
+    fn has(&self) -> u64 {
+        u64::from(self.used) + u64::from(self.express)
+    }
+
     fn is_idle(&self) -> bool {
         self.used == 0 && self.express == 0 && self.waiting.is_empty()
     }
@@ -105,15 +110,18 @@ impl Queue {
         self.waiting > 0
     }
 
-    /// Whether `asker` may go, or wait, ahead of those that take turns: it has less than its part of `limit`, and nobody of
-    /// a higher class waits.
+    /// Whether `asker` may go, or wait, ahead of those that take turns: nobody of a higher class waits, and it has less than
+    /// its part of `limit`, or clearly less than who has most.
     pub fn is_below_part(&self, asker: &Asker, limit: u32) -> bool {
         let higher = self.turns.iter().take(asker.priority as usize).any(|turns| !turns.is_empty());
         let known = self.consumers.get(&asker.key);
-        let used = known.map_or(0, |c| c.used.saturating_add(c.express));
-        let weights = self.weights - known.map_or(0, |c| u64::from(c.weight)) + u64::from(asker.weight.max(1));
-        let part = (u64::from(limit) * u64::from(asker.weight.max(1)) / weights).max(1);
-        !higher && u64::from(used) < part && known.is_none_or(|c| c.waiting.is_empty())
+        if higher || known.is_some_and(|c| !c.waiting.is_empty()) {
+            return false;
+        }
+        let (used, weight) = (known.map_or(0, Consumer::has), u64::from(asker.weight.max(1)));
+        let weights = self.weights - known.map_or(0, |c| u64::from(c.weight)) + weight;
+        let part = (u64::from(limit) * weight / weights).max(1);
+        used < part || self.consumers.values().any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
     }
 
     /// How many sends it takes until a further request of `asker` has had its turn.
@@ -136,8 +144,8 @@ impl Queue {
     /// # Errors
     /// [`Hold::Queue`] if too many wait already.
     pub fn line_up(&mut self, asker: &Asker, express: bool) -> Result<Ticket, Hold> {
-        let own = self.consumers.get(&asker.key).map_or(0, |c| c.waiting.len() + c.express as usize);
-        if self.len() >= MOST_OF_ALL || own >= MOST_OF_ONE {
+        let own = self.consumers.get(&asker.key).map_or(0, |c| c.waiting.len());
+        if !express && (self.waiting >= MOST_OF_ALL || own >= MOST_OF_ONE) {
             return Err(Hold::Queue);
         }
         self.tickets += 1;

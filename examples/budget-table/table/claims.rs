@@ -32,7 +32,7 @@ pub fn broken(cell: &Cell, outcome: &Outcome) -> Vec<String> {
     if let Some(light) = outcome.light_served.filter(|_| cell.foreign == 0) {
         claim(light >= 0.99, format!("light consumers served {}", percent(light)));
     }
-    if let Some(spread) = outcome.spread {
+    if let Some(spread) = outcome.spread.filter(|_| cell.load.saturates()) {
         claim(spread <= 0.10, format!("equal consumers are {} apart", percent(spread)));
     }
     broken
