@@ -18,6 +18,7 @@ use serde::Serialize;
 pub use access_log::AccessLog;
 
 use crate::app::{App, Gateway, Place};
+use crate::budget::{Held, Hold, Slot};
 use crate::catalog::{EndpointId, Matched};
 use crate::entitle::{Grant, Rule};
 use crate::identify::{Caller, ConsumerId, Who};
@@ -25,7 +26,7 @@ use crate::limit::{Standing, Tick};
 use crate::refusal::Refusal;
 use crate::request_id;
 use crate::respond::iso8601;
-use crate::telemetry::{ObservedLabels, RequestLabels};
+use crate::telemetry::{HeldLabels, ObservedLabels, RequestLabels};
 
 /// The status of a request whose caller left before the end of the answer (nginx's convention).
 const CALLER_LEFT: u16 = 499;
@@ -58,6 +59,7 @@ pub struct Record {
     endpoint: Option<EndpointId>,
     observed: Option<Rule>,
     standing: Option<Standing>,
+    held: Option<Held>,
     code: &'static str,
     detail: Option<String>,
     status: Option<u16>,
@@ -105,6 +107,7 @@ impl Record {
             endpoint: None,
             observed: None,
             standing: None,
+            held: None,
             code: NONE,
             detail: None,
             status: None,
@@ -179,6 +182,11 @@ impl Record {
         self.standing = standing;
     }
 
+    /// Notes what the request waited for to be sent, if it did.
+    pub fn note_slot(&mut self, slot: &Slot) {
+        self.held = slot.held();
+    }
+
     /// Notes that the request is about to be sent.
     pub fn note_sent(&mut self) {
         self.sent = Some(self.gateway.clock.now());
@@ -205,6 +213,13 @@ impl Record {
         self.detail = refusal.detail();
         self.status = Some(refusal.status().as_u16());
         self.note_decided();
+        if let Refusal::UpstreamBudget(held) = refusal {
+            let waited = self.sent.unwrap_or_else(|| self.gateway.clock.now()).since(self.started);
+            self.held = Some(Held { wait: waited, ..*held });
+            if self.sent.is_some() && matches!(held.by, Hold::Refused | Hold::Edge) {
+                self.gateway.metrics.upstream_429.inc();
+            }
+        }
     }
 
     /// Notes that the gateway has done its part, where nothing was sent: the time that the caller takes is not its own.
@@ -263,6 +278,12 @@ impl Record {
         if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
             metrics.upstream_seconds.observe(seconds(sent, answered));
         }
+        if let Some(held) = self.held {
+            let labels =
+                HeldLabels { credential: self.credential_name().unwrap_or(NONE).to_owned(), by: held.by.name() };
+            metrics.held.get_or_create(&labels).inc();
+            metrics.budget_seconds.observe(held.wait.as_secs_f64());
+        }
         if self.observed.is_some() {
             let RequestLabels { consumer, method, endpoint, .. } = self.labels(status);
             metrics.observed.get_or_create(&ObservedLabels { consumer, method, endpoint }).inc();
@@ -282,19 +303,16 @@ impl Record {
 
     fn write_line(&self, status: u16) {
         let now = self.gateway.clock.now();
-        let known = |id: ConsumerId| {
-            (self.app.credentials.of(id).map(|c| &*c.name), self.app.buckets.tier(id).map(|t| &*t.name))
-        };
-        let (credential, tier) = match self.counted {
-            Counted::Consumer(id) => known(id),
-            Counted::Named(_) => (None, None),
+        let tier = match self.counted {
+            Counted::Consumer(id) => self.app.buckets.tier(id).map(|tier| &*tier.name),
+            Counted::Named(_) => None,
         };
         let line = Line {
             ts: iso8601(self.at),
             request_id: self.request_id.to_str().unwrap_or_default(),
             client: self.client,
             consumer: self.consumer(),
-            credential,
+            credential: self.credential_name(),
             tier,
             method: self.method_name(),
             endpoint: self.template(),
@@ -303,6 +321,8 @@ impl Record {
             detail: self.detail.as_deref(),
             observed: self.observed.as_ref().map(ToString::to_string),
             bytes_out: self.bytes_out,
+            held_by: self.held.map(|held| held.by.name()),
+            held_ms: self.held.map(|held| milliseconds(Tick(0), Tick(0).after(held.wait))),
             gateway_ms: milliseconds(self.started, self.sent.or(self.answered).unwrap_or(now)),
             upstream_ms: self.sent.map(|sent| milliseconds(sent, self.answered.unwrap_or(now))),
             total_ms: milliseconds(self.started, now),
@@ -315,6 +335,13 @@ impl Record {
         });
         if !added {
             self.gateway.metrics.access_log_lost.inc();
+        }
+    }
+
+    fn credential_name(&self) -> Option<&str> {
+        match self.counted {
+            Counted::Consumer(id) => self.app.credentials.of(id).map(|credential| &*credential.name),
+            Counted::Named(_) => None,
         }
     }
 
@@ -366,6 +393,10 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     observed: Option<String>,
     bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_ms: Option<f64>,
     gateway_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_ms: Option<f64>,

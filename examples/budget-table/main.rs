@@ -4,6 +4,7 @@
 //! What is printed stands in `docs/budget.md`. It ends with 1 where something that is claimed there does not hold.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
+#[allow(dead_code, unreachable_pub, clippy::indexing_slicing, reason = "the program and the tests each use a part")]
 mod table;
 
 use std::process::ExitCode;
@@ -16,11 +17,20 @@ use table::simulation::{Outcome, run};
 const HOUR: u64 = 3600;
 
 fn main() -> ExitCode {
-    println!("| gateways | N | load | quirk | others | calgate: 429s | of N | served | light | p99 | spread | bucket: 429s | of N | spacer: 429s | of N |");
+    println!(
+        "| gateways | N | load | quirk | others | calgate: 429s | of N | served | light | p99 | spread | bucket: 429s | of N | spacer: 429s | of N |"
+    );
     println!("|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut faults = Vec::new();
     if std::env::var("DBG").is_ok() {
-        let cell = Cell { gateways: std::env::var("G").unwrap().parse().unwrap(), limit: std::env::var("N").unwrap().parse().unwrap(), load: if std::env::var("L").is_ok() {Load::HeavyAndLight} else {Load::Poisson(300)}, quirk: false, foreign: std::env::var("F").unwrap().parse().unwrap(), seconds: 3600 };
+        let cell = Cell {
+            gateways: std::env::var("G").unwrap().parse().unwrap(),
+            limit: std::env::var("N").unwrap().parse().unwrap(),
+            load: if std::env::var("L").is_ok() { Load::HeavyAndLight } else { Load::Poisson(300) },
+            quirk: false,
+            foreign: std::env::var("F").unwrap().parse().unwrap(),
+            seconds: 3600,
+        };
         println!("{:?}", run(&cell, Policy::Budget));
         return ExitCode::SUCCESS;
     }

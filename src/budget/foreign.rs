@@ -27,6 +27,7 @@ impl Foreign {
     }
 
     /// The same in the next window. What was seen is expected again; what was expected and not seen fades.
+    #[must_use]
     pub fn next_window(self, remaining: u32, now: Tick) -> Self {
         Self { expected: self.seen.max(self.expected * 3 / 4), ..Self::new(remaining, now) }
     }

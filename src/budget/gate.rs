@@ -219,7 +219,9 @@ impl Window {
         match now.share {
             None => latest.since(now.at) / more.saturating_add(1),
             Some(share) if left > share.tail() => closing * share.gateways / more.saturating_add(share.gateways),
-            Some(share) => closing / share.own.saturating_sub(self.tail.saturating_add(now.in_flight)).saturating_add(1),
+            Some(share) => {
+                closing / share.own.saturating_sub(self.tail.saturating_add(now.in_flight)).saturating_add(1)
+            }
         }
     }
 }

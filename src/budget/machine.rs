@@ -332,7 +332,8 @@ impl Machine {
             None | Some(0) => Duration::ZERO,
             Some(more) => self.log.nth_release(more).map_or(self.window(), |at| at.since(now)),
         };
-        let by_room = if room.more == 0 { room.until.map_or(Duration::ZERO, |at| at.since(now)) } else { Duration::ZERO };
+        let by_room =
+            if room.more == 0 { room.until.map_or(Duration::ZERO, |at| at.since(now)) } else { Duration::ZERO };
         let by_pace = if express {
             Duration::ZERO
         } else {

@@ -269,8 +269,7 @@ impl Queue {
     fn consumer(&mut self, asker: &Asker) -> &mut Consumer {
         let Asker { key, weight, priority } = *asker;
         let weight = weight.max(1);
-        let fresh =
-            || Consumer { weight: 0, priority, used: 0, express: 0, waiting: VecDeque::new(), deficit: 0 };
+        let fresh = || Consumer { weight: 0, priority, used: 0, express: 0, waiting: VecDeque::new(), deficit: 0 };
         let consumer = self.consumers.entry(key).or_insert_with(fresh);
         self.weights = self.weights - u64::from(consumer.weight) + u64::from(weight);
         consumer.weight = weight;

@@ -17,11 +17,13 @@ pub struct Tick(pub u64);
 
 impl Tick {
     /// That much later.
+    #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(wait)))
     }
 
     /// That much earlier; the clock has no moment before its start.
+    #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(nanoseconds(span)))
     }
