@@ -22,18 +22,6 @@ fn main() -> ExitCode {
     );
     println!("|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut faults = Vec::new();
-    if std::env::var("DBG").is_ok() {
-        let cell = Cell {
-            gateways: std::env::var("G").unwrap().parse().unwrap(),
-            limit: std::env::var("N").unwrap().parse().unwrap(),
-            load: if std::env::var("L").is_ok() { Load::HeavyAndLight } else { Load::Poisson(300) },
-            quirk: false,
-            foreign: std::env::var("F").unwrap().parse().unwrap(),
-            seconds: 3600,
-        };
-        println!("{:?}", run(&cell, Policy::Budget));
-        return ExitCode::SUCCESS;
-    }
     for cell in cells() {
         let outcome = run(&cell, Policy::Budget);
         let others = [Policy::Bucket, Policy::Spacer].map(|policy| run(&cell, policy));

@@ -2,7 +2,8 @@
 //!
 //! Each answer tells a limit's count and, in whole seconds, the end of its window (FACTS §2). Within a window the *least*
 //! count that was seen holds, as answers overtake each other, and what is in flight may not be part of it yet. A window
-//! counts as over a second after the end that was told; then little goes out until the next answer tells of a new one.
+//! counts as over a second after the end that was told, or a moment after the end that its first request told better;
+//! then little goes out until the next answer tells of a new one.
 //! That also covers windows that Cal.com prolongs with their old count: the answer to the request that did it says so.
 
 use std::time::Duration;
@@ -20,8 +21,8 @@ const UNKNOWN: u32 = 4;
 /// Ends of windows are told in whole seconds: they are that much later, or earlier, at most.
 const ROUNDING: Duration = Duration::from_secs(1);
 
-/// How long before a window may end several gateways leave its tail alone. A request that arrives as it ends could prolong it,
-/// and only the gateway that sent it would know.
+/// How long before a window may end several gateways leave its tail alone: a request that arrives as it ends could prolong
+/// it, and only the gateway that sent it would know.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// How long others are suspected after a 429.
@@ -58,7 +59,9 @@ struct Window {
     /// The window ends between these two.
     ends: (Tick, Tick),
     least: u32,
-    /// Answers that came from the window's tail.
+    /// Our requests that were counted in it, as far as answers told.
+    own: u32,
+    /// Those of them that were in its tail.
     tail: u32,
     foreign: Foreign,
 }
@@ -89,9 +92,21 @@ impl Gate {
         }
     }
 
+    /// This gateway's part is another now: which requests of its own were in the tail is no longer known, so all count.
+    pub fn share_changed(&mut self) {
+        for window in &mut self.windows {
+            window.tail = window.own;
+        }
+    }
+
     /// A request is over and nothing is known of it: it may have been counted.
     pub fn lost(&mut self) {
-        self.windows.iter_mut().for_each(|window| window.foreign.own());
+        for window in &mut self.windows {
+            window.foreign.own();
+            window.least = window.least.saturating_sub(1);
+            window.own = window.own.saturating_add(1);
+            window.tail = window.tail.saturating_add(1);
+        }
     }
 
     /// A 429 came although nothing here had exceeded `limit`: somebody else has. For an hour, others are taken to use a
@@ -145,9 +160,14 @@ impl Gate {
     }
 }
 
-/// Between when and when a window ends, by what one answer told.
-fn ends(seen: &Seen, sent: Tick, now: Tick) -> (Tick, Tick) {
-    (sent.after(seen.reset).before(ROUNDING), now.after(seen.reset).after(ROUNDING))
+/// Between when and when a window ends, by what one answer told. A window's first request says it best: the window began
+/// as that arrived, and is as long as windows are, if the time that was told agrees.
+fn ends(seen: &Seen, sent: Tick, now: Now) -> (Tick, Tick) {
+    let first = seen.limit.is_some_and(|limit| seen.remaining.saturating_add(1) == limit);
+    if first && seen.reset.abs_diff(now.window) < ROUNDING {
+        return (sent.after(now.window), now.at.after(now.window).after(now.window / 256));
+    }
+    (sent.after(seen.reset).before(ROUNDING), now.at.after(seen.reset).after(ROUNDING))
 }
 
 impl Window {
@@ -157,15 +177,15 @@ impl Window {
 
     /// A window that is new to us, with what is known of others.
     fn after(foreign: Foreign, seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
-        let (name, limit, ends) = (seen.name, seen.limit, ends(seen, sent, now.at));
-        let mut window = Self { name, limit, ends, least: seen.remaining, tail: 0, foreign };
+        let (name, limit, ends) = (seen.name, seen.limit, ends(seen, sent, now));
+        let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, foreign };
         window.note_tail(seen, now, suspected);
         window
     }
 
     fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
         self.limit = seen.limit.or(self.limit);
-        let (earliest, latest) = ends(seen, sent, now.at);
+        let (earliest, latest) = ends(seen, sent, now);
         if latest < self.ends.0 {
             return; // From a window before this one.
         }
@@ -183,6 +203,7 @@ impl Window {
 
     fn note_tail(&mut self, seen: &Seen, now: Now, suspected: u32) {
         let left = seen.remaining.saturating_sub(self.reserve(now, suspected));
+        self.own = self.own.saturating_add(1);
         self.tail += u32::from(now.share.is_some_and(|share| left < share.tail()));
     }
 
@@ -196,28 +217,44 @@ impl Window {
     }
 
     fn room(&self, now: Now, suspected: u32) -> Room {
-        let (earliest, latest) = self.ends;
+        let latest = self.ends.1;
         if now.at > latest {
             return Room { more: UNKNOWN.min(now.own()).saturating_sub(now.in_flight), until: None };
         }
         let left = self.left(now, suspected);
         let more = left.saturating_sub(now.in_flight);
         let more = match now.share {
+            None if now.at >= self.closing(now) && self.is_short() => 0,
             None => more,
             Some(share) if left > share.tail() => more.min(share.own.saturating_sub(now.in_flight)),
-            Some(_) if now.at >= earliest.before(CLOSING) => 0,
+            Some(_) if now.at >= self.closing(now) => 0,
             Some(share) => more.min(share.own.saturating_sub(self.tail.saturating_add(now.in_flight))),
         };
         Room { more, until: Some(latest) }
     }
 
-    fn pace(&self, now: Now, suspected: u32) -> Duration {
+    /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
+    /// cares only where it knows the end well enough for that to cost next to nothing.
+    fn closing(&self, now: Now) -> Tick {
         let (earliest, latest) = self.ends;
+        match now.share {
+            Some(_) => earliest.before(CLOSING),
+            None if latest.since(earliest) < ROUNDING => earliest.before(now.window / 240),
+            None => latest,
+        }
+    }
+
+    /// Whether a further window with what is left of this one would be a hardship.
+    fn is_short(&self) -> bool {
+        self.limit.is_some_and(|limit| self.least < limit / 2)
+    }
+
+    fn pace(&self, now: Now, suspected: u32) -> Duration {
         let left = self.left(now, suspected);
         let more = left.saturating_sub(now.in_flight);
-        let closing = earliest.before(CLOSING).since(now.at);
+        let closing = self.closing(now).since(now.at);
         match now.share {
-            None => latest.since(now.at) / more.saturating_add(1),
+            None => closing / more.saturating_add(1),
             Some(share) if left > share.tail() => closing * share.gateways / more.saturating_add(share.gateways),
             Some(share) => {
                 closing / share.own.saturating_sub(self.tail.saturating_add(now.in_flight)).saturating_add(1)

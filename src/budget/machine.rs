@@ -101,8 +101,12 @@ impl Machine {
 
     /// A reload: other numbers, the same log, gate and queue.
     pub fn configure(&mut self, settings: Settings) {
+        let before = self.share();
         self.granted.configure(settings.limit, settings.learn_limit);
         self.settings = settings;
+        if self.share() != before {
+            self.gate.share_changed();
+        }
     }
 
     /// Lets a request out, lines it up, or refuses it, if it may wait `patience` at most.
@@ -175,7 +179,11 @@ impl Machine {
         self.log.over(flight.consumer, now, self.window());
         self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
         if let Some(limit) = told.limits.iter().filter_map(|seen| seen.limit).max() {
+            let before = self.share();
             self.granted.told(limit);
+            if self.share() != before {
+                self.gate.share_changed();
+            }
         }
         match verdict {
             Verdict::Passed => {
@@ -271,17 +279,19 @@ impl Machine {
         Flight { consumer, sent: now }
     }
 
+    /// Of several that keep it as low, the first that is looked at is told.
     fn room(&self, now: Tick) -> Room {
         let in_flight = self.log.in_flight();
-        let free = self.part().0.saturating_sub(self.log.used());
-        let mut room = Room { more: free, by: Hold::Requests, until: self.log.next_release() };
-        let gate = self.gate.room(self.gate_now(now));
-        room.tighten(gate.more, Hold::Remaining, gate.until);
+        let mut room = Room { more: u32::MAX, by: Hold::Requests, until: None };
         for (breaker, by) in [(&self.refused, Hold::Refused), (&self.edge, Hold::Edge)] {
             if let Some((cap, until)) = breaker.cap(now) {
                 room.tighten(cap.saturating_sub(in_flight), by, until);
             }
         }
+        let free = self.part().0.saturating_sub(self.log.used());
+        room.tighten(free, Hold::Requests, self.log.next_release());
+        let gate = self.gate.room(self.gate_now(now));
+        room.tighten(gate.more, Hold::Remaining, gate.until);
         room
     }
 
@@ -300,11 +310,12 @@ impl Machine {
         if self.is_plenty() { now } else { self.paced.after(self.pace(now)) }
     }
 
-    /// A request goes out. One that did not wait for its turn puts the others' off, but not for ever; a turn that a timer was late
-    /// for, by less than a turn, does not.
+    /// A request goes out. One that did not wait for its turn puts off those that do, but not for ever; a turn that a timer
+    /// was late for, by less than a turn, does not.
     fn took_turn(&mut self, now: Tick) {
         let (due, every) = (self.due(now), self.every());
-        self.paced = if now.since(due) < every { due.min(now.after(every * MOST_PUT_OFF)) } else { now };
+        let on_time = self.queue.has_turns() && now.since(due) < every;
+        self.paced = if on_time { due.min(now.after(every * MOST_PUT_OFF)) } else { now };
     }
 
     /// The time in which the limit allows one request.

@@ -105,9 +105,6 @@ pub fn run(cell: &Cell, policy: Policy) -> Outcome {
             simulation.happens(event, now);
         }
     }
-    if std::env::var("DBG").is_ok() {
-        println!("events {}", simulation.what.len());
-    }
     simulation.outcome()
 }
 
@@ -174,13 +171,7 @@ impl Simulation {
             Event::Answered(request, verdict) => self.answered(request, &verdict, now),
             Event::GivesUp(request, ticket) => {
                 let Asked { gateway, consumer, .. } = self.asked[request];
-                if self.gateways[gateway].leave(ticket, consumer) && std::env::var("DBG").is_ok() && consumer > 0 {
-                    println!(
-                        "{:.2} gives up {consumer} {:?}",
-                        now.0 as f64 / 1e9,
-                        self.gateways[gateway].standing(now)
-                    );
-                }
+                self.gateways[gateway].leave(ticket, consumer);
             }
             // One that an earlier turn has taken the place of is nobody's.
             Event::Turn(gateway) if self.turns[gateway] == now => {
@@ -209,11 +200,7 @@ impl Simulation {
             }
             Said::Later(at) => self.at(at, Event::Leaves(request)),
             Said::Wait(ticket) => self.at(now.after(PATIENCE), Event::GivesUp(request, ticket)),
-            Said::Refused => {
-                if consumer > 0 && std::env::var("DBG").is_ok() {
-                    println!("{:.2} refused {consumer} {:?}", now.0 as f64 / 1e9, self.gateways[gateway].standing(now));
-                }
-            }
+            Said::Refused => {}
         }
         self.turn(gateway, now);
     }
@@ -231,9 +218,6 @@ impl Simulation {
         let Asked { gateway, consumer, .. } = self.asked[request];
         if verdict.refused {
             self.tally.refused += 1;
-            if std::env::var("DBG").is_ok() {
-                println!("429 at {}", now.0 as f64 / 1e9);
-            }
         } else {
             self.tally.passed += 1;
             self.tally.served[consumer] += 1;
