@@ -8,6 +8,10 @@ mod queue;
 mod reserve;
 mod simulated;
 #[path = "../examples/budget-table/table/mod.rs"]
-#[allow(dead_code, reason = "the tests and the example program each use a part")]
+#[allow(
+    dead_code,
+    clippy::duplicate_mod,
+    reason = "the tests and the example programs each use a part, and both have the model of the limiter"
+)]
 mod table;
 mod wire;

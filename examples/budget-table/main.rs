@@ -28,7 +28,9 @@ fn main() -> ExitCode {
         print_row(&cell, &outcome, &others);
         faults.extend(broken(&cell, &outcome).into_iter().map(|fault| format!("{cell}: {fault}")));
     }
-    faults.iter().for_each(|fault| println!("\nNOT HELD: {fault}"));
+    for fault in &faults {
+        println!("\nNOT HELD: {fault}");
+    }
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

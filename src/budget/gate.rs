@@ -110,10 +110,10 @@ impl Gate {
     }
 
     /// A 429 came although nothing here had exceeded `limit`: somebody else has. For an hour, others are taken to use a
-    /// quarter of it more than was thought.
+    /// third of it more than was thought, though no more than half.
     pub fn suspect_others(&mut self, limit: u32, now: Tick) {
         let before = self.suspected(now);
-        self.suspected = (before.saturating_add(limit / 4).min(limit / 2), now.after(SUSPICION));
+        self.suspected = (before.saturating_add(limit / 3).min(limit / 2), now.after(SUSPICION));
     }
 
     fn suspected(&self, now: Tick) -> u32 {

@@ -4,7 +4,9 @@ use calgate::budget::granted::Granted;
 
 fn after(configured: u32, learn: bool, told: &[u32]) -> u32 {
     let mut granted = Granted::new(configured, learn);
-    told.iter().for_each(|&limit| granted.told(limit));
+    for &limit in told {
+        granted.told(limit);
+    }
     granted.get()
 }
 

@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// What may happen next; numbers choose among the requests there are.
 #[derive(Debug, Clone)]
 enum Event {
-    Asks(u64),
+    Asks(u32),
     /// Milliseconds.
     Passes(u64),
     Arrives(usize),
@@ -34,7 +34,7 @@ enum Event {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
-        8 => (0..4_u64).prop_map(Event::Asks),
+        8 => (0..4_u32).prop_map(Event::Asks),
         4 => prop_oneof![0..50_u64, 0..2_000_u64, 0..40_000_u64].prop_map(Event::Passes),
         8 => any::<usize>().prop_map(Event::Arrives),
         8 => any::<usize>().prop_map(Event::Answered),
@@ -85,7 +85,7 @@ impl World {
         match *event {
             Event::Asks(consumer) => {
                 let gateway = usize::try_from(self.now.0 / 7).unwrap() % self.gateways.len();
-                let asker = Asker { key: consumer, weight: 1 + consumer as u32 * 3, priority: Priority::Default };
+                let asker = Asker { key: consumer.into(), weight: 1 + consumer * 3, priority: Priority::Default };
                 match self.gateways[gateway].ask(&asker, Duration::from_secs(300), self.now) {
                     Asked::Go(flight) => self.out.push(Request { gateway, flight, arrived: None }),
                     Asked::Wait(ticket, _) => self.waiting.push((gateway, ticket, asker)),
@@ -135,7 +135,7 @@ impl World {
             }
             Event::Leaves(_) => {}
             Event::Reload(limit) => {
-                let settings = settings(self.gateways.len() as u32, limit.min(self.limit));
+                let settings = settings(u32::try_from(self.gateways.len()).unwrap(), limit.min(self.limit));
                 self.gateways.iter_mut().for_each(|machine| machine.configure(settings));
             }
         }
@@ -191,7 +191,9 @@ proptest! {
         events in events(),
     ) {
         let mut world = World::new(1, limit, talks);
-        events.iter().for_each(|event| world.happens(event));
+        for event in &events {
+            world.happens(event);
+        }
     }
 
     /// With an answer for each request: what is lost without one may arrive so late that only the sum over all gateways
@@ -204,6 +206,8 @@ proptest! {
     ) {
         let mut world = World::new(gateways, limit, true);
         let answered = |event: &&Event| !matches!(event, Event::Lost(_) | Event::Reload(_));
-        events.iter().filter(answered).for_each(|event| world.happens(event));
+        for event in events.iter().filter(answered) {
+            world.happens(event);
+        }
     }
 }

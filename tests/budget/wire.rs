@@ -20,7 +20,7 @@ fn cal_com(foreign: u32) -> Sim {
         ..Limits::default()
     };
     let (latency, jitter) = (Duration::from_millis(10), Duration::from_millis(10));
-    Sim::start(Options { limits, latency, jitter, ..Options::default() }).unwrap()
+    Sim::start(Options { latency, jitter, limits, ..Options::default() }).unwrap()
 }
 
 /// One consumer for each of `keys`, which share a credential.

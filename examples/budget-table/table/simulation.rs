@@ -259,7 +259,7 @@ impl Simulation {
         let equal = matches!(self.cell.load, Load::Poisson(_));
         let mean = part(served.iter().sum(), served.len() as u64);
         let (most, least) = (served.iter().max().copied(), served.iter().min().copied());
-        let last = self.tally.waits.len() * 99 / 100;
+        let ninety_ninth = self.tally.waits.len() * 99 / 100;
         let of_n = |served: Option<&u64>| served.map(|&n| part(n, u64::from(self.cell.limit)));
         Outcome {
             refused: self.tally.refused,
@@ -267,7 +267,7 @@ impl Simulation {
             used: self.tally.passed as f64 / (f64::from(self.cell.limit) * minutes),
             served: part(served.iter().sum(), asked.iter().sum()),
             light_served: light.then(|| part(served[1..].iter().sum(), asked[1..].iter().sum())),
-            light_p99: self.tally.waits.get(last).copied().filter(|_| light),
+            light_p99: self.tally.waits.get(ninety_ninth).copied().filter(|_| light),
             spread: equal.then(|| (most.unwrap_or(0) - least.unwrap_or(0)) as f64 / mean),
             of_bursts: of_n(bursts.iter().min()).zip(of_n(bursts.iter().max())),
             foreign_seen: self.tally.foreign_seen,
