@@ -1,6 +1,7 @@
 //! The gateway's state: what a configuration makes ([`App`], swapped whole on reload) and what outlives it
 //! ([`Gateway`]).
 
+mod budgets;
 mod build;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::budget::Budgets;
 use crate::catalog::{Catalog, UnknownEndpoints};
 use crate::config::Config;
 use crate::config::limits::Bounds;
@@ -39,6 +41,8 @@ pub struct App {
     pub buckets: Limits,
     /// As whom.
     pub credentials: Credentials,
+    /// May the credential now.
+    pub budget: Budgets,
     /// Where Cal.com is.
     pub upstream: Upstream,
     /// Sizes, counts and deadlines.
@@ -132,6 +136,7 @@ impl Gateway {
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.in_flight.set(gauge(self.in_flight()));
         self.metrics.connections.set(gauge(self.connections()));
+        self.metrics.budgets.tell(&self.app().budget.standings());
         self.metrics.encode()
     }
 

@@ -3,6 +3,7 @@
 //! Each section has a file of its own with its type, defaults and checks. All mistakes are found in one reading;
 //! nothing of a configuration with a mistake is used. `config/calgate.toml` documents every key.
 
+pub mod budget;
 pub mod callers;
 pub mod catalog;
 pub mod consumers;
@@ -26,7 +27,6 @@ use toml::de::DeTable;
 
 use crate::catalog::Catalog;
 use crate::entitle::Mode;
-use crate::limit::Quota;
 use problem::{Problems, Unusable};
 use reader::Section;
 
@@ -42,7 +42,9 @@ pub struct Config {
     /// `[limits]`
     pub limits: limits::Bounds,
     /// `[tiers.NAME]`
-    pub tiers: BTreeMap<String, Quota>,
+    pub tiers: BTreeMap<String, tiers::TierConfig>,
+    /// `[budget]`
+    pub budget: budget::BudgetConfig,
     /// `[plans.NAME]`
     pub plans: BTreeMap<String, plans::PlanLists>,
     /// `[entitlements] mode`
@@ -119,6 +121,7 @@ impl Config {
         Self {
             listen: read_section(root, "listen", listen::Listen::read),
             upstream: read_section(root, "upstream", upstream::Upstream::read),
+            budget: read_section(root, "budget", budget::BudgetConfig::read),
             limits: read_section(root, "limits", limits::Bounds::read),
             entitlements: read_section(root, "entitlements", plans::read_mode),
             anonymous: read_section(root, "anonymous", |section| callers::Anonymous::read(section, consumers.keys())),

@@ -6,6 +6,7 @@ use http::Method;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::budget::{Hold, Standing};
 use crate::catalog::{Endpoint, Matched};
 use crate::identify::{Caller, Consumer};
 use crate::refusal::Refusal;
@@ -32,6 +33,27 @@ pub struct Explanation<'a> {
     pub credential: Option<&'a str>,
     /// The consumer's tier.
     pub tier: Option<&'a str>,
+    /// The budget of the credential, as it stands.
+    pub budget: Option<ExplainedBudget>,
+}
+
+/// How the budget of a credential stands.
+#[derive(Debug, Serialize)]
+pub struct ExplainedBudget {
+    limit: u32,
+    used: u32,
+    in_flight: u32,
+    waiting: usize,
+    remaining: Option<u32>,
+    foreign: u32,
+    held_by: Option<&'static str>,
+}
+
+impl From<Standing> for ExplainedBudget {
+    fn from(standing: Standing) -> Self {
+        let Standing { limit, used, in_flight, waiting, remaining, foreign, held_by } = standing;
+        Self { limit, used, in_flight, waiting, remaining, foreign, held_by: held_by.map(Hold::name) }
+    }
 }
 
 /// The endpoint a path means.
@@ -67,6 +89,7 @@ pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, method: &Method, target
         consumer: &consumer.name,
         credential: app.credentials.of(consumer.id).map(|credential| &*credential.name),
         tier: app.buckets.tier(consumer.id).map(|tier| &*tier.name),
+        budget: app.budget.main_of(consumer.id).map(|budget| budget.standing().into()),
     };
     let decided = decide(app, consumer, method, path, &mut explanation);
     match decided {
@@ -111,6 +134,14 @@ fn allowed_by(matched: &Matched<'_>, plan: Option<&str>) -> String {
     match matched.endpoint() {
         Some(endpoint) => format!("plan \"{plan}\" allows the tag \"{}\"", endpoint.tag),
         None => format!("catalog.unknown_endpoints forwards it, and plan \"{plan}\" allows all of its prefix"),
+    }
+}
+
+impl std::fmt::Display for ExplainedBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { limit, used, waiting, held_by, .. } = self;
+        write!(f, "{used} of {limit} used, {waiting} waiting")?;
+        held_by.map_or(Ok(()), |by| write!(f, ", held by {by}"))
     }
 }
 

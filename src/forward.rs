@@ -1,6 +1,6 @@
 //! Ask Cal.com: the request goes out as rebuilt here, and its answer comes back.
 //!
-//! Sixth stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
+//! Seventh stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
 //! and the credential is added last. hyper's client is used here and nowhere else.
 
 mod connect;
@@ -27,6 +27,7 @@ pub use deadline::Deadline;
 pub use download::{Download, DownloadFault};
 pub use upload::Upload;
 
+use crate::budget::Slot;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
@@ -97,12 +98,13 @@ impl Upstream {
     /// the upstream hop is gone.
     ///
     /// A request is sent a second time, on a fresh connection, only where that cannot do a thing twice: none of it was
-    /// written, or it is a `GET` or `HEAD` of which no byte of an answer came.
+    /// written, or it is a `GET` or `HEAD` of which no byte of an answer came. Where the first sending may have reached
+    /// Cal.com, the second takes a slot of its own, and the caller is told of the first failure if there is none.
     ///
     /// # Errors
     /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and what is wrong
     /// with the caller's body.
-    pub async fn send(&self, ask: &Ask<'_, '_>, body: Upload) -> Result<Response<Download>, Refusal> {
+    pub async fn send(&self, ask: &Ask<'_, '_>, body: Upload, mut slot: Slot) -> Result<Response<Download>, Refusal> {
         let total = Deadline::after(self.total_within);
         let pooled = pool::take(self.id);
         let reused = pooled.is_some();
@@ -110,12 +112,14 @@ impl Upstream {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        match self.exchange(connection, ask, body).await {
-            Ok((response, http1)) => self.accept(response, http1, total),
-            Err(Lost { again: Some(body), .. }) if reused => {
+        match self.exchange(connection, ask, body, &mut slot).await {
+            Ok((response, http1)) => self.accept(response, http1, total, slot),
+            Err(Lost { again: Some(body), refusal }) if reused => {
+                slot.again().await.map_err(|_| refusal)?;
                 let connection = self.connect().await?;
-                let (response, http1) = self.exchange(connection, ask, body).await.map_err(|lost| lost.refusal)?;
-                self.accept(response, http1, total)
+                let sent = self.exchange(connection, ask, body, &mut slot).await;
+                let (response, http1) = sent.map_err(|lost| lost.refusal)?;
+                self.accept(response, http1, total, slot)
             }
             Err(lost) => Err(lost.refusal),
         }
@@ -135,6 +139,7 @@ impl Upstream {
         connection: Connection,
         ask: &Ask<'_, '_>,
         body: Upload,
+        slot: &mut Slot,
     ) -> Result<(Response<Incoming>, Option<Http1>), Lost> {
         let progress = body.progress();
         let repeatable = body.is_empty() && matches!(ask.head.method, Method::GET | Method::HEAD);
@@ -142,11 +147,15 @@ impl Upstream {
             Connection::Http1(mut http1) => {
                 let before = http1.received();
                 let request = self.request(ask, body, Version::HTTP_11)?;
+                slot.sending();
                 match self.in_time(http1.sender.try_send_request(request), &progress).await? {
                     // Upstream may never read the rest of a body that it has answered: no other request follows on there.
                     Ok(response) => Ok((response, progress.is_over().then_some(http1))),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
+                        if unsent.is_some() {
+                            slot.not_sent();
+                        }
                         let silent = http1.received() == before;
                         let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
                         Err(Lost { refusal: refusal(fault.error()), again })
@@ -155,10 +164,14 @@ impl Upstream {
             }
             Connection::Http2(mut sender) => {
                 let request = self.request(ask, body, Version::HTTP_2)?;
+                slot.sending();
                 match self.in_time(sender.try_send_request(request), &progress).await? {
                     Ok(response) => Ok((response, None)),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
+                        if unsent.is_some() {
+                            slot.not_sent();
+                        }
                         let again = unsent.or_else(|| repeatable.then(Upload::empty));
                         Err(Lost { refusal: refusal(fault.error()), again })
                     }
@@ -239,7 +252,9 @@ impl Upstream {
         response: Response<Incoming>,
         http1: Option<Http1>,
         total: Deadline,
+        slot: Slot,
     ) -> Result<Response<Download>, Refusal> {
+        slot.answered(response.status(), response.headers())?;
         let ambiguous =
             response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS || ambiguous {

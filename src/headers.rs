@@ -3,6 +3,8 @@
 //! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
@@ -134,6 +136,23 @@ pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal
         return Err(Refusal::BadHeader("cal-api-version occurs more than once"));
     }
     Ok(first)
+}
+
+/// How long the caller is willing to wait for its credential's budget, if it says (`x-calgate-max-wait`): seconds, or a
+/// time such as `250ms`.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] if it is neither, or said more than once.
+pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let mut values = incoming.get_all("x-calgate-max-wait").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let milliseconds = || text.strip_suffix("ms")?.parse().ok().map(Duration::from_millis);
+    let seconds = || text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs);
+    match milliseconds().or_else(seconds) {
+        Some(wait) if values.next().is_none() => Ok(Some(wait)),
+        _ => Err(Refusal::BadHeader("x-calgate-max-wait is one time such as 250ms or 2s")),
+    }
 }
 
 /// Whether an answer's header reaches the caller as it is. Left out are the upstream hop's own fields, cookies (they

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 
 pub use address::{AddressKey, TrustedProxies};
 pub use key::{GatewayKey, KeyHash};
-pub use own::{OwnCredential, OwnHeaders, Passthrough};
+pub use own::{OwnCredential, OwnHeaders, Passthrough, credential_key};
 
 use crate::headers::API_KEY;
 use crate::refusal::Refusal;

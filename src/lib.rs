@@ -3,9 +3,9 @@
 //! The modules stand in the order of the request path; `pipeline` is the path itself, and the place to begin reading.
 //!
 //! ```text
-//! accept → identify → catalog → entitle → limit → credential → forward → respond / record
-//! server   who asks?  what for?  may they? may they  as whom?    ask       answer,
-//!                                          now?                  Cal.com   count once
+//! accept → identify → catalog → entitle → limit → credential → budget → forward → respond / record
+//! server   who asks?  what for?  may they? may they  as whom?    may that   ask       answer,
+//!                                          now?                  one now?   Cal.com   count once
 //! ```
 
 pub mod server;
@@ -14,6 +14,7 @@ pub mod pipeline;
 
 pub mod identify;
 
+pub mod budget;
 pub mod catalog;
 pub mod credential;
 pub mod entitle;

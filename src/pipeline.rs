@@ -72,12 +72,14 @@ async fn serve(
     record.note_standing(standing);
     let permit = permit?;
     let injection = app.credentials.choose(&permit)?;
+    let slot = app.budget.reserve(&permit, &injection, headers::max_wait(&head.headers)?).await?;
+    record.note_slot(&slot);
 
     let body = Upload::new(body, app.limits.body_bytes, Deadline::after(app.limits.body));
     let request_id = record.request_id().clone();
     let ask = Ask { head, permit: &permit, injection: &injection, request_id: &request_id };
     record.note_sent();
-    let answer = app.upstream.send(&ask, body).await?;
+    let answer = app.upstream.send(&ask, body, slot).await?;
     record.note_answer(answer.status());
     Ok(answer.map(Source::from))
 }

@@ -4,28 +4,24 @@
 //! leaves, or anything panics, dropping it writes the line.
 
 mod access_log;
+mod ending;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderValue, Method, request};
-use prometheus_client::metrics::counter::Counter;
-use serde::Serialize;
 
 pub use access_log::AccessLog;
 
 use crate::app::{App, Gateway, Place};
+use crate::budget::{Held, Hold, Slot};
 use crate::catalog::{EndpointId, Matched};
 use crate::entitle::{Grant, Rule};
 use crate::identify::{Caller, ConsumerId, Who};
 use crate::limit::{Standing, Tick};
 use crate::refusal::Refusal;
 use crate::request_id;
-use crate::respond::iso8601;
-use crate::telemetry::{ObservedLabels, RequestLabels};
 
 /// The status of a request whose caller left before the end of the answer (nginx's convention).
 const CALLER_LEFT: u16 = 499;
@@ -58,6 +54,7 @@ pub struct Record {
     endpoint: Option<EndpointId>,
     observed: Option<Rule>,
     standing: Option<Standing>,
+    held: Option<Held>,
     code: &'static str,
     detail: Option<String>,
     status: Option<u16>,
@@ -105,6 +102,7 @@ impl Record {
             endpoint: None,
             observed: None,
             standing: None,
+            held: None,
             code: NONE,
             detail: None,
             status: None,
@@ -179,6 +177,11 @@ impl Record {
         self.standing = standing;
     }
 
+    /// Notes what the request waited for to be sent, if it did.
+    pub fn note_slot(&mut self, slot: &Slot) {
+        self.held = slot.held();
+    }
+
     /// Notes that the request is about to be sent.
     pub fn note_sent(&mut self) {
         self.sent = Some(self.gateway.clock.now());
@@ -205,6 +208,13 @@ impl Record {
         self.detail = refusal.detail();
         self.status = Some(refusal.status().as_u16());
         self.note_decided();
+        if let Refusal::UpstreamBudget(held) = refusal {
+            let waited = self.sent.unwrap_or_else(|| self.gateway.clock.now()).since(self.started);
+            self.held = Some(Held { wait: waited, ..*held });
+            if self.sent.is_some() && matches!(held.by, Hold::Refused | Hold::Edge) {
+                self.gateway.metrics.upstream_429.inc();
+            }
+        }
     }
 
     /// Notes that the gateway has done its part, where nothing was sent: the time that the caller takes is not its own.
@@ -244,87 +254,6 @@ impl Record {
             Counted::Named(name) => name,
         }
     }
-
-    fn count(&self, status: u16) {
-        let metrics = &self.gateway.metrics;
-        let key = (self.app.generation, self.counted, self.endpoint, self.code, status);
-        SERIES.with_borrow_mut(|series| {
-            if series.0 != self.app.generation {
-                *series = (self.app.generation, Series::default());
-            }
-            let counter = series
-                .1
-                .entry((key.1, key.2, key.3, key.4))
-                .or_insert_with(|| metrics.requests.get_or_create_owned(&self.labels(status)));
-            counter.inc();
-        });
-        let decided = self.sent.or(self.answered).unwrap_or_else(|| self.gateway.clock.now());
-        metrics.gateway_seconds.observe(seconds(self.started, decided));
-        if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
-            metrics.upstream_seconds.observe(seconds(sent, answered));
-        }
-        if self.observed.is_some() {
-            let RequestLabels { consumer, method, endpoint, .. } = self.labels(status);
-            metrics.observed.get_or_create(&ObservedLabels { consumer, method, endpoint }).inc();
-        }
-    }
-
-    fn labels(&self, status: u16) -> RequestLabels {
-        let endpoint = self.endpoint.and_then(|id| self.app.catalog().endpoints().get(id.index()));
-        RequestLabels {
-            consumer: self.consumer().to_owned(),
-            method: endpoint.map_or(NONE, |e| e.method.as_str()).to_owned(),
-            endpoint: endpoint.map_or(NONE, |e| e.template.as_str()).to_owned(),
-            code: self.code,
-            status,
-        }
-    }
-
-    fn write_line(&self, status: u16) {
-        let now = self.gateway.clock.now();
-        let known = |id: ConsumerId| {
-            (self.app.credentials.of(id).map(|c| &*c.name), self.app.buckets.tier(id).map(|t| &*t.name))
-        };
-        let (credential, tier) = match self.counted {
-            Counted::Consumer(id) => known(id),
-            Counted::Named(_) => (None, None),
-        };
-        let line = Line {
-            ts: iso8601(self.at),
-            request_id: self.request_id.to_str().unwrap_or_default(),
-            client: self.client,
-            consumer: self.consumer(),
-            credential,
-            tier,
-            method: self.method_name(),
-            endpoint: self.template(),
-            status,
-            code: self.code,
-            detail: self.detail.as_deref(),
-            observed: self.observed.as_ref().map(ToString::to_string),
-            bytes_out: self.bytes_out,
-            gateway_ms: milliseconds(self.started, self.sent.or(self.answered).unwrap_or(now)),
-            upstream_ms: self.sent.map(|sent| milliseconds(sent, self.answered.unwrap_or(now))),
-            total_ms: milliseconds(self.started, now),
-        };
-        let Some(log) = &self.gateway.access_log else { return };
-        let added = log.add(|out| {
-            if serde_json::to_writer(&mut *out, &line).is_ok() {
-                out.push(b'\n');
-            }
-        });
-        if !added {
-            self.gateway.metrics.access_log_lost.inc();
-        }
-    }
-
-    /// The method, if it is one that callers use; others are the caller's own words.
-    fn method_name(&self) -> &str {
-        let Some(method) = &self.method else { return NONE };
-        let known =
-            [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
-        if known.contains(method) { method.as_str() } else { "(other)" }
-    }
 }
 
 impl Drop for Record {
@@ -335,49 +264,4 @@ impl Drop for Record {
             self.write_line(status);
         }
     }
-}
-
-type SeriesKey = (Counted, Option<EndpointId>, &'static str, u16);
-/// Nothing a caller sends is in a key, so the hasher may be a fast one.
-type Series = HashMap<SeriesKey, Counter, foldhash::fast::RandomState>;
-
-thread_local! {
-    /// The counters this worker has used, so that counting needs neither labels nor a lock.
-    static SERIES: RefCell<(u64, Series)> = RefCell::new((0, Series::default()));
-}
-
-/// One line of the access log.
-#[derive(Serialize)]
-struct Line<'a> {
-    ts: String,
-    request_id: &'a str,
-    client: IpAddr,
-    consumer: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tier: Option<&'a str>,
-    method: &'a str,
-    endpoint: &'a str,
-    status: u16,
-    code: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    observed: Option<String>,
-    bytes_out: u64,
-    gateway_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_ms: Option<f64>,
-    total_ms: f64,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "times of requests are far below 2^52 ns")]
-fn seconds(from: Tick, to: Tick) -> f64 {
-    to.0.saturating_sub(from.0) as f64 / 1e9
-}
-
-/// To a microsecond.
-fn milliseconds(from: Tick, to: Tick) -> f64 {
-    (seconds(from, to) * 1e6).round() / 1e3
 }

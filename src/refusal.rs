@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::budget::Held;
 use crate::catalog::path::TargetFault;
 use crate::entitle::Rule;
 
@@ -50,6 +51,8 @@ pub enum Refusal {
         /// Until it holds a token again.
         retry_after: Duration,
     },
+    /// The credential's budget has no place within the time that the request may wait.
+    UpstreamBudget(Held),
     /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.
     Overloaded,
     /// The target is longer than `[limits] target_bytes`.
@@ -109,6 +112,7 @@ impl Refusal {
             Self::UnknownEndpoint => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "GATEWAY_METHOD_NOT_ALLOWED"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED"),
+            Self::UpstreamBudget(_) => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED"),
             Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG"),
             Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE"),
@@ -154,6 +158,9 @@ impl Refusal {
             Self::RateLimited { .. } => {
                 "This consumer has used up its requests for now. Wait as Retry-After says.".to_owned()
             }
+            Self::UpstreamBudget(_) => "Cal.com's limit for the credential behind this request is used up for now, and the \
+                                       wait for it is longer than the request may wait. Wait as Retry-After says."
+                .to_owned(),
             Self::Overloaded => "The gateway is at its limit of connections or of requests in flight. Try again shortly.".to_owned(),
             Self::TargetTooLong => "The request target is longer than the gateway takes.".to_owned(),
             Self::HeadTooLarge => "The request's header fields are larger than the gateway takes.".to_owned(),
@@ -174,6 +181,7 @@ impl Refusal {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyFailures { retry_after } | Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::UpstreamBudget(held) => Some(held.wait),
             Self::Overloaded => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -193,6 +201,7 @@ impl Refusal {
             Self::BadHeader(fault) => Some((*fault).to_owned()),
             Self::NotEntitled(rule) => Some(rule.to_string()),
             Self::UpstreamUnreachable(reason) => Some(reason.to_string()),
+            Self::UpstreamBudget(held) => Some(format!("held by {}", held.by.name())),
             _ => None,
         }
     }

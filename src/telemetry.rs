@@ -4,6 +4,7 @@
 //! series is bounded by the configuration.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+
+use crate::budget::Standing;
 
 /// What a request is counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +50,43 @@ pub struct ObservedLabels {
     pub endpoint: String,
 }
 
+/// What held a request back, and on which credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HeldLabels {
+    /// The credential's name, or `-` for callers without a configured one.
+    pub credential: String,
+    /// The limit.
+    pub by: &'static str,
+}
+
+/// One budget.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BudgetLabels {
+    /// The credential's name.
+    pub credential: String,
+    /// What of it Cal.com counts by: `bearer`, `client`, or `none`.
+    pub kind: &'static str,
+}
+
+/// How budgets stand, set when metrics are read.
+#[derive(Debug, Default)]
+pub struct BudgetGauges {
+    /// N, by the configuration and by Cal.com's answers.
+    pub limit: Family<BudgetLabels, Gauge>,
+    /// Requests in flight and within the last window.
+    pub used: Family<BudgetLabels, Gauge>,
+    /// Requests in flight.
+    pub in_flight: Family<BudgetLabels, Gauge>,
+    /// Requests that wait.
+    pub waiting: Family<BudgetLabels, Gauge>,
+    /// What is left of Cal.com's open window, where its answers tell.
+    pub remaining: Family<BudgetLabels, Gauge>,
+    /// Requests of others on the same credential, in one window.
+    pub foreign: Family<BudgetLabels, Gauge>,
+    /// 1 while nothing goes out.
+    pub closed: Family<BudgetLabels, Gauge>,
+}
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -69,6 +109,12 @@ pub struct Metrics {
     pub connections_refused: Counter,
     /// Answers of 429 from Cal.com: there should be none.
     pub upstream_429: Counter,
+    /// Requests that waited for their credential's budget, or were refused by it.
+    pub held: Family<HeldLabels, Counter>,
+    /// How long they waited.
+    pub budget_seconds: Histogram,
+    /// How budgets stand.
+    pub budgets: BudgetGauges,
     /// Lines of the access log that were lost because standard output did not keep up.
     pub access_log_lost: Counter<u64, AtomicU64>,
 }
@@ -90,6 +136,9 @@ impl Default for Metrics {
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             upstream_429: Counter::default(),
+            held: Family::default(),
+            budget_seconds: Histogram::new(SECONDS),
+            budgets: BudgetGauges::default(),
             access_log_lost: Counter::default(),
         };
         metrics.register();
@@ -117,6 +166,17 @@ impl Metrics {
         r.register("connections", "Open connections of callers", self.connections.clone());
         r.register("connections_refused", "Connections over limits.connections", self.connections_refused.clone());
         r.register("upstream_429", "Answers of 429 from Cal.com", self.upstream_429.clone());
+        r.register(
+            "budget_held",
+            "Requests that waited for a credential's budget, or were refused by it",
+            self.held.clone(),
+        );
+        r.register(
+            "budget_wait_seconds",
+            "Time requests waited for a credential's budget",
+            self.budget_seconds.clone(),
+        );
+        self.budgets.register(r);
         r.register("access_log_lost_lines", "Access log lines lost to a slow reader", self.access_log_lost.clone());
     }
 
@@ -127,6 +187,42 @@ impl Metrics {
             let _ = writeln!(out, "# encoding failed");
         }
         out
+    }
+}
+
+impl BudgetGauges {
+    fn register(&self, r: &mut Registry) {
+        r.register("budget_limit", "Requests a window that Cal.com grants", self.limit.clone());
+        r.register("budget_used", "Requests in flight and within the last window", self.used.clone());
+        r.register("budget_in_flight", "Requests in flight on a credential", self.in_flight.clone());
+        r.register("budget_waiting", "Requests that wait for a credential's budget", self.waiting.clone());
+        r.register("budget_remaining", "What is left of Cal.com's window, by its answers", self.remaining.clone());
+        r.register("budget_foreign", "Requests of others on the credential, in one window", self.foreign.clone());
+        r.register("budget_closed", "1 while nothing goes out on a credential", self.closed.clone());
+    }
+
+    /// Tells how the budgets of credentials stand now. One that is gone is told no more.
+    pub fn tell(&self, budgets: &[(Arc<str>, &'static str, Standing)]) {
+        let all =
+            [&self.limit, &self.used, &self.in_flight, &self.waiting, &self.remaining, &self.foreign, &self.closed];
+        for family in all {
+            family.clear();
+        }
+        for (credential, kind, standing) in budgets {
+            let labels = BudgetLabels { credential: credential.as_ref().to_owned(), kind };
+            let set = |family: &Family<BudgetLabels, Gauge>, n: u32| {
+                family.get_or_create(&labels).set(n.into());
+            };
+            set(&self.limit, standing.limit);
+            set(&self.used, standing.used);
+            set(&self.in_flight, standing.in_flight);
+            set(&self.waiting, u32::try_from(standing.waiting).unwrap_or(u32::MAX));
+            set(&self.foreign, standing.foreign);
+            set(&self.closed, u32::from(standing.held_by.is_some()));
+            if let Some(remaining) = standing.remaining {
+                set(&self.remaining, remaining);
+            }
+        }
     }
 }
 

@@ -5,8 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The stages in the order of the request path. A stage uses earlier ones, never later ones; the last two are one step.
-const STAGES: [&[&str]; 7] =
-    [&["identify"], &["catalog"], &["entitle"], &["limit"], &["credential"], &["forward"], &["respond", "record"]];
+const STAGES: [&[&str]; 8] = [
+    &["identify"],
+    &["catalog"],
+    &["entitle"],
+    &["limit"],
+    &["credential"],
+    &["budget"],
+    &["forward"],
+    &["respond", "record"],
+];
 
 /// What a stage may use that is no stage: each of them these …
 const SHARED: [&str; 4] = ["headers", "refusal", "request_id", "secret"];
@@ -15,12 +23,12 @@ const MORE: [(&str, &[&str]); 2] = [("forward", &["config"]), ("record", &["app"
 
 /// Modules beside the path, and all of the crate that each may use. The others put the whole together.
 const BESIDE: [(&str, &[&str]); 6] = [
-    ("config", &["catalog", "credential", "entitle", "headers", "identify", "limit", "secret"]),
+    ("config", &["budget", "catalog", "credential", "entitle", "headers", "identify", "limit", "secret"]),
     ("headers", &["refusal"]),
-    ("refusal", &["catalog", "entitle"]),
+    ("refusal", &["budget", "catalog", "entitle"]),
     ("request_id", &["headers"]),
     ("secret", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["budget"]),
 ];
 
 /// Where an outside crate may be used.
@@ -33,8 +41,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("bytes", ANYWHERE),
     ("clap", &["cli"]),
     ("crc32fast", &["identify/key"]),
-    ("dashmap", &["limit/keyed"]),
-    ("foldhash", &["record"]),
+    ("dashmap", &["budget/table", "limit/keyed"]),
+    ("foldhash", &["record/ending"]),
     ("futures-util", &["pipeline"]),
     ("http", ANYWHERE),
     ("http-body", &["forward", "respond", "server"]),
@@ -56,7 +64,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("socket2", &["server/listener"]),
     ("strsim", &["config/problem"]),
     ("subtle", &["identify"]),
-    ("tokio", &["forward", "server"]),
+    ("tokio", &["budget/shared", "forward", "server"]),
     ("tokio-rustls", &["forward"]),
     ("toml", &["catalog/file", "config"]),
     ("tower", &["admin"]),

@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod budget;
 #[path = "../examples/cal-sim/sim.rs"]
 #[allow(dead_code, reason = "the tests and the example program each use a part")]
 mod cal_sim;

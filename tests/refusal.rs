@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use calgate::budget::{Held, Hold};
 use calgate::catalog::path::TargetFault;
 use calgate::refusal::{Refusal, whole_seconds};
 
@@ -32,7 +33,10 @@ pub(crate) fn every() -> Vec<Refusal> {
             Refusal::CredentialUnsuitable { .. } => Some(Refusal::UnknownEndpoint),
             Refusal::UnknownEndpoint => Some(Refusal::MethodNotAllowed { allow: "GET, HEAD, OPTIONS".to_owned() }),
             Refusal::MethodNotAllowed { .. } => Some(Refusal::RateLimited { retry_after }),
-            Refusal::RateLimited { .. } => Some(Refusal::Overloaded),
+            Refusal::RateLimited { .. } => {
+                Some(Refusal::UpstreamBudget(Held { by: Hold::Requests, wait: retry_after }))
+            }
+            Refusal::UpstreamBudget(_) => Some(Refusal::Overloaded),
             Refusal::Overloaded => Some(Refusal::TargetTooLong),
             Refusal::TargetTooLong => Some(Refusal::HeadTooLarge),
             Refusal::HeadTooLarge => Some(Refusal::BodyTooLarge),

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::budgets::budgets;
 use super::{App, new_keyed};
 use crate::catalog::{Catalog, EndpointId};
 use crate::config::Config;
 use crate::config::consumers::{ConsumerConfig, NarrowingLists};
+use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials};
 use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
 use crate::forward::Upstream;
@@ -28,6 +30,7 @@ impl App {
             unknown_endpoints: config.catalog.unknown,
             entitlements: names.entitlements(&config)?,
             buckets: names.limits(&config, previous)?,
+            budget: budgets(&config, previous)?,
             credentials: names.credentials(&config)?,
             consumers,
             upstream,
@@ -66,8 +69,8 @@ impl Names {
             let plan = Plan::compile(name, lists.allow.clone(), lists.deny.clone(), catalog);
             (name.clone(), Arc::new(plan))
         };
-        let tier = |(name, quota): (&String, &Quota)| {
-            (name.clone(), Arc::new(Tier { name: name.as_str().into(), quota: *quota }))
+        let tier = |(name, tier): (&String, &TierConfig)| {
+            (name.clone(), Arc::new(Tier { name: name.as_str().into(), quota: tier.quota }))
         };
         Self {
             plans: config.plans.iter().map(plan).collect(),
@@ -132,7 +135,7 @@ impl Names {
 }
 
 /// A checked configuration has no such consumer; were it left out, all tables after it would be off by one.
-fn dangling(consumer: &ConsumerConfig) -> String {
+pub(super) fn dangling(consumer: &ConsumerConfig) -> String {
     format!("consumer `{}` refers to something that is not configured", consumer.name)
 }
 

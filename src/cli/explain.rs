@@ -65,6 +65,7 @@ fn for_people(explanation: &Explanation<'_>) -> String {
         ("tier", explanation.tier),
     ];
     lines.extend(names.map(|(what, name)| (what, name.unwrap_or("-").to_owned())));
+    lines.extend(explanation.budget.as_ref().map(|budget| ("budget", budget.to_string())));
     lines.iter().fold(String::new(), |mut text, (what, value)| {
         let _ = writeln!(text, "{what:<12}{value}");
         text

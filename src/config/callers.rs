@@ -7,9 +7,8 @@ use super::credentials::plan_name;
 use super::plans::PlanLists;
 use super::problem::known_names;
 use super::reader::Section;
-use super::tiers::{DEFAULT_TIER, MOST_PER_MINUTE};
+use super::tiers::{DEFAULT_TIER, MOST_PER_MINUTE, TierConfig};
 use crate::identify::Passthrough;
-use crate::limit::Quota;
 
 /// What Cal.com gives an address without authentication (FACTS §2).
 const ANONYMOUS_PER_MINUTE: u32 = 120;
@@ -59,7 +58,7 @@ impl PassthroughConfig {
     pub(super) fn read(
         section: &Section<'_>,
         plans: &BTreeMap<String, PlanLists>,
-        tiers: &BTreeMap<String, Quota>,
+        tiers: &BTreeMap<String, TierConfig>,
     ) -> Option<Self> {
         let enabled = section.boolean("enabled").unwrap_or(false);
         let forms = Passthrough {

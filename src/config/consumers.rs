@@ -11,11 +11,10 @@ use super::credentials::CredentialConfig;
 use super::plans::tag_rules;
 use super::problem::known_names;
 use super::reader::{Located, Section};
-use super::tiers::DEFAULT_TIER;
+use super::tiers::{DEFAULT_TIER, TierConfig};
 use crate::catalog::{Catalog, EndpointId};
 use crate::entitle::TagRule;
 use crate::identify::KeyHash;
-use crate::limit::Quota;
 
 /// A configured consumer.
 #[derive(Debug, Clone)]
@@ -48,7 +47,7 @@ pub struct NarrowingLists {
 /// What consumers refer to by name.
 pub(super) struct Known<'a> {
     pub(super) catalog: &'a Catalog,
-    pub(super) tiers: &'a BTreeMap<String, Quota>,
+    pub(super) tiers: &'a BTreeMap<String, TierConfig>,
     pub(super) credentials: &'a BTreeMap<String, Option<CredentialConfig>>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::problem::known_names;
 use super::reader::Section;
+use super::tiers::MOST_PER_MINUTE;
 use super::{plans::PlanLists, secret};
 use crate::credential::{Credential, Kind};
 
@@ -15,6 +16,10 @@ pub struct CredentialConfig {
     pub credential: Arc<Credential>,
     /// The plan of the customer whose it is.
     pub plan: String,
+    /// What Cal.com grants it, where that is said.
+    pub requests_per_minute: Option<u32>,
+    /// Whether Cal.com's answers may raise that.
+    pub learn_limit: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -34,9 +39,13 @@ pub(super) fn read(
     for (name, credential) in section.map(Section::named_sections).unwrap_or_default() {
         let kind = read_kind(&credential);
         let plan = plan_name(&credential, plans);
+        let requests_per_minute = credential.integer("requests_per_minute", 1..=MOST_PER_MINUTE);
+        let learn_limit = credential.boolean("learn_limit").unwrap_or(false);
         let read = kind.zip(plan).map(|(kind, plan)| CredentialConfig {
             credential: Arc::new(Credential { name: name.value.into(), kind }),
             plan,
+            requests_per_minute,
+            learn_limit,
         });
         credentials.insert(name.value.to_owned(), read);
         credential.finish();

@@ -84,7 +84,7 @@ impl Passthrough {
             return Err(Refusal::Unauthenticated);
         }
         let headers = OwnHeaders::Bearer(sensitive(&format!("Bearer {token}"))?);
-        Ok(OwnCredential { headers, key: key_of(&[token]) })
+        Ok(OwnCredential { headers, key: credential_key(&[token]) })
     }
 }
 
@@ -93,7 +93,7 @@ fn client(id: &str, secret: &str) -> Result<OwnCredential, Refusal> {
         return Err(Refusal::Unauthenticated);
     }
     let headers = OwnHeaders::Client { id: sensitive(id)?, secret: sensitive(secret)? };
-    Ok(OwnCredential { headers, key: key_of(&[id, secret]) })
+    Ok(OwnCredential { headers, key: credential_key(&[id, secret]) })
 }
 
 /// `token68` of RFC 9110 §11.2, of a length that credentials have.
@@ -114,7 +114,8 @@ fn sensitive(text: &str) -> Result<HeaderValue, Refusal> {
     Ok(value)
 }
 
-fn key_of(parts: &[&str]) -> u128 {
+/// What a credential is told apart by: half of the SHA-256 of its parts.
+pub fn credential_key(parts: &[&str]) -> u128 {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(part.as_bytes());

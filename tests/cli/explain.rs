@@ -28,6 +28,7 @@ fn it_tells_the_decision_and_its_rule() {
     credential  main
     plan        teams
     tier        standard
+    budget      0 of 120 used, 0 waiting
     "#);
     let (_, said) = explain(&["--json", "GET", "/v2/me"]);
     let said: Value = serde_json::from_str(&said).unwrap();

@@ -8,8 +8,14 @@ use toml::{Table, Value};
 const FILE: &str = include_str!("../../config/calgate.toml");
 
 /// Keys that are there as an example, because they have no default or one that the machine decides.
-const EXAMPLES: [&str; 5] =
-    ["listen.workers", "upstream.ca_file", "catalog.file", "anonymous.consumer", "passthrough.plan"];
+const EXAMPLES: [&str; 6] = [
+    "tiers.premium.max_wait",
+    "listen.workers",
+    "upstream.ca_file",
+    "catalog.file",
+    "anonymous.consumer",
+    "passthrough.plan",
+];
 
 /// Sections that are there as an example, as their names are the operator's.
 const NAMED: [&str; 3] = ["plans.", "credentials.", "consumers."];

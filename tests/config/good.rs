@@ -40,7 +40,7 @@ fn addresses_are_tcp_or_unix_and_the_admin_listener_can_be_off() {
 fn tiers_change_and_add_to_the_shipped_ones() {
     let tiers =
         parse("[tiers.premium]\nrequests_per_minute = 0x190\n[tiers.own]\nrequests_per_minute = 30\nburst = 5\n").tiers;
-    let quota = |name: &str| tiers[name];
+    let quota = |name: &str| tiers[name].quota;
     assert_eq!(quota("premium"), Quota::per_minute(400, 400));
     assert_eq!(quota("own"), Quota::per_minute(30, 5));
     assert_eq!(quota("standard"), Quota::per_minute(120, 120));

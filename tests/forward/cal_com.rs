@@ -8,7 +8,7 @@ use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, Options};
 use crate::harness::{Gateway, Key, Setup};
 
-const PLATFORM: &str = "[tiers.roomy]\nrequests_per_minute = 100000\n\
+const PLATFORM: &str = "[budget]\nmode = \"off\"\n[tiers.roomy]\nrequests_per_minute = 100000\n\
     [credentials.platform]\nkind = \"platform-client\"\nclient_id = \"CLIENT\"\n\
     client_secret = { env = \"CAL_SECRET\" }\napi_key = { env = \"CAL_KEY\" }\nplan = \"unrestricted\"\n\
     [consumers.app]\nkeys = [\"HASH\"]\ncredential = \"platform\"\ntier = \"roomy\"\n";

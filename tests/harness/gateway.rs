@@ -111,7 +111,7 @@ pub const UPSTREAM_KEY: &str = "cal_test_0123456789abcdef";
 fn billing(plan: &str, key: &Key) -> String {
     format!(
         "[credentials.main]\nkind = \"api-key\"\napi_key = {{ env = \"CAL_TEST_KEY\" }}\nplan = \"{plan}\"\n\
-         [tiers.roomy]\nrequests_per_minute = 100000\n\
+         requests_per_minute = 100000\n[tiers.roomy]\nrequests_per_minute = 100000\n\
          [consumers.billing]\nkeys = [\"{}\"]\ncredential = \"main\"\ntier = \"roomy\"\n",
         key.hash
     )

@@ -9,7 +9,7 @@ use crate::harness::{Key, Setup, Upstream};
 fn every_operation_is_decided_as_the_table_says_for_every_plan() {
     let table = table();
     let plans: Vec<_> = table[0].decisions.iter().map(|(plan, _)| (*plan, Key::new())).collect();
-    let mut config = "[tiers.roomy]\nrequests_per_minute = 100000\n".to_owned();
+    let mut config = "[budget]\nmode = \"off\"\n[tiers.roomy]\nrequests_per_minute = 100000\n".to_owned();
     for (plan, key) in &plans {
         // A credential of both kinds, so that nothing but the plan decides.
         let _ = write!(

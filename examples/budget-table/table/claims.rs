@@ -1,0 +1,42 @@
+//! What is claimed of calgate's budget, cell by cell.
+
+use super::cell::{Cell, Load};
+use super::simulation::Outcome;
+
+/// With fewer requests a minute for each gateway, chance brings one of them more light requests than it can have.
+const PARTS: u32 = 120;
+
+/// What of the claims does not hold.
+pub fn broken(cell: &Cell, outcome: &Outcome) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut claim = |holds: bool, fault: String| {
+        if !holds {
+            broken.push(fault);
+        }
+    };
+    let percent = |part: f64| format!("{:.1} %", part * 100.0);
+    if cell.foreign == 0 {
+        claim(outcome.refused == 0, format!("{} answers of 429", outcome.refused));
+        claim(outcome.blocks == 0, format!("{} blocks", outcome.blocks));
+    } else {
+        claim(outcome.blocks <= 1, format!("{} blocks", outcome.blocks));
+        claim(cell.gateways > 1 || outcome.foreign_seen > 0, "others are not seen".to_owned());
+    }
+    let least_used = if cell.gateways == 1 { 0.95 } else { 0.90 };
+    if cell.load.saturates() && cell.foreign == 0 {
+        claim(outcome.used >= least_used, format!("only {} of N used", percent(outcome.used)));
+    }
+    if cell.load == Load::Poisson(50) && cell.foreign == 0 {
+        claim(outcome.served >= 0.99, format!("only {} served at half load", percent(outcome.served)));
+    }
+    if let Some((least, _)) = outcome.of_bursts {
+        claim(least >= least_used, format!("only {} of N served of a burst", percent(least)));
+    }
+    if let Some(light) = outcome.light_served.filter(|_| cell.foreign == 0 && cell.limit / cell.gateways >= PARTS) {
+        claim(light >= 0.99, format!("light consumers served {}", percent(light)));
+    }
+    if let Some(spread) = outcome.spread.filter(|_| cell.load.saturates()) {
+        claim(spread <= 0.10, format!("equal consumers are {} apart", percent(spread)));
+    }
+    broken
+}

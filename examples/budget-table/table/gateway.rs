@@ -1,0 +1,132 @@
+//! The three ways to keep within a limit, as the simulation drives them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use calgate::budget::Settings;
+use calgate::budget::headers::{Seen, Told, Verdict, name_hash};
+use calgate::budget::machine::{Asked, Flight, Machine, Next, Standing};
+use calgate::budget::queue::{Asker, Priority, Ticket};
+use calgate::limit::Tick;
+
+use super::cell::{Cell, WINDOW};
+use super::limiter;
+
+/// How long a request waits at most.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A way to keep within a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// calgate's.
+    Budget,
+    /// A token bucket of N that refills N a minute, which refuses when it is empty.
+    Bucket,
+    /// One request every 60 s / (N − 1), the others delayed as long as their patience allows.
+    Spacer,
+}
+
+/// One gateway.
+pub enum Gateway {
+    /// calgate's budget, and the requests that wait in it.
+    Budget(Box<Machine>, BTreeMap<Ticket, usize>),
+    /// When the bucket will be full again.
+    Bucket(Tick),
+    /// When the next request may go.
+    Spacer(Tick),
+}
+
+/// What a gateway says to a request.
+pub enum Said {
+    /// It goes out at once; calgate wants its end told.
+    Go(Option<Flight>),
+    /// It goes out then.
+    Later(Tick),
+    /// It waits for its turn.
+    Wait(Ticket),
+    /// It is refused.
+    Refused,
+}
+
+impl Gateway {
+    /// One of `cell`'s gateways.
+    pub fn new(cell: &Cell, policy: Policy, index: u32) -> Self {
+        let settings = Settings { limit: cell.limit, window: WINDOW, replicas: cell.gateways, learn_limit: false };
+        match policy {
+            Policy::Budget => Self::Budget(Box::new(Machine::new(settings, u64::from(index) + 1)), BTreeMap::new()),
+            Policy::Bucket => Self::Bucket(Tick(0)),
+            Policy::Spacer => Self::Spacer(Tick(0)),
+        }
+    }
+
+    /// A request of `consumer` comes.
+    pub fn ask(&mut self, cell: &Cell, request: usize, consumer: usize, now: Tick) -> Said {
+        match self {
+            Self::Budget(machine, waiting) => match machine.ask(&asker(consumer), PATIENCE, now) {
+                Asked::Go(flight) => Said::Go(Some(flight)),
+                Asked::Wait(ticket, _) => {
+                    waiting.insert(ticket, request);
+                    Said::Wait(ticket)
+                }
+                Asked::Refuse(_) => Said::Refused,
+            },
+            Self::Bucket(full) => {
+                let next = (*full).max(now).after(WINDOW / cell.limit);
+                if next > now.after(WINDOW) {
+                    return Said::Refused;
+                }
+                *full = next;
+                Said::Go(None)
+            }
+            Self::Spacer(free) => {
+                let at = (*free).max(now);
+                if at > now.after(PATIENCE) {
+                    return Said::Refused;
+                }
+                *free = at.after(WINDOW / (cell.limit - 1));
+                Said::Later(at)
+            }
+        }
+    }
+
+    /// The next request that may go out of those that wait, or when to ask again.
+    pub fn next(&mut self, now: Tick) -> Option<Result<(usize, Flight), Tick>> {
+        let Self::Budget(machine, waiting) = self else { return None };
+        match machine.next(now) {
+            Next::Go(ticket, flight) => Some(Ok((waiting.remove(&ticket)?, flight))),
+            Next::At(at) => Some(Err(at)),
+            Next::Idle => None,
+        }
+    }
+
+    /// A request has waited as long as it may. Answers whether it still did.
+    pub fn leave(&mut self, ticket: Ticket, consumer: usize) -> bool {
+        let Self::Budget(machine, waiting) = self else { return false };
+        waiting.remove(&ticket);
+        machine.leave(ticket, &asker(consumer))
+    }
+
+    /// The answer to a request is here.
+    pub fn answered(&mut self, flight: &Flight, verdict: &limiter::Verdict, now: Tick) {
+        let Self::Budget(machine, _) = self else { return };
+        let seen = |standing: &limiter::Standing| Seen {
+            name: name_hash(&standing.name),
+            limit: Some(standing.limit),
+            remaining: standing.remaining,
+            reset: Duration::from_secs(standing.reset_seconds),
+        };
+        let told = Told { limits: verdict.standings.iter().map(seen).collect(), absurd: false };
+        let refused = Verdict::Refused { retry_after: None };
+        machine.answered(flight, if verdict.refused { refused } else { Verdict::Passed }, &told, now);
+    }
+
+    /// How its budget stands.
+    pub fn standing(&mut self, now: Tick) -> Option<Standing> {
+        let Self::Budget(machine, _) = self else { return None };
+        Some(machine.standing(now))
+    }
+}
+
+fn asker(consumer: usize) -> Asker {
+    Asker { key: consumer as u64, weight: 120, priority: Priority::Default }
+}

@@ -1,0 +1,276 @@
+//! Discrete events: nothing sleeps, and an hour takes as long as its requests take to be decided.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use calgate::budget::machine::Flight;
+use calgate::budget::queue::Ticket;
+use calgate::limit::Tick;
+
+use super::cell::{Cell, Load, WINDOW};
+use super::gateway::{Gateway, PATIENCE, Policy, Said};
+use super::limiter::{Limiter, NamedLimit, Verdict};
+use super::random::Random;
+
+/// What came of a cell.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Answers of 429 to the gateways.
+    pub refused: u64,
+    /// Blocks that Cal.com began.
+    pub blocks: u64,
+    /// Requests that Cal.com let pass, others' too, as a part of what it grants.
+    pub used: f64,
+    /// Requests served, as a part of those asked for.
+    pub served: f64,
+    /// The same of the light consumers.
+    pub light_served: Option<f64>,
+    /// How long the light consumers' served requests waited.
+    pub light_p99: Option<Duration>,
+    /// How far the equal consumers' parts lie apart, as a part of their mean.
+    pub spread: Option<f64>,
+    /// The least and the most that was served of a burst, as a part of N.
+    pub of_bursts: Option<(f64, f64)>,
+    /// Use by others, as the first gateway's metrics showed at most.
+    pub foreign_seen: u32,
+}
+
+impl Outcome {
+    /// The 429s, and in how many blocks.
+    pub fn refused_and_blocks(&self) -> String {
+        if self.blocks == 0 { self.refused.to_string() } else { format!("{} ({} blocks)", self.refused, self.blocks) }
+    }
+}
+
+enum Event {
+    /// Consumer.
+    Comes(usize),
+    /// So many of consumer 0 at once.
+    Burst(usize),
+    /// Request.
+    Leaves(usize),
+    /// Request.
+    Arrives(usize),
+    /// Request.
+    Answered(usize, Verdict),
+    /// Request, which waits with this ticket.
+    GivesUp(usize, Ticket),
+    /// Gateway.
+    Turn(usize),
+    /// The other program.
+    Foreign,
+}
+
+struct Asked {
+    gateway: usize,
+    consumer: usize,
+    at: Tick,
+    flight: Option<Flight>,
+}
+
+struct Simulation {
+    cell: Cell,
+    events: BinaryHeap<Reverse<(Tick, usize)>>,
+    what: Vec<Option<Event>>,
+    random: Random,
+    gateways: Vec<Gateway>,
+    turns: Vec<Tick>,
+    cal: Limiter,
+    asked: Vec<Asked>,
+    tally: Tally,
+}
+
+#[derive(Default)]
+struct Tally {
+    refused: u64,
+    passed: u64,
+    /// By consumer.
+    asked: Vec<u64>,
+    served: Vec<u64>,
+    waits: Vec<Duration>,
+    bursts: Vec<u64>,
+    foreign_seen: u32,
+}
+
+/// Runs a cell to its end.
+pub fn run(cell: &Cell, policy: Policy) -> Outcome {
+    let mut simulation = Simulation::new(cell, policy);
+    simulation.begin();
+    while let Some(Reverse((now, event))) = simulation.events.pop() {
+        if now > Tick::default().after(Duration::from_secs(cell.seconds)) {
+            break;
+        }
+        if let Some(event) = simulation.what[event].take() {
+            simulation.happens(event, now);
+        }
+    }
+    simulation.outcome()
+}
+
+impl Simulation {
+    fn new(cell: &Cell, policy: Policy) -> Self {
+        let limit = NamedLimit { name: "Default".to_owned(), limit: cell.limit, window: WINDOW, block: WINDOW };
+        let consumers = cell.load.consumers().len();
+        Self {
+            cell: *cell,
+            events: BinaryHeap::new(),
+            what: Vec::new(),
+            random: Random::new(u64::from(cell.limit) * 31 + u64::from(cell.gateways)),
+            gateways: (0..cell.gateways).map(|index| Gateway::new(cell, policy, index)).collect(),
+            turns: vec![Tick(u64::MAX); cell.gateways as usize],
+            cal: Limiter::new(vec![limit], cell.quirk),
+            asked: Vec::new(),
+            tally: Tally { asked: vec![0; consumers], served: vec![0; consumers], ..Tally::default() },
+        }
+    }
+
+    fn begin(&mut self) {
+        let start = Tick(1_000_000_000);
+        match self.cell.load {
+            Load::Bursts => self.at(start, Event::Burst(3 * self.cell.limit as usize)),
+            Load::Poisson(_) | Load::HeavyAndLight => {
+                (0..self.tally.asked.len()).for_each(|consumer| self.at(start, Event::Comes(consumer)));
+            }
+        }
+        if self.cell.foreign > 0 {
+            self.at(start, Event::Foreign);
+        }
+    }
+
+    fn at(&mut self, time: Tick, event: Event) {
+        self.events.push(Reverse((time, self.what.len())));
+        self.what.push(Some(event));
+    }
+
+    /// The mean time between requests that come to `percent` of N a minute.
+    fn mean(&self, percent: f64) -> Duration {
+        WINDOW.div_f64(f64::from(self.cell.limit) * percent / 100.0)
+    }
+
+    fn happens(&mut self, event: Event, now: Tick) {
+        match event {
+            Event::Comes(consumer) => {
+                let mean = self.mean(self.cell.load.consumers()[consumer]);
+                let next = now.after(self.random.exponential(mean));
+                self.at(next, Event::Comes(consumer));
+                self.ask(consumer, now);
+            }
+            Event::Burst(size) => {
+                self.at(now.after(WINDOW * 2), Event::Burst(size));
+                self.tally.bursts.push(0);
+                (0..size).for_each(|_| self.ask(0, now));
+            }
+            Event::Leaves(request) => self.leaves(request, now),
+            Event::Arrives(request) => {
+                let verdict = self.cal.hit(now.since(Tick::default()));
+                let slow = if self.random.below(100) == 0 { self.random.unit() * 2.0 } else { 0.0 };
+                let way = Duration::from_millis(30) + self.random.exponential(Duration::from_millis(40));
+                self.at(now.after(way + Duration::from_secs_f64(slow)), Event::Answered(request, verdict));
+            }
+            Event::Answered(request, verdict) => self.answered(request, &verdict, now),
+            Event::GivesUp(request, ticket) => {
+                let Asked { gateway, consumer, .. } = self.asked[request];
+                self.gateways[gateway].leave(ticket, consumer);
+            }
+            // One that an earlier turn has taken the place of is nobody's.
+            Event::Turn(gateway) if self.turns[gateway] == now => {
+                self.turns[gateway] = Tick(u64::MAX);
+                self.turn(gateway, now);
+            }
+            Event::Turn(_) => {}
+            Event::Foreign => {
+                let next = self.random.exponential(self.mean(f64::from(self.cell.foreign)));
+                self.at(now.after(next), Event::Foreign);
+                let verdict = self.cal.hit(now.since(Tick::default()));
+                self.tally.passed += u64::from(!verdict.refused);
+            }
+        }
+    }
+
+    fn ask(&mut self, consumer: usize, now: Tick) {
+        let gateway = self.random.below(self.gateways.len());
+        let request = self.asked.len();
+        self.asked.push(Asked { gateway, consumer, at: now, flight: None });
+        self.tally.asked[consumer] += 1;
+        match self.gateways[gateway].ask(&self.cell, request, consumer, now) {
+            Said::Go(flight) => {
+                self.asked[request].flight = flight;
+                self.leaves(request, now);
+            }
+            Said::Later(at) => self.at(at, Event::Leaves(request)),
+            Said::Wait(ticket) => self.at(now.after(PATIENCE), Event::GivesUp(request, ticket)),
+            Said::Refused => {}
+        }
+        self.turn(gateway, now);
+    }
+
+    fn leaves(&mut self, request: usize, now: Tick) {
+        let waited = now.since(self.asked[request].at);
+        if self.asked[request].consumer > 0 {
+            self.tally.waits.push(waited);
+        }
+        let way = Duration::from_millis(10) + self.random.exponential(Duration::from_millis(15));
+        self.at(now.after(way), Event::Arrives(request));
+    }
+
+    fn answered(&mut self, request: usize, verdict: &Verdict, now: Tick) {
+        let Asked { gateway, consumer, .. } = self.asked[request];
+        if verdict.refused {
+            self.tally.refused += 1;
+        } else {
+            self.tally.passed += 1;
+            self.tally.served[consumer] += 1;
+            self.tally.bursts.last_mut().into_iter().for_each(|served| *served += 1);
+        }
+        if let Some(flight) = self.asked[request].flight.take() {
+            self.gateways[gateway].answered(&flight, verdict, now);
+            self.turn(gateway, now);
+        }
+        if let Some(standing) = self.gateways[0].standing(now) {
+            self.tally.foreign_seen = self.tally.foreign_seen.max(standing.foreign);
+        }
+    }
+
+    /// Lets go whoever may, and looks again when the next may.
+    fn turn(&mut self, gateway: usize, now: Tick) {
+        loop {
+            match self.gateways[gateway].next(now) {
+                Some(Ok((request, flight))) => {
+                    self.asked[request].flight = Some(flight);
+                    self.leaves(request, now);
+                }
+                Some(Err(at)) if at < self.turns[gateway] => {
+                    self.turns[gateway] = at;
+                    return self.at(at, Event::Turn(gateway));
+                }
+                Some(Err(_)) | None => return,
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of an hour")]
+    fn outcome(mut self) -> Outcome {
+        self.tally.waits.sort_unstable();
+        let part = |n: u64, of: u64| n as f64 / of.max(1) as f64;
+        let Tally { asked, served, bursts, .. } = &self.tally;
+        let minutes = self.cell.seconds as f64 / 60.0;
+        let light = self.cell.load == Load::HeavyAndLight;
+        let equal = matches!(self.cell.load, Load::Poisson(_));
+        let mean = part(served.iter().sum(), served.len() as u64);
+        let (most, least) = (served.iter().max().copied(), served.iter().min().copied());
+        let ninety_ninth = self.tally.waits.len() * 99 / 100;
+        let of_n = |served: Option<&u64>| served.map(|&n| part(n, u64::from(self.cell.limit)));
+        Outcome {
+            refused: self.tally.refused,
+            blocks: self.cal.blocks(),
+            used: self.tally.passed as f64 / (f64::from(self.cell.limit) * minutes),
+            served: part(served.iter().sum(), asked.iter().sum()),
+            light_served: light.then(|| part(served[1..].iter().sum(), asked[1..].iter().sum())),
+            light_p99: self.tally.waits.get(ninety_ninth).copied().filter(|_| light),
+            spread: equal.then(|| (most.unwrap_or(0) - least.unwrap_or(0)) as f64 / mean),
+            of_bursts: of_n(bursts.iter().min()).zip(of_n(bursts.iter().max())),
+            foreign_seen: self.tally.foreign_seen,
+        }
+    }
+}

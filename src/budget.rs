@@ -1,0 +1,257 @@
+//! May this credential now? What Cal.com grants it is used to the last request, and never exceeded.
+//!
+//! Sixth stage: [`Budgets::reserve`] hands out a [`Slot`], without which nothing is sent, or makes a request wait for one,
+//! or refuses. The consumers' buckets are the contract with each consumer; this is the truth about Cal.com, which counts
+//! by credential, in fixed windows, and blocks a credential that asks for one request too many (FACTS §2).
+//!
+//! What decides is [`machine`], which knows no clock: [`log`] bounds every window of Cal.com's and holds the proof,
+//! [`gate`] goes by what answers tell, [`replicas`] divides among gateways that share nothing, [`queue`] puts those who
+//! wait in order, [`breaker`] keeps still after a no. `table`, `shared` and `slot` give that a lock, a timer and a place
+//! that outlives reloads.
+
+pub mod breaker;
+pub mod foreign;
+pub mod gate;
+pub mod granted;
+pub mod headers;
+pub mod log;
+pub mod machine;
+pub mod queue;
+pub mod replicas;
+mod shared;
+mod slot;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use machine::Standing;
+pub use queue::{Asker, Priority};
+pub use shared::Budget;
+pub use slot::Slot;
+pub use table::{Table, identity};
+
+use crate::catalog::Endpoint;
+use crate::credential::Injection;
+use crate::identify::{ConsumerId, Who};
+use crate::limit::Permit;
+use crate::refusal::Refusal;
+use headers::name_hash;
+
+/// `[budget] mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Wait or refuse rather than exceed.
+    #[default]
+    Enforce,
+    /// Let through, and count what would have been held.
+    Observe,
+    /// Cal.com has no limiter: nothing is counted.
+    Off,
+}
+
+/// What a budget is told by the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// N: requests that Cal.com grants in one window.
+    pub limit: u32,
+    /// Cal.com's window.
+    pub window: Duration,
+    /// Gateways on the same credential that share no store.
+    pub replicas: u32,
+    /// Whether answers may raise the limit above what is configured.
+    pub learn_limit: bool,
+}
+
+impl Settings {
+    /// The same with another number of requests a minute, of which at least one is left in a window.
+    #[must_use]
+    pub fn of(self, requests_per_minute: u32) -> Self {
+        let in_window = u128::from(requests_per_minute) * self.window.as_millis() / 60_000;
+        Self { limit: u32::try_from(in_window).unwrap_or(u32::MAX).max(1), ..self }
+    }
+}
+
+/// What holds a request back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// N requests are in flight or within the last window.
+    Requests,
+    /// Cal.com's own count has too little left, for ourselves and for others.
+    Remaining,
+    /// Others wait, too; requests go out one by one.
+    Pace,
+    /// Cal.com has answered 429.
+    Refused,
+    /// The edge in front of Cal.com has refused.
+    Edge,
+    /// Too many wait already.
+    Queue,
+}
+
+impl Hold {
+    /// The name in logs, metrics and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Remaining => "remaining",
+            Self::Pace => "pace",
+            Self::Refused => "refused",
+            Self::Edge => "edge",
+            Self::Queue => "queue",
+        }
+    }
+}
+
+/// A request that is held back: by what, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// By what.
+    pub by: Hold,
+    /// Until it would be let out, as far as can be told; or how long it has waited, once it has been.
+    pub wait: Duration,
+}
+
+/// How somebody asks: as whom, and for how long it may be made to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Its part, its class, and what it is told apart by.
+    pub asker: Asker,
+    /// `max_wait` of its tier, or of `[budget]`.
+    pub max_wait: Duration,
+}
+
+/// A consumer's terms and the budgets of its credential: which of them counts depends on what is injected.
+#[derive(Debug)]
+pub struct Own {
+    /// How it asks.
+    pub terms: Terms,
+    /// The credential's name in the config.
+    pub credential: Arc<str>,
+    /// Of its API key or access token.
+    pub bearer: Option<Arc<Budget>>,
+    /// Of its platform client.
+    pub client: Option<Arc<Budget>>,
+}
+
+/// The budgets of everyone, as one configuration sees them.
+#[derive(Debug)]
+pub struct Budgets {
+    /// `[budget] mode`.
+    pub mode: Mode,
+    /// By [`ConsumerId`].
+    pub consumers: Vec<Own>,
+    /// Of callers without a credential.
+    pub public: Terms,
+    /// Of passthrough callers.
+    pub passthrough: Terms,
+    /// Every setting but the limit.
+    pub settings: Settings,
+    /// From sending a request to the moment by which it has arrived, if it is to arrive at all.
+    pub deadline: Duration,
+    /// What outlives reloads.
+    pub table: Arc<Table>,
+}
+
+impl Budgets {
+    /// Reserves a place in the budget of the credential that `injection` makes the request be of, and waits for it if
+    /// need be: as long as the caller's tier lets it, and no longer than the caller says.
+    ///
+    /// # Errors
+    /// [`Refusal::UpstreamBudget`] where that is not long enough, at once if it can be told at once.
+    pub async fn reserve(
+        &self,
+        permit: &Permit<'_>,
+        injection: &Injection,
+        caller_waits: Option<Duration>,
+    ) -> Result<Slot, Refusal> {
+        if self.mode == Mode::Off {
+            return Ok(Slot::unlimited());
+        }
+        let grant = permit.grant();
+        let (main, terms) = match grant.caller().who() {
+            Who::Consumer(consumer) => {
+                let own = self.consumers.get(consumer.id.index()).ok_or(Refusal::Internal)?;
+                (self.of(own, injection), own.terms)
+            }
+            Who::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
+            Who::Passthrough(own) => {
+                let settings = self.settings.of(default_limit(injection));
+                (self.table.passthrough(own.key, settings), self.passthrough)
+            }
+        };
+        let budget = match grant.matched().endpoint() {
+            Some(endpoint) => self.counted_apart(&main, endpoint).unwrap_or(main),
+            None => main,
+        };
+        let patience = caller_waits.unwrap_or(terms.max_wait).min(terms.max_wait);
+        Slot::take(budget, self.mode, terms.asker, patience, self.deadline).await
+    }
+
+    /// The budget of a consumer's credential, as far as it is known to be there.
+    fn of(&self, own: &Own, injection: &Injection) -> Arc<Budget> {
+        let known = match injection {
+            Injection::Bearer(_) => &own.bearer,
+            Injection::Client { .. } => &own.client,
+            Injection::Nothing => &None,
+        };
+        known.clone().unwrap_or_else(|| self.table.public(self.settings))
+    }
+
+    /// The budget of an operation that Cal.com counts apart from the credential's other requests.
+    fn counted_apart(&self, main: &Budget, endpoint: &Endpoint) -> Option<Arc<Budget>> {
+        let limit = endpoint.sub_limit?.requests_per_minute;
+        let key = name_hash(endpoint.method.as_str()) ^ name_hash(endpoint.template.as_str());
+        let settings = Settings { learn_limit: false, ..self.settings };
+        Some(main.counted_apart(key, settings.of(limit)))
+    }
+
+    /// The main budget of a consumer's credential: that of its bearer, if it has one.
+    pub fn main_of(&self, consumer: ConsumerId) -> Option<&Budget> {
+        let own = self.consumers.get(consumer.index())?;
+        own.bearer.as_deref().or(own.client.as_deref())
+    }
+
+    /// How each credential's budgets stand, by its name in the config and by what is injected.
+    pub fn standings(&self) -> Vec<(Arc<str>, &'static str, Standing)> {
+        let mut standings: Vec<(Arc<str>, &'static str, Standing)> = Vec::new();
+        for own in &self.consumers {
+            for (kind, budget) in [("bearer", &own.bearer), ("client", &own.client)] {
+                let known = standings.iter().any(|(name, k, _)| *name == own.credential && *k == kind);
+                if let Some(budget) = budget.as_ref().filter(|_| !known) {
+                    standings.push((own.credential.clone(), kind, budget.standing()));
+                }
+            }
+        }
+        standings.push(("(public)".into(), "none", self.table.public(self.settings).standing()));
+        standings
+    }
+}
+
+impl Terms {
+    /// The same for one of many that share them.
+    fn of(self, key: u64) -> Self {
+        Self { asker: Asker { key, ..self.asker }, ..self }
+    }
+}
+
+/// What Cal.com grants where nothing is configured (FACTS §2): access tokens and clients more than API keys.
+fn default_limit(injection: &Injection) -> u32 {
+    match injection {
+        Injection::Bearer(value) if !value.as_bytes().starts_with(b"Bearer cal_") => OAUTH_PER_MINUTE,
+        Injection::Bearer(_) | Injection::Nothing => API_KEY_PER_MINUTE,
+        Injection::Client { .. } => OAUTH_PER_MINUTE,
+    }
+}
+
+/// Requests a minute of an API key, and of an address without a credential (FACTS §2).
+pub const API_KEY_PER_MINUTE: u32 = 120;
+
+/// Requests a minute of an access token and of a platform client (FACTS §2).
+pub const OAUTH_PER_MINUTE: u32 = 500;
+
+/// An address as a consumer's key.
+#[expect(clippy::cast_possible_truncation, reason = "the halves are folded")]
+fn fold(address: u128) -> u64 {
+    ((address >> 64) as u64 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}

@@ -1,0 +1,65 @@
+//! After Cal.com has said no: nothing goes out until it is over, then one request, then a few, then all.
+//!
+//! There are two of these for each limit. One is for Cal.com's own 429, which should never come and blocks the credential
+//! for a whole window (FACTS §2). The other is for the edge in front of Cal.com, which answers 429 or 403 with a page of
+//! its own (FACTS §6): it says nothing about any window, so its waits begin at a second and double.
+
+use std::time::Duration;
+
+use crate::limit::Tick;
+
+/// Requests in flight at most, after the first good answer.
+const CAREFUL: u32 = 4;
+
+/// Good answers in a row after which all is as before.
+const GOOD_ENOUGH: u32 = 4;
+
+/// How long the edge is left alone after its first no, and at most.
+const EDGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Keeps requests back after a no.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    /// When the last no came and until when nothing is sent; `None` while all is well.
+    blocked: Option<(Tick, Tick)>,
+    /// Noes without a good answer between them.
+    noes: u32,
+    /// Good answers since.
+    good: u32,
+}
+
+impl Breaker {
+    /// Sends nothing until `until`. A later end that is set already stays.
+    pub fn block(&mut self, now: Tick, until: Tick) {
+        let until = self.blocked.map_or(until, |(_, set)| set.max(until));
+        self.blocked = Some((now, until));
+        self.noes = self.noes.saturating_add(1);
+        self.good = 0;
+    }
+
+    /// Leaves the edge alone: for as long as it asks, or twice as long as the last time, from one second to a minute.
+    pub fn block_edge(&mut self, now: Tick, asked: Option<Duration>) {
+        let (least, most) = EDGE;
+        let wait = asked.unwrap_or_else(|| least * 2_u32.saturating_pow(self.noes.min(6))).clamp(least, most);
+        self.block(now, now.after(wait));
+    }
+
+    /// A good answer to a request that was sent at `sent`. One from before the no says nothing.
+    pub fn good(&mut self, sent: Tick) {
+        if self.blocked.is_some_and(|(no, _)| sent > no) {
+            self.good = self.good.saturating_add(1);
+            if self.good > GOOD_ENOUGH {
+                *self = Self::default();
+            }
+        }
+    }
+
+    /// How many may be in flight, and until when that stays so by itself; `None` without bound.
+    pub fn cap(&self, now: Tick) -> Option<(u32, Option<Tick>)> {
+        let (_, until) = self.blocked?;
+        if now < until {
+            return Some((0, Some(until)));
+        }
+        Some((if self.good == 0 { 1 } else { CAREFUL }, None))
+    }
+}

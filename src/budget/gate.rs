@@ -1,0 +1,270 @@
+//! What Cal.com itself says is left: the gate that sees other users of the same credential.
+//!
+//! Each answer tells a limit's count and, in whole seconds, the end of its window (FACTS §2). Within a window the *least*
+//! count that was seen holds, as answers overtake each other, and what is in flight may not be part of it yet. A window
+//! counts as over a second after the end that was told, or a moment after the end that its first request told better;
+//! then little goes out until the next answer tells of a new one.
+//! That also covers windows that Cal.com prolongs with their old count: the answer to the request that did it says so.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::foreign::Foreign;
+use super::headers::{MOST_NAMES, Seen};
+use super::replicas::Share;
+use crate::limit::Tick;
+
+/// Requests in flight at most while nothing is known of the window.
+const UNKNOWN: u32 = 4;
+
+/// Ends of windows are told in whole seconds: they are that much later, or earlier, at most.
+const ROUNDING: Duration = Duration::from_secs(1);
+
+/// How long before a window may end several gateways leave its tail alone: a request that arrives as it ends could prolong
+/// it, and only the gateway that sent it would know.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long others are suspected after a 429.
+const SUSPICION: Duration = Duration::from_secs(3600);
+
+/// The gate of one credential, or of one operation that is counted apart.
+#[derive(Debug, Default)]
+pub struct Gate {
+    windows: SmallVec<[Window; 1]>,
+    /// Whether an answer came before any told of a limit.
+    silent: bool,
+    /// What others are taken to use a window, and until when, because there was a 429 that we did not cause.
+    suspected: (u32, Tick),
+}
+
+/// What the gate has to know beside its own state.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// The time.
+    pub at: Tick,
+    /// Requests without an answer.
+    pub in_flight: u32,
+    /// This gateway's part, where there are others.
+    pub share: Option<Share>,
+    /// How long a whole window is.
+    pub window: Duration,
+}
+
+/// The window of one named limit, as far as answers told.
+#[derive(Debug)]
+struct Window {
+    name: u64,
+    limit: Option<u32>,
+    /// The window ends between these two.
+    ends: (Tick, Tick),
+    least: u32,
+    /// Our requests that were counted in it, as far as answers told.
+    own: u32,
+    /// Those of them that were in its tail.
+    tail: u32,
+    foreign: Foreign,
+}
+
+/// How many more requests may go out, and until when that stays so by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Requests beside those in flight.
+    pub more: u32,
+    /// When it changes without an answer, if it does.
+    pub until: Option<Tick>,
+}
+
+impl Gate {
+    /// Notes what the answer to a request that was sent at `sent` told.
+    pub fn answered(&mut self, told: &[Seen], sent: Tick, now: Now) {
+        if told.is_empty() && self.windows.is_empty() {
+            self.silent = true;
+        }
+        let suspected = self.suspected(now.at);
+        for seen in told {
+            self.silent = false;
+            if let Some(window) = self.windows.iter_mut().find(|window| window.name == seen.name) {
+                window.note(seen, sent, now, suspected);
+            } else if self.windows.len() < MOST_NAMES {
+                self.windows.push(Window::new(seen, sent, now, suspected));
+            }
+        }
+    }
+
+    /// This gateway's part is another now: which requests of its own were in the tail is no longer known, so all count.
+    pub fn share_changed(&mut self) {
+        for window in &mut self.windows {
+            window.tail = window.own;
+        }
+    }
+
+    /// A request is over and nothing is known of it: it may have been counted.
+    pub fn lost(&mut self) {
+        for window in &mut self.windows {
+            window.foreign.own();
+            window.least = window.least.saturating_sub(1);
+            window.own = window.own.saturating_add(1);
+            window.tail = window.tail.saturating_add(1);
+        }
+    }
+
+    /// A 429 came although nothing here had exceeded `limit`: somebody else has. For an hour, others are taken to use a
+    /// third of it more than was thought, though no more than half.
+    pub fn suspect_others(&mut self, limit: u32, now: Tick) {
+        let before = self.suspected(now);
+        self.suspected = (before.saturating_add(limit / 3).min(limit / 2), now.after(SUSPICION));
+    }
+
+    fn suspected(&self, now: Tick) -> u32 {
+        let (suspected, until) = self.suspected;
+        if now < until { suspected } else { 0 }
+    }
+
+    /// How many more may go out beside those in flight. Cal.com refuses only what exceeds all of a credential's limits
+    /// (FACTS §2), so the widest counts.
+    pub fn room(&self, now: Now) -> Room {
+        if self.windows.is_empty() {
+            let most = if self.silent { u32::MAX } else { UNKNOWN.min(now.own()) };
+            return Room { more: most.saturating_sub(now.in_flight), until: None };
+        }
+        let rooms = self.windows.iter().map(|window| window.room(now, self.suspected(now.at)));
+        rooms.max_by_key(|room| room.more).unwrap_or(Room { more: 0, until: None })
+    }
+
+    /// The time between requests with which what is left just lasts; `None` where nothing is known.
+    pub fn pace(&self, now: Now) -> Option<Duration> {
+        let known = self.windows.iter().filter(|window| now.at <= window.ends.1);
+        known.map(|window| window.pace(now, self.suspected(now.at))).min()
+    }
+
+    /// Whether answers come without any word of limits.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// The count that Cal.com last told of the window that is open, the widest of several.
+    pub fn remaining(&self, now: Tick) -> Option<u32> {
+        self.windows.iter().filter(|window| now <= window.ends.1).map(|window| window.least).max()
+    }
+
+    /// Requests of others on the same credential in one window: seen, where this gateway is `alone`, or suspected.
+    pub fn foreign(&self, now: Tick, alone: bool) -> u32 {
+        let seen = self.windows.iter().filter(|_| alone).map(|window| window.foreign.seen()).max();
+        seen.unwrap_or(0).max(self.suspected(now))
+    }
+
+    /// The widest limit that answers tell of.
+    pub fn limit(&self) -> Option<u32> {
+        self.windows.iter().filter_map(|window| window.limit).max()
+    }
+}
+
+/// Between when and when a window ends, by what one answer told. A window's first request says it best: the window began
+/// as that arrived, and is as long as windows are, if the time that was told agrees.
+fn ends(seen: &Seen, sent: Tick, now: Now) -> (Tick, Tick) {
+    let first = seen.limit.is_some_and(|limit| seen.remaining.saturating_add(1) == limit);
+    if first && seen.reset.abs_diff(now.window) < ROUNDING {
+        return (sent.after(now.window), now.at.after(now.window).after(now.window / 256));
+    }
+    (sent.after(seen.reset).before(ROUNDING), now.at.after(seen.reset).after(ROUNDING))
+}
+
+impl Window {
+    fn new(seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
+        Self::after(Foreign::new(seen.remaining, now.at), seen, sent, now, suspected)
+    }
+
+    /// A window that is new to us, with what is known of others.
+    fn after(foreign: Foreign, seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
+        let (name, limit, ends) = (seen.name, seen.limit, ends(seen, sent, now));
+        let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, foreign };
+        window.note_tail(seen, now, suspected);
+        window
+    }
+
+    fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
+        self.limit = seen.limit.or(self.limit);
+        let (earliest, latest) = ends(seen, sent, now);
+        if latest < self.ends.0 {
+            return; // From a window before this one.
+        }
+        if earliest > self.ends.1 {
+            let foreign = self.foreign.next_window(seen.remaining, now.at);
+            *self = Self::after(foreign, seen, sent, now, suspected);
+            return;
+        }
+        self.ends = (self.ends.0.max(earliest), self.ends.1.min(latest));
+        self.least = self.least.min(seen.remaining);
+        self.note_tail(seen, now, suspected);
+        self.foreign.own();
+        self.foreign.note(self.least, now.in_flight);
+    }
+
+    fn note_tail(&mut self, seen: &Seen, now: Now, suspected: u32) {
+        let left = seen.remaining.saturating_sub(self.reserve(now, suspected));
+        self.own = self.own.saturating_add(1);
+        self.tail += u32::from(now.share.is_some_and(|share| left < share.tail()));
+    }
+
+    fn reserve(&self, now: Now, suspected: u32) -> u32 {
+        self.foreign.reserve(now.at, self.ends.1, now.window, suspected, now.share.is_none())
+    }
+
+    /// What is left to us, in flight or not.
+    fn left(&self, now: Now, suspected: u32) -> u32 {
+        self.least.saturating_sub(self.reserve(now, suspected))
+    }
+
+    fn room(&self, now: Now, suspected: u32) -> Room {
+        let latest = self.ends.1;
+        if now.at > latest {
+            return Room { more: UNKNOWN.min(now.own()).saturating_sub(now.in_flight), until: None };
+        }
+        let left = self.left(now, suspected);
+        let more = left.saturating_sub(now.in_flight);
+        let more = match now.share {
+            None if now.at >= self.closing(now) && self.is_short() => 0,
+            None => more,
+            Some(share) if left > share.tail() => more.min(share.own.saturating_sub(now.in_flight)),
+            Some(_) if now.at >= self.closing(now) => 0,
+            Some(share) => more.min(share.own.saturating_sub(self.tail.saturating_add(now.in_flight))),
+        };
+        Room { more, until: Some(latest) }
+    }
+
+    /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
+    /// cares only where it knows the end well enough for that to cost next to nothing.
+    fn closing(&self, now: Now) -> Tick {
+        let (earliest, latest) = self.ends;
+        match now.share {
+            Some(_) => earliest.before(CLOSING),
+            None if latest.since(earliest) < ROUNDING => earliest.before(now.window / 240),
+            None => latest,
+        }
+    }
+
+    /// Whether a further window with what is left of this one would be a hardship.
+    fn is_short(&self) -> bool {
+        self.limit.is_some_and(|limit| self.least < limit / 2)
+    }
+
+    fn pace(&self, now: Now, suspected: u32) -> Duration {
+        let left = self.left(now, suspected);
+        let more = left.saturating_sub(now.in_flight);
+        let closing = self.closing(now).since(now.at);
+        match now.share {
+            None => closing / more.saturating_add(1),
+            Some(share) if left > share.tail() => closing * share.gateways / more.saturating_add(share.gateways),
+            Some(share) => {
+                closing / share.own.saturating_sub(self.tail.saturating_add(now.in_flight)).saturating_add(1)
+            }
+        }
+    }
+}
+
+impl Now {
+    fn own(&self) -> u32 {
+        self.share.map_or(u32::MAX, |share| share.own)
+    }
+}

@@ -1,0 +1,81 @@
+//! What one credential has had of Cal.com lately: the requests in flight, and those answered within the last window.
+//!
+//! # Why no window of Cal.com's ever holds more than N
+//! Cal.com counts a fixed window of length W, which starts at a request that only Cal.com saw arrive (FACTS §2). A request
+//! `i` leaves here at `s(i)`, arrives there at `a(i)` and its answer is here at `r(i)`, and all that is certain is
+//! `s(i) ≤ a(i) ≤ r(i)`. The rule is: send only while *in flight + answered less than W ago* is below N.
+//!
+//! Take any window `[T, T + W)` and, of the requests that arrive in it, the one that left here last, `j`. Every other one
+//! left before `s(j)`, so at `s(j)` it either had no answer, and was counted as in flight, or it had one at
+//! `r(i) ≥ a(i) ≥ T > a(j) − W ≥ s(j) − W`, and was counted as answered less than W ago. So all of them were counted, and
+//! as `j` was let out there were at most N − 1: with `j`, at most N.
+//!
+//! Nothing is assumed of Cal.com's clock beyond its running as fast as ours, nor of how long requests or answers travel,
+//! nor of where windows begin; N may leave at once. For clocks that do not run quite alike, and windows that are counted
+//! in whole milliseconds, entries are kept a thousandth longer than W. A request whose fate is unknown arrives, if it
+//! does, before its deadline, which takes the place of `r(i)`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::limit::Tick;
+
+/// The log of one limit. It holds at most N requests: the rule that it serves is also what bounds it.
+#[derive(Debug, Default)]
+pub struct Log {
+    in_flight: u32,
+    /// Requests that are over, the first to be released in front.
+    over: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    release: Tick,
+    consumer: u64,
+}
+
+impl Log {
+    /// Requests that have no answer yet.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Requests in flight and those that Cal.com may still be counting.
+    pub fn used(&self) -> u32 {
+        self.in_flight.saturating_add(u32::try_from(self.over.len()).unwrap_or(u32::MAX))
+    }
+
+    /// When the next request is released, if any is waiting for that.
+    pub fn next_release(&self) -> Option<Tick> {
+        self.nth_release(1)
+    }
+
+    /// When `n` of those that are over have been released; `None` where there are fewer.
+    pub fn nth_release(&self, n: u32) -> Option<Tick> {
+        self.over.get(usize::try_from(n).ok()?.checked_sub(1)?).map(|entry| entry.release)
+    }
+
+    /// A request goes out.
+    pub fn sent(&mut self) {
+        self.in_flight = self.in_flight.saturating_add(1);
+    }
+
+    /// A request of `consumer` is over: it arrived at `by` at the latest.
+    pub fn over(&mut self, consumer: u64, by: Tick, window: Duration) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let release = by.after(window + window / 1000);
+        let behind = self.over.iter().rposition(|entry| entry.release <= release).map_or(0, |i| i + 1);
+        self.over.insert(behind, Entry { release, consumer });
+    }
+
+    /// A request did not go out after all: none of it was written.
+    pub fn unsent(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The consumer of the next request that Cal.com no longer counts, which is forgotten.
+    pub fn release(&mut self, now: Tick) -> Option<u64> {
+        let due = self.over.front().is_some_and(|entry| entry.release <= now);
+        if due { self.over.pop_front().map(|entry| entry.consumer) } else { None }
+    }
+}

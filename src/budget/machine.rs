@@ -1,0 +1,384 @@
+//! The budget of one limit, as a state machine: who may send now, who waits, who is refused.
+//!
+//! It knows no clock, no task and no socket. Every call is told what time it is, so that what simulated time and the
+//! property tests drive is the very code that runs. `budget` gives it a lock and a timer.
+
+use std::time::Duration;
+
+use super::breaker::Breaker;
+use super::gate::{Gate, Now};
+use super::granted::Granted;
+use super::headers::{Told, Verdict};
+use super::log::Log;
+use super::queue::{Asker, Queue, Ticket};
+use super::replicas::{Share, equal_part};
+use super::{Held, Hold, Settings};
+use crate::limit::Tick;
+
+/// Waits after a 429 are longer by up to one part in so many, so that gateways do not come back together.
+const JITTER: u64 = 32;
+
+/// By how many turns requests that need not wait for one put off those that do.
+const MOST_PUT_OFF: u32 = 4;
+
+/// A request that has been let out. Each has to be ended by one of [`Machine::answered`], [`Machine::lost`] and
+/// [`Machine::unsent`].
+#[derive(Debug)]
+#[must_use = "a request that is never ended counts for ever"]
+pub struct Flight {
+    consumer: u64,
+    sent: Tick,
+}
+
+/// The answer to [`Machine::ask`].
+#[derive(Debug)]
+pub enum Asked {
+    /// Send.
+    Go(Flight),
+    /// Wait: [`Machine::next`] will tell when it is this one's turn. Told is what it waits for.
+    Wait(Ticket, Hold),
+    /// Waiting would take too long.
+    Refuse(Held),
+}
+
+/// The answer to [`Machine::next`].
+#[derive(Debug)]
+pub enum Next {
+    /// This one may send.
+    Go(Ticket, Flight),
+    /// Nobody may before then; sooner only after an answer.
+    At(Tick),
+    /// Nobody may before an answer comes, or nobody waits.
+    Idle,
+}
+
+/// The budget of one limit.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    granted: Granted,
+    log: Log,
+    gate: Gate,
+    refused: Breaker,
+    edge: Breaker,
+    queue: Queue,
+    /// When the last request went out, or should have.
+    paced: Tick,
+    jitter: u64,
+}
+
+/// How many may go out now, what keeps it so low, and when that changes by itself.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    more: u32,
+    by: Hold,
+    until: Option<Tick>,
+}
+
+impl Room {
+    fn tighten(&mut self, more: u32, by: Hold, until: Option<Tick>) {
+        if more < self.more {
+            *self = Self { more, by, until };
+        }
+    }
+}
+
+impl Machine {
+    /// A budget that nothing has been sent on. `seed` makes its jitter its own.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            granted: Granted::new(settings.limit, settings.learn_limit),
+            settings,
+            log: Log::default(),
+            gate: Gate::default(),
+            refused: Breaker::default(),
+            edge: Breaker::default(),
+            queue: Queue::default(),
+            paced: Tick::default(),
+            jitter: seed | 1,
+        }
+    }
+
+    /// A reload: other numbers, the same log, gate and queue.
+    pub fn configure(&mut self, settings: Settings) {
+        let before = self.share();
+        self.granted.configure(settings.limit, settings.learn_limit);
+        self.settings = settings;
+        if self.share() != before {
+            self.gate.share_changed();
+        }
+    }
+
+    /// Lets a request out, lines it up, or refuses it, if it may wait `patience` at most.
+    pub fn ask(&mut self, asker: &Asker, patience: Duration, now: Tick) -> Asked {
+        self.release(now);
+        let room = self.room(now);
+        let express = self.is_express(asker);
+        let free = room.more > self.queue.express();
+        let due = express || (!self.queue.has_turns() && now >= self.due(now));
+        if free && due {
+            self.took_turn(now);
+            self.queue.passed(asker);
+            return Asked::Go(self.let_out(asker.key, now));
+        }
+        let by = if free { Hold::Pace } else { room.by };
+        let wait = self.estimate(asker, express, &room, now);
+        if wait > patience {
+            return Asked::Refuse(Held { by, wait });
+        }
+        match self.queue.line_up(asker, express) {
+            Ok(ticket) => Asked::Wait(ticket, by),
+            Err(by) => Asked::Refuse(Held { by, wait: wait.max(self.every()) }),
+        }
+    }
+
+    /// Lets a request out whatever the budget says, and tells what would have held it.
+    pub fn ask_only_observing(&mut self, asker: &Asker, now: Tick) -> (Flight, Option<Hold>) {
+        self.release(now);
+        let room = self.room(now);
+        self.queue.passed(asker);
+        (self.let_out(asker.key, now), (room.more == 0).then_some(room.by))
+    }
+
+    /// Who may send next, of those that wait.
+    pub fn next(&mut self, now: Tick) -> Next {
+        self.release(now);
+        if self.queue.is_empty() {
+            return Next::Idle;
+        }
+        let room = self.room(now);
+        if room.more == 0 {
+            return room.until.map_or(Next::Idle, |at| Next::At(at.max(Tick(now.0 + 1))));
+        }
+        let due = self.due(now);
+        if self.queue.express() == 0 && now < due {
+            return Next::At(due);
+        }
+        self.took_turn(now);
+        let taken = self.queue.next_express().or_else(|| self.queue.next_turn());
+        let Some((ticket, key)) = taken else { return Next::Idle };
+        self.queue.sent(key);
+        Next::Go(ticket, self.let_out(key, now))
+    }
+
+    /// A waiting request gives up. Answers whether it was still waiting.
+    pub fn leave(&mut self, ticket: Ticket, asker: &Asker) -> bool {
+        self.queue.leave(ticket, asker.key)
+    }
+
+    /// What a request that gives up now is told.
+    pub fn held(&mut self, asker: &Asker, by: Hold, now: Tick) -> Held {
+        self.release(now);
+        let room = self.room(now);
+        let by = if room.more == 0 { room.by } else { by };
+        Held { by, wait: self.estimate(asker, false, &room, now) }
+    }
+
+    /// The answer to a request has come. Tells what to answer instead where the limiter refused it.
+    pub fn answered(&mut self, flight: &Flight, verdict: Verdict, told: &Told, now: Tick) -> Option<Held> {
+        self.log.over(flight.consumer, now, self.window());
+        self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
+        if let Some(limit) = told.limits.iter().filter_map(|seen| seen.limit).max() {
+            let before = self.share();
+            self.granted.told(limit);
+            if self.share() != before {
+                self.gate.share_changed();
+            }
+        }
+        match verdict {
+            Verdict::Passed => {
+                self.refused.good(flight.sent);
+                self.edge.good(flight.sent);
+                return None;
+            }
+            Verdict::Refused { retry_after } => {
+                let reset = told.limits.iter().map(|seen| seen.reset).max();
+                let wait = retry_after.into_iter().chain(reset).max().unwrap_or(self.settings.window);
+                let until = now.after(wait + self.draw(self.settings.window));
+                if self.refused.cap(now).is_none() {
+                    self.gate.suspect_others(self.granted.get(), now);
+                }
+                self.refused.block(now, until);
+            }
+            Verdict::Edge { retry_after } => self.edge.block_edge(now, retry_after),
+        }
+        let room = self.room(now);
+        Some(Held { by: room.by, wait: room.until.map_or(self.settings.window, |until| until.since(now)) })
+    }
+
+    /// A request was sent and nothing will be known of it: it has arrived by `deadline`, if at all.
+    pub fn lost(&mut self, flight: &Flight, deadline: Tick) {
+        self.log.over(flight.consumer, deadline, self.window());
+        self.gate.lost();
+    }
+
+    /// A request was not sent after all.
+    pub fn unsent(&mut self, flight: &Flight) {
+        self.log.unsent();
+        self.queue.released(flight.consumer);
+    }
+
+    /// Whether it is as good as new.
+    pub fn is_unused(&mut self, now: Tick) -> bool {
+        self.release(now);
+        self.log.used() == 0 && self.queue.is_empty() && self.refused.cap(now).is_none() && self.edge.cap(now).is_none()
+    }
+
+    /// How it stands.
+    pub fn standing(&mut self, now: Tick) -> Standing {
+        self.release(now);
+        let room = self.room(now);
+        Standing {
+            limit: self.granted.get(),
+            used: self.log.used(),
+            in_flight: self.log.in_flight(),
+            waiting: self.queue.len(),
+            remaining: self.gate.remaining(now),
+            foreign: self.gate.foreign(now, self.settings.replicas == 1),
+            held_by: (room.more == 0).then_some(room.by),
+        }
+    }
+
+    /// The limit in force here, and how long a request counts: a part of either where several gateways have nothing of
+    /// Cal.com's to go by.
+    fn part(&self) -> (u32, Duration) {
+        let Settings { replicas, window, .. } = self.settings;
+        let limit = self.granted.get();
+        if replicas > limit || (replicas > 1 && self.gate.is_silent()) {
+            return equal_part(replicas, limit, window);
+        }
+        (limit, window)
+    }
+
+    fn window(&self) -> Duration {
+        self.part().1
+    }
+
+    fn share(&self) -> Option<Share> {
+        Share::of(self.settings.replicas, self.granted.get())
+    }
+
+    fn gate_now(&self, at: Tick) -> Now {
+        let in_flight = self.log.in_flight();
+        Now { at, in_flight, share: self.share(), window: self.settings.window }
+    }
+
+    /// What this gateway can count on: all, or an equal part of it.
+    fn fair_limit(&self) -> u32 {
+        (self.granted.get() / self.settings.replicas.max(1)).max(1)
+    }
+
+    fn release(&mut self, now: Tick) {
+        while let Some(consumer) = self.log.release(now) {
+            self.queue.released(consumer);
+        }
+    }
+
+    fn let_out(&mut self, consumer: u64, now: Tick) -> Flight {
+        self.log.sent();
+        Flight { consumer, sent: now }
+    }
+
+    /// Of several that keep it as low, the first that is looked at is told.
+    fn room(&self, now: Tick) -> Room {
+        let in_flight = self.log.in_flight();
+        let mut room = Room { more: u32::MAX, by: Hold::Requests, until: None };
+        for (breaker, by) in [(&self.refused, Hold::Refused), (&self.edge, Hold::Edge)] {
+            if let Some((cap, until)) = breaker.cap(now) {
+                room.tighten(cap.saturating_sub(in_flight), by, until);
+            }
+        }
+        let free = self.part().0.saturating_sub(self.log.used());
+        room.tighten(free, Hold::Requests, self.log.next_release());
+        let gate = self.gate.room(self.gate_now(now));
+        room.tighten(gate.more, Hold::Remaining, gate.until);
+        room
+    }
+
+    /// Whether a request need not take turns: there is plenty of room, or its consumer has less than its part of it.
+    fn is_express(&self, asker: &Asker) -> bool {
+        (self.is_plenty() && !self.queue.has_turns()) || self.queue.is_below_part(asker, self.fair_limit())
+    }
+
+    /// While half of the budget is free, nobody is kept waiting to spread the rest.
+    fn is_plenty(&self) -> bool {
+        self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
+    }
+
+    /// When the next turn is.
+    fn due(&self, now: Tick) -> Tick {
+        if self.is_plenty() { now } else { self.paced.after(self.pace(now)) }
+    }
+
+    /// A request goes out. One that did not wait for its turn puts off those that do, but not for ever; a turn that a timer
+    /// was late for, by less than a turn, does not.
+    fn took_turn(&mut self, now: Tick) {
+        let (due, every) = (self.due(now), self.every());
+        let on_time = self.queue.has_turns() && now.since(due) < every;
+        self.paced = if on_time { due.min(now.after(every * MOST_PUT_OFF)) } else { now };
+    }
+
+    /// The time in which the limit allows one request.
+    fn every(&self) -> Duration {
+        let (limit, window) = self.part();
+        window / limit.max(1)
+    }
+
+    /// The time between turns: such that what is left, by the log and by Cal.com, lasts until there is more. It is never
+    /// much shorter than the limit's own; a tenth, so that time lost to a late answer can be made up for.
+    fn pace(&self, now: Tick) -> Duration {
+        let (limit, window) = self.part();
+        let free = limit.saturating_sub(self.log.used()).saturating_sub(self.queue.express());
+        let next = self.log.next_release().map_or(window, |at| at.since(now));
+        let by_log = next / free.saturating_add(1);
+        let by_gate = self.gate.pace(self.gate_now(now)).unwrap_or_default().min(window);
+        (self.every() * 9 / 10).max(by_log).max(by_gate)
+    }
+
+    /// How long a request that asks now will have to wait.
+    fn estimate(&self, asker: &Asker, express: bool, room: &Room, now: Tick) -> Duration {
+        let turns = if express { self.queue.express().saturating_add(1) } else { self.queue.turns_until(asker) };
+        let free = self.part().0.saturating_sub(self.log.used());
+        let by_log = match turns.checked_sub(free) {
+            None | Some(0) => Duration::ZERO,
+            Some(more) => self.log.nth_release(more).map_or(self.window(), |at| at.since(now)),
+        };
+        let by_room =
+            if room.more == 0 { room.until.map_or(Duration::ZERO, |at| at.since(now)) } else { Duration::ZERO };
+        let by_pace = if express {
+            Duration::ZERO
+        } else {
+            let every = self.pace(now);
+            self.due(now).since(now) + every.saturating_mul(turns.saturating_sub(1))
+        };
+        by_log.max(by_room).max(by_pace)
+    }
+
+    /// A random part of `whole / JITTER` (xorshift64; it only has to differ between gateways).
+    fn draw(&mut self, whole: Duration) -> Duration {
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        let most = u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX) / JITTER;
+        Duration::from_nanos(self.jitter % most.max(1))
+    }
+}
+
+/// How a budget stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// N: requests a window, as configured or as answers tell.
+    pub limit: u32,
+    /// Requests in flight, and those answered within the last window.
+    pub used: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// What is left of Cal.com's open window, as its answers tell.
+    pub remaining: Option<u32>,
+    /// Requests of others on the same credential, in one window; not told apart from other gateways' where there are several.
+    pub foreign: u32,
+    /// What would hold a request that came now.
+    pub held_by: Option<Hold>,
+}

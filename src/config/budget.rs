@@ -1,0 +1,43 @@
+//! `[budget]`: how Cal.com limits a credential, and how long requests may wait for it.
+
+use std::time::Duration;
+
+use super::reader::Section;
+use crate::budget::Mode;
+
+/// `[budget]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetConfig {
+    /// What is done about the limits.
+    pub mode: Mode,
+    /// Cal.com's window.
+    pub window: Duration,
+    /// Gateways on the same credentials that share no store.
+    pub expected_replicas: u32,
+    /// How long a request may wait, where its tier does not say.
+    pub max_wait: Duration,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            window: Duration::from_secs(60),
+            expected_replicas: 1,
+            max_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+impl BudgetConfig {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)];
+        Self {
+            mode: section.choice("mode", &modes).unwrap_or(default.mode),
+            window: section.duration("window").unwrap_or(default.window),
+            expected_replicas: section.integer("expected_replicas", 1..=10_000).unwrap_or(default.expected_replicas),
+            max_wait: section.duration("max_wait").unwrap_or(default.max_wait),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The budget of a credential: by itself, against the model of Cal.com's limiter, and on the wire.
+
+mod answers;
+mod breaker;
+mod granted;
+mod interleavings;
+mod queue;
+mod reserve;
+mod simulated;
+#[path = "../examples/budget-table/table/mod.rs"]
+#[allow(
+    dead_code,
+    clippy::duplicate_mod,
+    reason = "the tests and the example programs each use a part, and both have the model of the limiter"
+)]
+mod table;
+mod wire;

@@ -1,0 +1,52 @@
+//! After a no: nothing, then one, then a few, then all.
+
+use std::time::Duration;
+
+use calgate::budget::breaker::Breaker;
+use calgate::limit::Tick;
+
+fn at(seconds: u64) -> Tick {
+    Tick(seconds * 1_000_000_000)
+}
+
+fn cap(breaker: &Breaker, seconds: u64) -> Option<u32> {
+    breaker.cap(at(seconds)).map(|(cap, _)| cap)
+}
+
+#[test]
+fn nothing_goes_until_it_is_over_then_one_then_four_then_all() {
+    let mut breaker = Breaker::default();
+    assert_eq!(cap(&breaker, 0), None);
+    breaker.block(at(10), at(70));
+    assert_eq!(breaker.cap(at(69)), Some((0, Some(at(70)))));
+    assert_eq!(cap(&breaker, 70), Some(1));
+    breaker.good(at(9));
+    assert_eq!(cap(&breaker, 70), Some(1), "an answer to what was sent before says nothing");
+    breaker.good(at(70));
+    assert_eq!(cap(&breaker, 71), Some(4));
+    (0..4).for_each(|_| breaker.good(at(71)));
+    assert_eq!(cap(&breaker, 72), None);
+}
+
+#[test]
+fn a_further_no_never_ends_it_earlier() {
+    let mut breaker = Breaker::default();
+    breaker.block(at(10), at(70));
+    breaker.block(at(11), at(30));
+    assert_eq!(cap(&breaker, 69), Some(0));
+}
+
+#[test]
+fn the_edge_is_left_alone_for_a_second_then_two_and_a_minute_at_most() {
+    let mut breaker = Breaker::default();
+    let mut now = at(100);
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+        breaker.block_edge(now, None);
+        let until = now.after(Duration::from_secs(seconds));
+        assert_eq!(breaker.cap(now), Some((0, Some(until))), "{seconds}");
+        now = until;
+    }
+    (0..5).for_each(|_| breaker.good(now.after(Duration::from_secs(1))));
+    breaker.block_edge(now, Some(Duration::from_secs(3600)));
+    assert_eq!(breaker.cap(now), Some((0, Some(now.after(Duration::from_secs(60))))));
+}

@@ -1,0 +1,175 @@
+//! Slots: waiting, leaving, and what remains of it.
+
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use calgate::app::App;
+use calgate::budget::{Slot, Standing};
+use calgate::limit::{Permit, Tick};
+use calgate::refusal::Refusal;
+use http::{HeaderMap, StatusCode};
+
+use crate::given::{app, caller, code, config, find};
+
+const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\nmax_wait = \"24h\"\n\
+    [credentials.main]\nkind = \"api-key\"\napi_key = { env = \"CARGO_PKG_NAME\" }\nplan = \"teams\"\n\
+    requests_per_minute = 4\n\
+    [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"main\"\ntier = \"roomy\"\n";
+
+fn permit<'a>(app: &'a App, request: &'a str) -> Permit<'a> {
+    let grant = app.entitlements.grant(caller(app, "it"), find(request).unwrap()).unwrap();
+    app.buckets.take(grant, Tick(1)).1.unwrap()
+}
+
+async fn reserve(app: &App, request: &str, wait: Option<Duration>) -> Result<Slot, Refusal> {
+    let permit = permit(app, request);
+    let injection = app.credentials.choose(&permit).unwrap();
+    app.budget.reserve(&permit, &injection, wait).await
+}
+
+fn now(app: &App, request: &str) -> Result<Slot, Refusal> {
+    runtime().block_on(reserve(app, request, Some(Duration::ZERO)))
+}
+
+fn standing(app: &App) -> Standing {
+    app.budget.main_of(app.consumers.named("it").unwrap().id).unwrap().standing()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+#[test]
+fn a_hundred_thousand_that_leave_leave_nothing_behind() {
+    let app = app(TEXT);
+    runtime().block_on(async {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut held: Vec<Slot> = Vec::new();
+        while let Ok(slot) = reserve(&app, "GET /v2/me", Some(Duration::ZERO)).await {
+            held.push(slot);
+        }
+        assert_eq!(held.len(), 4);
+        for n in 0..100_000 {
+            let mut waits = Box::pin(reserve(&app, "GET /v2/me", None));
+            assert!(waits.as_mut().poll(&mut cx).is_pending());
+            if n % 10 == 0 {
+                // Its turn comes, in the moment in which it leaves or just before.
+                held.clear();
+                if n % 20 == 0 {
+                    match waits.as_mut().poll(&mut cx) {
+                        Poll::Ready(slot) => held.push(slot.unwrap()),
+                        Poll::Pending => panic!("all places were free: {n} {:?}", standing(&app)),
+                    }
+                }
+            }
+            drop(waits);
+            tokio::task::yield_now().await;
+            while let Ok(slot) = reserve(&app, "GET /v2/me", Some(Duration::ZERO)).await {
+                held.push(slot);
+            }
+        }
+        assert_eq!((standing(&app).in_flight, held.len()), (4, 4));
+        drop(held);
+    });
+    let Standing { used, in_flight, waiting, .. } = standing(&app);
+    assert_eq!((used, in_flight, waiting), (0, 0, 0));
+}
+
+#[test]
+fn a_slot_that_was_sent_with_counts_and_one_that_was_not_does_not() {
+    let app = app(TEXT);
+    let mut slot = now(&app, "GET /v2/me").unwrap();
+    slot.sending();
+    slot.not_sent();
+    drop(slot);
+    assert_eq!(standing(&app).used, 0);
+    let mut slot = now(&app, "GET /v2/me").unwrap();
+    slot.sending();
+    drop(slot);
+    assert_eq!((standing(&app).used, standing(&app).in_flight), (1, 0));
+}
+
+#[test]
+fn sending_again_takes_a_second_place_if_the_first_may_have_arrived() {
+    let app = app(TEXT);
+    let mut slot = now(&app, "GET /v2/me").unwrap();
+    runtime().block_on(slot.again()).unwrap();
+    assert_eq!(standing(&app).used, 1, "nothing had been written");
+    for used in 2..=4 {
+        slot.sending();
+        runtime().block_on(slot.again()).unwrap();
+        assert_eq!((standing(&app).used, standing(&app).in_flight), (used, 1));
+    }
+    slot.sending();
+    assert_eq!(code(runtime().block_on(slot.again())), "GATEWAY_UPSTREAM_BUDGET");
+    drop(slot);
+    assert_eq!((standing(&app).used, standing(&app).in_flight), (4, 0));
+}
+
+#[test]
+fn who_waits_no_longer_than_nothing_is_refused_at_once_with_the_time_until_there_is_room() {
+    let app = app(TEXT);
+    for _ in 0..4 {
+        let mut slot = now(&app, "GET /v2/me").unwrap();
+        slot.sending();
+        drop(slot);
+    }
+    let refusal = now(&app, "GET /v2/me").unwrap_err();
+    assert_eq!(refusal.code(), "GATEWAY_UPSTREAM_BUDGET");
+    let seconds = refusal.outward().retry_after.unwrap();
+    assert!((80..=91).contains(&seconds), "the deadline of a lost request and a window: {seconds}");
+}
+
+#[test]
+fn operations_that_cal_com_counts_apart_leave_the_main_budget_alone() {
+    let app = app(TEXT);
+    let apart = "POST /v2/bookings/uid/guests";
+    let mut slots: Vec<Slot> = (0..4).map(|_| now(&app, apart).unwrap()).collect();
+    assert_eq!(code(now(&app, apart)), "GATEWAY_UPSTREAM_BUDGET", "an answer has to tell of the window first");
+    for slot in slots.drain(..) {
+        slot.answered(StatusCode::OK, &HeaderMap::new()).unwrap();
+    }
+    drop(now(&app, apart).unwrap());
+    now(&app, apart).unwrap().answered(StatusCode::OK, &HeaderMap::new()).unwrap();
+    assert_eq!(code(now(&app, apart)), "GATEWAY_UPSTREAM_BUDGET", "five a minute");
+    assert_eq!(standing(&app).used, 0);
+    assert_eq!(code(now(&app, "GET /v2/me")), "ok");
+}
+
+#[test]
+fn a_reload_keeps_what_was_sent_and_takes_the_new_limit() {
+    let before = app(TEXT);
+    let slots: Vec<Slot> = (0..3).map(|_| now(&before, "GET /v2/me").unwrap()).collect();
+    let text = TEXT.replace("requests_per_minute = 4", "requests_per_minute = 3");
+    let after = App::build(config(&text), Some(&before)).unwrap();
+    assert_eq!((standing(&after).limit, standing(&after).used), (3, 3));
+    assert_eq!(code(now(&after, "GET /v2/me")), "GATEWAY_UPSTREAM_BUDGET");
+    drop(slots);
+    assert_eq!(standing(&after).used, 0);
+}
+
+#[test]
+fn one_secret_under_two_names_is_one_budget_of_the_least_limit() {
+    let two = "[credentials.other]\nkind = \"api-key\"\napi_key = { env = \"CARGO_PKG_NAME\" }\nplan = \"teams\"\n\
+        requests_per_minute = 2\n\
+        [consumers.second]\nkeys = [\"{key:second}\"]\ncredential = \"other\"\n";
+    let app = app(&format!("{TEXT}{two}"));
+    assert_eq!(standing(&app).limit, 2);
+    let slot = now(&app, "GET /v2/me").unwrap();
+    let second = app.consumers.named("second").unwrap().id;
+    assert_eq!(app.budget.main_of(second).unwrap().standing().used, 1);
+    drop(slot);
+}
+
+#[test]
+fn observing_lets_through_and_tells_and_off_counts_nothing() {
+    let observing = app(&format!("{TEXT}[budget]\nmode = \"observe\"\n"));
+    let slots: Vec<Slot> = (0..6).map(|_| now(&observing, "GET /v2/me").unwrap()).collect();
+    let held: Vec<_> = slots.iter().map(|slot| slot.held().map(|held| held.by.name())).collect();
+    assert_eq!(held, [None, None, None, None, Some("requests"), Some("requests")]);
+    assert_eq!(standing(&observing).used, 6);
+    let off = app(&format!("{TEXT}[budget]\nmode = \"off\"\n"));
+    let slots: Vec<Slot> = (0..6).map(|_| now(&off, "GET /v2/me").unwrap()).collect();
+    assert_eq!((slots.len(), standing(&off).used), (6, 0));
+}

@@ -1,0 +1,55 @@
+//! A part of the table that `cargo run --release --example budget-table` prints: the same claims, in a quarter of an hour.
+
+use super::table::cell::{Cell, Load};
+use super::table::claims::broken;
+use super::table::gateway::Policy;
+use super::table::simulation::run;
+
+fn cell(gateways: u32, limit: u32, load: Load, quirk: bool) -> Cell {
+    Cell { gateways, limit, load, quirk, foreign: 0, seconds: 900 }
+}
+
+fn check(cells: &[Cell]) {
+    for cell in cells {
+        let outcome = run(cell, Policy::Budget);
+        let broken = broken(cell, &outcome);
+        assert!(broken.is_empty(), "{cell}: {broken:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn one_gateway_uses_all_and_causes_no_429() {
+    check(&[
+        cell(1, 120, Load::Poisson(50), true),
+        cell(1, 120, Load::Poisson(300), true),
+        cell(1, 200, Load::Poisson(100), true),
+        cell(1, 120, Load::HeavyAndLight, true),
+        cell(1, 500, Load::Bursts, true),
+    ]);
+}
+
+#[test]
+fn gateways_that_share_nothing_cause_no_429() {
+    check(&[
+        cell(3, 120, Load::Poisson(300), true),
+        cell(3, 500, Load::HeavyAndLight, true),
+        cell(10, 120, Load::Poisson(300), true),
+        cell(10, 200, Load::Bursts, true),
+    ]);
+}
+
+#[test]
+fn others_on_the_credential_are_seen_and_left_their_part() {
+    for load in [Load::Poisson(50), Load::HeavyAndLight] {
+        check(&[Cell { foreign: 20, ..cell(1, 200, load, false) }]);
+    }
+}
+
+#[test]
+fn what_is_usual_elsewhere_is_blocked_again_and_again() {
+    let saturated = cell(1, 120, Load::Poisson(300), false);
+    let bucket = run(&saturated, Policy::Bucket);
+    assert!(bucket.blocks > 5 && bucket.used < 0.6, "{bucket:?}");
+    let three = run(&cell(3, 120, Load::Poisson(300), false), Policy::Spacer);
+    assert!(three.blocks > 5 && three.used < 0.6, "{three:?}");
+}

@@ -1,0 +1,150 @@
+//! The running program against a simulated Cal.com, in real time and with a short window.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cal_sim::Sim;
+use crate::cal_sim::options::{DEMO_API_KEY, Limits, Options};
+use crate::harness::{Gateway, Key, Setup, Upstream};
+
+const WINDOW: Duration = Duration::from_secs(3);
+/// In a window.
+const LIMIT: u32 = 60;
+
+fn cal_com(foreign: u32) -> Sim {
+    let limits = Limits {
+        window: WINDOW,
+        block: WINDOW,
+        api_key: vec![("Default".to_owned(), LIMIT)],
+        foreign_per_minute: foreign,
+        ..Limits::default()
+    };
+    let (latency, jitter) = (Duration::from_millis(10), Duration::from_millis(10));
+    Sim::start(Options { latency, jitter, limits, ..Options::default() }).unwrap()
+}
+
+/// One consumer for each of `keys`, which share a credential.
+fn gateway(sim: &Sim, keys: &[Key], budget: &str) -> Gateway {
+    let mut config = format!(
+        "[budget]\nwindow = \"3s\"\n{budget}\n[tiers.roomy]\nrequests_per_minute = 100000\n\
+         [credentials.main]\nkind = \"api-key\"\napi_key = {{ env = \"CAL_KEY\" }}\nplan = \"unrestricted\"\n\
+         requests_per_minute = 1200\n"
+    );
+    for (n, key) in keys.iter().enumerate() {
+        config += &format!("[consumers.c{n}]\nkeys = [\"{}\"]\ncredential = \"main\"\ntier = \"roomy\"\n", key.hash);
+    }
+    Setup::to(&sim.base_url()).with(&config).env("CAL_KEY", DEMO_API_KEY).start()
+}
+
+fn own(key: &Key) -> String {
+    format!("X-Api-Key: {}", key.text)
+}
+
+#[test]
+fn under_three_times_the_load_there_is_no_429_and_next_to_nothing_is_left_unused() {
+    let (sim, keys) = (cal_com(0), [Key::new(), Key::new()]);
+    let gateway = gateway(&sim, &keys, "max_wait = \"2s\"");
+    let served = [AtomicU64::new(0), AtomicU64::new(0)];
+    let until = Instant::now() + WINDOW * 4;
+    std::thread::scope(|scope| {
+        // Each asks again as soon as it is answered: far more than there is. Who is refused waits a little.
+        for n in 0..48 {
+            let (gateway, key, served) = (&gateway, &keys[n % 2], &served[n % 2]);
+            scope.spawn(move || {
+                let mut connection = gateway.connect();
+                while Instant::now() < until {
+                    let answer = connection.ask("GET /v2/me", &[&own(key)]);
+                    match (answer.status, answer.code()) {
+                        (200, None) => drop(served.fetch_add(1, Ordering::Relaxed)),
+                        (429, Some("GATEWAY_UPSTREAM_BUDGET")) => std::thread::sleep(Duration::from_millis(200)),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            });
+        }
+    });
+    let [one, two] = served.map(AtomicU64::into_inner);
+    assert_eq!((sim.rate_limited(), gateway.metric("calgate_upstream_429_total", "")), (0, 0));
+    let granted = u64::from(LIMIT) * 4;
+    assert!(one + two >= granted * 95 / 100, "{one} + {two} of {granted}");
+    assert!(one.abs_diff(two) * 10 <= one + two, "{one} and {two} should be equal");
+    assert_eq!(gateway.metric("calgate_budget_in_flight", "main"), 0);
+}
+
+#[test]
+fn what_waits_is_told_in_the_access_log_and_the_metrics() {
+    let (sim, keys) = (cal_com(0), [Key::new()]);
+    let gateway = gateway(&sim, &keys, "");
+    let mut connection = gateway.connect();
+    for _ in 0..LIMIT {
+        assert_eq!(connection.ask("GET /v2/me", &[&own(&keys[0])]).status, 200);
+    }
+    let refused = connection.ask("GET /v2/me", &[&own(&keys[0]), "X-Calgate-Max-Wait: 1ms"]);
+    assert_eq!((refused.status, refused.code()), (429, Some("GATEWAY_UPSTREAM_BUDGET")));
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=4).contains(&seconds), "{seconds}");
+    assert_eq!(connection.ask("GET /v2/me", &[&own(&keys[0])]).status, 200, "it waits for the next window");
+    let log = gateway.access_log(LIMIT as usize + 2);
+    let (refused, waited) = (&log[LIMIT as usize], &log[LIMIT as usize + 1]);
+    assert_eq!((&refused["held_by"], &refused["credential"]), (&"requests".into(), &"main".into()));
+    assert!(waited["held_ms"].as_f64().unwrap() > 0.0, "{waited}");
+    assert!(log[0].get("held_by").is_none());
+    assert_eq!(gateway.metric("calgate_budget_held_total", "requests"), 2);
+    assert_eq!(gateway.metric("calgate_budget_limit", "main"), u64::from(LIMIT));
+    assert_eq!(sim.rate_limited(), 0);
+}
+
+#[test]
+fn a_bad_max_wait_is_a_bad_request_and_none_is_forwarded() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    for (wait, status) in [("soon", 400), ("-1", 400), ("", 400), ("2s", 200), ("250ms", 200), ("0", 200)] {
+        let wait = format!("X-Calgate-Max-Wait: {wait}");
+        assert_eq!(gateway.ask("GET /v2/me", &[&own(&key), &wait]).status, status, "{wait}");
+    }
+    assert!(upstream.asked().iter().all(|asked| asked.headers("x-calgate-max-wait").is_empty()));
+}
+
+#[test]
+fn a_429_all_the_same_stops_everything_until_it_is_over_and_then_one_is_sent() {
+    let refusal = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\
+        X-RateLimit-Limit-Default: 120\r\nX-RateLimit-Remaining-Default: 0\r\nX-RateLimit-Reset-Default: 40\r\n\r\n{}";
+    let (upstream, key) = (Upstream::answering(|_| refusal.into()), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    for _ in 0..3 {
+        let answer = gateway.ask("GET /v2/me", &[&own(&key)]);
+        assert_eq!((answer.status, answer.code()), (429, Some("GATEWAY_UPSTREAM_BUDGET")));
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((30..=43).contains(&seconds), "{seconds}");
+    }
+    assert_eq!(upstream.asked().len(), 1, "what follows is not sent");
+    assert_eq!(gateway.metric("calgate_upstream_429_total", ""), 1);
+    let question = r#"{"consumer": "billing", "method": "GET", "path": "/v2/me"}"#;
+    let explained = crate::harness::Wire::connect(gateway.admin).ask_with(
+        "POST /explain",
+        &["Content-Type: application/json"],
+        question,
+    );
+    assert_eq!(explained.json()["budget"]["held_by"], "refused");
+}
+
+#[test]
+fn a_caller_that_leaves_gives_its_place_up() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    gateway.reload(|text| {
+        text.replace("requests_per_minute = 100000\n[tiers", "requests_per_minute = 2\nlearn_limit = true\n[tiers")
+            .replace("tier = \"roomy\"", "tier = \"patient\"")
+            + "[tiers.patient]\nrequests_per_minute = 9000\nmax_wait = \"10m\"\n"
+    });
+    let waiting = || gateway.metric("calgate_budget_waiting", "main");
+    for _ in 0..2 {
+        assert_eq!(gateway.ask("GET /v2/me", &[&own(&key)]).status, 200);
+    }
+    let mut connection = gateway.connect();
+    connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: gateway\r\n{}\r\n\r\n", own(&key)));
+    crate::harness::eventually("waiting", || (waiting() == 1).then_some(()));
+    drop(connection);
+    crate::harness::eventually("leaving", || (waiting() == 0).then_some(()));
+    assert_eq!(upstream.asked().len(), 2);
+}
