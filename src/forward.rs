@@ -73,7 +73,8 @@ impl Upstream {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let base = &config.base_url;
         let tls = if base.tls {
-            let client = tls::client(tls::roots(config.ca_file.as_deref())?, config.http2)?;
+            let protocols: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+            let client = tls::client(tls::roots(config.ca_file.as_deref())?, protocols)?;
             let name = ServerName::try_from(base.host.clone()).map_err(|_| "the host is not a name TLS can check")?;
             Some((TlsConnector::from(client), name))
         } else {

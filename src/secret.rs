@@ -3,6 +3,7 @@
 //! It has neither `Display` nor `Serialize`, its `Debug` is redacted, and its memory is wiped when the last user of it
 //! is gone, also where it became a header value.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
@@ -26,6 +27,17 @@ impl Secret {
             return Err("it has characters that no Cal.com credential has (blanks, control characters or non-ASCII)");
         }
         Ok(Self(SecretString::from(text)))
+    }
+
+    /// Lends the text to `f`: the only way to it, so that every use of one can be found.
+    pub fn with_text<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+        f(self.0.expose_secret())
+    }
+
+    /// Tells this secret from others, and tells nothing else of it: the start of its SHA-256, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        let hash = digest(&SHA256, self.0.expose_secret().as_bytes());
+        hash.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect()
     }
 
     /// A header value of `scheme` and the secret, marked sensitive, wiped when its last clone is gone.
