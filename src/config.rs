@@ -16,6 +16,7 @@ pub mod plans;
 pub mod problem;
 pub mod reader;
 mod secret;
+pub mod store;
 pub mod tiers;
 pub mod upstream;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub plans: BTreeMap<String, plans::PlanLists>,
     /// `[entitlements] mode`
     pub entitlements: Mode,
+    /// `[store]`
+    pub store: Option<store::StoreConfig>,
     /// `[credentials.NAME]`
     pub credentials: BTreeMap<String, credentials::CredentialConfig>,
     /// `[consumers.NAME]`
@@ -113,7 +116,9 @@ impl Config {
         let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
         let plans = with_section(root, "plans", |section| plans::read(section, known));
         let tiers = with_section(root, "tiers", tiers::read);
-        let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans));
+        let has_store = root.raw("store").is_some();
+        let store = with_section(root, "store", store::StoreConfig::read);
+        let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans, has_store));
         let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
         let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
         Self {
@@ -130,6 +135,7 @@ impl Config {
             catalog,
             plans,
             tiers,
+            store,
             consumers: consumers.into_values().flatten().collect(),
         }
     }
@@ -155,7 +161,7 @@ fn read_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(&Sec
     value
 }
 
-/// Reads a section whose keys are names that the operator chose.
+/// Reads a section that need not be there, or one whose keys are names that the operator chose.
 fn with_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(Option<&Section<'_>>) -> T) -> T {
     read(root.section(key).as_ref())
 }

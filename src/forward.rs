@@ -3,6 +3,7 @@
 //! Sixth stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
 //! and the credential is added last. hyper's client is used here and nowhere else.
 
+mod call;
 mod connect;
 mod deadline;
 mod download;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
@@ -23,6 +24,7 @@ use rustls_pki_types::ServerName;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+pub use call::{Call, CallFault, Called};
 pub use deadline::Deadline;
 pub use download::{Download, DownloadFault};
 pub use upload::Upload;
@@ -200,6 +202,10 @@ impl Upstream {
         if let Some(version) = self.api_version(ask)? {
             headers.insert(API_VERSION, version);
         }
+        if grant.matched().fitting().iter().any(|endpoint| endpoint.credential_operation) {
+            // Tokens in the answer have to be found there.
+            headers.remove(ACCEPT_ENCODING);
+        }
         headers.insert(REQUEST_ID, ask.request_id.clone());
         match ask.injection.clone() {
             Injection::Nothing => {}
@@ -279,9 +285,7 @@ fn refusal(error: &hyper::Error) -> Refusal {
     let mut cause = error.source();
     while let Some(source) = cause {
         match source.downcast_ref::<UploadFault>() {
-            Some(UploadFault::TooLarge) => return Refusal::BodyTooLarge,
-            Some(UploadFault::TooSlow) => return Refusal::RequestTimeout,
-            Some(UploadFault::Broken) => return Refusal::BodyBroken,
+            Some(fault) => return (*fault).into(),
             None => cause = source.source(),
         }
     }

@@ -22,6 +22,9 @@ pub mod limit;
 pub mod record;
 pub mod respond;
 
+pub mod keeper;
+pub mod store;
+
 pub mod headers;
 pub mod refusal;
 pub mod request_id;

@@ -55,11 +55,11 @@ pub struct Row {
 pub struct Lock {
     /// Larger than that of any earlier holder of any lock in this store, so that what an earlier one left can be told.
     pub fence: u64,
-    release: Option<Box<dyn FnOnce() + Send>>,
+    release: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Lock {
-    fn new(fence: u64, release: impl FnOnce() + Send + 'static) -> Self {
+    fn new(fence: u64, release: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self { fence, release: Some(Box::new(release)) }
     }
 }

@@ -118,7 +118,8 @@ impl Postgres {
             client
         };
         client.batch_execute("SET synchronous_commit = on").await?;
-        let there = "SELECT to_regclass('calgate_credentials') IS NOT NULL AND to_regclass('calgate_fence') IS NOT NULL";
+        let there =
+            "SELECT to_regclass('calgate_credentials') IS NOT NULL AND to_regclass('calgate_fence') IS NOT NULL";
         if !client.query_one(there, &[]).await?.get::<_, bool>(0) {
             client.batch_execute(SCHEMA).await?;
         }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
+
+use crate::secret::start_of_hash;
 
 /// Bytes of a seal key.
 const KEY_BYTES: usize = 32;
@@ -32,7 +33,7 @@ impl SealKey {
         }
         let mut marked = Zeroizing::new(b"calgate seal key id".to_vec());
         marked.extend_from_slice(&bytes);
-        let id = digest(&SHA256, &marked).as_ref().iter().take(4).map(|b| format!("{b:02x}")).collect();
+        let id = start_of_hash(&marked, 4);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| "it is no AES-256 key")?;
         Ok(Self { id, key: Arc::new(LessSafeKey::new(key)) })
     }

@@ -158,8 +158,8 @@ impl Inner {
     fn make_if_missing(&self) -> Result<(), StoreFault> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.exists() {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            made.map_err(|fault| StoreFault::Unusable(format!("{} cannot be made: {fault}", folder.display())))?;
+            let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            created.map_err(|fault| StoreFault::Unusable(format!("{} cannot be made: {fault}", folder.display())))?;
         }
         let mode = std::fs::metadata(folder).map_err(|fault| self.fault(fault))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -173,11 +173,11 @@ impl Inner {
         let new = self.beside(&format!("new-{}", std::process::id()));
         let _ = std::fs::remove_file(&new);
         private_file(&new).map_err(|fault| self.fault(fault))?;
-        let made = Connection::open(&new).and_then(|db| {
+        let written = Connection::open(&new).and_then(|db| {
             db.execute_batch(SCHEMA)?;
             db.close().map_err(|(_, fault)| fault)
         });
-        let linked = made.map_err(|fault| self.fault(fault)).and_then(|()| {
+        let linked = written.map_err(|fault| self.fault(fault)).and_then(|()| {
             // Another replica may have made it first; then that is the store.
             std::fs::hard_link(&new, &self.path).or_else(|fault| {
                 if fault.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(self.fault(fault)) }

@@ -1,0 +1,111 @@
+//! Having what was chosen, and what to do when Cal.com refuses it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::sleep;
+
+use super::lifecycle::{Remedy, SETTLE_WAIT, remedy};
+use super::live::{Holder, Live, Readiness};
+use super::{Holders, Injection};
+use crate::refusal::Refusal;
+
+/// How Cal.com answers an access token that has expired (FACTS §1).
+const TOKEN_EXPIRED: u16 = 498;
+
+/// Whose headers a request goes upstream with.
+#[derive(Debug)]
+pub enum Choice {
+    /// They are here.
+    Ready(Injection),
+    /// A renewable credential's; a configured API key stands where the store holds no newer one.
+    Held(Arc<Holder>, Option<Injection>),
+}
+
+/// The headers to inject, and what they are of.
+#[derive(Debug, Clone)]
+pub struct Access {
+    injection: Injection,
+    held: Option<(Arc<Holder>, Arc<Live>)>,
+}
+
+impl Choice {
+    /// Has the headers. This waits only where a token has run out or was never read.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialNeedsLogin`], [`Refusal::CredentialUnavailable`], [`Refusal::UnknownManagedUser`].
+    pub async fn access(self, holders: &Holders) -> Result<Access, Refusal> {
+        let (holder, configured) = match self {
+            Self::Ready(injection) => return Ok(Access { injection, held: None }),
+            Self::Held(holder, configured) => (holder, configured),
+        };
+        holder.used.store(true, Ordering::Relaxed);
+        let mut live = holder.live();
+        let now = holders.now();
+        match live.readiness(now) {
+            Readiness::UseAndRenew => holder.ask(),
+            Readiness::Wait if configured.is_none() || live.looks == 0 => live = holder.attended().await,
+            Readiness::Wait | Readiness::Use | Readiness::NeedsLogin | Readiness::Unavailable(_) => {}
+        }
+        let now = holders.now();
+        let token = live.bearer.clone().filter(|_| live.is_good(now)).map(Injection::Bearer);
+        let injection = token.or(configured).ok_or_else(|| holder.refusal(&live, now))?;
+        Ok(Access { injection, held: Some((holder, live)) })
+    }
+}
+
+impl Access {
+    /// The headers.
+    pub fn injection(&self) -> &Injection {
+        &self.injection
+    }
+
+    /// Whether another access may be had if Cal.com refuses this one, so that the request is worth keeping.
+    pub fn is_replaceable(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether an answer of that status says that the token is no good. Where it is good, that is noted.
+    pub fn is_refused(&self, status: StatusCode) -> bool {
+        let refused = status == StatusCode::UNAUTHORIZED || status.as_u16() == TOKEN_EXPIRED;
+        if let Some((holder, live)) = &self.held
+            && !refused
+        {
+            holder.note_worked(live);
+        }
+        refused && self.held.is_some()
+    }
+
+    /// The access to try a refused request with, once: a newer token, or the same one where it may not be known
+    /// everywhere yet. `None` where nothing helps.
+    pub async fn instead(&self, holders: &Holders) -> Option<Access> {
+        let (holder, used) = self.held.as_ref()?;
+        let age = Duration::from_nanos(holders.now().0.saturating_sub(used.received.0));
+        let mut live = holder.live();
+        if live.generation <= used.generation {
+            live = holder.attended().await;
+        }
+        match remedy(used.generation, live.generation, age, holder.is_renewable()) {
+            Remedy::UseNewer => {}
+            Remedy::SameAgain => sleep(SETTLE_WAIT).await,
+            Remedy::Renew => {
+                holder.note_refused(used.generation);
+                live = holder.attended().await;
+                if live.generation <= used.generation {
+                    return None;
+                }
+            }
+            Remedy::Nothing => return None,
+        }
+        let now = holders.now();
+        let injection = Injection::Bearer(live.bearer.clone().filter(|_| live.is_good(now))?);
+        Some(Self { injection, held: Some((holder.clone(), live)) })
+    }
+}
+
+/// Whether a status is the one for expired access tokens, which no caller of the gateway ever sees.
+pub fn is_token_expired(status: StatusCode) -> bool {
+    status.as_u16() == TOKEN_EXPIRED
+}
