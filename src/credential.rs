@@ -223,7 +223,10 @@ impl Credential {
 
     /// What to inject for an operation that takes `accepts`: client headers where it takes only those, the bearer
     /// otherwise, and client headers again where there is no bearer.
-    fn choose(&self, accepts: Accepts, holders: &Holders) -> Result<Choice, Refusal> {
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialUnsuitable`] where neither is there.
+    pub fn choose(&self, accepts: Accepts, holders: &Holders) -> Result<Choice, Refusal> {
         let key = |key: &ApiKey| self.key(key, holders);
         let (bearer, client) = match &self.kind {
             Kind::ApiKey(own) => (Some(key(own)), None),

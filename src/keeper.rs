@@ -156,7 +156,8 @@ impl Keeper {
         }
         let live = self.live(holder, &read.entry, None);
         let refused = live.generation > 0 && holder.refused() >= live.generation;
-        let wanted = live.bearer.is_none() || live.is_due(self.holders.now()) || refused;
+        let due = live.bearer.is_none() || live.is_due(self.holders.now());
+        let wanted = due || refused || live.renewing;
         let possible = live.needs_login.is_none() || can_recover(holder);
         // What is resting is left alone, unless another replica has mended it.
         let resting = known.is_resting(self.holders.now()) && known.generation == live.generation;
@@ -248,6 +249,9 @@ impl Keeper {
         let known = holder.live();
         let mut live = self.live(holder, entry, received);
         (live.looks, live.looked) = (known.looks + 1, self.holders.now());
+        let same = live.generation == known.generation;
+        live.by_refusal =
+            if same { known.by_refusal } else { known.generation > 0 && holder.refused() >= known.generation };
         if live.needs_login.is_some() && can_recover(holder) {
             let why = Trouble::Upstream("recovering was refused".to_owned());
             live.trouble = Some((why, self.after(RECOVER_AGAIN)));

@@ -31,3 +31,4 @@ mod respond;
 mod secret;
 mod server;
 mod sim;
+mod store;

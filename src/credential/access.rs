@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::sleep;
 
-use super::lifecycle::{Remedy, SETTLE_WAIT, remedy};
+use super::lifecycle::{Remedy, SETTLE_WAIT, Used, remedy};
 use super::live::{Holder, Live, Readiness};
 use super::{Holders, Injection};
 use crate::refusal::Refusal;
@@ -82,14 +81,18 @@ impl Access {
     /// everywhere yet. `None` where nothing helps.
     pub async fn instead(&self, holders: &Holders) -> Option<Access> {
         let (holder, used) = self.held.as_ref()?;
-        let age = Duration::from_nanos(holders.now().0.saturating_sub(used.received.0));
+        let age = used.age(holders.now());
         let mut live = holder.live();
         if live.generation <= used.generation {
             live = holder.attended().await;
         }
-        match remedy(used.generation, live.generation, age, holder.is_renewable()) {
+        let refused = Used { generation: used.generation, age, is_new: used.unproven || used.by_refusal };
+        match remedy(refused, live.generation, live.renewing, holder.is_renewable()) {
             Remedy::UseNewer => {}
-            Remedy::SameAgain => sleep(SETTLE_WAIT).await,
+            Remedy::SameAgain => {
+                sleep(SETTLE_WAIT).await;
+                live = holder.attended().await;
+            }
             Remedy::Renew => {
                 holder.note_refused(used.generation);
                 live = holder.attended().await;
@@ -98,6 +101,10 @@ impl Access {
                 }
             }
             Remedy::Nothing => return None,
+        }
+        if live.unproven {
+            // There is one more try, and a token that was had just now may not be known everywhere yet.
+            sleep(SETTLE_WAIT.saturating_sub(live.age(holders.now()))).await;
         }
         let now = holders.now();
         let injection = Injection::Bearer(live.bearer.clone().filter(|_| live.is_good(now))?);

@@ -218,13 +218,27 @@ pub enum Remedy {
     Nothing,
 }
 
-/// Decides about a refused token of generation `used`, where `stored` is the generation in the store now and `age` how
-/// long ago the used one was had.
-pub fn remedy(used: u64, stored: u64, age: Duration, renewable: bool) -> Remedy {
+/// A token that Cal.com refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    /// Its generation.
+    pub generation: u64,
+    /// How long ago it was had.
+    pub age: Duration,
+    /// Whether it came of a renewal and has not worked yet, or of a renewal for another refusal: what refuses every token
+    /// must not have every token renewed.
+    pub is_new: bool,
+}
+
+/// Decides about a refused token, where `stored` is the generation in the store now, and `renewing` whether a renewal has
+/// begun there.
+pub fn remedy(used: Used, stored: u64, renewing: bool, renewable: bool) -> Remedy {
     match () {
-        () if stored > used => Remedy::UseNewer,
+        () if stored > used.generation => Remedy::UseNewer,
         () if !renewable => Remedy::Nothing,
-        () if age < SETTLING => Remedy::SameAgain,
+        // A renewal may end the token before it (FACTS §1).
+        () if renewing => Remedy::Renew,
+        () if used.is_new && used.age < SETTLING => Remedy::SameAgain,
         () => Remedy::Renew,
     }
 }

@@ -61,8 +61,12 @@ pub struct Live {
     pub due: Option<Tick>,
     /// Until when it is sent.
     pub until: Option<Tick>,
+    /// Whether a renewal has begun of which no end is known.
+    pub renewing: bool,
     /// Whether the pair before is still kept, as this one has not worked yet.
     pub unproven: bool,
+    /// Whether it was renewed because the one before was refused.
+    pub by_refusal: bool,
     /// Why nothing but a login helps.
     pub needs_login: Option<Arc<str>>,
     /// What is wrong at the moment, and when it is looked at again.
@@ -107,10 +111,16 @@ impl Live {
             received,
             due: lifetime.map(|lifetime| after(due_after(lifetime, jitter))),
             until: lifetime.map(|lifetime| after(used_until(lifetime))),
+            renewing: entry.pending.is_some(),
             unproven: entry.previous.is_some(),
             needs_login: entry.needs_login.as_deref().map(Arc::from),
             ..Self::default()
         }
+    }
+
+    /// How long ago the token was received.
+    pub fn age(&self, now: Tick) -> Duration {
+        Duration::from_nanos(now.0.saturating_sub(self.received.0))
     }
 
     /// Whether the token may be sent.

@@ -36,9 +36,10 @@ impl Receipt {
         Self { here, there: there.and_then(|moment| u64::try_from(moment.as_second()).ok()) }
     }
 
-    /// How long it is from the answer to `moment`, in seconds since 1970 by Cal.com's calendar.
-    fn until(&self, moment: u64) -> Duration {
-        Duration::from_secs(moment.saturating_sub(self.there.unwrap_or(self.here)))
+    /// How long it is from the answer to `moment`, in seconds since 1970 by Cal.com's calendar. That calendar is best
+    /// read in the token itself, which was issued for this answer.
+    fn until(&self, moment: u64, claims: &Claims) -> Duration {
+        Duration::from_secs(moment.saturating_sub(claims.iat.or(self.there).unwrap_or(self.here)))
     }
 }
 
@@ -58,11 +59,7 @@ fn claims(token: &str) -> Claims {
 
 /// The life of a token by its own `exp` (RFC 7519 §4.1.4), where an answer says nothing (FACTS §1).
 fn own_life(claims: &Claims, receipt: Receipt) -> Duration {
-    match (claims.exp, claims.iat) {
-        (Some(exp), Some(iat)) if exp > iat => Duration::from_secs(exp - iat),
-        (Some(exp), _) => receipt.until(exp),
-        (None, _) => USUAL_LIFE,
-    }
+    claims.exp.map_or(USUAL_LIFE, |exp| receipt.until(exp, claims))
 }
 
 /// A pair of the OAuth token endpoint. `None` if a token is nothing that a header can carry.
@@ -99,7 +96,7 @@ struct Success<T> {
 pub fn of_managed(body: &[u8], receipt: Receipt) -> Option<(Pair, Option<UserId>)> {
     let Success { data: keys } = serde_json::from_slice::<Success<ManagedKeys<'_>>>(body).ok()?;
     let claims = claims(keys.access_token);
-    let lifetime = keys.access_token_expires_at.map(|at| receipt.until(at / 1000));
+    let lifetime = keys.access_token_expires_at.map(|at| receipt.until(at / 1000, &claims));
     let user = keys.user.map(|user| user.id).or(claims.owner_id).and_then(UserId::of_number);
     let pair = Pair {
         access: Secret::new(keys.access_token).ok()?,
@@ -141,9 +138,11 @@ pub fn of_import(text: &[u8], now: u64) -> Result<Pair, &'static str> {
         |_| "it has to be JSON with access_token, refresh_token and expires_at (epoch seconds), and nothing else",
     )?;
     let receipt = Receipt { here: now, there: None };
-    let lifetime = import.expires_at.map(|at| receipt.until(at));
+    // These tokens were issued some time ago, by a calendar that agrees with this one or is not known.
+    let claims = Claims { iat: None, ..claims(import.access_token) };
+    let lifetime = import.expires_at.map(|at| receipt.until(at, &claims));
     Ok(Pair {
-        lifetime: Some(lifetime.unwrap_or_else(|| own_life(&claims(import.access_token), receipt))),
+        lifetime: Some(lifetime.unwrap_or_else(|| own_life(&claims, receipt))),
         access: Secret::new(import.access_token)?,
         refresh: import.refresh_token.map(Secret::new).transpose()?,
         received_at: now,

@@ -1,0 +1,1 @@
+//! Where renewable credentials are kept.
