@@ -117,7 +117,7 @@ impl Config {
         let plans = with_section(root, "plans", |section| plans::read(section, known));
         let tiers = with_section(root, "tiers", tiers::read);
         let has_store = root.raw("store").is_some();
-        let store = with_section(root, "store", store::StoreConfig::read);
+        let store = root.section("store").and_then(store::StoreConfig::read);
         let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans, has_store));
         let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
         let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
@@ -161,7 +161,7 @@ fn read_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(&Sec
     value
 }
 
-/// Reads a section that need not be there, or one whose keys are names that the operator chose.
+/// Reads a section whose keys are names that the operator chose.
 fn with_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(Option<&Section<'_>>) -> T) -> T {
     read(root.section(key).as_ref())
 }

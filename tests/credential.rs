@@ -2,7 +2,7 @@
 
 mod managed;
 mod oauth;
-mod rig;
+pub mod rig;
 
 use calgate::catalog::Accepts;
 use calgate::credential::{ApiKey, Choice, Credential, Holders, Injection, Kind, PlatformClient};

@@ -44,12 +44,18 @@ impl StoreConfig {
         Identity(place, self.keys.ids().map(str::to_owned).collect())
     }
 
-    /// Reads the section; `None` where there is none.
-    pub(super) fn read(section: Option<&Section<'_>>) -> Option<Self> {
-        let section = section?;
+    /// Reads the section.
+    pub(super) fn read(section: Section<'_>) -> Option<Self> {
+        let place = Self::read_place(&section);
+        let keys = read_keys(&section);
+        section.finish();
+        place.zip(keys).map(|(place, keys)| Self { place, keys })
+    }
+
+    fn read_place(section: &Section<'_>) -> Option<Place> {
         let path = section.string("path");
         let ca_file = section.string("ca_file").map(|path| PathBuf::from(path.value));
-        let place = match (path, section.raw("postgres").is_some()) {
+        match (path, section.raw("postgres").is_some()) {
             (Some(path), false) => Some(Place::File(PathBuf::from(path.value))),
             (None, true) => secret::read(section, "postgres").map(|address| Place::Postgres { address, ca_file }),
             (Some(path), true) => {
@@ -66,8 +72,7 @@ impl StoreConfig {
                 }
                 None
             }
-        };
-        place.zip(read_keys(section)).map(|(place, keys)| Self { place, keys })
+        }
     }
 }
 

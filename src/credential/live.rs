@@ -17,7 +17,6 @@ use super::lifecycle::{due_after, used_until};
 use super::{Means, OAuthClient};
 use crate::limit::Tick;
 use crate::refusal::Refusal;
-use crate::store::StoreFault;
 
 /// How long a request waits for a renewal at most: a renewal's own deadlines end before that.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -31,12 +30,6 @@ pub enum Trouble {
     Store(String),
     /// Cal.com could not be asked, or did not answer with a new pair.
     Upstream(String),
-}
-
-impl From<StoreFault> for Trouble {
-    fn from(fault: StoreFault) -> Self {
-        Self::Store(fault.to_string())
-    }
 }
 
 impl std::fmt::Display for Trouble {
