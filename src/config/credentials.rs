@@ -39,7 +39,8 @@ pub(super) fn read(
     let mut credentials = BTreeMap::new();
     for (name, credential) in section.map(Section::named_sections).unwrap_or_default() {
         let kind = read_kind(&credential);
-        let reveal_tokens = credential.boolean("reveal_tokens").unwrap_or(false);
+        let makes_tokens = !matches!(kind, Some(Kind::OAuth(_)));
+        let reveal_tokens = makes_tokens && credential.boolean("reveal_tokens").unwrap_or(false);
         let plan = plan_name(&credential, plans);
         if let Some(needs) = kind.as_ref().and_then(needs_store).filter(|_| !has_store) {
             let help = "add [store] with `path` (or `postgres`) and `seal_keys`".to_owned();

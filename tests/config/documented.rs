@@ -87,7 +87,7 @@ fn each_default_that_is_written_is_the_codes() {
 fn each_example_works() {
     let config = Config::parse("calgate.toml", &everything()).unwrap_or_else(|unusable| panic!("{unusable}"));
     assert!(config.catalog.own.is_some() && config.upstream.ca_file.is_some());
-    assert_eq!(config.credentials.len(), 4);
+    assert_eq!(config.credentials.len(), 3);
     assert!(config.store.is_some());
     assert_eq!(config.consumers[0].keys.len(), 2);
 }
