@@ -99,7 +99,7 @@ async fn send<'a>(
     if !access.is_refused(answer.status()) {
         return Ok((answer, Cow::Borrowed(access)));
     }
-    match (access.instead(&app.credentials.holders).await, spare) {
+    match (access.instead(&app.credentials.holders).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
         (None, _) => Ok((answer, Cow::Borrowed(access))),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),

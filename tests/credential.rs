@@ -1,8 +1,11 @@
 //! As whom: which headers are injected follows the operation.
 
+mod crash;
+mod leaks;
 mod managed;
 mod oauth;
 pub mod rig;
+mod trouble;
 
 use calgate::catalog::Accepts;
 use calgate::credential::{ApiKey, Choice, Credential, Holders, Injection, Kind, PlatformClient};

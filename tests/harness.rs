@@ -2,10 +2,12 @@
 //! answers byte for byte what a test tells it to.
 
 mod gateway;
+mod postgres;
 mod upstream;
 mod wire;
 
 pub use gateway::{Gateway, Key, Setup};
+pub use postgres::Postgres;
 pub use upstream::{OK, Upstream};
 pub use wire::{Answer, Wire};
 

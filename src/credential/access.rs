@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::sleep;
@@ -13,6 +14,9 @@ use crate::refusal::Refusal;
 
 /// How Cal.com answers an access token that has expired (FACTS §1).
 const TOKEN_EXPIRED: u16 = 498;
+
+/// A rest of the keeper's that a request waits out.
+const SHORT_REST: Duration = Duration::from_secs(1);
 
 /// Whose headers a request goes upstream with.
 #[derive(Debug)]
@@ -42,10 +46,16 @@ impl Choice {
         };
         holder.used.store(true, Ordering::Relaxed);
         let mut live = holder.live();
-        let now = holders.now();
-        match live.readiness(now) {
+        match live.readiness(holders.now()) {
             Readiness::UseAndRenew => holder.ask(),
             Readiness::Wait if configured.is_none() || live.looks == 0 => live = holder.attended().await,
+            Readiness::Unavailable(rest) if configured.is_none() && rest <= SHORT_REST => {
+                sleep(rest).await;
+                live = holder.attended().await;
+            }
+            Readiness::Use if live.needs_login.is_some() && holder.refused() >= live.generation => {
+                return Err(holder.refusal(&live, holders.now()));
+            }
             Readiness::Wait | Readiness::Use | Readiness::NeedsLogin | Readiness::Unavailable(_) => {}
         }
         let now = holders.now();
@@ -78,9 +88,12 @@ impl Access {
     }
 
     /// The access to try a refused request with, once: a newer token, or the same one where it may not be known
-    /// everywhere yet. `None` where nothing helps.
-    pub async fn instead(&self, holders: &Holders) -> Option<Access> {
-        let (holder, used) = self.held.as_ref()?;
+    /// everywhere yet. `None` where nothing helps, and Cal.com's answer is the answer.
+    ///
+    /// # Errors
+    /// As of [`Choice::access`], where a newer token was called for and could not be had.
+    pub async fn instead(&self, holders: &Holders) -> Result<Option<Access>, Refusal> {
+        let Some((holder, used)) = &self.held else { return Ok(None) };
         let age = used.age(holders.now());
         let mut live = holder.live();
         if live.generation <= used.generation {
@@ -97,18 +110,19 @@ impl Access {
                 holder.note_refused(used.generation);
                 live = holder.attended().await;
                 if live.generation <= used.generation {
-                    return None;
+                    return Err(holder.refusal(&live, holders.now()));
                 }
             }
-            Remedy::Nothing => return None,
+            Remedy::Nothing => return Ok(None),
         }
         if live.unproven {
             // There is one more try, and a token that was had just now may not be known everywhere yet.
             sleep(SETTLE_WAIT.saturating_sub(live.age(holders.now()))).await;
         }
         let now = holders.now();
-        let injection = Injection::Bearer(live.bearer.clone().filter(|_| live.is_good(now))?);
-        Some(Self { injection, held: Some((holder.clone(), live)) })
+        let token = live.bearer.clone().filter(|_| live.is_good(now));
+        let injection = token.map(Injection::Bearer).ok_or_else(|| holder.refusal(&live, now))?;
+        Ok(Some(Self { injection, held: Some((holder.clone(), live)) }))
     }
 }
 

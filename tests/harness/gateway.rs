@@ -166,6 +166,11 @@ impl Gateway {
         eventually(text, || self.log.all().into_iter().find(|line| line.contains(text)))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
