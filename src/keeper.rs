@@ -84,7 +84,9 @@ impl Keeper {
     /// Looks after every credential once, and after every managed user that the store knows, so that what needs a login
     /// is known before a request needs it.
     fn look_at_all(self: Arc<Self>) {
-        self.holders.all().iter().for_each(Holder::ask);
+        for holder in self.holders.all() {
+            holder.ask();
+        }
         tokio::spawn(async move {
             let names = loop {
                 match self.vault.names().await {
@@ -132,7 +134,7 @@ impl Keeper {
     /// Reads a credential's record again, and renews it if that is due or its token was refused.
     async fn attend(&self, holder: &Holder) {
         let _turn = holder.turn.lock().await;
-        holder.taken_up();
+        holder.take_up();
         let looked = match self.read(holder).await {
             Ok(read) => self.look(holder, read).await,
             Err(fault) => Err(fault.into()),
@@ -175,7 +177,9 @@ impl Keeper {
     /// Stores a pair that an answer held. It is in use at once: the one before it is no good any more.
     async fn capture(&self, holder: &Holder, pair: Pair, stored: oneshot::Sender<bool>) {
         let _turn = holder.turn.lock().await;
+        holder.take_up();
         let received = self.holders.now();
+        let generation = holder.live().generation + 1;
         let mut rest = Duration::from_millis(100);
         let mut stored = Some(stored);
         loop {
@@ -198,7 +202,6 @@ impl Keeper {
                 Ok(None) => {}
                 Err(fault) => {
                     tracing::error!(credential = %holder.name, %fault, "new tokens are not stored yet");
-                    let generation = holder.live().generation.max(1);
                     let entry = Entry { generation, current: Some(pair.clone()), ..Entry::default() };
                     self.publish(holder, &entry, Some(received));
                     let _ = stored.take().map(|stored| stored.send(false));
@@ -248,7 +251,7 @@ impl Keeper {
     fn publish(&self, holder: &Holder, entry: &Entry, received: Option<Tick>) {
         let known = holder.live();
         let mut live = self.live(holder, entry, received);
-        (live.looks, live.looked) = (known.looks + 1, self.holders.now());
+        (live.looks, live.looked) = (holder.taken(), self.holders.now());
         let same = live.generation == known.generation;
         live.by_refusal =
             if same { known.by_refusal } else { known.generation > 0 && holder.refused() >= known.generation };
@@ -274,7 +277,7 @@ impl Keeper {
     /// Makes known that it was looked at, and that nothing is different.
     fn publish_again(&self, holder: &Holder) {
         let known = holder.live();
-        holder.publish(Live { looks: known.looks + 1, looked: self.holders.now(), ..(*known).clone() });
+        holder.publish(Live { looks: holder.taken(), looked: self.holders.now(), ..(*known).clone() });
     }
 
     fn publish_trouble(&self, holder: &Holder, trouble: Trouble) {
@@ -285,9 +288,10 @@ impl Keeper {
             tracing::warn!(credential = %holder.name, %trouble, "a credential cannot be renewed; its token serves while it lasts");
         }
         let trouble = Some((trouble, self.after(rest)));
-        let live = Live { looks: known.looks + 1, looked: self.holders.now(), failures, trouble, ..(*known).clone() };
+        let live = Live { looks: holder.taken(), looked: self.holders.now(), failures, trouble, ..(*known).clone() };
+        let remembered = known.bearer.is_some() || matches!(live.trouble, Some((Trouble::Upstream(_), _)));
         holder.publish(live);
-        if known.bearer.is_none() && holder.name.user.is_some() {
+        if !remembered && holder.name.user.is_some() {
             // Users nobody knows are not remembered: their number is the callers' to choose.
             self.holders.forget(&holder.name);
         }

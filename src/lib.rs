@@ -7,6 +7,8 @@
 //! server   who asks?  what for?  may they? may they  as whom?    ask       answer,
 //!                                          now?                  Cal.com   count once
 //! ```
+//!
+//! `keeper` and `store` stand beside the path: they keep the tokens fresh that `credential` injects.
 
 pub mod server;
 

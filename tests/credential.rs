@@ -2,6 +2,8 @@
 
 mod crash;
 mod leaks;
+mod lifecycle;
+mod live;
 mod managed;
 mod oauth;
 pub mod rig;

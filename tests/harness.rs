@@ -6,9 +6,9 @@ mod postgres;
 mod upstream;
 mod wire;
 
-pub use gateway::{Gateway, Key, Setup};
+pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
 pub use postgres::Postgres;
-pub use upstream::{OK, Upstream};
+pub use upstream::{Asked, OK, Upstream};
 pub use wire::{Answer, Wire};
 
 use std::time::{Duration, Instant};

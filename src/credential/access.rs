@@ -47,7 +47,7 @@ impl Choice {
         holder.used.store(true, Ordering::Relaxed);
         let mut live = holder.live();
         match live.readiness(holders.now()) {
-            Readiness::UseAndRenew => holder.ask(),
+            Readiness::UseAndRenew => drop(holder.ask()),
             Readiness::Wait if configured.is_none() || live.looks == 0 => live = holder.attended().await,
             Readiness::Unavailable(rest) if configured.is_none() && rest <= SHORT_REST => {
                 sleep(rest).await;

@@ -12,9 +12,9 @@ use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::Means;
 use super::entry::{Entry, Pair, RecordName};
 use super::lifecycle::{due_after, used_until};
-use super::{Means, OAuthClient};
 use crate::limit::Tick;
 use crate::refusal::Refusal;
 
@@ -66,7 +66,7 @@ pub struct Live {
     pub trouble: Option<(Trouble, Tick)>,
     /// Failures in a row.
     pub failures: u32,
-    /// How often the keeper has looked after it.
+    /// The last time that the keeper was asked to look after it and did; 0: it has not looked yet.
     pub looks: u64,
     /// When it did last.
     pub looked: Tick,
@@ -184,7 +184,10 @@ pub struct Holder {
     /// Whether it has been used since it was last renewed.
     pub used: AtomicBool,
     live: watch::Sender<Arc<Live>>,
-    asked: AtomicBool,
+    /// How often the keeper was asked to look after it; up to which of these it has taken up; whether it is told.
+    asks: AtomicU64,
+    taken: AtomicU64,
+    told: AtomicBool,
     refused: AtomicU64,
     worked: AtomicU64,
     jobs: mpsc::UnboundedSender<Job>,
@@ -198,7 +201,9 @@ impl Holder {
             turn: tokio::sync::Mutex::default(),
             used: AtomicBool::new(false),
             live: watch::Sender::new(Arc::default()),
-            asked: AtomicBool::new(false),
+            asks: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            told: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             jobs,
@@ -215,16 +220,24 @@ impl Holder {
         self.live.send_replace(Arc::new(live));
     }
 
-    /// Asks the keeper to look after it.
-    pub fn ask(self: &Arc<Self>) {
-        if !self.asked.swap(true, Ordering::AcqRel) {
+    /// Asks the keeper to look after it. Answers which time that is.
+    pub fn ask(self: &Arc<Self>) -> u64 {
+        let time = self.asks.fetch_add(1, Ordering::AcqRel) + 1;
+        if !self.told.swap(true, Ordering::AcqRel) {
             let _ = self.jobs.send(Job::Attend(self.clone()));
         }
+        time
     }
 
-    /// Notes that the keeper has taken up what was asked so far.
-    pub fn taken_up(&self) {
-        self.asked.store(false, Ordering::Release);
+    /// Notes that the keeper takes up what was asked so far.
+    pub fn take_up(&self) {
+        self.told.swap(false, Ordering::AcqRel);
+        self.taken.store(self.asks.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    /// The last time that was asked and that the keeper has taken up.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
     }
 
     /// The latest generation whose token Cal.com refused.
@@ -245,17 +258,15 @@ impl Holder {
     /// Notes that the token of `live` has worked.
     pub(super) fn note_worked(self: &Arc<Self>, live: &Live) {
         if live.unproven && self.worked.fetch_max(live.generation, Ordering::AcqRel) < live.generation {
-            self.ask();
+            let _ = self.ask();
         }
     }
 
-    /// Has the keeper look after it, and waits until it has.
+    /// Has the keeper look after it, and waits until it has: until a look that began after this was asked is over.
     pub(super) async fn attended(self: &Arc<Self>) -> Arc<Live> {
         let mut news = self.live.subscribe();
-        let seen = news.borrow_and_update().looks;
-        self.ask();
-        let looked = timeout(PATIENCE, news.wait_for(|live| live.looks > seen)).await;
-        match looked {
+        let time = self.ask();
+        match timeout(PATIENCE, news.wait_for(|live| live.looks >= time)).await {
             Ok(Ok(live)) => live.clone(),
             _ => self.live(),
         }
@@ -291,18 +302,13 @@ impl Holder {
         !matches!(**self.means.load(), Means::Key { .. })
     }
 
-    /// The name of its state. An API key that the store holds no newer one of is as configured: fresh.
+    /// The name of its state. An API key that the store holds no newer one of serves as configured.
     pub fn state(&self, now: Tick) -> &'static str {
         let live = self.live();
-        let configured = !self.is_renewable() && live.bearer.is_none() && live.looks > 0 && live.trouble.is_none();
-        if configured { "fresh" } else { live.state(now) }
-    }
-
-    /// Its OAuth client, where it is of that kind.
-    pub fn oauth(&self) -> Option<OAuthClient> {
-        match &**self.means.load() {
-            Means::OAuth(client) => Some(client.clone()),
-            Means::Managed { .. } | Means::Key { .. } => None,
+        match () {
+            () if self.is_renewable() => live.state(now),
+            () if live.trouble.is_some() => "degraded",
+            () => "fresh",
         }
     }
 }

@@ -104,6 +104,35 @@ fn an_echoed_token_is_taken_out_of_errors() {
     assert_eq!(answer.header("content-length").unwrap(), answer.body.len().to_string());
 }
 
+#[test]
+fn what_was_injected_comes_back_in_no_header_and_in_no_error() {
+    let echo = |asked: &crate::harness::Asked| {
+        let bearer = asked.headers("authorization")[0].to_owned();
+        let (status, kind) = match asked.request_line.split(' ').nth(1) {
+            Some("/v2/me?200") => ("200 OK", "application/json"),
+            Some("/v2/me?500") => ("500 Internal Server Error", "text/html; charset=utf-8"),
+            _ => ("403 Forbidden", "application/problem+json"),
+        };
+        let body = format!("<{bearer}> and {bearer}");
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Echo: {bearer};a={bearer}\r\nETag: \"1\"\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    };
+    let (upstream, key) = (crate::harness::Upstream::answering(echo), crate::harness::Key::new());
+    let gateway = crate::harness::Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
+    let own = format!("X-Api-Key: {}", key.text);
+    for (query, status, cleaned) in [("200", 200, false), ("500", 500, true), ("403", 403, true)] {
+        let answer = gateway.ask(&format!("GET /v2/me?{query}"), &[&own]);
+        let secret = crate::harness::UPSTREAM_KEY;
+        assert_eq!(answer.status, status);
+        assert!(!answer.head.contains(secret), "{}", answer.head);
+        assert_eq!(answer.header("x-echo"), Some("Bearer (removed by calgate);a=Bearer (removed by calgate)"));
+        assert_eq!(!answer.text().contains(secret), cleaned, "{}", answer.text());
+    }
+}
+
 /// All spellings in which a secret might get out.
 fn spellings(secret: &str) -> Vec<String> {
     let (mut hex, mut percent) = (String::new(), String::new());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use calgate::catalog::{Accepts, Catalog};
+
 use super::rig::{Rig, json, living};
 use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
 use crate::harness::eventually;
@@ -22,6 +24,31 @@ fn the_user_that_a_caller_names_is_whose_token_goes_upstream_and_no_header_of_it
     let answer = rig.for_user(&gateway, one, &format!("GET /v2/oauth-clients/{DEMO_CLIENT_ID}/users"));
     assert_eq!(answer.json()["data"]["credential"], "platform-client");
     assert_eq!(rig.for_user(&gateway, one, "GET /v2/bookings").json()["data"]["credential"], "managed-user");
+}
+
+#[test]
+fn every_operation_gets_the_kind_it_takes() {
+    let rig = Rig::new(TokenRules::default());
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    let (key, whom) = (format!("X-Api-Key: {}", rig.key.text), format!("x-calgate-managed-user: {user}"));
+    let mut connection = gateway.connect();
+    let mut asked = std::collections::BTreeMap::<_, usize>::new();
+    let operations = Catalog::built_in().endpoints().iter().filter(|endpoint| !endpoint.credential_operation);
+    for endpoint in operations.filter(|endpoint| endpoint.tag.as_str() != "OAuth2") {
+        let filled = |part| match part {
+            "{clientId}" => DEMO_CLIENT_ID,
+            part if str::starts_with(part, '{') => "7",
+            literal => literal,
+        };
+        let path: Vec<_> = endpoint.template.as_str().split('/').map(filled).collect();
+        let request = format!("{} {}", endpoint.method, path.join("/"));
+        let answer = connection.ask(&request, &[&key, &whom]);
+        let expected = if endpoint.accepts == Accepts::Client { "platform-client" } else { "managed-user" };
+        assert_eq!(answer.json()["data"]["credential"], expected, "{endpoint}: {}", answer.text());
+        *asked.entry(endpoint.accepts.name()).or_default() += 1;
+    }
+    assert!(asked["bearer"] > 100 && asked["either"] >= 90 && asked["client"] >= 10, "{asked:?}");
 }
 
 #[test]

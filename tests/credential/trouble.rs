@@ -2,6 +2,7 @@
 //! that is damaged, full or away.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::Duration;
 
 use super::rig::{OTHER_SEAL_KEY, Rig, living, sim};
@@ -131,6 +132,45 @@ fn a_store_that_is_no_store_is_no_crash_loop() {
         // Mended, it is used again, without a restart.
         fs::write(rig.file(), &whole).unwrap();
         eventually("service", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));
+    }
+}
+
+/// Runs a program to which the permissions of files apply, whoever runs the tests.
+const WITHOUT_OVERRIDE: [&str; 3] = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"];
+
+/// Runs a program that cannot make a file longer than this many blocks of 512 bytes, and that is told so, not killed.
+const WITHOUT_ROOM: [&str; 4] = ["sh", "-c", "trap '' XFSZ; ulimit -f 60; exec \"$@\"", "sh"];
+
+#[test]
+fn with_a_store_that_cannot_be_written_good_tokens_serve_and_nothing_is_renewed() {
+    for (through, what) in [(&WITHOUT_OVERRIDE[..], "readonly"), (&WITHOUT_ROOM[..], "full")] {
+        let rig = Rig::new(living(4));
+        rig.import_app();
+        let folder = rig.file().parent().unwrap().to_owned();
+        let closed = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        if what == "full" {
+            // Longer than the limit already.
+            for user in 1000..1020 {
+                let pair = format!("{{\"access_token\":\"{}\",\"expires_at\":9999999999}}", "x".repeat(3000));
+                rig.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], &pair);
+            }
+        } else {
+            fs::set_permissions(rig.file(), fs::Permissions::from_mode(0o400)).unwrap();
+            closed(0o500);
+        }
+        rig.sim.advance(Duration::from_secs(1));
+        // Root alone needs to be kept from what its user could not do.
+        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        let through = if is_root || what == "full" { through } else { &["env"] };
+        let gateway = rig.setup().through(through).start();
+        let answer = eventually("no token", || Some(gateway.ask("GET /v2/me", &[])).filter(|a| a.status == 503));
+        assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_UNAVAILABLE"), "{what}");
+        gateway.logged("the token store cannot be used");
+        assert_eq!(rig.sim.token_counts().oauth_refreshes, 0, "{what}");
+        drop(gateway);
+        closed(0o700);
+        fs::set_permissions(rig.file(), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(rig.start().ask("GET /v2/me", &[]).status, 200, "{what}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use calgate::secret::Secret;
-use calgate::store::{Postgres, Store};
+use calgate::store::{Lock, Postgres, Store};
 
 use super::{now, row, sqlite_in};
 use crate::harness;
@@ -65,6 +65,16 @@ fn of_many_changes_to_one_version_one_is_made() {
     });
 }
 
+/// Waits for a lock that somebody lets go.
+async fn free(store: &dyn Store, name: &str) -> Lock {
+    loop {
+        match store.lock(name).await.unwrap() {
+            Some(held) => return held,
+            None => tokio::task::yield_now().await,
+        }
+    }
+}
+
 #[test]
 fn a_lock_has_one_holder_ends_with_it_and_its_fence_grows() {
     with_each(|open| {
@@ -72,17 +82,15 @@ fn a_lock_has_one_holder_ends_with_it_and_its_fence_grows() {
         now(async {
             let mut last = 0;
             for _ in 0..3 {
-                let held = one.lock("a").await.unwrap().expect("free");
+                let held = free(&*one, "a").await;
                 assert!(held.fence > last);
                 last = held.fence;
                 assert!(other.lock("a").await.unwrap().is_none());
-                let beside = other.lock("b").await.unwrap().expect("another name is free");
+                let beside = free(&*other, "b").await;
                 assert!(beside.fence > last);
                 last = beside.fence;
                 drop((held, beside));
-                while other.lock("a").await.unwrap().is_none() {
-                    tokio::task::yield_now().await;
-                }
+                drop(free(&*other, "a").await);
             }
         });
     });
