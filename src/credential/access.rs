@@ -15,6 +15,9 @@ use crate::refusal::Refusal;
 /// How Cal.com answers an access token that has expired (FACTS §1).
 const TOKEN_EXPIRED: u16 = 498;
 
+/// How often a request without a good token waits for one.
+const TRIES: usize = 3;
+
 /// A rest of the keeper's that a request waits out.
 const SHORT_REST: Duration = Duration::from_secs(1);
 
@@ -46,23 +49,54 @@ impl Choice {
         };
         holder.used.store(true, Ordering::Relaxed);
         let mut live = holder.live();
-        match live.readiness(holders.now()) {
-            Readiness::UseAndRenew => drop(holder.ask()),
-            Readiness::Wait if configured.is_none() || live.looks == 0 => live = holder.attended().await,
-            Readiness::Unavailable(rest) if configured.is_none() && rest <= SHORT_REST => {
-                sleep(rest).await;
+        if configured.is_some() {
+            if live.looks == 0 {
                 live = holder.attended().await;
             }
-            Readiness::Use if live.needs_login.is_some() && holder.refused() >= live.generation => {
-                return Err(holder.refusal(&live, holders.now()));
-            }
-            Readiness::Wait | Readiness::Use | Readiness::NeedsLogin | Readiness::Unavailable(_) => {}
+        } else {
+            live = ready(&holder, live, holders).await?;
         }
         let now = holders.now();
         let token = live.bearer.clone().filter(|_| live.is_good(now)).map(Injection::Bearer);
         let injection = token.or(configured).ok_or_else(|| holder.refusal(&live, now))?;
         Ok(Access { injection, held: Some((holder, live)) })
     }
+}
+
+/// Waits for a good token as long as one may be had soon: for the keeper, and for a short rest of its after a failure.
+async fn ready(holder: &Arc<Holder>, mut live: Arc<Live>, holders: &Holders) -> Result<Arc<Live>, Refusal> {
+    for _ in 0..TRIES {
+        match live.readiness(holders.now()) {
+            Readiness::Use if live.needs_login.is_some() && holder.refused() >= live.generation => {
+                return Err(holder.refusal(&live, holders.now()));
+            }
+            Readiness::UseAndRenew => {
+                holder.ask();
+                break;
+            }
+            Readiness::Wait => live = holder.attended().await,
+            Readiness::Unavailable(rest) if rest <= SHORT_REST => {
+                sleep(rest).await;
+                live = holder.attended().await;
+            }
+            Readiness::Use | Readiness::NeedsLogin | Readiness::Unavailable(_) => break,
+        }
+    }
+    Ok(live)
+}
+
+/// Waits for a token of a later generation, likewise.
+async fn newer(holder: &Arc<Holder>, than: u64, holders: &Holders) -> Result<Arc<Live>, Refusal> {
+    let mut live = holder.attended().await;
+    for _ in 1..TRIES {
+        let rest = live.rest(holders.now());
+        if live.generation > than || live.needs_login.is_some() || rest > SHORT_REST {
+            break;
+        }
+        sleep(rest).await;
+        live = holder.attended().await;
+    }
+    if live.generation > than { Ok(live) } else { Err(holder.refusal(&live, holders.now())) }
 }
 
 impl Access {
@@ -108,10 +142,7 @@ impl Access {
             }
             Remedy::Renew => {
                 holder.note_refused(used.generation);
-                live = holder.attended().await;
-                if live.generation <= used.generation {
-                    return Err(holder.refusal(&live, holders.now()));
-                }
+                live = newer(holder, used.generation, holders).await?;
             }
             Remedy::Nothing => return Ok(None),
         }

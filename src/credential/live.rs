@@ -126,9 +126,15 @@ impl Live {
         self.due.is_some_and(|due| now >= due)
     }
 
+    /// How long it is left alone, as it failed just now.
+    pub fn rest(&self, now: Tick) -> Duration {
+        let until = self.trouble.as_ref().map_or(0, |(_, until)| until.0);
+        Duration::from_nanos(until.saturating_sub(now.0))
+    }
+
     /// Whether it failed so recently that it is left alone.
     pub fn is_resting(&self, now: Tick) -> bool {
-        self.trouble.as_ref().is_some_and(|(_, until)| now < *until)
+        !self.rest(now).is_zero()
     }
 
     /// What a request can do with it.
@@ -137,10 +143,10 @@ impl Live {
             let renew = self.is_due(now) && !self.is_resting(now) && self.needs_login.is_none();
             return if renew { Readiness::UseAndRenew } else { Readiness::Use };
         }
-        match &self.trouble {
+        match self.rest(now) {
             _ if self.needs_login.is_some() => Readiness::NeedsLogin,
-            Some((_, until)) if now < *until => Readiness::Unavailable(Duration::from_nanos(until.0 - now.0)),
-            _ => Readiness::Wait,
+            Duration::ZERO => Readiness::Wait,
+            rest => Readiness::Unavailable(rest),
         }
     }
 
@@ -286,8 +292,8 @@ impl Holder {
             _ if live.needs_login.is_some() => Refusal::CredentialNeedsLogin { credential },
             Some((Trouble::Absent, _)) if self.name.user.is_some() => Refusal::UnknownManagedUser,
             Some((Trouble::Absent, _)) => Refusal::CredentialNeedsLogin { credential },
-            Some((trouble, until)) => {
-                let retry_after = Duration::from_nanos(until.0.saturating_sub(now.0));
+            Some((trouble, _)) => {
+                let retry_after = live.rest(now);
                 Refusal::CredentialUnavailable { credential, why: trouble.to_string().into(), retry_after }
             }
             None => {
