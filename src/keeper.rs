@@ -312,8 +312,8 @@ fn can_recover(holder: &Holder) -> bool {
     matches!(&**holder.means.load(), Means::Managed(managed) if managed.recover)
 }
 
-/// Seconds since 1970 by this machine's calendar, which may be wrong.
+/// Milliseconds since 1970 by this machine's calendar, which may be wrong.
 pub fn wall() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    now.saturating_add_signed(probe::clock_offset())
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(now).unwrap_or(u64::MAX).saturating_add_signed(probe::clock_offset())
 }

@@ -124,12 +124,12 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
 
 fn of_entry(credential: String, entry: &Entry, now: u64) -> Line {
     let current = entry.current.as_ref();
-    let expires = current.and_then(|pair| Some(pair.received_at + pair.lifetime?.as_secs()));
+    let expires = current.and_then(|pair| Some(pair.received_at / 1000 + pair.lifetime?.as_secs()));
     Line {
         credential,
         state: entry.state(now),
         expires: expires.and_then(moment),
-        renewed: current.and_then(|pair| moment(pair.received_at)),
+        renewed: current.and_then(|pair| moment(pair.received_at / 1000)),
         detail: entry.needs_login.clone().or_else(|| entry.fault.clone()),
     }
 }

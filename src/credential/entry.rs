@@ -56,7 +56,7 @@ pub struct Pair {
     pub access: Secret,
     /// What the next pair is had with; an API key has none.
     pub refresh: Option<Secret>,
-    /// When it was received, in seconds since 1970 by the clock of the replica that received it.
+    /// When it was received, in milliseconds since 1970 by the calendar of the replica that received it.
     pub received_at: u64,
     /// How long the access token is good from then on. `None`: until Cal.com refuses it.
     pub lifetime: Option<Duration>,
@@ -112,7 +112,7 @@ struct PairForm<'a> {
     access: Cow<'a, str>,
     #[serde(borrow)]
     refresh: Option<Cow<'a, str>>,
-    received_at: u64,
+    received_at_ms: u64,
     lifetime_s: Option<u64>,
 }
 
@@ -186,7 +186,7 @@ impl PairForm<'_> {
         PairForm {
             access: text(&pair.access),
             refresh: pair.refresh.as_ref().map(text),
-            received_at: pair.received_at,
+            received_at_ms: pair.received_at,
             lifetime_s: pair.lifetime.map(|lifetime| lifetime.as_secs()),
         }
     }
@@ -195,7 +195,7 @@ impl PairForm<'_> {
         Some(Pair {
             access: Secret::new(&self.access).ok()?,
             refresh: self.refresh.as_deref().map(Secret::new).transpose().ok()?,
-            received_at: self.received_at,
+            received_at: self.received_at_ms,
             lifetime: self.lifetime_s.map(Duration::from_secs),
         })
     }

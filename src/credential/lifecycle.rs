@@ -160,11 +160,11 @@ impl Entry {
         self.generation == generation && self.previous.take().is_some()
     }
 
-    /// How long ago the current pair was received, by a calendar clock that may have been set since: never less than
-    /// nothing.
+    /// How long ago the current pair was received, by a calendar in milliseconds since 1970 that may have been set since:
+    /// never less than nothing.
     pub fn age(&self, now: u64) -> Duration {
         let received = self.current.as_ref().map_or(now, |pair| pair.received_at);
-        Duration::from_secs(now.saturating_sub(received))
+        Duration::from_millis(now.saturating_sub(received))
     }
 
     /// The name of its state, for `calgate credentials`.

@@ -22,9 +22,9 @@ const USUAL_LIFE: Duration = Duration::from_secs(30 * 60);
 /// When an answer came.
 #[derive(Debug, Clone, Copy)]
 pub struct Receipt {
-    /// By this machine's calendar, in seconds since 1970.
+    /// By this machine's calendar, in milliseconds since 1970.
     pub here: u64,
-    /// By Cal.com's, if the answer says so.
+    /// By Cal.com's, in seconds since 1970, if the answer says so.
     pub there: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ impl Receipt {
     /// How long it is from the answer to `moment`, in seconds since 1970 by Cal.com's calendar. That calendar is best
     /// read in the token itself, which was issued for this answer.
     fn until(&self, moment: u64, claims: &Claims) -> Duration {
-        Duration::from_secs(moment.saturating_sub(claims.iat.or(self.there).unwrap_or(self.here)))
+        Duration::from_secs(moment.saturating_sub(claims.iat.or(self.there).unwrap_or(self.here / 1000)))
     }
 }
 

@@ -10,10 +10,10 @@ pub(super) fn fail_point(name: &str) {
     }
 }
 
-/// Seconds to add to the calendar, from `CALGATE_CLOCK_OFFSET`.
+/// Milliseconds to add to the calendar, from the seconds in `CALGATE_CLOCK_OFFSET`.
 #[cfg(debug_assertions)]
 pub(super) fn clock_offset() -> i64 {
-    std::env::var("CALGATE_CLOCK_OFFSET").ok().and_then(|offset| offset.parse().ok()).unwrap_or(0)
+    std::env::var("CALGATE_CLOCK_OFFSET").ok().and_then(|offset| offset.parse::<i64>().ok()).unwrap_or(0) * 1000
 }
 
 #[cfg(not(debug_assertions))]

@@ -54,8 +54,8 @@ async fn keep_tokens(
     capture: &Capture,
     at: SystemTime,
 ) -> Result<Response<Source>, Refusal> {
-    let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let receipt = Receipt::of(answer.headers(), here);
+    let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let receipt = Receipt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
     let body = answer.body_mut().read_up_to(MOST_TOKENS).await.ok_or(Refusal::UpstreamInvalid)?;
     let told = credentials.keep(capture, &body, receipt).await?;
     Ok(with_body(answer, body, told))

@@ -20,7 +20,7 @@ fn pair(number: u64) -> Pair {
     Pair {
         access: secret("a"),
         refresh: Some(secret("r")),
-        received_at: 1000,
+        received_at: 1_000_000,
         lifetime: Some(Duration::from_secs(3600)),
     }
 }
@@ -231,7 +231,7 @@ fn states_have_names() {
     let state = |change: Change, now: u64| {
         let mut entry = entry();
         change(&mut entry);
-        entry.state(now)
+        entry.state(now * 1000)
     };
     let table: [(&str, Change, u64); 8] = [
         ("fresh", |_| {}, 1000),

@@ -18,7 +18,7 @@ fn entry(lifetime: u64) -> Entry {
     entry.replace(Pair {
         access: Secret::new("token").unwrap(),
         refresh: None,
-        received_at: 50_000,
+        received_at: 50_000_000,
         lifetime: Some(Duration::from_secs(lifetime)),
     });
     entry
@@ -38,8 +38,8 @@ fn a_life_is_counted_from_receipt_whatever_the_calendar_says() {
     assert_eq!((live.due, live.until), (Some(at(505)), Some(at(700))));
     // A calendar that was set back makes a token new, one that was set ahead makes it old: neither makes it last longer
     // than its life.
-    assert_eq!(entry.age(40_000), Duration::ZERO);
-    let live = Live::of(&entry, None, entry.age(900_000), at(500), 0.0);
+    assert_eq!(entry.age(40_000_000), Duration::ZERO);
+    let live = Live::of(&entry, None, entry.age(900_000_000), at(500), 0.0);
     assert!(!live.is_good(at(500)));
 }
 
@@ -100,7 +100,10 @@ fn a_life_is_what_the_answer_says_or_the_token_itself() {
     assert_eq!(managed("two words", ""), None);
     assert!(of_api_key(b"{\"data\":{\"apiKey\":\"cal_live_1\"}}", receipt).unwrap().lifetime.is_none());
     assert!(of_api_key(b"{\"status\":\"success\"}", receipt).is_none());
-    assert_eq!(of_import(b"{\"access_token\":\"a\",\"expires_at\":100}", 40).unwrap().lifetime.unwrap().as_secs(), 60);
+    assert_eq!(
+        of_import(b"{\"access_token\":\"a\",\"expires_at\":100}", 40_500).unwrap().lifetime.unwrap().as_secs(),
+        60
+    );
 }
 
 #[test]
