@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use calgate::app::{App, Gateway};
 use calgate::catalog::{Matched, UnknownEndpoints};
 use calgate::config::Config;
-use calgate::credential::Injection;
+use calgate::credential::Choice;
 use calgate::headers;
 use calgate::identify::{Caller, GatewayKey};
 use calgate::limit::Tick;
@@ -89,13 +89,13 @@ fn find<'a>(app: &'a App, target: &'a str) -> Matched<'a> {
 }
 
 /// The path from `identify` to `limit`, as the pipeline takes it.
-fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Injection, Refusal> {
+fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Choice, Refusal> {
     let caller = app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
     let matched = app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
     app.catalog().check_version(headers::api_version(headers)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
     let (_, permit) = app.buckets.take(grant, now);
-    app.credentials.choose(&permit?)
+    app.credentials.choose(&permit?, headers)
 }
 
 #[divan::bench(args = [SHORT, LONG])]

@@ -62,8 +62,14 @@ impl Answers for Admin {
     }
 }
 
+/// Ready is who serves: a credential that needs a login is named, and everything else is served on.
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    if gateway.is_ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") }
+    if !gateway.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    let troubled = gateway.troubled_credentials();
+    let lines = troubled.iter().map(|(name, state)| format!("credential {name}: {state}\n"));
+    (StatusCode::OK, std::iter::once("ready\n".to_owned()).chain(lines).collect())
 }
 
 async fn metrics(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {

@@ -19,9 +19,12 @@ use crate::credential::Credentials;
 use crate::entitle::{Entitlements, Plan};
 use crate::forward::Upstream;
 use crate::identify::{Consumers, TrustedProxies};
+use crate::keeper::Keeper;
+use crate::keeper::endpoint::CalCom;
 use crate::limit::{Clock, Keyed, Limits};
 use crate::record::AccessLog;
 use crate::respond::Cors;
+use crate::store;
 use crate::telemetry::Metrics;
 
 /// Everything that one configuration decides.
@@ -42,9 +45,9 @@ pub struct App {
     /// As whom.
     pub credentials: Credentials,
     /// May the credential now.
-    pub budget: Budgets,
+    pub budget: Arc<Budgets>,
     /// Where Cal.com is.
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
     /// Sizes, counts and deadlines.
     pub limits: Bounds,
     /// Whose `X-Forwarded-For` is believed.
@@ -59,6 +62,11 @@ impl App {
     /// The operations the gateway knows.
     pub fn catalog(&self) -> &Catalog {
         self.own_catalog.as_ref().unwrap_or_else(|| Catalog::built_in())
+    }
+
+    /// How the gateway makes calls of its own.
+    fn cal_com(&self) -> CalCom {
+        CalCom { upstream: self.upstream.clone(), budgets: Some(self.budget.clone()) }
     }
 
     /// The plan a consumer is held to.
@@ -77,6 +85,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// The access log, unless nobody reads it.
     pub access_log: Option<AccessLog>,
+    /// What keeps renewable credentials good, where there is a store for them.
+    pub keeper: Option<Arc<Keeper>>,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     draining: AtomicBool,
@@ -88,8 +98,11 @@ impl Gateway {
     /// # Errors
     /// What in the configuration cannot be used.
     pub fn new(config: Config, access_log: Option<AccessLog>) -> Result<Arc<Self>, String> {
+        let vault = config.store.as_ref().map(store::of).transpose()?;
         let app = App::build(config, None)?;
+        let keeper = vault.map(|vault| Keeper::new(vault, app.credentials.holders.clone(), app.cal_com()));
         Ok(Arc::new(Self {
+            keeper,
             app: ArcSwap::from_pointee(app),
             clock: Clock::start(),
             metrics: Metrics::default(),
@@ -112,6 +125,9 @@ impl Gateway {
     /// What in the configuration cannot be used; the old one stays in force.
     pub fn replace(&self, config: Config) -> Result<(), String> {
         let app = App::build(config, Some(&self.app()))?;
+        if let Some(keeper) = &self.keeper {
+            keeper.ask_by(app.cal_com());
+        }
         self.app.store(Arc::new(app));
         Ok(())
     }
@@ -137,12 +153,18 @@ impl Gateway {
         self.metrics.in_flight.set(gauge(self.in_flight()));
         self.metrics.connections.set(gauge(self.connections()));
         self.metrics.budgets.tell(&self.app().budget.standings());
+        self.metrics.set_credentials(self.app().credentials.holders.states());
         self.metrics.encode()
     }
 
     /// How many requests are in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Renewable credentials that are not as they should be, and how they are.
+    pub fn troubled_credentials(&self) -> Vec<(String, &'static str)> {
+        if self.keeper.is_some() { self.app().credentials.holders.troubled() } else { Vec::new() }
     }
 
     /// Tells that the gateway is on its way out.

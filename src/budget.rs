@@ -25,6 +25,8 @@ mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 pub use machine::Standing;
 pub use queue::{Asker, Priority};
 pub use shared::Budget;
@@ -32,8 +34,8 @@ pub use slot::Slot;
 pub use table::{Table, identity};
 
 use crate::catalog::Endpoint;
-use crate::credential::Injection;
-use crate::identify::{ConsumerId, Who};
+use crate::credential::{Access, Injection};
+use crate::identify::{ConsumerId, Who, credential_key};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use headers::name_hash;
@@ -154,7 +156,7 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Reserves a place in the budget of the credential that `injection` makes the request be of, and waits for it if
+    /// Reserves a place in the budget of the credential that `access` makes the request be of, and waits for it if
     /// need be: as long as the caller's tier lets it, and no longer than the caller says.
     ///
     /// # Errors
@@ -162,7 +164,7 @@ impl Budgets {
     pub async fn reserve(
         &self,
         permit: &Permit<'_>,
-        injection: &Injection,
+        access: &Access,
         caller_waits: Option<Duration>,
     ) -> Result<Slot, Refusal> {
         if self.mode == Mode::Off {
@@ -172,12 +174,12 @@ impl Budgets {
         let (main, terms) = match grant.caller().who() {
             Who::Consumer(consumer) => {
                 let own = self.consumers.get(consumer.id.index()).ok_or(Refusal::Internal)?;
-                (self.of(own, injection), own.terms)
+                (self.of(own, access), own.terms)
             }
             Who::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
             Who::Passthrough(own) => {
-                let settings = self.settings.of(default_limit(injection));
-                (self.table.passthrough(own.key, settings), self.passthrough)
+                let settings = self.settings.of(default_limit(access.injection()));
+                (self.table.unlisted(own.key, "(passthrough)", settings), self.passthrough)
             }
         };
         let budget = match grant.matched().endpoint() {
@@ -188,9 +190,32 @@ impl Budgets {
         Slot::take(budget, self.mode, terms.asker, patience, self.deadline).await
     }
 
+    /// Reserves a place for a call of the gateway's own, which sends `headers`.
+    ///
+    /// # Errors
+    /// [`Refusal::UpstreamBudget`] where there is none within `[budget] max_wait`.
+    pub async fn reserve_own(&self, headers: &HeaderMap) -> Result<Slot, Refusal> {
+        if self.mode == Mode::Off {
+            return Ok(Slot::unlimited());
+        }
+        let client = headers.get("x-cal-client-id").zip(headers.get("x-cal-secret-key"));
+        let client = client.map(|(id, secret)| Injection::Client { id: id.clone(), secret: secret.clone() });
+        let budget = match client.as_ref().and_then(identity) {
+            Some(key) => self.table.unlisted(key, "(own)", self.settings.of(OAUTH_PER_MINUTE)),
+            None => self.table.public(self.settings),
+        };
+        let asker = Asker { key: OWN, weight: API_KEY_PER_MINUTE, priority: Priority::Interactive };
+        Slot::take(budget, self.mode, asker, self.public.max_wait, self.deadline).await
+    }
+
     /// The budget of a consumer's credential, as far as it is known to be there.
-    fn of(&self, own: &Own, injection: &Injection) -> Arc<Budget> {
-        let known = match injection {
+    fn of(&self, own: &Own, access: &Access) -> Arc<Budget> {
+        if let Some((credential, user)) = access.managed_user() {
+            // Cal.com counts each user's token by itself (FACTS §2).
+            let key = credential_key(&["managed", credential, &user.to_string()]);
+            return self.table.unlisted(key, credential, self.settings.of(OAUTH_PER_MINUTE));
+        }
+        let known = match access.injection() {
             Injection::Bearer(_) => &own.bearer,
             Injection::Client { .. } => &own.client,
             Injection::Nothing => &None,
@@ -249,6 +274,9 @@ pub const API_KEY_PER_MINUTE: u32 = 120;
 
 /// Requests a minute of an access token and of a platform client (FACTS §2).
 pub const OAUTH_PER_MINUTE: u32 = 500;
+
+/// The gateway itself, among those that ask.
+const OWN: u64 = u64::MAX;
 
 /// An address as a consumer's key.
 #[expect(clippy::cast_possible_truncation, reason = "the halves are folded")]

@@ -22,6 +22,7 @@ pub use path::CanonicalPath;
 pub use tag::{Prefix, Tag};
 
 use crate::refusal::Refusal;
+use endpoint::Segment;
 use trie::{Found, Trie};
 
 /// The operations of one Cal.com API document, ready for look-up.
@@ -57,6 +58,13 @@ impl<'a> Matched<'a> {
     /// The canonical path as the caller meant it.
     pub fn path(&self) -> &CanonicalPath<'a> {
         &self.path
+    }
+
+    /// What stands in the place of `{name}` in the endpoint's template.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let segments = self.endpoint()?.template.segments();
+        let named = |segment: &Segment| matches!(segment, Segment::Parameter(own) if **own == *name);
+        self.path.segment(segments.iter().position(named)?)
     }
 
     /// The path that goes upstream: the template's literals and the validated parameters.

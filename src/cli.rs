@@ -1,10 +1,13 @@
 //! The commands, and what each exits with.
 
 mod catalog;
+mod credentials;
 mod explain;
 mod health;
 mod key;
+mod login;
 mod serve;
+mod store;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -39,6 +42,13 @@ enum Command {
     /// Make gateway keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Log in at Cal.com for a credential of kind `oauth`: its tokens go into the store
+    Login(login::LoginArgs),
+    /// List the credentials and how they are, or put tokens into the store
+    Credentials(credentials::CredentialsArgs),
+    /// Look after the store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Look at the catalog of Cal.com's operations, or renew it
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -92,11 +102,15 @@ fn print(text: &str) -> Outcome {
 
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
+    crate::secret::keep_from_dumps();
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
         Command::Check(args) => serve::check(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Key(command) => key::run(&command),
+        Command::Login(args) => login::run(&args),
+        Command::Credentials(args) => credentials::run(&args),
+        Command::Store(command) => store::run(&command),
         Command::Catalog(command) => catalog::run(&command),
         Command::Health(args) => health::run(&args),
     };

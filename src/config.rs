@@ -17,6 +17,7 @@ pub mod plans;
 pub mod problem;
 pub mod reader;
 mod secret;
+pub mod store;
 pub mod tiers;
 pub mod upstream;
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub plans: BTreeMap<String, plans::PlanLists>,
     /// `[entitlements] mode`
     pub entitlements: Mode,
+    /// `[store]`
+    pub store: Option<store::StoreConfig>,
     /// `[credentials.NAME]`
     pub credentials: BTreeMap<String, credentials::CredentialConfig>,
     /// `[consumers.NAME]`
@@ -115,7 +118,9 @@ impl Config {
         let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
         let plans = with_section(root, "plans", |section| plans::read(section, known));
         let tiers = with_section(root, "tiers", tiers::read);
-        let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans));
+        let has_store = root.raw("store").is_some();
+        let store = root.section("store").and_then(store::StoreConfig::read);
+        let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans, has_store));
         let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
         let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
         Self {
@@ -133,6 +138,7 @@ impl Config {
             catalog,
             plans,
             tiers,
+            store,
             consumers: consumers.into_values().flatten().collect(),
         }
     }

@@ -1,41 +1,119 @@
 //! As whom? The Cal.com credential that a permitted request goes upstream with.
 //!
-//! Fifth stage: [`Credentials::choose`] picks what to inject by the caller's credential and by what the operation takes.
+//! Fifth stage: [`Credentials::choose`] picks whose headers to inject by the caller's credential, by the managed user it
+//! acts for and by what the operation takes. [`Choice::access`] has them; it waits only where a token has run out.
+//! Keeping tokens fresh is the work of the `keeper`, beside the path.
+
+mod access;
+pub mod capture;
+pub mod entry;
+mod holders;
+pub mod lifecycle;
+pub mod live;
+pub mod managed;
+pub mod tokens;
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
+
+pub use access::{Access, Choice, is_token_expired};
+pub use holders::Holders;
 
 use crate::catalog::Accepts;
-use crate::identify::{ConsumerId, OwnHeaders, Who};
+use crate::identify::{Consumer, ConsumerId, OwnHeaders, Who};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
+use crate::secret::Secret;
+use entry::RecordName;
+use managed::UserId;
 
-/// A Cal.com credential, ready to inject.
+/// A Cal.com credential, as configured.
 #[derive(Debug)]
 pub struct Credential {
     /// Its name in the config.
     pub name: Arc<str>,
     /// What it consists of.
     pub kind: Kind,
+    /// Whether callers see the tokens in answers to operations that make new ones.
+    pub reveal_tokens: bool,
+    /// Whether there is a store for tokens.
+    pub stored: bool,
 }
 
 /// The kinds of credentials. Header values are marked sensitive, so that their `Debug` is redacted.
 #[derive(Debug)]
 pub enum Kind {
     /// An API key.
-    ApiKey {
-        /// `Bearer …`
-        authorization: HeaderValue,
-    },
-    /// A platform client, and the API key it has beside, if any, for operations that take only a bearer.
-    PlatformClient {
-        /// `x-cal-client-id`
-        id: HeaderValue,
-        /// `x-cal-secret-key`
-        secret: HeaderValue,
-        /// `Bearer …`
-        authorization: Option<HeaderValue>,
+    ApiKey(ApiKey),
+    /// An OAuth grant.
+    OAuth(OAuthClient),
+    /// A platform client.
+    PlatformClient(PlatformClient),
+}
+
+/// An API key.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// `Bearer …`
+    pub authorization: HeaderValue,
+    /// Tells it from another one.
+    pub fingerprint: String,
+}
+
+impl ApiKey {
+    /// The key whose text this is.
+    pub fn new(key: &Secret) -> Self {
+        Self { authorization: key.header("Bearer "), fingerprint: key.fingerprint() }
+    }
+}
+
+/// An OAuth client, whose grant is in the store.
+#[derive(Debug, Clone)]
+pub struct OAuthClient {
+    /// Its id at Cal.com.
+    pub client_id: String,
+    /// Its secret; a public client has none and uses PKCE (RFC 7636) alone.
+    pub client_secret: Option<Secret>,
+    /// The page where a user grants access.
+    pub authorize_url: String,
+}
+
+/// A platform client, and the API key it has beside, if any, for operations that take only a bearer.
+#[derive(Debug)]
+pub struct PlatformClient {
+    /// `x-cal-client-id`
+    pub id: HeaderValue,
+    /// `x-cal-secret-key`
+    pub secret: HeaderValue,
+    /// The API key.
+    pub api_key: Option<ApiKey>,
+    /// Its managed users, where callers may act for them.
+    pub managed: Option<ManagedUsers>,
+}
+
+/// What acting for managed users needs.
+#[derive(Debug, Clone)]
+pub struct ManagedUsers {
+    /// The client's id.
+    pub client_id: String,
+    /// The client's secret, as a header value.
+    pub secret: HeaderValue,
+    /// Whether a lost pair may be recovered by force-refresh, which ends all other sessions of the user.
+    pub recover: bool,
+}
+
+/// How a renewable credential gets a new pair.
+#[derive(Debug, Clone)]
+pub enum Means {
+    /// `POST /v2/auth/oauth2/token`.
+    OAuth(OAuthClient),
+    /// `POST /v2/oauth/{clientId}/refresh`, and force-refresh where that is allowed.
+    Managed(ManagedUsers),
+    /// Not at all: an API key, which is replaced only when a caller has it refreshed.
+    Key {
+        /// The fingerprint of the configured key.
+        configured: String,
     },
 }
 
@@ -55,11 +133,27 @@ pub enum Injection {
     },
 }
 
+impl Injection {
+    /// What of it no answer may show: the values without their scheme.
+    pub fn secret(&self) -> Option<&[u8]> {
+        let value = match self {
+            Self::Nothing => return None,
+            Self::Bearer(value) => value.as_bytes(),
+            Self::Client { secret, .. } => secret.as_bytes(),
+        };
+        Some(value.strip_prefix(b"Bearer ").unwrap_or(value))
+    }
+}
+
 /// All credentials, and whose they are.
 #[derive(Debug)]
 pub struct Credentials {
     /// By [`ConsumerId`].
     pub consumers: Vec<Arc<Credential>>,
+    /// The managed users each consumer may act for; `None`: all. By [`ConsumerId`].
+    pub managed_users: Vec<Option<Arc<[UserId]>>>,
+    /// The renewable ones.
+    pub holders: Arc<Holders>,
 }
 
 impl Credentials {
@@ -68,38 +162,119 @@ impl Credentials {
         self.consumers.get(consumer.index()).map(|credential| &**credential)
     }
 
-    /// Chooses what to inject for a permitted request.
+    /// Has the renewable ones held: those of an older configuration that are none any more are forgotten.
+    pub fn hold(&self) {
+        self.holders.configure(&self.consumers);
+    }
+
+    /// Chooses whose headers to inject for a permitted request with the caller's `headers`.
     ///
     /// # Errors
     /// [`Refusal::CredentialUnsuitable`] where the operation takes none of what the credential has: Cal.com would
-    /// answer 401 and count it (FACTS §2).
-    pub fn choose(&self, permit: &Permit<'_>) -> Result<Injection, Refusal> {
+    /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::BadHeader`] for a managed
+    /// user that this caller cannot act for.
+    pub fn choose(&self, permit: &Permit<'_>, headers: &HeaderMap) -> Result<Choice, Refusal> {
         let grant = permit.grant();
         // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
         let accepts = grant.matched().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
+        let user = managed::named(headers)?;
         match grant.caller().who() {
-            Who::Public(_) => Ok(Injection::Nothing),
-            Who::Passthrough(own) => own_injection(&own.headers, accepts),
-            Who::Consumer(consumer) => self.of(consumer.id).ok_or(Refusal::Internal)?.injection(accepts),
+            Who::Consumer(consumer) => self.of_consumer(consumer, user, accepts),
+            Who::Public(_) | Who::Passthrough(_) if user.is_some() => Err(no_managed_users()),
+            Who::Public(_) => Ok(Choice::Ready(Injection::Nothing)),
+            Who::Passthrough(own) => own_injection(&own.headers, accepts).map(Choice::Ready),
         }
+    }
+
+    fn of_consumer(&self, consumer: &Consumer, user: Option<UserId>, accepts: Accepts) -> Result<Choice, Refusal> {
+        let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
+        let Some(user) = user else { return credential.choose(accepts, &self.holders) };
+        let Kind::PlatformClient(PlatformClient { managed: Some(managed), .. }) = &credential.kind else {
+            return Err(no_managed_users());
+        };
+        let narrowed = self.managed_users.get(consumer.id.index()).and_then(Option::as_deref);
+        if narrowed.is_some_and(|users| !users.contains(&user)) {
+            return Err(Refusal::ManagedUserNotAllowed);
+        }
+        if accepts == Accepts::Client {
+            return credential.choose(accepts, &self.holders);
+        }
+        let name = RecordName { credential: credential.name.clone(), user: Some(user) };
+        Ok(Choice::Held(self.holders.hold(name, || Means::Managed(managed.clone())), None))
     }
 }
 
+fn no_managed_users() -> Refusal {
+    Refusal::BadHeader("x-calgate-managed-user is only for consumers of a platform client with managed_users")
+}
+
 impl Credential {
+    /// Whether there is something to inject for an operation that takes `accepts`.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialUnsuitable`] where there is not.
+    pub fn suits(&self, accepts: Accepts) -> Result<(), Refusal> {
+        let (bearer, client) = match &self.kind {
+            Kind::ApiKey(_) | Kind::OAuth(_) => (true, false),
+            Kind::PlatformClient(client) => (client.api_key.is_some() || client.managed.is_some(), true),
+        };
+        suitable(accepts, bearer.then_some(()), client.then_some(())).ok_or_else(|| self.unsuitable(accepts))
+    }
+
     /// What to inject for an operation that takes `accepts`: client headers where it takes only those, the bearer
     /// otherwise, and client headers again where there is no bearer.
     ///
     /// # Errors
     /// [`Refusal::CredentialUnsuitable`] where neither is there.
-    pub fn injection(&self, accepts: Accepts) -> Result<Injection, Refusal> {
+    pub fn choose(&self, accepts: Accepts, holders: &Holders) -> Result<Choice, Refusal> {
+        let key = |key: &ApiKey| self.key(key, holders);
         let (bearer, client) = match &self.kind {
-            Kind::ApiKey { authorization } => (Some(authorization), None),
-            Kind::PlatformClient { id, secret, authorization } => (authorization.as_ref(), Some((id, secret))),
+            Kind::ApiKey(own) => (Some(key(own)), None),
+            Kind::OAuth(client) => {
+                let name = RecordName { credential: self.name.clone(), user: None };
+                let holder = holders.hold(name, || Means::OAuth(client.clone()));
+                (Some(Choice::Held(holder, None)), None)
+            }
+            Kind::PlatformClient(PlatformClient { id, secret, api_key, .. }) => {
+                let client = Injection::Client { id: id.clone(), secret: secret.clone() };
+                (api_key.as_ref().map(key), Some(Choice::Ready(client)))
+            }
         };
-        let bearer = bearer.map(|value| Injection::Bearer(value.clone()));
-        let client = client.map(|(id, secret)| Injection::Client { id: id.clone(), secret: secret.clone() });
-        suitable(accepts, bearer, client)
-            .ok_or_else(|| Refusal::CredentialUnsuitable { credential: self.name.clone(), wanted: wanted(accepts) })
+        suitable(accepts, bearer, client).ok_or_else(|| self.unsuitable(accepts))
+    }
+
+    /// The API key: where there is a store, that may hold a newer one.
+    fn key(&self, key: &ApiKey, holders: &Holders) -> Choice {
+        let configured = Injection::Bearer(key.authorization.clone());
+        if !self.stored {
+            return Choice::Ready(configured);
+        }
+        let name = RecordName { credential: self.name.clone(), user: None };
+        let holder = holders.hold(name, || Means::Key { configured: key.fingerprint.clone() });
+        Choice::Held(holder, Some(configured))
+    }
+
+    /// How the credential itself is renewed, where it has a record of its own in the store.
+    pub fn means(&self) -> Option<Means> {
+        let key = |key: &ApiKey| Means::Key { configured: key.fingerprint.clone() };
+        match &self.kind {
+            _ if !self.stored => None,
+            Kind::ApiKey(own) => Some(key(own)),
+            Kind::OAuth(client) => Some(Means::OAuth(client.clone())),
+            Kind::PlatformClient(client) => client.api_key.as_ref().map(key),
+        }
+    }
+
+    /// How a managed user of it is renewed, where it has any.
+    pub fn managed(&self) -> Option<&ManagedUsers> {
+        match &self.kind {
+            Kind::PlatformClient(client) => client.managed.as_ref(),
+            Kind::ApiKey(_) | Kind::OAuth(_) => None,
+        }
+    }
+
+    fn unsuitable(&self, accepts: Accepts) -> Refusal {
+        Refusal::CredentialUnsuitable { credential: self.name.clone(), wanted: wanted(accepts) }
     }
 }
 
@@ -112,7 +287,7 @@ fn own_injection(own: &OwnHeaders, accepts: Accepts) -> Result<Injection, Refusa
         .ok_or_else(|| Refusal::CredentialUnsuitable { credential: "(passthrough)".into(), wanted: wanted(accepts) })
 }
 
-fn suitable(accepts: Accepts, bearer: Option<Injection>, client: Option<Injection>) -> Option<Injection> {
+fn suitable<T>(accepts: Accepts, bearer: Option<T>, client: Option<T>) -> Option<T> {
     match accepts {
         Accepts::Bearer => bearer,
         Accepts::Client => client,

@@ -124,7 +124,7 @@ fn decide<'a>(
     let allowed_by = allowed_by(&matched, explanation.plan);
     let grant = app.entitlements.grant(Caller::named(consumer), matched)?;
     if let (Some(accepts), Some(credential)) = (accepts, app.credentials.of(consumer.id)) {
-        credential.injection(accepts)?;
+        credential.suits(accepts)?;
     }
     Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
 }

@@ -3,6 +3,7 @@
 //! Seventh stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
 //! and the credential is added last. hyper's client is used here and nowhere else.
 
+mod call;
 mod connect;
 mod deadline;
 mod download;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
@@ -23,6 +24,7 @@ use rustls_pki_types::ServerName;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+pub use call::{Call, CallFault, Called};
 pub use deadline::Deadline;
 pub use download::{Download, DownloadFault};
 pub use upload::Upload;
@@ -74,7 +76,8 @@ impl Upstream {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let base = &config.base_url;
         let tls = if base.tls {
-            let client = tls::client(tls::roots(config.ca_file.as_deref())?, config.http2)?;
+            let protocols: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+            let client = tls::client(tls::roots(config.ca_file.as_deref())?, protocols)?;
             let name = ServerName::try_from(base.host.clone()).map_err(|_| "the host is not a name TLS can check")?;
             Some((TlsConnector::from(client), name))
         } else {
@@ -212,6 +215,10 @@ impl Upstream {
         if let Some(version) = self.api_version(ask)? {
             headers.insert(API_VERSION, version);
         }
+        if grant.matched().fitting().iter().any(|endpoint| endpoint.credential_operation) {
+            // Tokens in the answer have to be found there.
+            headers.remove(ACCEPT_ENCODING);
+        }
         headers.insert(REQUEST_ID, ask.request_id.clone());
         match ask.injection.clone() {
             Injection::Nothing => {}
@@ -293,9 +300,7 @@ fn refusal(error: &hyper::Error) -> Refusal {
     let mut cause = error.source();
     while let Some(source) = cause {
         match source.downcast_ref::<UploadFault>() {
-            Some(UploadFault::TooLarge) => return Refusal::BodyTooLarge,
-            Some(UploadFault::TooSlow) => return Refusal::RequestTimeout,
-            Some(UploadFault::Broken) => return Refusal::BodyBroken,
+            Some(fault) => return (*fault).into(),
             None => cause = source.source(),
         }
     }

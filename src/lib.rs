@@ -7,6 +7,8 @@
 //! server   who asks?  what for?  may they? may they  as whom?    may that   ask       answer,
 //!                                          now?                  one now?   Cal.com   count once
 //! ```
+//!
+//! `keeper` and `store` stand beside the path: they keep the tokens fresh that `credential` injects.
 
 pub mod server;
 
@@ -22,6 +24,9 @@ pub mod forward;
 pub mod limit;
 pub mod record;
 pub mod respond;
+
+pub mod keeper;
+pub mod store;
 
 pub mod headers;
 pub mod refusal;

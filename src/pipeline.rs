@@ -3,6 +3,7 @@
 //! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Permit`.
 //! None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, Version, request};
 
 use crate::app::{App, Gateway};
+use crate::budget::Slot;
 use crate::catalog::path::TargetFault;
 use crate::config::limits::Bounds;
-use crate::forward::{Ask, Deadline, Upload};
+use crate::credential::{Access, is_token_expired};
+use crate::forward::{Ask, Deadline, Download, Upload};
 use crate::headers;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -71,17 +74,50 @@ async fn serve(
     let (standing, permit) = app.buckets.take(grant, now);
     record.note_standing(standing);
     let permit = permit?;
-    let injection = app.credentials.choose(&permit)?;
-    let slot = app.budget.reserve(&permit, &injection, headers::max_wait(&head.headers)?).await?;
+    let capture = app.credentials.capture(&permit)?;
+    let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
+    let slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
     record.note_slot(&slot);
 
     let body = Upload::new(body, app.limits.body_bytes, Deadline::after(app.limits.body));
+    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
     let request_id = record.request_id().clone();
-    let ask = Ask { head, permit: &permit, injection: &injection, request_id: &request_id };
+    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: &request_id };
     record.note_sent();
-    let answer = app.upstream.send(&ask, body, slot).await?;
+    let (answer, access) = send(app, &ask, &access, body, slot).await?;
     record.note_answer(answer.status());
-    Ok(answer.map(Source::from))
+    respond::inspect(answer, access.injection(), &app.credentials, capture.as_ref(), record.arrival().1).await
+}
+
+/// Asks Cal.com, and once more where it refuses a token that another one can stand for. Answers as whom it was asked in
+/// the end.
+async fn send<'a>(
+    app: &App,
+    ask: &Ask<'_, '_>,
+    access: &'a Access,
+    body: Upload,
+    slot: Slot,
+) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
+    let spare = access.is_replaceable().then(|| body.again()).flatten();
+    let answer = app.upstream.send(ask, body, slot).await?;
+    if !access.is_refused(answer.status()) {
+        return Ok((answer, Cow::Borrowed(access)));
+    }
+    match (access.instead(&app.credentials.holders).await?, spare) {
+        (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
+        (None, _) => Ok((answer, Cow::Borrowed(access))),
+        (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
+        (Some(other), Some(body)) => {
+            let slot = app.budget.reserve(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
+            let ask = Ask { injection: other.injection(), ..*ask };
+            let answer = app.upstream.send(&ask, body, slot).await?;
+            other.is_refused(answer.status());
+            if is_token_expired(answer.status()) {
+                return Err(Refusal::CredentialRefused { renewed: false });
+            }
+            Ok((answer, Cow::Owned(other)))
+        }
+    }
 }
 
 /// Header fields of one request: what hyper takes over HTTP/1.1, for HTTP/2 as well.

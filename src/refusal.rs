@@ -39,6 +39,31 @@ pub enum Refusal {
         /// What the operation takes.
         wanted: &'static str,
     },
+    /// The credential's token has run out, and nothing but a login renews it.
+    CredentialNeedsLogin {
+        /// The credential's name in the config, with the managed user's id if it is one's.
+        credential: Arc<str>,
+    },
+    /// The credential has no good token at the moment; it is tried again by itself.
+    CredentialUnavailable {
+        /// The credential's name.
+        credential: Arc<str>,
+        /// What keeps it, for the log.
+        why: Arc<str>,
+        /// Until it is tried again.
+        retry_after: Duration,
+    },
+    /// Cal.com refused the token; the request was not carried out, and was too large to be kept for another try.
+    CredentialRefused {
+        /// Whether a newer token is there, so that sending the request again helps.
+        renewed: bool,
+    },
+    /// The store holds no tokens of the managed user.
+    UnknownManagedUser,
+    /// The consumer may not act for the managed user.
+    ManagedUserNotAllowed,
+    /// The answer would hold new tokens, which could neither be kept nor shown.
+    TokensUnkept,
     /// The catalog does not hold the path.
     UnknownEndpoint,
     /// The catalog holds the path with other methods.
@@ -109,6 +134,12 @@ impl Refusal {
             Self::NotEntitled(_) => (StatusCode::FORBIDDEN, "GATEWAY_NOT_ENTITLED"),
             Self::CredentialOperation => (StatusCode::FORBIDDEN, "GATEWAY_CREDENTIAL_OPERATION"),
             Self::CredentialUnsuitable { .. } => (StatusCode::FORBIDDEN, "GATEWAY_CREDENTIAL_UNSUITABLE"),
+            Self::CredentialNeedsLogin { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_NEEDS_LOGIN"),
+            Self::CredentialUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_UNAVAILABLE"),
+            Self::CredentialRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_REFUSED"),
+            Self::UnknownManagedUser => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_MANAGED_USER"),
+            Self::ManagedUserNotAllowed => (StatusCode::FORBIDDEN, "GATEWAY_MANAGED_USER_NOT_ALLOWED"),
+            Self::TokensUnkept => (StatusCode::FORBIDDEN, "GATEWAY_TOKENS_UNKEPT"),
             Self::UnknownEndpoint => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "GATEWAY_METHOD_NOT_ALLOWED"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED"),
@@ -151,6 +182,32 @@ impl Refusal {
             Self::CredentialUnsuitable { credential, wanted } => {
                 format!("This operation takes {wanted}, which the credential \"{credential}\" does not have.")
             }
+            Self::CredentialNeedsLogin { credential } => format!(
+                "The credential \"{credential}\" has run out and cannot be renewed. An operator has to log in again with \
+                 `calgate login`, or import tokens with `calgate credentials import`."
+            ),
+            Self::CredentialUnavailable { credential, .. } => format!(
+                "The credential \"{credential}\" has run out and could not be renewed yet; the request was not sent. Wait as \
+                 Retry-After says."
+            ),
+            Self::CredentialRefused { renewed: true } => {
+                "Cal.com refused the access token, which has been renewed meanwhile; the request was not carried out. Send \
+                 it again."
+                    .to_owned()
+            }
+            Self::CredentialRefused { renewed: false } => {
+                "Cal.com refused the access token, and no newer one can be had; the request was not carried out.".to_owned()
+            }
+            Self::UnknownManagedUser => "The gateway holds no tokens of this managed user. Create the user through the \
+                                         gateway, or have an operator import its tokens with `calgate credentials import`."
+                .to_owned(),
+            Self::ManagedUserNotAllowed => "This consumer may not act for this managed user. An operator can allow it with \
+                                            managed_users."
+                .to_owned(),
+            Self::TokensUnkept => "The answer to this operation holds new tokens, and the gateway is configured neither to \
+                                   keep them nor to show them: they would be lost. An operator can add a [store] (and \
+                                   managed_users), or reveal_tokens."
+                .to_owned(),
             Self::UnknownEndpoint => "Cal.com's API has no such path as far as the gateway's catalog knows. Check the \
                                       path; an operator can renew the catalog with `calgate catalog import`."
                 .to_owned(),
@@ -180,9 +237,11 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyFailures { retry_after } | Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::TooManyFailures { retry_after }
+            | Self::RateLimited { retry_after }
+            | Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
             Self::UpstreamBudget(held) => Some(held.wait),
-            Self::Overloaded => Some(Duration::from_secs(1)),
+            Self::Overloaded | Self::CredentialRefused { renewed: true } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -202,6 +261,7 @@ impl Refusal {
             Self::NotEntitled(rule) => Some(rule.to_string()),
             Self::UpstreamUnreachable(reason) => Some(reason.to_string()),
             Self::UpstreamBudget(held) => Some(format!("held by {}", held.by.name())),
+            Self::CredentialUnavailable { why, .. } => Some(why.to_string()),
             _ => None,
         }
     }

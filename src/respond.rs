@@ -5,6 +5,7 @@
 
 mod answer;
 mod cors;
+mod inspect;
 mod standing;
 
 use std::time::SystemTime;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub use answer::{Answer, Source};
 pub use cors::Cors;
+pub use inspect::inspect;
 
 use crate::catalog::Catalog;
 use crate::headers::REQUEST_ID;

@@ -3,6 +3,9 @@
 //! It has neither `Display` nor `Serialize`, its `Debug` is redacted, and its memory is wiped when the last user of it
 //! is gone, also where it became a header value.
 
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
@@ -28,6 +31,16 @@ impl Secret {
         Ok(Self(SecretString::from(text)))
     }
 
+    /// Lends the text to `f`: the only way to it, so that every use of one can be found.
+    pub fn with_text<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+        f(self.0.expose_secret())
+    }
+
+    /// Tells this secret from others, and tells nothing else of it: the start of its SHA-256, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        start_of_hash(self.0.expose_secret().as_bytes(), 16)
+    }
+
     /// A header value of `scheme` and the secret, marked sensitive, wiped when its last clone is gone.
     pub fn header(&self, scheme: &str) -> HeaderValue {
         let text = Zeroizing::new(format!("{scheme}{}", self.0.expose_secret()));
@@ -36,6 +49,23 @@ impl Secret {
         value.set_sensitive(true);
         value
     }
+}
+
+/// The first `bytes` bytes of the SHA-256 of `data`, in hexadecimal.
+pub(crate) fn start_of_hash(data: &[u8], bytes: usize) -> String {
+    let hash = digest(&SHA256, data);
+    hash.as_ref().iter().take(bytes).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Keeps this process' memory, where secrets are, from core files and from other processes of its user.
+pub fn keep_from_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    // Where the kernel allows neither, the secrets are as safe as its settings are.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 struct Wiped(Zeroizing<String>);

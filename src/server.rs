@@ -32,10 +32,14 @@ pub use reload::ConfigSource;
 use crate::admin::Admin;
 use crate::app::{Gateway, Place};
 use crate::config::fixed::Fixed;
+use crate::keeper::Keeper;
 use crate::pipeline;
 use crate::respond::Answer;
 use connection::Doorway;
 use reload::Stop;
+
+/// How often a renewal's end is looked for while the process ends.
+const KEEPER_PEEK: Duration = Duration::from_millis(10);
 
 /// What answers the requests of a connection.
 pub(crate) trait Answers: Clone + Send + Sync + 'static {
@@ -95,6 +99,9 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
         let doorway = Doorway::new(Admin::new(gateway), gateway.clone(), not_draining.clone());
         spawn("admin".to_owned(), move || doorway.serve(socket))?;
     }
+    if let Some(keeper) = gateway.keeper.clone() {
+        spawn("keeper".to_owned(), move || keeper.work())?;
+    }
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let mut stop = runtime.block_on(async { Stop::listen() })?;
@@ -102,7 +109,7 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
     gateway.start_draining();
     drain.send_replace(true);
-    runtime.block_on(finish(workers, gateway.app().limits.drain, &mut stop));
+    runtime.block_on(finish(workers, gateway.keeper.clone(), gateway.app().limits.drain, &mut stop));
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
         log.flush(Duration::from_secs(2));
@@ -122,12 +129,21 @@ fn spawn<F: Future<Output = ()>>(
     thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
 }
 
-/// Waits for the workers to end, at most for `patience`, and no longer than until a second signal.
-async fn finish(workers: Vec<thread::JoinHandle<()>>, patience: Duration, stop: &mut Stop) {
+/// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `patience`, and no
+/// longer than until a second signal.
+async fn finish(
+    workers: Vec<thread::JoinHandle<()>>,
+    keeper: Option<Arc<Keeper>>,
+    patience: Duration,
+    stop: &mut Stop,
+) {
     let (done, ended) = oneshot::channel();
     thread::spawn(move || {
         for worker in workers {
             drop(worker.join());
+        }
+        while keeper.as_ref().is_some_and(|keeper| keeper.is_busy()) {
+            thread::sleep(KEEPER_PEEK);
         }
         let _ = done.send(());
     });

@@ -87,6 +87,15 @@ pub struct BudgetGauges {
     pub closed: Family<BudgetLabels, Gauge>,
 }
 
+/// A renewable credential, and the state it is in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialLabels {
+    /// Its name in the config, with the managed user's id if it is one's.
+    pub credential: String,
+    /// `fresh`, `due`, `degraded`, `expired`, `unavailable`, `needs-login` or `loading`.
+    pub state: &'static str,
+}
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -101,6 +110,9 @@ pub struct Metrics {
     pub observed: Family<ObservedLabels, Counter>,
     /// Reloads of the configuration.
     pub reloads: Family<ReloadLabels, Counter>,
+    /// Renewable credentials: 1 for the state that each is in. Managed users are named only while something is wrong with
+    /// them, as there may be many.
+    pub credentials: Family<CredentialLabels, Gauge>,
     /// Requests in flight.
     pub in_flight: Gauge,
     /// Open connections of callers.
@@ -132,6 +144,7 @@ impl Default for Metrics {
             upstream_seconds: Histogram::new(SECONDS),
             observed: Family::default(),
             reloads: Family::default(),
+            credentials: Family::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
@@ -147,8 +160,19 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Tells the state of every renewable credential.
+    pub fn set_credentials(&self, states: Vec<(String, &'static str)>) {
+        self.credentials.clear();
+        for (credential, state) in states {
+            if !credential.contains('/') || !matches!(state, "fresh" | "due") {
+                self.credentials.get_or_create(&CredentialLabels { credential, state }).set(1);
+            }
+        }
+    }
+
     fn register(&mut self) {
         let r = &mut self.registry;
+        r.register("credentials", "Renewable credentials, by the state that each is in", self.credentials.clone());
         r.register("requests", "Requests answered, by whom, for what and how", self.requests.clone());
         r.register(
             "gateway_seconds",

@@ -1,12 +1,22 @@
 //! As whom: which headers are injected follows the operation.
 
+mod crash;
+mod leaks;
+mod lifecycle;
+mod live;
+mod managed;
+mod oauth;
+pub mod rig;
+mod trouble;
+
 use calgate::catalog::Accepts;
-use calgate::credential::{Credential, Injection, Kind};
+use calgate::credential::{ApiKey, Choice, Credential, Holders, Injection, Kind, PlatformClient};
 use calgate::secret::Secret;
 
 use crate::given::{self, PEER, app, find, headers, now};
 
-fn injected(injection: Injection) -> String {
+fn injected(choice: Choice) -> String {
+    let Choice::Ready(injection) = choice else { panic!("a renewable credential: {choice:?}") };
     match injection {
         Injection::Nothing => "nothing".to_owned(),
         Injection::Bearer(value) => value.to_str().unwrap().to_owned(),
@@ -16,11 +26,13 @@ fn injected(injection: Injection) -> String {
 
 #[test]
 fn a_credential_gives_what_the_operation_takes() {
-    let secret = |text: &str, scheme| Secret::new(text).unwrap().header(scheme);
-    let key = || secret("cal_live_1", "Bearer ");
-    let client =
-        |authorization| Kind::PlatformClient { id: "id".parse().unwrap(), secret: secret("s", ""), authorization };
-    let (key_only, client_only, both) = (Kind::ApiKey { authorization: key() }, client(None), client(Some(key())));
+    let secret = |text: &str| Secret::new(text).unwrap();
+    let key = || ApiKey::new(&secret("cal_live_1"));
+    let client = |api_key| {
+        let (id, secret) = ("id".parse().unwrap(), secret("s").header(""));
+        Kind::PlatformClient(PlatformClient { id, secret, api_key, managed: None })
+    };
+    let (key_only, client_only, both) = (Kind::ApiKey(key()), client(None), client(Some(key())));
     let (bearer, pair, no) = ("Bearer cal_live_1", "id s", "GATEWAY_CREDENTIAL_UNSUITABLE");
     let table = [
         (Accepts::Bearer, [bearer, no, bearer]),
@@ -28,10 +40,16 @@ fn a_credential_gives_what_the_operation_takes() {
         (Accepts::Either, [bearer, pair, bearer]),
         (Accepts::Any, [bearer, pair, bearer]),
     ];
-    let credentials = [key_only, client_only, both].map(|kind| Credential { name: "main".into(), kind });
+    let credentials = [key_only, client_only, both].map(|kind| Credential {
+        name: "main".into(),
+        kind,
+        reveal_tokens: false,
+        stored: false,
+    });
     for (accepts, expected) in table {
         for (credential, expected) in credentials.iter().zip(expected) {
-            let got = credential.injection(accepts);
+            let got = credential.choose(accepts, &Holders::default());
+            assert_eq!(credential.suits(accepts).is_ok(), got.is_ok());
             assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{accepts:?} {credential:?}");
         }
     }
@@ -64,7 +82,7 @@ fn it_follows_who_asks() {
         let caller = app.consumers.identify(&fields, PEER, now()).unwrap();
         let grant = app.entitlements.grant(caller, find(request).unwrap()).unwrap();
         let permit = app.buckets.take(grant, calgate::limit::Tick(1)).1.unwrap();
-        let got = app.credentials.choose(&permit);
+        let got = app.credentials.choose(&permit, &fields);
         assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{request} by {fields:?}");
     }
 }

@@ -2,11 +2,13 @@
 //! answers byte for byte what a test tells it to.
 
 mod gateway;
+mod postgres;
 mod upstream;
 mod wire;
 
-pub use gateway::{Gateway, Key, Setup};
-pub use upstream::{OK, Upstream};
+pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
+pub use postgres::Postgres;
+pub use upstream::{Asked, OK, Upstream};
 pub use wire::{Answer, Wire};
 
 use std::time::{Duration, Instant};

@@ -32,3 +32,4 @@ mod respond;
 mod secret;
 mod server;
 mod sim;
+mod store;

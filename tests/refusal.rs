@@ -30,7 +30,20 @@ pub(crate) fn every() -> Vec<Refusal> {
                 credential: "main".into(),
                 wanted: "a platform client's id and secret",
             }),
-            Refusal::CredentialUnsuitable { .. } => Some(Refusal::UnknownEndpoint),
+            Refusal::CredentialUnsuitable { .. } => {
+                Some(Refusal::CredentialNeedsLogin { credential: "platform/42".into() })
+            }
+            Refusal::CredentialNeedsLogin { .. } => Some(Refusal::CredentialUnavailable {
+                credential: "app".into(),
+                why: "connecting failed".into(),
+                retry_after,
+            }),
+            Refusal::CredentialUnavailable { .. } => Some(Refusal::CredentialRefused { renewed: true }),
+            Refusal::CredentialRefused { renewed: true } => Some(Refusal::CredentialRefused { renewed: false }),
+            Refusal::CredentialRefused { renewed: false } => Some(Refusal::UnknownManagedUser),
+            Refusal::UnknownManagedUser => Some(Refusal::ManagedUserNotAllowed),
+            Refusal::ManagedUserNotAllowed => Some(Refusal::TokensUnkept),
+            Refusal::TokensUnkept => Some(Refusal::UnknownEndpoint),
             Refusal::UnknownEndpoint => Some(Refusal::MethodNotAllowed { allow: "GET, HEAD, OPTIONS".to_owned() }),
             Refusal::MethodNotAllowed { .. } => Some(Refusal::RateLimited { retry_after }),
             Refusal::RateLimited { .. } => {

@@ -7,13 +7,14 @@ use super::App;
 use super::build::dangling;
 use crate::budget::headers::name_hash;
 use crate::budget::{
-    API_KEY_PER_MINUTE, Asker, Budgets, OAUTH_PER_MINUTE, Own, Priority, Settings, Table, Terms, identity,
+    API_KEY_PER_MINUTE, Asker, Budget, Budgets, OAUTH_PER_MINUTE, Own, Priority, Settings, Table, Terms, identity,
 };
 use crate::config::Config;
 use crate::config::consumers::ConsumerConfig;
 use crate::config::credentials::CredentialConfig;
 use crate::config::tiers::TierConfig;
-use crate::credential::{Injection, Kind};
+use crate::credential::{ApiKey, Credential, Injection, Kind};
+use crate::identify::credential_key;
 
 /// The budgets of a configuration, in the table that `previous` has.
 pub(super) fn budgets(config: &Config, previous: Option<&App>) -> Result<Budgets, String> {
@@ -25,12 +26,12 @@ pub(super) fn budgets(config: &Config, previous: Option<&App>) -> Result<Budgets
     let own = |consumer: &ConsumerConfig| {
         let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
         let tier = config.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?;
-        let (bearer, client) = injections(credential);
+        let [bearer, client] = identities(&credential.credential);
         Ok(Own {
             terms: terms(config, name_hash(&consumer.name), tier),
             credential: credential.credential.name.clone(),
-            bearer: bearer.and_then(|bearer| known.budget(credential, &bearer)),
-            client: client.and_then(|client| known.budget(credential, &client)),
+            bearer: bearer.and_then(|(identity, _)| known.budget(credential, identity)),
+            client: client.and_then(|(identity, _)| known.budget(credential, identity)),
         })
     };
     let consumers = config.consumers.iter().map(own).collect::<Result<_, String>>()?;
@@ -53,13 +54,18 @@ fn terms(config: &Config, key: u64, tier: &TierConfig) -> Terms {
     Terms { asker, max_wait: tier.max_wait.unwrap_or(config.budget.max_wait) }
 }
 
-/// What a credential can make a request be of: a bearer, a client, or one of them.
-fn injections(credential: &CredentialConfig) -> (Option<Injection>, Option<Injection>) {
-    match &credential.credential.kind {
-        Kind::ApiKey { authorization } => (Some(Injection::Bearer(authorization.clone())), None),
-        Kind::PlatformClient { id, secret, authorization } => {
-            let client = Injection::Client { id: id.clone(), secret: secret.clone() };
-            (authorization.clone().map(Injection::Bearer), Some(client))
+/// What Cal.com counts a credential's requests by, and what it grants each if nothing is configured: its bearer, and its
+/// client. An OAuth grant has the credential's name: Cal.com counts each of its tokens afresh, and counting them together
+/// allows no more.
+fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
+    let key = |key: &ApiKey| Some((identity(&Injection::Bearer(key.authorization.clone()))?, API_KEY_PER_MINUTE));
+    match &credential.kind {
+        Kind::ApiKey(own) => [key(own), None],
+        Kind::OAuth(_) => [Some((credential_key(&["oauth", &credential.name]), OAUTH_PER_MINUTE)), None],
+        Kind::PlatformClient(client) => {
+            let (id, secret) = (client.id.clone(), client.secret.clone());
+            let of_client = identity(&Injection::Client { id, secret }).map(|identity| (identity, OAUTH_PER_MINUTE));
+            [client.api_key.as_ref().and_then(key), of_client]
         }
     }
 }
@@ -68,9 +74,7 @@ fn injections(credential: &CredentialConfig) -> (Option<Injection>, Option<Injec
 fn limits(config: &Config) -> HashMap<u128, (u32, bool)> {
     let mut limits = HashMap::new();
     for credential in config.credentials.values() {
-        let (bearer, client) = injections(credential);
-        for (injection, default) in [(bearer, API_KEY_PER_MINUTE), (client, OAUTH_PER_MINUTE)] {
-            let Some(identity) = injection.as_ref().and_then(identity) else { continue };
+        for (identity, default) in identities(&credential.credential).into_iter().flatten() {
             let (limit, learn) = (credential.requests_per_minute.unwrap_or(default), credential.learn_limit);
             let known = limits.entry(identity).or_insert((limit, learn));
             *known = (known.0.min(limit), known.1 && learn);
@@ -86,8 +90,7 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn budget(&self, credential: &CredentialConfig, injection: &Injection) -> Option<Arc<crate::budget::Budget>> {
-        let identity = identity(injection)?;
+    fn budget(&self, credential: &CredentialConfig, identity: u128) -> Option<Arc<Budget>> {
         let &(limit, learn_limit) = self.limits.get(&identity)?;
         let settings = Settings { learn_limit, ..self.common.of(limit) };
         Some(self.table.configured(identity, &credential.credential.name, settings))

@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, EndpointId};
 use crate::config::Config;
 use crate::config::consumers::{ConsumerConfig, NarrowingLists};
 use crate::config::tiers::TierConfig;
-use crate::credential::{Credential, Credentials};
+use crate::credential::{Credential, Credentials, Holders};
 use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
 use crate::forward::Upstream;
 use crate::identify::{ConsumerId, Consumers, KnownKey};
@@ -22,16 +22,19 @@ impl App {
     /// # Errors
     /// What cannot be used although it is written well: the upstream's name, its certificate authority.
     pub fn build(config: Config, previous: Option<&App>) -> Result<Self, String> {
-        let upstream = Upstream::new(&config.upstream, &config.limits)?;
+        let upstream = Arc::new(Upstream::new(&config.upstream, &config.limits)?);
         let names = Names::of(&config);
         let consumers = consumers(&config);
+        let holders = previous.map_or_else(Arc::default, |app| app.credentials.holders.clone());
+        let credentials = names.credentials(&config, holders)?;
+        credentials.hold();
         Ok(Self {
             generation: previous.map_or(1, |app| app.generation + 1),
             unknown_endpoints: config.catalog.unknown,
             entitlements: names.entitlements(&config)?,
             buckets: names.limits(&config, previous)?,
-            budget: budgets(&config, previous)?,
-            credentials: names.credentials(&config)?,
+            budget: Arc::new(budgets(&config, previous)?),
+            credentials,
             consumers,
             upstream,
             trusted_proxies: config.listen.trusted_proxies,
@@ -79,9 +82,13 @@ impl Names {
         }
     }
 
-    fn credentials(&self, config: &Config) -> Result<Credentials, String> {
+    fn credentials(&self, config: &Config, holders: Arc<Holders>) -> Result<Credentials, String> {
         let of = |c: &ConsumerConfig| self.credentials.get(&*c.credential).cloned().ok_or_else(|| dangling(c));
-        Ok(Credentials { consumers: config.consumers.iter().map(of).collect::<Result<_, _>>()? })
+        Ok(Credentials {
+            consumers: config.consumers.iter().map(of).collect::<Result<_, _>>()?,
+            managed_users: config.consumers.iter().map(|c| c.managed_users.as_deref().map(Arc::from)).collect(),
+            holders,
+        })
     }
 
     fn entitlements(&self, config: &Config) -> Result<Entitlements, String> {

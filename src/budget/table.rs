@@ -17,7 +17,7 @@ pub struct Table {
     capacity: usize,
     clock: Clock,
     public: Arc<Budget>,
-    /// Of passthrough credentials for which there is no room: limits get tighter, memory stays bounded.
+    /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
     overflow: Arc<Budget>,
 }
 
@@ -32,7 +32,7 @@ pub fn identity(injection: &Injection) -> Option<u128> {
 }
 
 impl Table {
-    /// A table for about `capacity` passthrough credentials at once.
+    /// A table for about `capacity` unlisted credentials at once.
     pub fn new(capacity: usize, settings: Settings) -> Self {
         let clock = Clock::start();
         let fresh = |name: &str, key| Arc::new(Budget::new(name.into(), settings, clock, key));
@@ -41,7 +41,7 @@ impl Table {
             capacity,
             clock,
             public: fresh("(public)", 1),
-            overflow: fresh("(passthrough)", 2),
+            overflow: fresh("(unlisted)", 2),
         }
     }
 
@@ -59,8 +59,9 @@ impl Table {
         self.public.clone()
     }
 
-    /// The budget of a credential that a caller brought. One that is configured, too, has the budget that is configured.
-    pub fn passthrough(&self, key: u128, settings: Settings) -> Arc<Budget> {
+    /// The budget of a credential that no configuration lists: one that a caller brought, or a managed user's token. One
+    /// that is configured, too, has the budget that is configured.
+    pub fn unlisted(&self, key: u128, name: &str, settings: Settings) -> Arc<Budget> {
         if let Some(budget) = self.budgets.get(&key) {
             return budget.clone();
         }
@@ -70,7 +71,7 @@ impl Table {
                 return self.overflow.clone();
             }
         }
-        let fresh = || self.fresh(key, "(passthrough)".into(), settings);
+        let fresh = || self.fresh(key, name.into(), settings);
         self.budgets.entry(key).or_insert_with(fresh).clone()
     }
 

@@ -13,6 +13,7 @@ use super::problem::known_names;
 use super::reader::{Located, Section};
 use super::tiers::{DEFAULT_TIER, TierConfig};
 use crate::catalog::{Catalog, EndpointId};
+use crate::credential::managed::UserId;
 use crate::entitle::TagRule;
 use crate::identify::KeyHash;
 
@@ -31,6 +32,8 @@ pub struct ConsumerConfig {
     pub narrowing: Option<Box<NarrowingLists>>,
     /// The credential operations it may call.
     pub credential_operations: Vec<EndpointId>,
+    /// The managed users it may act for; `None`: all of its credential.
+    pub managed_users: Option<Vec<UserId>>,
 }
 
 /// The lists that narrow a consumer.
@@ -77,6 +80,7 @@ fn read_one(
     }
     let narrowing = read_narrowing(section, known.catalog);
     let operations = read_credential_operations(section, known.catalog);
+    let managed_users = read_managed_users(section);
     let tier = reference(section, "tier", known.tiers.keys(), Some(DEFAULT_TIER));
     let credential = reference(section, "credential", known.credentials.keys(), None);
     let (tier, credential) = tier.zip(credential)?;
@@ -87,6 +91,7 @@ fn read_one(
         tier,
         narrowing: narrowing.map(Box::new),
         credential_operations: operations,
+        managed_users,
     })
 }
 
@@ -155,6 +160,19 @@ fn read_credential_operations(section: &Section<'_>, catalog: &Catalog) -> Vec<E
         }
     }
     endpoints(section, &list, catalog)
+}
+
+fn read_managed_users(section: &Section<'_>) -> Option<Vec<UserId>> {
+    let user = |value: &DeValue<'_>, span: Range<usize>| {
+        let number = value.as_integer().map(toml::de::DeInteger::as_str);
+        let user = value.as_str().or(number).and_then(UserId::parse);
+        if user.is_none() {
+            let help = "write its number, as 123 or \"123\"".to_owned();
+            section.wrong(span, format!("`{}.managed_users`: this is no managed user's id", section.path), help);
+        }
+        user
+    };
+    section.list("managed_users", user).map(|list| list.value)
 }
 
 fn read_narrowing(section: &Section<'_>, catalog: &Catalog) -> Option<NarrowingLists> {

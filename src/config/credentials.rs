@@ -7,7 +7,7 @@ use super::problem::known_names;
 use super::reader::Section;
 use super::tiers::MOST_PER_MINUTE;
 use super::{plans::PlanLists, secret};
-use crate::credential::{Credential, Kind};
+use crate::credential::{ApiKey, Credential, Kind, ManagedUsers, OAuthClient, PlatformClient};
 
 /// A configured credential.
 #[derive(Debug, Clone)]
@@ -25,24 +25,36 @@ pub struct CredentialConfig {
 #[derive(Clone, Copy)]
 enum KindName {
     ApiKey,
+    OAuth,
     PlatformClient,
 }
 
-const KINDS: [(&str, KindName); 2] = [("api-key", KindName::ApiKey), ("platform-client", KindName::PlatformClient)];
+const KINDS: [(&str, KindName); 3] =
+    [("api-key", KindName::ApiKey), ("oauth", KindName::OAuth), ("platform-client", KindName::PlatformClient)];
+
+/// The page where a Cal.com user grants access (FACTS §1).
+const AUTHORIZE_URL: &str = "https://app.cal.com/auth/oauth2/authorize";
 
 /// All credentials by name. One that cannot be used is noted and left out.
 pub(super) fn read(
     section: Option<&Section<'_>>,
     plans: &BTreeMap<String, PlanLists>,
+    has_store: bool,
 ) -> BTreeMap<String, Option<CredentialConfig>> {
     let mut credentials = BTreeMap::new();
     for (name, credential) in section.map(Section::named_sections).unwrap_or_default() {
         let kind = read_kind(&credential);
+        let makes_tokens = !matches!(kind, Some(Kind::OAuth(_)));
+        let reveal_tokens = makes_tokens && credential.boolean("reveal_tokens").unwrap_or(false);
         let plan = plan_name(&credential, plans);
         let requests_per_minute = credential.integer("requests_per_minute", 1..=MOST_PER_MINUTE);
         let learn_limit = credential.boolean("learn_limit").unwrap_or(false);
+        if let Some(needs) = kind.as_ref().and_then(needs_store).filter(|_| !has_store) {
+            let help = "add [store] with `path` (or `postgres`) and `seal_keys`".to_owned();
+            credential.wrong(name.span.clone(), format!("`{}`: {needs} needs a store", credential.path), help);
+        }
         let read = kind.zip(plan).map(|(kind, plan)| CredentialConfig {
-            credential: Arc::new(Credential { name: name.value.into(), kind }),
+            credential: Arc::new(Credential { name: name.value.into(), kind, reveal_tokens, stored: has_store }),
             plan,
             requests_per_minute,
             learn_limit,
@@ -53,9 +65,17 @@ pub(super) fn read(
     credentials
 }
 
+fn needs_store(kind: &Kind) -> Option<&'static str> {
+    match kind {
+        Kind::OAuth(_) => Some("an OAuth grant"),
+        Kind::PlatformClient(PlatformClient { managed: Some(_), .. }) => Some("managed_users"),
+        Kind::ApiKey(_) | Kind::PlatformClient(_) => None,
+    }
+}
+
 fn read_kind(section: &Section<'_>) -> Option<Kind> {
     if section.raw("kind").is_none() {
-        section.missing("kind", "one of: api-key, platform-client");
+        section.missing("kind", "one of: api-key, oauth, platform-client");
     }
     let Some(kind) = section.choice("kind", &KINDS) else {
         // Which keys belong here is not known: none of them is a mistake of its own.
@@ -69,31 +89,58 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
             if section.raw("api_key").is_none() {
                 section.missing("api_key", "write api_key = { file = \"…\" } or { env = \"…\" }");
             }
-            let key = secret::read(section, "api_key")?;
-            Some(Kind::ApiKey { authorization: key.header("Bearer ") })
+            Some(Kind::ApiKey(ApiKey::new(&secret::read(section, "api_key")?)))
         }
-        KindName::PlatformClient => {
-            let id = section.string("client_id");
-            if id.is_none() && section.raw("client_id").is_none() {
-                section.missing("client_id", "the client's id, as Cal.com shows it");
-            }
-            if section.raw("client_secret").is_none() {
-                section.missing("client_secret", "write client_secret = { file = \"…\" } or { env = \"…\" }");
-            }
-            let authorization = secret::read(section, "api_key").map(|key| key.header("Bearer "));
-            let secret = secret::read(section, "client_secret")?;
-            let id = id?;
-            let Ok(id_header) = id.value.parse() else {
-                section.wrong(
-                    id.span,
-                    format!("`{}.client_id` has characters no header can carry", section.path),
-                    None,
-                );
-                return None;
+        KindName::OAuth => {
+            let client_secret = section.raw("client_secret").map(|_| secret::read(section, "client_secret"));
+            let authorize_url = section.string("authorize_url").map_or(AUTHORIZE_URL, |url| url.value).to_owned();
+            let client_id = client_id(section);
+            let client_secret = match client_secret {
+                Some(given) => Some(given?),
+                None => None,
             };
-            Some(Kind::PlatformClient { id: id_header, secret: secret.header(""), authorization })
+            Some(Kind::OAuth(OAuthClient { client_id: client_id?, client_secret, authorize_url }))
         }
+        KindName::PlatformClient => read_platform_client(section).map(Kind::PlatformClient),
     }
+}
+
+fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
+    let id = client_id(section);
+    if section.raw("client_secret").is_none() {
+        section.missing("client_secret", "write client_secret = { file = \"…\" } or { env = \"…\" }");
+    }
+    let api_key = secret::read(section, "api_key").map(|key| ApiKey::new(&key));
+    let secret = secret::read(section, "client_secret");
+    let managed = section.boolean("managed_users").unwrap_or(false);
+    let recover = section.choice("recover", &[("off", false), ("force-refresh", true)]);
+    if recover == Some(true) && !managed {
+        let help = "add managed_users = true, or leave `recover` out".to_owned();
+        section.wrong(section.span.clone(), format!("`{}.recover` is for managed users", section.path), help);
+    }
+    let (client_id, secret) = (id?, secret?.header(""));
+    let managed = managed.then(|| ManagedUsers {
+        client_id: client_id.clone(),
+        secret: secret.clone(),
+        recover: recover.unwrap_or(false),
+    });
+    Some(PlatformClient { id: client_id.parse().ok()?, secret, api_key, managed })
+}
+
+/// Reads `client_id`, which stands in headers, forms and paths.
+fn client_id(section: &Section<'_>) -> Option<String> {
+    let Some(id) = section.string("client_id") else {
+        if section.raw("client_id").is_none() {
+            section.missing("client_id", "the client's id, as Cal.com shows it");
+        }
+        return None;
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if id.value.is_empty() || !id.value.bytes().all(plain) {
+        section.wrong(id.span, format!("`{}.client_id` is not an id that Cal.com gives", section.path), None);
+        return None;
+    }
+    Some(id.value.to_owned())
 }
 
 /// Reads `plan`, which has to be there and known.

@@ -3,6 +3,7 @@
 use super::Config;
 use super::listen::Listen;
 use super::log::Log;
+use super::store::{Identity, StoreConfig};
 
 /// The parts of a configuration that are in force from start to end.
 #[derive(Debug, Clone)]
@@ -11,12 +12,18 @@ pub struct Fixed {
     pub listen: Listen,
     log: Log,
     tracked_callers: usize,
+    store: Option<Identity>,
 }
 
 impl Fixed {
     /// Those of `config`.
     pub fn of(config: &Config) -> Self {
-        Self { listen: config.listen.clone(), log: config.log.clone(), tracked_callers: config.limits.tracked_callers }
+        Self {
+            listen: config.listen.clone(),
+            log: config.log.clone(),
+            tracked_callers: config.limits.tracked_callers,
+            store: config.store.as_ref().map(StoreConfig::identity),
+        }
     }
 
     /// The keys that `newer` changes and that stay as they are until a restart.
@@ -27,6 +34,7 @@ impl Fixed {
             ("listen.workers", self.listen.workers != newer.listen.workers),
             ("log.level", self.log.level != newer.log.level),
             ("log.format", self.log.json != newer.log.json),
+            ("store", self.store != newer.store.as_ref().map(StoreConfig::identity)),
             ("limits.tracked_callers", self.tracked_callers != newer.limits.tracked_callers),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -13,6 +13,8 @@ pub struct Bounds {
     pub head_bytes: usize,
     /// Bytes of a request body.
     pub body_bytes: u64,
+    /// Bytes of a request body that is kept, so that the request can be sent again with a renewed token.
+    pub replay_body_limit: usize,
     /// From accepting a connection to its first byte.
     pub first_byte: Duration,
     /// From the first byte of a request to the end of its head.
@@ -45,6 +47,7 @@ impl Default for Bounds {
             target_bytes: 8 * 1024,
             head_bytes: 32 * 1024,
             body_bytes: 1024 * 1024,
+            replay_body_limit: 64 * 1024,
             first_byte: Duration::from_secs(10),
             head: Duration::from_secs(10),
             body: Duration::from_secs(30),
@@ -70,6 +73,7 @@ impl Bounds {
             target_bytes: count("target_bytes", 64..=65_000, default.target_bytes),
             head_bytes: count("head_bytes", 1024..=1_048_576, default.head_bytes),
             body_bytes: section.integer("body_bytes", 0..=u32::MAX).map_or(default.body_bytes, u64::from),
+            replay_body_limit: count("replay_body_limit", 0..=1_048_576, default.replay_body_limit),
             first_byte: time("first_byte", default.first_byte),
             head: time("head", default.head),
             body: time("body", default.body),

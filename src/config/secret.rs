@@ -1,6 +1,7 @@
 //! Where secrets come from: a file or the environment, never the configuration itself.
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -12,6 +13,16 @@ use crate::secret::Secret;
 /// Reads `key = { file = "…" }` or `key = { env = "…" }`.
 pub(super) fn read(section: &Section<'_>, key: &'static str) -> Option<Secret> {
     let (value, span) = section.raw(key)?;
+    read_value(section, key, value, span)
+}
+
+/// Reads `{ file = "…" }` or `{ env = "…" }`, the value of `key` or one of its list.
+pub(super) fn read_value<'a>(
+    section: &Section<'a>,
+    key: &'static str,
+    value: &'a DeValue<'a>,
+    span: Range<usize>,
+) -> Option<Secret> {
     let DeValue::Table(table) = value else {
         let help = format!("write {key} = {{ file = \"/run/secrets/…\" }} or {key} = {{ env = \"NAME\" }}");
         section.hide(span.clone());

@@ -1,10 +1,11 @@
 //! Cal.com's body on its way to the caller: streamed, bounded in time, its connection kept when it is over.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -33,6 +34,10 @@ impl std::error::Error for DownloadFault {}
 
 /// The body of a forwarded answer. Trailers are dropped, as headers of the upstream hop are.
 pub struct Download {
+    /// What was read of it before it is passed on.
+    read: Bytes,
+    /// How it broke off while it was read ahead.
+    fault: Option<DownloadFault>,
     inner: Incoming,
     deadline: Deadline,
     /// The connection it comes from, and whose pool that goes back to.
@@ -41,7 +46,25 @@ pub struct Download {
 
 impl Download {
     pub(super) fn new(inner: Incoming, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
-        Self { inner, deadline, connection }
+        Self { read: Bytes::new(), fault: None, inner, deadline, connection }
+    }
+
+    /// Reads at most about `most` bytes. If that is all of the body, it is handed over; otherwise it comes first when
+    /// the body is passed on, and so does the way it breaks off.
+    pub async fn read_up_to(&mut self, most: usize) -> Option<Bytes> {
+        let mut read = BytesMut::new();
+        while read.len() <= most {
+            match poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
+                Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                Some(Err(fault)) => {
+                    self.fault = Some(fault);
+                    break;
+                }
+                None => return Some(read.freeze()),
+            }
+        }
+        self.read = read.freeze();
+        None
     }
 
     /// Keeps the connection, now that nothing more comes on it.
@@ -52,12 +75,28 @@ impl Download {
     }
 }
 
+/// The size of a body of which so many bytes were read ahead.
+pub(super) fn plus(rest: &SizeHint, read: usize) -> SizeHint {
+    let mut hint = SizeHint::new();
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper + read as u64);
+    }
+    hint.set_lower(rest.lower() + read as u64);
+    hint
+}
+
 impl Body for Download {
     type Data = Bytes;
     type Error = DownloadFault;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         let this = self.get_mut();
+        if !this.read.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.read)))));
+        }
+        if let Some(fault) = this.fault {
+            return Poll::Ready(Some(Err(fault)));
+        }
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         if polled.is_pending() && this.deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Some(Err(DownloadFault::TooSlow)));
@@ -74,11 +113,11 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.read.is_empty() && self.fault.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        plus(&self.inner.size_hint(), self.read.len())
     }
 }
 

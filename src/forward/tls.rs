@@ -23,14 +23,14 @@ pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
 }
 
-/// The client side of every TLS connection to the upstream.
+/// The client side of every TLS connection that the gateway makes. `protocols` are offered by ALPN (RFC 7301).
 ///
 /// # Errors
 /// If the crypto library refuses its own defaults.
-pub(super) fn client(roots: RootCertStore, http2: bool) -> Result<Arc<ClientConfig>, String> {
+pub fn client(roots: RootCertStore, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = builder.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -1,15 +1,18 @@
 //! A caller's body on its way to Cal.com: streamed, never inspected, bounded in size and time.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
+use super::download::plus;
+use crate::refusal::Refusal;
 
 /// Why a body did not get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,16 @@ impl fmt::Display for UploadFault {
 }
 
 impl std::error::Error for UploadFault {}
+
+impl From<UploadFault> for Refusal {
+    fn from(fault: UploadFault) -> Self {
+        match fault {
+            UploadFault::TooLarge => Self::BodyTooLarge,
+            UploadFault::TooSlow => Self::RequestTimeout,
+            UploadFault::Broken => Self::BodyBroken,
+        }
+    }
+}
 
 /// How far a body is, for who waits for the answer to it.
 #[derive(Debug, Clone, Default)]
@@ -58,16 +71,28 @@ type CallersBody = dyn Body<Data = Bytes, Error = hyper::Error> + Send;
 
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
 pub struct Upload {
-    inner: Option<Pin<Box<CallersBody>>>,
+    content: Content,
     left: u64,
     deadline: Deadline,
     progress: Progress,
 }
 
+enum Content {
+    /// All of it, which may be nothing.
+    Whole(Bytes),
+    /// What was read of it so far, and where the rest comes from.
+    Stream(Bytes, Pin<Box<CallersBody>>),
+}
+
 impl Upload {
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { inner: None, left: 0, deadline: Deadline::never(), progress: Progress::default() }
+        Self::whole(Bytes::new())
+    }
+
+    /// A body that is all here.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self { content: Content::Whole(bytes), left: 0, deadline: Deadline::never(), progress: Progress::default() }
     }
 
     /// A caller's body, of at most `most` bytes, all of which have to be there by `deadline`.
@@ -80,7 +105,35 @@ impl Upload {
             return Self::empty();
         }
         let progress = Progress { deadline: deadline.at(), sent: Some(Arc::default()) };
-        Self { inner: Some(Box::pin(body)), left: most, deadline, progress }
+        Self { content: Content::Stream(Bytes::new(), Box::pin(body)), left: most, deadline, progress }
+    }
+
+    /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `most`.
+    ///
+    /// # Errors
+    /// What is wrong with the caller's body.
+    pub async fn kept(mut self, most: usize) -> Result<Self, Refusal> {
+        let mut read = BytesMut::new();
+        while !self.is_end_stream() && read.len() <= most {
+            match poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+                Some(frame) => read.extend_from_slice(frame?.data_ref().map_or(&[], |data| data)),
+                None => return Ok(Self::whole(read.freeze())),
+            }
+        }
+        Ok(match self.content {
+            Content::Stream(_, rest) if read.len() > most => {
+                Self { content: Content::Stream(read.freeze(), rest), ..self }
+            }
+            Content::Whole(_) | Content::Stream(..) => Self::whole(read.freeze()),
+        })
+    }
+
+    /// The same body once more, if all of it is here.
+    pub fn again(&self) -> Option<Self> {
+        match &self.content {
+            Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
+            Content::Stream(..) => None,
+        }
     }
 
     /// How far it is, now and later.
@@ -96,7 +149,7 @@ impl Upload {
 
     /// Whether there is nothing to send, so that a request can be sent twice.
     pub(super) fn is_empty(&self) -> bool {
-        self.inner.is_none()
+        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
     }
 }
 
@@ -106,7 +159,11 @@ impl Body for Upload {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let this = self.get_mut();
-        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let (Content::Whole(read) | Content::Stream(read, _)) = &mut this.content;
+        if !read.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(read)))));
+        }
+        let Content::Stream(_, inner) = &mut this.content else { return Poll::Ready(None) };
         let polled = inner.as_mut().poll_frame(cx);
         if polled.is_pending() && this.deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Some(Err(UploadFault::TooSlow)));
@@ -134,10 +191,16 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Stream(read, rest) => read.is_empty() && rest.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(read, rest) => plus(&rest.size_hint(), read.len()),
+        }
     }
 }

@@ -24,8 +24,9 @@ fn permit<'a>(app: &'a App, request: &'a str) -> Permit<'a> {
 
 async fn reserve(app: &App, request: &str, wait: Option<Duration>) -> Result<Slot, Refusal> {
     let permit = permit(app, request);
-    let injection = app.credentials.choose(&permit).unwrap();
-    app.budget.reserve(&permit, &injection, wait).await
+    let chosen = app.credentials.choose(&permit, &HeaderMap::new()).unwrap();
+    let access = chosen.access(&app.credentials.holders).await.unwrap();
+    app.budget.reserve(&permit, &access, wait).await
 }
 
 fn now(app: &App, request: &str) -> Result<Slot, Refusal> {

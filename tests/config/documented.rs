@@ -1,9 +1,15 @@
 //! `config/calgate.toml` documents every key there is, and no other, with its default.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use calgate::config::Config;
 use toml::{Table, Value};
+
+use crate::credential::rig::SEAL_KEY;
 
 const FILE: &str = include_str!("../../config/calgate.toml");
 
@@ -18,7 +24,7 @@ const EXAMPLES: [&str; 6] = [
 ];
 
 /// Sections that are there as an example, as their names are the operator's.
-const NAMED: [&str; 3] = ["plans.", "credentials.", "consumers."];
+const NAMED: [&str; 4] = ["plans.", "credentials.", "consumers.", "store."];
 
 /// The file with its commented keys in force: those of which `wanted` says so, given `section.key`.
 fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
@@ -42,6 +48,19 @@ fn everything() -> String {
     text.replace("/etc/calgate/catalog.toml", "config/catalog.toml")
         .replace("CAL_API_KEY", "CARGO_PKG_NAME")
         .replace("CAL_CLIENT_SECRET", "CARGO_PKG_NAME")
+        .replace("CAL_OAUTH_SECRET", "CARGO_PKG_NAME")
+        .replace("env = \"CALGATE_SEAL_KEY\"", &format!("file = \"{}\"", seal_key_file().display()))
+}
+
+/// A file with a seal key that only its owner can read.
+fn seal_key_file() -> PathBuf {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("seal-key");
+        std::fs::write(&path, SEAL_KEY).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path
+    });
+    PATH.clone()
 }
 
 /// The keys of a document, tables of lists included.
@@ -74,7 +93,8 @@ fn each_default_that_is_written_is_the_codes() {
 fn each_example_works() {
     let config = Config::parse("calgate.toml", &everything()).unwrap_or_else(|unusable| panic!("{unusable}"));
     assert!(config.catalog.own.is_some() && config.upstream.ca_file.is_some());
-    assert_eq!(config.credentials.len(), 2);
+    assert_eq!(config.credentials.len(), 3);
+    assert!(config.store.is_some());
     assert_eq!(config.consumers[0].keys.len(), 2);
 }
 
@@ -86,7 +106,8 @@ fn every_key_that_is_looked_for_is_documented_and_no_other() {
     let mut looked_for = Config::keys_looked_for(&text);
     // Every secret comes from one of two places, which the head of the file names; an example shows one of them.
     let is_source = |key: &str| {
-        key.starts_with("credentials.") && ["env", "file"].contains(&key.rsplit('.').next().unwrap_or_default())
+        ["credentials.", "store."].iter().any(|start| key.starts_with(start))
+            && ["env", "file"].contains(&key.rsplit('.').next().unwrap_or_default())
     };
     // What stands under these is a name that the operator chose.
     let is_name = |key: &str| {
@@ -95,5 +116,7 @@ fn every_key_that_is_looked_for_is_documented_and_no_other() {
     };
     documented.retain(|key| !is_source(key) && !is_name(key));
     looked_for.retain(|key| !is_source(key));
+    // A store is either a file, as in the example, or this, which stands beside it.
+    assert!(FILE.contains("postgres = { env") && looked_for.remove("store.postgres"));
     assert_eq!(documented, looked_for);
 }

@@ -29,6 +29,7 @@ impl Key {
 pub struct Setup {
     config: String,
     environment: Vec<(String, String)>,
+    through: Vec<String>,
     listen: String,
     workers: usize,
 }
@@ -37,7 +38,13 @@ impl Setup {
     /// A gateway in front of `base_url`, with free ports.
     pub fn to(base_url: &str) -> Self {
         let config = format!("[upstream]\nbase_url = \"{base_url}\"\n");
-        Self { config, environment: Vec::new(), listen: "address = \"127.0.0.1:0\"\n".to_owned(), workers: 2 }
+        Self {
+            config,
+            environment: Vec::new(),
+            through: Vec::new(),
+            listen: "address = \"127.0.0.1:0\"\n".to_owned(),
+            workers: 2,
+        }
     }
 
     /// One more piece of configuration. A piece for `[upstream]` has to come first.
@@ -65,6 +72,12 @@ impl Setup {
         self
     }
 
+    /// Starts it by another program, which takes its command line.
+    pub fn through(mut self, program: &[&str]) -> Self {
+        self.through = program.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// The credential `main` (an API key), and the consumer `billing` with `key` and room for every test.
     pub fn billing(self, plan: &str, key: &Key) -> Self {
         self.env("CAL_TEST_KEY", UPSTREAM_KEY).with(&billing(plan, key))
@@ -79,8 +92,10 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("calgate.toml");
         std::fs::write(&file, self.text()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_calgate"))
-            .args(["serve", "--config", file.to_str().unwrap()])
+        let own = [env!("CARGO_BIN_EXE_calgate"), "serve", "--config", file.to_str().unwrap()].map(str::to_owned);
+        let line: Vec<_> = self.through.iter().chain(&own).collect();
+        let mut child = Command::new(line[0])
+            .args(&line[1..])
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -164,6 +179,11 @@ impl Gateway {
     /// Waits for a line of the gateway's own log that holds `text`.
     pub fn logged(&self, text: &str) -> String {
         eventually(text, || self.log.all().into_iter().find(|line| line.contains(text)))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: &str) {

@@ -1,0 +1,211 @@
+//! `calgate credentials`: how they are, and moving tokens in. No secret is ever printed.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use secrecy::zeroize::Zeroizing;
+use serde::Serialize;
+
+use super::store::{block_on, open};
+use super::{ConfigArgs, Outcome, print};
+use crate::config::Config;
+use crate::config::problem::known_names;
+use crate::credential::entry::{Entry, Pair, RecordName};
+use crate::credential::managed::UserId;
+use crate::credential::tokens::of_import;
+use crate::keeper::wall;
+use crate::store::{StoreFault, Vault};
+
+/// Bytes of an imported pair at most.
+const MOST_IMPORT: u64 = 64 * 1024;
+
+/// What to do with credentials.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct CredentialsArgs {
+    #[command(subcommand)]
+    command: Option<CredentialsCommand>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum CredentialsCommand {
+    /// Store a pair of tokens, read from standard input as JSON: `access_token`, `refresh_token`, `expires_at` (epoch
+    /// seconds)
+    Import(WhichArgs),
+    /// Remove a record from the store, damaged or not
+    Forget(WhichArgs),
+}
+
+#[derive(Args)]
+struct WhichArgs {
+    /// The credential's name in the configuration
+    credential: String,
+    /// The managed user whose tokens they are
+    #[arg(long, value_name = "ID")]
+    managed_user: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// How a stored credential is.
+#[derive(Serialize)]
+struct Line {
+    credential: String,
+    state: &'static str,
+    expires: Option<String>,
+    renewed: Option<String>,
+    detail: Option<String>,
+}
+
+pub(super) fn run(args: &CredentialsArgs) -> Outcome {
+    let done = match &args.command {
+        None => list(args),
+        Some(CredentialsCommand::Import(which)) => import(which),
+        Some(CredentialsCommand::Forget(which)) => forget(which),
+    };
+    done.unwrap_or_else(|outcome| outcome)
+}
+
+fn failed(fault: impl std::fmt::Display) -> Outcome {
+    Outcome::Failed(fault.to_string())
+}
+
+fn list(args: &CredentialsArgs) -> Result<Outcome, Outcome> {
+    let (config, vault) = open(&args.config)?;
+    let lines = block_on(read_all(&config, &vault)).map_err(failed)?.map_err(failed)?;
+    if args.json {
+        let json = serde_json::to_string_pretty(&lines).map_err(failed)?;
+        return Ok(print(&format!("{json}\n")));
+    }
+    let mut out = String::new();
+    for line in &lines {
+        let none = || "-".to_owned();
+        let expires = line.expires.clone().unwrap_or_else(none);
+        let renewed = line.renewed.clone().unwrap_or_else(none);
+        let detail = line.detail.as_deref().unwrap_or_default();
+        let text = format!("{:24} {:12} {expires:20} {renewed:20} {detail}", line.credential, line.state);
+        let _ = writeln!(out, "{}", text.trim_end());
+    }
+    let head = format!("{:24} {:12} {:20} {:20} {}\n", "CREDENTIAL", "STATE", "EXPIRES", "RENEWED", "DETAIL");
+    Ok(print(&(head + &out)))
+}
+
+/// Every record of the store, and every renewable credential that has none.
+async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFault> {
+    let mut names = vault.names().await?;
+    for (name, credential) in &config.credentials {
+        if credential.credential.means().is_some() && !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names.sort();
+    let mut lines = Vec::new();
+    for name in names {
+        let line = match vault.get(&name).await {
+            Ok(Some(kept)) => match Entry::from_bytes(&kept.plain) {
+                Some(entry) => of_entry(name, &entry, wall()),
+                None => broken(name, "it is of another version of calgate".to_owned()),
+            },
+            Ok(None) => without_record(config, name),
+            Err(StoreFault::Damaged { why, .. }) => broken(name, why),
+            Err(fault) => return Err(fault),
+        };
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+fn of_entry(credential: String, entry: &Entry, now: u64) -> Line {
+    let current = entry.current.as_ref();
+    let expires = current.and_then(|pair| Some(pair.received_at / 1000 + pair.lifetime?.as_secs()));
+    Line {
+        credential,
+        state: entry.state(now),
+        expires: expires.and_then(moment),
+        renewed: current.and_then(|pair| moment(pair.received_at / 1000)),
+        detail: entry.needs_login.clone().or_else(|| entry.fault.clone()),
+    }
+}
+
+fn broken(credential: String, why: String) -> Line {
+    Line { credential, state: "damaged", expires: None, renewed: None, detail: Some(why) }
+}
+
+fn without_record(config: &Config, name: String) -> Line {
+    use crate::credential::Kind;
+    let kind = config.credentials.get(&name).map(|credential| &credential.credential.kind);
+    let (state, detail) = match kind {
+        Some(Kind::OAuth(_)) => ("needs-login", Some(format!("run `calgate login {name}`"))),
+        _ => ("configured", None),
+    };
+    Line { credential: name, state, expires: None, renewed: None, detail }
+}
+
+fn moment(seconds: u64) -> Option<String> {
+    Timestamp::from_second(i64::try_from(seconds).ok()?).ok().map(|moment| moment.to_string())
+}
+
+/// The record that the arguments mean.
+fn record(which: &WhichArgs, config: &Config) -> Result<RecordName, Outcome> {
+    let misused = |what: String| Outcome::Misused(format!("calgate: {what}"));
+    let Some(credential) = config.credentials.get(&which.credential) else {
+        let help = known_names(&which.credential, config.credentials.keys().map(String::as_str));
+        return Err(misused(format!("there is no credential `{}` ({help})", which.credential)));
+    };
+    match &which.managed_user {
+        None if credential.credential.means().is_some() => Ok(RecordName::of(&which.credential)),
+        None => Err(misused(format!("`{}` has no tokens of its own; name a --managed-user", which.credential))),
+        Some(_) if credential.credential.managed().is_none() => {
+            Err(misused(format!("`{}` has no managed users", which.credential)))
+        }
+        Some(user) => {
+            let user = UserId::parse(user).ok_or_else(|| misused("this is no managed user's id".to_owned()))?;
+            Ok(RecordName::of_user(&which.credential, user))
+        }
+    }
+}
+
+fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
+    let (config, vault) = open(&which.config)?;
+    let name = record(which, &config)?;
+    let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    std::io::stdin().take(MOST_IMPORT).read_to_end(&mut text).map_err(failed)?;
+    let pair = of_import(&text, wall()).map_err(|fault| failed(format!("the tokens cannot be imported: {fault}")))?;
+    block_on(put(&vault, &name, &pair)).map_err(failed)?.map_err(failed)?;
+    Ok(print(&format!("the tokens of {name} are stored\n")))
+}
+
+/// Puts a pair into the store, in the place of any other; a damaged record is not replaced.
+pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result<(), StoreFault> {
+    let name = name.to_string();
+    loop {
+        let (mut entry, version) = match vault.get(&name).await? {
+            None => (Entry::default(), None),
+            Some(kept) => {
+                let why = || "it is of another version of calgate".to_owned();
+                let entry = Entry::from_bytes(&kept.plain);
+                (entry.ok_or_else(|| StoreFault::Damaged { name: name.clone(), why: why() })?, Some(kept.version))
+            }
+        };
+        entry.replace(pair.clone());
+        // What was there may be of another grant: it is no way back.
+        entry.previous = None;
+        if vault.swap(&name, version, &entry.to_bytes()).await? {
+            return Ok(());
+        }
+    }
+}
+
+fn forget(which: &WhichArgs) -> Result<Outcome, Outcome> {
+    let (config, vault) = open(&which.config)?;
+    let name = record(which, &config)?;
+    let there = block_on(vault.forget(&name.to_string())).map_err(failed)?.map_err(failed)?;
+    Ok(print(&if there { format!("{name} is forgotten\n") } else { format!("nothing was stored for {name}\n") }))
+}

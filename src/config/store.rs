@@ -1,0 +1,103 @@
+//! `[store]`: where renewable credentials are kept, and what they are sealed with.
+
+use std::path::PathBuf;
+
+use super::reader::Section;
+use super::secret;
+use crate::secret::Secret;
+use crate::store::{SealKey, SealKeys};
+
+/// A configured store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where it is.
+    pub place: Place,
+    /// What records are sealed with.
+    pub keys: SealKeys,
+}
+
+/// Where a store is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A SQLite file of this machine.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Postgres {
+        /// Its connection URL, which holds a password.
+        address: Secret,
+        /// The only certificate authority to trust, instead of the public ones.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// What tells one store from another without a secret: a running gateway keeps to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity(String, Vec<String>);
+
+impl StoreConfig {
+    /// What tells it from another one.
+    pub fn identity(&self) -> Identity {
+        let place = match &self.place {
+            Place::File(path) => path.display().to_string(),
+            Place::Postgres { address, .. } => address.fingerprint(),
+        };
+        Identity(place, self.keys.ids().map(str::to_owned).collect())
+    }
+
+    /// Reads the section.
+    pub(super) fn read(section: Section<'_>) -> Option<Self> {
+        let place = Self::read_place(&section);
+        let keys = read_keys(&section);
+        section.finish();
+        place.zip(keys).map(|(place, keys)| Self { place, keys })
+    }
+
+    fn read_place(section: &Section<'_>) -> Option<Place> {
+        let path = section.string("path");
+        let ca_file = section.string("ca_file").map(|path| PathBuf::from(path.value));
+        match (path, section.raw("postgres").is_some()) {
+            (Some(path), false) => Some(Place::File(PathBuf::from(path.value))),
+            (None, true) => secret::read(section, "postgres").map(|address| Place::Postgres { address, ca_file }),
+            (Some(path), true) => {
+                let help = "leave one of `path` and `postgres` out".to_owned();
+                section.wrong(path.span, "a store is either a file or a PostgreSQL database", help);
+                None
+            }
+            (None, false) => {
+                if section.raw("path").is_none() {
+                    section.missing(
+                        "path",
+                        "a file such as \"/var/lib/calgate/tokens.db\", or postgres = { env = \"…\" }",
+                    );
+                }
+                None
+            }
+        }
+    }
+}
+
+fn read_keys(section: &Section<'_>) -> Option<SealKeys> {
+    let help = "a list such as [{ env = \"CALGATE_SEAL_KEY\" }]; `openssl rand -base64 32` makes a key";
+    let key = |value: &_, span: std::ops::Range<usize>| {
+        let text = secret::read_value(section, "seal_keys", value, span.clone())?;
+        match text.with_text(SealKey::parse) {
+            Ok(key) => Some(key),
+            Err(fault) => {
+                section.wrong(span, format!("a key in `store.seal_keys` cannot be used: {fault}"), None);
+                None
+            }
+        }
+    };
+    let Some(keys) = section.list("seal_keys", key) else {
+        if section.raw("seal_keys").is_none() {
+            section.missing("seal_keys", help);
+        }
+        return None;
+    };
+    let read = SealKeys::new(keys.value);
+    if read.is_none() && section.raw("seal_keys").and_then(|(value, _)| value.as_array()).is_some_and(|a| a.is_empty())
+    {
+        section.wrong(keys.span, "`store.seal_keys` has to hold a key", help.to_owned());
+    }
+    read
+}

@@ -1,0 +1,170 @@
+//! Having what was chosen, and what to do when Cal.com refuses it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::sleep;
+
+use super::lifecycle::{Remedy, SETTLE_WAIT, Used, remedy};
+use super::live::{Holder, Live, Readiness};
+use super::managed::UserId;
+use super::{Holders, Injection};
+use crate::refusal::Refusal;
+
+/// How Cal.com answers an access token that has expired (FACTS §1).
+const TOKEN_EXPIRED: u16 = 498;
+
+/// How often a request without a good token waits for one.
+const TRIES: usize = 3;
+
+/// A rest of the keeper's that a request waits out.
+const SHORT_REST: Duration = Duration::from_secs(1);
+
+/// Whose headers a request goes upstream with.
+#[derive(Debug)]
+pub enum Choice {
+    /// They are here.
+    Ready(Injection),
+    /// A renewable credential's; a configured API key stands where the store holds no newer one.
+    Held(Arc<Holder>, Option<Injection>),
+}
+
+/// The headers to inject, and what they are of.
+#[derive(Debug, Clone)]
+pub struct Access {
+    injection: Injection,
+    held: Option<(Arc<Holder>, Arc<Live>)>,
+}
+
+impl Choice {
+    /// Has the headers. This waits only where a token has run out or was never read.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialNeedsLogin`], [`Refusal::CredentialUnavailable`], [`Refusal::UnknownManagedUser`].
+    pub async fn access(self, holders: &Holders) -> Result<Access, Refusal> {
+        let (holder, configured) = match self {
+            Self::Ready(injection) => return Ok(Access { injection, held: None }),
+            Self::Held(holder, configured) => (holder, configured),
+        };
+        holder.used.store(true, Ordering::Relaxed);
+        let mut live = holder.live();
+        if configured.is_some() {
+            if live.looks == 0 {
+                live = holder.attended().await;
+            }
+        } else {
+            live = ready(&holder, live, holders).await?;
+        }
+        let now = holders.now();
+        let token = live.bearer.clone().filter(|_| live.is_good(now)).map(Injection::Bearer);
+        let injection = token.or(configured).ok_or_else(|| holder.refusal(&live, now))?;
+        Ok(Access { injection, held: Some((holder, live)) })
+    }
+}
+
+/// Waits for a good token as long as one may be had soon: for the keeper, and for a short rest of its after a failure.
+async fn ready(holder: &Arc<Holder>, mut live: Arc<Live>, holders: &Holders) -> Result<Arc<Live>, Refusal> {
+    for _ in 0..TRIES {
+        match live.readiness(holders.now()) {
+            Readiness::Use if live.needs_login.is_some() && holder.refused() >= live.generation => {
+                return Err(holder.refusal(&live, holders.now()));
+            }
+            Readiness::UseAndRenew => {
+                holder.ask();
+                break;
+            }
+            Readiness::Wait => live = holder.attended().await,
+            Readiness::Unavailable(rest) if rest <= SHORT_REST => {
+                sleep(rest).await;
+                live = holder.attended().await;
+            }
+            Readiness::Use | Readiness::NeedsLogin | Readiness::Unavailable(_) => break,
+        }
+    }
+    Ok(live)
+}
+
+/// Waits for a token of a later generation, likewise.
+async fn newer(holder: &Arc<Holder>, than: u64, holders: &Holders) -> Result<Arc<Live>, Refusal> {
+    let mut live = holder.attended().await;
+    for _ in 1..TRIES {
+        let rest = live.rest(holders.now());
+        if live.generation > than || live.needs_login.is_some() || rest > SHORT_REST {
+            break;
+        }
+        sleep(rest).await;
+        live = holder.attended().await;
+    }
+    if live.generation > than { Ok(live) } else { Err(holder.refusal(&live, holders.now())) }
+}
+
+impl Access {
+    /// The headers.
+    pub fn injection(&self) -> &Injection {
+        &self.injection
+    }
+
+    /// The managed user whose token it is, and the credential's name, if it is one's.
+    pub fn managed_user(&self) -> Option<(&str, UserId)> {
+        let (holder, _) = self.held.as_ref()?;
+        Some((&holder.name.credential, holder.name.user?))
+    }
+
+    /// Whether another access may be had if Cal.com refuses this one, so that the request is worth keeping.
+    pub fn is_replaceable(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether an answer of that status says that the token is no good. Where it is good, that is noted.
+    pub fn is_refused(&self, status: StatusCode) -> bool {
+        let refused = status == StatusCode::UNAUTHORIZED || status.as_u16() == TOKEN_EXPIRED;
+        if let Some((holder, live)) = &self.held
+            && !refused
+        {
+            holder.note_worked(live);
+        }
+        refused && self.held.is_some()
+    }
+
+    /// The access to try a refused request with, once: a newer token, or the same one where it may not be known
+    /// everywhere yet. `None` where nothing helps, and Cal.com's answer is the answer.
+    ///
+    /// # Errors
+    /// As of [`Choice::access`], where a newer token was called for and could not be had.
+    pub async fn instead(&self, holders: &Holders) -> Result<Option<Access>, Refusal> {
+        let Some((holder, used)) = &self.held else { return Ok(None) };
+        let age = used.age(holders.now());
+        let mut live = holder.live();
+        if live.generation <= used.generation {
+            live = holder.attended().await;
+        }
+        let refused = Used { generation: used.generation, age, is_new: used.unproven || used.by_refusal };
+        match remedy(refused, live.generation, live.renewing, holder.is_renewable()) {
+            Remedy::UseNewer => {}
+            Remedy::SameAgain => {
+                sleep(SETTLE_WAIT).await;
+                live = holder.attended().await;
+            }
+            Remedy::Renew => {
+                holder.note_refused(used.generation);
+                live = newer(holder, used.generation, holders).await?;
+            }
+            Remedy::Nothing => return Ok(None),
+        }
+        if live.unproven {
+            // There is one more try, and a token that was had just now may not be known everywhere yet.
+            sleep(SETTLE_WAIT.saturating_sub(live.age(holders.now()))).await;
+        }
+        let now = holders.now();
+        let token = live.bearer.clone().filter(|_| live.is_good(now));
+        let injection = token.map(Injection::Bearer).ok_or_else(|| holder.refusal(&live, now))?;
+        Ok(Some(Self { injection, held: Some((holder.clone(), live)) }))
+    }
+}
+
+/// Whether a status is the one for expired access tokens, which no caller of the gateway ever sees.
+pub fn is_token_expired(status: StatusCode) -> bool {
+    status.as_u16() == TOKEN_EXPIRED
+}

@@ -1,0 +1,106 @@
+//! Answers that hold new tokens: they go into the store, and not to the caller.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::live::Holder;
+use super::managed::UserId;
+use super::tokens::{Receipt, of_api_key, of_managed};
+use super::{Credentials, Means, RecordName};
+use crate::catalog::Matched;
+use crate::identify::Who;
+use crate::limit::Permit;
+use crate::refusal::Refusal;
+
+/// What stands in an answer in the place of a token.
+const WITHHELD: &str = "(kept by calgate)";
+
+/// What the answer of an operation holds (FACTS §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// A managed user's pair; the path, or the answer itself, says whose.
+    Pair(Option<UserId>),
+    /// The API key that takes the place of the one that asked.
+    ApiKey,
+}
+
+/// Operations whose answers hold tokens that calgate keeps.
+const OPERATIONS: [(&str, Holds); 4] = [
+    ("/v2/api-keys/refresh", Holds::ApiKey),
+    ("/v2/oauth-clients/{clientId}/users", Holds::Pair(None)),
+    ("/v2/oauth-clients/{clientId}/users/{userId}/force-refresh", Holds::Pair(None)),
+    ("/v2/oauth/{clientId}/refresh", Holds::Pair(None)),
+];
+
+fn holds(matched: &Matched<'_>) -> Option<Holds> {
+    let endpoint = matched.endpoint().filter(|e| e.credential_operation && e.method == http::Method::POST)?;
+    let (_, holds) = OPERATIONS.iter().find(|(template, _)| *template == endpoint.template.as_str())?;
+    let user = matched.parameter("userId").and_then(UserId::parse);
+    Some(if user.is_some() { Holds::Pair(user) } else { *holds })
+}
+
+/// What is to be done with the answer to a request, if it succeeds.
+#[derive(Debug)]
+pub struct Capture {
+    holds: Holds,
+    credential: Arc<str>,
+    means: Means,
+    reveal: bool,
+}
+
+impl Credentials {
+    /// What is to be captured of the answer to a permitted request.
+    ///
+    /// # Errors
+    /// [`Refusal::TokensUnkept`] where the answer would hold tokens that could neither be kept nor shown: they would be
+    /// lost.
+    pub fn capture(&self, permit: &Permit<'_>) -> Result<Option<Capture>, Refusal> {
+        let grant = permit.grant();
+        let Some(holds) = holds(grant.matched()) else { return Ok(None) };
+        let Who::Consumer(consumer) = grant.caller().who() else { return Ok(None) };
+        let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
+        let means = match holds {
+            Holds::ApiKey => credential.means().filter(|means| matches!(means, Means::Key { .. })),
+            Holds::Pair(_) => credential.managed().cloned().map(Means::Managed),
+        };
+        let (reveal, credential) = (credential.reveal_tokens, credential.name.clone());
+        match means {
+            Some(means) => Ok(Some(Capture { holds, credential, means, reveal })),
+            None if reveal => Ok(None),
+            None => Err(Refusal::TokensUnkept),
+        }
+    }
+
+    /// Captures the tokens of an answer. What is answered to the caller instead of `body` comes back.
+    ///
+    /// # Errors
+    /// [`Refusal::UpstreamInvalid`] for an answer that holds none: what Cal.com did is unknown then.
+    pub async fn keep(&self, capture: &Capture, body: &[u8], receipt: Receipt) -> Result<Option<Vec<u8>>, Refusal> {
+        let (pair, user) = match capture.holds {
+            Holds::ApiKey => (of_api_key(body, receipt).ok_or(Refusal::UpstreamInvalid)?, None),
+            Holds::Pair(named) => {
+                let (pair, answered) = of_managed(body, receipt).ok_or(Refusal::UpstreamInvalid)?;
+                (pair, Some(named.or(answered).ok_or(Refusal::UpstreamInvalid)?))
+            }
+        };
+        let name = RecordName { credential: capture.credential.clone(), user };
+        let holder: Arc<Holder> = self.holders.hold(name, || capture.means.clone());
+        if !holder.capture(pair).await {
+            tracing::error!(credential = %holder.name, "new tokens are not stored yet; they are in use, and storing goes on");
+        }
+        if capture.reveal { Ok(None) } else { withheld(body).map(Some).ok_or(Refusal::UpstreamInvalid) }
+    }
+}
+
+/// The answer without its tokens.
+fn withheld(body: &[u8]) -> Option<Vec<u8>> {
+    let mut answer: Value = serde_json::from_slice(body).ok()?;
+    let data = answer.get_mut("data")?.as_object_mut()?;
+    for name in ["accessToken", "refreshToken", "apiKey"] {
+        if let Some(token) = data.get_mut(name) {
+            *token = Value::from(WITHHELD);
+        }
+    }
+    serde_json::to_vec(&answer).ok()
+}

@@ -1,0 +1,47 @@
+//! Managed users: for whom a caller acts, and whether it may.
+
+use std::fmt;
+
+use http::HeaderMap;
+
+use crate::refusal::Refusal;
+
+/// The header in which a caller names the managed user it acts for; it is removed before forwarding.
+pub const MANAGED_USER: &str = "x-calgate-managed-user";
+
+/// A managed user's id at Cal.com.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(u64);
+
+impl UserId {
+    /// Reads an id: decimal digits without a leading zero, so that one user has one name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        (plain && !text.starts_with('0')).then(|| text.parse().ok().map(Self)).flatten()
+    }
+
+    /// An id as Cal.com's answers have it.
+    pub fn of_number(id: u64) -> Option<Self> {
+        (id > 0).then_some(Self(id))
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The managed user that a request names, if it names one.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] for one that is no id, or for two of them.
+pub fn named(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
+    let mut values = headers.get_all(MANAGED_USER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::BadHeader("x-calgate-managed-user occurs more than once"));
+    }
+    let user = value.to_str().ok().and_then(UserId::parse);
+    user.map(Some).ok_or(Refusal::BadHeader("x-calgate-managed-user has to be a managed user's id, a number"))
+}

@@ -1,0 +1,25 @@
+//! What tests need to reach into a running keeper: death at a named point, and a calendar that is wrong. A release build
+//! has neither.
+
+/// Ends the process at once, as `kill -9` does, if this is the point that `CALGATE_FAIL_POINT` names.
+#[cfg(debug_assertions)]
+pub(super) fn fail_point(name: &str) {
+    use rustix::process::{Signal, getpid, kill_process};
+    if std::env::var("CALGATE_FAIL_POINT").is_ok_and(|point| point == name) {
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+}
+
+/// Milliseconds to add to the calendar, from the seconds in `CALGATE_CLOCK_OFFSET`.
+#[cfg(debug_assertions)]
+pub(super) fn clock_offset() -> i64 {
+    std::env::var("CALGATE_CLOCK_OFFSET").ok().and_then(|offset| offset.parse::<i64>().ok()).unwrap_or(0) * 1000
+}
+
+#[cfg(not(debug_assertions))]
+pub(super) fn fail_point(_: &str) {}
+
+#[cfg(not(debug_assertions))]
+pub(super) fn clock_offset() -> i64 {
+    0
+}

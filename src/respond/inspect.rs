@@ -1,0 +1,121 @@
+//! What of an answer is looked into before it goes back: new tokens are captured, injected secrets taken out.
+//!
+//! Everything else passes unread. Cal.com has been seen to echo a whole access token in the message of a 403 (FACTS §1).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::Source;
+use crate::credential::capture::Capture;
+use crate::credential::tokens::Receipt;
+use crate::credential::{Credentials, Injection};
+use crate::forward::Download;
+use crate::refusal::Refusal;
+
+/// Bytes of an error's body that are searched for secrets.
+const MOST_ERROR: usize = 64 * 1024;
+
+/// Bytes of an answer that holds tokens.
+const MOST_TOKENS: usize = 256 * 1024;
+
+/// What stands in the place of a secret.
+const REMOVED: &[u8] = b"(removed by calgate)";
+
+/// Takes out of an answer what its caller must not see, and puts new tokens where `capture` says.
+///
+/// # Errors
+/// [`Refusal::UpstreamInvalid`] for an answer that should hold tokens and does not, or breaks off.
+pub async fn inspect(
+    mut answer: Response<Download>,
+    injection: &Injection,
+    credentials: &Credentials,
+    capture: Option<&Capture>,
+    at: SystemTime,
+) -> Result<Response<Source>, Refusal> {
+    if let Some(secret) = injection.secret() {
+        clean_headers(answer.headers_mut(), secret);
+    }
+    if let Some(capture) = capture.filter(|_| answer.status().is_success()) {
+        return keep_tokens(answer, credentials, capture, at).await;
+    }
+    let failed = answer.status().is_client_error() || answer.status().is_server_error();
+    match injection.secret().filter(|_| failed && is_text(answer.headers())) {
+        Some(secret) => Ok(clean_body(answer, secret).await),
+        None => Ok(answer.map(Source::from)),
+    }
+}
+
+async fn keep_tokens(
+    mut answer: Response<Download>,
+    credentials: &Credentials,
+    capture: &Capture,
+    at: SystemTime,
+) -> Result<Response<Source>, Refusal> {
+    let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let receipt = Receipt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
+    let body = answer.body_mut().read_up_to(MOST_TOKENS).await.ok_or(Refusal::UpstreamInvalid)?;
+    let told = credentials.keep(capture, &body, receipt).await?;
+    Ok(with_body(answer, body, told))
+}
+
+async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Response<Source> {
+    match answer.body_mut().read_up_to(MOST_ERROR).await {
+        Some(body) => {
+            let clean = without(&body, secret);
+            with_body(answer, body, clean)
+        }
+        None => answer.map(Source::from),
+    }
+}
+
+/// An answer whose body was read, or is another one now.
+fn with_body(answer: Response<Download>, read: Bytes, other: Option<Vec<u8>>) -> Response<Source> {
+    let (mut head, _) = answer.into_parts();
+    let Some(other) = other.map(Bytes::from) else { return Response::from_parts(head, Source::from(read)) };
+    if head.headers.contains_key(CONTENT_LENGTH) {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(other.len()));
+    }
+    head.headers.remove(ETAG);
+    Response::from_parts(head, Source::from(other))
+}
+
+fn clean_headers(headers: &mut HeaderMap, secret: &[u8]) {
+    for value in headers.values_mut() {
+        if let Some(clean) = without(value.as_bytes(), secret) {
+            *value = HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static(""));
+        }
+    }
+}
+
+/// Text in no encoding: JSON, HTML, plain text, forms.
+fn is_text(headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/plain");
+    let media = media.to_ascii_lowercase();
+    let text = media.starts_with("text/") || ["json", "xml", "urlencoded"].iter().any(|kind| media.contains(kind));
+    text && !headers.contains_key(CONTENT_ENCODING)
+}
+
+/// `bytes` without any occurrence of `secret`; `None` if there is none.
+fn without(bytes: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
+    if secret.is_empty() {
+        return None;
+    }
+    let find = |from: &[u8]| from.windows(secret.len()).position(|window| window == secret);
+    let mut at = find(bytes)?;
+    let (mut clean, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    loop {
+        let (before, found) = rest.split_at_checked(at)?;
+        clean.extend_from_slice(before);
+        clean.extend_from_slice(REMOVED);
+        rest = found.get(secret.len()..)?;
+        match find(rest) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    clean.extend_from_slice(rest);
+    Some(clean)
+}

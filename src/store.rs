@@ -1,0 +1,122 @@
+//! Where renewable credentials are kept: durable, sealed, shared by all replicas.
+//!
+//! Beside the request path: only the keeper of `credential` and the commands that manage credentials use it, never a
+//! request. [`Store`] is what a place has to be able to do; [`Vault`] seals what is put there.
+
+mod postgres;
+mod seal;
+mod sqlite;
+mod vault;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use postgres::Postgres;
+pub use seal::{SealKey, SealKeys};
+pub use sqlite::Sqlite;
+pub use vault::{Kept, Rekeyed, Vault};
+
+use crate::config::store::{Place, StoreConfig};
+
+/// The result of a store's operation, once it is there.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreFault>> + Send + 'a>>;
+
+/// A place where sealed records are kept under names.
+pub trait Store: fmt::Debug + Send + Sync {
+    /// The record of that name, if there is one.
+    fn get<'a>(&'a self, name: &'a str) -> Later<'a, Option<Row>>;
+
+    /// Puts `row` in the place of the record whose version is `expected` (`None`: no record), or removes that record
+    /// if there is no `row`. Once this answers `true`, the change outlives a crash; `false`: the record is another one.
+    fn compare_and_swap<'a>(&'a self, name: &'a str, expected: Option<u64>, row: Option<&'a Row>) -> Later<'a, bool>;
+
+    /// Takes the lock of that name among all replicas; `None` if another one holds it. It ends with its holder: no
+    /// clock is asked, and a holder that was killed holds nothing.
+    fn lock<'a>(&'a self, name: &'a str) -> Later<'a, Option<Lock>>;
+
+    /// The names of all records, in order.
+    fn names(&self) -> Later<'_, Vec<String>>;
+}
+
+/// A record as a store sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Counts the record's changes, from 1.
+    pub version: u64,
+    /// Which key it is sealed with.
+    pub key_id: String,
+    /// Nonce, ciphertext and tag.
+    pub sealed: Vec<u8>,
+}
+
+/// A lock that is held until this is dropped.
+pub struct Lock {
+    /// Larger than that of any earlier holder of any lock in this store, so that what an earlier one left can be told.
+    pub fence: u64,
+    release: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Lock {
+    fn new(fence: u64, release: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { fence, release: Some(Box::new(release)) }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            release();
+        }
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").field("fence", &self.fence).finish_non_exhaustive()
+    }
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreFault {
+    /// The store as a whole: it is not reached, full, read-only, or no store at all.
+    Unusable(String),
+    /// One record, which is left as it is.
+    Damaged {
+        /// The record's name.
+        name: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
+}
+
+impl StoreFault {
+    fn unusable(fault: impl fmt::Display) -> Self {
+        Self::Unusable(fault.to_string())
+    }
+}
+
+impl fmt::Display for StoreFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(why) => write!(f, "the token store cannot be used: {why}"),
+            Self::Damaged { name, why } => write!(f, "the stored record of `{name}` cannot be used: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreFault {}
+
+/// The store of a configuration. Nothing is opened yet: a store that is not reached now may be later.
+///
+/// # Errors
+/// What in the configuration cannot be used.
+pub fn of(config: &StoreConfig) -> Result<Vault, String> {
+    let store: Arc<dyn Store> = match &config.place {
+        Place::File(path) => Arc::new(Sqlite::at(path)),
+        Place::Postgres { address, ca_file } => Arc::new(Postgres::at(address, ca_file.as_deref())?),
+    };
+    Ok(Vault::new(store, config.keys.clone()))
+}

@@ -1,0 +1,275 @@
+//! The life of a credential as a pure machine, against a model of Cal.com and a store: whatever is lost and whoever dies,
+//! what can be had again is had again, and nothing is asked twice at once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use calgate::credential::entry::{Entry, Pair, Pending, Step};
+use calgate::credential::lifecycle::{
+    Ability, Call, Next, NotBegun, Outcome, Remedy, Used, due_after, remedy, rest_after, used_until,
+};
+use calgate::secret::Secret;
+use proptest::prelude::*;
+
+fn text(secret: &Secret) -> String {
+    secret.with_text(str::to_owned)
+}
+
+fn pair(number: u64) -> Pair {
+    let secret = |kind: &str| Secret::new(&format!("{kind}-{number}")).unwrap();
+    Pair {
+        access: secret("a"),
+        refresh: Some(secret("r")),
+        received_at: 1_000_000,
+        lifetime: Some(Duration::from_secs(3600)),
+    }
+}
+
+fn entry() -> Entry {
+    let mut entry = Entry::default();
+    entry.replace(pair(0));
+    entry
+}
+
+/// Cal.com, for one managed user or one OAuth grant.
+struct CalCom {
+    single_use: bool,
+    good: BTreeSet<String>,
+    issued: u64,
+    calls: u64,
+}
+
+impl CalCom {
+    fn new(single_use: bool) -> Self {
+        Self { single_use, good: BTreeSet::from(["r-0".to_owned()]), issued: 0, calls: 0 }
+    }
+
+    /// Carries a call out.
+    fn answer(&mut self, call: &Call) -> Outcome {
+        self.calls += 1;
+        match call {
+            Call::Refresh(token) if !self.good.contains(&text(token)) => return Outcome::Refused("refused".to_owned()),
+            Call::Refresh(token) if self.single_use => drop(self.good.remove(&text(token))),
+            Call::Refresh(_) => {}
+            Call::Recover => self.good.clear(),
+        }
+        self.issued += 1;
+        self.good.insert(format!("r-{}", self.issued));
+        Outcome::Renewed(pair(self.issued))
+    }
+}
+
+/// What happens to a renewal.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Done,
+    /// The process dies before the call, after it, or after the commit.
+    DiesBefore,
+    DiesAfter,
+    DiesStored,
+    /// The call is not made, or its answer is lost.
+    NotSent,
+    Lost,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    use Fate::{DiesAfter, DiesBefore, DiesStored, Done, Lost, NotSent};
+    prop::sample::select(vec![Done, Done, Done, DiesBefore, DiesAfter, DiesStored, NotSent, Lost])
+}
+
+/// One renewal under the lock with `fence`, on the record in the store.
+fn renew(stored: &mut Entry, cal: &mut CalCom, fence: u64, ability: Ability, fate: Fate) {
+    loop {
+        let (mut entry, generation) = (stored.clone(), stored.generation);
+        let call = entry.begin(fence, ability);
+        *stored = entry.clone();
+        let Ok(call) = call else { return };
+        let outcome = match fate {
+            Fate::DiesBefore => return,
+            Fate::NotSent => Outcome::NotAsked("unreachable".to_owned()),
+            Fate::DiesAfter => {
+                cal.answer(&call);
+                return;
+            }
+            Fate::Lost => {
+                cal.answer(&call);
+                Outcome::Unknown("closed".to_owned())
+            }
+            Fate::Done | Fate::DiesStored => cal.answer(&call),
+        };
+        let next = entry.settle(fence, generation, ability, outcome);
+        *stored = entry;
+        if next != Next::TryOtherWay {
+            return;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_next_good_renewal_succeeds_where_it_can(
+        fates in prop::collection::vec(fate(), 0..12),
+        single_use: bool,
+        recover: bool,
+    ) {
+        let (mut stored, mut cal, ability) = (entry(), CalCom::new(single_use), Ability { recover });
+        let mut lost = false;
+        for (fence, fate) in (1..).zip(&fates) {
+            let had = cal.issued;
+            renew(&mut stored, &mut cal, fence, ability, *fate);
+            lost |= cal.issued > had && matches!(fate, Fate::DiesAfter | Fate::Lost);
+        }
+        let had = cal.issued;
+        renew(&mut stored, &mut cal, 1000, ability, Fate::Done);
+        if recover || !single_use || !lost {
+            prop_assert_eq!(cal.issued, had + 1);
+            prop_assert_eq!(text(&stored.current.as_ref().unwrap().access), format!("a-{}", cal.issued));
+            prop_assert!(stored.needs_login.is_none() && stored.pending.is_none() && stored.fault.is_none());
+        } else if cal.issued == had {
+            prop_assert!(stored.needs_login.is_some());
+            // And from then on Cal.com is left alone.
+            let calls = cal.calls;
+            renew(&mut stored, &mut cal, 1001, ability, Fate::Done);
+            prop_assert_eq!(cal.calls, calls);
+        }
+    }
+
+    #[test]
+    fn a_pair_is_never_forgotten_before_the_next_one_has_worked(fates in prop::collection::vec(fate(), 1..12)) {
+        let (mut stored, mut cal) = (entry(), CalCom::new(true));
+        for (fence, fate) in (1..).zip(&fates) {
+            let before = stored.clone();
+            renew(&mut stored, &mut cal, fence, Ability { recover: false }, *fate);
+            if stored.generation > before.generation {
+                let kept = stored.previous.as_ref().unwrap();
+                prop_assert_eq!(text(&kept.access), text(&before.current.as_ref().unwrap().access));
+                prop_assert!(!stored.worked(stored.generation - 1) && stored.previous.is_some());
+                prop_assert!(stored.worked(stored.generation) && stored.previous.is_none());
+            } else {
+                prop_assert_eq!(text(&stored.current.as_ref().unwrap().access), text(&before.current.as_ref().unwrap().access));
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written(
+        generation: u64,
+        fence: u64,
+        step in prop::sample::select(vec![Step::Refresh, Step::RefreshPrevious, Step::Recover]),
+        secret in "[!-~]{1,400}",
+        lifetime in prop::option::of(0_u64..100_000),
+        why in prop::option::of("\\PC{0,40}"),
+    ) {
+        let made = Pair {
+            access: Secret::new(&secret).unwrap(),
+            refresh: None,
+            received_at: fence,
+            lifetime: lifetime.map(Duration::from_secs),
+        };
+        let entry = Entry {
+            generation,
+            current: Some(made),
+            previous: Some(pair(7)),
+            pending: Some(Pending { fence, step, in_doubt: true }),
+            needs_login: why.clone(),
+            fault: why,
+            replaces: None,
+        };
+        let read = Entry::from_bytes(&entry.to_bytes()).unwrap();
+        prop_assert_eq!(text(&read.current.as_ref().unwrap().access), secret);
+        prop_assert_eq!(format!("{read:?}"), format!("{entry:?}"));
+        let torn = entry.to_bytes().split_last().map(|(_, rest)| rest.to_vec()).unwrap();
+        prop_assert!(Entry::from_bytes(&torn).is_none());
+    }
+
+    #[test]
+    fn tokens_are_due_before_they_are_no_longer_sent_and_that_before_they_end(seconds in 4_u64..1_000_000, jitter in -2.0..2.0) {
+        let life = Duration::from_secs(seconds);
+        let (due, until) = (due_after(life, jitter), used_until(life));
+        prop_assert!(due >= life.mul_f64(0.749) && due <= life.mul_f64(0.851));
+        prop_assert!(due < until && until < life && life <= until + Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_holder_of_the_lock_who_lost_it_does_nothing_but_save_what_it_got() {
+    let ability = Ability { recover: true };
+    let mut stored = entry();
+    let first = stored.begin(1, ability);
+    assert!(matches!(first, Ok(Call::Refresh(_))));
+    // A second one took the lock over and has begun.
+    stored.begin(2, ability).unwrap();
+    assert!(matches!(stored.clone().begin(1, ability), Err(NotBegun::LockLost)));
+    // The first one's refusal says nothing: the second one may have used the token up.
+    assert_eq!(stored.clone().settle(1, 1, ability, Outcome::Refused("late".to_owned())), Next::UseStored);
+    // The first one's pair is the one that exists.
+    let mut saved = stored.clone();
+    assert_eq!(saved.settle(1, 1, ability, Outcome::Renewed(pair(1))), Next::Use);
+    assert_eq!(saved.generation, 2);
+    // Then the second one's answer, whatever it is, is about a pair that is gone.
+    assert_eq!(saved.settle(2, 1, ability, Outcome::Refused("used up".to_owned())), Next::UseStored);
+    assert_eq!(saved.generation, 2);
+    assert!(saved.needs_login.is_none());
+}
+
+#[test]
+fn a_pair_that_never_worked_and_is_refused_falls_back_on_the_one_before() {
+    let (ability, mut stored) = (Ability { recover: false }, entry());
+    stored.replace(pair(1));
+    let Ok(Call::Refresh(token)) = stored.begin(1, ability) else { panic!("a refresh") };
+    assert_eq!(text(&token), "r-1");
+    assert_eq!(stored.settle(1, 2, ability, Outcome::Refused("no".to_owned())), Next::TryOtherWay);
+    let Ok(Call::Refresh(token)) = stored.begin(1, ability) else { panic!("a refresh") };
+    assert_eq!(text(&token), "r-0");
+    assert_eq!(stored.settle(1, 2, ability, Outcome::Refused("no".to_owned())), Next::NeedsLogin);
+}
+
+type Change = fn(&mut Entry);
+
+#[test]
+fn states_have_names() {
+    let state = |change: Change, now: u64| {
+        let mut entry = entry();
+        change(&mut entry);
+        entry.state(now * 1000)
+    };
+    let table: [(&str, Change, u64); 8] = [
+        ("fresh", |_| {}, 1000),
+        ("fresh", |_| {}, 0),
+        ("due", |_| {}, 1000 + 2880),
+        ("expired", |_| {}, 1000 + 3600),
+        ("renewing", |entry| drop(entry.begin(1, Ability { recover: false })), 4000),
+        ("degraded", |entry| entry.fault = Some("x".to_owned()), 4000),
+        ("needs-login", |entry| entry.needs_login = Some("x".to_owned()), 1000),
+        ("expired", |entry| entry.current = None, 1000),
+    ];
+    for (expected, change, now) in table {
+        assert_eq!(state(change, now), expected, "{now}");
+    }
+}
+
+#[test]
+fn a_refused_token_is_replaced_or_tried_again_or_neither() {
+    let (old, young) = (Duration::from_secs(60), Duration::from_secs(1));
+    let used = |age, is_new| Used { generation: 5, age, is_new };
+    let table = [
+        (used(old, false), 6, false, true, Remedy::UseNewer),
+        (used(young, true), 6, true, false, Remedy::UseNewer),
+        (used(old, false), 5, false, false, Remedy::Nothing),
+        (used(old, false), 5, false, true, Remedy::Renew),
+        (used(old, true), 5, false, true, Remedy::Renew),
+        (used(young, false), 5, false, true, Remedy::Renew),
+        (used(young, true), 5, false, true, Remedy::SameAgain),
+        (used(young, true), 5, true, true, Remedy::Renew),
+    ];
+    for (used, stored, renewing, renewable, expected) in table {
+        assert_eq!(remedy(used, stored, renewing, renewable), expected, "{used:?} {stored} {renewing} {renewable}");
+    }
+}
+
+#[test]
+fn rests_grow_and_stay_bounded() {
+    let rests: Vec<_> = (0..100).map(rest_after).collect();
+    assert!(rests.is_sorted() && rests[0] >= Duration::from_millis(500));
+    assert_eq!(rests.last(), Some(&Duration::from_secs(32)));
+}

@@ -1,0 +1,175 @@
+//! Managed users: whom callers act for, and pairs whose refresh token is good once.
+
+use std::time::Duration;
+
+use calgate::catalog::{Accepts, Catalog};
+
+use super::rig::{Rig, json, living};
+use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
+use crate::harness::eventually;
+
+#[test]
+fn the_user_that_a_caller_names_is_whose_token_goes_upstream_and_no_header_of_it_does() {
+    let rig = Rig::new(TokenRules::default());
+    let ((one, of_one), (two, of_two)) = (rig.import_user(), rig.import_user());
+    let gateway = rig.start();
+    for (user, pair) in [(one, &of_one), (two, &of_two), (one, &of_one)] {
+        rig.sim.forget();
+        assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+        let seen = rig.sim.seen().remove(0);
+        assert_eq!(seen.header("authorization").unwrap(), format!("Bearer {}", pair.access));
+        assert!(!seen.headers.iter().any(|(name, _)| name.starts_with("x-calgate") || name.starts_with("x-cal-s")));
+    }
+    // Client headers where the operation takes those.
+    let answer = rig.for_user(&gateway, one, &format!("GET /v2/oauth-clients/{DEMO_CLIENT_ID}/users"));
+    assert_eq!(answer.json()["data"]["credential"], "platform-client");
+    assert_eq!(rig.for_user(&gateway, one, "GET /v2/bookings").json()["data"]["credential"], "managed-user");
+}
+
+#[test]
+fn every_operation_gets_the_kind_it_takes() {
+    let rig = Rig::new(TokenRules::default());
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    let (key, whom) = (format!("X-Api-Key: {}", rig.key.text), format!("x-calgate-managed-user: {user}"));
+    let mut connection = gateway.connect();
+    let mut asked = std::collections::BTreeMap::<_, usize>::new();
+    let operations = Catalog::built_in().endpoints().iter().filter(|endpoint| !endpoint.credential_operation);
+    for endpoint in operations.filter(|endpoint| endpoint.tag.as_str() != "OAuth2") {
+        let filled = |part| match part {
+            "{clientId}" => DEMO_CLIENT_ID,
+            part if str::starts_with(part, '{') => "7",
+            literal => literal,
+        };
+        let path: Vec<_> = endpoint.template.as_str().split('/').map(filled).collect();
+        let request = format!("{} {}", endpoint.method, path.join("/"));
+        let answer = connection.ask(&request, &[&key, &whom]);
+        let expected = if endpoint.accepts == Accepts::Client { "platform-client" } else { "managed-user" };
+        assert_eq!(answer.json()["data"]["credential"], expected, "{endpoint}: {}", answer.text());
+        *asked.entry(endpoint.accepts.name()).or_default() += 1;
+    }
+    assert!(asked["bearer"] > 100 && asked["either"] >= 90 && asked["client"] >= 10, "{asked:?}");
+}
+
+#[test]
+fn who_may_act_for_whom_is_checked_before_anything_is_sent() {
+    let mut rig = Rig::new(TokenRules::default());
+    let (one, _) = rig.import_user();
+    let (two, _) = rig.import_user();
+    rig.users = "managed_users = [1, \"77\"]";
+    let gateway = rig.start();
+    let key = format!("X-Api-Key: {}", rig.key.text);
+    assert_eq!(rig.for_user(&gateway, one, "GET /v2/me").status, 200);
+    rig.sim.forget();
+    let table = [
+        (rig.for_user(&gateway, two, "GET /v2/me"), 403, "GATEWAY_MANAGED_USER_NOT_ALLOWED"),
+        (rig.for_user(&gateway, 77, "GET /v2/me"), 404, "GATEWAY_UNKNOWN_MANAGED_USER"),
+        (gateway.ask("GET /v2/me", &["x-calgate-managed-user: 1"]), 400, "GATEWAY_BAD_REQUEST"),
+        (gateway.ask("GET /v2/me", &[&key, "x-calgate-managed-user: 01"]), 400, "GATEWAY_BAD_REQUEST"),
+        (gateway.ask("GET /v2/me", &[&key, "x-calgate-managed-user: me"]), 400, "GATEWAY_BAD_REQUEST"),
+        (
+            gateway.ask("GET /v2/me", &[&key, "x-calgate-managed-user: 1", "x-calgate-managed-user: 2"]),
+            400,
+            "GATEWAY_BAD_REQUEST",
+        ),
+    ];
+    for (answer, status, code) in table {
+        assert_eq!((answer.status, answer.code()), (status, Some(code)), "{}", answer.text());
+    }
+    assert_eq!(rig.sim.seen_count(), 0);
+}
+
+#[test]
+fn single_use_pairs_are_renewed_without_a_caller_noticing() {
+    for lag in [0, 300] {
+        let rig = Rig::new(TokenRules { lag: Duration::from_millis(lag), ..living(4) });
+        let (user, _) = rig.import_user();
+        let replicas = [rig.start(), rig.start(), rig.start()];
+        let mut turn = 0;
+        eventually("renewals", || {
+            turn += 1;
+            let answer = rig.for_user(&replicas[turn % 3], user, "GET /v2/me");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            (rig.sim.token_counts().managed_refreshes >= 3).then_some(())
+        });
+        assert_eq!(rig.sim.token_counts().refused, 0);
+        assert_eq!(rig.sim.token_counts().force_refreshes, 0);
+    }
+}
+
+#[test]
+fn an_expired_token_is_never_shown_to_a_caller_and_a_small_body_is_sent_again() {
+    let rig = Rig::new(TokenRules { managed_access: Duration::from_secs(3600), ..TokenRules::default() });
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+    let key = format!("X-Api-Key: {}", rig.key.text);
+    let whom = format!("x-calgate-managed-user: {user}");
+    let post = |body: &str| {
+        rig.sim.advance(Duration::from_secs(3700));
+        gateway.connect().ask_with("POST /v2/bookings", &[&key, &whom, "Content-Type: application/json"], body)
+    };
+    let small = post(&format!("{{\"x\":\"{}\"}}", "y".repeat(60_000)));
+    assert_eq!((small.status, small.json()["data"]["bodyLength"].as_u64()), (200, Some(60_008)));
+    assert_eq!(rig.sim.token_counts().managed_refreshes, 1);
+}
+
+#[test]
+fn a_large_body_is_not_kept_and_the_caller_is_told_to_send_it_again() {
+    let rig = Rig::new(TokenRules { managed_access: Duration::from_secs(3600), ..TokenRules::default() });
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+    rig.sim.revoke(&rig.sim.seen()[0].header("authorization").unwrap()["Bearer ".len()..]);
+    // Old enough not to be a token that a replica has not heard of.
+    std::thread::sleep(Duration::from_secs(10));
+    let key = format!("X-Api-Key: {}", rig.key.text);
+    let whom = format!("x-calgate-managed-user: {user}");
+    let body = format!("{{\"x\":\"{}\"}}", "y".repeat(80_000));
+    let post =
+        || gateway.connect().ask_with("POST /v2/bookings", &[&key, &whom, "Content-Type: application/json"], &body);
+    let refused = post();
+    assert_eq!((refused.status, refused.code()), (503, Some("GATEWAY_CREDENTIAL_REFUSED")));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(post().status, 200);
+}
+
+#[test]
+fn a_user_without_tokens_is_recovered_where_that_is_allowed() {
+    let mut rig = Rig::new(TokenRules::default());
+    let (user, _) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
+    {
+        let gateway = rig.start();
+        let answer = rig.for_user(&gateway, user, "GET /v2/me");
+        assert_eq!((answer.status, answer.code()), (404, Some("GATEWAY_UNKNOWN_MANAGED_USER")));
+    }
+    rig.platform = "recover = \"force-refresh\"";
+    let gateway = rig.start();
+    assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+    assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+    assert_eq!(rig.sim.token_counts().force_refreshes, 1);
+    // One whom Cal.com does not know either leaves nothing behind.
+    let answer = rig.for_user(&gateway, 999, "GET /v2/me");
+    assert_eq!((answer.status, answer.code()), (404, Some("GATEWAY_UNKNOWN_MANAGED_USER")));
+    assert_eq!(rig.state("platform/999"), "none");
+}
+
+#[test]
+fn imports_are_checked_and_never_repeated() {
+    let rig = Rig::new(TokenRules::default());
+    let (_, pair) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
+    let table = [
+        (vec!["app", "--managed-user", "1"], json(&pair), "has no managed users"),
+        (vec!["platform"], json(&pair), "name a --managed-user"),
+        (vec!["platform", "--managed-user", "0"], json(&pair), "no managed user's id"),
+        (vec!["nobody"], json(&pair), "there is no credential `nobody`"),
+        (vec!["app"], "{\"access_token\": \"canary-1\"".to_owned(), "it has to be JSON"),
+        (vec!["app"], "{\"access_token\": \"canary 2\"}".to_owned(), "blanks"),
+        (vec!["app"], "{\"access_token\": \"x\", \"canary\": 3}".to_owned(), "and nothing else"),
+    ];
+    for (which, input, expected) in table {
+        let said = rig.refused(&[vec!["credentials", "import"], which].concat(), &input);
+        assert!(said.contains(expected), "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}

@@ -1,0 +1,108 @@
+//! OAuth grants: had by logging in, renewed in time, never seen by callers.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::rig::{Rig, living};
+use crate::cal_sim::options::TokenRules;
+use crate::harness::{Wire, eventually};
+
+/// The address in the output of a login.
+fn address(line: &str) -> Option<String> {
+    line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
+}
+
+/// Grants access as a browser does: opens the page and says where that sent it.
+fn granted(rig: &Rig, address: &str) -> String {
+    let target = address.split_once(&rig.sim.address().to_string()).unwrap().1;
+    Wire::connect(rig.sim.address()).ask(&format!("GET {target}"), &[]).header("location").unwrap().to_owned()
+}
+
+#[test]
+fn a_login_hears_the_browser_and_stores_the_grant() {
+    let rig = Rig::new(TokenRules::default());
+    let gateway = rig.start();
+    let before = gateway.ask("GET /v2/me", &[]);
+    assert_eq!((before.status, before.code()), (503, Some("GATEWAY_CREDENTIAL_NEEDS_LOGIN")));
+    assert!(gateway.ask_admin("GET /readyz", &[]).text().contains("credential app: needs-login"));
+    assert_eq!(gateway.metric("calgate_credentials", "credential=\"app\",state=\"needs-login\""), 1);
+
+    let file = rig.folder.path().join("login.toml");
+    std::fs::write(&file, rig.setup().text()).unwrap();
+    let mut login = Command::new(env!("CARGO_BIN_EXE_calgate"))
+        .args(["login", "app", "--port", "0", "--config", file.to_str().unwrap()])
+        .envs([("SEAL_KEY", super::rig::SEAL_KEY), ("CLIENT_SECRET", "x")])
+        .env("OAUTH_SECRET", crate::cal_sim::options::DEMO_OAUTH_SECRET)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(login.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let page = lines.find_map(|line| address(&line)).unwrap();
+    assert!(page.contains("code_challenge_method=S256") && page.contains("state="), "{page}");
+    let back = granted(&rig, &page);
+    let (host, target) = back.strip_prefix("http://").unwrap().split_at(back.find("/callback").unwrap() - 7);
+    let forged = target.replace("state=", "state=x");
+    let mut browser = Wire::connect(host.parse().unwrap());
+    assert_eq!(browser.ask("GET /favicon.ico", &[]).status, 404);
+    let other = Wire::connect(host.parse().unwrap()).ask(&format!("GET {target}"), &[]);
+    assert_eq!(other.status, 200, "{forged}");
+    assert!(login.wait().unwrap().success());
+    assert_eq!(rig.sim.token_counts().code_exchanges, 1);
+
+    eventually("the grant in use", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));
+    assert_eq!(gateway.ask_admin("GET /readyz", &[]).text(), "ready\n");
+    assert_eq!(rig.state("app"), "fresh");
+}
+
+#[test]
+fn a_login_takes_a_pasted_address_and_no_answer_to_another_login() {
+    let rig = Rig::new(TokenRules::default());
+    let said = rig.refused(&["login", "app", "--code"], "http://127.0.0.1:8976/callback?code=x&state=forged\n");
+    assert!(said.contains("its state is another one"), "{said}");
+    let said = rig.refused(&["login", "app", "--code"], "no-such-code\n");
+    assert!(said.contains("invalid_grant"), "{said}");
+    let said = rig.refused(&["login", "platform", "--code"], "x\n");
+    assert!(said.contains("not of kind \"oauth\""), "{said}");
+    let said = rig.refused(&["login", "ap", "--code"], "x\n");
+    assert!(said.contains("did you mean `app`?"), "{said}");
+}
+
+#[test]
+fn a_grant_is_renewed_before_it_ends_and_callers_see_nothing_of_it() {
+    for leave_out_expires_in in [false, true] {
+        let rig = Rig::new(TokenRules { leave_out_expires_in, ..living(4) });
+        let first = rig.import_app();
+        let gateway = rig.start();
+        let mut connection = gateway.connect();
+        eventually("three renewals", || {
+            let answer = connection.ask("GET /v2/me", &[]);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            (rig.sim.token_counts().oauth_refreshes >= 3).then_some(())
+        });
+        let used: std::collections::BTreeSet<_> =
+            rig.sim.seen().iter().filter_map(|seen| seen.header("authorization").map(str::to_owned)).collect();
+        assert!(used.contains(&format!("Bearer {}", first.access)) && used.len() >= 3);
+        assert_eq!(rig.sim.token_counts().refused, 0);
+    }
+}
+
+#[test]
+fn one_renewal_serves_any_number_of_callers_and_replicas() {
+    let rig = Rig::new(living(3600));
+    rig.import_app();
+    let replicas: Vec<_> = (0..3).map(|_| rig.start()).collect();
+    for gateway in &replicas {
+        assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
+    }
+    // For Cal.com the tokens have ended, and no replica knows.
+    rig.sim.advance(Duration::from_secs(3601));
+    std::thread::scope(|scope| {
+        let ask = |gateway| move || crate::harness::Gateway::ask(gateway, "GET /v2/me", &[]).status;
+        let all: Vec<_> = (0..120).map(|n| scope.spawn(ask(&replicas[n % 3]))).collect();
+        for answer in all {
+            assert_eq!(answer.join().unwrap(), 200);
+        }
+    });
+    assert_eq!(rig.sim.token_counts().oauth_refreshes, 1);
+}

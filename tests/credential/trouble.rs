@@ -1,0 +1,199 @@
+//! What goes wrong around a credential: answers that are lost, an upstream that is gone, calendars that are wrong, a store
+//! that is damaged, full or away.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::time::Duration;
+
+use super::rig::{OTHER_SEAL_KEY, Rig, living, sim};
+use crate::cal_sim::options::TokenRules;
+use crate::harness::{Postgres, eventually};
+
+#[test]
+fn a_lost_answer_is_recovered_or_named() {
+    for recover in [false, true] {
+        let mut rig = Rig::new(living(3600));
+        rig.platform = if recover { "recover = \"force-refresh\"" } else { "" };
+        let ((user, _), (other, _)) = (rig.import_user(), rig.import_user());
+        let gateway = rig.start();
+        assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+        rig.sim.advance(Duration::from_secs(3601));
+        rig.sim.lose_next_token_answers(1);
+        if recover {
+            eventually("recovery", || (rig.for_user(&gateway, user, "GET /v2/me").status == 200).then_some(()));
+            assert_eq!(rig.sim.token_counts().force_refreshes, 1);
+        } else {
+            eventually("a name for it", || {
+                let answer = rig.for_user(&gateway, user, "GET /v2/me");
+                assert_eq!(answer.status, 503, "{}", answer.text());
+                (rig.state(&format!("platform/{user}")) == "needs-login").then_some(())
+            });
+            assert!(gateway.ask_admin("GET /readyz", &[]).text().contains(&format!("platform/{user}: needs-login")));
+        }
+        assert_eq!(rig.for_user(&gateway, other, "GET /v2/me").status, 200);
+    }
+}
+
+#[test]
+fn a_lost_answer_costs_an_oauth_grant_nothing() {
+    let rig = Rig::new(living(4));
+    rig.import_app();
+    let gateway = rig.start();
+    rig.sim.lose_next_token_answers(1);
+    eventually("a renewal", || {
+        assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
+        (rig.sim.token_counts().oauth_refreshes >= 2).then_some(())
+    });
+}
+
+#[test]
+fn an_upstream_that_is_gone_for_longer_than_a_tokens_life_is_waited_for() {
+    let rig = Rig::new(living(4));
+    rig.import_app();
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+    rig.sim.set_down(true);
+    let state = |name: &str, state: &str| {
+        gateway.metric("calgate_credentials", &format!("credential=\"{name}\",state=\"{state}\"")) == 1
+    };
+    eventually("degraded", || state("app", "degraded").then_some(()));
+    let gone = eventually("no token", || Some(gateway.ask("GET /v2/me", &[])).filter(|answer| answer.status == 503));
+    assert_eq!(gone.code(), Some("GATEWAY_CREDENTIAL_UNAVAILABLE"));
+    assert!(gone.header("retry-after").is_some_and(|wait| wait.parse::<u64>().unwrap() >= 1));
+    assert!(state("app", "unavailable"));
+    rig.sim.set_down(false);
+    eventually("service", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));
+    eventually("service", || (rig.for_user(&gateway, user, "GET /v2/me").status == 200).then_some(()));
+    assert_eq!(rig.sim.token_counts().force_refreshes, 0);
+}
+
+#[test]
+fn a_calendar_that_is_an_hour_or_a_day_wrong_costs_at_most_a_renewal() {
+    for offset in [-86_400_i64, -3600, 3600, 86_400] {
+        let rig = Rig::new(living(1800));
+        rig.import_app();
+        let (user, _) = rig.import_user();
+        let right = rig.start();
+        assert_eq!(right.ask("GET /v2/me", &[]).status, 200);
+        let wrong = rig.setup().env("CALGATE_CLOCK_OFFSET", &offset.to_string()).start();
+        for gateway in [&wrong, &right, &wrong, &right] {
+            assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200, "{offset}");
+            assert_eq!(rig.for_user(gateway, user, "GET /v2/me").status, 200, "{offset}");
+        }
+        // And so does one that was wrong when the pair was stored.
+        rig.sim.advance(Duration::from_secs(1801));
+        for gateway in [&wrong, &right, &wrong, &right] {
+            assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200, "{offset}");
+            assert_eq!(rig.for_user(gateway, user, "GET /v2/me").status, 200, "{offset}");
+        }
+        let counts = rig.sim.token_counts();
+        assert!(counts.oauth_refreshes <= 3 && counts.managed_refreshes <= 3, "{offset}: {counts:?}");
+        assert_eq!((counts.refused, counts.force_refreshes), (0, 0), "{offset}");
+    }
+}
+
+#[test]
+fn a_damaged_record_or_a_wrong_key_is_one_credentials_trouble_and_nothing_is_overwritten() {
+    let mut rig = Rig::new(TokenRules::default());
+    rig.import_app();
+    rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    let refused = gateway.ask("GET /v2/me", &[]);
+    assert_eq!((refused.status, refused.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
+    assert!(gateway.logged("the stored record of `app` cannot be used").contains("store.seal_keys"));
+    assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+    assert_eq!(rig.state("app"), "damaged");
+    let said = rig.refused(&["credentials", "import", "app"], "{\"access_token\":\"a\",\"refresh_token\":\"b\"}");
+    assert!(said.contains("add that key"), "{said}");
+    // With the old key beside the new one it is read, and rekeyed.
+    let place = std::mem::take(&mut rig.place);
+    rig.place = format!("{place}\n");
+    rig.environment.clear();
+    assert_eq!(rig.state("app"), "fresh");
+    assert_eq!(rig.ran(&["credentials", "forget", "app"], ""), "app is forgotten\n");
+    assert_eq!(rig.state("app"), "needs-login");
+}
+
+#[test]
+fn a_store_that_is_no_store_is_no_crash_loop() {
+    let rig = Rig::new(TokenRules::default());
+    rig.import_app();
+    let whole = fs::read(rig.file()).unwrap();
+    for damaged in [Vec::new(), whole[..4096].to_vec(), vec![b'x'; 20_000]] {
+        fs::write(rig.file(), &damaged).unwrap();
+        let gateway = rig.start();
+        let refused = gateway.ask("GET /v2/me", &[]);
+        assert_eq!((refused.status, refused.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
+        assert!(gateway.ask_admin("GET /readyz", &[]).text().contains("credential app: unavailable"));
+        gateway.logged("the token store cannot be used");
+        assert_eq!(fs::read(rig.file()).unwrap(), damaged);
+        // Mended, it is used again, without a restart.
+        fs::write(rig.file(), &whole).unwrap();
+        eventually("service", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));
+    }
+}
+
+/// Runs a program to which the permissions of files apply, whoever runs the tests.
+const WITHOUT_OVERRIDE: [&str; 3] = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"];
+
+/// Runs a program that cannot make a file longer than this many blocks of 512 bytes, and that is told so, not killed.
+const WITHOUT_ROOM: [&str; 4] = ["sh", "-c", "trap '' XFSZ; ulimit -f 60; exec \"$@\"", "sh"];
+
+#[test]
+fn with_a_store_that_cannot_be_written_good_tokens_serve_and_nothing_is_renewed() {
+    for (through, what) in [(&WITHOUT_OVERRIDE[..], "readonly"), (&WITHOUT_ROOM[..], "full")] {
+        let rig = Rig::new(living(4));
+        rig.import_app();
+        let folder = rig.file().parent().unwrap().to_owned();
+        let closed = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        if what == "full" {
+            // Longer than the limit already.
+            for user in 1000..1020 {
+                let pair = format!("{{\"access_token\":\"{}\",\"expires_at\":9999999999}}", "x".repeat(3000));
+                rig.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], &pair);
+            }
+        } else {
+            fs::set_permissions(rig.file(), fs::Permissions::from_mode(0o400)).unwrap();
+            closed(0o500);
+        }
+        rig.sim.advance(Duration::from_secs(1));
+        // Root alone needs to be kept from what its user could not do.
+        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        let through = if is_root || what == "full" { through } else { &["env"] };
+        let gateway = rig.setup().through(through).start();
+        let answer = eventually("no token", || Some(gateway.ask("GET /v2/me", &[])).filter(|a| a.status == 503));
+        assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_UNAVAILABLE"), "{what}");
+        gateway.logged("the token store cannot be used");
+        assert_eq!(rig.sim.token_counts().oauth_refreshes, 0, "{what}");
+        drop(gateway);
+        closed(0o700);
+        fs::set_permissions(rig.file(), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(rig.start().ask("GET /v2/me", &[]).status, 200, "{what}");
+    }
+}
+
+#[test]
+fn while_postgres_is_away_good_tokens_serve_and_nothing_is_renewed() {
+    let server = Postgres::start();
+    let mut rig = Rig::at(sim(living(4)));
+    rig.place = "postgres = { env = \"DATABASE_URL\" }".to_owned();
+    rig.environment.push(("DATABASE_URL".to_owned(), server.address()));
+    let (user, _) = rig.import_user();
+    let replicas = [rig.start(), rig.start(), rig.start()];
+    let all = || replicas.iter().map(|gateway| rig.for_user(gateway, user, "GET /v2/me").status);
+    eventually("a renewal", || {
+        assert!(all().all(|status| status == 200));
+        (rig.sim.token_counts().managed_refreshes >= 2).then_some(())
+    });
+    server.stop();
+    let renewals = rig.sim.token_counts().managed_refreshes;
+    assert!(all().all(|status| status == 200), "tokens that are good serve on");
+    eventually("no token", || all().all(|status| status == 503).then_some(()));
+    assert!(rig.sim.token_counts().managed_refreshes <= renewals + 1);
+    server.resume();
+    eventually("service", || all().all(|status| status == 200).then_some(()));
+    let counts = rig.sim.token_counts();
+    assert_eq!((counts.refused, counts.force_refreshes), (0, 0), "{counts:?}");
+}

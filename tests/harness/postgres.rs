@@ -1,0 +1,94 @@
+//! A PostgreSQL server of a test's own, on a socket in a folder of its own. `scripts/test-deps` installs it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A cluster that runs, or has been stopped. It is stopped for good when the test is done with it.
+pub struct Postgres {
+    programs: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts it.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Self { programs: programs(), folder };
+        fs::set_permissions(server.folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(server.data()).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(server.folder.path()).arg(server.data()));
+        }
+        let data = server.data();
+        server.run("initdb", &["-D", data.to_str().unwrap(), "-A", "trust", "-U", "calgate", "--no-sync"]);
+        server.resume();
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its address, as a connection URL.
+    pub fn address(&self) -> String {
+        format!("postgresql:///postgres?user=calgate&host={}", self.folder.path().display())
+    }
+
+    /// Starts it again after [`Self::stop`].
+    pub fn resume(&self) {
+        let socket = format!("-c listen_addresses= -c unix_socket_directories={}", self.folder.path().display());
+        let (data, log) = (self.data(), self.folder.path().join("log"));
+        let (data, log) = (data.to_str().unwrap(), log.to_str().unwrap());
+        self.run("pg_ctl", &["start", "-w", "-D", data, "-l", log, "-o", &socket]);
+    }
+
+    /// Stops it at once, connections and all.
+    pub fn stop(&self) {
+        self.run("pg_ctl", &["stop", "-w", "-m", "immediate", "-D", self.data().to_str().unwrap()]);
+    }
+
+    /// Runs one of its programs as a user that may: it refuses root.
+    fn run(&self, program: &str, args: &[&str]) {
+        let program = self.programs.join(program);
+        let mut command = if is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        run(command.args(args).current_dir("/"));
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(self.data().join("postmaster.pid"));
+        if pid.is_ok() {
+            self.stop();
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{command:?}");
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// Where Debian puts the programs, of the newest version that is there.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL; `make test` installs it");
+    let folders = versions.map(|version| version.unwrap().path().join("bin")).filter(|bin| bin.join("initdb").exists());
+    folders.max_by_key(|bin| version(bin)).expect("PostgreSQL; `make test` installs it")
+}
+
+fn version(bin: &Path) -> u32 {
+    bin.parent().and_then(Path::file_name).and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
+}
