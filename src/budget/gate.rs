@@ -194,7 +194,10 @@ impl Window {
             *self = Self::after(foreign, seen, sent, now, suspected);
             return;
         }
-        self.ends = (self.ends.0.max(earliest), self.ends.1.min(latest));
+        // An answer that took very long may be from the window before: it makes nothing looser.
+        if earliest.after(now.window) > self.ends.1 {
+            self.ends = (self.ends.0.max(earliest), self.ends.1.min(latest));
+        }
         self.least = self.least.min(seen.remaining);
         self.note_tail(seen, now, suspected);
         self.foreign.own();

@@ -205,7 +205,7 @@ proptest! {
         events in events(),
     ) {
         let mut world = World::new(gateways, limit, true);
-        let answered = |event: &&Event| !matches!(event, Event::Lost(_) | Event::Reload(_));
+        let answered = |event: &&Event| !matches!(event, Event::Lost(_));
         for event in events.iter().filter(answered) {
             world.happens(event);
         }
