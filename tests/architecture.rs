@@ -55,7 +55,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("ipnet", &["config/listen", "identify/address"]),
     ("itoa", &["respond"]),
     ("jiff", &["cli/credentials", "config/reader", "credential/tokens", "respond"]),
-    ("memchr", &["server/head_scan"]),
+    ("memchr", &["catalog/path", "server/head_scan"]),
     ("mimalloc", &["main"]),
     ("notify", &["server/reload"]),
     ("oauth2", &["cli/login", "keeper/endpoint"]),

@@ -25,10 +25,11 @@ VARIANTS = {
     "one": ("1 consumer", Job(consumers=1), SMALL_ANSWERS, PROXIES),
     "many": ("100,000 consumers", Job(consumers=100_000), SMALL_ANSWERS, PROXIES),
     "log": ("Access log on", Job(access_log=True), SMALL_ANSWERS, PROXIES),
+    "budget": ("calgate's budget of the credential on, never short", Job(budget=True), SMALL_ANSWERS, PROXIES),
     "http2": ("HTTP/2 downstream", Job(http2=True), SMALL_ANSWERS, PROXIES),
     "two": ("Two workers", Job(workers=2), SMALL_ANSWERS, PROXIES),
 }
-QUICK = ["base", "https", "post", "log", "http2"]
+QUICK = ["base", "https", "post", "log", "budget", "http2"]
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client",
             "openssl": "openssl"}
 

@@ -23,6 +23,7 @@ class Job:
     workers: int = 1
     access_log: bool = False
     http2: bool = False
+    budget: bool = False
 
 
 @dataclasses.dataclass
@@ -94,7 +95,9 @@ def command_of(site: Site, name: str, calgate: pathlib.Path, job: Job, port: int
     }
     if name == "calgate":
         ca_file = f'ca_file = "{site.folder}/ca.pem"' if job.tls else ""
-        config = site.fill("calgate.toml", **values, CA_FILE=ca_file, ACCESS_LOG=str(job.access_log).lower())
+        budget = 'window = "1s"' if job.budget else 'mode = "off"'
+        config = site.fill("calgate.toml", **values, CA_FILE=ca_file, BUDGET=budget,
+                           ACCESS_LOG=str(job.access_log).lower())
         with config.open("a") as file:
             file.write(consumers)
         return [calgate, "serve", "--config", config]

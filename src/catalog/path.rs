@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr2_iter;
 use smallvec::SmallVec;
 
 /// Why a path has no canonical form.
@@ -178,5 +179,8 @@ fn flush_escapes(run: &mut Vec<u8>, out: &mut String) -> Result<(), TargetFault>
 }
 
 fn contains_ignore_case(text: &str, word: &str) -> bool {
-    text.len() >= word.len() && text.as_bytes().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+    let (text, word) = (text.as_bytes(), word.as_bytes());
+    let first = word.first().copied().unwrap_or_default();
+    let mut starts = memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text);
+    starts.any(|at| text.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word)))
 }

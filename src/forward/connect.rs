@@ -43,7 +43,8 @@ pub(super) async fn connect(upstream: &Upstream) -> Result<Connection, String> {
 async fn http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> Result<Connection, String> {
     let received = Arc::new(AtomicU64::new(0));
     let io = TokioIo::new(Counted { io, received: received.clone() });
-    let handshake = http1::Builder::new().max_header_size(MOST_HEAD).handshake(io).await;
+    // Requests are small: one buffer costs less than a list of them.
+    let handshake = http1::Builder::new().max_header_size(MOST_HEAD).writev(false).handshake(io).await;
     let (sender, connection) = handshake.map_err(|e| e.to_string())?;
     tokio::spawn(async move {
         if let Err(fault) = connection.await {
