@@ -31,7 +31,6 @@ fn is_forwarded(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "accept"
-            | "accept-encoding"
             | "accept-language"
             | "cache-control"
             | "content-encoding"
@@ -57,7 +56,8 @@ pub fn is_never_forwarded(name: &HeaderName) -> bool {
     let spelled = name.as_str().replace('_', "-");
     let exact = matches!(
         spelled.as_str(),
-        "authorization"
+        "accept-encoding"
+            | "authorization"
             | "cookie"
             | "expect"
             | "forwarded"
@@ -122,7 +122,22 @@ pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
             out.append(name.clone(), value.clone());
         }
     }
+    if takes_gzip(incoming) && !is_among(&named, &header::ACCEPT_ENCODING) {
+        out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     out
+}
+
+/// Whether the caller takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked for, because answers of errors
+/// are searched for secrets.
+fn takes_gzip(incoming: &HeaderMap) -> bool {
+    let lines = incoming.get_all(header::ACCEPT_ENCODING).iter();
+    let mut codings = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
+    codings.any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        matches!(name.trim(), "gzip" | "*") && weight.is_some_and(|weight| weight > 0.0)
+    })
 }
 
 /// The one value of `cal-api-version`, if the caller sent it.

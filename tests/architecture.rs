@@ -45,6 +45,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("crc32fast", &["credential/holders", "identify/key", "store/sqlite"]),
     ("dashmap", &["budget/table", "credential/holders", "limit/keyed"]),
+    ("flate2", &["respond/inspect"]),
     ("foldhash", &["record/ending"]),
     ("futures-util", &["pipeline"]),
     ("http", ANYWHERE),

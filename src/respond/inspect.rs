@@ -2,9 +2,11 @@
 //!
 //! Everything else passes unread. Cal.com has been seen to echo a whole access token in the message of a 403 (FACTS §1).
 
+use std::io::Read as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Response};
 
@@ -17,6 +19,9 @@ use crate::refusal::Refusal;
 
 /// Bytes of an error's body that are searched for secrets.
 const MOST_ERROR: usize = 64 * 1024;
+
+/// Bytes that an error may have when it is no longer compressed.
+const MOST_INFLATED: usize = 1024 * 1024;
 
 /// Bytes of an answer that holds tokens.
 const MOST_TOKENS: usize = 256 * 1024;
@@ -43,7 +48,7 @@ pub async fn inspect(
     }
     let failed = answer.status().is_client_error() || answer.status().is_server_error();
     match injection.secret().filter(|_| failed && is_text(answer.headers())) {
-        Some(secret) => Ok(clean_body(answer, secret).await),
+        Some(secret) => clean_body(answer, secret).await,
         None => Ok(answer.map(Source::from)),
     }
 }
@@ -61,14 +66,27 @@ async fn keep_tokens(
     Ok(with_body(answer, body, told))
 }
 
-async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Response<Source> {
-    match answer.body_mut().read_up_to(MOST_ERROR).await {
-        Some(body) => {
-            let clean = without(&body, secret);
-            with_body(answer, body, clean)
-        }
-        None => answer.map(Source::from),
+async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Response<Source>, Refusal> {
+    let Some(body) = answer.body_mut().read_up_to(MOST_ERROR).await else { return Ok(answer.map(Source::from)) };
+    let clean = match answer.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => without(&body, secret),
+        Some(b"gzip") => without(&inflated(&body)?, secret),
+        // None was asked for.
+        Some(_) if body.is_empty() => None,
+        Some(_) => return Err(Refusal::UpstreamInvalid),
+    };
+    if clean.is_some() {
+        answer.headers_mut().remove(CONTENT_ENCODING);
     }
+    Ok(with_body(answer, body, clean))
+}
+
+/// What a compressed error says.
+fn inflated(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut text = Vec::new();
+    let most = MOST_INFLATED + 1;
+    let read = MultiGzDecoder::new(body).take(most as u64).read_to_end(&mut text);
+    if body.is_empty() || read.is_ok() && text.len() < most { Ok(text) } else { Err(Refusal::UpstreamInvalid) }
 }
 
 /// An answer whose body was read, or is another one now.
@@ -90,12 +108,11 @@ fn clean_headers(headers: &mut HeaderMap, secret: &[u8]) {
     }
 }
 
-/// Text in no encoding: JSON, HTML, plain text, forms.
+/// Text: JSON, HTML, plain text, forms.
 fn is_text(headers: &HeaderMap) -> bool {
     let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/plain");
     let media = media.to_ascii_lowercase();
-    let text = media.starts_with("text/") || ["json", "xml", "urlencoded"].iter().any(|kind| media.contains(kind));
-    text && !headers.contains_key(CONTENT_ENCODING)
+    media.starts_with("text/") || ["json", "xml", "urlencoded"].iter().any(|kind| media.contains(kind))
 }
 
 /// `bytes` without any occurrence of `secret`; `None` if there is none.

@@ -105,6 +105,41 @@ fn an_echoed_token_is_taken_out_of_errors() {
 }
 
 #[test]
+fn an_echoed_secret_is_found_in_a_compressed_error_too() {
+    let echo = |asked: &crate::harness::Asked| {
+        let coding = asked.headers("accept-encoding").join("|");
+        let (coding, body) = match asked.target() {
+            "/v2/me?br" => ("br".to_owned(), b"whatever".to_vec()),
+            "/v2/me?plain" => (coding, gzip(b"no such thing")),
+            _ => (coding, gzip(asked.headers("authorization")[0].as_bytes())),
+        };
+        let head = format!(
+            "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    };
+    let (upstream, key) = (crate::harness::Upstream::answering(echo), crate::harness::Key::new());
+    let gateway = crate::harness::Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
+    let ask = |target: &str| {
+        gateway.ask(&format!("GET {target}"), &[&format!("X-Api-Key: {}", key.text), "Accept-Encoding: br, gzip"])
+    };
+    let answer = ask("/v2/me");
+    assert_eq!((answer.status, answer.text().as_str()), (403, "Bearer (removed by calgate)"));
+    assert_eq!(answer.header("content-encoding"), None);
+    let answer = ask("/v2/me?plain");
+    assert_eq!((answer.header("content-encoding"), &answer.body), (Some("gzip"), &gzip(b"no such thing")));
+    let answer = ask("/v2/me?br");
+    assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_INVALID")), "nobody asked for that");
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, text).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
 fn what_was_injected_comes_back_in_no_header_and_in_no_error() {
     let echo = |asked: &crate::harness::Asked| {
         let bearer = asked.headers("authorization")[0].to_owned();

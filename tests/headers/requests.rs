@@ -57,9 +57,8 @@ const NEVER: [&str; 46] = [
     "x_http_method_override",
 ];
 
-const CROSSING: [&str; 19] = [
+const CROSSING: [&str; 18] = [
     "accept",
-    "accept-encoding",
     "accept-language",
     "cache-control",
     "content-encoding",
@@ -97,6 +96,24 @@ fn what_could_identify_a_caller_or_steer_the_request_never_crosses() {
         assert!(forwarded(&headers([(never, "x")]), &[]).is_empty(), "{never}");
         assert!(is_never_forwarded(&name(never)), "{never} could be added by an operator");
     }
+}
+
+#[test]
+fn no_coding_is_asked_for_but_one_that_can_be_looked_into() {
+    for (taken, asked) in [
+        ("gzip, deflate, br, zstd", Some("gzip")),
+        ("br;q=1.0, gzip;q=0.8", Some("gzip")),
+        ("*", Some("gzip")),
+        ("br", None),
+        ("gzip;q=0", None),
+        ("gzip; q=0.0, br", None),
+        ("", None),
+    ] {
+        let out = forwarded(&headers([("accept-encoding", taken)]), &[]);
+        assert_eq!(out.get("accept-encoding").map(|value| value.to_str().unwrap()), asked, "{taken}");
+    }
+    let named = headers([("accept-encoding", "gzip"), ("connection", "accept-encoding")]);
+    assert!(forwarded(&named, &[]).is_empty());
 }
 
 #[test]
