@@ -68,8 +68,10 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let troubled = gateway.troubled_credentials();
+    let degraded = gateway.is_degraded();
+    let first = if degraded { "degraded: the store of shared limits does not answer\n" } else { "ready\n" };
     let lines = troubled.iter().map(|(name, state)| format!("credential {name}: {state}\n"));
-    (StatusCode::OK, std::iter::once("ready\n".to_owned()).chain(lines).collect())
+    (StatusCode::OK, std::iter::once(first.to_owned()).chain(lines).collect())
 }
 
 async fn metrics(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {

@@ -24,6 +24,7 @@ use crate::keeper::endpoint::CalCom;
 use crate::limit::{Clock, Keyed, Limits};
 use crate::record::AccessLog;
 use crate::respond::Cors;
+use crate::sharing::SharedStore;
 use crate::store;
 use crate::telemetry::Metrics;
 
@@ -46,6 +47,8 @@ pub struct App {
     pub credentials: Credentials,
     /// May the credential now.
     pub budget: Arc<Budgets>,
+    /// Where limits are that other gateways share.
+    pub sharing: Option<Arc<SharedStore>>,
     /// Where Cal.com is.
     pub upstream: Arc<Upstream>,
     /// Sizes, counts and deadlines.
@@ -132,6 +135,31 @@ impl Gateway {
         Ok(())
     }
 
+    /// Begins to share limits with the other gateways on the store, if one is configured.
+    ///
+    /// # Errors
+    /// Why that cannot be begun; a store that does not answer is no such reason.
+    pub fn start_sharing(&self) -> Result<(), String> {
+        let app = self.app();
+        let Some(store) = &app.sharing else { return Ok(()) };
+        store.start(app.limits.upstream_connect + app.limits.upstream_headers)?;
+        app.budget.table.begin();
+        Ok(())
+    }
+
+    /// Says goodbye to the other gateways on the store.
+    pub async fn end_sharing(&self) {
+        let app = self.app();
+        if app.sharing.is_some() {
+            app.budget.table.end().await;
+        }
+    }
+
+    /// Whether limits are to be shared and the store cannot be asked.
+    pub fn is_degraded(&self) -> bool {
+        self.app().sharing.as_ref().is_some_and(|store| !store.is_asked())
+    }
+
     /// A place among the requests in flight, unless `most` are taken.
     pub fn admit(&self, most: usize) -> Option<Place> {
         Place::take(&self.in_flight, most)
@@ -154,6 +182,9 @@ impl Gateway {
         self.metrics.connections.set(gauge(self.connections()));
         self.metrics.budgets.tell(&self.app().budget.standings());
         self.metrics.set_credentials(self.app().credentials.holders.states());
+        if let Some(store) = &self.app().sharing {
+            self.metrics.sharing.tell(&store.figures());
+        }
         self.metrics.encode()
     }
 

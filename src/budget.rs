@@ -16,10 +16,13 @@ pub mod granted;
 pub mod headers;
 pub mod log;
 pub mod machine;
+mod membership;
 pub mod queue;
 pub mod replicas;
+pub mod rules;
 mod shared;
 mod slot;
+mod standing;
 mod table;
 
 use std::sync::Arc;
@@ -27,10 +30,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-pub use machine::Standing;
 pub use queue::{Asker, Priority};
 pub use shared::Budget;
 pub use slot::Slot;
+pub use standing::Standing;
 pub use table::{Table, identity};
 
 use crate::catalog::Endpoint;
@@ -168,6 +171,9 @@ impl Budgets {
         caller_waits: Option<Duration>,
     ) -> Result<Slot, Refusal> {
         if self.mode == Mode::Off {
+            if let Some(due) = permit.due() {
+                due.take().await?;
+            }
             return Ok(Slot::unlimited());
         }
         let grant = permit.grant();
@@ -187,7 +193,8 @@ impl Budgets {
             None => main,
         };
         let patience = caller_waits.unwrap_or(terms.max_wait).min(terms.max_wait);
-        Slot::take(budget, self.mode, terms.asker, patience, self.deadline).await
+        budget.begin();
+        Slot::take(budget, self.mode, terms.asker, patience, self.deadline, permit.due()).await
     }
 
     /// Reserves a place for a call of the gateway's own, which sends `headers`.
@@ -205,7 +212,8 @@ impl Budgets {
             None => self.table.public(self.settings),
         };
         let asker = Asker { key: OWN, weight: API_KEY_PER_MINUTE, priority: Priority::Interactive };
-        Slot::take(budget, self.mode, asker, self.public.max_wait, self.deadline).await
+        budget.begin();
+        Slot::take(budget, self.mode, asker, self.public.max_wait, self.deadline, None).await
     }
 
     /// The budget of a consumer's credential, as far as it is known to be there.

@@ -17,6 +17,7 @@ pub mod plans;
 pub mod problem;
 pub mod reader;
 mod secret;
+pub mod sharing;
 pub mod store;
 pub mod tiers;
 pub mod upstream;
@@ -60,6 +61,8 @@ pub struct Config {
     pub anonymous: callers::Anonymous,
     /// `[passthrough]`
     pub passthrough: Option<callers::PassthroughConfig>,
+    /// `[store] redis`
+    pub sharing: Option<sharing::SharingConfig>,
     /// `[log]`
     pub log: log::Log,
 }
@@ -118,8 +121,10 @@ impl Config {
         let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
         let plans = with_section(root, "plans", |section| plans::read(section, known));
         let tiers = with_section(root, "tiers", tiers::read);
-        let has_store = root.raw("store").is_some();
-        let store = root.section("store").and_then(store::StoreConfig::read);
+        let section = root.section("store");
+        let has_store = section.as_ref().is_some_and(store::is_for_tokens);
+        let sharing = section.as_ref().and_then(sharing::read);
+        let store = section.and_then(store::StoreConfig::read);
         let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans, has_store));
         let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
         let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
@@ -139,6 +144,7 @@ impl Config {
             plans,
             tiers,
             store,
+            sharing,
             consumers: consumers.into_values().flatten().collect(),
         }
     }

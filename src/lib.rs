@@ -24,6 +24,7 @@ pub mod forward;
 pub mod limit;
 pub mod record;
 pub mod respond;
+pub mod sharing;
 
 pub mod keeper;
 pub mod store;

@@ -4,6 +4,7 @@
 //! costs a token, and nothing after it gives one back.
 
 mod bucket;
+mod due;
 mod keyed;
 
 use std::net::IpAddr;
@@ -11,11 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use bucket::{Bucket, Quota, Standing, Tick};
+pub use due::Due;
 pub use keyed::KeyedBuckets;
 
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Who};
 use crate::refusal::Refusal;
+use crate::sharing::SharedStore;
+use due::Whose;
 
 /// The monotonic clock of all buckets. Its zero outlives every reload, so a bucket means the same before and after.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +53,8 @@ pub struct Own {
     pub tier: Arc<Tier>,
     /// The bucket all its keys share; kept over reloads.
     pub bucket: Arc<Bucket>,
+    /// The consumer's name, and that of its credential, where buckets are shared.
+    pub shared_as: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// The limits of everyone.
@@ -62,6 +68,10 @@ pub struct Limits {
     pub passthrough: Option<Arc<Tier>>,
     /// The buckets of callers that no configuration lists.
     pub keyed: Arc<Keyed>,
+    /// Where the buckets are that other gateways take from, too.
+    pub store: Option<Arc<SharedStore>>,
+    /// Gateways at least, while the store does not tell.
+    pub expected_replicas: u32,
 }
 
 /// Buckets of callers that no configuration lists: bounded, and kept over reloads.
@@ -86,16 +96,23 @@ impl Keyed {
     }
 }
 
-/// Proof that a request is allowed, entitled and charged.
+/// Proof that a request is allowed, entitled and charged. Where buckets are shared, the charge is still due: the next stage makes
+/// it in one step with its own.
 #[derive(Debug)]
 pub struct Permit<'a> {
     grant: Grant<'a>,
+    due: Option<Due<'a>>,
 }
 
 impl<'a> Permit<'a> {
     /// What was granted.
     pub fn grant(&self) -> &Grant<'a> {
         &self.grant
+    }
+
+    /// The token that is still to be taken.
+    pub fn due(&self) -> Option<&Due<'a>> {
+        self.due.as_ref()
     }
 }
 
@@ -104,34 +121,42 @@ impl Limits {
     ///
     /// # Errors
     /// [`Refusal::RateLimited`] if there is none; the bucket is left as it was.
-    pub fn take<'a>(&self, grant: Grant<'a>, now: Tick) -> (Option<Standing>, Result<Permit<'a>, Refusal>) {
-        let taken = match grant.caller().who() {
-            Who::Consumer(consumer) => {
-                self.consumers.get(consumer.id.index()).map(|own| own.bucket.take(own.tier.quota, now))
-            }
-            Who::Public(address) => Some(self.keyed.addresses.take(address.as_u128(), self.public.quota, now)),
-            Who::Passthrough(own) => {
-                self.passthrough.as_ref().map(|tier| self.keyed.credentials.take(own.key, tier.quota, now))
-            }
-        };
+    pub fn take<'a>(&'a self, grant: Grant<'a>, now: Tick) -> (Option<Standing>, Result<Permit<'a>, Refusal>) {
+        let Some((whose, quota)) = self.whose(grant.caller()) else { return (None, Err(Refusal::Internal)) };
+        let due = self.due(grant.caller(), whose, quota, now);
+        // A bucket that is empty here is empty everywhere: here it is known no better than it is.
+        let taken = if due.is_some() { whose.check(quota, now) } else { whose.take(quota, now) };
         match taken {
-            Some(Ok(standing)) => (Some(standing), Ok(Permit { grant })),
-            Some(Err(empty)) => (Some(empty.standing), Err(Refusal::RateLimited { retry_after: empty.retry_after })),
-            None => (None, Err(Refusal::Internal)),
+            Ok(standing) => (Some(standing), Ok(Permit { grant, due })),
+            Err(empty) => (Some(empty.standing), Err(Refusal::RateLimited { retry_after: empty.retry_after })),
         }
     }
 
     /// How a caller's bucket stands, for answers that cost nothing.
     pub fn standing(&self, caller: &Caller<'_>, now: Tick) -> Option<Standing> {
+        self.whose(caller).map(|(whose, quota)| whose.standing(quota, now))
+    }
+
+    fn whose(&self, caller: &Caller<'_>) -> Option<(Whose<'_>, Quota)> {
         match caller.who() {
             Who::Consumer(consumer) => {
-                self.consumers.get(consumer.id.index()).map(|own| own.bucket.standing(own.tier.quota, now))
+                self.consumers.get(consumer.id.index()).map(|own| (Whose::Own(&own.bucket), own.tier.quota))
             }
-            Who::Public(address) => Some(self.keyed.addresses.standing(address.as_u128(), self.public.quota, now)),
+            Who::Public(address) => Some((Whose::Keyed(&self.keyed.addresses, address.as_u128()), self.public.quota)),
             Who::Passthrough(own) => {
-                self.passthrough.as_ref().map(|tier| self.keyed.credentials.standing(own.key, tier.quota, now))
+                self.passthrough.as_ref().map(|tier| (Whose::Keyed(&self.keyed.credentials, own.key), tier.quota))
             }
         }
+    }
+
+    fn due<'a>(&'a self, caller: &Caller<'_>, whose: Whose<'a>, quota: Quota, now: Tick) -> Option<Due<'a>> {
+        let store = self.store.as_deref()?;
+        let (tag, name) = match caller.who() {
+            Who::Consumer(consumer) => self.consumers.get(consumer.id.index())?.shared_as.clone()?,
+            Who::Public(address) => ("public".into(), format!("{:x}", address.as_u128()).into()),
+            Who::Passthrough(own) => (shared_tag(own.key), "passthrough".into()),
+        };
+        Some(Due { store, whose, quota, now, tag, name, replicas: self.expected_replicas })
     }
 
     /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that
@@ -151,6 +176,11 @@ impl Limits {
     pub fn tier(&self, consumer: ConsumerId) -> Option<&Tier> {
         self.consumers.get(consumer.index()).map(|own| &*own.tier)
     }
+}
+
+/// What a credential is known by where gateways share limits: a part of its hash.
+pub fn shared_tag(identity: u128) -> Arc<str> {
+    format!("{:016x}", identity >> 64).into()
 }
 
 /// Why a take failed: how the bucket stands, and for how long it stays empty.

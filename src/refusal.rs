@@ -78,6 +78,8 @@ pub enum Refusal {
     },
     /// The credential's budget has no place within the time that the request may wait.
     UpstreamBudget(Held),
+    /// The store of shared limits cannot be asked, and `[store] on_store_loss` is "closed".
+    StoreLost,
     /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.
     Overloaded,
     /// The target is longer than `[limits] target_bytes`.
@@ -144,6 +146,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "GATEWAY_METHOD_NOT_ALLOWED"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED"),
             Self::UpstreamBudget(_) => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET"),
+            Self::StoreLost => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_STORE_LOST"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED"),
             Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG"),
             Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE"),
@@ -218,6 +221,7 @@ impl Refusal {
             Self::UpstreamBudget(_) => "Cal.com's limit for the credential behind this request is used up for now, and the \
                                        wait for it is longer than the request may wait. Wait as Retry-After says."
                 .to_owned(),
+            Self::StoreLost => "The gateway cannot tell whether this consumer has requests left. Try again shortly.".to_owned(),
             Self::Overloaded => "The gateway is at its limit of connections or of requests in flight. Try again shortly.".to_owned(),
             Self::TargetTooLong => "The request target is longer than the gateway takes.".to_owned(),
             Self::HeadTooLarge => "The request's header fields are larger than the gateway takes.".to_owned(),
@@ -241,7 +245,9 @@ impl Refusal {
             | Self::RateLimited { retry_after }
             | Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
             Self::UpstreamBudget(held) => Some(held.wait),
-            Self::Overloaded | Self::CredentialRefused { renewed: true } => Some(Duration::from_secs(1)),
+            Self::Overloaded | Self::StoreLost | Self::CredentialRefused { renewed: true } => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

@@ -82,6 +82,7 @@ impl Answers for Path {
 /// # Errors
 /// What kept it from listening or from starting its threads.
 pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Result<(), String> {
+    gateway.start_sharing()?;
     let (drain, draining) = channel::channel(false);
     let listen = &fixed.listen;
     let listener = Listener::bind("listen.address", &listen.address, listen.workers)?;
@@ -110,6 +111,7 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     gateway.start_draining();
     drain.send_replace(true);
     runtime.block_on(finish(workers, gateway.keeper.clone(), gateway.app().limits.drain, &mut stop));
+    runtime.block_on(gateway.end_sharing());
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
         log.flush(Duration::from_secs(2));

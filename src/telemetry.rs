@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +16,8 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::budget::Standing;
+use crate::sharing::Figures;
+use crate::sharing::breaker::State;
 
 /// What a request is counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,6 +89,21 @@ pub struct BudgetGauges {
     pub closed: Family<BudgetLabels, Gauge>,
 }
 
+/// How the store of shared limits stands, set when metrics are read.
+#[derive(Debug, Default)]
+pub struct SharingMetrics {
+    /// 1 while it is not asked.
+    pub degraded: Gauge,
+    /// Gateways on it, as last heard.
+    pub gateways: Gauge,
+    /// Calls made.
+    pub calls: Counter,
+    /// Those that failed or took too long.
+    pub failures: Counter,
+    /// How often it was given up.
+    pub losses: Counter,
+}
+
 /// A renewable credential, and the state it is in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialLabels {
@@ -127,6 +144,8 @@ pub struct Metrics {
     pub budget_seconds: Histogram,
     /// How budgets stand.
     pub budgets: BudgetGauges,
+    /// How the store of shared limits stands.
+    pub sharing: SharingMetrics,
     /// Lines of the access log that were lost because standard output did not keep up.
     pub access_log_lost: Counter<u64, AtomicU64>,
 }
@@ -152,6 +171,7 @@ impl Default for Metrics {
             held: Family::default(),
             budget_seconds: Histogram::new(SECONDS),
             budgets: BudgetGauges::default(),
+            sharing: SharingMetrics::default(),
             access_log_lost: Counter::default(),
         };
         metrics.register();
@@ -201,6 +221,7 @@ impl Metrics {
             self.budget_seconds.clone(),
         );
         self.budgets.register(r);
+        self.sharing.register(r);
         r.register("access_log_lost_lines", "Access log lines lost to a slow reader", self.access_log_lost.clone());
     }
 
@@ -247,6 +268,25 @@ impl BudgetGauges {
                 set(&self.remaining, remaining);
             }
         }
+    }
+}
+
+impl SharingMetrics {
+    fn register(&self, r: &mut Registry) {
+        r.register("sharing_degraded", "1 while the store of shared limits is not asked", self.degraded.clone());
+        r.register("sharing_gateways", "Gateways on the store, as last heard", self.gateways.clone());
+        r.register("sharing_calls", "Calls of the store", self.calls.clone());
+        r.register("sharing_failures", "Calls that failed or took too long", self.failures.clone());
+        r.register("sharing_losses", "How often the store was given up", self.losses.clone());
+    }
+
+    /// Tells how the store stands now.
+    pub fn tell(&self, store: &Figures) {
+        self.degraded.set(i64::from(store.state != State::Closed));
+        self.gateways.set(store.gateways.into());
+        self.calls.inner().store(store.calls, Ordering::Relaxed);
+        self.failures.inner().store(store.failures, Ordering::Relaxed);
+        self.losses.inner().store(store.losses, Ordering::Relaxed);
     }
 }
 

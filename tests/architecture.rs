@@ -19,18 +19,23 @@ const STAGES: [&[&str]; 8] = [
 /// What a stage may use that is no stage: each of them these …
 const SHARED: [&str; 4] = ["headers", "refusal", "request_id", "secret"];
 /// … and some of them more.
-const MORE: [(&str, &[&str]); 2] = [("forward", &["config"]), ("record", &["app", "telemetry"])];
+const MORE: [(&str, &[&str]); 4] =
+    [("budget", &["sharing"]), ("forward", &["config"]), ("limit", &["sharing"]), ("record", &["app", "telemetry"])];
 
 /// Modules beside the path, and all of the crate that each may use. The others put the whole together.
-const BESIDE: [(&str, &[&str]); 8] = [
-    ("config", &["budget", "catalog", "credential", "entitle", "headers", "identify", "limit", "secret", "store"]),
+const BESIDE: [(&str, &[&str]); 9] = [
+    (
+        "config",
+        &["budget", "catalog", "credential", "entitle", "headers", "identify", "limit", "secret", "sharing", "store"],
+    ),
     ("headers", &["refusal"]),
     ("keeper", &["budget", "credential", "forward", "limit", "secret", "store"]),
     ("refusal", &["budget", "catalog", "entitle"]),
     ("request_id", &["headers"]),
     ("secret", &[]),
+    ("sharing", &["budget", "limit", "secret"]),
     ("store", &["config", "forward", "secret"]),
-    ("telemetry", &["budget"]),
+    ("telemetry", &["budget", "sharing"]),
 ];
 
 /// Where an outside crate may be used.
@@ -61,6 +66,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("notify", &["server/reload"]),
     ("oauth2", &["cli/login", "keeper/endpoint"]),
     ("prometheus-client", &["record", "telemetry"]),
+    ("redis", &["sharing"]),
     ("rusqlite", &["store/sqlite"]),
     ("rustix", &["keeper/probe", "secret"]),
     ("rustls", &["forward/tls"]),
@@ -72,7 +78,20 @@ const FENCES: &[(&str, &[&str])] = &[
     ("socket2", &["server/listener"]),
     ("strsim", &["config/problem"]),
     ("subtle", &["identify"]),
-    ("tokio", &["budget/shared", "cli/store", "credential", "forward", "keeper", "server", "store"]),
+    (
+        "tokio",
+        &[
+            "budget/membership",
+            "budget/shared",
+            "cli/store",
+            "credential",
+            "forward",
+            "keeper",
+            "server",
+            "sharing",
+            "store",
+        ],
+    ),
     ("tokio-postgres", &["store/postgres"]),
     ("tokio-postgres-rustls", &["store/postgres"]),
     ("tokio-rustls", &["forward"]),
@@ -81,7 +100,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tower-http", &["admin"]),
     ("tracing", ANYWHERE),
     ("tracing-subscriber", &["config/log", "telemetry"]),
-    ("uuid", &["request_id"]),
+    ("uuid", &["request_id", "sharing"]),
     ("webpki-roots", &["forward/tls"]),
 ];
 

@@ -1,13 +1,19 @@
 //! What tests need to run the real program: the gateway as a process, raw connections to it, and an upstream that
 //! answers byte for byte what a test tells it to.
 
+mod fleet;
 mod gateway;
 mod postgres;
+mod proxy;
+mod redis;
 mod upstream;
 mod wire;
 
+pub use fleet::{Fleet, Tally, Terms};
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
 pub use postgres::Postgres;
+pub use proxy::Proxy;
+pub use redis::{Redis, Sentinel, free_port};
 pub use upstream::{Asked, OK, Upstream};
 pub use wire::{Answer, Wire};
 

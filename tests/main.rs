@@ -31,5 +31,6 @@ mod request_id;
 mod respond;
 mod secret;
 mod server;
+mod sharing;
 mod sim;
 mod store;

@@ -49,7 +49,8 @@ pub(crate) fn every() -> Vec<Refusal> {
             Refusal::RateLimited { .. } => {
                 Some(Refusal::UpstreamBudget(Held { by: Hold::Requests, wait: retry_after }))
             }
-            Refusal::UpstreamBudget(_) => Some(Refusal::Overloaded),
+            Refusal::UpstreamBudget(_) => Some(Refusal::StoreLost),
+            Refusal::StoreLost => Some(Refusal::Overloaded),
             Refusal::Overloaded => Some(Refusal::TargetTooLong),
             Refusal::TargetTooLong => Some(Refusal::HeadTooLarge),
             Refusal::HeadTooLarge => Some(Refusal::BodyTooLarge),

@@ -15,12 +15,22 @@ use crate::config::credentials::CredentialConfig;
 use crate::config::tiers::TierConfig;
 use crate::credential::{ApiKey, Credential, Injection, Kind};
 use crate::identify::credential_key;
+use crate::limit::shared_tag;
+use crate::sharing::SharedStore;
 
 /// The budgets of a configuration, in the table that `previous` has.
-pub(super) fn budgets(config: &Config, previous: Option<&App>) -> Result<Budgets, String> {
+pub(super) fn budgets(
+    config: &Config,
+    previous: Option<&App>,
+    store: Option<&Arc<SharedStore>>,
+) -> Result<Budgets, String> {
     let section = &config.budget;
     let common = Settings { limit: 1, window: section.window, replicas: section.expected_replicas, learn_limit: false };
-    let new_table = || Arc::new(Table::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE)));
+    let deadline = config.limits.upstream_connect + config.limits.upstream_headers;
+    let new_table = || {
+        let store = store.map(|store| (store.clone(), deadline));
+        Arc::new(Table::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE), store))
+    };
     let table = previous.map_or_else(new_table, |app| app.budget.table.clone());
     let known = Known { limits: limits(config), common, table: &table };
     let own = |consumer: &ConsumerConfig| {
@@ -70,6 +80,12 @@ fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
     }
 }
 
+/// What gateways that share a credential's limits know it by: its bearer, if it has one.
+pub(super) fn shared_tag_of(credential: &CredentialConfig) -> Option<Arc<str>> {
+    let [bearer, client] = identities(&credential.credential);
+    bearer.or(client).map(|(identity, _)| shared_tag(identity))
+}
+
 /// What Cal.com grants each credential. One that is configured under several names has the least of what they say.
 fn limits(config: &Config) -> HashMap<u128, (u32, bool)> {
     let mut limits = HashMap::new();
@@ -93,6 +109,7 @@ impl Known<'_> {
     fn budget(&self, credential: &CredentialConfig, identity: u128) -> Option<Arc<Budget>> {
         let &(limit, learn_limit) = self.limits.get(&identity)?;
         let settings = Settings { learn_limit, ..self.common.of(limit) };
-        Some(self.table.configured(identity, &credential.credential.name, settings))
+        let tag = shared_tag_of(credential)?;
+        Some(self.table.configured(identity, &tag, &credential.credential.name, settings))
     }
 }

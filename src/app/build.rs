@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::budgets::budgets;
+use super::budgets::{budgets, shared_tag_of};
 use super::{App, new_keyed};
 use crate::catalog::{Catalog, EndpointId};
 use crate::config::Config;
@@ -15,6 +15,7 @@ use crate::forward::Upstream;
 use crate::identify::{ConsumerId, Consumers, KnownKey};
 use crate::limit::{Bucket, Limits, Own, Quota, Tier};
 use crate::respond::Cors;
+use crate::sharing::SharedStore;
 
 impl App {
     /// Makes the state that `config` describes. What `previous` holds of the consumers' buckets is taken over.
@@ -28,12 +29,19 @@ impl App {
         let holders = previous.map_or_else(Arc::default, |app| app.credentials.holders.clone());
         let credentials = names.credentials(&config, holders)?;
         credentials.hold();
+        let store = match (previous, &config.sharing) {
+            (Some(app), _) => app.sharing.clone(),
+            (None, None) => None,
+            (None, Some(store)) => {
+                Some(Arc::new(SharedStore::new(&store.redis, &store.kind, store.ca_file.as_deref(), store.on_loss)?))
+            }
+        };
         Ok(Self {
             generation: previous.map_or(1, |app| app.generation + 1),
             unknown_endpoints: config.catalog.unknown,
             entitlements: names.entitlements(&config)?,
-            buckets: names.limits(&config, previous)?,
-            budget: Arc::new(budgets(&config, previous)?),
+            buckets: names.limits(&config, previous, store.as_ref())?,
+            budget: Arc::new(budgets(&config, previous, store.as_ref())?),
             credentials,
             consumers,
             upstream,
@@ -41,6 +49,7 @@ impl App {
             cors: Cors::new(config.listen.cors_origins),
             access_log: config.log.access,
             limits: config.limits,
+            sharing: store,
             own_catalog: config.catalog.own,
         })
     }
@@ -115,7 +124,12 @@ impl Names {
         Ok(Entitlements { mode: config.entitlements, consumers, passthrough })
     }
 
-    fn limits(&self, config: &Config, previous: Option<&App>) -> Result<Limits, String> {
+    fn limits(
+        &self,
+        config: &Config,
+        previous: Option<&App>,
+        store: Option<&Arc<SharedStore>>,
+    ) -> Result<Limits, String> {
         let kept: HashMap<&str, &Arc<Bucket>> = previous
             .map(|app| {
                 app.consumers
@@ -129,13 +143,17 @@ impl Names {
         let own = |consumer: &ConsumerConfig| {
             let bucket = kept.get(&*consumer.name).map_or_else(Arc::default, |bucket| Arc::clone(bucket));
             let tier = self.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?.clone();
-            Ok(Own { tier, bucket })
+            let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
+            let tag = store.and_then(|_| shared_tag_of(credential));
+            Ok(Own { tier, bucket, shared_as: tag.map(|tag| (tag, (*consumer.name).into())) })
         };
         let per_minute = config.anonymous.requests_per_minute;
         Ok(Limits {
             consumers: config.consumers.iter().map(own).collect::<Result<_, String>>()?,
             public: Tier { name: "(public)".into(), quota: Quota::per_minute(per_minute, per_minute) },
             passthrough: config.passthrough.as_ref().and_then(|p| self.tiers.get(&*p.tier)).cloned(),
+            store: store.cloned(),
+            expected_replicas: config.budget.expected_replicas,
             keyed: previous.map_or_else(|| new_keyed(&config.limits), |app| app.buckets.keyed.clone()),
         })
     }

@@ -92,6 +92,26 @@ impl Gate {
         }
     }
 
+    /// Other gateways' answers have told of windows, too.
+    pub fn heard(&mut self, told: &[Seen], now: Now) {
+        for seen in told {
+            let has_room = self.windows.len() < MOST_NAMES;
+            let (latest, earliest) = (now.at.after(seen.reset), now.at.after(seen.reset).before(ROUNDING * 2));
+            match self.windows.iter_mut().find(|window| window.name == seen.name) {
+                Some(window) if earliest <= window.ends.1 => {
+                    window.ends.1 = window.ends.1.min(latest);
+                    window.least = window.least.min(seen.remaining);
+                }
+                Some(window) => *window = window.next(seen, (earliest, latest), now.at),
+                None if has_room => {
+                    let foreign = Foreign::new(seen.remaining, now.at);
+                    self.windows.push(Window::heard(seen, (earliest, latest), foreign));
+                }
+                None => {}
+            }
+        }
+    }
+
     /// This gateway's part is another now: which requests of its own were in the tail is no longer known, so all count.
     pub fn share_changed(&mut self) {
         for window in &mut self.windows {
@@ -181,6 +201,15 @@ impl Window {
         let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, foreign };
         window.note_tail(seen, now, suspected);
         window
+    }
+
+    /// A window that only others have told of.
+    fn heard(seen: &Seen, ends: (Tick, Tick), foreign: Foreign) -> Self {
+        Self { name: seen.name, limit: seen.limit, ends, least: seen.remaining, own: 0, tail: 0, foreign }
+    }
+
+    fn next(&self, seen: &Seen, ends: (Tick, Tick), now: Tick) -> Self {
+        Self::heard(seen, ends, self.foreign.next_window(seen.remaining, now))
     }
 
     fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {

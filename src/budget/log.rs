@@ -55,6 +55,11 @@ impl Log {
         self.over.get(usize::try_from(n).ok()?.checked_sub(1)?).map(|entry| entry.release)
     }
 
+    /// When each of those that are over is released.
+    pub fn releases(&self) -> impl Iterator<Item = Tick> {
+        self.over.iter().map(|entry| entry.release)
+    }
+
     /// A request goes out.
     pub fn sent(&mut self) {
         self.in_flight = self.in_flight.saturating_add(1);

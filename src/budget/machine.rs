@@ -3,6 +3,8 @@
 //! It knows no clock, no task and no socket. Every call is told what time it is, so that what simulated time and the
 //! property tests drive is the very code that runs. `budget` gives it a lock and a timer.
 
+mod by_store;
+
 use std::time::Duration;
 
 use super::breaker::Breaker;
@@ -12,6 +14,8 @@ use super::headers::{Told, Verdict};
 use super::log::Log;
 use super::queue::{Asker, Queue, Ticket};
 use super::replicas::{Share, equal_part};
+use super::rules::{No, Rules};
+pub use super::standing::Standing;
 use super::{Held, Hold, Settings};
 use crate::limit::Tick;
 
@@ -28,6 +32,15 @@ const MOST_PUT_OFF: u32 = 4;
 pub struct Flight {
     consumer: u64,
     sent: Tick,
+    /// What a store knows it by.
+    pub(super) request: u64,
+}
+
+impl Flight {
+    /// When it was let out.
+    pub fn sent(&self) -> Tick {
+        self.sent
+    }
 }
 
 /// The answer to [`Machine::ask`].
@@ -56,6 +69,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,
+    rules: Rules,
     granted: Granted,
     log: Log,
     gate: Gate,
@@ -89,6 +103,7 @@ impl Machine {
         Self {
             granted: Granted::new(settings.limit, settings.learn_limit),
             settings,
+            rules: Rules::default(),
             log: Log::default(),
             gate: Gate::default(),
             refused: Breaker::default(),
@@ -130,6 +145,12 @@ impl Machine {
             Ok(ticket) => Asked::Wait(ticket, by),
             Err(by) => Asked::Refuse(Held { by, wait: wait.max(self.every()) }),
         }
+    }
+
+    /// Whether a request of `asker` need not take turns even where others have to.
+    pub fn is_below_part(&mut self, asker: &Asker, now: Tick) -> bool {
+        self.release(now);
+        self.queue.is_below_part(asker, self.fair_limit())
     }
 
     /// Lets a request out whatever the budget says, and tells what would have held it.
@@ -234,7 +255,7 @@ impl Machine {
             in_flight: self.log.in_flight(),
             waiting: self.queue.len(),
             remaining: self.gate.remaining(now),
-            foreign: self.gate.foreign(now, self.settings.replicas == 1),
+            foreign: self.gate.foreign(now, self.rules.gateways().is_none() && self.settings.replicas == 1),
             held_by: (room.more == 0).then_some(room.by),
         }
     }
@@ -242,7 +263,7 @@ impl Machine {
     /// The limit in force here, and how long a request counts: a part of either where several gateways have nothing of
     /// Cal.com's to go by.
     fn part(&self) -> (u32, Duration) {
-        let Settings { replicas, window, .. } = self.settings;
+        let (replicas, window) = (self.replicas(), self.settings.window);
         let limit = self.granted.get();
         if replicas > limit || (replicas > 1 && self.gate.is_silent()) {
             return equal_part(replicas, limit, window);
@@ -255,7 +276,12 @@ impl Machine {
     }
 
     fn share(&self) -> Option<Share> {
-        Share::of(self.settings.replicas, self.granted.get())
+        Share::of(self.replicas(), self.granted.get())
+    }
+
+    /// Gateways that share nothing; those on a store are one.
+    fn replicas(&self) -> u32 {
+        if self.rules.gateways().is_some() { 1 } else { self.settings.replicas }
     }
 
     fn gate_now(&self, at: Tick) -> Now {
@@ -265,7 +291,8 @@ impl Machine {
 
     /// What this gateway can count on: all, or an equal part of it.
     fn fair_limit(&self) -> u32 {
-        (self.granted.get() / self.settings.replicas.max(1)).max(1)
+        let among = self.rules.gateways().unwrap_or(self.settings.replicas);
+        (self.granted.get() / among.max(1)).max(1)
     }
 
     fn release(&mut self, now: Tick) {
@@ -276,11 +303,15 @@ impl Machine {
 
     fn let_out(&mut self, consumer: u64, now: Tick) -> Flight {
         self.log.sent();
-        Flight { consumer, sent: now }
+        Flight { consumer, sent: now, request: 0 }
     }
 
     /// Of several that keep it as low, the first that is looked at is told.
     fn room(&self, now: Tick) -> Room {
+        if self.rules.gateways().is_some() {
+            let held = |no: No| Room { more: 0, by: no.by, until: Some(no.again) };
+            return self.rules.no(now).map_or(Room { more: u32::MAX, by: Hold::Pace, until: None }, held);
+        }
         let in_flight = self.log.in_flight();
         let mut room = Room { more: u32::MAX, by: Hold::Requests, until: None };
         for (breaker, by) in [(&self.refused, Hold::Refused), (&self.edge, Hold::Edge)] {
@@ -297,7 +328,8 @@ impl Machine {
 
     /// Whether a request need not take turns: there is plenty of room, or its consumer has less than its part of it.
     fn is_express(&self, asker: &Asker) -> bool {
-        (self.is_plenty() && !self.queue.has_turns()) || self.queue.is_below_part(asker, self.fair_limit())
+        let plenty = self.rules.gateways().is_none() && self.is_plenty();
+        (plenty && !self.queue.has_turns()) || self.queue.is_below_part(asker, self.fair_limit())
     }
 
     /// While half of the budget is free, nobody is kept waiting to spread the rest.
@@ -307,7 +339,7 @@ impl Machine {
 
     /// When the next turn is.
     fn due(&self, now: Tick) -> Tick {
-        if self.is_plenty() { now } else { self.paced.after(self.pace(now)) }
+        if self.rules.gateways().is_some() || self.is_plenty() { now } else { self.paced.after(self.pace(now)) }
     }
 
     /// A request goes out. One that did not wait for its turn puts off those that do, but not for ever; a turn that a timer
@@ -327,6 +359,9 @@ impl Machine {
     /// The time between turns: such that what is left, by the log and by Cal.com, lasts until there is more. It is never
     /// much shorter than the limit's own; a tenth, so that time lost to a late answer can be made up for.
     fn pace(&self, now: Tick) -> Duration {
+        if let Some(gateways) = self.rules.gateways() {
+            return self.every() * gateways;
+        }
         let (limit, window) = self.part();
         let free = limit.saturating_sub(self.log.used()).saturating_sub(self.queue.express());
         let next = self.log.next_release().map_or(window, |at| at.since(now));
@@ -343,8 +378,8 @@ impl Machine {
             None | Some(0) => Duration::ZERO,
             Some(more) => self.log.nth_release(more).map_or(self.window(), |at| at.since(now)),
         };
-        let by_room =
-            if room.more == 0 { room.until.map_or(Duration::ZERO, |at| at.since(now)) } else { Duration::ZERO };
+        let until = self.rules.no(now).map(|no| no.until).or(room.until);
+        let by_room = if room.more == 0 { until.map_or(Duration::ZERO, |at| at.since(now)) } else { Duration::ZERO };
         let by_pace = if express {
             Duration::ZERO
         } else {
@@ -362,23 +397,4 @@ impl Machine {
         let most = u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX) / JITTER;
         Duration::from_nanos(self.jitter % most.max(1))
     }
-}
-
-/// How a budget stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// N: requests a window, as configured or as answers tell.
-    pub limit: u32,
-    /// Requests in flight, and those answered within the last window.
-    pub used: u32,
-    /// Requests in flight.
-    pub in_flight: u32,
-    /// Requests that wait.
-    pub waiting: usize,
-    /// What is left of Cal.com's open window, as its answers tell.
-    pub remaining: Option<u32>,
-    /// Requests of others on the same credential, in one window; not told apart from other gateways' where there are several.
-    pub foreign: u32,
-    /// What would hold a request that came now.
-    pub held_by: Option<Hold>,
 }

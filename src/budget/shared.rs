@@ -1,5 +1,7 @@
 //! One budget as all workers share it: the state machine behind a lock, the requests that wait for it, and what wakes them.
 
+mod by_store;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +11,14 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::machine::{Asked, Flight, Machine, Next, Standing};
+use super::machine::{Asked, Flight, Machine, Next};
+use super::membership::Membership;
 use super::queue::{Asker, Ticket};
+use super::standing::Standing;
 use super::{Held, Hold, Settings, headers};
-use crate::limit::{Clock, Tick};
+use crate::limit::{Clock, Due, Tick};
+use crate::refusal::Refusal;
+use crate::sharing::scripts::Fate;
 
 /// The budget of one credential, or of one of its operations that Cal.com counts apart.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub struct Budget {
     changed: Notify,
     apart: Mutex<HashMap<u64, Arc<Budget>>>,
     absurd: AtomicBool,
+    /// Its place in the store that other gateways go by, too.
+    member: Option<Arc<Membership>>,
 }
 
 #[derive(Debug)]
@@ -33,19 +41,28 @@ struct State {
     waiting: HashMap<Ticket, oneshot::Sender<Flight>>,
     /// Whether a task lets go those whose turn it is.
     driven: bool,
+    /// Requests without an answer, by what the store knows them by, and by when they have one or never will.
+    flying: HashMap<u64, Tick>,
 }
 
 impl Budget {
     /// A budget that nothing has been sent on.
-    pub(super) fn new(name: Arc<str>, settings: Settings, clock: Clock, seed: u64) -> Self {
+    pub(super) fn new(name: Arc<str>, settings: Settings, clock: Clock, seed: u64, member: Option<Membership>) -> Self {
         let machine = Machine::new(settings, seed);
         Self {
             name,
             clock,
-            state: Mutex::new(State { machine, settings, waiting: HashMap::new(), driven: false }),
+            state: Mutex::new(State {
+                machine,
+                settings,
+                waiting: HashMap::new(),
+                driven: false,
+                flying: HashMap::new(),
+            }),
             changed: Notify::new(),
             apart: Mutex::default(),
             absurd: AtomicBool::new(false),
+            member: member.map(Arc::new),
         }
     }
 
@@ -75,38 +92,62 @@ impl Budget {
     /// The budget of an operation of this credential that has a limit of its own.
     pub(super) fn counted_apart(&self, key: u64, settings: Settings) -> Arc<Budget> {
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Self::new(self.name.clone(), settings, self.clock, key));
+        let member = || self.member.as_ref().map(|member| member.of_limit(&format!("{key:016x}")));
+        let fresh = || Arc::new(Self::new(self.name.clone(), settings, self.clock, key, member()));
         let budget = apart.entry(key).or_insert_with(fresh).clone();
         drop(apart);
         budget.configure(settings);
         budget
     }
 
-    /// A place for one request of `asker`, now or within `patience`; and what it waited for, if it did.
+    /// A place for one request of `asker`, now or within `patience`; and what it waited for, if it did. The token that is
+    /// `due`, if one is, is taken along.
     pub(super) async fn take(
         self: &Arc<Self>,
         asker: Asker,
         patience: Duration,
-    ) -> Result<(Flight, Option<Held>), Held> {
+        mut due: Option<&Due<'_>>,
+    ) -> Result<(Flight, Option<Held>), Refusal> {
         let started = self.clock.now();
-        let (mut place, by) = match self.line_up(asker, patience, started) {
-            Lined::Up(place, by) => (place, by),
-            Lined::Through(flight) => return Ok((flight, None)),
-            Lined::Refused(held) => return Err(held),
+        let (mut place, by) = loop {
+            match self.line_up(asker, patience, started) {
+                Lined::Up(place, by) => break (place, by),
+                Lined::Through(flight) => match &self.member {
+                    None => return take_along(due).await.map(|()| (flight, None)),
+                    Some(member) => {
+                        if let Some(flight) = self.confirm(member, flight, &asker, &mut due).await? {
+                            return Ok((flight, None));
+                        }
+                    }
+                },
+                Lined::Refused(held) => {
+                    take_along(due).await?;
+                    return Err(Refusal::UpstreamBudget(held));
+                }
+            }
         };
+        take_along(due).await?;
         self.drive();
         if let Ok(Ok(flight)) = timeout(patience, &mut place.turn).await {
             return Ok((flight, Some(Held { by, wait: self.clock.now().since(started) })));
         }
         drop(place);
         let now = self.clock.now();
-        Err(self.lock().machine.held(&asker, by, now))
+        Err(Refusal::UpstreamBudget(self.lock().machine.held(&asker, by, now)))
     }
 
     /// A place whatever the budget says, and what would have held the request.
-    pub(super) fn take_only_observing(&self, asker: &Asker) -> (Flight, Option<Hold>) {
+    pub(super) async fn take_only_observing(
+        self: &Arc<Self>,
+        asker: &Asker,
+        due: Option<&Due<'_>>,
+    ) -> Result<(Flight, Option<Hold>), Refusal> {
         let now = self.clock.now();
-        self.lock().machine.ask_only_observing(asker, now)
+        let (flight, by) = self.lock().machine.ask_only_observing(asker, now);
+        match &self.member {
+            None => take_along(due).await.map(|()| (flight, by)),
+            Some(member) => self.confirm_anyway(member, flight, by, due).await,
+        }
     }
 
     /// The head of an answer has come. Tells what holds the credential from now on where the limiter refused the request.
@@ -118,6 +159,10 @@ impl Budget {
         let now = self.clock.now();
         let mut state = self.lock();
         let held = state.machine.answered(flight, verdict, &told, now);
+        if let Some(member) = &self.member {
+            let (ago, settings) = (now.since(flight.sent()), state.settings);
+            member.settle(&mut state.flying, settings, flight, Fate::answered(ago, verdict, told));
+        }
         self.change(&mut state);
         held
     }
@@ -127,14 +172,25 @@ impl Budget {
         let deadline = self.clock.now().after(within);
         let mut state = self.lock();
         state.machine.lost(flight, deadline);
+        if let Some(member) = &self.member {
+            let settings = state.settings;
+            member.settle(&mut state.flying, settings, flight, Fate::Lost { within });
+        }
         self.change(&mut state);
     }
 
     /// A request was not sent after all.
     pub(super) fn unsent(&self, flight: &Flight) {
         let mut state = self.lock();
-        state.machine.unsent(flight);
+        self.take_back(&mut state, flight);
         self.change(&mut state);
+    }
+
+    fn take_back(&self, state: &mut State, flight: &Flight) {
+        state.machine.unsent(flight);
+        if let Some(member) = &self.member {
+            member.settle(&mut state.flying, state.settings, flight, Fate::Unsent);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,7 +200,9 @@ impl Budget {
     /// Something has changed: lets go all that may, and has the driver look when the next may.
     fn change(&self, state: &mut State) {
         if !state.waiting.is_empty() {
-            self.let_go(state);
+            if !state.machine.is_by_store() {
+                self.let_go(state);
+            }
             self.changed.notify_one();
         }
     }
@@ -154,18 +212,25 @@ impl Budget {
         let now = self.clock.now();
         loop {
             match state.machine.next(now) {
-                Next::Go(ticket, flight) => {
-                    let unwanted = match state.waiting.remove(&ticket) {
-                        Some(sender) => sender.send(flight).err(),
-                        None => Some(flight),
-                    };
-                    if let Some(flight) = unwanted {
-                        state.machine.unsent(&flight);
+                Next::Go(ticket, mut flight) => {
+                    if let Some(member) = &self.member {
+                        member.depart(&mut state.flying, &mut flight, now);
                     }
+                    self.hand_over(state, ticket, flight);
                 }
                 Next::At(at) => return Some(at),
                 Next::Idle => return None,
             }
+        }
+    }
+
+    fn hand_over(&self, state: &mut State, ticket: Ticket, flight: Flight) {
+        let unwanted = match state.waiting.remove(&ticket) {
+            Some(sender) => sender.send(flight).err(),
+            None => Some(flight),
+        };
+        if let Some(flight) = unwanted {
+            self.take_back(state, &flight);
         }
     }
 
@@ -193,7 +258,7 @@ impl Budget {
         drop(state);
         let driver = Driver(self.clone());
         tokio::spawn(async move {
-            while let Some(wait) = driver.turn() {
+            while let Some(wait) = driver.turn().await {
                 let changed = driver.0.changed.notified();
                 match wait {
                     Some(wait) => drop(timeout(wait, changed).await),
@@ -201,6 +266,14 @@ impl Budget {
                 }
             }
         });
+    }
+}
+
+/// Takes the token that is due, where no budget is asked along.
+async fn take_along(due: Option<&Due<'_>>) -> Result<(), Refusal> {
+    match due {
+        Some(due) => due.take().await,
+        None => Ok(()),
     }
 }
 
@@ -218,8 +291,10 @@ struct Driver(Arc<Budget>);
 
 impl Driver {
     /// Lets go all that may. Tells how long nothing will change by itself, or `None` where nobody waits any more.
-    #[expect(clippy::option_option, reason = "nobody waits, or they wait for an answer, or for a time")]
-    fn turn(&self) -> Option<Option<Duration>> {
+    async fn turn(&self) -> Option<Option<Duration>> {
+        if let Some(member) = &self.0.member {
+            self.0.let_go_by_store(member).await;
+        }
         let mut state = self.0.lock();
         let next = self.0.let_go(&mut state);
         if state.waiting.is_empty() {
@@ -250,7 +325,7 @@ impl Drop for Place {
         state.waiting.remove(&self.ticket);
         state.machine.leave(self.ticket, &self.asker);
         if let Ok(flight) = self.turn.try_recv() {
-            state.machine.unsent(&flight);
+            self.budget.take_back(&mut state, &flight);
             self.budget.change(&mut state);
         }
     }

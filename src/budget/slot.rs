@@ -9,6 +9,7 @@ use super::machine::Flight;
 use super::queue::Asker;
 use super::shared::Budget;
 use super::{Held, Hold, Mode};
+use crate::limit::Due;
 use crate::refusal::Refusal;
 
 /// One request's place in its credential's budget. Whatever happens to the request, its end is counted: dropped before
@@ -46,9 +47,10 @@ impl Slot {
         asker: Asker,
         patience: Duration,
         deadline: Duration,
+        due: Option<&Due<'_>>,
     ) -> Result<Self, Refusal> {
         let mut taken = Taken { budget, mode, asker, patience, deadline, flight: None, sent: false };
-        let held = taken.board().await?;
+        let held = taken.board(due).await?;
         Ok(Self { place: Some(taken), held })
     }
 
@@ -80,7 +82,7 @@ impl Slot {
         let Some(taken) = &mut self.place else { return Ok(()) };
         if taken.sent {
             taken.end();
-            self.held = taken.board().await?.or(self.held);
+            self.held = taken.board(None).await?.or(self.held);
         }
         Ok(())
     }
@@ -103,15 +105,13 @@ impl Slot {
 }
 
 impl Taken {
-    async fn board(&mut self) -> Result<Option<Held>, Refusal> {
+    async fn board(&mut self, due: Option<&Due<'_>>) -> Result<Option<Held>, Refusal> {
         let (flight, held) = match self.mode {
             Mode::Observe => {
-                let (flight, by) = self.budget.take_only_observing(&self.asker);
+                let (flight, by) = self.budget.take_only_observing(&self.asker, due).await?;
                 (flight, by.map(|by: Hold| Held { by, wait: Duration::ZERO }))
             }
-            Mode::Enforce | Mode::Off => {
-                self.budget.take(self.asker, self.patience).await.map_err(Refusal::UpstreamBudget)?
-            }
+            Mode::Enforce | Mode::Off => self.budget.take(self.asker, self.patience, due).await?,
         };
         self.flight = Some(flight);
         self.sent = false;

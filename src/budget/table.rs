@@ -1,14 +1,17 @@
 //! All budgets, by credential. They outlive reloads: what has been sent has been sent, whatever is configured since.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::membership::Membership;
 use super::shared::Budget;
 use super::{API_KEY_PER_MINUTE, Settings};
 use crate::credential::Injection;
 use crate::identify::credential_key;
-use crate::limit::Clock;
+use crate::limit::{Clock, shared_tag};
+use crate::sharing::SharedStore;
 
 /// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Table {
     public: Arc<Budget>,
     /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
     overflow: Arc<Budget>,
+    /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
+    store: Option<(Arc<SharedStore>, Duration)>,
 }
 
 /// The key of the credential that a request is sent with; `None` where it is sent with none.
@@ -33,24 +38,38 @@ pub fn identity(injection: &Injection) -> Option<u128> {
 
 impl Table {
     /// A table for about `capacity` unlisted credentials at once.
-    pub fn new(capacity: usize, settings: Settings) -> Self {
+    pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<SharedStore>, Duration)>) -> Self {
         let clock = Clock::start();
-        let fresh = |name: &str, key| Arc::new(Budget::new(name.into(), settings, clock, key));
+        let fresh = |name: &str, key| Arc::new(Budget::new(name.into(), settings, clock, key, None));
         Self {
             budgets: DashMap::new(),
             capacity,
             clock,
             public: fresh("(public)", 1),
             overflow: fresh("(unlisted)", 2),
+            store,
         }
     }
 
-    /// The budget of a configured credential, with its settings.
-    pub fn configured(&self, identity: u128, name: &Arc<str>, settings: Settings) -> Arc<Budget> {
-        let fresh = || self.fresh(identity, name.clone(), settings);
+    /// The budget of a configured credential, with its settings. Where gateways share it, it is found by `tag`.
+    pub fn configured(&self, identity: u128, tag: &Arc<str>, name: &Arc<str>, settings: Settings) -> Arc<Budget> {
+        let fresh = || self.fresh(identity, self.member(identity, tag.clone(), true), name.clone(), settings);
         let budget = self.budgets.entry(identity).or_insert_with(fresh).clone();
         budget.configure(settings);
         budget
+    }
+
+    /// Has all that are there be known to the store.
+    pub fn begin(&self) {
+        self.budgets.iter().for_each(|budget| budget.begin());
+    }
+
+    /// Says goodbye to the store for all of them.
+    pub async fn end(&self) {
+        let budgets: Vec<_> = self.budgets.iter().map(|budget| budget.clone()).collect();
+        for budget in budgets {
+            budget.end().await;
+        }
     }
 
     /// The budget of calls without a credential: Cal.com counts them by address, and all of ours come from one.
@@ -71,12 +90,17 @@ impl Table {
                 return self.overflow.clone();
             }
         }
-        let fresh = || self.fresh(key, name.into(), settings);
+        let fresh = || self.fresh(key, self.member(key, shared_tag(key), false), name.into(), settings);
         self.budgets.entry(key).or_insert_with(fresh).clone()
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "any part of the key will do as a seed")]
-    fn fresh(&self, key: u128, name: Arc<str>, settings: Settings) -> Arc<Budget> {
-        Arc::new(Budget::new(name, settings, self.clock, key as u64))
+    fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Arc<Budget> {
+        Arc::new(Budget::new(name, settings, self.clock, key as u64, member))
+    }
+
+    fn member(&self, identity: u128, tag: Arc<str>, lasts: bool) -> Option<Membership> {
+        let (store, deadline) = self.store.clone()?;
+        Some(Membership::new(store, tag, &shared_tag(identity), deadline, lasts))
     }
 }

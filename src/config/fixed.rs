@@ -3,6 +3,7 @@
 use super::Config;
 use super::listen::Listen;
 use super::log::Log;
+use super::sharing::{SharingConfig, SharingIdentity};
 use super::store::{Identity, StoreConfig};
 
 /// The parts of a configuration that are in force from start to end.
@@ -13,6 +14,7 @@ pub struct Fixed {
     log: Log,
     tracked_callers: usize,
     store: Option<Identity>,
+    sharing: Option<SharingIdentity>,
 }
 
 impl Fixed {
@@ -23,6 +25,7 @@ impl Fixed {
             log: config.log.clone(),
             tracked_callers: config.limits.tracked_callers,
             store: config.store.as_ref().map(StoreConfig::identity),
+            sharing: config.sharing.as_ref().map(SharingConfig::identity),
         }
     }
 
@@ -35,6 +38,7 @@ impl Fixed {
             ("log.level", self.log.level != newer.log.level),
             ("log.format", self.log.json != newer.log.json),
             ("store", self.store != newer.store.as_ref().map(StoreConfig::identity)),
+            ("store.redis", self.sharing != newer.sharing.as_ref().map(SharingConfig::identity)),
             ("limits.tracked_callers", self.tracked_callers != newer.limits.tracked_callers),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -1,4 +1,4 @@
-//! `[store]`: where renewable credentials are kept, and what they are sealed with.
+//! `[store]`: where renewable credentials are kept, and what they are sealed with. `sharing` reads the keys that are not these.
 
 use std::path::PathBuf;
 
@@ -46,6 +46,10 @@ impl StoreConfig {
 
     /// Reads the section.
     pub(super) fn read(section: Section<'_>) -> Option<Self> {
+        if !is_for_tokens(&section) {
+            section.finish();
+            return None;
+        }
         let place = Self::read_place(&section);
         let keys = read_keys(&section);
         section.finish();
@@ -74,6 +78,12 @@ impl StoreConfig {
             }
         }
     }
+}
+
+/// Whether tokens are to be kept; the section may be there only for gateways to share limits.
+pub(super) fn is_for_tokens(section: &Section<'_>) -> bool {
+    let keys = ["path", "postgres", "ca_file", "seal_keys"].map(|key| section.raw(key).is_some());
+    section.raw("redis").is_none() || keys.contains(&true)
 }
 
 fn read_keys(section: &Section<'_>) -> Option<SealKeys> {

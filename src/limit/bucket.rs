@@ -66,8 +66,28 @@ impl Quota {
         Duration::from_nanos(self.depth_ns())
     }
 
-    fn depth_ns(self) -> u64 {
+    /// Time in which one token comes back, in nanoseconds.
+    pub fn interval_ns(self) -> u64 {
+        self.interval_ns
+    }
+
+    /// The same for all tokens of a full bucket.
+    pub fn depth_ns(self) -> u64 {
         self.interval_ns.saturating_mul(u64::from(self.burst))
+    }
+
+    /// An equal part of it for each of so many gateways.
+    #[must_use]
+    pub fn part(self, gateways: u32) -> Self {
+        let gateways = gateways.max(1);
+        let interval_ns = self.interval_ns.saturating_mul(u64::from(gateways));
+        Self { interval_ns, burst: (self.burst / gateways).max(1) }
+    }
+
+    /// How long a token has to be waited for, if at all, in a bucket that is full after `ahead`.
+    pub fn wait(self, ahead: Duration) -> Option<Duration> {
+        let ahead = nanoseconds(ahead).saturating_add(self.interval_ns);
+        ahead.checked_sub(self.depth_ns()).filter(|&ns| ns > 0).map(Duration::from_nanos)
     }
 
     fn standing(self, ahead_ns: u64) -> Standing {
@@ -114,6 +134,23 @@ impl Bucket {
                 Err(current) => full_at = current,
             }
         }
+    }
+
+    /// Whether a token is there; none is taken.
+    ///
+    /// # Errors
+    /// [`Empty`] if there is none.
+    pub fn check(&self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        let ahead = self.0.load(Ordering::Relaxed).saturating_sub(now.0);
+        match quota.wait(Duration::from_nanos(ahead)) {
+            None => Ok(quota.standing(ahead)),
+            Some(retry_after) => Err(Empty { standing: quota.standing(ahead), retry_after }),
+        }
+    }
+
+    /// It is not full before `full_at`: others have taken from it, too.
+    pub fn learn(&self, full_at: Tick) {
+        self.0.fetch_max(full_at.0, Ordering::Relaxed);
     }
 
     /// How it stands.

@@ -42,6 +42,26 @@ impl KeyedBuckets {
         self.buckets.entry(key).or_default().take(quota, now)
     }
 
+    /// Whether a token is there; none is taken.
+    ///
+    /// # Errors
+    /// [`Empty`] if there is none.
+    pub fn check(&self, key: u128, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        self.buckets.get(&key).map_or_else(|| Bucket::default().check(quota, now), |bucket| bucket.check(quota, now))
+    }
+
+    /// The bucket of `key` is not full before `full_at`. Where the table is full, that is not remembered.
+    pub fn learn(&self, key: u128, full_at: Tick, now: Tick) {
+        if self.buckets.len() >= self.capacity {
+            self.prune(now);
+        }
+        if let Some(bucket) = self.buckets.get(&key) {
+            bucket.learn(full_at);
+        } else if self.buckets.len() < self.capacity {
+            self.buckets.entry(key).or_default().learn(full_at);
+        }
+    }
+
     /// How the bucket of `key` stands.
     pub fn standing(&self, key: u128, quota: Quota, now: Tick) -> Standing {
         self.buckets.get(&key).map_or_else(|| Bucket::default().standing(quota, now), |b| b.standing(quota, now))

@@ -14,13 +14,16 @@ use crate::credential::rig::SEAL_KEY;
 const FILE: &str = include_str!("../../config/calgate.toml");
 
 /// Keys that are there as an example, because they have no default or one that the machine decides.
-const EXAMPLES: [&str; 6] = [
+const EXAMPLES: [&str; 9] = [
     "tiers.premium.max_wait",
     "listen.workers",
     "upstream.ca_file",
     "catalog.file",
     "anonymous.consumer",
     "passthrough.plan",
+    "store.redis",
+    "store.redis_sentinel",
+    "store.redis_ca_file",
 ];
 
 /// Sections that are there as an example, as their names are the operator's.
@@ -95,6 +98,7 @@ fn each_example_works() {
     assert!(config.catalog.own.is_some() && config.upstream.ca_file.is_some());
     assert_eq!(config.credentials.len(), 3);
     assert!(config.store.is_some());
+    assert!(config.sharing.is_some());
     assert_eq!(config.consumers[0].keys.len(), 2);
 }
 

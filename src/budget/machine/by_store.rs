@@ -1,0 +1,58 @@
+//! A budget that goes by a store, while there is one that answers.
+
+use super::super::headers::Told;
+use super::super::rules::{No, Rules};
+use super::Machine;
+use crate::limit::Tick;
+
+impl Machine {
+    /// From now on the store decides, for `gateways` that go by it.
+    pub fn go_by_store(&mut self, gateways: u32) {
+        let no = if let Rules::Store { no, .. } = self.rules { no } else { None };
+        self.rules = Rules::Store { gateways: gateways.max(1), no };
+    }
+
+    /// Whether it goes by the store.
+    pub fn is_by_store(&self) -> bool {
+        self.rules.gateways().is_some()
+    }
+
+    /// The store has said no. What it held goes back as if it had not been let out.
+    pub fn held_by_store(&mut self, no: No) {
+        if let Rules::Store { no: last, .. } = &mut self.rules {
+            *last = Some(no);
+        }
+    }
+
+    /// The store cannot be asked: from now on this gateway is one of `replicas` that share nothing.
+    pub fn go_alone(&mut self, replicas: u32) {
+        let before = self.share();
+        self.rules = Rules::Own;
+        self.settings.replicas = replicas.max(1);
+        if self.share() != before {
+            self.gate.share_changed();
+        }
+    }
+
+    /// The store tells of Cal.com's windows, as far as other gateways' answers have told of them.
+    pub fn told_by_store(&mut self, told: &Told, now: Tick) {
+        self.gate.heard(&told.limits, self.gate_now(now));
+    }
+
+    /// Whether anybody waits who may be let out; and if so, whether without taking turns.
+    pub fn wants(&mut self, now: Tick) -> Option<bool> {
+        self.release(now);
+        let may = !self.queue.is_empty() && self.room(now).more > 0;
+        may.then(|| self.queue.express() > 0)
+    }
+
+    /// Whether any wait for their turn.
+    pub fn has_turns(&self) -> bool {
+        self.queue.has_turns()
+    }
+
+    /// Until when the requests count that are over.
+    pub fn releases(&self) -> impl Iterator<Item = Tick> {
+        self.log.releases()
+    }
+}

@@ -1,0 +1,219 @@
+//! One budget's place in the store: asks it for every request, tells it what came of each, and is heard there.
+//!
+//! While the store does not answer, Cal.com's own count is what all gateways have in common: the budget goes on as one of
+//! those it has last heard of (`replicas`). So that this begins safely, the store tells twice a second what is left of
+//! Cal.com's windows, whoever used them. It ends by telling the store of all that is in flight or still counts.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Settings;
+use super::machine::Flight;
+use super::shared::Budget;
+use crate::limit::{Due, Tick};
+use crate::sharing::breaker::State;
+use crate::sharing::scripts::{Acquired, Asking, Charge, Fate, Heard, Limit, Member, Missed};
+use crate::sharing::{NoAnswer, SharedStore};
+
+/// How often the budget is heard in the store.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// A budget's place in the store.
+#[derive(Debug)]
+pub(super) struct Membership {
+    store: Arc<SharedStore>,
+    /// The hash tag of its keys: the credential.
+    tag: Arc<str>,
+    keys: String,
+    /// From a request's being let out to the moment by which it has an answer or never will.
+    deadline: Duration,
+    /// Whether it stays in the store while nothing is sent.
+    lasts: bool,
+    /// Gateways on the credential, as last heard.
+    gateways: AtomicU32,
+    requests: AtomicU64,
+    joins: AtomicU64,
+    is_in: AtomicBool,
+    is_kept: AtomicBool,
+}
+
+impl Membership {
+    /// A place for the limit `name` of a credential.
+    pub(super) fn new(store: Arc<SharedStore>, tag: Arc<str>, name: &str, deadline: Duration, lasts: bool) -> Self {
+        Self {
+            store,
+            keys: format!("calgate:{{{tag}}}:{name}"),
+            tag,
+            deadline,
+            lasts,
+            gateways: AtomicU32::new(1),
+            requests: AtomicU64::new(0),
+            joins: AtomicU64::new(0),
+            is_in: AtomicBool::new(false),
+            is_kept: AtomicBool::new(false),
+        }
+    }
+
+    /// The same for another limit of the credential.
+    pub(super) fn of_limit(&self, name: &str) -> Self {
+        Self::new(self.store.clone(), self.tag.clone(), name, self.deadline, false)
+    }
+
+    /// The next request's name in the store.
+    pub(super) fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the bucket that `due` is of can be charged along with this budget.
+    pub(super) fn is_beside(&self, due: &Due<'_>) -> bool {
+        due.tag() == &*self.tag
+    }
+
+    /// Whether it stays in the store while nothing is sent.
+    pub(super) fn lasts(&self) -> bool {
+        self.lasts
+    }
+
+    /// A request is let out.
+    pub(super) fn depart(&self, flying: &mut HashMap<u64, Tick>, flight: &mut Flight, now: Tick) {
+        self.depart_as(self.next_request(), flying, flight, now);
+    }
+
+    /// A request is let out that the store knows already.
+    pub(super) fn depart_as(&self, request: u64, flying: &mut HashMap<u64, Tick>, flight: &mut Flight, now: Tick) {
+        flight.request = request;
+        flying.insert(request, now.after(self.deadline));
+    }
+
+    /// A request that the store may have let out is not sent.
+    pub(super) fn take_back(self: &Arc<Self>, settings: Settings, request: u64) {
+        self.tell(settings, request, Fate::Unsent);
+    }
+
+    /// Gateways that have been heard of.
+    pub(super) fn gateways(&self) -> u32 {
+        self.gateways.load(Ordering::Relaxed)
+    }
+
+    /// Whether this gateway goes by the store.
+    pub(super) fn is_in(&self) -> bool {
+        self.is_in.load(Ordering::Relaxed)
+    }
+
+    /// This gateway does not go by the store any more. It joins again at the next beat.
+    pub(super) fn leave(&self) {
+        self.is_in.store(false, Ordering::Relaxed);
+    }
+
+    /// May a request go out?
+    pub(super) async fn acquire(
+        &self,
+        settings: Settings,
+        asking: Asking,
+        due: Option<&Due<'_>>,
+    ) -> Result<Acquired, NoAnswer> {
+        let charge = due.map(|due| (due.key(), due.quota()));
+        let charge = charge.as_ref().map(|(key, quota)| Charge { key, quota: *quota });
+        let scripts = self.store.scripts();
+        let ask = |mut link| async move {
+            scripts.acquire(&mut link, self.limit(settings), self.member(), asking, charge).await
+        };
+        self.store.call(ask).await
+    }
+
+    /// Tells what came of a request; nobody waits for that.
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        flying: &mut HashMap<u64, Tick>,
+        settings: Settings,
+        flight: &Flight,
+        fate: Fate,
+    ) {
+        if flying.remove(&flight.request).is_some() {
+            self.tell(settings, flight.request, fate);
+        }
+    }
+
+    fn tell(self: &Arc<Self>, settings: Settings, request: u64, fate: Fate) {
+        if !self.store.is_asked() {
+            return;
+        }
+        let own = self.clone();
+        self.store.spawn(async move {
+            let (scripts, limit) = (own.store.scripts(), own.limit(settings));
+            let gateway = own.store.gateway.as_str();
+            let tell = |mut link| async move { scripts.settle(&mut link, limit, gateway, request, fate).await };
+            let _ = own.store.call(tell).await;
+        });
+    }
+
+    /// Joins, or is heard while others decide. What the store has of this gateway is replaced by `missed`.
+    pub(super) async fn join(&self, settings: Settings, joins: bool, missed: &[Missed]) -> Result<(), NoAnswer> {
+        let times = self.joins.fetch_add(1, Ordering::Relaxed) + 1;
+        let member = Member { gateway: &self.store.gateway, times };
+        let (scripts, limit) = (self.store.scripts(), self.limit(settings));
+        let tell = |mut link| async move { scripts.join(&mut link, limit, member, joins, missed).await };
+        let gateways = self.store.call(tell).await?;
+        self.gateways.store(gateways.max(1), Ordering::Relaxed);
+        self.is_in.store(joins, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Is heard, and hears.
+    pub(super) async fn heartbeat(&self, settings: Settings) -> Result<Heard, NoAnswer> {
+        let (scripts, limit, member) = (self.store.scripts(), self.limit(settings), self.member());
+        let ask = |mut link| async move { scripts.heartbeat(&mut link, limit, member).await };
+        let heard = self.store.call(ask).await?;
+        self.gateways.store(heard.gateways.max(1), Ordering::Relaxed);
+        self.store.heard_of(heard.gateways);
+        Ok(heard)
+    }
+
+    /// Whether it is heard.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
+    }
+
+    /// Has `budget` be heard from now on. Answers whether that can be.
+    pub(super) fn keep(&self, budget: &Arc<Budget>) -> bool {
+        if !self.is_kept.swap(true, Ordering::Relaxed) {
+            return self.store.spawn(keep(Arc::downgrade(budget), self.store.watch()));
+        }
+        true
+    }
+
+    /// Says goodbye, so that others do not take this gateway to be cut off.
+    pub(super) async fn end(&self) {
+        let (scripts, member, keys) = (self.store.scripts(), self.member(), &self.keys);
+        self.leave();
+        self.is_kept.store(false, Ordering::Relaxed);
+        let tell = |mut link| async move { scripts.leave(&mut link, keys, member).await };
+        if self.store.is_asked() {
+            let _ = self.store.call(tell).await;
+        }
+    }
+
+    fn limit(&self, settings: Settings) -> Limit<'_> {
+        Limit { keys: &self.keys, settings, deadline: self.deadline, clock: None }
+    }
+
+    fn member(&self) -> Member<'_> {
+        Member { gateway: &self.store.gateway, times: self.joins.load(Ordering::Relaxed) }
+    }
+}
+
+/// Keeps a budget's place in the store, as long as the budget is there.
+async fn keep(budget: Weak<Budget>, mut news: tokio::sync::watch::Receiver<State>) {
+    loop {
+        let state = *news.borrow_and_update();
+        match budget.upgrade() {
+            Some(budget) if budget.beat(state).await => {}
+            _ => return,
+        }
+        drop(timeout(BEAT, news.changed()).await);
+    }
+}

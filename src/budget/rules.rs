@@ -1,0 +1,66 @@
+//! By what a budget decides: by itself, or by the word of a store that several gateways share.
+
+use std::time::Duration;
+
+use super::Hold;
+use crate::limit::Tick;
+
+/// A no of the store is believed for so long and no longer; so much can change in it by what others do.
+const BELIEVED: Duration = Duration::from_millis(100);
+
+/// By what a budget decides.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Rules {
+    /// Its own log and gate.
+    #[default]
+    Own,
+    /// The store's word: every request is put to it, unless it has just said no.
+    Store {
+        /// Gateways that go by it.
+        gateways: u32,
+        /// Its last no.
+        no: Option<No>,
+    },
+}
+
+/// A no of the store's.
+#[derive(Debug, Clone, Copy)]
+pub struct No {
+    /// What holds requests.
+    pub by: Hold,
+    /// When it is asked again.
+    pub again: Tick,
+    /// Until when it said that it would be so.
+    pub until: Tick,
+}
+
+impl No {
+    /// Of a request that is held for `wait`, if that is known. It is asked again a little later, by up to `jitter`.
+    pub fn new(by: Hold, wait: Option<Duration>, jitter: Duration, now: Tick) -> Self {
+        let again = now.after(wait.unwrap_or(BELIEVED).min(BELIEVED) + jitter);
+        Self { by, again, until: now.after(wait.unwrap_or_default()) }
+    }
+
+    /// While the store is told what it has to know first.
+    pub fn for_now(wait: Duration, now: Tick) -> Self {
+        Self { by: Hold::Requests, again: now.after(wait), until: now.after(wait) }
+    }
+}
+
+impl Rules {
+    /// Gateways among which the limit is divided fairly; `None` where it is not the store that decides.
+    pub fn gateways(&self) -> Option<u32> {
+        match self {
+            Self::Own => None,
+            Self::Store { gateways, .. } => Some(*gateways),
+        }
+    }
+
+    /// The no that is in force.
+    pub fn no(&self, now: Tick) -> Option<No> {
+        match self {
+            Self::Own => None,
+            Self::Store { no, .. } => no.filter(|no| now < no.again),
+        }
+    }
+}

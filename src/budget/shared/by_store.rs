@@ -1,0 +1,265 @@
+//! A budget that goes by a store: each request is put to it, and what waits is let go at its word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Hold;
+use super::super::machine::{Flight, Next};
+use super::super::membership::Membership;
+use super::super::queue::Asker;
+use super::super::rules::No;
+use super::{Budget, take_along};
+use crate::limit::Due;
+use crate::refusal::Refusal;
+use crate::sharing::breaker::State;
+use crate::sharing::scripts::{Acquired, Asking, Heard, Missed};
+use crate::sharing::{NoAnswer, WITHIN};
+
+/// Who is told no asks again within this time of the moment that it was told, so that gateways do not come together.
+const JITTER_NS: u64 = 8_000_000;
+
+impl Budget {
+    /// Begins to be heard in the store, if it has one. Nothing goes out until that is done, or has failed.
+    pub fn begin(self: &Arc<Self>) {
+        let Some(member) = self.member.as_ref().filter(|member| !member.is_kept()) else { return };
+        self.wait_for_store(1, WITHIN);
+        if !member.keep(self) {
+            self.go_alone(member);
+        }
+    }
+
+    /// Puts a request to the store that may go as far as is known here. `None`: it has to ask again, here.
+    pub(super) async fn confirm(
+        self: &Arc<Self>,
+        member: &Arc<Membership>,
+        flight: Flight,
+        asker: &Asker,
+        due: &mut Option<&Due<'_>>,
+    ) -> Result<Option<Flight>, Refusal> {
+        let now = self.clock.now();
+        let (mut boarding, by_store, express, waiting) = {
+            let mut state = self.lock();
+            let mut boarding = Boarding { budget: self, flight: Some(flight) };
+            boarding.depart(member, &mut state.flying);
+            let machine = &mut state.machine;
+            (boarding, machine.is_by_store(), machine.is_below_part(asker, now), machine.has_turns())
+        };
+        if !by_store {
+            due.take().map_or(Ok(()), Due::take_alone)?;
+            return Ok(boarding.flight.take());
+        }
+        let beside = due.filter(|due| member.is_beside(due));
+        if beside.is_none() {
+            take_along(due.take()).await?;
+        }
+        let asking = Asking { request: boarding.request(), express, waiting, anyway: false };
+        let acquired = member.acquire(self.settings(), asking, beside).await;
+        match acquired {
+            Ok(Acquired::Go { ahead, .. }) => {
+                learn(due, ahead);
+                Ok(boarding.flight.take())
+            }
+            Ok(Acquired::Held { ahead, by, wait }) => {
+                learn(due, ahead);
+                self.held_by_store(by, wait);
+                Ok(None)
+            }
+            Ok(Acquired::Empty { ahead }) => match due.take() {
+                Some(due) => Err(due.refused(ahead)),
+                None => Ok(None),
+            },
+            Ok(Acquired::Stranger) | Err(NoAnswer) => {
+                self.go_alone(member);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Tells the store of a request that goes whatever it says.
+    pub(super) async fn confirm_anyway(
+        self: &Arc<Self>,
+        member: &Arc<Membership>,
+        flight: Flight,
+        by: Option<Hold>,
+        due: Option<&Due<'_>>,
+    ) -> Result<(Flight, Option<Hold>), Refusal> {
+        let (mut boarding, by_store) = {
+            let mut state = self.lock();
+            let mut boarding = Boarding { budget: self, flight: Some(flight) };
+            boarding.depart(member, &mut state.flying);
+            (boarding, state.machine.is_by_store())
+        };
+        take_along(due).await?;
+        let asking = Asking { request: boarding.request(), express: true, waiting: false, anyway: true };
+        let mut held = by;
+        if by_store {
+            match member.acquire(self.settings(), asking, None).await {
+                Ok(Acquired::Go { by, .. }) => held = by,
+                Ok(_) | Err(NoAnswer) => self.go_alone(member),
+            }
+        }
+        Ok((boarding.flight.take().ok_or(Refusal::Internal)?, held))
+    }
+
+    /// Lets go those that wait, one after the other, while the store says yes.
+    pub(super) async fn let_go_by_store(&self, member: &Arc<Membership>) {
+        loop {
+            let (express, waiting) = {
+                let mut state = self.lock();
+                let now = self.clock.now();
+                if !state.machine.is_by_store() {
+                    return;
+                }
+                let Some(express) = state.machine.wants(now) else { return };
+                (express, state.machine.has_turns())
+            };
+            let request = member.next_request();
+            let asking = Asking { request, express, waiting, anyway: false };
+            let acquired = member.acquire(self.settings(), asking, None).await;
+            let mut state = self.lock();
+            let now = self.clock.now();
+            match acquired {
+                Ok(Acquired::Go { .. }) => match state.machine.next(now) {
+                    Next::Go(ticket, mut flight) => {
+                        member.depart_as(request, &mut state.flying, &mut flight, now);
+                        self.hand_over(&mut state, ticket, flight);
+                    }
+                    Next::At(_) | Next::Idle => member.take_back(state.settings, request),
+                },
+                Ok(Acquired::Held { by, wait, .. }) => {
+                    drop(state);
+                    self.held_by_store(by, wait);
+                }
+                Ok(Acquired::Empty { .. } | Acquired::Stranger) | Err(NoAnswer) => {
+                    member.take_back(state.settings, request);
+                    drop(state);
+                    return self.go_alone(member);
+                }
+            }
+        }
+    }
+
+    /// Is heard in the store, or joins it, or goes on without, as the store stands. Answers whether to go on with that.
+    pub(in super::super) async fn beat(&self, store: State) -> bool {
+        let Some(member) = &self.member else { return false };
+        if !member.lasts() && self.is_unused() {
+            self.go_alone(member);
+            member.end().await;
+            return false;
+        }
+        match store {
+            State::Open { .. } => self.go_alone(member),
+            State::Recovering { .. } => {
+                self.go_alone(member);
+                let (settings, missed) = self.missed();
+                let _ = member.join(settings, false, &missed).await;
+            }
+            State::Closed => self.beat_closed(member).await,
+        }
+        true
+    }
+
+    /// Says goodbye to the store.
+    pub async fn end(&self) {
+        if let Some(member) = &self.member {
+            member.end().await;
+        }
+    }
+
+    async fn beat_closed(&self, member: &Arc<Membership>) {
+        if member.is_in() {
+            match member.heartbeat(self.settings()).await {
+                Ok(heard) if heard.is_member => return self.hear(&heard),
+                Ok(_) => {}
+                Err(NoAnswer) => return self.go_alone(member),
+            }
+        }
+        // Nothing goes out while the store is told of everything, so that nothing is left out.
+        self.wait_for_store(member.gateways(), WITHIN);
+        let (settings, missed) = self.missed();
+        match member.join(settings, true, &missed).await {
+            Ok(()) => self.wait_for_store(member.gateways(), Duration::ZERO),
+            Err(NoAnswer) => self.go_alone(member),
+        }
+    }
+
+    /// The store decides, for so many gateways, and says no for a while yet.
+    fn wait_for_store(&self, gateways: u32, wait: Duration) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.machine.go_by_store(gateways);
+        state.machine.held_by_store(No::for_now(wait, now));
+        self.change(&mut state);
+    }
+
+    fn hear(&self, heard: &Heard) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.machine.go_by_store(heard.members);
+        state.machine.told_by_store(&heard.windows, now);
+    }
+
+    fn held_by_store(&self, by: Hold, wait: Option<Duration>) {
+        let now = self.clock.now();
+        // The last digits of the time are as good as any at telling gateways apart.
+        let jitter = Duration::from_nanos(now.0 % JITTER_NS);
+        self.lock().machine.held_by_store(No::new(by, wait, jitter, now));
+    }
+
+    fn go_alone(&self, member: &Membership) {
+        member.leave();
+        let mut state = self.lock();
+        let replicas = state.settings.replicas.max(member.gateways());
+        state.machine.go_alone(replicas);
+        self.change(&mut state);
+    }
+
+    /// All requests that the store has to know of.
+    fn missed(&self) -> (super::Settings, Vec<Missed>) {
+        let now = self.clock.now();
+        let state = self.lock();
+        let flying = state.flying.iter().map(|(&request, deadline)| (request, true, deadline.since(now)));
+        let over = state.machine.releases().zip(0..).map(|(release, n)| (n, release.since(now)));
+        // Those that are over need a name that no request has.
+        let over = over.map(|(n, left)| (u64::MAX - n, false, left));
+        let missed = flying.chain(over).map(|(request, in_flight, left)| Missed { request, in_flight, left });
+        (state.settings, missed.collect())
+    }
+
+    fn settings(&self) -> super::Settings {
+        self.lock().settings
+    }
+}
+
+/// The token that was due is taken, and the bucket full after `ahead`.
+fn learn(due: &mut Option<&Due<'_>>, ahead: Option<Duration>) {
+    if let (Some(due), Some(ahead)) = (due.take(), ahead) {
+        due.taken(ahead);
+    }
+}
+
+/// A request that is about to go. Dropped, it did not.
+struct Boarding<'a> {
+    budget: &'a Arc<Budget>,
+    flight: Option<Flight>,
+}
+
+impl Boarding<'_> {
+    fn depart(&mut self, member: &Membership, flying: &mut std::collections::HashMap<u64, crate::limit::Tick>) {
+        if let Some(flight) = &mut self.flight {
+            member.depart(flying, flight, self.budget.clock.now());
+        }
+    }
+
+    fn request(&self) -> u64 {
+        self.flight.as_ref().map_or(0, |flight| flight.request)
+    }
+}
+
+impl Drop for Boarding<'_> {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            self.budget.unsent(&flight);
+        }
+    }
+}

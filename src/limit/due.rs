@@ -1,0 +1,124 @@
+//! A token that is still to be taken, from a bucket that other gateways take from, too.
+//!
+//! The bucket here is a copy: it is told how each charge left the shared one, and so is never emptier than that. What it
+//! refuses, the shared one would refuse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Bucket, Empty, KeyedBuckets, Quota, Standing, Tick};
+use crate::refusal::Refusal;
+use crate::sharing::scripts::Charge;
+use crate::sharing::{OnLoss, SharedStore};
+
+/// A bucket of this gateway's.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose<'a> {
+    Own(&'a Bucket),
+    Keyed(&'a KeyedBuckets, u128),
+}
+
+/// A token that is still to be taken.
+#[derive(Debug)]
+pub struct Due<'a> {
+    pub(super) store: &'a SharedStore,
+    pub(super) whose: Whose<'a>,
+    pub(super) quota: Quota,
+    pub(super) now: Tick,
+    pub(super) tag: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) replicas: u32,
+}
+
+impl Whose<'_> {
+    pub(super) fn take(self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        match self {
+            Self::Own(bucket) => bucket.take(quota, now),
+            Self::Keyed(buckets, key) => buckets.take(key, quota, now),
+        }
+    }
+
+    pub(super) fn check(self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        match self {
+            Self::Own(bucket) => bucket.check(quota, now),
+            Self::Keyed(buckets, key) => buckets.check(key, quota, now),
+        }
+    }
+
+    pub(super) fn standing(self, quota: Quota, now: Tick) -> Standing {
+        match self {
+            Self::Own(bucket) => bucket.standing(quota, now),
+            Self::Keyed(buckets, key) => buckets.standing(key, quota, now),
+        }
+    }
+
+    fn learn(self, full_at: Tick, now: Tick) {
+        match self {
+            Self::Own(bucket) => bucket.learn(full_at),
+            Self::Keyed(buckets, key) => buckets.learn(key, full_at, now),
+        }
+    }
+}
+
+impl Due<'_> {
+    /// The hash tag of the shared bucket's key.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The shared bucket's key.
+    pub fn key(&self) -> String {
+        format!("calgate:{{{}}}:bucket:{}", self.tag, self.name)
+    }
+
+    /// Its size and pace.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// The token was taken, and the bucket is full after `ahead`.
+    pub fn taken(&self, ahead: Duration) {
+        self.whose.learn(self.now.after(ahead), self.now);
+    }
+
+    /// There was none, and the bucket is full after `ahead`.
+    pub fn refused(&self, ahead: Duration) -> Refusal {
+        self.taken(ahead);
+        Refusal::RateLimited { retry_after: self.quota.wait(ahead).unwrap_or_default() }
+    }
+
+    /// Takes it where no budget is asked along.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`], or what [`Due::take_alone`] says where the store does not answer.
+    pub async fn take(&self) -> Result<(), Refusal> {
+        if self.store.is_asked() {
+            let key = self.key();
+            let charge = Charge { key: &key, quota: self.quota };
+            let scripts = self.store.scripts();
+            match self.store.call(|mut link| async move { scripts.charge(&mut link, charge, None).await }).await {
+                Ok(Ok(ahead)) => {
+                    self.taken(ahead);
+                    return Ok(());
+                }
+                Ok(Err(ahead)) => return Err(self.refused(ahead)),
+                Err(_) => {}
+            }
+        }
+        self.take_alone()
+    }
+
+    /// Takes it from this gateway's own bucket, as `on_store_loss` says.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`], [`Refusal::StoreLost`].
+    pub fn take_alone(&self) -> Result<(), Refusal> {
+        let quota = match self.store.on_loss {
+            OnLoss::Local => self.quota,
+            OnLoss::Share => self.quota.part(self.store.gateways().max(self.replicas)),
+            OnLoss::Closed => return Err(Refusal::StoreLost),
+        };
+        let taken = self.whose.take(quota, self.now);
+        taken.map(drop).map_err(|empty| Refusal::RateLimited { retry_after: empty.retry_after })
+    }
+}

@@ -1,0 +1,213 @@
+//! One truth for many gateways: consumers' buckets and credentials' budgets, decided by Redis or Valkey.
+//!
+//! Beside the path: `limit` and `budget` ask it where `[store]` is configured. A request costs one round trip, in which its
+//! bucket and its budget are decided as one ([`scripts`], on the server's clock); what became of it is told afterwards
+//! and not waited for. No call takes longer than [`WITHIN`], and a [`breaker`] stands in front of them all. Each budget
+//! knows how to go on by itself while the store does not answer (`budget::membership`).
+
+pub mod breaker;
+mod keeper;
+pub mod link;
+pub mod scripts;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use redis::RedisResult;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+pub use link::Kind;
+
+use crate::limit::Clock;
+use crate::secret::Secret;
+use breaker::{Breaker, State};
+use link::{Address, Link};
+use scripts::Scripts;
+
+/// No call takes longer.
+pub const WITHIN: Duration = Duration::from_millis(50);
+
+/// What becomes of the consumers' buckets while the store cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLoss {
+    /// Each gateway has a whole bucket for each consumer, as it would have without a store.
+    #[default]
+    Local,
+    /// Each has an equal part of it.
+    Share,
+    /// Nobody gets through.
+    Closed,
+}
+
+/// The store does not answer; who asked goes on without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoAnswer;
+
+/// The store, as all of a gateway's workers use it.
+#[derive(Debug)]
+pub struct SharedStore {
+    address: Address,
+    scripts: Scripts,
+    /// What becomes of buckets while it cannot be asked.
+    pub on_loss: OnLoss,
+    /// This gateway's name there; another one after each start.
+    pub gateway: String,
+    clock: Clock,
+    link: Mutex<Option<Link>>,
+    breaker: Mutex<Breaker>,
+    state: watch::Sender<State>,
+    /// Wakes the keeper.
+    changed: Notify,
+    /// Where that runs for which nobody waits.
+    runtime: OnceLock<Handle>,
+    calls: AtomicU64,
+    failures: AtomicU64,
+    losses: AtomicU64,
+    gateways: AtomicU32,
+}
+
+/// How it stands, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// The breaker's state.
+    pub state: State,
+    /// Calls made.
+    pub calls: u64,
+    /// Those that failed or took too long.
+    pub failures: u64,
+    /// How often the store was given up.
+    pub losses: u64,
+    /// Gateways on it, as was last heard.
+    pub gateways: u32,
+}
+
+impl SharedStore {
+    /// A store that has not been asked anything.
+    ///
+    /// # Errors
+    /// What of the addresses cannot be used.
+    pub fn new(urls: &Secret, kind: &Kind, ca_file: Option<&Path>, on_loss: OnLoss) -> Result<Self, String> {
+        let clock = Clock::start();
+        let id = uuid::Uuid::new_v4();
+        let breaker = Breaker::new(clock.now(), id.as_u64_pair().1);
+        Ok(Self {
+            address: Address::new(urls, kind, ca_file)?,
+            scripts: Scripts::default(),
+            on_loss,
+            gateway: id.simple().to_string(),
+            clock,
+            link: Mutex::default(),
+            state: watch::channel(breaker.state()).0,
+            breaker: Mutex::new(breaker),
+            changed: Notify::new(),
+            runtime: OnceLock::new(),
+            calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            gateways: AtomicU32::new(1),
+        })
+    }
+
+    /// Starts the thread that keeps the connection, and waits for its first attempt to be over.
+    ///
+    /// # Errors
+    /// Why the thread cannot be started. A store that does not answer is no error: it may come later.
+    pub fn start(self: &Arc<Self>, recover_within: Duration) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        drop(self.runtime.set(runtime.handle().clone()));
+        let (store, (tried, first)) = (self.clone(), std::sync::mpsc::channel());
+        let keep = move || runtime.block_on(keeper::keep(&store, recover_within, &tried));
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(keep);
+        thread.map_err(|e| format!("the store's thread could not be started: {e}"))?;
+        let _ = first.recv();
+        Ok(())
+    }
+
+    /// Gateways on this store, as was last heard.
+    pub fn gateways(&self) -> u32 {
+        self.gateways.load(Ordering::Relaxed)
+    }
+
+    /// So many gateways have been heard of.
+    pub fn heard_of(&self, gateways: u32) {
+        self.gateways.store(gateways.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether it is asked at all.
+    pub fn is_asked(&self) -> bool {
+        *self.state.borrow() == State::Closed
+    }
+
+    /// Its state, and news of it.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// How it stands.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            state: *self.state.borrow(),
+            calls: self.calls.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            losses: self.losses.load(Ordering::Relaxed),
+            gateways: self.gateways(),
+        }
+    }
+
+    /// Does what nobody waits for. Answers whether it can: whether the store was started.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        self.runtime.get().map(|runtime| runtime.spawn(task)).is_some()
+    }
+
+    /// One call. Where the store is not asked, or does not answer in time, who calls is told at once.
+    pub async fn call<T, F>(&self, ask: impl FnOnce(Link) -> F) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let link = self.lock_link().clone().ok_or(NoAnswer)?;
+        let answer = match timeout(WITHIN, ask(link)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(fault)) => Err(fault.category().to_owned()),
+            Err(_) => Err(format!("no answer within {} ms", WITHIN.as_millis())),
+        };
+        self.note(answer.as_ref().err());
+        answer.map_err(|_| NoAnswer)
+    }
+
+    /// What it is asked with.
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    fn note(&self, fault: Option<&String>) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.failures.fetch_add(u64::from(fault.is_some()), Ordering::Relaxed);
+        let opened = self.change(|breaker, now| breaker.called(fault.is_none(), now));
+        if let Some(fault) = fault.filter(|_| opened) {
+            self.losses.fetch_add(1, Ordering::Relaxed);
+            *self.lock_link() = None;
+            tracing::warn!(store = %self.address, fault, "the store is not asked any more: each gateway limits by itself");
+        }
+    }
+
+    /// Changes the breaker, and tells everyone where that changed its state.
+    fn change<T>(&self, change: impl FnOnce(&mut Breaker, crate::limit::Tick) -> T) -> T {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = breaker.state();
+        let answer = change(&mut breaker, self.clock.now());
+        if breaker.state() != before {
+            self.state.send_replace(breaker.state());
+            self.changed.notify_one();
+        }
+        answer
+    }
+
+    fn lock_link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,197 @@
+//! The connection to the store: one server, the primary that sentinels name, or a cluster.
+
+use std::path::Path;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use redis::{Pipeline, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value};
+use tokio::time::timeout;
+
+use crate::secret::Secret;
+
+/// Connecting, TLS and finding the primary included, takes no longer.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
+/// `[store] kind`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The address is the server's.
+    Single,
+    /// The addresses are those of some nodes of a cluster.
+    Cluster,
+    /// The addresses are sentinels', and this is the name of what they watch.
+    Sentinel(String),
+}
+
+/// Where the store is.
+pub struct Address {
+    door: Door,
+    /// What may be shown of it: hosts and ports.
+    shown: String,
+}
+
+enum Door {
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
+    Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
+}
+
+/// An open connection; clones share it.
+#[derive(Clone)]
+pub struct Link(Wire);
+
+#[derive(Clone)]
+enum Wire {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Address {
+    /// Reads `urls`, which are separated by commas. `ca_file` is the only authority to trust, instead of the public ones.
+    ///
+    /// # Errors
+    /// What cannot be used, in words that hold no part of the URLs but hosts and ports.
+    pub fn new(urls: &Secret, kind: &Kind, ca_file: Option<&Path>) -> Result<Self, String> {
+        let ca =
+            ca_file.map(std::fs::read).transpose().map_err(|e| format!("store.redis_ca_file cannot be read: {e}"))?;
+        let certificates = || TlsCertificates { client_tls: None, root_cert: ca.clone() };
+        let nodes =
+            urls.with_text(|urls| urls.split(',').map(|url| node(url.trim())).collect::<Result<Vec<_>, _>>())?;
+        let shown: Vec<String> = nodes.iter().map(|node| node.addr().to_string()).collect();
+        let [first, ..] = nodes.as_slice() else { return Err("store.redis names no address".to_owned()) };
+        let door = match kind {
+            Kind::Single if nodes.len() > 1 => {
+                Err("store.redis names several addresses; say of what in `redis_kind`".to_owned())
+            }
+            Kind::Single if is_tls(first.addr()) => {
+                said(Client::build_with_tls(first.clone(), certificates())).map(|client| Door::Single(Box::new(client)))
+            }
+            Kind::Single => said(Client::open(first.clone())).map(|client| Door::Single(Box::new(client))),
+            Kind::Cluster => {
+                let mut builder = ClusterClientBuilder::new(nodes.clone()).retries(0).tcp_settings(tcp());
+                builder = builder.connection_timeout(CONNECT_WITHIN).response_timeout(super::WITHIN);
+                if is_tls(first.addr()) {
+                    builder = builder.certs(certificates());
+                }
+                said(builder.build()).map(|client| Door::Cluster(Box::new(client)))
+            }
+            Kind::Sentinel(name) => sentinel(&nodes, first, name, certificates()),
+        }?;
+        Ok(Self { door, shown: shown.join(", ") })
+    }
+
+    /// Opens a connection that answers.
+    pub(super) async fn connect(&self) -> RedisResult<Link> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_WITHIN))
+            .set_response_timeout(Some(CONNECT_WITHIN));
+        let connect = async {
+            let mut link = match &self.door {
+                Door::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
+                Door::Cluster(client) => return Ok(Link(Wire::Cluster(client.get_async_connection().await?))),
+                Door::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await?,
+            };
+            redis::cmd("PING").query_async::<()>(&mut link).await?;
+            Ok(Link(Wire::One(link)))
+        };
+        match timeout(CONNECT_WITHIN, connect).await {
+            Ok(connected) => connected,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+fn sentinel(
+    nodes: &[ConnectionInfo],
+    first: &ConnectionInfo,
+    name: &str,
+    certificates: TlsCertificates,
+) -> Result<Door, String> {
+    let addresses = nodes.iter().map(|node| node.addr().clone());
+    let kind = SentinelServerType::Master;
+    let mut builder = said(SentinelClientBuilder::new(addresses, name, kind))?
+        .set_client_to_redis_tcp_settings(tcp())
+        .set_client_to_redis_db(first.redis_settings().db());
+    if let Some(user) = first.redis_settings().username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = first.redis_settings().password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if is_tls(first.addr()) {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_certificates(certificates);
+    }
+    Ok(Door::Sentinel(Box::new(tokio::sync::Mutex::new(said(builder.build())?))))
+}
+
+fn node(url: &str) -> Result<ConnectionInfo, String> {
+    said(url.into_connection_info()).map(|node| node.set_tcp_settings(tcp()))
+}
+
+/// A packet that waits for the acknowledgement of the one before costs more than all else of a call.
+fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+fn is_tls(address: &ConnectionAddr) -> bool {
+    matches!(address, ConnectionAddr::TcpTls { .. })
+}
+
+/// The kind of an error, without its details: they can repeat what stands in the URL.
+fn said<T>(result: RedisResult<T>) -> Result<T, String> {
+    result.map_err(|fault| format!("store.redis cannot be used: {}", fault.category()))
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match &mut self.0 {
+            Wire::One(link) => link.req_packed_command(cmd),
+            Wire::Cluster(link) => link.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        cmd: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match &mut self.0 {
+            Wire::One(link) => link.req_packed_commands(cmd, offset, count),
+            Wire::Cluster(link) => link.req_packed_commands(cmd, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match &self.0 {
+            Wire::One(link) => link.get_db(),
+            Wire::Cluster(link) => link.get_db(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Several gateways on one credential and one store, in front of a simulated Cal.com, and callers of all of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::{Gateway, Key, Setup};
+use crate::cal_sim::Sim;
+use crate::cal_sim::options::{DEMO_API_KEY, Options};
+
+/// What a fleet is told at its start.
+pub struct Terms {
+    /// Gateways.
+    pub gateways: usize,
+    /// Requests a window of Cal.com's, and how long that is.
+    pub limit: u32,
+    pub window: Duration,
+    /// Whether Cal.com prolongs windows now and then.
+    pub quirk: bool,
+    /// Pieces of configuration.
+    pub config: String,
+    /// The consumer's requests a minute.
+    pub per_minute: u32,
+}
+
+/// Gateways in front of one Cal.com.
+pub struct Fleet {
+    pub sim: Sim,
+    pub gateways: Vec<Gateway>,
+    key: Key,
+}
+
+/// What came of requests.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// How often each status came, and the gateway's code with it.
+    pub answers: BTreeMap<(u16, String), usize>,
+    /// How long answers of 200 took.
+    pub took: Vec<Duration>,
+}
+
+impl Fleet {
+    /// Starts `terms.gateways`; each finds the store where `store` says.
+    pub fn start(terms: &Terms, store: impl Fn(usize) -> String) -> Self {
+        Self::start_with_env(terms, store, ("CALGATE_TEST", ""))
+    }
+
+    /// The same, with a variable in the gateways' environment.
+    pub fn start_with_env(terms: &Terms, store: impl Fn(usize) -> String, variable: (&str, &str)) -> Self {
+        let mut options =
+            Options { latency: Duration::from_millis(10), jitter: Duration::from_millis(20), ..Options::default() };
+        options.limits.window = terms.window;
+        options.limits.block = terms.window;
+        options.limits.quirk = terms.quirk;
+        options.limits.api_key = vec![("Default".to_owned(), terms.limit)];
+        let (sim, key) = (Sim::start(options).unwrap(), Key::new());
+        let per_minute = u128::from(terms.limit) * 60_000 / terms.window.as_millis();
+        let gateway = |index| {
+            Setup::to(&sim.base_url())
+                .workers(1)
+                .env("CAL_TEST_KEY", DEMO_API_KEY)
+                .env(variable.0, variable.1)
+                .with(&format!(
+                    "[credentials.main]\nkind = \"api-key\"\napi_key = {{ env = \"CAL_TEST_KEY\" }}\n\
+                     plan = \"unrestricted\"\nrequests_per_minute = {per_minute}\n\
+                     [tiers.roomy]\nrequests_per_minute = {}\n\
+                     [consumers.billing]\nkeys = [\"{}\"]\ncredential = \"main\"\ntier = \"roomy\"\n\
+                     [budget]\nwindow = \"{}ms\"\n{}\n[store]\n{}\n",
+                    terms.per_minute,
+                    key.hash,
+                    terms.window.as_millis(),
+                    terms.config,
+                    store(index),
+                ))
+                .start()
+        };
+        Self { gateways: (0..terms.gateways).map(gateway).collect(), sim, key }
+    }
+
+    /// Keeps `callers` busy for `length`, each asking the gateways by turns and waiting for each answer; `pause` is what each leaves
+    /// between its requests. While that goes on, `meanwhile` is done.
+    pub fn load(&self, callers: usize, pause: Duration, length: Duration, meanwhile: impl FnOnce()) -> Tally {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let urls: Vec<String> =
+            self.gateways.iter().map(|gateway| format!("http://{}/v2/me", gateway.address)).collect();
+        let (client, start) = (reqwest::Client::new(), Instant::now());
+        let caller = |number: usize| {
+            let (urls, client, key) = (urls.clone(), client.clone(), self.key.text.clone());
+            async move {
+                let mut answers = Vec::new();
+                let mut turn = number;
+                while start.elapsed() < length {
+                    let url = &urls[turn % urls.len()];
+                    turn += 1;
+                    let asked = Instant::now();
+                    let answer = client.get(url).header("x-api-key", &key).send().await;
+                    let answer = answer.map(|answer| {
+                        let code = answer.headers().get("x-calgate-code").map(|code| code.to_str().unwrap().to_owned());
+                        (answer.status().as_u16(), code.unwrap_or_default())
+                    });
+                    answers.push((asked.elapsed(), answer.unwrap_or_else(|fault| (0, fault.to_string()))));
+                    tokio::time::sleep(pause).await;
+                }
+                answers
+            }
+        };
+        let (done, answers) = std::sync::mpsc::channel();
+        let callers: Vec<_> = (0..callers).map(caller).collect();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                for caller in callers.into_iter().map(|caller| tokio::spawn(caller)).collect::<Vec<_>>() {
+                    done.send(caller.await.unwrap()).unwrap();
+                }
+            });
+        });
+        meanwhile();
+        thread.join().unwrap();
+        let mut tally = Tally::default();
+        for (took, answer) in answers.iter().flatten() {
+            if answer.0 == 200 {
+                tally.took.push(took);
+            }
+            *tally.answers.entry(answer).or_default() += 1;
+        }
+        tally
+    }
+}
+
+impl Tally {
+    /// The time that one answer of 200 in a hundred exceeded.
+    pub fn p99(&self) -> Duration {
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        took[took.len() * 99 / 100]
+    }
+
+    /// How often a status came.
+    pub fn of(&self, status: u16) -> usize {
+        self.answers.iter().filter(|((known, _), _)| *known == status).map(|(_, count)| count).sum()
+    }
+}

@@ -1,0 +1,19 @@
+//! Limits that several gateways share. A real server is started and ended by each test that needs one.
+
+mod agreement;
+mod breaker;
+mod faults;
+mod fleet;
+mod link;
+mod scripts;
+
+use crate::harness::{Fleet, eventually};
+
+/// Waits until every gateway goes by the store, and knows of all.
+fn joined(fleet: &Fleet) {
+    let count = fleet.gateways.len() as u64;
+    eventually("all gateways on the store", || {
+        let knows = |gateway: &crate::harness::Gateway| gateway.metric("calgate_sharing_gateways", "") == count;
+        fleet.gateways.iter().all(knows).then_some(())
+    });
+}

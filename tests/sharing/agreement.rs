@@ -1,0 +1,316 @@
+//! The scripts decide as the gateway's own budget and bucket do: the same requests and answers, at the same moments, are put
+//! to both. Both are told the time, so nothing waits.
+
+use std::time::Duration;
+
+use calgate::budget::Hold;
+use calgate::budget::Settings;
+use calgate::budget::headers::{Seen, Told, Verdict};
+use calgate::budget::machine::{Asked, Flight, Machine, Next};
+use calgate::budget::queue::{Asker, Priority};
+use calgate::limit::{Bucket, Quota, Tick};
+use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Scripts};
+use proptest::prelude::*;
+use redis::aio::MultiplexedConnection;
+use tokio::runtime::Runtime;
+
+use crate::harness::Redis;
+
+const WINDOW: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
+const SEED: u64 = 7;
+const START: u64 = 1_700_000_000_000_000;
+
+/// A moment of the server's clock as one of the gateway's.
+fn tick(at: u64) -> Tick {
+    Tick(at * 1000)
+}
+
+/// What happens, and how many microseconds after what happened before.
+#[derive(Debug, Clone)]
+struct Step(u64, What);
+
+#[derive(Debug, Clone)]
+enum What {
+    Asks { consumer: u64, anyway: bool, waits: bool },
+    Turn,
+    Answered { flight: usize, verdict: Kind, told: Vec<(bool, u32, u32, u64)> },
+    Lost { flight: usize, within_ms: u64 },
+    Unsent { flight: usize },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Passed,
+    Refused(Option<u64>),
+    Edge(Option<u64>),
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let passed = || Just(Kind::Passed);
+    let kind = prop_oneof![
+        30 => passed(),
+        1 => prop::option::of(0..90_u64).prop_map(Kind::Refused),
+        1 => prop::option::of(0..90_u64).prop_map(Kind::Edge),
+    ];
+    let seen = (any::<bool>(), 1..40_u32, 0..40_u32, 0..70_u64);
+    prop_oneof![
+        8 => (0..4_u64, prop::bool::weighted(0.05), prop::bool::weighted(0.2))
+            .prop_map(|(consumer, anyway, waits)| What::Asks { consumer, anyway, waits }),
+        4 => Just(What::Turn),
+        8 => (any::<usize>(), kind, prop::collection::vec(seen, 0..3))
+            .prop_map(|(flight, verdict, told)| What::Answered { flight, verdict, told }),
+        1 => (any::<usize>(), 0..40_000_u64).prop_map(|(flight, within_ms)| What::Lost { flight, within_ms }),
+        1 => any::<usize>().prop_map(|flight| What::Unsent { flight }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pause = prop_oneof![6 => 0..3_000_u64, 6 => 0..2_000_000_u64, 1 => 0..90_000_000_u64];
+    prop::collection::vec((pause, what()).prop_map(|(pause, what)| Step(pause, what)), 1..120)
+}
+
+/// Both, in step.
+struct Both<'a> {
+    link: &'a mut MultiplexedConnection,
+    scripts: &'a Scripts,
+    keys: String,
+    settings: Settings,
+    machine: Machine,
+    jitter: u64,
+    at: u64,
+    asked: u64,
+    flights: Vec<(u64, u64, Flight)>,
+}
+
+impl Both<'_> {
+    fn limit(&self) -> Limit<'_> {
+        let settings = Settings { replicas: 1, ..self.settings };
+        Limit { keys: &self.keys, settings, deadline: DEADLINE, clock: Some(self.at) }
+    }
+
+    /// The other gateways are cut off: they have been heard of, and are no members.
+    async fn hear_of_others(&mut self) {
+        let known = format!("{}:known", self.keys);
+        let joined = format!("{}:joined", self.keys);
+        let mut pipe = redis::pipe();
+        for other in 1..self.settings.replicas {
+            pipe.cmd("ZADD").arg(&known).arg(self.at).arg(format!("other-{other}"));
+        }
+        pipe.cmd("ZADD").arg(&known).arg(self.at).arg("this");
+        pipe.cmd("ZADD").arg(&joined).arg(self.at).arg("this:1");
+        pipe.query_async::<()>(self.link).await.unwrap();
+    }
+
+    async fn does(&mut self, step: Step) {
+        self.at += step.0;
+        self.hear_of_others().await;
+        // What has no answer by its deadline is given up, by either.
+        let at = self.at;
+        let late = |sent: u64| Duration::from_micros(at.saturating_sub(sent)) >= DEADLINE;
+        while let Some(index) = self.flights.iter().position(|&(_, sent, _)| late(sent)) {
+            let (_, sent, flight) = self.flights.swap_remove(index);
+            self.machine.lost(&flight, tick(sent).after(DEADLINE));
+        }
+        match step.1 {
+            What::Asks { consumer, anyway, waits } => self.asks(consumer, anyway, waits).await,
+            What::Turn => self.turn().await,
+            What::Answered { flight, verdict, told } => {
+                if let Some(flight) = self.take(flight) {
+                    self.answered(flight, verdict, &told).await;
+                }
+            }
+            What::Lost { flight, within_ms } => {
+                if let Some((request, _, flight)) = self.take(flight) {
+                    let within = Duration::from_millis(within_ms);
+                    self.settle(request, Fate::Lost { within }).await;
+                    self.machine.lost(&flight, tick(self.at).after(within));
+                }
+            }
+            What::Unsent { flight } => {
+                if let Some((request, _, flight)) = self.take(flight) {
+                    self.settle(request, Fate::Unsent).await;
+                    self.machine.unsent(&flight);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Option<(u64, u64, Flight)> {
+        let count = self.flights.len();
+        (count > 0).then(|| self.flights.swap_remove(index % count))
+    }
+
+    async fn settle(&mut self, request: u64, fate: Fate) -> Option<(Hold, Option<Duration>)> {
+        let (scripts, limit) = (self.scripts, self.limit());
+        scripts.settle(&mut self.link.clone(), limit, "this", request, fate).await.unwrap()
+    }
+
+    async fn acquire(&mut self, express: bool, anyway: bool) -> Acquired {
+        self.asked += 1;
+        let asking = Asking { request: self.asked, express, waiting: self.machine.has_turns(), anyway };
+        let member = Member { gateway: "this", times: 1 };
+        let (scripts, limit) = (self.scripts, self.limit());
+        scripts.acquire(&mut self.link.clone(), limit, member, asking, None).await.unwrap()
+    }
+
+    async fn asks(&mut self, consumer: u64, anyway: bool, waits: bool) {
+        let now = tick(self.at);
+        let asker = Asker { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
+        let express = self.machine.is_below_part(&asker, now);
+        if anyway {
+            let theirs = self.acquire(express, anyway).await;
+            let (flight, by) = self.machine.ask_only_observing(&asker, now);
+            assert_eq!(theirs, Acquired::Go { ahead: None, by });
+            self.flights.push((self.asked, self.at, flight));
+            return;
+        }
+        // Who has to line up behind others is not put to the store.
+        let lines_up = self.machine.has_turns() && !express;
+        let theirs = if lines_up { None } else { Some(self.acquire(express, anyway).await) };
+        let patience = if waits && !express { Duration::from_secs(86_400) } else { Duration::ZERO };
+        let ours = match self.machine.ask(&asker, patience, now) {
+            Asked::Go(flight) => {
+                self.flights.push((self.asked, self.at, flight));
+                None
+            }
+            Asked::Refuse(held) => Some(held.by),
+            // One that has room, and waits for an answer that shows how much, is not put to the store in between.
+            Asked::Wait(_, by) if !patience.is_zero() && self.machine.has_turns() => Some(by),
+            Asked::Wait(ticket, by) => {
+                self.machine.leave(ticket, &asker);
+                Some(by)
+            }
+        };
+        let theirs = match theirs {
+            None => return assert!(ours.is_some()),
+            Some(Acquired::Go { .. }) => None,
+            Some(Acquired::Held { by, .. }) => Some(by),
+            Some(other) => panic!("{other:?}"),
+        };
+        assert_eq!(theirs, ours, "at {} of {}: {:?}", self.at - START, self.asked, self.machine);
+    }
+
+    /// Whose turn it is may go.
+    async fn turn(&mut self) {
+        if !self.machine.has_turns() {
+            return;
+        }
+        let theirs = self.acquire(false, false).await;
+        let ours = self.machine.next(tick(self.at));
+        match (&theirs, ours) {
+            (Acquired::Go { .. }, Next::Go(_, flight)) => self.flights.push((self.asked, self.at, flight)),
+            (Acquired::Held { .. }, Next::At(_) | Next::Idle) => {}
+            (_, ours) => panic!("{theirs:?} {ours:?} at {}: {:?}", self.at - START, self.machine),
+        }
+    }
+
+    async fn answered(&mut self, flight: (u64, u64, Flight), kind: Kind, told: &[(bool, u32, u32, u64)]) {
+        let seen = |&(first, limit, remaining, reset): &(bool, u32, u32, u64)| Seen {
+            name: if first { 0xcbf2_9ce4_8422_2325 } else { 1 },
+            limit: (limit > 5).then_some(limit),
+            remaining: remaining.min(limit),
+            reset: Duration::from_secs(reset),
+        };
+        let told = Told { limits: told.iter().map(seen).collect(), absurd: false };
+        let seconds = |n: Option<u64>| n.map(Duration::from_secs);
+        let verdict = match kind {
+            Kind::Passed => Verdict::Passed,
+            Kind::Refused(after) => Verdict::Refused { retry_after: seconds(after) },
+            Kind::Edge(after) => Verdict::Edge { retry_after: seconds(after) },
+        };
+        let jitter = if matches!(verdict, Verdict::Refused { .. }) { self.draw() } else { Duration::ZERO };
+        let ago = Duration::from_micros(self.at - flight.1);
+        let fate = Fate::Answered { ago, verdict, told: told.clone(), jitter };
+        let theirs = self.settle(flight.0, fate).await;
+        let ours = self.machine.answered(&flight.2, verdict, &told, tick(self.at));
+        assert_eq!(theirs.map(|(by, _)| by), ours.map(|held| held.by));
+        if let (Some((_, Some(theirs))), Some(ours)) = (theirs, ours) {
+            assert_eq!(theirs, ours.wait);
+        }
+    }
+
+    /// The machine's own jitter, drawn along.
+    fn draw(&mut self) -> Duration {
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        Duration::from_nanos(self.jitter % u64::try_from(WINDOW.as_nanos() / 32).unwrap())
+    }
+}
+
+/// A server and a link to it, for all cases of a test.
+struct Bench {
+    _redis: Redis,
+    runtime: Runtime,
+    link: MultiplexedConnection,
+    scripts: Scripts,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let redis = Redis::start();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = redis::Client::open(redis.url()).unwrap();
+        let link = runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
+        Self { _redis: redis, runtime, link, scripts: Scripts::default() }
+    }
+
+    fn empty(&mut self) {
+        let link = &mut self.link;
+        self.runtime.block_on(async { redis::cmd("FLUSHALL").query_async::<()>(link).await }).unwrap();
+    }
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 128, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+#[test]
+fn a_limit_is_decided_as_a_single_gateway_decides_it() {
+    let bench = std::cell::RefCell::new(Bench::start());
+    proptest!(config(), |(limit in 1..30_u32, replicas in 1..6_u32, learn_limit: bool, steps in steps())| {
+        let bench = &mut *bench.borrow_mut();
+        bench.empty();
+        let settings = Settings { limit, window: WINDOW, replicas, learn_limit };
+        let mut both = Both {
+            link: &mut bench.link,
+            scripts: &bench.scripts,
+            keys: "calgate:{test}:main".to_owned(),
+            settings,
+            machine: Machine::new(settings, SEED),
+            jitter: SEED | 1,
+            at: START,
+            asked: 0,
+            flights: Vec::new(),
+        };
+        bench.runtime.block_on(async {
+            for step in steps {
+                both.does(step).await;
+            }
+        });
+    });
+}
+
+#[test]
+fn a_bucket_is_charged_as_a_single_gateway_charges_it() {
+    let bench = std::cell::RefCell::new(Bench::start());
+    let asks = prop::collection::vec((0..3_000_000_u64, 0..2_usize), 1..200);
+    proptest!(config(), |(tiers in [(1..1000_u32, 1..20_u32), (1..1000_u32, 1..20_u32)], asks in asks)| {
+        let bench = &mut *bench.borrow_mut();
+        bench.empty();
+        let quotas = tiers.map(|(per_minute, burst)| Quota::per_minute(per_minute, burst));
+        let (bucket, mut at) = (Bucket::default(), START);
+        for (pause, tier) in asks {
+            at += pause;
+            let charge = Charge { key: "calgate:{test}:bucket:billing", quota: quotas[tier] };
+            let link = &mut bench.link;
+            let theirs = bench.runtime.block_on(bench.scripts.charge(link, charge, Some(at))).unwrap();
+            match (theirs, bucket.take(quotas[tier], Tick(at * 1000))) {
+                (Ok(ahead), Ok(standing)) => prop_assert_eq!(ahead, standing.reset),
+                (Err(ahead), Err(empty)) => prop_assert_eq!(ahead, empty.standing.reset),
+                (theirs, ours) => prop_assert!(false, "{theirs:?}, {ours:?}"),
+            }
+        }
+    });
+}
