@@ -8,7 +8,8 @@
 //!                                          now?                  one now?   Cal.com   count once
 //! ```
 //!
-//! `keeper` and `store` stand beside the path: they keep the tokens fresh that `credential` injects.
+//! Beside the path, `keeper` and `store` keep the tokens fresh that `credential` injects, and `sharing` is where several
+//! gateways have their buckets and budgets in common.
 
 pub mod server;
 
@@ -16,17 +17,24 @@ pub mod pipeline;
 
 pub mod identify;
 
-pub mod budget;
 pub mod catalog;
-pub mod credential;
+
 pub mod entitle;
-pub mod forward;
+
 pub mod limit;
-pub mod record;
+
+pub mod credential;
+
+pub mod budget;
+
+pub mod forward;
+
 pub mod respond;
-pub mod sharing;
+
+pub mod record;
 
 pub mod keeper;
+pub mod sharing;
 pub mod store;
 
 pub mod headers;

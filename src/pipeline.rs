@@ -76,11 +76,11 @@ async fn serve(
     let permit = permit?;
     let capture = app.credentials.capture(&permit)?;
     let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
+    let body = Upload::new(body, app.limits.body_bytes, Deadline::after(app.limits.body));
+    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
     let slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
     record.note_slot(&slot);
 
-    let body = Upload::new(body, app.limits.body_bytes, Deadline::after(app.limits.body));
-    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
     let request_id = record.request_id().clone();
     let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: &request_id };
     record.note_sent();
