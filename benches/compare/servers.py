@@ -95,7 +95,7 @@ def command_of(site: Site, name: str, calgate: pathlib.Path, job: Job, port: int
     }
     if name == "calgate":
         ca_file = f'ca_file = "{site.folder}/ca.pem"' if job.tls else ""
-        budget = 'window = "1s"' if job.budget else 'mode = "off"'
+        budget = 'mode = "enforce"' if job.budget else 'mode = "off"'
         config = site.fill("calgate.toml", **values, CA_FILE=ca_file, BUDGET=budget,
                            ACCESS_LOG=str(job.access_log).lower())
         with config.open("a") as file:
