@@ -4,7 +4,7 @@ use super::cell::{Cell, Load};
 use super::simulation::Outcome;
 
 /// With fewer requests a minute for each gateway, chance brings one of them more light requests than it can have.
-const PARTS: u32 = 120;
+const PARTS: u32 = 40;
 
 /// What of the claims does not hold.
 pub fn broken(cell: &Cell, outcome: &Outcome) -> Vec<String> {
