@@ -283,12 +283,12 @@ impl Window {
     }
 
     /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
-    /// cares only where it knows the end well enough for that to cost next to nothing.
+    /// cares only where it knows the end well enough for that to cost next to nothing, or where others would not be told.
     fn closing(&self, now: Now) -> Tick {
         let (earliest, latest) = self.ends;
         match now.share {
             Some(_) => earliest.before(CLOSING),
-            None if latest.since(earliest) < ROUNDING => earliest.before(now.window / 240),
+            None if latest.since(earliest) < ROUNDING || self.foreign.seen() > 0 => earliest.before(now.window / 240),
             None => latest,
         }
     }

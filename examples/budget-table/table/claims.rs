@@ -19,7 +19,7 @@ pub fn broken(cell: &Cell, outcome: &Outcome) -> Vec<String> {
         claim(outcome.refused == 0, format!("{} answers of 429", outcome.refused));
         claim(outcome.blocks == 0, format!("{} blocks", outcome.blocks));
     } else {
-        claim(outcome.blocks <= 1, format!("{} blocks", outcome.blocks));
+        claim(outcome.blocks <= 1 + outcome.prolonged_by_others, format!("{} blocks", outcome.blocks));
         claim(cell.gateways > 1 || outcome.foreign_seen > 0, "others are not seen".to_owned());
     }
     let least_used = if cell.gateways == 1 { 0.95 } else { 0.90 };

@@ -229,7 +229,7 @@ end
 -- From when on, from now, a request might arrive as the window ends, and prolong it.
 local function closing(w, shared)
   if shared then return w.earliest - SECOND end
-  if w.latest - w.earliest < SECOND then return w.earliest - over(window, 240) end
+  if w.latest - w.earliest < SECOND or math.max(w.seen, w.expected) > 0 then return w.earliest - over(window, 240) end
   return w.latest
 end
 
