@@ -46,7 +46,9 @@ fn cells() -> Vec<Cell> {
                 }
             }
             for load in [Load::Poisson(50), Load::Poisson(300), Load::HeavyAndLight] {
-                cells.push(Cell { gateways, limit, load, quirk: false, foreign: 20, seconds: HOUR });
+                for quirk in [false, true] {
+                    cells.push(Cell { gateways, limit, load, quirk, foreign: 20, seconds: HOUR });
+                }
             }
         }
     }

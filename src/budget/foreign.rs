@@ -69,7 +69,7 @@ impl Foreign {
 }
 
 /// `n` by `part` of `whole`, rounded up.
-fn part(n: u32, part: Duration, whole: Duration) -> u32 {
+pub(super) fn part(n: u32, part: Duration, whole: Duration) -> u32 {
     let n = part.as_millis().saturating_mul(u128::from(n)).div_ceil(whole.as_millis().max(1));
     u32::try_from(n).unwrap_or(u32::MAX)
 }

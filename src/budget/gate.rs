@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::foreign::Foreign;
+use super::foreign::{Foreign, part};
 use super::headers::{MOST_NAMES, Seen};
 use super::replicas::Share;
 use crate::limit::Tick;
@@ -21,9 +21,14 @@ const UNKNOWN: u32 = 4;
 /// Ends of windows are told in whole seconds: they are that much later, or earlier, at most.
 const ROUNDING: Duration = Duration::from_secs(1);
 
-/// How long before a window may end several gateways leave its tail alone: a request that arrives as it ends could prolong
-/// it, and only the gateway that sent it would know.
+/// How long before a window may end several gateways leave alone what is left of it, if it is not much: a request that
+/// arrives as it ends could prolong it, and only the gateway that sent it would know. What was last heard is no proof of
+/// how much is left, as others may have used the tail since.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long before a window may end several gateways give away what they kept of it, in thousandths of a window. Who comes
+/// after that and finds nothing left waits for the next window, which takes less than requests usually may wait.
+const GIVEN_AWAY: u32 = 75;
 
 /// How long others are suspected after a 429.
 const SUSPICION: Duration = Duration::from_secs(3600);
@@ -73,6 +78,17 @@ pub struct Room {
     pub more: u32,
     /// When it changes without an answer, if it does.
     pub until: Option<Tick>,
+}
+
+/// How those that take turns go about what is left, the loosest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turns {
+    /// All at once: the window is about to end.
+    AtOnce,
+    /// One in each such time, with which what is left just lasts.
+    Every(Duration),
+    /// None before then: what is left will be used by those that need not take turns.
+    From(Tick),
 }
 
 impl Gate {
@@ -152,10 +168,11 @@ impl Gate {
         rooms.max_by_key(|room| room.more).unwrap_or(Room { more: 0, until: None })
     }
 
-    /// The time between requests with which what is left just lasts; `None` where nothing is known.
-    pub fn pace(&self, now: Now) -> Option<Duration> {
+    /// How those take turns who have to, where in a whole window this gateway lets out `light` requests that need not;
+    /// `None` where nothing is known.
+    pub fn turns(&self, now: Now, light: u32) -> Option<Turns> {
         let known = self.windows.iter().filter(|window| now.at <= window.ends.1);
-        known.map(|window| window.pace(now, self.suspected(now.at))).min()
+        known.map(|window| window.turns(now, self.suspected(now.at), light)).min()
     }
 
     /// Whether answers come without any word of limits.
@@ -256,7 +273,7 @@ impl Window {
         let left = self.left(now, suspected);
         let more = left.saturating_sub(now.in_flight);
         let more = match now.share {
-            None if now.at >= self.closing(now) && self.is_short() => 0,
+            _ if now.at >= self.closing(now) && self.is_short() => 0,
             None => more,
             Some(share) if left > share.tail() => more.min(share.own.saturating_sub(now.in_flight)),
             Some(_) if now.at >= self.closing(now) => 0,
@@ -266,12 +283,12 @@ impl Window {
     }
 
     /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
-    /// cares only where it knows the end well enough for that to cost next to nothing.
+    /// cares only where it knows the end well enough for that to cost next to nothing, or where others would not be told.
     fn closing(&self, now: Now) -> Tick {
         let (earliest, latest) = self.ends;
         match now.share {
             Some(_) => earliest.before(CLOSING),
-            None if latest.since(earliest) < ROUNDING => earliest.before(now.window / 240),
+            None if latest.since(earliest) < ROUNDING || self.foreign.seen() > 0 => earliest.before(now.window / 240),
             None => latest,
         }
     }
@@ -281,16 +298,25 @@ impl Window {
         self.limit.is_some_and(|limit| self.least < limit / 2)
     }
 
-    fn pace(&self, now: Now, suspected: u32) -> Duration {
-        let left = self.left(now, suspected);
-        let more = left.saturating_sub(now.in_flight);
+    /// Where several gateways use a window, those that need not take turns are kept what they will ask for, and the tail,
+    /// until shortly before the end; unless more is left than an even use of the window would leave.
+    fn turns(&self, now: Now, suspected: u32, light: u32) -> Turns {
+        let more = self.left(now, suspected).saturating_sub(now.in_flight);
         let closing = self.closing(now).since(now.at);
-        match now.share {
-            None => closing / more.saturating_add(1),
-            Some(share) if left > share.tail() => closing * share.gateways / more.saturating_add(share.gateways),
-            Some(share) => {
-                closing / share.own.saturating_sub(self.tail.saturating_add(now.in_flight)).saturating_add(1)
-            }
+        let Some(share) = now.share else { return Turns::Every(closing / more.saturating_add(1)) };
+        let given_away = self.ends.1.before(now.window * GIVEN_AWAY / 1000);
+        if now.at >= given_away {
+            return Turns::AtOnce;
+        }
+        let rest = self.ends.1.since(now.at);
+        let expected = part(light.saturating_mul(share.gateways), rest, now.window);
+        let even = part(self.limit.unwrap_or(u32::MAX).saturating_sub(share.tail()), rest, now.window);
+        let is_ahead = more > even.saturating_add(share.tail());
+        let wanted = expected.saturating_add(expected.isqrt()).saturating_add(share.tail());
+        let kept = if is_ahead { 0 } else { wanted };
+        match more.saturating_sub(kept) {
+            0 if light > 0 => Turns::From(given_away),
+            more => Turns::Every(closing * share.gateways / more.saturating_add(share.gateways)),
         }
     }
 }

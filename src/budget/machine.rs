@@ -4,6 +4,7 @@
 //! property tests drive is the very code that runs. `budget` gives it a lock and a timer.
 
 mod by_store;
+mod turns;
 
 use std::time::Duration;
 
@@ -21,9 +22,6 @@ use crate::limit::Tick;
 
 /// Waits after a 429 are longer by up to one part in so many, so that gateways do not come back together.
 const JITTER: u64 = 32;
-
-/// By how many turns requests that need not wait for one put off those that do.
-const MOST_PUT_OFF: u32 = 4;
 
 /// A request that has been let out. Each has to be ended by one of [`Machine::answered`], [`Machine::lost`] and
 /// [`Machine::unsent`].
@@ -130,9 +128,9 @@ impl Machine {
         let room = self.room(now);
         let express = self.is_express(asker);
         let free = room.more > self.queue.express();
-        let due = express || (!self.queue.has_turns() && now >= self.due(now));
+        let due = express || (!self.queue.has_turns() && now >= self.due(Some(asker), now));
         if free && due {
-            self.took_turn(now);
+            self.took_turn(Some(asker), now);
             self.queue.passed(asker);
             return Asked::Go(self.let_out(asker.key, now));
         }
@@ -150,7 +148,7 @@ impl Machine {
     /// Whether a request of `asker` need not take turns even where others have to.
     pub fn is_below_part(&mut self, asker: &Asker, now: Tick) -> bool {
         self.release(now);
-        self.queue.is_below_part(asker, self.fair_limit())
+        self.has_less(asker)
     }
 
     /// Lets a request out whatever the budget says, and tells what would have held it.
@@ -171,11 +169,11 @@ impl Machine {
         if room.more == 0 {
             return room.until.map_or(Next::Idle, |at| Next::At(at.max(Tick(now.0 + 1))));
         }
-        let due = self.due(now);
+        let due = self.due(None, now);
         if self.queue.express() == 0 && now < due {
             return Next::At(due);
         }
-        self.took_turn(now);
+        self.took_turn(None, now);
         let taken = self.queue.next_express().or_else(|| self.queue.next_turn());
         let Some((ticket, key)) = taken else { return Next::Idle };
         self.queue.sent(key);
@@ -324,69 +322,6 @@ impl Machine {
         let gate = self.gate.room(self.gate_now(now));
         room.tighten(gate.more, Hold::Remaining, gate.until);
         room
-    }
-
-    /// Whether a request need not take turns: there is plenty of room, or its consumer has less than its part of it.
-    fn is_express(&self, asker: &Asker) -> bool {
-        let plenty = self.rules.gateways().is_none() && self.is_plenty();
-        (plenty && !self.queue.has_turns()) || self.queue.is_below_part(asker, self.fair_limit())
-    }
-
-    /// While half of the budget is free, nobody is kept waiting to spread the rest.
-    fn is_plenty(&self) -> bool {
-        self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
-    }
-
-    /// When the next turn is.
-    fn due(&self, now: Tick) -> Tick {
-        if self.rules.gateways().is_some() || self.is_plenty() { now } else { self.paced.after(self.pace(now)) }
-    }
-
-    /// A request goes out. One that did not wait for its turn puts off those that do, but not for ever; a turn that a timer
-    /// was late for, by less than a turn, does not.
-    fn took_turn(&mut self, now: Tick) {
-        let (due, every) = (self.due(now), self.every());
-        let on_time = self.queue.has_turns() && now.since(due) < every;
-        self.paced = if on_time { due.min(now.after(every * MOST_PUT_OFF)) } else { now };
-    }
-
-    /// The time in which the limit allows one request.
-    fn every(&self) -> Duration {
-        let (limit, window) = self.part();
-        window / limit.max(1)
-    }
-
-    /// The time between turns: such that what is left, by the log and by Cal.com, lasts until there is more. It is never
-    /// much shorter than the limit's own; a tenth, so that time lost to a late answer can be made up for.
-    fn pace(&self, now: Tick) -> Duration {
-        if let Some(gateways) = self.rules.gateways() {
-            return self.every() * gateways;
-        }
-        let (limit, window) = self.part();
-        let free = limit.saturating_sub(self.log.used()).saturating_sub(self.queue.express());
-        let next = self.log.next_release().map_or(window, |at| at.since(now));
-        let by_log = next / free.saturating_add(1);
-        let by_gate = self.gate.pace(self.gate_now(now)).unwrap_or_default().min(window);
-        (self.every() * 9 / 10).max(by_log).max(by_gate)
-    }
-
-    /// How long a request that asks now will have to wait.
-    fn estimate(&self, asker: &Asker, express: bool, room: &Room, now: Tick) -> Duration {
-        let turns = if express { self.queue.express().saturating_add(1) } else { self.queue.turns_until(asker) };
-        let free = self.part().0.saturating_sub(self.log.used());
-        let by_log = match turns.checked_sub(free) {
-            None | Some(0) => Duration::ZERO,
-            Some(more) => self.log.nth_release(more).map_or(self.window(), |at| at.since(now)),
-        };
-        let until = self.rules.no(now).map(|no| no.until).or(room.until);
-        let by_room = if room.more == 0 { until.map_or(Duration::ZERO, |at| at.since(now)) } else { Duration::ZERO };
-        let by_pace = if express {
-            Duration::ZERO
-        } else {
-            let every = self.pace(now);
-            self.due(now).since(now) + every.saturating_mul(turns.saturating_sub(1))
-        };
-        by_log.max(by_room).max(by_pace)
     }
 
     /// A random part of `whole / JITTER` (xorshift64; it only has to differ between gateways).

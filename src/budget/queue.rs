@@ -111,8 +111,9 @@ impl Queue {
     }
 
     /// Whether `asker` may go, or wait, ahead of those that take turns: nobody of a higher class waits, and it has less than
-    /// its part of `limit`, or clearly less than who has most.
-    pub fn is_below_part(&self, asker: &Asker, limit: u32) -> bool {
+    /// its part of `limit`, or clearly less than who has most. Where `limit` is one of several gateways' part, chance brings
+    /// one of them more of a consumer than others: who does not have most may have that much more.
+    pub fn is_below_part(&self, asker: &Asker, limit: u32, by_chance: bool) -> bool {
         let higher = self.turns.iter().take(asker.priority as usize).any(|turns| !turns.is_empty());
         let known = self.consumers.get(&asker.key);
         if higher || known.is_some_and(|c| !c.waiting.is_empty()) {
@@ -121,7 +122,18 @@ impl Queue {
         let (used, weight) = (known.map_or(0, Consumer::has), u64::from(asker.weight.max(1)));
         let weights = self.weights - known.map_or(0, |c| u64::from(c.weight)) + weight;
         let part = (u64::from(limit) * weight / weights).max(1);
-        used < part || self.consumers.values().any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
+        let mut others = self.consumers.iter().filter(|&(&key, _)| key != asker.key).map(|(_, c)| c);
+        let has_more = |c: &Consumer, than: u64| than * u64::from(c.weight) < c.has() * weight;
+        let slack = if by_chance { 2 * part.isqrt() } else { 0 };
+        used < part
+            || (used < part + slack && others.clone().any(|c| has_more(c, used)))
+            || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
+    }
+
+    /// Requests in the log of those who do not wait for their turn, without those of the consumer `but`.
+    pub fn light(&self, but: Option<u64>) -> u32 {
+        let others = self.consumers.iter().filter(|&(&key, c)| c.waiting.is_empty() && Some(key) != but);
+        others.map(|(_, c)| c.used).fold(0, u32::saturating_add)
     }
 
     /// How many sends it takes until a further request of `asker` has had its turn.

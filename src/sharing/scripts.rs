@@ -63,6 +63,8 @@ pub struct Asking {
     pub waiting: bool,
     /// Whether it goes whatever the budget says.
     pub anyway: bool,
+    /// What others here who need not take turns are expected to ask for in a window.
+    pub light: u32,
 }
 
 /// The answer to [`Scripts::acquire`].
@@ -175,7 +177,7 @@ impl Scripts {
     ) -> RedisResult<Acquired> {
         let mut call = limit.call(&self.acquire);
         call.arg(member.gateway).arg(member.name()).arg(asking.request);
-        call.arg(u8::from(asking.express)).arg(u8::from(asking.waiting)).arg(u8::from(asking.anyway));
+        call.arg(u8::from(asking.express)).arg(u8::from(asking.waiting)).arg(u8::from(asking.anyway)).arg(asking.light);
         if let Some(charge) = charge {
             call.key(charge.key).arg(charge.quota.interval_ns()).arg(charge.quota.depth_ns());
         } else {

@@ -74,11 +74,24 @@ fn who_has_less_than_its_part_need_not_take_turns_unless_a_higher_class_waits() 
     let mut queue = Queue::default();
     let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
     (0..100).for_each(|_| queue.passed(&heavy));
-    assert!(queue.is_below_part(&light, 100) && !queue.is_below_part(&heavy, 100));
+    assert!(queue.is_below_part(&light, 100, false) && !queue.is_below_part(&heavy, 100, false));
     (0..80).for_each(|_| queue.passed(&light));
-    assert!(!queue.is_below_part(&light, 100));
+    assert!(!queue.is_below_part(&light, 100, false));
     (0..70).for_each(|_| queue.released(2));
-    assert!(queue.is_below_part(&light, 100));
+    assert!(queue.is_below_part(&light, 100, false));
     queue.line_up(&asker(3, 100, Priority::Interactive), false).unwrap();
-    assert!(!queue.is_below_part(&light, 100));
+    assert!(!queue.is_below_part(&light, 100, false));
+}
+
+#[test]
+fn where_chance_divides_consumers_among_gateways_who_has_not_most_may_have_a_little_more_than_its_part() {
+    let mut queue = Queue::default();
+    let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
+    (0..9).for_each(|_| queue.passed(&heavy));
+    (0..8).for_each(|_| queue.passed(&light));
+    assert!(!queue.is_below_part(&light, 8, false) && queue.is_below_part(&light, 10, true));
+    assert!(!queue.is_below_part(&heavy, 10, true));
+    assert_eq!((queue.light(None), queue.light(Some(2))), (17, 9));
+    queue.line_up(&heavy, false).unwrap();
+    assert_eq!(queue.light(None), 8);
 }

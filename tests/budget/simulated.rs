@@ -33,6 +33,8 @@ fn gateways_that_share_nothing_cause_no_429() {
     check(&[
         cell(3, 120, Load::Poisson(300), true),
         cell(3, 500, Load::HeavyAndLight, true),
+        cell(3, 120, Load::HeavyAndLight, true),
+        cell(10, 500, Load::HeavyAndLight, true),
         cell(10, 120, Load::Poisson(300), true),
         cell(10, 200, Load::Bursts, true),
     ]);

@@ -146,9 +146,10 @@ impl Both<'_> {
         scripts.settle(&mut self.link.clone(), limit, "this", request, fate).await.unwrap()
     }
 
-    async fn acquire(&mut self, express: bool, anyway: bool) -> Acquired {
+    async fn acquire(&mut self, asker: Option<&Asker>, express: bool, anyway: bool) -> Acquired {
         self.asked += 1;
-        let asking = Asking { request: self.asked, express, waiting: self.machine.has_turns(), anyway };
+        let light = self.machine.light(asker);
+        let asking = Asking { request: self.asked, express, waiting: self.machine.has_turns(), anyway, light };
         let member = Member { gateway: "this", times: 1 };
         let (scripts, limit) = (self.scripts, self.limit());
         scripts.acquire(&mut self.link.clone(), limit, member, asking, None).await.unwrap()
@@ -159,7 +160,7 @@ impl Both<'_> {
         let asker = Asker { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
         let express = self.machine.is_below_part(&asker, now);
         if anyway {
-            let theirs = self.acquire(express, anyway).await;
+            let theirs = self.acquire(Some(&asker), express, anyway).await;
             let (flight, by) = self.machine.ask_only_observing(&asker, now);
             assert_eq!(theirs, Acquired::Go { ahead: None, by });
             self.flights.push((self.asked, self.at, flight));
@@ -167,7 +168,7 @@ impl Both<'_> {
         }
         // Who has to line up behind others is not put to the store.
         let lines_up = self.machine.has_turns() && !express;
-        let theirs = if lines_up { None } else { Some(self.acquire(express, anyway).await) };
+        let theirs = if lines_up { None } else { Some(self.acquire(Some(&asker), express, anyway).await) };
         let patience = if waits && !express { Duration::from_secs(86_400) } else { Duration::ZERO };
         let ours = match self.machine.ask(&asker, patience, now) {
             Asked::Go(flight) => {
@@ -196,7 +197,7 @@ impl Both<'_> {
         if !self.machine.has_turns() {
             return;
         }
-        let theirs = self.acquire(false, false).await;
+        let theirs = self.acquire(None, false, false).await;
         let ours = self.machine.next(tick(self.at));
         match (&theirs, ours) {
             (Acquired::Go { .. }, Next::Go(_, flight)) => self.flights.push((self.asked, self.at, flight)),

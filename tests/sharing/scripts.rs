@@ -49,7 +49,7 @@ impl Bench {
     /// The request's number, if it may go.
     fn acquire(&mut self, at: u64, member: Member<'_>) -> Result<u64, Acquired> {
         self.requests += 1;
-        let asking = Asking { request: self.requests, express: true, waiting: false, anyway: false };
+        let asking = Asking { request: self.requests, express: true, waiting: false, anyway: false, light: 0 };
         let (scripts, link) = (&self.scripts, &mut self.link);
         match self.runtime.block_on(scripts.acquire(link, limit(at), member, asking, None)).unwrap() {
             Acquired::Go { .. } => Ok(self.requests),

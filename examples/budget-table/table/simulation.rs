@@ -20,6 +20,8 @@ pub struct Outcome {
     pub refused: u64,
     /// Blocks that Cal.com began.
     pub blocks: u64,
+    /// Windows that the other program prolonged: nobody can keep it from then exceeding the count that they had.
+    pub prolonged_by_others: u64,
     /// Requests that Cal.com let pass, others' too, as a part of what it grants.
     pub used: f64,
     /// Requests served, as a part of those asked for.
@@ -91,6 +93,7 @@ struct Tally {
     waits: Vec<Duration>,
     bursts: Vec<u64>,
     foreign_seen: u32,
+    prolonged_by_others: u64,
 }
 
 /// Runs a cell to its end.
@@ -182,7 +185,9 @@ impl Simulation {
             Event::Foreign => {
                 let next = self.random.exponential(self.mean(f64::from(self.cell.foreign)));
                 self.at(now.after(next), Event::Foreign);
+                let before = self.cal.prolonged();
                 let verdict = self.cal.hit(now.since(Tick::default()));
+                self.tally.prolonged_by_others += self.cal.prolonged() - before;
                 self.tally.passed += u64::from(!verdict.refused);
             }
         }
@@ -264,6 +269,7 @@ impl Simulation {
         Outcome {
             refused: self.tally.refused,
             blocks: self.cal.blocks(),
+            prolonged_by_others: self.tally.prolonged_by_others,
             used: self.tally.passed as f64 / (f64::from(self.cell.limit) * minutes),
             served: part(served.iter().sum(), asked.iter().sum()),
             light_served: light.then(|| part(served[1..].iter().sum(), asked[1..].iter().sum())),

@@ -32,6 +32,7 @@ struct Counter {
     window_end: Duration,
     block_end: Duration,
     blocks: u64,
+    prolonged: u64,
 }
 
 /// What a request is told.
@@ -61,8 +62,14 @@ impl Limiter {
     /// millisecond in which one ends prolongs it, with the count it had: Cal.com's library increments a counter that is
     /// still there, sees that it has no time left, and gives it another window.
     pub fn new(limits: Vec<NamedLimit>, quirk: bool) -> Self {
-        let fresh =
-            |limit| Counter { limit, hits: 0, window_end: Duration::ZERO, block_end: Duration::ZERO, blocks: 0 };
+        let fresh = |limit| Counter {
+            limit,
+            hits: 0,
+            window_end: Duration::ZERO,
+            block_end: Duration::ZERO,
+            blocks: 0,
+            prolonged: 0,
+        };
         Self { counters: limits.into_iter().map(fresh).collect(), quirk }
     }
 
@@ -83,6 +90,11 @@ impl Limiter {
         self.counters.iter().map(|counter| counter.blocks).sum()
     }
 
+    /// Windows that have been prolonged with their old count so far, of all limits.
+    pub fn prolonged(&self) -> u64 {
+        self.counters.iter().map(|counter| counter.prolonged).sum()
+    }
+
     /// Whether a new tracker would behave the same: no window counts and no block is in force.
     pub fn is_forgotten(&self, now: Duration) -> bool {
         self.counters.iter().all(|counter| counter.window_end.max(counter.block_end) < now)
@@ -98,6 +110,7 @@ impl Counter {
             self.hits = self.hits.saturating_add(1);
             if at == self.window_end {
                 self.window_end += self.limit.window;
+                self.prolonged += 1;
             }
         }
         if self.hits > self.limit.limit && !self.is_blocked(now) {

@@ -37,12 +37,14 @@ impl Budget {
         due: &mut Option<&Due<'_>>,
     ) -> Result<Option<Flight>, Refusal> {
         let now = self.clock.now();
-        let (mut boarding, by_store, express, waiting) = {
+        let (mut boarding, by_store, asking) = {
             let mut state = self.lock();
             let mut boarding = Boarding { budget: self, flight: Some(flight) };
             boarding.depart(member, &mut state.flying);
             let machine = &mut state.machine;
-            (boarding, machine.is_by_store(), machine.is_below_part(asker, now), machine.has_turns())
+            let (express, waiting) = (machine.is_below_part(asker, now), machine.has_turns());
+            let (request, light) = (boarding.request(), machine.light(Some(asker)));
+            (boarding, machine.is_by_store(), Asking { request, express, waiting, anyway: false, light })
         };
         if !by_store {
             due.take().map_or(Ok(()), Due::take_alone)?;
@@ -52,7 +54,6 @@ impl Budget {
         if beside.is_none() {
             take_along(due.take()).await?;
         }
-        let asking = Asking { request: boarding.request(), express, waiting, anyway: false };
         let acquired = member.acquire(self.settings(), asking, beside).await;
         match acquired {
             Ok(Acquired::Go { ahead, .. }) => {
@@ -90,7 +91,7 @@ impl Budget {
             (boarding, state.machine.is_by_store())
         };
         take_along(due).await?;
-        let asking = Asking { request: boarding.request(), express: true, waiting: false, anyway: true };
+        let asking = Asking { request: boarding.request(), express: true, waiting: false, anyway: true, light: 0 };
         let mut held = by;
         if by_store {
             match member.acquire(self.settings(), asking, None).await {
@@ -104,34 +105,33 @@ impl Budget {
     /// Lets go those that wait, one after the other, while the store says yes.
     pub(super) async fn let_go_by_store(&self, member: &Arc<Membership>) {
         loop {
-            let (express, waiting) = {
+            let asking = {
                 let mut state = self.lock();
                 let now = self.clock.now();
                 if !state.machine.is_by_store() {
                     return;
                 }
                 let Some(express) = state.machine.wants(now) else { return };
-                (express, state.machine.has_turns())
+                let (waiting, light) = (state.machine.has_turns(), state.machine.light(None));
+                Asking { request: member.next_request(), express, waiting, anyway: false, light }
             };
-            let request = member.next_request();
-            let asking = Asking { request, express, waiting, anyway: false };
             let acquired = member.acquire(self.settings(), asking, None).await;
             let mut state = self.lock();
             let now = self.clock.now();
             match acquired {
                 Ok(Acquired::Go { .. }) => match state.machine.next(now) {
                     Next::Go(ticket, mut flight) => {
-                        member.depart_as(request, &mut state.flying, &mut flight, now);
+                        member.depart_as(asking.request, &mut state.flying, &mut flight, now);
                         self.hand_over(&mut state, ticket, flight);
                     }
-                    Next::At(_) | Next::Idle => member.take_back(state.settings, request),
+                    Next::At(_) | Next::Idle => member.take_back(state.settings, asking.request),
                 },
                 Ok(Acquired::Held { by, wait, .. }) => {
                     drop(state);
                     self.held_by_store(by, wait);
                 }
                 Ok(Acquired::Empty { .. } | Acquired::Stranger) | Err(NoAnswer) => {
-                    member.take_back(state.settings, request);
+                    member.take_back(state.settings, asking.request);
                     drop(state);
                     return self.go_alone(member);
                 }

@@ -1,7 +1,7 @@
 -- One request asks to go out: its consumer's bucket, its credential's log, gate and breakers, decided as one.
 --
 -- ARGV: this gateway, its membership, the request; whether it need not take turns, whether others wait for theirs there, whether it
--- goes whatever the budget says;
+-- goes whatever the budget says, what others there are expected to ask for without taking turns;
 -- the bucket's interval and depth in nanoseconds (0: there is none to charge). KEYS[6] is the bucket.
 -- Answers: verdict, how far the bucket's being full lies ahead (-1: no bucket), by what it is held, for how long (-1: not known).
 -- A verdict is 0: go, 1: the bucket is empty, 2: held by the budget, 3: this gateway is no member.
@@ -9,7 +9,8 @@
 local gateway, membership, request = ARGV[FIRST_ARG], ARGV[FIRST_ARG + 1], ARGV[FIRST_ARG + 2]
 local flag = function(i) return ARGV[FIRST_ARG + i] == '1' end
 local express, waiting, anyway = flag(3), flag(4), flag(5)
-local interval, depth = tonumber(ARGV[FIRST_ARG + 6]), tonumber(ARGV[FIRST_ARG + 7])
+local light = tonumber(ARGV[FIRST_ARG + 6])
+local interval, depth = tonumber(ARGV[FIRST_ARG + 7]), tonumber(ARGV[FIRST_ARG + 8])
 
 local heard = redis.call('ZSCORE', JOINED, membership)
 if not heard then return { 3, -1, 0, -1 } end
@@ -28,12 +29,12 @@ local s = read_state()
 count_gateways(s)
 release(s)
 local found = room(s)
-local wait = not express and math.max(due(s), 0) or 0
+local wait = not express and math.max(due(s, light), 0) or 0
 if not anyway and (found.more == 0 or wait > 0) then
   if found.more == 0 then return { 2, ahead, found.by, found.ends or -1 } end
   return { 2, ahead, PACE, wait }
 end
-if not anyway then took_turn(s, waiting) end
+if not anyway then took_turn(s, waiting, light) end
 redis.call('ZADD', FLYING, now + microseconds(deadline), gateway .. ':' .. request)
 keep_log()
 write_state(s)

@@ -19,6 +19,7 @@ local FIRST_ARG = 6
 
 local SECOND = 1000000000
 local UNBOUNDED = 4294967295
+local GIVEN_AWAY = 75
 local UNKNOWN, MOST_NAMES, MOST_PUT_OFF, AGREEING = 4, 4, 4, 3
 local CAREFUL, GOOD_ENOUGH = 4, 4
 local LONG_AGO = -1000000 * SECOND
@@ -228,7 +229,7 @@ end
 -- From when on, from now, a request might arrive as the window ends, and prolong it.
 local function closing(w, shared)
   if shared then return w.earliest - SECOND end
-  if w.latest - w.earliest < SECOND then return w.earliest - over(window, 240) end
+  if w.latest - w.earliest < SECOND or math.max(w.seen, w.expected) > 0 then return w.earliest - over(window, 240) end
   return w.latest
 end
 
@@ -240,8 +241,10 @@ local function window_room(s, w, shared, own)
   if 0 > w.latest then return { more = down(math.min(UNKNOWN, own), s.in_flight) } end
   local left = down(w.least, reserve(s, w))
   local more = down(left, s.in_flight)
-  if not shared then
-    if 0 >= closing(w, shared) and is_short(w) then more = 0 end
+  if 0 >= closing(w, shared) and is_short(w) then
+    more = 0
+  elseif not shared then
+    return { more = more, ends = w.latest }
   elseif left > shared.tail then
     more = math.min(more, down(own, s.in_flight))
   elseif 0 >= closing(w, shared) then
@@ -266,21 +269,32 @@ local function gate_room(s)
   return widest
 end
 
-local function window_pace(s, w, shared)
-  local left = down(w.least, reserve(s, w))
-  local more = down(left, s.in_flight)
+-- How turns are taken, the loosest first: at once, one in each such time, or none before then.
+local AT_ONCE, EVERY, FROM = 0, 1, 2
+
+local function window_turns(s, w, shared, light)
+  local more = down(down(w.least, reserve(s, w)), s.in_flight)
   local left_open = math.max(closing(w, shared), 0)
-  if not shared then return over(left_open, more + 1) end
-  if left > shared.tail then return over(left_open * s.gateways, more * s.members + s.gateways) end
-  return over(left_open, down(shared.own, w.tail + s.in_flight) + 1)
+  if not shared then return EVERY, over(left_open, more + 1) end
+  local given_away = w.latest - over(window * GIVEN_AWAY, 1000)
+  if 0 >= given_away then return AT_ONCE, 0 end
+  local expected = by_part(light * s.gateways, w.latest, window)
+  local even = by_part(down(w.limit or UNBOUNDED, shared.tail), w.latest, window)
+  local is_ahead = more > even + shared.tail
+  local spare = is_ahead and more or down(more, expected + math.floor(math.sqrt(expected)) + shared.tail)
+  if spare == 0 and light > 0 then return FROM, given_away end
+  return EVERY, over(left_open * s.gateways, spare * s.members + s.gateways)
 end
 
-local function gate_pace(s)
-  local shared, least = share(s), nil
+local function gate_turns(s, light)
+  local shared, kind, time = share(s), nil, nil
   for _, w in ipairs(s.windows) do
-    if 0 <= w.latest then least = math.min(least or math.huge, window_pace(s, w, shared)) end
+    if 0 <= w.latest then
+      local k, t = window_turns(s, w, shared, light)
+      if not kind or k < kind or (k == kind and t < time) then kind, time = k, t end
+    end
   end
-  return least or 0
+  return kind or EVERY, time or 0
 end
 
 -- N, and what happens after a no --------------------------------------------------------------------------------------
@@ -340,15 +354,17 @@ local function is_plenty(s)
 end
 
 -- When the next turn is, from now; what lies behind counts, too.
-local function due(s)
+local function due(s, light)
   if is_plenty(s) then return 0 end
+  local kind, time = gate_turns(s, light)
+  if kind ~= EVERY then return time end
   local limit, length = part(s)
   local by_log = over(next_release() or length, down(limit, s.used) + 1)
-  local by_gate = math.min(gate_pace(s), length)
+  local by_gate = math.min(time, length)
   return s.paced + math.max(over(every(s) * 9, 10), by_log, by_gate)
 end
 
-local function took_turn(s, waiting)
-  local turn, step = due(s), every(s)
+local function took_turn(s, waiting, light)
+  local turn, step = due(s, light), every(s)
   s.paced = waiting and math.max(-turn, 0) < step and math.min(turn, step * MOST_PUT_OFF) or 0
 end
