@@ -2,16 +2,19 @@
 //!
 //! Beside the path: `limit` and `budget` ask it where `[store]` is configured. A request costs one round trip, in which its
 //! bucket and its budget are decided as one ([`scripts`], on the server's clock); what became of it is told afterwards
-//! and not waited for. No call takes longer than [`WITHIN`], and a [`breaker`] stands in front of them all. Each budget
-//! knows how to go on by itself while the store does not answer (`budget::membership`).
+//! and not waited for. A call without an answer [`WITHIN`] has failed, and a [`breaker`] stands in front of them all. Each
+//! budget knows how to go on by itself while the store does not answer (`budget::membership`), and what is taken from buckets
+//! meanwhile is [`owed`].
 
 pub mod breaker;
 mod keeper;
 pub mod link;
+pub mod owed;
 pub mod scripts;
 
 use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,13 +26,14 @@ use tokio::time::timeout;
 
 pub use link::Kind;
 
-use crate::limit::Clock;
+use crate::limit::{Clock, Quota, Tick};
 use crate::secret::Secret;
 use breaker::{Breaker, State};
 use link::{Address, Link};
+use owed::Owed;
 use scripts::Scripts;
 
-/// No call takes longer.
+/// A call without an answer by then has failed. A request whose fate it decides is waited with once more as long.
 pub const WITHIN: Duration = Duration::from_millis(50);
 
 /// What becomes of the consumers' buckets while the store cannot be asked.
@@ -58,6 +62,7 @@ pub struct SharedStore {
     /// This gateway's name there; another one after each start.
     pub gateway: String,
     clock: Clock,
+    owed: Owed,
     link: Mutex<Option<Link>>,
     breaker: Mutex<Breaker>,
     state: watch::Sender<State>,
@@ -101,6 +106,7 @@ impl SharedStore {
             on_loss,
             gateway: id.simple().to_string(),
             clock,
+            owed: Owed::default(),
             link: Mutex::default(),
             state: watch::channel(breaker.state()).0,
             breaker: Mutex::new(breaker),
@@ -143,6 +149,11 @@ impl SharedStore {
         *self.state.borrow() == State::Closed
     }
 
+    /// Whether it answers: also while it is still told what it has missed.
+    pub fn answers(&self) -> bool {
+        !matches!(*self.state.borrow(), State::Open { .. })
+    }
+
     /// Its state, and news of it.
     pub fn watch(&self) -> watch::Receiver<State> {
         self.state.subscribe()
@@ -170,18 +181,58 @@ impl SharedStore {
         F: Future<Output = RedisResult<T>>,
     {
         let link = self.lock_link().clone().ok_or(NoAnswer)?;
-        let answer = match timeout(WITHIN, ask(link)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(fault)) => Err(fault.category().to_owned()),
-            Err(_) => Err(format!("no answer within {} ms", WITHIN.as_millis())),
-        };
-        self.note(answer.as_ref().err());
-        answer.map_err(|_| NoAnswer)
+        self.noted(ask(link)).await.unwrap_or(Err(NoAnswer))
+    }
+
+    /// A call that decides on a request. One that is late has failed, but whether it has taken a token nobody knows before
+    /// its answer: that is waited for once more as long, unless the store is given up before.
+    pub async fn decide<T, F>(&self, ask: impl FnOnce(Link) -> F) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let link = self.lock_link().clone().ok_or(NoAnswer)?;
+        let mut answer = pin!(ask(link));
+        if let Some(answer) = self.noted(answer.as_mut()).await {
+            return answer;
+        }
+        let mut news = self.watch();
+        let given_up = async { drop(news.wait_for(|state| matches!(state, State::Open { .. })).await) };
+        tokio::select! {
+            biased;
+            late = timeout(WITHIN, answer) => late.map_err(|_| NoAnswer)?.map_err(|_| NoAnswer),
+            () = given_up => Err(NoAnswer),
+        }
+    }
+
+    /// A token of a bucket was handed out without asking; it is told as soon as can be.
+    pub fn owe(&self, key: &str, quota: Quota) {
+        self.owed.add(key, quota, self.clock.now());
+        self.changed.notify_one();
+    }
+
+    /// Takes a token of this gateway's `part` of a bucket.
+    ///
+    /// # Errors
+    /// How long none is there.
+    pub fn take_part(&self, key: &str, quota: Quota, part: Quota) -> Result<(), Duration> {
+        self.owed.take_part(key, quota, part, self.clock.now())
     }
 
     /// What it is asked with.
     pub fn scripts(&self) -> &Scripts {
         &self.scripts
+    }
+
+    /// `None` where no answer has come in time.
+    async fn noted<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Option<Result<T, NoAnswer>> {
+        let answer = timeout(WITHIN, answer).await;
+        let fault = match &answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(fault)) => Some(fault.category().to_owned()),
+            Err(_) => Some(format!("no answer within {} ms", WITHIN.as_millis())),
+        };
+        self.note(fault.as_ref());
+        Some(answer.ok()?.map_err(|_| NoAnswer))
     }
 
     fn note(&self, fault: Option<&String>) {
@@ -196,7 +247,7 @@ impl SharedStore {
     }
 
     /// Changes the breaker, and tells everyone where that changed its state.
-    fn change<T>(&self, change: impl FnOnce(&mut Breaker, crate::limit::Tick) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Breaker, Tick) -> T) -> T {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let before = breaker.state();
         let answer = change(&mut breaker, self.clock.now());

@@ -2,10 +2,13 @@
 
 mod agreement;
 mod breaker;
+mod buckets;
 mod faults;
 mod fleet;
 mod link;
 mod scripts;
+
+use std::time::Instant;
 
 use crate::harness::{Fleet, eventually};
 
@@ -16,4 +19,14 @@ fn joined(fleet: &Fleet) {
         let knows = |gateway: &crate::harness::Gateway| gateway.metric("calgate_sharing_gateways", "") == count;
         fleet.gateways.iter().all(knows).then_some(())
     });
+}
+
+/// Waits until so many gateways have given the store up.
+fn degraded(fleet: &Fleet, count: usize) {
+    let start = Instant::now();
+    eventually("the store given up", || {
+        let degraded = fleet.gateways.iter().filter(|g| g.metric("calgate_sharing_degraded", "") == 1).count();
+        (degraded == count).then_some(())
+    });
+    println!("{count} degraded after {:?}", start.elapsed());
 }

@@ -122,7 +122,7 @@ impl Membership {
         let ask = |mut link| async move {
             scripts.acquire(&mut link, self.limit(settings), self.member(), asking, charge).await
         };
-        self.store.call(ask).await
+        self.store.decide(ask).await
     }
 
     /// Tells what came of a request; nobody waits for that.

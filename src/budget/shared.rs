@@ -71,7 +71,9 @@ impl Budget {
         let mut state = self.lock();
         if state.settings != settings {
             state.settings = settings;
-            state.machine.configure(settings);
+            // Those that have been heard of are still there.
+            let replicas = settings.replicas.max(self.member.as_ref().map_or(1, |member| member.gateways()));
+            state.machine.configure(Settings { replicas, ..settings });
             self.change(&mut state);
         }
     }

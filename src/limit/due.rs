@@ -92,11 +92,11 @@ impl Due<'_> {
     /// # Errors
     /// [`Refusal::RateLimited`], or what [`Due::take_alone`] says where the store does not answer.
     pub async fn take(&self) -> Result<(), Refusal> {
-        if self.store.is_asked() {
+        if self.store.answers() {
             let key = self.key();
             let charge = Charge { key: &key, quota: self.quota };
             let scripts = self.store.scripts();
-            match self.store.call(|mut link| async move { scripts.charge(&mut link, charge, None).await }).await {
+            match self.store.decide(|mut link| async move { scripts.charge(&mut link, charge, None).await }).await {
                 Ok(Ok(ahead)) => {
                     self.taken(ahead);
                     return Ok(());
@@ -108,17 +108,24 @@ impl Due<'_> {
         self.take_alone()
     }
 
-    /// Takes it from this gateway's own bucket, as `on_store_loss` says.
+    /// Takes it from this gateway's own bucket, which is as it was last told of, as `on_store_loss` says. The store is told
+    /// of it later.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`], [`Refusal::StoreLost`].
     pub fn take_alone(&self) -> Result<(), Refusal> {
-        let quota = match self.store.on_loss {
-            OnLoss::Local => self.quota,
-            OnLoss::Share => self.quota.part(self.store.gateways().max(self.replicas)),
+        let (key, limited) = (self.key(), |retry_after| Refusal::RateLimited { retry_after });
+        match self.store.on_loss {
             OnLoss::Closed => return Err(Refusal::StoreLost),
-        };
-        let taken = self.whose.take(quota, self.now);
-        taken.map(drop).map_err(|empty| Refusal::RateLimited { retry_after: empty.retry_after })
+            OnLoss::Local => {}
+            OnLoss::Share => {
+                self.whose.check(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
+                let part = self.quota.part(self.store.gateways().max(self.replicas));
+                self.store.take_part(&key, self.quota, part).map_err(limited)?;
+            }
+        }
+        self.whose.take(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
+        self.store.owe(&key, self.quota);
+        Ok(())
     }
 }

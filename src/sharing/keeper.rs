@@ -1,13 +1,20 @@
-//! What keeps the connection: connects, probes while the store does not answer, and closes the breaker when everything that
-//! was sent meanwhile is known there.
+//! What keeps the connection: connects, probes while the store does not answer, tells it what was taken from buckets
+//! meanwhile, and closes the breaker when everything that was sent is known there.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use super::SharedStore;
 use super::breaker::State;
+use super::{NoAnswer, SharedStore};
+
+/// What is owed is told to so many buckets at a time.
+const AT_A_TIME: usize = 64;
+
+/// Where that failed, it is tried again so much later.
+const TELL_AGAIN: Duration = Duration::from_millis(250);
 
 /// Runs as long as the gateway does. `tried` is told of the first attempt; who comes back `recover_within` after a probe has
 /// told the store of everything that it had in flight.
@@ -15,9 +22,11 @@ pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &
     let mut was_closed = false;
     loop {
         let state = *store.state.borrow();
+        let is_told = !store.answers() || tell_owed(store).await.is_ok();
         let now = store.clock.now();
         match state {
-            State::Closed => store.changed.notified().await,
+            State::Closed if is_told => store.changed.notified().await,
+            State::Closed => drop(timeout(TELL_AGAIN, store.changed.notified()).await),
             State::Open { probe } => {
                 sleep(probe.since(now)).await;
                 attempt(store).await;
@@ -43,8 +52,21 @@ async fn attempt(store: &SharedStore) {
     if let Err(fault) = &connected {
         tracing::debug!(store = %store.address, fault = fault.category(), "the store cannot be reached");
     }
-    let connected = connected.ok();
-    let succeeded = connected.is_some();
-    *store.lock_link() = connected;
+    *store.lock_link() = connected.ok();
+    let succeeded = store.lock_link().is_some() && tell_owed(store).await.is_ok();
     store.change(|breaker, now| breaker.probed(succeeded, now));
+}
+
+/// Tells the store what was taken from buckets without asking it.
+async fn tell_owed(store: &SharedStore) -> Result<(), NoAnswer> {
+    let owed = store.owed.all(store.clock.now());
+    for some in owed.chunks(AT_A_TIME) {
+        let tell = async |owing| {
+            store.call(|mut link| async move { store.scripts.owe(&mut link, owing, None).await }).await?;
+            store.owed.told(owing);
+            Ok(())
+        };
+        join_all(some.iter().map(tell)).await.into_iter().collect::<Result<(), NoAnswer>>()?;
+    }
+    Ok(())
 }

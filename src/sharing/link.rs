@@ -74,7 +74,7 @@ impl Address {
             Kind::Single => said(Client::open(first.clone())).map(|client| Door::Single(Box::new(client))),
             Kind::Cluster => {
                 let mut builder = ClusterClientBuilder::new(nodes.clone()).retries(0).tcp_settings(tcp());
-                builder = builder.connection_timeout(CONNECT_WITHIN).response_timeout(super::WITHIN);
+                builder = builder.connection_timeout(CONNECT_WITHIN).response_timeout(super::WITHIN * 2);
                 if is_tls(first.addr()) {
                     builder = builder.certs(certificates());
                 }

@@ -10,12 +10,14 @@ use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation, aio::Connecti
 use crate::budget::headers::{Seen, Told, Verdict};
 use crate::budget::{Hold, Settings};
 use crate::limit::Quota;
+use crate::sharing::owed::Owing;
 
 /// All scripts.
 #[derive(Debug)]
 pub struct Scripts {
     acquire: Script,
     charge: Script,
+    owe: Script,
     settle: Script,
     heartbeat: Script,
     join: Script,
@@ -158,6 +160,7 @@ impl Default for Scripts {
         Self {
             acquire: script(&[LIMIT, BUCKET, include_str!("lua/acquire.lua")]),
             charge: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/charge.lua")]),
+            owe: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/owe.lua")]),
             settle: script(&[LIMIT, include_str!("lua/settle.lua")]),
             heartbeat: script(&[LIMIT, include_str!("lua/heartbeat.lua")]),
             join: script(&[LIMIT, include_str!("lua/join.lua")]),
@@ -205,6 +208,13 @@ impl Scripts {
         let (taken, ahead): (u8, u64) = invoke(&call, link).await?;
         let ahead = Duration::from_nanos(ahead);
         Ok(if taken == 1 { Ok(ahead) } else { Err(ahead) })
+    }
+
+    /// Takes from a bucket what a gateway has handed out by itself: that may empty it, and no more.
+    pub async fn owe(&self, link: &mut impl ConnectionLike, owing: &Owing, clock: Option<u64>) -> RedisResult<()> {
+        let mut call = self.owe.prepare_invoke();
+        call.key(&owing.key).arg(clock_arg(clock)).arg(nanos(owing.ahead)).arg(owing.quota.depth_ns());
+        invoke(&call, link).await
     }
 
     /// What came of a request. Answers what holds the credential after a no, and for how long.

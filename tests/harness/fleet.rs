@@ -76,6 +76,12 @@ impl Fleet {
         Self { gateways: (0..terms.gateways).map(gateway).collect(), sim, key }
     }
 
+    /// Asks one gateway once: the status, and the gateway's code with it.
+    pub fn ask(&self, gateway: usize) -> (u16, String) {
+        let answer = self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)]);
+        (answer.status, answer.code().unwrap_or_default().to_owned())
+    }
+
     /// Keeps `callers` busy for `length`, each asking the gateways by turns and waiting for each answer; `pause` is what each leaves
     /// between its requests. While that goes on, `meanwhile` is done.
     pub fn load(&self, callers: usize, pause: Duration, length: Duration, meanwhile: impl FnOnce()) -> Tally {

@@ -1,4 +1,4 @@
-//! A TCP proxy between a gateway and its store, that can be made slow or cut.
+//! A TCP proxy between a gateway and its store, that can be made slow, held or cut.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const CUT: u64 = u64::MAX;
+const HELD: u64 = u64::MAX - 1;
 
 /// A proxy to one port.
 pub struct Proxy {
     pub port: u16,
-    /// Milliseconds that each packet takes longer; or cut.
+    /// Milliseconds that each packet takes longer; or held, or cut.
     delay: Arc<AtomicU64>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -49,6 +50,11 @@ impl Proxy {
         self.delay.store(u64::try_from(delay.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
+    /// Keeps each packet until all is as before.
+    pub fn hold(&self) {
+        self.delay.store(HELD, Ordering::Relaxed);
+    }
+
     /// Cuts what is open, and lets nothing through.
     pub fn cut(&self) {
         self.delay.store(CUT, Ordering::Relaxed);
@@ -64,6 +70,9 @@ impl Proxy {
 fn pass(mut from: TcpStream, mut to: TcpStream, delay: &AtomicU64) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
+        while delay.load(Ordering::Relaxed) == HELD {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let delay = delay.load(Ordering::Relaxed);
         if delay == CUT {
             break;

@@ -1,9 +1,9 @@
 //! The store fails while eight gateways are at work: nobody is failed for it, and Cal.com never has to say no.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::joined;
-use crate::harness::{Fleet, Proxy, Redis, Tally, Terms, eventually};
+use super::{degraded, joined};
+use crate::harness::{Fleet, Proxy, Redis, Tally, Terms};
 
 const WINDOW: Duration = Duration::from_secs(4);
 
@@ -41,16 +41,6 @@ impl Site {
         assert_eq!(told, None, "{:?}", tally.answers);
         tally
     }
-}
-
-/// Waits until so many gateways have given the store up.
-fn degraded(fleet: &Fleet, count: usize) {
-    let start = Instant::now();
-    eventually("the store given up", || {
-        let degraded = fleet.gateways.iter().filter(|g| g.metric("calgate_sharing_degraded", "") == 1).count();
-        (degraded == count).then_some(())
-    });
-    println!("{count} degraded after {:?}", start.elapsed());
 }
 
 fn pause(seconds: u64) {

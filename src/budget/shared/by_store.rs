@@ -47,7 +47,7 @@ impl Budget {
             (boarding, machine.is_by_store(), Asking { request, express, waiting, anyway: false, light })
         };
         if !by_store {
-            due.take().map_or(Ok(()), Due::take_alone)?;
+            take_along(due.take()).await?;
             return Ok(boarding.flight.take());
         }
         let beside = due.filter(|due| member.is_beside(due));
@@ -69,8 +69,14 @@ impl Budget {
                 Some(due) => Err(due.refused(ahead)),
                 None => Ok(None),
             },
-            Ok(Acquired::Stranger) | Err(NoAnswer) => {
+            Ok(Acquired::Stranger) => {
                 self.go_alone(member);
+                Ok(None)
+            }
+            Err(NoAnswer) => {
+                self.go_alone(member);
+                // Whether the store has taken the token is not known; it has had the time to say so.
+                beside.and_then(|_| due.take()).map_or(Ok(()), Due::take_alone)?;
                 Ok(None)
             }
         }
@@ -171,7 +177,8 @@ impl Budget {
             match member.heartbeat(self.settings()).await {
                 Ok(heard) if heard.is_member => return self.hear(&heard),
                 Ok(_) => {}
-                Err(NoAnswer) => return self.go_alone(member),
+                // The next request will tell; it is the breaker that gives the store up.
+                Err(NoAnswer) => return,
             }
         }
         // Nothing goes out while the store is told of everything, so that nothing is left out.

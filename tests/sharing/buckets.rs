@@ -1,0 +1,137 @@
+//! Consumers' buckets while the store is late, lost and back: what it has not said is not handed out twice.
+
+use std::time::Duration;
+
+use super::{degraded, joined};
+use crate::harness::{Fleet, Proxy, Redis, Terms, eventually};
+
+/// Two gateways with ways of their own to one store, which share a consumer's four requests; one more comes back in 15 s.
+struct Pair {
+    redis: Redis,
+    proxies: [Proxy; 2],
+    fleet: Fleet,
+}
+
+const FIRST: usize = 0;
+const SECOND: usize = 1;
+const LOST: &str = "GATEWAY_STORE_LOST";
+const LIMITED: &str = "GATEWAY_RATE_LIMITED";
+
+impl Pair {
+    fn start(on_store_loss: &str, mode: &str) -> Self {
+        let redis = Redis::start();
+        let proxies = [Proxy::to(redis.port), Proxy::to(redis.port)];
+        let terms = Terms {
+            gateways: 2,
+            limit: 100_000,
+            window: Duration::from_secs(60),
+            quirk: false,
+            config: format!("mode = \"{mode}\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"500ms\""),
+            per_minute: 4,
+        };
+        let fleet = Fleet::start(&terms, |index| {
+            format!("on_store_loss = \"{on_store_loss}\"\nredis = \"{}\"", proxies[index].url())
+        });
+        joined(&fleet);
+        Self { redis, proxies, fleet }
+    }
+
+    /// So many requests of one gateway are let through.
+    fn passes(&self, gateway: usize, count: usize) {
+        for number in 1..=count {
+            assert_eq!(self.fleet.ask(gateway), (200, String::new()), "request {number} of {count}");
+        }
+    }
+
+    /// The next one is not.
+    fn refuses(&self, gateway: usize, status: u16, code: &str) {
+        assert_eq!(self.fleet.ask(gateway), (status, code.to_owned()));
+    }
+
+    fn lose(&mut self) {
+        self.redis.kill();
+        degraded(&self.fleet, 2);
+    }
+
+    /// The store is there again, and knows nothing.
+    fn restore(&mut self) {
+        self.redis.restart();
+        degraded(&self.fleet, 0);
+    }
+}
+
+fn what_is_late_is_not_handed_out_from_memory(mode: &str) {
+    let pair = Pair::start("local", mode);
+    pair.passes(SECOND, 1);
+    pair.passes(FIRST, 3);
+    // As far as the second one has been told, three are left.
+    let failures = || pair.fleet.gateways[SECOND].metric("calgate_sharing_failures", "");
+    let before = failures();
+    pair.proxies[SECOND].hold();
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| pair.fleet.ask(SECOND));
+        eventually("a call that is late", || (failures() > before).then_some(()));
+        pair.proxies[SECOND].mend();
+        assert_eq!(late.join().unwrap(), (429, LIMITED.to_owned()));
+    });
+}
+
+#[test]
+fn a_late_no_is_still_a_no() {
+    what_is_late_is_not_handed_out_from_memory("off");
+}
+
+#[test]
+fn a_late_no_is_still_a_no_where_the_budget_is_asked_along() {
+    what_is_late_is_not_handed_out_from_memory("enforce");
+}
+
+#[test]
+fn a_gateway_that_has_to_join_again_asks_the_store_for_tokens_meanwhile() {
+    let pair = Pair::start("local", "enforce");
+    pair.passes(SECOND, 1);
+    pair.passes(FIRST, 3);
+    let keys = pair.redis.cli(&["keys", "*:joined"]);
+    for key in keys.lines() {
+        pair.redis.cli(&["del", key]);
+    }
+    pair.refuses(SECOND, 429, LIMITED);
+}
+
+#[test]
+fn without_the_store_each_gateway_has_a_whole_bucket_and_the_store_is_told_of_it() {
+    let mut pair = Pair::start("local", "enforce");
+    pair.passes(FIRST, 1);
+    pair.lose();
+    // From what it was last told.
+    pair.passes(FIRST, 3);
+    pair.refuses(FIRST, 429, LIMITED);
+    pair.passes(SECOND, 2);
+    pair.restore();
+    pair.refuses(SECOND, 429, LIMITED);
+}
+
+#[test]
+fn without_the_store_each_gateway_has_an_equal_part() {
+    let mut pair = Pair::start("share", "enforce");
+    pair.lose();
+    pair.passes(FIRST, 2);
+    pair.refuses(FIRST, 429, LIMITED);
+    pair.passes(SECOND, 1);
+    pair.restore();
+    // Of four, three are gone; it is the store again that says to whom the last one goes.
+    pair.passes(FIRST, 1);
+    pair.refuses(SECOND, 429, LIMITED);
+}
+
+#[test]
+fn without_the_store_nobody_gets_through() {
+    let mut pair = Pair::start("closed", "enforce");
+    pair.passes(FIRST, 1);
+    pair.lose();
+    pair.refuses(FIRST, 503, LOST);
+    pair.refuses(SECOND, 503, LOST);
+    pair.restore();
+    pair.passes(SECOND, 4);
+    pair.refuses(FIRST, 429, LIMITED);
+}
