@@ -52,7 +52,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("dashmap", &["budget/table", "credential/holders", "limit/keyed"]),
     ("flate2", &["respond/inspect"]),
     ("foldhash", &["record/ending"]),
-    ("futures-util", &["pipeline"]),
+    ("futures-util", &["pipeline", "sharing"]),
     ("http", ANYWHERE),
     ("http-body", &["forward", "respond", "server"]),
     ("http-body-util", &["forward/call"]),

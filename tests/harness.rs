@@ -9,11 +9,11 @@ mod redis;
 mod upstream;
 mod wire;
 
-pub use fleet::{Fleet, Tally, Terms};
+pub use fleet::{Fleet, Terms};
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
 pub use postgres::Postgres;
 pub use proxy::Proxy;
-pub use redis::{Redis, Sentinel, free_port};
+pub use redis::{Redis, Watched, free_port};
 pub use upstream::{Asked, OK, Upstream};
 pub use wire::{Answer, Wire};
 

@@ -9,7 +9,7 @@ mod answer;
 #[path = "sim/authentication.rs"]
 mod authentication;
 #[path = "sim/certificates.rs"]
-mod certificates;
+pub mod certificates;
 #[path = "sim/clock.rs"]
 mod clock;
 #[path = "sim/jwt.rs"]

@@ -43,36 +43,74 @@ const KINDS: [(&str, KindName); 3] =
 
 const ON_LOSS: [(&str, OnLoss); 3] = [("local", OnLoss::Local), ("share", OnLoss::Share), ("closed", OnLoss::Closed)];
 
+const KEYS: [&str; 5] = ["redis", "redis_kind", "redis_sentinel", "redis_ca_file", "on_store_loss"];
+
+/// Whether limits are to be shared.
+pub(super) fn is_there(section: &Section<'_>) -> bool {
+    KEYS.iter().any(|key| section.raw(key).is_some())
+}
+
 /// The store, if one is configured.
 pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
     let redis = read_url(section);
-    let name = section.string("redis_sentinel");
-    let kind = match section.choice("redis_kind", &KINDS).unwrap_or(KindName::Single) {
-        KindName::Single => Kind::Single,
-        KindName::Cluster => Kind::Cluster,
-        KindName::Sentinel => {
-            if name.is_none() {
-                section.missing("redis_sentinel", "the name of what the sentinels watch, such as \"mymaster\"");
-            }
-            Kind::Sentinel(name.map(|name| name.value.to_owned()).unwrap_or_default())
-        }
-    };
-    let ca_file = section.string("redis_ca_file").map(|path| PathBuf::from(path.value));
+    let kind = read_kind(section);
+    let ca_file = section.string("redis_ca_file");
     let on_loss = section.choice("on_store_loss", &ON_LOSS).unwrap_or_default();
-    Some(SharingConfig { redis: redis?, kind, ca_file, on_loss })
+    let redis = redis?;
+    let (is_tls, several) = redis.with_text(|urls| (urls.contains("rediss://"), urls.contains(',')));
+    if let Some(path) = ca_file.as_ref().filter(|_| !is_tls) {
+        let help = "write rediss://… in `store.redis`, or leave it out".to_owned();
+        section.wrong(path.span.clone(), "`store.redis_ca_file` is for TLS, which is not spoken there", help);
+    }
+    if let Some((_, span)) = section.raw("redis").filter(|_| several && kind == Kind::Single) {
+        let help = "say of what in `redis_kind`: \"cluster\" or \"sentinel\"".to_owned();
+        section.wrong(span, "`store.redis` names several addresses", help);
+    }
+    Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| PathBuf::from(path.value)), on_loss })
+}
+
+fn read_kind(section: &Section<'_>) -> Kind {
+    let name = section.string("redis_sentinel");
+    let kind = section.choice("redis_kind", &KINDS).unwrap_or(KindName::Single);
+    match (kind, name) {
+        (KindName::Sentinel, Some(name)) => Kind::Sentinel(name.value.to_owned()),
+        (KindName::Sentinel, None) => {
+            section.missing("redis_sentinel", "the name of what the sentinels watch, such as \"mymaster\"");
+            Kind::Sentinel(String::new())
+        }
+        (kind, name) => {
+            if let Some(name) = name {
+                let help = "write redis_kind = \"sentinel\" if the addresses are sentinels'".to_owned();
+                section.wrong(name.span, "`store.redis_sentinel` is given, but no sentinel is asked", help);
+            }
+            if matches!(kind, KindName::Cluster) { Kind::Cluster } else { Kind::Single }
+        }
+    }
 }
 
 /// A URL with a password comes from where secrets come from; one without may be written as it is.
 fn read_url(section: &Section<'_>) -> Option<Secret> {
-    let (value, span) = section.raw("redis")?;
-    match value.as_str() {
+    let Some((value, span)) = section.raw("redis") else {
+        if is_there(section) {
+            section.missing("redis", "a URL such as \"redis://127.0.0.1:6379\", or { env = \"…\" }");
+        }
+        return None;
+    };
+    let url = match value.as_str() {
         Some(url) if !url.contains('@') => match Secret::new(url) {
-            Ok(url) => Some(url),
+            Ok(url) => url,
             Err(fault) => {
                 section.wrong(span, format!("`store.redis` cannot be used: {fault}"), None);
-                None
+                return None;
             }
         },
-        _ => secret::read(section, "redis"),
+        _ => secret::read(section, "redis")?,
+    };
+    let is_url = |url: &str| ["redis://", "rediss://"].iter().any(|scheme| url.trim().starts_with(scheme));
+    if !url.with_text(|urls| urls.split(',').all(is_url)) {
+        let help = "each is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
+        section.wrong(span, "`store.redis` holds an address that is no URL of a Redis", help);
+        return None;
     }
+    Some(url)
 }

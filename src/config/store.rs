@@ -83,7 +83,7 @@ impl StoreConfig {
 /// Whether tokens are to be kept; the section may be there only for gateways to share limits.
 pub(super) fn is_for_tokens(section: &Section<'_>) -> bool {
     let keys = ["path", "postgres", "ca_file", "seal_keys"].map(|key| section.raw(key).is_some());
-    section.raw("redis").is_none() || keys.contains(&true)
+    !super::sharing::is_there(section) || keys.contains(&true)
 }
 
 fn read_keys(section: &Section<'_>) -> Option<SealKeys> {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::breaker::State;
-use super::{NoAnswer, SharedStore};
+use super::{NoAnswer, SharedStore, link};
 
 /// What is owed is told to so many buckets at a time.
 const AT_A_TIME: usize = 64;
@@ -19,7 +19,7 @@ const TELL_AGAIN: Duration = Duration::from_millis(250);
 /// Runs as long as the gateway does. `tried` is told of the first attempt; who comes back `recover_within` after a probe has
 /// told the store of everything that it had in flight.
 pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &mpsc::Sender<()>) {
-    let mut was_closed = false;
+    let (mut was_closed, mut told) = (false, None);
     loop {
         let state = *store.state.borrow();
         let is_told = !store.answers() || tell_owed(store).await.is_ok();
@@ -29,10 +29,11 @@ pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &
             State::Closed => drop(timeout(TELL_AGAIN, store.changed.notified()).await),
             State::Open { probe } => {
                 sleep(probe.since(now)).await;
-                attempt(store).await;
+                attempt(store, &mut told).await;
                 let _ = tried.send(());
             }
             State::Recovering { since } => {
+                told = None;
                 // Who has never been in has nothing to tell.
                 let wait = if was_closed { since.after(recover_within).since(now) } else { Duration::ZERO };
                 if wait.is_zero() {
@@ -47,10 +48,15 @@ pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &
     }
 }
 
-async fn attempt(store: &SharedStore) {
+/// One probe. What is wrong is logged, unless it has been `told` already.
+async fn attempt(store: &SharedStore, told: &mut Option<String>) {
     let connected = store.address.connect().await;
     if let Err(fault) = &connected {
-        tracing::debug!(store = %store.address, fault = fault.category(), "the store cannot be reached");
+        let fault = link::reason(fault);
+        if told.as_ref() != Some(&fault) {
+            tracing::warn!(store = %store.address, fault, "the store cannot be reached; it is tried again and again");
+            *told = Some(fault);
+        }
     }
     *store.lock_link() = connected.ok();
     let succeeded = store.lock_link().is_some() && tell_owed(store).await.is_ok();

@@ -8,8 +8,8 @@ use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
-use redis::{Pipeline, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _};
+use redis::{Pipeline, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value};
 use tokio::time::timeout;
 
 use crate::secret::Secret;
@@ -166,6 +166,19 @@ fn is_tls(address: &ConnectionAddr) -> bool {
 /// The kind of an error, without its details: they can repeat what stands in the URL.
 fn said<T>(result: RedisResult<T>) -> Result<T, String> {
     result.map_err(|fault| format!("store.redis cannot be used: {}", fault.category()))
+}
+
+/// Why no connection came about, and what to do where that can be told. The servers' words hold no secret.
+pub(super) fn reason(fault: &RedisError) -> String {
+    let said = fault.to_string();
+    // A bad signature is that of an authority of the same name with another key.
+    if ["UnknownIssuer", "BadSignature"].iter().any(|word| said.contains(word)) {
+        return format!("{said}; its certificate is by an authority unknown here: name that in store.redis_ca_file");
+    }
+    if fault.kind() == ErrorKind::AuthenticationFailed {
+        return format!("{said}; user and password stand in the URL of store.redis");
+    }
+    said
 }
 
 impl ConnectionLike for Link {

@@ -52,6 +52,7 @@ fn everything() -> String {
         .replace("CAL_API_KEY", "CARGO_PKG_NAME")
         .replace("CAL_CLIENT_SECRET", "CARGO_PKG_NAME")
         .replace("CAL_OAUTH_SECRET", "CARGO_PKG_NAME")
+        .replace("redis_kind = \"single\"", "redis_kind = \"sentinel\"")
         .replace("env = \"CALGATE_SEAL_KEY\"", &format!("file = \"{}\"", seal_key_file().display()))
 }
 

@@ -41,11 +41,15 @@ pub struct Tally {
 impl Fleet {
     /// Starts `terms.gateways`; each finds the store where `store` says.
     pub fn start(terms: &Terms, store: impl Fn(usize) -> String) -> Self {
-        Self::start_with_env(terms, store, ("CALGATE_TEST", ""))
+        Self::start_with_env(terms, store, |_| Vec::new())
     }
 
-    /// The same, with a variable in the gateways' environment.
-    pub fn start_with_env(terms: &Terms, store: impl Fn(usize) -> String, variable: (&str, &str)) -> Self {
+    /// The same, with variables in each gateway's environment.
+    pub fn start_with_env(
+        terms: &Terms,
+        store: impl Fn(usize) -> String,
+        environment: impl Fn(usize) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let mut options =
             Options { latency: Duration::from_millis(10), jitter: Duration::from_millis(20), ..Options::default() };
         options.limits.window = terms.window;
@@ -55,10 +59,11 @@ impl Fleet {
         let (sim, key) = (Sim::start(options).unwrap(), Key::new());
         let per_minute = u128::from(terms.limit) * 60_000 / terms.window.as_millis();
         let gateway = |index| {
-            Setup::to(&sim.base_url())
-                .workers(1)
-                .env("CAL_TEST_KEY", DEMO_API_KEY)
-                .env(variable.0, variable.1)
+            let setup = Setup::to(&sim.base_url()).workers(1).env("CAL_TEST_KEY", DEMO_API_KEY);
+            let set = |setup: Setup, (name, value): (&str, String)| setup.env(name, &value);
+            environment(index)
+                .into_iter()
+                .fold(setup, set)
                 .with(&format!(
                     "[credentials.main]\nkind = \"api-key\"\napi_key = {{ env = \"CAL_TEST_KEY\" }}\n\
                      plan = \"unrestricted\"\nrequests_per_minute = {per_minute}\n\
@@ -80,6 +85,13 @@ impl Fleet {
     pub fn ask(&self, gateway: usize) -> (u16, String) {
         let answer = self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)]);
         (answer.status, answer.code().unwrap_or_default().to_owned())
+    }
+
+    /// What time it is for one gateway, in seconds since 1970, by the name that it gives a request.
+    pub fn time_of(&self, gateway: usize) -> i64 {
+        let answer = self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)]);
+        let id = uuid::Uuid::parse_str(answer.header("x-request-id").unwrap()).unwrap();
+        i64::try_from(id.get_timestamp().unwrap().to_unix().0).unwrap()
     }
 
     /// Keeps `callers` busy for `length`, each asking the gateways by turns and waiting for each answer; `pause` is what each leaves

@@ -79,14 +79,14 @@ fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
 }
 
 /// A sentinel that watches one server as `main`.
-pub struct Sentinel {
-    pub port: u16,
+struct Sentinel {
+    port: u16,
     child: Child,
     _folder: tempfile::TempDir,
 }
 
 impl Sentinel {
-    pub fn of(primary: &Redis) -> Self {
+    fn of(primary: &Redis) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let file = folder.path().join("sentinel.conf");
         let lines = format!(
@@ -103,6 +103,36 @@ impl Sentinel {
             .unwrap();
         eventually("a sentinel listening", || TcpStream::connect(("127.0.0.1", port)).ok());
         Self { port, child, _folder: folder }
+    }
+}
+
+/// A primary, its replica, and a sentinel that watches them.
+pub struct Watched {
+    pub primary: Redis,
+    pub replica: Redis,
+    sentinel: Sentinel,
+}
+
+impl Watched {
+    pub fn start() -> Self {
+        let primary = Redis::start();
+        let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+        eventually("a replica", || primary.cli(&["info", "replication"]).contains("state=online").then_some(()));
+        let sentinel = Sentinel::of(&primary);
+        let known = || primary.cli(&["-p", &sentinel.port.to_string(), "sentinel", "replicas", "main"]);
+        eventually("a sentinel that knows both", || known().contains(&replica.port.to_string()).then_some(()));
+        Self { primary, replica, sentinel }
+    }
+
+    /// Where it is, as `[store]` is told.
+    pub fn config(&self) -> String {
+        let url = format!("redis://127.0.0.1:{}", self.sentinel.port);
+        format!("redis_kind = \"sentinel\"\nredis_sentinel = \"main\"\nredis = \"{url}\"")
+    }
+
+    /// Waits for the replica to be the primary.
+    pub fn replica_took_over(&self) {
+        eventually("the replica takes over", || self.replica.cli(&["role"]).starts_with("master").then_some(()));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{degraded, joined};
-use crate::harness::{Fleet, Proxy, Redis, Tally, Terms};
+use crate::harness::{Fleet, Proxy, Redis, Terms, Watched};
 
 const WINDOW: Duration = Duration::from_secs(4);
 
@@ -18,29 +18,35 @@ impl Site {
     fn start() -> Self {
         let redis = Redis::start();
         let proxies: Vec<Proxy> = (0..8).map(|_| Proxy::to(redis.port)).collect();
-        let terms = Terms {
-            gateways: 8,
-            limit: 80,
-            window: WINDOW,
-            quirk: false,
-            config: "[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"1s\"".to_owned(),
-            per_minute: 1_000_000,
-        };
-        let fleet = Fleet::start(&terms, |index| format!("redis = \"{}\"", proxies[index].url()));
+        let fleet = Fleet::start(&terms(), |index| format!("redis = \"{}\"", proxies[index].url()));
         joined(&fleet);
         Self { redis, proxies, fleet }
     }
 
-    /// Nine tenths of what Cal.com grants, while `meanwhile` goes on.
-    fn busy(&mut self, length: Duration, meanwhile: impl FnOnce(&mut Redis, &[Proxy], &Fleet)) -> Tally {
+    fn busy(&mut self, length: Duration, meanwhile: impl FnOnce(&mut Redis, &[Proxy], &Fleet)) {
         let (redis, proxies, fleet) = (&mut self.redis, &self.proxies, &self.fleet);
-        let tally = fleet.load(36, Duration::from_millis(1950), length, || meanwhile(redis, proxies, fleet));
-        println!("{:?}, p99 {:?}", tally.answers, tally.p99());
-        assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
-        let told = tally.answers.keys().find(|(status, code)| *status != 200 && code != "GATEWAY_UPSTREAM_BUDGET");
-        assert_eq!(told, None, "{:?}", tally.answers);
-        tally
+        busy(fleet, length, || meanwhile(redis, proxies, fleet));
     }
+}
+
+fn terms() -> Terms {
+    Terms {
+        gateways: 8,
+        limit: 80,
+        window: WINDOW,
+        quirk: false,
+        config: "[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"1s\"".to_owned(),
+        per_minute: 1_000_000,
+    }
+}
+
+/// Nine tenths of what Cal.com grants, while `meanwhile` goes on; that harms nobody.
+fn busy(fleet: &Fleet, length: Duration, meanwhile: impl FnOnce()) {
+    let tally = fleet.load(36, Duration::from_millis(1950), length, meanwhile);
+    println!("{:?}, p99 {:?}", tally.answers, tally.p99());
+    assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
+    let told = tally.answers.keys().find(|(status, code)| *status != 200 && code != "GATEWAY_UPSTREAM_BUDGET");
+    assert_eq!(told, None, "{:?}", tally.answers);
 }
 
 fn pause(seconds: u64) {
@@ -104,4 +110,58 @@ fn one_gateway_is_cut_off_from_the_store_and_the_others_are_not() {
         proxies[3].mend();
         degraded(fleet, 0);
     });
+}
+
+#[test]
+fn the_store_fails_over_to_its_replica() {
+    let mut watched = Watched::start();
+    let fleet = Fleet::start(&terms(), |_| watched.config());
+    joined(&fleet);
+    busy(&fleet, WINDOW * 3, || {
+        pause(3);
+        watched.primary.kill();
+        degraded(&fleet, 8);
+        watched.replica_took_over();
+        degraded(&fleet, 0);
+    });
+}
+
+/// The clock of one gateway's process is set forward by a day, and then back by two; its steady clock goes on, as it does where a
+/// machine's clock is set. libfaketime tells the process so.
+#[test]
+fn the_clock_of_one_gateway_is_set() {
+    let redis = Redis::start();
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("clock");
+    let set = |offset: &str| {
+        std::fs::write(clock.with_extension("new"), offset).unwrap();
+        std::fs::rename(clock.with_extension("new"), &clock).unwrap();
+    };
+    set("+0");
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let library = libraries.map(|path| path.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+    let library = library.expect("libfaketime is there; scripts/test-deps installs it");
+    let faked = || {
+        vec![
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+    };
+    let store = |_| format!("redis = \"{}\"", redis.url());
+    let fleet = Fleet::start_with_env(&terms(), store, |index| if index == 3 { faked() } else { Vec::new() });
+    joined(&fleet);
+    busy(&fleet, WINDOW * 2, || {
+        let real = fleet.time_of(0);
+        for (offset, seconds) in [("+1d", 86_400), ("-1d", -86_400)] {
+            pause(2);
+            set(offset);
+            let apart = fleet.time_of(3) - real;
+            assert!((apart - seconds).abs() < 600, "{apart} s apart");
+        }
+    });
+    for gateway in &fleet.gateways {
+        assert_eq!(gateway.metric("calgate_sharing_losses", ""), 0);
+    }
 }

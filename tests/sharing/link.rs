@@ -1,21 +1,29 @@
 //! The ways in which a store can be found, and what is told of one that cannot.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::joined;
-use crate::harness::{Fleet, Gateway, Redis, Sentinel, Terms, eventually, free_port};
+use crate::cal_sim::certificates::issue;
+use crate::harness::{Fleet, Gateway, Redis, Terms, Watched, eventually, free_port};
 
 /// Two gateways that share a consumer's 40 requests.
-fn two(store: &str) -> Fleet {
-    let terms = Terms {
+fn terms() -> Terms {
+    Terms {
         gateways: 2,
         limit: 100_000,
         window: Duration::from_secs(60),
         quirk: false,
         config: "[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"500ms\"".to_owned(),
         per_minute: 40,
-    };
-    Fleet::start(&terms, |_| format!("on_store_loss = \"closed\"\n{store}"))
+    }
+}
+
+/// Two gateways with that store.
+fn two(store: &str) -> Fleet {
+    Fleet::start(&terms(), |_| format!("on_store_loss = \"closed\"\n{store}"))
 }
 
 /// Both gateways let 40 requests through together, and no more.
@@ -47,50 +55,95 @@ fn a_cluster_of_three() {
 
 #[test]
 fn a_primary_that_sentinels_name_and_its_replica_after_it() {
-    let mut primary = Redis::start();
-    let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
-    eventually("a replica", || primary.cli(&["info", "replication"]).contains("state=online").then_some(()));
-    let sentinel = Sentinel::of(&primary);
-    let known = || primary.cli(&["-p", &sentinel.port.to_string(), "sentinel", "replicas", "main"]);
-    eventually("a sentinel that knows both", || known().contains(&replica.port.to_string()).then_some(()));
-    let url = format!("redis://127.0.0.1:{}", sentinel.port);
-    let fleet = two(&format!("redis_kind = \"sentinel\"\nredis_sentinel = \"main\"\nredis = \"{url}\""));
+    let mut watched = Watched::start();
+    let fleet = two(&watched.config());
     joined(&fleet);
-    primary.kill();
-    eventually("the replica takes over", || replica.cli(&["role"]).starts_with("master").then_some(()));
+    watched.primary.kill();
+    watched.replica_took_over();
     let shared = |gateway: &Gateway| gateway.log().iter().filter(|line| line.contains("limits are shared")).count();
     eventually("the gateways share again", || fleet.gateways.iter().all(|gateway| shared(gateway) == 2).then_some(()));
     they_share(&fleet);
 }
 
+/// A server that takes TLS beside plain connections, and knows a user who may do what gateways do and no more.
+struct Secured {
+    redis: Redis,
+    port: u16,
+    folder: TempDir,
+}
+
+const PASSWORD: &str = "s3cret-of-the-store";
+
+impl Secured {
+    fn start() -> Self {
+        let (key, certificate, authority) = issue(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (key, certificate) = (file("key.pem", &key.serialize_pem()), file("server.pem", &certificate.pem()));
+        file("ca.pem", &authority);
+        let (tls_port, password) = (port.to_string(), format!(">{PASSWORD}"));
+        let tls = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let open = ["--tls-auth-clients", "no"];
+        let user = ["--user", "calgate", "on", &password, "~calgate:*", "+@read", "+@write", "+@scripting"];
+        let more = ["+@transaction", "+ping", "+time"];
+        let others = ["--user", "default", "off", "--user", "admin", "on", &password, "+flushall"];
+        let redis = Redis::start_with(&[&tls[..], &open, &user, &more, &others].concat());
+        Self { redis, port, folder }
+    }
+
+    /// Two gateways whose store is at `url`.
+    fn two(url: &str, ca_file: &str) -> Fleet {
+        let terms = Terms { config: String::new(), ..terms() };
+        let store = format!("on_store_loss = \"closed\"\nredis = {{ env = \"CALGATE_TEST_STORE_URL\" }}\n{ca_file}");
+        Fleet::start_with_env(&terms, |_| store.clone(), |_| vec![("CALGATE_TEST_STORE_URL", url.to_owned())])
+    }
+
+    /// The next gateways find full buckets.
+    fn forget(&self) {
+        let said = self.redis.cli(&["--user", "admin", "--pass", PASSWORD, "--no-auth-warning", "flushall"]);
+        assert_eq!(said.trim(), "OK");
+    }
+
+    fn url(&self, password: &str) -> String {
+        format!("rediss://calgate:{password}@127.0.0.1:{}", self.port)
+    }
+
+    fn authority(&self) -> String {
+        format!("redis_ca_file = \"{}\"", self.folder.path().join("ca.pem").display())
+    }
+}
+
 #[test]
 fn a_user_and_a_password_come_from_the_environment_and_are_shown_nowhere() {
-    let redis = Redis::start_with(&[
-        "--user",
-        "calgate",
-        "on",
-        ">s3cret-of-the-store",
-        "~calgate:*",
-        "+@all",
-        "--user",
-        "default",
-        "off",
-    ]);
-    let url = format!("redis://calgate:s3cret-of-the-store@127.0.0.1:{}", redis.port);
-    let name = "CALGATE_TEST_STORE_URL";
-    let fleet = Fleet::start_with_env(
-        &Terms {
-            gateways: 2,
-            limit: 100_000,
-            window: Duration::from_secs(60),
-            quirk: false,
-            config: String::new(),
-            per_minute: 40,
-        },
-        |_| format!("on_store_loss = \"closed\"\nredis = {{ env = \"{name}\" }}"),
-        (name, &url),
-    );
-    they_share(&fleet);
-    let log = fleet.gateways[0].log().join("\n");
-    assert!(log.contains(&redis.port.to_string()) && !log.contains("s3cret"), "{log}");
+    let store = Secured::start();
+    let plain = format!("redis://calgate:{PASSWORD}@127.0.0.1:{}", store.redis.port);
+    let secured = store.url(PASSWORD);
+    for (url, ca_file, port) in [(plain, String::new(), store.redis.port), (secured, store.authority(), store.port)] {
+        let fleet = Secured::two(&url, &ca_file);
+        they_share(&fleet);
+        let log = fleet.gateways[0].log().join("\n");
+        assert!(log.contains(&port.to_string()) && !log.contains("s3cret"), "{log}");
+        store.forget();
+    }
+}
+
+#[test]
+fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_says_what_to_do() {
+    let (store, other) = (Secured::start(), Secured::start());
+    let wrong = [
+        (store.url(PASSWORD), String::new(), "authority unknown here: name that in store.redis_ca_file"),
+        (store.url(PASSWORD), other.authority(), "authority unknown here: name that in store.redis_ca_file"),
+        (store.url("s3cret-but-old"), store.authority(), "user and password stand in the URL of store.redis"),
+    ];
+    for (url, ca_file, help) in wrong {
+        let fleet = Secured::two(&url, &ca_file);
+        let line = fleet.gateways[0].logged("the store cannot be reached");
+        assert!(line.contains(help) && line.contains(&store.port.to_string()), "{line}");
+        assert!(!line.contains("s3cret"), "{line}");
+        assert_eq!(fleet.ask(0).1, "GATEWAY_STORE_LOST");
+    }
 }

@@ -20,7 +20,8 @@ pub(super) fn make(listening: IpAddr) -> io::Result<(Arc<ServerConfig>, String)>
     Ok((Arc::new(config), authority))
 }
 
-fn issue(listening: IpAddr) -> Result<(KeyPair, rcgen::Certificate, String), rcgen::Error> {
+/// A key, a certificate for this machine's names and the address listened on, and its authority's as PEM.
+pub fn issue(listening: IpAddr) -> Result<(KeyPair, rcgen::Certificate, String), rcgen::Error> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "cal-sim authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
