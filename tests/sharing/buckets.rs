@@ -120,6 +120,21 @@ fn without_the_store_each_gateway_has_a_whole_bucket_and_the_store_is_told_of_it
     pair.passes(SECOND, 2);
     pair.restore();
     pair.refuses(SECOND, 429, LIMITED);
+    // So it is of what Cal.com has had: that counts for a minute.
+    eventually("six requests in the store's log", || {
+        let counts = pair.redis.cli(&["keys", "calgate:*:log"]);
+        let counts = counts.lines().map(|key| pair.redis.cli(&["zcard", key]).trim().parse::<u32>().unwrap());
+        (counts.sum::<u32>() == 6).then_some(())
+    });
+}
+
+#[test]
+fn without_the_store_a_gateway_goes_on_from_the_last_no_it_was_told() {
+    let mut pair = Pair::start("local", "enforce");
+    pair.passes(SECOND, 4);
+    pair.refuses(FIRST, 429, LIMITED);
+    pair.lose();
+    pair.refuses(FIRST, 429, LIMITED);
 }
 
 #[test]
