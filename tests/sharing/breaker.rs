@@ -95,3 +95,14 @@ proptest! {
         prop_assert!(probes.len() > 10, "{probes:?}");
     }
 }
+
+#[test]
+fn calls_from_before_it_opened_put_no_probe_off() {
+    let mut breaker = closed();
+    assert!((0..3).any(|_| breaker.called(false, at(0))));
+    let open = breaker.state();
+    for _ in 0..20 {
+        assert!(!breaker.called(false, at(100)));
+    }
+    assert_eq!(breaker.state(), open);
+}

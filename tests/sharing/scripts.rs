@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use calgate::budget::Settings;
 use calgate::budget::headers::{Seen, Told, Verdict};
+use calgate::budget::{Hold, Settings};
 use calgate::limit::Quota;
+use calgate::sharing::owed::Owing;
 use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Missed, Scripts};
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
@@ -14,8 +15,9 @@ use crate::harness::Redis;
 const START: u64 = 1_700_000_000_000_000;
 const SECOND: u64 = 1_000_000;
 
-/// One limit of two requests in 60 s, in a store of its own.
+/// One limit in 60 s, of two requests if nothing is said, in a store of its own.
 struct Bench {
+    limit: u32,
     _redis: Redis,
     runtime: Runtime,
     link: MultiplexedConnection,
@@ -26,9 +28,11 @@ struct Bench {
 const A: Member<'static> = Member { gateway: "a", times: 1 };
 const B: Member<'static> = Member { gateway: "b", times: 1 };
 
-fn limit(at: u64) -> Limit<'static> {
+const TOKEN: Duration = Duration::from_secs(1);
+
+fn limit(limit: u32, at: u64) -> Limit<'static> {
     let window = Duration::from_secs(60);
-    let settings = Settings { limit: 2, window, replicas: 1, learn_limit: false };
+    let settings = Settings { limit, window, replicas: 1, learn_limit: false };
     Limit { keys: "calgate:{x}:main", settings, deadline: Duration::from_secs(30), clock: Some(at) }
 }
 
@@ -38,38 +42,68 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = redis::Client::open(redis.url()).unwrap();
         let link = runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
-        Self { _redis: redis, runtime, link, scripts: Scripts::default(), requests: 0 }
+        Self { limit: 2, _redis: redis, runtime, link, scripts: Scripts::default(), requests: 0 }
     }
 
     fn join(&mut self, at: u64, member: Member<'_>, missed: &[Missed]) -> u32 {
+        self.is_heard(at, member, true, missed)
+    }
+
+    fn is_heard(&mut self, at: u64, member: Member<'_>, joins: bool, missed: &[Missed]) -> u32 {
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.join(link, limit(at), member, true, missed)).unwrap()
+        self.runtime.block_on(scripts.join(link, limit(self.limit, at), member, joins, missed)).unwrap()
     }
 
     /// The request's number, if it may go.
     fn acquire(&mut self, at: u64, member: Member<'_>) -> Result<u64, Acquired> {
-        self.requests += 1;
-        let asking = Asking { request: self.requests, express: true, waiting: false, anyway: false, light: 0 };
-        let (scripts, link) = (&self.scripts, &mut self.link);
-        match self.runtime.block_on(scripts.acquire(link, limit(at), member, asking, None)).unwrap() {
+        match self.acquire_with(at, member, None) {
             Acquired::Go { .. } => Ok(self.requests),
             other => Err(other),
         }
     }
 
+    fn acquire_with(&mut self, at: u64, member: Member<'_>, charge: Option<Charge<'_>>) -> Acquired {
+        self.requests += 1;
+        let asking = Asking { request: self.requests, express: true, waiting: false, anyway: false, light: 0 };
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, charge)).unwrap()
+    }
+
+    /// Takes a token of a bucket of `burst`, one of which comes back in a second: how far ahead its being full lies.
+    fn charge(&mut self, at: u64, burst: u32) -> Result<Duration, Duration> {
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.charge(link, bucket(burst), Some(at))).unwrap()
+    }
+
+    /// Tells that so many tokens were handed out elsewhere.
+    fn owe(&mut self, at: u64, burst: u32, tokens: u32) {
+        let Charge { key, quota } = bucket(burst);
+        let owing = Owing { key: key.to_owned(), quota, ahead: TOKEN * tokens };
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.owe(link, &owing, Some(at))).unwrap();
+    }
+
     fn settle(&mut self, at: u64, member: Member<'_>, request: u64, fate: Fate) {
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.settle(link, limit(at), member.gateway, request, fate)).unwrap();
+        self.runtime.block_on(scripts.settle(link, limit(self.limit, at), member.gateway, request, fate)).unwrap();
     }
 
     fn heartbeat(&mut self, at: u64, member: Member<'_>) -> calgate::sharing::scripts::Heard {
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.heartbeat(link, limit(at), member)).unwrap()
+        self.runtime.block_on(scripts.heartbeat(link, limit(self.limit, at), member)).unwrap()
     }
 }
 
+fn bucket(burst: u32) -> Charge<'static> {
+    Charge { key: "calgate:{x}:bucket:billing", quota: Quota::per_minute(60, burst) }
+}
+
 fn answered(remaining: u32) -> Fate {
-    let seen = Seen { name: 1, limit: Some(2), remaining, reset: Duration::from_secs(60) };
+    answered_of(2, remaining)
+}
+
+fn answered_of(limit: u32, remaining: u32) -> Fate {
+    let seen = Seen { name: 1, limit: Some(limit), remaining, reset: Duration::from_secs(60) };
     let told = Told { limits: [seen].into_iter().collect(), absurd: false };
     Fate::Answered { ago: Duration::ZERO, verdict: Verdict::Passed, told, jitter: Duration::ZERO }
 }
@@ -109,7 +143,7 @@ fn who_dies_in_mid_request_is_charged_until_its_deadline_and_a_window() {
 fn who_comes_back_brings_what_it_has_sent_meanwhile_and_nothing_twice() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
-    let request = bench.acquire(START, A).unwrap();
+    bench.acquire(START, A).unwrap();
     // While it could not be asked, the request was answered, and another one sent.
     let missed = [
         Missed { request: u64::MAX, in_flight: false, left: Duration::from_secs(59) },
@@ -119,9 +153,68 @@ fn who_comes_back_brings_what_it_has_sent_meanwhile_and_nothing_twice() {
     bench.join(START + SECOND, member, &missed);
     assert!(matches!(bench.acquire(START + SECOND, member), Err(Acquired::Held { .. })));
     // What it had there before is not counted beside.
-    bench.settle(START + 2 * SECOND, member, request, Fate::Unsent);
     bench.settle(START + 2 * SECOND, member, 77, Fate::Unsent);
     assert!(bench.acquire(START + 2 * SECOND, member).is_ok());
+}
+
+#[test]
+fn who_asks_is_heard() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    bench.join(START, B, &[]);
+    bench.acquire(START + SECOND, A).unwrap();
+    assert_eq!(bench.heartbeat(START + 2 * SECOND, B).members, 2);
+}
+
+#[test]
+fn who_is_heard_and_has_not_joined_does_not_go_by_the_store() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    assert_eq!(bench.is_heard(START, B, false, &[]), 2);
+    let heard = bench.heartbeat(START, B);
+    assert_eq!((heard.is_member, heard.gateways, heard.members), (false, 2, 1));
+    assert_eq!(bench.acquire(START, B), Err(Acquired::Stranger));
+}
+
+#[test]
+fn what_was_not_sent_after_all_is_not_counted_even_if_that_is_told_late() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    let request = bench.acquire(START, A).unwrap();
+    let late = START + 31 * SECOND;
+    bench.heartbeat(late, A);
+    bench.settle(late, A, request, Fate::Unsent);
+    assert!(bench.acquire(late, A).is_ok() && bench.acquire(late, A).is_ok());
+}
+
+#[test]
+fn a_bucket_is_charged_once_whether_the_budget_holds_the_request_or_not() {
+    let mut bench = Bench { limit: 1, ..Bench::start() };
+    bench.join(START, A, &[]);
+    let asks = |bench: &mut Bench| bench.acquire_with(START, A, Some(bucket(2)));
+    assert!(matches!(asks(&mut bench), Acquired::Go { ahead: Some(TOKEN), .. }));
+    let held = asks(&mut bench);
+    assert!(matches!(held, Acquired::Held { ahead: Some(ahead), .. } if ahead == TOKEN * 2), "{held:?}");
+    assert_eq!(asks(&mut bench), Acquired::Empty { ahead: TOKEN * 2 });
+}
+
+#[test]
+fn what_was_handed_out_elsewhere_is_taken_and_leaves_a_bucket_empty_at_worst() {
+    let mut bench = Bench::start();
+    assert_eq!(bench.charge(START, 4), Ok(TOKEN));
+    bench.owe(START, 4, 2);
+    assert_eq!(bench.charge(START, 4), Ok(TOKEN * 4));
+    bench.owe(START, 4, 100);
+    assert_eq!(bench.charge(START, 4), Err(TOKEN * 4));
+    assert_eq!(bench.charge(START + SECOND, 4), Ok(TOKEN * 4));
+}
+
+#[test]
+fn what_is_told_under_a_smaller_tier_gives_nothing_back() {
+    let mut bench = Bench::start();
+    bench.owe(START, 10, 10);
+    bench.owe(START, 4, 1);
+    assert_eq!(bench.charge(START, 10), Err(TOKEN * 10));
 }
 
 #[test]
@@ -138,6 +231,29 @@ fn who_is_cut_off_is_left_its_part() {
     let request = bench.acquire(later, A).unwrap();
     bench.settle(later, A, request, answered(1));
     assert!(matches!(bench.acquire(later, A), Err(Acquired::Held { .. })));
+}
+
+/// Which of the requests before were in the window's tail nobody knows, as there was none: they all count as such.
+#[test]
+fn who_was_not_alone_before_another_was_cut_off_has_had_its_part_of_the_tail() {
+    let mut bench = Bench { limit: 16, ..Bench::start() };
+    bench.join(START, A, &[]);
+    bench.join(START, B, &[]);
+    for remaining in [4, 3] {
+        let request = bench.acquire(START, A).unwrap();
+        bench.settle(START, A, request, answered_of(16, remaining));
+    }
+    assert!(matches!(bench.acquire(START + 5 * SECOND, A), Err(Acquired::Held { by: Hold::Remaining, .. })));
+}
+
+#[test]
+fn a_heartbeat_leaves_out_what_is_in_flight() {
+    let mut bench = Bench { limit: 16, ..Bench::start() };
+    bench.join(START, A, &[]);
+    let request = bench.acquire(START, A).unwrap();
+    bench.acquire(START, A).unwrap();
+    bench.settle(START, A, request, answered_of(16, 4));
+    assert_eq!(bench.heartbeat(START, A).windows.limits[0].remaining, 3);
 }
 
 #[test]
@@ -159,14 +275,15 @@ fn every_key_has_the_credentials_tag_and_an_end() {
     let request = bench.acquire(START, A).unwrap();
     bench.acquire(START, A).unwrap();
     bench.settle(START, A, request, answered(1));
-    let charge = Charge { key: "calgate:{x}:bucket:billing", quota: Quota::per_minute(120, 120) };
-    let (scripts, link) = (&bench.scripts, &mut bench.link);
+    // It is full again in an hour, and has to be known until then.
+    bench.owe(START, 3600, 3600);
+    let link = &mut bench.link;
     let keys = bench.runtime.block_on(async {
-        assert!(scripts.charge(link, charge, None).await.unwrap().is_ok());
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(link).await.unwrap();
         for key in &keys {
             let left: i64 = redis::cmd("PTTL").arg(key).query_async(link).await.unwrap();
-            assert!(left > 0, "{key} never ends");
+            let needed = if key.contains(":bucket:") { 3_000_000 } else { 0 };
+            assert!(left > needed, "{key} ends in {left} ms");
         }
         keys
     });
