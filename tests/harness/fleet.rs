@@ -1,6 +1,7 @@
 //! Several gateways on one credential and one store, in front of a simulated Cal.com, and callers of all of them.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Gateway, Key, Setup};
@@ -28,7 +29,11 @@ pub struct Fleet {
     pub sim: Sim,
     pub gateways: Vec<Gateway>,
     key: Key,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One fleet at a time: two of them take each other's processors, and then it is the machine that is measured.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What came of requests.
 #[derive(Debug, Default)]
@@ -51,6 +56,7 @@ impl Fleet {
         store: impl Fn(usize) -> String,
         environment: impl Fn(usize) -> Vec<(&'static str, String)>,
     ) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut options =
             Options { latency: Duration::from_millis(10), jitter: Duration::from_millis(20), ..Options::default() };
         options.limits.window = terms.window;
@@ -79,7 +85,7 @@ impl Fleet {
                 ))
                 .start()
         };
-        Self { gateways: (0..terms.gateways).map(gateway).collect(), sim, key }
+        Self { gateways: (0..terms.gateways).map(gateway).collect(), sim, key, _alone: alone }
     }
 
     /// Asks one gateway once: the status, and the gateway's code with it.
