@@ -13,5 +13,5 @@ mod simulated;
     clippy::duplicate_mod,
     reason = "the tests and the example programs each use a part, and both have the model of the limiter"
 )]
-mod table;
+pub mod table;
 mod wire;

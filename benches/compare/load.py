@@ -66,13 +66,18 @@ def h2load(_: Site, server: Server, load: Load, seconds: float) -> tuple[int, fl
 
 def paced(site: Site, server: Server, program: pathlib.Path, rate: float, seconds: float) -> tuple[float, float]:
     """p50 and p99 in microseconds at `rate` requests a second, open loop."""
+    return timed(site, server, program, rate, seconds)[1:]
+
+
+def timed(site: Site, server: Server, program: pathlib.Path, rate: float, seconds: float) -> tuple[float, float, float]:
+    """The same, after the number of requests."""
     command = [program, f"127.0.0.1:{server.port}", f"{rate:.0f}", f"{seconds}", f"{CONNECTIONS}", SMALL,
                keys_for(site, server)]
     out = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
     requests, failed, p50, p99 = map(float, result_of(out))
     if failed or not requests:
         raise SystemExit(f"{server.name}: {failed:.0f} connections failed under a paced load")
-    return p50, p99
+    return requests, p50, p99
 
 
 def result_of(out: str) -> list[str]:

@@ -9,6 +9,7 @@ import tempfile
 
 import footprint
 import report
+import sharing
 from load import LARGE_ANSWERS, POSTS, SMALL_ANSWERS, Cost, Load, paced, saturate
 from servers import Job, Server, all_running, check
 from site_folder import HERE, Site
@@ -31,7 +32,7 @@ VARIANTS = {
 }
 QUICK = ["base", "https", "post", "log", "budget", "http2"]
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client",
-            "openssl": "openssl"}
+            "openssl": "openssl", "redis-server": "redis-server"}
 
 
 def main() -> None:
@@ -40,8 +41,8 @@ def main() -> None:
                         help="some variants for a moment with the dev build: are all answers right? Times mean nothing")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of load on each server in each round")
-    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, "latency", "footprint"], metavar="VARIANT",
-                        help=f"of {', '.join(VARIANTS)}, latency, footprint; RESULTS.md is left as it is")
+    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, "latency", "sharing", "footprint"], metavar="VARIANT",
+                        help=f"of {', '.join(VARIANTS)}, latency, sharing, footprint; RESULTS.md is left as it is")
     parser.add_argument("--calgate", type=pathlib.Path, metavar="PROGRAM", help="compare this build of it")
     parser.add_argument("--keep", action="store_true", help="leave the run's folder, with all configs and logs")
     options = parser.parse_args()
@@ -61,7 +62,7 @@ def main() -> None:
 def run(site: Site, calgate: pathlib.Path, generator: pathlib.Path, options: argparse.Namespace) -> None:
     if options.quick:
         return quick(site, calgate, generator)
-    wanted = options.only or [*VARIANTS, "latency", "footprint"]
+    wanted = options.only or [*VARIANTS, "latency", "sharing", "footprint"]
     sections, measured = [report.header()], {}
     for key in [key for key in VARIANTS if key in wanted or (key == "base" and "latency" in wanted)]:
         title, job, load, names = VARIANTS[key]
@@ -75,6 +76,9 @@ def run(site: Site, calgate: pathlib.Path, generator: pathlib.Path, options: arg
                                   ("two", "Requests/s, two workers over one", "per_second")]:
             if key in measured:
                 show(sections, report.growth(title, measured["base"], measured[key], field))
+    if "sharing" in wanted:
+        facts = sharing.measure(site, calgate, generator, options.rounds, options.seconds)
+        show(sections, report.facts("Limits shared through Redis", facts))
     if "footprint" in wanted:
         show(sections, report.facts("At rest", footprint.measure(site, calgate, options.rounds)))
     if not options.only:

@@ -24,6 +24,7 @@ class Job:
     access_log: bool = False
     http2: bool = False
     budget: bool = False
+    store: int = 0  # the port of a Redis that limits are shared on
 
 
 @dataclasses.dataclass
@@ -96,7 +97,8 @@ def command_of(site: Site, name: str, calgate: pathlib.Path, job: Job, port: int
     if name == "calgate":
         ca_file = f'ca_file = "{site.folder}/ca.pem"' if job.tls else ""
         budget = 'mode = "enforce"' if job.budget else 'mode = "off"'
-        config = site.fill("calgate.toml", **values, CA_FILE=ca_file, BUDGET=budget,
+        store = f'[store]\nredis = "redis://127.0.0.1:{job.store}"' if job.store else ""
+        config = site.fill("calgate.toml", **values, CA_FILE=ca_file, BUDGET=budget, STORE=store,
                            ACCESS_LOG=str(job.access_log).lower())
         with config.open("a") as file:
             file.write(consumers)

@@ -1,11 +1,15 @@
 //! An hour of Cal.com's limiter, in simulated time, against three ways to keep within it: calgate's budget, a token bucket
 //! and a request spacer (`cargo run --release --example budget-table`).
 //!
-//! What is printed stands in `docs/budget.md`. It ends with 1 where something that is claimed there does not hold.
+//! With `-- --store redis` it starts a redis-server, and prints the same of gateways that share it.
+//!
+//! What is printed stands in `docs/budget.md` and `docs/sharing.md`. It ends with 1 where something that is claimed there does not hold.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 #[allow(dead_code, unreachable_pub, clippy::indexing_slicing, reason = "the program and the tests each use a part")]
 mod table;
+
+mod store;
 
 use std::process::ExitCode;
 
@@ -27,6 +31,12 @@ fn main() -> ExitCode {
         let others = [Policy::Bucket, Policy::Spacer].map(|policy| run(&cell, policy));
         print_row(&cell, &outcome, &others);
         faults.extend(broken(&cell, &outcome).into_iter().map(|fault| format!("{cell}: {fault}")));
+    }
+    if std::env::args().skip(1).eq(["--store", "redis"]) {
+        match store::rows() {
+            Ok(more) => faults.extend(more),
+            Err(fault) => faults.push(format!("the store: {fault}")),
+        }
     }
     for fault in &faults {
         println!("\nNOT HELD: {fault}");

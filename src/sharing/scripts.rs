@@ -155,13 +155,21 @@ impl Fate {
 impl Default for Scripts {
     fn default() -> Self {
         const LIMIT: &str = include_str!("lua/limit.lua");
+        const ROOM: &str = include_str!("lua/room.lua");
         const BUCKET: &str = include_str!("lua/bucket.lua");
         let script = |parts: &[&str]| Script::new(&parts.concat());
         Self {
-            acquire: script(&[LIMIT, BUCKET, include_str!("lua/acquire.lua")]),
+            acquire: script(&[LIMIT, ROOM, BUCKET, include_str!("lua/acquire.lua")]),
             charge: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/charge.lua")]),
             owe: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/owe.lua")]),
-            settle: script(&[LIMIT, include_str!("lua/settle.lua")]),
+            // Nearly all end before what is made of a no.
+            settle: script(&[
+                LIMIT,
+                include_str!("lua/told.lua"),
+                include_str!("lua/settle.lua"),
+                ROOM,
+                include_str!("lua/refused.lua"),
+            ]),
             heartbeat: script(&[LIMIT, include_str!("lua/heartbeat.lua")]),
             join: script(&[LIMIT, include_str!("lua/join.lua")]),
         }

@@ -1,9 +1,11 @@
 //! Several gateways on one credential and one store, in front of a simulated Cal.com, and callers of all of them.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Gateway, Key, Setup};
+use crate::budget::table::random::Random;
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
 
@@ -27,7 +29,11 @@ pub struct Fleet {
     pub sim: Sim,
     pub gateways: Vec<Gateway>,
     key: Key,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One fleet at a time: two of them take each other's processors, and then it is the machine that is measured.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What came of requests.
 #[derive(Debug, Default)]
@@ -50,6 +56,7 @@ impl Fleet {
         store: impl Fn(usize) -> String,
         environment: impl Fn(usize) -> Vec<(&'static str, String)>,
     ) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut options =
             Options { latency: Duration::from_millis(10), jitter: Duration::from_millis(20), ..Options::default() };
         options.limits.window = terms.window;
@@ -78,7 +85,7 @@ impl Fleet {
                 ))
                 .start()
         };
-        Self { gateways: (0..terms.gateways).map(gateway).collect(), sim, key }
+        Self { gateways: (0..terms.gateways).map(gateway).collect(), sim, key, _alone: alone }
     }
 
     /// Asks one gateway once: the status, and the gateway's code with it.
@@ -97,50 +104,99 @@ impl Fleet {
     /// Keeps `callers` busy for `length`, each asking the gateways by turns and waiting for each answer; `pause` is what each leaves
     /// between its requests. While that goes on, `meanwhile` is done.
     pub fn load(&self, callers: usize, pause: Duration, length: Duration, meanwhile: impl FnOnce()) -> Tally {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let urls: Vec<String> =
-            self.gateways.iter().map(|gateway| format!("http://{}/v2/me", gateway.address)).collect();
-        let (client, start) = (reqwest::Client::new(), Instant::now());
+        let (line, start) = (self.line(), Instant::now());
         let caller = |number: usize| {
-            let (urls, client, key) = (urls.clone(), client.clone(), self.key.text.clone());
+            let line = line.clone();
             async move {
                 let mut answers = Vec::new();
                 let mut turn = number;
                 while start.elapsed() < length {
-                    let url = &urls[turn % urls.len()];
+                    answers.push(line.ask(turn).await);
                     turn += 1;
-                    let asked = Instant::now();
-                    let answer = client.get(url).header("x-api-key", &key).send().await;
-                    let answer = answer.map(|answer| {
-                        let code = answer.headers().get("x-calgate-code").map(|code| code.to_str().unwrap().to_owned());
-                        (answer.status().as_u16(), code.unwrap_or_default())
-                    });
-                    answers.push((asked.elapsed(), answer.unwrap_or_else(|fault| (0, fault.to_string()))));
                     tokio::time::sleep(pause).await;
                 }
                 answers
             }
         };
-        let (done, answers) = std::sync::mpsc::channel();
-        let callers: Vec<_> = (0..callers).map(caller).collect();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                for caller in callers.into_iter().map(|caller| tokio::spawn(caller)).collect::<Vec<_>>() {
-                    done.send(caller.await.unwrap()).unwrap();
-                }
-            });
-        });
-        meanwhile();
-        thread.join().unwrap();
-        let mut tally = Tally::default();
-        for (took, answer) in answers.iter().flatten() {
-            if answer.0 == 200 {
-                tally.took.push(took);
-            }
-            *tally.answers.entry(answer).or_default() += 1;
-        }
-        tally
+        tally((0..callers).map(caller).collect(), meanwhile)
     }
+
+    /// `per_second` requests come at random moments (Poisson), whatever becomes of those before; each goes to the next gateway.
+    pub fn random_load(&self, per_second: f64, length: Duration, meanwhile: impl FnOnce()) -> Tally {
+        let (line, start, mut random) = (self.line(), tokio::time::Instant::now(), Random::new(7));
+        let mut at = Duration::ZERO;
+        let gaps = std::iter::from_fn(|| {
+            at += random.exponential(Duration::from_secs_f64(1.0 / per_second));
+            (at < length).then_some(at)
+        });
+        let request = |(number, at)| {
+            let line = line.clone();
+            async move {
+                tokio::time::sleep_until(start + at).await;
+                vec![line.ask(number).await]
+            }
+        };
+        tally(gaps.enumerate().map(request).collect(), meanwhile)
+    }
+
+    /// How often gateways have given the store up, all together.
+    pub fn losses(&self) -> u64 {
+        self.gateways.iter().map(|gateway| gateway.metric("calgate_sharing_losses_total", "")).sum()
+    }
+
+    fn line(&self) -> Line {
+        let urls = self.gateways.iter().map(|gateway| format!("http://{}/v2/me", gateway.address)).collect();
+        Line { urls, client: reqwest::Client::new(), key: self.key.text.clone() }
+    }
+}
+
+/// One answer's status and the gateway's code, and how long it took.
+type Timed = (Duration, (u16, String));
+
+/// A way to all gateways.
+#[derive(Clone)]
+struct Line {
+    urls: Vec<String>,
+    client: reqwest::Client,
+    key: String,
+}
+
+impl Line {
+    async fn ask(&self, turn: usize) -> Timed {
+        let asked = Instant::now();
+        let url = &self.urls[turn % self.urls.len()];
+        let answer = self.client.get(url).header("x-api-key", &self.key).send().await.map(|answer| {
+            let code = answer.headers().get("x-calgate-code").map(|code| code.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), code.unwrap_or_default())
+        });
+        (asked.elapsed(), answer.unwrap_or_else(|fault| (0, fault.to_string())))
+    }
+}
+
+/// Runs all callers on a thread of their own, and `meanwhile` here.
+fn tally<C>(callers: Vec<C>, meanwhile: impl FnOnce()) -> Tally
+where
+    C: Future<Output = Vec<Timed>> + Send + 'static,
+{
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut answers = Vec::new();
+            for caller in callers.into_iter().map(tokio::spawn).collect::<Vec<_>>() {
+                answers.extend(caller.await.unwrap());
+            }
+            answers
+        })
+    });
+    meanwhile();
+    let mut tally = Tally::default();
+    for (took, answer) in thread.join().unwrap() {
+        if answer.0 == 200 {
+            tally.took.push(took);
+        }
+        *tally.answers.entry(answer).or_default() += 1;
+    }
+    tally
 }
 
 impl Tally {

@@ -8,9 +8,11 @@ use calgate::budget::headers::{Seen, Told, Verdict, name_hash};
 use calgate::budget::machine::{Asked, Flight, Machine, Next, Standing};
 use calgate::budget::queue::{Asker, Priority, Ticket};
 use calgate::limit::Tick;
+use calgate::sharing::scripts::Fate;
 
 use super::cell::{Cell, WINDOW};
 use super::limiter;
+use super::shared::Shared;
 
 /// How long a request waits at most.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +32,8 @@ pub enum Policy {
 pub enum Gateway {
     /// calgate's budget, and the requests that wait in it.
     Budget(Box<Machine>, BTreeMap<Ticket, usize>),
+    /// The same on a store that all gateways share.
+    Shared(Box<Shared>),
     /// When the bucket will be full again.
     Bucket(Tick),
     /// When the next request may go.
@@ -70,6 +74,7 @@ impl Gateway {
                 }
                 Asked::Refuse(_) => Said::Refused,
             },
+            Self::Shared(shared) => shared.ask(request, &asker(consumer), now),
             Self::Bucket(full) => {
                 let next = (*full).max(now).after(WINDOW / cell.limit);
                 if next > now.after(WINDOW) {
@@ -91,7 +96,11 @@ impl Gateway {
 
     /// The next request that may go out of those that wait, or when to ask again.
     pub fn next(&mut self, now: Tick) -> Option<Result<(usize, Flight), Tick>> {
-        let Self::Budget(machine, waiting) = self else { return None };
+        let (machine, waiting) = match self {
+            Self::Budget(machine, waiting) => (machine, waiting),
+            Self::Shared(shared) => return shared.next(now),
+            Self::Bucket(_) | Self::Spacer(_) => return None,
+        };
         match machine.next(now) {
             Next::Go(ticket, flight) => Some(Ok((waiting.remove(&ticket)?, flight))),
             Next::At(at) => Some(Err(at)),
@@ -101,14 +110,17 @@ impl Gateway {
 
     /// A request has waited as long as it may. Answers whether it still did.
     pub fn leave(&mut self, ticket: Ticket, consumer: usize) -> bool {
-        let Self::Budget(machine, waiting) = self else { return false };
+        let (machine, waiting) = match self {
+            Self::Budget(machine, waiting) => (machine, waiting),
+            Self::Shared(shared) => return shared.leave(ticket, &asker(consumer)),
+            Self::Bucket(_) | Self::Spacer(_) => return false,
+        };
         waiting.remove(&ticket);
         machine.leave(ticket, &asker(consumer))
     }
 
     /// The answer to a request is here.
-    pub fn answered(&mut self, flight: &Flight, verdict: &limiter::Verdict, now: Tick) {
-        let Self::Budget(machine, _) = self else { return };
+    pub fn answered(&mut self, request: usize, flight: &Flight, verdict: &limiter::Verdict, now: Tick) {
         let seen = |standing: &limiter::Standing| Seen {
             name: name_hash(&standing.name),
             limit: Some(standing.limit),
@@ -117,13 +129,26 @@ impl Gateway {
         };
         let told = Told { limits: verdict.standings.iter().map(seen).collect(), absurd: false };
         let refused = Verdict::Refused { retry_after: None };
-        machine.answered(flight, if verdict.refused { refused } else { Verdict::Passed }, &told, now);
+        let verdict = if verdict.refused { refused } else { Verdict::Passed };
+        if let Self::Shared(shared) = self {
+            shared.settle(request, Fate::answered(now.since(flight.sent()), verdict, told.clone()), now);
+        }
+        if let Some(machine) = self.machine() {
+            machine.answered(flight, verdict, &told, now);
+        }
     }
 
     /// How its budget stands.
     pub fn standing(&mut self, now: Tick) -> Option<Standing> {
-        let Self::Budget(machine, _) = self else { return None };
-        Some(machine.standing(now))
+        self.machine().map(|machine| machine.standing(now))
+    }
+
+    fn machine(&mut self) -> Option<&mut Machine> {
+        match self {
+            Self::Budget(machine, _) => Some(machine),
+            Self::Shared(shared) => Some(shared.machine()),
+            Self::Bucket(_) | Self::Spacer(_) => None,
+        }
     }
 }
 

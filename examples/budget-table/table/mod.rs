@@ -4,6 +4,7 @@ pub mod cell;
 pub mod claims;
 pub mod gateway;
 pub mod random;
+pub mod shared;
 pub mod simulation;
 
 #[path = "../../cal-sim/sim/limiter.rs"]

@@ -98,7 +98,12 @@ struct Tally {
 
 /// Runs a cell to its end.
 pub fn run(cell: &Cell, policy: Policy) -> Outcome {
-    let mut simulation = Simulation::new(cell, policy);
+    run_with(cell, (0..cell.gateways).map(|index| Gateway::new(cell, policy, index)).collect())
+}
+
+/// The same with these gateways.
+pub fn run_with(cell: &Cell, gateways: Vec<Gateway>) -> Outcome {
+    let mut simulation = Simulation::new(cell, gateways);
     simulation.begin();
     while let Some(Reverse((now, event))) = simulation.events.pop() {
         if now > Tick::default().after(Duration::from_secs(cell.seconds)) {
@@ -112,7 +117,7 @@ pub fn run(cell: &Cell, policy: Policy) -> Outcome {
 }
 
 impl Simulation {
-    fn new(cell: &Cell, policy: Policy) -> Self {
+    fn new(cell: &Cell, gateways: Vec<Gateway>) -> Self {
         let limit = NamedLimit { name: "Default".to_owned(), limit: cell.limit, window: WINDOW, block: WINDOW };
         let consumers = cell.load.consumers().len();
         Self {
@@ -120,7 +125,7 @@ impl Simulation {
             events: BinaryHeap::new(),
             what: Vec::new(),
             random: Random::new(u64::from(cell.limit) * 31 + u64::from(cell.gateways)),
-            gateways: (0..cell.gateways).map(|index| Gateway::new(cell, policy, index)).collect(),
+            gateways,
             turns: vec![Tick(u64::MAX); cell.gateways as usize],
             cal: Limiter::new(vec![limit], cell.quirk),
             asked: Vec::new(),
@@ -229,7 +234,7 @@ impl Simulation {
             self.tally.bursts.last_mut().into_iter().for_each(|served| *served += 1);
         }
         if let Some(flight) = self.asked[request].flight.take() {
-            self.gateways[gateway].answered(&flight, verdict, now);
+            self.gateways[gateway].answered(request, &flight, verdict, now);
             self.turn(gateway, now);
         }
         if let Some(standing) = self.gateways[0].standing(now) {

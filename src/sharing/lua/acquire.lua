@@ -36,6 +36,6 @@ if not anyway and (found.more == 0 or wait > 0) then
 end
 if not anyway then took_turn(s, waiting, light) end
 redis.call('ZADD', FLYING, now + microseconds(deadline), gateway .. ':' .. request)
-keep_log()
+if s.in_flight == 0 then keep_log() end
 write_state(s)
 return { 0, ahead, found.by, found.more == 0 and 0 or -1 }

@@ -7,9 +7,9 @@ local gateway, membership = ARGV[FIRST_ARG], ARGV[FIRST_ARG + 1]
 local member = redis.call('ZSCORE', JOINED, membership)
 if member then redis.call('ZADD', JOINED, now, membership) end
 redis.call('ZADD', KNOWN, now, gateway)
-local life = over(deadline + window, 1000000) + 1000
-redis.call('PEXPIRE', JOINED, life)
-redis.call('PEXPIRE', KNOWN, life)
+keep_gateways()
+keep_log()
+redis.call('PEXPIRE', STATE, STATE_LIVES)
 
 local s = read_state()
 count_gateways(s)

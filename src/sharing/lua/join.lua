@@ -20,10 +20,5 @@ end
 keep_log()
 redis.call('ZADD', KNOWN, now, gateway)
 if joins then redis.call('ZADD', JOINED, now, membership) end
-local lately = now - microseconds(window + deadline)
-redis.call('ZREMRANGEBYSCORE', JOINED, '-inf', lately)
-redis.call('ZREMRANGEBYSCORE', KNOWN, '-inf', lately)
-local life = over(deadline + window, 1000000) + 1000
-redis.call('PEXPIRE', JOINED, life)
-redis.call('PEXPIRE', KNOWN, life)
+keep_gateways()
 return redis.call('ZCARD', KNOWN)

@@ -1,6 +1,7 @@
 -- What every script of the store begins with: one limit of a credential, as `src/budget` has it for a single gateway.
--- log.rs, gate.rs, foreign.rs, granted.rs, breaker.rs, replicas.rs and machine.rs are the specification, function by
--- function; a property test holds the two together.
+-- log.rs, foreign.rs and replicas.rs are the specification of this part, function by function; a property test holds the two
+-- together. What answers tell is in told.lua, whether one more may go out in room.lua: a script is made of what it needs, for
+-- each function costs time whenever a script runs.
 --
 -- Times: `now` is the server's, in microseconds since 1970. Whatever else is a time is in nanoseconds from now, which
 -- numbers of 53 bits hold exactly; the state is moved along when it is read.
@@ -18,16 +19,10 @@ local window, deadline = tonumber(ARGV[4]) * 1000, tonumber(ARGV[5]) * 1000
 local FIRST_ARG = 6
 
 local SECOND = 1000000000
-local UNBOUNDED = 4294967295
-local GIVEN_AWAY = 75
-local UNKNOWN, MOST_NAMES, MOST_PUT_OFF, AGREEING = 4, 4, 4, 3
-local CAREFUL, GOOD_ENOUGH = 4, 4
 local LONG_AGO = -1000000 * SECOND
 -- A replica that has not been heard of for so long is taken to be cut off, in microseconds.
 local FRESH = 1500000
-local STATE_LIVES = 7200000
-
-local REQUESTS, REMAINING, PACE, REFUSED, EDGE = 0, 1, 2, 3, 4
+local STATE_LIVES = '7200000'
 
 local function down(n, least) return math.max(n - least, 0) end
 local function over(a, b) return math.floor(a / b) end
@@ -35,36 +30,66 @@ local function microseconds(ns) return math.ceil(ns / 1000) end
 
 -- The state -----------------------------------------------------------------------------------------------------------
 
-local function fresh()
-  local breaker = function() return { noes = 0, good = 0 } end
+-- The state is kept as so many values one after the other, windows behind them: tables with names cost three times as much.
+local STATE_VALUES, WINDOW_VALUES = 20, 12
+
+local function breaker(no, ends, noes, good, passed)
+  return { no = ends and no - passed, ends = ends and ends - passed, noes = noes, good = good }
+end
+
+local function window_of(passed, name, limit, earliest, latest, least, tail, ours, first, first_at, own, seen, expected)
   return {
-    at = now, granted = configured, configured = configured, learn = learn, higher = { 0, 0 },
-    silent = false, suspected = 0, suspected_until = 0, windows = {},
-    refused = breaker(), edge = breaker(), paced = LONG_AGO,
+    name = name, limit = limit, earliest = earliest - passed, latest = latest - passed, least = least, tail = tail, ours = ours,
+    first = first, first_at = first_at - passed, own = own, seen = seen, expected = expected,
   }
+end
+
+local function state_of(
+  next, at, granted, was, learnt, higher, times, silent, suspected, until_then, paced, part,
+  r_no, r_ends, r_noes, r_good, e_no, e_ends, e_noes, e_good, windows
+)
+  local passed = (now - at) * 1000
+  local s = {
+    granted = granted, higher = { higher, times }, silent = silent, suspected = suspected,
+    suspected_until = until_then - passed, paced = math.max(paced - passed, LONG_AGO), part = part,
+    refused = breaker(r_no, r_ends, r_noes, r_good, passed), edge = breaker(e_no, e_ends, e_noes, e_good, passed), windows = {},
+  }
+  if was ~= configured or learnt ~= learn then s.granted, s.higher = configured, { 0, 0 } end
+  return s, windows, next, passed
+end
+
+local function add_window(s, passed, next, ...)
+  s.windows[#s.windows + 1] = window_of(passed, ...)
+  return next
 end
 
 local function read_state()
   local packed = redis.call('GET', STATE)
-  local s = packed and cmsgpack.unpack(packed) or fresh()
-  local passed = (now - s.at) * 1000
-  s.at = now
-  s.paced = math.max(s.paced - passed, LONG_AGO)
-  s.suspected_until = s.suspected_until - passed
-  for _, breaker in ipairs({ s.refused, s.edge }) do
-    if breaker.ends then breaker.no, breaker.ends = breaker.no - passed, breaker.ends - passed end
+  if not packed then
+    local s = state_of(-1, now, configured, configured, learn, 0, 0, false, 0, 0, LONG_AGO, nil, nil, nil, 0, 0, nil, nil, 0, 0, 0)
+    s.is_new = true
+    return s
   end
-  for _, w in ipairs(s.windows) do
-    w.earliest, w.latest, w.first_at = w.earliest - passed, w.latest - passed, w.first_at - passed
-  end
-  if s.configured ~= configured or s.learn ~= learn then
-    s.granted, s.configured, s.learn, s.higher = configured, configured, learn, { 0, 0 }
+  local s, windows, next, passed = state_of(cmsgpack.unpack_limit(packed, STATE_VALUES))
+  for _ = 1, windows do
+    next = add_window(s, passed, cmsgpack.unpack_limit(packed, WINDOW_VALUES, next))
   end
   return s
 end
 
 local function write_state(s)
-  redis.call('SET', STATE, cmsgpack.pack(s), 'PX', STATE_LIVES)
+  local r, e = s.refused, s.edge
+  local packed = cmsgpack.pack(
+    now, s.granted, configured, learn, s.higher[1], s.higher[2], s.silent, s.suspected, s.suspected_until, s.paced, s.part,
+    r.no, r.ends, r.noes, r.good, e.no, e.ends, e.noes, e.good, #s.windows
+  )
+  for _, w in ipairs(s.windows) do
+    packed = packed .. cmsgpack.pack(
+      w.name, w.limit, w.earliest, w.latest, w.least, w.tail, w.ours, w.first, w.first_at, w.own, w.seen, w.expected
+    )
+  end
+  -- As with the log's keys: whoever begins it says when it ends, and heartbeats put that off.
+  if s.is_new then redis.call('SET', STATE, packed, 'PX', STATE_LIVES) else redis.call('SET', STATE, packed, 'KEEPTTL') end
 end
 
 -- Where some gateways are cut off, the others together are as many gateways that share nothing (replicas.rs).
@@ -84,13 +109,22 @@ local function note_share(s)
   s.part = part
 end
 
--- Gateways heard of within the time that their requests may count for, and those of them that go by the store now.
+-- Gateways heard of within the time that their requests may count for (heartbeats forget the others), and those of them
+-- that go by the store now.
 local function count_gateways(s)
-  local lately = now - microseconds(window + deadline)
-  local members = redis.call('ZCOUNT', JOINED, now - FRESH, '+inf')
-  s.members = math.max(members, 1)
-  s.gateways = math.max(redis.call('ZCOUNT', KNOWN, lately, '+inf'), s.members)
+  s.members = math.max(redis.call('ZCOUNT', JOINED, now - FRESH, '+inf'), 1)
+  s.gateways = math.max(redis.call('ZCARD', KNOWN), s.members)
   note_share(s)
+end
+
+-- Forgets gateways of which nothing can count any more, and puts off the end of the others.
+local function keep_gateways()
+  local lately = now - microseconds(window + deadline)
+  local life = over(deadline + window, 1000000) + 1000
+  for _, key in ipairs({ JOINED, KNOWN }) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', lately)
+    redis.call('PEXPIRE', key, life)
+  end
 end
 
 local function part(s)
@@ -108,6 +142,7 @@ local function lasts(s)
   return microseconds(length + over(length, 1000))
 end
 
+-- Whoever begins a key says when it ends; heartbeats, which every gateway on it sends, put that off.
 local function keep_log()
   local life = over(deadline + 2 * window, 1000000) + 1000
   redis.call('PEXPIRE', LOG, life)
@@ -121,25 +156,26 @@ local function note_lost(s, n)
   end
 end
 
--- Forgets what Cal.com no longer counts. What has no answer by its deadline has arrived by then, if at all.
-local function release(s)
+-- What has no answer by its deadline has arrived by then, if at all.
+local function give_up(s)
   local lost = redis.call('ZRANGEBYSCORE', FLYING, '-inf', now, 'WITHSCORES')
   for i = 1, #lost, 2 do
     redis.call('ZREM', FLYING, lost[i])
     redis.call('ZADD', LOG, tonumber(lost[i + 1]) + lasts(s), lost[i])
   end
   if #lost > 0 then
+    keep_log()
     note_lost(s, #lost / 2)
     write_state(s)
   end
-  redis.call('ZREMRANGEBYSCORE', LOG, '-inf', now)
   s.in_flight = redis.call('ZCARD', FLYING)
-  s.used = redis.call('ZCARD', LOG) + s.in_flight
 end
 
-local function next_release()
-  local first = redis.call('ZRANGE', LOG, 0, 0, 'WITHSCORES')
-  return first[2] and (tonumber(first[2]) - now) * 1000 or nil
+-- Forgets what Cal.com no longer counts.
+local function release(s)
+  give_up(s)
+  redis.call('ZREMRANGEBYSCORE', LOG, '-inf', now)
+  s.used = redis.call('ZCARD', LOG) + s.in_flight
 end
 
 -- Others on the same credential ---------------------------------------------------------------------------------------
@@ -162,209 +198,4 @@ local function reserve(s, w)
   if rate == 0 then return 0 end
   local to_come = by_part(rate, math.max(w.latest, 0), window)
   return to_come + 4 * math.floor(math.sqrt(to_come)) + 2
-end
-
--- The gate ------------------------------------------------------------------------------------------------------------
-
-local function note_tail(s, w, remaining)
-  local shared = share(s)
-  w.ours = w.ours + 1
-  if shared and down(remaining, reserve(s, w)) < shared.tail then w.tail = w.tail + 1 end
-end
-
--- Between when and when a window ends, by what one answer told; its first request says it best.
-local function ends(seen, sent)
-  if seen.limit and seen.remaining + 1 == seen.limit and math.abs(seen.reset - window) < SECOND then
-    return sent + window, window + over(window, 256)
-  end
-  return sent + seen.reset - SECOND, seen.reset + SECOND
-end
-
-local function new_window(s, seen, earliest, latest, expected)
-  local w = {
-    name = seen.name, limit = seen.limit, earliest = earliest, latest = latest, least = seen.remaining, tail = 0, ours = 0,
-    first = seen.remaining, first_at = 0, own = 0, seen = 0, expected = expected,
-  }
-  note_tail(s, w, seen.remaining)
-  return w
-end
-
-local function note(s, i, seen, sent)
-  local w = s.windows[i]
-  w.limit = seen.limit or w.limit
-  local earliest, latest = ends(seen, sent)
-  if latest < w.earliest then return end
-  if earliest > w.latest then
-    local expected = math.max(w.seen, over(w.expected * 3, 4))
-    s.windows[i] = new_window(s, seen, earliest, latest, expected)
-    return
-  end
-  -- An answer that took very long may be from the window before: it makes nothing looser.
-  if earliest + window > w.latest then
-    w.earliest, w.latest = math.max(w.earliest, earliest), math.min(w.latest, latest)
-  end
-  w.least = math.min(w.least, seen.remaining)
-  note_tail(s, w, seen.remaining)
-  w.own = w.own + 1
-  w.seen = math.max(w.seen, down(down(w.first, w.least), w.own + s.in_flight))
-end
-
-local function gate_answered(s, told, sent)
-  if #told == 0 and #s.windows == 0 then s.silent = true end
-  for _, seen in ipairs(told) do
-    s.silent = false
-    local known
-    for i, w in ipairs(s.windows) do
-      if w.name == seen.name then known = i end
-    end
-    if known then
-      note(s, known, seen, sent)
-    elseif #s.windows < MOST_NAMES then
-      local earliest, latest = ends(seen, sent)
-      s.windows[#s.windows + 1] = new_window(s, seen, earliest, latest, 0)
-    end
-  end
-end
-
--- From when on, from now, a request might arrive as the window ends, and prolong it.
-local function closing(w, shared)
-  if shared then return w.earliest - SECOND end
-  if w.latest - w.earliest < SECOND or math.max(w.seen, w.expected) > 0 then return w.earliest - over(window, 240) end
-  return w.latest
-end
-
-local function is_short(w)
-  return w.limit and w.least < over(w.limit, 2)
-end
-
-local function window_room(s, w, shared, own)
-  if 0 > w.latest then return { more = down(math.min(UNKNOWN, own), s.in_flight) } end
-  local left = down(w.least, reserve(s, w))
-  local more = down(left, s.in_flight)
-  if 0 >= closing(w, shared) and is_short(w) then
-    more = 0
-  elseif not shared then
-    return { more = more, ends = w.latest }
-  elseif left > shared.tail then
-    more = math.min(more, down(own, s.in_flight))
-  elseif 0 >= closing(w, shared) then
-    more = 0
-  else
-    more = math.min(more, down(own, w.tail + s.in_flight))
-  end
-  return { more = more, ends = w.latest }
-end
-
-local function gate_room(s)
-  local shared = share(s)
-  local own = shared and shared.own or UNBOUNDED
-  if #s.windows == 0 then
-    return { more = down(s.silent and UNBOUNDED or math.min(UNKNOWN, own), s.in_flight) }
-  end
-  local widest
-  for _, w in ipairs(s.windows) do
-    local room = window_room(s, w, shared, own)
-    if not widest or room.more >= widest.more then widest = room end
-  end
-  return widest
-end
-
--- How turns are taken, the loosest first: at once, one in each such time, or none before then.
-local AT_ONCE, EVERY, FROM = 0, 1, 2
-
-local function window_turns(s, w, shared, light)
-  local more = down(down(w.least, reserve(s, w)), s.in_flight)
-  local left_open = math.max(closing(w, shared), 0)
-  if not shared then return EVERY, over(left_open, more + 1) end
-  local given_away = w.latest - over(window * GIVEN_AWAY, 1000)
-  if 0 >= given_away then return AT_ONCE, 0 end
-  local expected = by_part(light * s.gateways, w.latest, window)
-  local even = by_part(down(w.limit or UNBOUNDED, shared.tail), w.latest, window)
-  local is_ahead = more > even + shared.tail
-  local spare = is_ahead and more or down(more, expected + math.floor(math.sqrt(expected)) + shared.tail)
-  if spare == 0 and light > 0 then return FROM, given_away end
-  return EVERY, over(left_open * s.gateways, spare * s.members + s.gateways)
-end
-
-local function gate_turns(s, light)
-  local shared, kind, time = share(s), nil, nil
-  for _, w in ipairs(s.windows) do
-    if 0 <= w.latest then
-      local k, t = window_turns(s, w, shared, light)
-      if not kind or k < kind or (k == kind and t < time) then kind, time = k, t end
-    end
-  end
-  return kind or EVERY, time or 0
-end
-
--- N, and what happens after a no --------------------------------------------------------------------------------------
-
-local function granted_told(s, limit)
-  if not s.learn then limit = math.min(limit, s.configured) end
-  if limit <= s.granted then
-    s.granted, s.higher = limit, { 0, 0 }
-    return
-  end
-  s.higher = s.higher[1] == limit and { limit, s.higher[2] + 1 } or { limit, 1 }
-  if s.higher[2] >= AGREEING then s.granted, s.higher = limit, { 0, 0 } end
-end
-
-local function block(breaker, wait)
-  breaker.no, breaker.ends = 0, math.max(breaker.ends or wait, wait)
-  breaker.noes, breaker.good = breaker.noes + 1, 0
-end
-
-local function good(breaker, sent)
-  if not breaker.ends or sent <= breaker.no then return end
-  breaker.good = breaker.good + 1
-  if breaker.good > GOOD_ENOUGH then breaker.no, breaker.ends, breaker.noes, breaker.good = nil, nil, 0, 0 end
-end
-
-local function breaker_cap(breaker)
-  if not breaker.ends then return nil end
-  if breaker.ends > 0 then return 0, breaker.ends end
-  return breaker.good == 0 and 1 or CAREFUL, nil
-end
-
--- May one more go out? ------------------------------------------------------------------------------------------------
-
-local function room(s)
-  local found = { more = UNBOUNDED, by = REQUESTS }
-  local tighten = function(more, by, ends)
-    if more < found.more then found = { more = more, by = by, ends = ends } end
-  end
-  for _, no in ipairs({ { s.refused, REFUSED }, { s.edge, EDGE } }) do
-    local cap, ends = breaker_cap(no[1])
-    if cap then tighten(down(cap, s.in_flight), no[2], ends) end
-  end
-  tighten(down(part(s), s.used), REQUESTS, next_release())
-  local gate = gate_room(s)
-  tighten(gate.more, REMAINING, gate.ends)
-  return found
-end
-
-local function every(s)
-  local limit, length = part(s)
-  return over(length, math.max(limit, 1))
-end
-
-local function is_plenty(s)
-  local fair = math.max(over(s.granted * s.members, s.gateways), 1)
-  return s.used < over(fair, 2)
-end
-
--- When the next turn is, from now; what lies behind counts, too.
-local function due(s, light)
-  if is_plenty(s) then return 0 end
-  local kind, time = gate_turns(s, light)
-  if kind ~= EVERY then return time end
-  local limit, length = part(s)
-  local by_log = over(next_release() or length, down(limit, s.used) + 1)
-  local by_gate = math.min(time, length)
-  return s.paced + math.max(over(every(s) * 9, 10), by_log, by_gate)
-end
-
-local function took_turn(s, waiting, light)
-  local turn, step = due(s, light), every(s)
-  s.paced = waiting and math.max(-turn, 0) < step and math.min(turn, step * MOST_PUT_OFF) or 0
 end

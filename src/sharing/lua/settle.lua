@@ -16,19 +16,17 @@ if fate == 'unsent' then
 end
 local s = read_state()
 count_gateways(s)
+local over_at = now + (fate == 'lost' and microseconds(number(3)) or 0) + lasts(s)
+redis.call('ZADD', LOG, over_at, member)
+if redis.call('ZCARD', LOG) == 1 then keep_log() end
+give_up(s)
 if fate == 'lost' then
-  redis.call('ZADD', LOG, now + microseconds(number(3)) + lasts(s), member)
-  keep_log()
-  release(s)
   note_lost(s, 1)
   write_state(s)
   return { -1, -1 }
 end
 
-redis.call('ZADD', LOG, now + lasts(s), member)
-keep_log()
-release(s)
-local sent, verdict, wait, jitter = -number(3), ARGV[FIRST_ARG + 4], number(5), number(6)
+local sent, verdict = -number(3), ARGV[FIRST_ARG + 4]
 local told, widest, reset = {}, nil, nil
 for i = 7, #ARGV - FIRST_ARG, 4 do
   local limit = number(i + 1)
@@ -45,25 +43,9 @@ if widest then
   granted_told(s, widest)
   note_share(s)
 end
-
-local answer = { -1, -1 }
 if verdict == 'passed' then
   good(s.refused, sent)
   good(s.edge, sent)
-else
-  if verdict == 'refused' then
-    if wait >= 0 then wait = math.max(wait, reset or 0) else wait = reset or window end
-    if not breaker_cap(s.refused) then
-      s.suspected = math.min(suspected(s) + over(s.granted, 3), over(s.granted, 2))
-      s.suspected_until = 3600 * SECOND
-    end
-    block(s.refused, wait + jitter)
-  else
-    if wait < 0 then wait = SECOND * 2 ^ math.min(s.edge.noes, 6) end
-    block(s.edge, math.min(math.max(wait, SECOND), 60 * SECOND))
-  end
-  local found = room(s)
-  answer = { found.by, found.ends or -1 }
+  write_state(s)
+  return { -1, -1 }
 end
-write_state(s)
-return answer

@@ -1,0 +1,99 @@
+//! The rows of gateways that share a store, beside those of the same gateways when it is lost.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::table::cell::{Cell, Load};
+use super::table::claims::broken;
+use super::table::gateway::Policy;
+use super::table::shared::gateways;
+use super::table::simulation::{run, run_with};
+
+/// Every poll is a call of the server's, so that a row is ten minutes.
+const SECONDS: u64 = 600;
+
+/// Prints all rows. Answers what of the claims does not hold.
+pub(super) fn rows() -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let server = Server::start()?;
+    println!(
+        "\n| gateways | N | load | quirk | shared: 429s | of N | served | light | p99 | store lost: 429s | of N | served | light |"
+    );
+    println!("|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    let mut faults = Vec::new();
+    for cell in cells() {
+        let shared = run_with(&cell, gateways(&cell, server.port)?);
+        let lost = run(&cell, Policy::Budget);
+        let percent = |part: f64| format!("{:.1} %", part * 100.0);
+        let light = |part: Option<f64>| part.map_or("–".to_owned(), percent);
+        println!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            cell.gateways,
+            cell.limit,
+            cell.load,
+            if cell.quirk { "yes" } else { "no" },
+            shared.refused_and_blocks(),
+            percent(shared.used),
+            percent(shared.served),
+            light(shared.light_served),
+            shared.light_p99.map_or("–".to_owned(), |wait| format!("{:.1} s", wait.as_secs_f64())),
+            lost.refused_and_blocks(),
+            percent(lost.used),
+            percent(lost.served),
+            light(lost.light_served),
+        );
+        // Together they are as good as one; without the store, what is claimed of gateways that share nothing is that they
+        // cause no 429.
+        let one = Cell { gateways: 1, ..cell };
+        faults.extend(broken(&one, &shared).into_iter().map(|fault| format!("{cell}, shared: {fault}")));
+        if lost.refused > 0 {
+            faults.push(format!("{cell}, store lost: {} answers of 429", lost.refused));
+        }
+    }
+    Ok(faults)
+}
+
+fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for gateways in [3, 10, 50] {
+        for limit in [120, 800] {
+            for load in [Load::Poisson(100), Load::Poisson(300), Load::Bursts, Load::HeavyAndLight] {
+                for quirk in [false, true] {
+                    cells.push(Cell { gateways, limit, load, quirk, foreign: 0, seconds: SECONDS });
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// A server of this run's own, on a free port of this machine.
+struct Server {
+    port: u16,
+    child: Child,
+}
+
+impl Server {
+    fn start() -> std::io::Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()?;
+        let server = Self { port, child };
+        for _ in 0..500 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(std::io::Error::other("redis-server does not listen"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

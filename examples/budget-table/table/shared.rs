@@ -1,0 +1,188 @@
+//! Gateways on one store: the scripts themselves decide, on a real server that is told the simulation's time.
+//!
+//! What `budget` does between a request, its machine and the store is done here, too, but that the store answers at once.
+
+#![allow(clippy::expect_used, reason = "without its store the simulation cannot go on")]
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+use calgate::budget::machine::{Asked, Flight, Machine, Next};
+use calgate::budget::queue::{Asker, Ticket};
+use calgate::budget::rules::No;
+use calgate::budget::{Hold, Settings};
+use calgate::limit::Tick;
+use calgate::sharing::scripts::{Acquired, Asking, Fate, Limit, Member, Scripts};
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use tokio::runtime::Runtime;
+
+use super::cell::{Cell, WINDOW};
+use super::gateway::{Gateway, PATIENCE, Said};
+
+/// The server's clock as the simulation begins, in microseconds since 1970.
+const EPOCH: u64 = 1_700_000_000_000_000;
+const DEADLINE: Duration = Duration::from_secs(30);
+const BEAT: Duration = Duration::from_millis(500);
+const KEYS: &str = "calgate:{table}:main";
+const JITTER_NS: u64 = 8_000_000;
+
+/// The store, and the gateways on it as they are heard there.
+pub struct Store {
+    runtime: Runtime,
+    link: MultiplexedConnection,
+    scripts: Scripts,
+    settings: Settings,
+    gateways: Vec<String>,
+    next_beat: Tick,
+}
+
+/// One gateway.
+pub struct Shared {
+    store: Rc<RefCell<Store>>,
+    index: usize,
+    machine: Machine,
+    waiting: BTreeMap<Ticket, usize>,
+    /// What the store knows requests by.
+    names: HashMap<usize, u64>,
+    asked: u64,
+}
+
+/// All of `cell`'s gateways, on an empty store on `port` of this machine.
+pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let client = redis::Client::open(("127.0.0.1", port))?;
+    // A busy machine may let a call wait; that is no matter here.
+    let patient = AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut link = runtime.block_on(client.get_multiplexed_async_connection_with_config(&patient))?;
+    runtime.block_on(redis::cmd("FLUSHALL").query_async::<()>(&mut link))?;
+    let settings = Settings { limit: cell.limit, window: WINDOW, replicas: 1, learn_limit: false };
+    let gateways = (0..cell.gateways).map(|index| format!("g{index}")).collect();
+    let (scripts, next_beat) = (Scripts::default(), Tick::default());
+    let store = Store { runtime, link, scripts, settings, gateways, next_beat };
+    for gateway in &store.gateways {
+        let (link, member) = (&mut store.link.clone(), Member { gateway, times: 1 });
+        store.runtime.block_on(store.scripts.join(link, store.limit(Tick::default()), member, true, &[]))?;
+    }
+    let store = Rc::new(RefCell::new(store));
+    let gateway = |index: u32| {
+        let mut machine = Machine::new(settings, u64::from(index) + 1);
+        machine.go_by_store(cell.gateways);
+        let (store, waiting, names) = (store.clone(), BTreeMap::new(), HashMap::new());
+        Gateway::Shared(Box::new(Shared { store, index: index as usize, machine, waiting, names, asked: 0 }))
+    };
+    Ok((0..cell.gateways).map(gateway).collect())
+}
+
+impl Store {
+    fn limit(&self, now: Tick) -> Limit<'static> {
+        Limit { keys: KEYS, settings: self.settings, deadline: DEADLINE, clock: Some(EPOCH + now.0 / 1000) }
+    }
+
+    /// All gateways are heard twice a second, whether or not anything is asked of them.
+    fn beat(&mut self, now: Tick) {
+        while self.next_beat <= now {
+            let limit = self.limit(self.next_beat);
+            for gateway in &self.gateways {
+                let call = self.scripts.heartbeat(&mut self.link, limit, Member { gateway, times: 1 });
+                self.runtime.block_on(call).expect("the store answers");
+            }
+            self.next_beat = self.next_beat.after(BEAT);
+        }
+    }
+
+    fn acquire(&mut self, index: usize, asking: Asking, now: Tick) -> Acquired {
+        self.beat(now);
+        let (limit, member) = (self.limit(now), Member { gateway: &self.gateways[index], times: 1 });
+        let call = self.scripts.acquire(&mut self.link, limit, member, asking, None);
+        self.runtime.block_on(call).expect("the store answers")
+    }
+
+    fn settle(&mut self, index: usize, request: u64, fate: Fate, now: Tick) {
+        self.beat(now);
+        let limit = self.limit(now);
+        let call = self.scripts.settle(&mut self.link, limit, &self.gateways[index], request, fate);
+        self.runtime.block_on(call).expect("the store answers");
+    }
+}
+
+impl Shared {
+    /// The state machine that it has of its own.
+    pub fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// A request comes.
+    pub fn ask(&mut self, request: usize, asker: &Asker, now: Tick) -> Said {
+        loop {
+            match self.machine.ask(asker, PATIENCE, now) {
+                Asked::Go(flight) => {
+                    let express = self.machine.is_below_part(asker, now);
+                    let light = self.machine.light(Some(asker));
+                    match self.acquire(express, light, now) {
+                        Ok(name) => {
+                            self.names.insert(request, name);
+                            return Said::Go(Some(flight));
+                        }
+                        Err(()) => self.machine.unsent(&flight),
+                    }
+                }
+                Asked::Wait(ticket, _) => {
+                    self.waiting.insert(ticket, request);
+                    return Said::Wait(ticket);
+                }
+                Asked::Refuse(_) => return Said::Refused,
+            }
+        }
+    }
+
+    /// The next request that may go out of those that wait, or when to ask again.
+    pub fn next(&mut self, now: Tick) -> Option<Result<(usize, Flight), Tick>> {
+        while let Some(express) = self.machine.wants(now) {
+            let light = self.machine.light(None);
+            let Ok(name) = self.acquire(express, light, now) else { continue };
+            let Next::Go(ticket, flight) = self.machine.next(now) else { unreachable!("one that wants to go waits") };
+            let request = self.waiting.remove(&ticket)?;
+            self.names.insert(request, name);
+            return Some(Ok((request, flight)));
+        }
+        match self.machine.next(now) {
+            Next::At(at) => Some(Err(at)),
+            Next::Go(..) | Next::Idle => None,
+        }
+    }
+
+    /// A request has waited as long as it may. Answers whether it still did.
+    pub fn leave(&mut self, ticket: Ticket, asker: &Asker) -> bool {
+        self.waiting.remove(&ticket);
+        self.machine.leave(ticket, asker)
+    }
+
+    /// What came of a request.
+    pub fn settle(&mut self, request: usize, fate: Fate, now: Tick) {
+        let Some(name) = self.names.remove(&request) else { return };
+        self.store.borrow_mut().settle(self.index, name, fate, now);
+    }
+
+    fn acquire(&mut self, express: bool, light: u32, now: Tick) -> Result<u64, ()> {
+        self.asked += 1;
+        let request = self.asked;
+        let asking = Asking { request, express, waiting: self.machine.has_turns(), anyway: false, light };
+        let acquired = self.store.borrow_mut().acquire(self.index, asking, now);
+        match acquired {
+            Acquired::Go { .. } => return Ok(request),
+            Acquired::Held { by, wait, .. } => self.held(by, wait, now),
+            other @ (Acquired::Empty { .. } | Acquired::Stranger) => unreachable!("{other:?}"),
+        }
+        Err(())
+    }
+
+    /// Gateways differ in when they ask again.
+    fn held(&mut self, by: Hold, wait: Option<Duration>, now: Tick) {
+        self.asked += 1;
+        let jitter = (self.asked * 31 + self.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        self.machine.held_by_store(No::new(by, wait, Duration::from_nanos(jitter % JITTER_NS), now));
+    }
+}

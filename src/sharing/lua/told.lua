@@ -1,0 +1,88 @@
+-- What answers tell, and what is made of it: as gate.rs, foreign.rs, granted.rs and breaker.rs of `src/budget` have it.
+
+local MOST_NAMES, AGREEING, GOOD_ENOUGH = 4, 3, 4
+
+-- The gate ------------------------------------------------------------------------------------------------------------
+
+local function note_tail(s, w, remaining)
+  local shared = share(s)
+  w.ours = w.ours + 1
+  if shared and down(remaining, reserve(s, w)) < shared.tail then w.tail = w.tail + 1 end
+end
+
+-- Between when and when a window ends, by what one answer told; its first request says it best.
+local function ends(seen, sent)
+  if seen.limit and seen.remaining + 1 == seen.limit and math.abs(seen.reset - window) < SECOND then
+    return sent + window, window + over(window, 256)
+  end
+  return sent + seen.reset - SECOND, seen.reset + SECOND
+end
+
+local function new_window(s, seen, earliest, latest, expected)
+  local w = {
+    name = seen.name, limit = seen.limit, earliest = earliest, latest = latest, least = seen.remaining, tail = 0, ours = 0,
+    first = seen.remaining, first_at = 0, own = 0, seen = 0, expected = expected,
+  }
+  note_tail(s, w, seen.remaining)
+  return w
+end
+
+local function note(s, i, seen, sent)
+  local w = s.windows[i]
+  w.limit = seen.limit or w.limit
+  local earliest, latest = ends(seen, sent)
+  if latest < w.earliest then return end
+  if earliest > w.latest then
+    local expected = math.max(w.seen, over(w.expected * 3, 4))
+    s.windows[i] = new_window(s, seen, earliest, latest, expected)
+    return
+  end
+  -- An answer that took very long may be from the window before: it makes nothing looser.
+  if earliest + window > w.latest then
+    w.earliest, w.latest = math.max(w.earliest, earliest), math.min(w.latest, latest)
+  end
+  w.least = math.min(w.least, seen.remaining)
+  note_tail(s, w, seen.remaining)
+  w.own = w.own + 1
+  w.seen = math.max(w.seen, down(down(w.first, w.least), w.own + s.in_flight))
+end
+
+local function gate_answered(s, told, sent)
+  if #told == 0 and #s.windows == 0 then s.silent = true end
+  for _, seen in ipairs(told) do
+    s.silent = false
+    local known
+    for i, w in ipairs(s.windows) do
+      if w.name == seen.name then known = i end
+    end
+    if known then
+      note(s, known, seen, sent)
+    elseif #s.windows < MOST_NAMES then
+      local earliest, latest = ends(seen, sent)
+      s.windows[#s.windows + 1] = new_window(s, seen, earliest, latest, 0)
+    end
+  end
+end
+
+-- N, and what happens after a no --------------------------------------------------------------------------------------
+
+local function granted_told(s, limit)
+  if not learn then limit = math.min(limit, configured) end
+  if limit <= s.granted then
+    s.granted, s.higher = limit, { 0, 0 }
+    return
+  end
+  s.higher = s.higher[1] == limit and { limit, s.higher[2] + 1 } or { limit, 1 }
+  if s.higher[2] >= AGREEING then s.granted, s.higher = limit, { 0, 0 } end
+end
+
+local function block(breaker, wait)
+  breaker.no, breaker.ends = 0, math.max(breaker.ends or wait, wait)
+  breaker.noes, breaker.good = breaker.noes + 1, 0
+end
+
+local function good(breaker, sent)
+  if not breaker.ends or sent <= breaker.no then return end
+  breaker.good = breaker.good + 1
+  if breaker.good > GOOD_ENOUGH then breaker.no, breaker.ends, breaker.noes, breaker.good = nil, nil, 0, 0 end
+end
