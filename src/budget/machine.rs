@@ -30,6 +30,7 @@ const JITTER: u64 = 32;
 pub struct Flight {
     consumer: u64,
     sent: Tick,
+    express: bool,
     /// What a store knows it by.
     pub(super) request: u64,
 }
@@ -38,6 +39,11 @@ impl Flight {
     /// When it was let out.
     pub fn sent(&self) -> Tick {
         self.sent
+    }
+
+    /// Whether it did not have to take turns when it was let out at once.
+    pub fn is_express(&self) -> bool {
+        self.express
     }
 }
 
@@ -132,7 +138,7 @@ impl Machine {
         if free && due {
             self.took_turn(Some(asker), now);
             self.queue.passed(asker);
-            return Asked::Go(self.let_out(asker.key, now));
+            return Asked::Go(Flight { express, ..self.let_out(asker.key, now) });
         }
         let by = if free { Hold::Pace } else { room.by };
         let wait = self.estimate(asker, express, &room, now);
@@ -143,12 +149,6 @@ impl Machine {
             Ok(ticket) => Asked::Wait(ticket, by),
             Err(by) => Asked::Refuse(Held { by, wait: wait.max(self.every()) }),
         }
-    }
-
-    /// Whether a request of `asker` need not take turns even where others have to.
-    pub fn is_below_part(&mut self, asker: &Asker, now: Tick) -> bool {
-        self.release(now);
-        self.has_less(asker)
     }
 
     /// Lets a request out whatever the budget says, and tells what would have held it.
@@ -289,8 +289,12 @@ impl Machine {
 
     /// What this gateway can count on: all, or an equal part of it.
     fn fair_limit(&self) -> u32 {
-        let among = self.rules.gateways().unwrap_or(self.settings.replicas);
-        (self.granted.get() / among.max(1)).max(1)
+        (self.granted.get() / self.among().max(1)).max(1)
+    }
+
+    /// How many gateways consumers' requests are divided among, as far as it is known here.
+    fn among(&self) -> u32 {
+        self.rules.gateways().unwrap_or(self.settings.replicas)
     }
 
     fn release(&mut self, now: Tick) {
@@ -301,7 +305,7 @@ impl Machine {
 
     fn let_out(&mut self, consumer: u64, now: Tick) -> Flight {
         self.log.sent();
-        Flight { consumer, sent: now, request: 0 }
+        Flight { consumer, sent: now, express: false, request: 0 }
     }
 
     /// Of several that keep it as low, the first that is looked at is told.

@@ -158,7 +158,9 @@ impl Both<'_> {
     async fn asks(&mut self, consumer: u64, anyway: bool, waits: bool) {
         let now = tick(self.at);
         let asker = Asker { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
-        let express = self.machine.is_below_part(&asker, now);
+        // Lets go of what no longer counts, as a script does before it looks.
+        let _ = self.machine.standing(now);
+        let express = self.machine.is_below_part(&asker);
         if anyway {
             let theirs = self.acquire(Some(&asker), express, anyway).await;
             let (flight, by) = self.machine.ask_only_observing(&asker, now);

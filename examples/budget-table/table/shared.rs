@@ -119,9 +119,8 @@ impl Shared {
         loop {
             match self.machine.ask(asker, PATIENCE, now) {
                 Asked::Go(flight) => {
-                    let express = self.machine.is_below_part(asker, now);
                     let light = self.machine.light(Some(asker));
-                    match self.acquire(express, light, now) {
+                    match self.acquire(flight.is_express(), light, now) {
                         Ok(name) => {
                             self.names.insert(request, name);
                             return Said::Go(Some(flight));

@@ -14,7 +14,7 @@ impl Machine {
     /// Whether a request need not take turns: there is plenty of room, or its consumer has less than its part of it.
     pub(super) fn is_express(&self, asker: &Asker) -> bool {
         let plenty = self.rules.gateways().is_none() && self.is_plenty();
-        (plenty && !self.queue.has_turns()) || self.has_less(asker)
+        (plenty && !self.queue.has_turns()) || self.is_below_part(asker)
     }
 
     /// While half of the budget is free, nobody is kept waiting to spread the rest.
@@ -22,9 +22,10 @@ impl Machine {
         self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
     }
 
-    /// Whether `asker` has less than its part, as far as this gateway can tell.
-    pub(super) fn has_less(&self, asker: &Asker) -> bool {
-        self.queue.is_below_part(asker, self.fair_limit(), self.replicas() > 1)
+    /// Whether a request of `asker` need not take turns even where others have to: as far as this gateway can tell, it has less
+    /// than its part.
+    pub fn is_below_part(&self, asker: &Asker) -> bool {
+        self.queue.is_below_part(asker, self.fair_limit(), self.among() > 1)
     }
 
     /// What others than `asker` who do not wait for their turn have had in the last window, and will ask for again.

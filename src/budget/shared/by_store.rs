@@ -36,13 +36,11 @@ impl Budget {
         asker: &Asker,
         due: &mut Option<&Due<'_>>,
     ) -> Result<Option<Flight>, Refusal> {
-        let now = self.clock.now();
         let (mut boarding, by_store, asking) = {
             let mut state = self.lock();
-            let mut boarding = Boarding { budget: self, flight: Some(flight) };
+            let (express, mut boarding) = (flight.is_express(), Boarding { budget: self, flight: Some(flight) });
             boarding.depart(member, &mut state.flying);
-            let machine = &mut state.machine;
-            let (express, waiting) = (machine.is_below_part(asker, now), machine.has_turns());
+            let (machine, waiting) = (&state.machine, state.machine.has_turns());
             let (request, light) = (boarding.request(), machine.light(Some(asker)));
             (boarding, machine.is_by_store(), Asking { request, express, waiting, anyway: false, light })
         };
