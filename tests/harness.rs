@@ -9,7 +9,7 @@ mod redis;
 mod upstream;
 mod wire;
 
-pub use fleet::{Fleet, Terms};
+pub use fleet::{Fleet, Tally, Terms};
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
 pub use postgres::Postgres;
 pub use proxy::Proxy;

@@ -29,10 +29,10 @@ pub struct Fleet {
     pub sim: Sim,
     pub gateways: Vec<Gateway>,
     key: Key,
-    _alone: MutexGuard<'static, ()>,
+    _alone: Option<MutexGuard<'static, ()>>,
 }
 
-/// One fleet at a time: two of them take each other's processors, and then it is the machine that is measured.
+/// One large fleet at a time: two of them take each other's processors, and then it is the machine that is measured.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// What came of requests.
@@ -56,7 +56,7 @@ impl Fleet {
         store: impl Fn(usize) -> String,
         environment: impl Fn(usize) -> Vec<(&'static str, String)>,
     ) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = (terms.gateways > 2).then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
         let mut options =
             Options { latency: Duration::from_millis(10), jitter: Duration::from_millis(20), ..Options::default() };
         options.limits.window = terms.window;

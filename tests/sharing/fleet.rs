@@ -1,66 +1,60 @@
 //! Eight gateways of the real program on one credential and one store.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::joined;
-use crate::harness::{Fleet, Redis, Terms};
+use crate::harness::{Fleet, Redis, Tally, Terms};
 
 fn terms(limit: u32, window: Duration) -> Terms {
     Terms { gateways: 8, limit, window, quirk: false, config: String::new(), per_minute: 1_000_000 }
 }
 
-/// The gateways go by the store all the time, or the machine had no time for them and the rules without a store held for a
-/// while, with which less is used.
-fn on_the_store(fleet: &Fleet) -> bool {
-    let losses = fleet.losses();
-    if losses > 0 {
-        println!(
-            "the store was given up {losses} times, for calls took longer than they may: nothing is said of what was used"
-        );
-    }
-    losses == 0
+/// Runs a fleet until it is undisturbed. Where a machine has no time for gateways, calls take longer than they may, and rules
+/// without a store hold for a while, with which less is used. Whatever happens, Cal.com never says no.
+fn undisturbed(limit: u32, window: Duration, load: impl Fn(&Fleet) -> Tally) -> Tally {
+    let run = |_| {
+        let redis = Redis::start();
+        let terms = Terms { quirk: true, ..terms(limit, window) };
+        let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
+        joined(&fleet);
+        let tally = load(&fleet);
+        println!("p99 {:?}, {:?}", tally.p99(), tally.answers);
+        assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
+        assert_eq!(tally.of(200) + tally.of(429), tally.answers.values().sum::<usize>(), "{:?}", tally.answers);
+        (fleet.losses() == 0).then_some(tally)
+    };
+    (0..3).find_map(run).expect("in one of three runs the store is never given up")
 }
 
 /// Much more is asked for than there is. After the first burst, `windows` windows are looked at.
-fn saturated(limit: u32, window: Duration, windows: u32) {
-    let redis = Redis::start();
-    let fleet =
-        Fleet::start(&Terms { quirk: true, ..terms(limit, window) }, |_| format!("redis = \"{}\"", redis.url()));
-    joined(&fleet);
-    let mut used = 0;
-    let tally = fleet.load(32, Duration::ZERO, window * (windows + 1), || {
-        std::thread::sleep(window);
-        let before = fleet.sim.seen_count();
-        std::thread::sleep(window * windows);
-        used = fleet.sim.seen_count() - before;
+fn saturated(limit: u32, window: Duration, windows: u32) -> Tally {
+    let used = Cell::new(0);
+    let tally = undisturbed(limit, window, |fleet| {
+        fleet.load(32, Duration::ZERO, window * (windows + 1), || {
+            std::thread::sleep(window);
+            let before = fleet.sim.seen_count();
+            std::thread::sleep(window * windows);
+            used.set(fleet.sim.seen_count() - before);
+        })
     });
-    let granted = (limit * windows) as usize;
-    println!("{used} of {granted}, p99 {:?}, {:?}", tally.p99(), tally.answers);
-    assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
-    assert_eq!(tally.of(200) + tally.of(429), tally.answers.values().sum::<usize>(), "{:?}", tally.answers);
-    if on_the_store(&fleet) {
-        assert!(used * 100 >= granted * 95, "{used} of {granted}; {:?}", tally.answers);
-    }
+    let (used, granted) = (used.get(), (limit * windows) as usize);
+    println!("{used} of {granted}");
+    assert!(used * 100 >= granted * 95, "{used} of {granted}; {:?}", tally.answers);
+    tally
 }
 
-/// Nine tenths of what there is are asked for, at random moments.
+/// Nine tenths of what there is are asked for, at random moments; all of it is served.
 fn busy(limit: u32, window: Duration) {
-    let redis = Redis::start();
-    let fleet =
-        Fleet::start(&Terms { quirk: true, ..terms(limit, window) }, |_| format!("redis = \"{}\"", redis.url()));
-    joined(&fleet);
     let per_second = f64::from(limit) * 0.9 / window.as_secs_f64();
-    let tally = fleet.random_load(per_second, window * 4, || {});
-    println!("p99 {:?}, {:?}", tally.p99(), tally.answers);
-    assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
-    if on_the_store(&fleet) {
-        assert_eq!(tally.of(200), tally.answers.values().sum::<usize>(), "{:?}", tally.answers);
-    }
+    let tally = undisturbed(limit, window, |fleet| fleet.random_load(per_second, window * 4, || {}));
+    assert_eq!(tally.of(429), 0, "{:?}", tally.answers);
 }
 
 #[test]
 fn a_saturated_credential_is_used_up_and_never_exceeded() {
-    saturated(120, Duration::from_secs(4), 4);
+    let tally = saturated(120, Duration::from_secs(4), 4);
+    assert!(tally.of(200) * 100 >= 120 * 5 * 95, "{:?}", tally.answers);
 }
 
 #[test]
