@@ -239,10 +239,13 @@ impl Budgets {
         Some(main.counted_apart(key, settings.of(limit)))
     }
 
-    /// The main budget of a consumer's credential: that of its bearer, if it has one.
-    pub fn main_of(&self, consumer: ConsumerId) -> Option<&Budget> {
+    /// How the budget stands that a consumer's request for `endpoint` would be put to, and whether that is the operation's own;
+    /// otherwise it is that of the credential's bearer, if it has one.
+    pub fn standing_of(&self, consumer: ConsumerId, endpoint: Option<&Endpoint>) -> Option<(Standing, bool)> {
         let own = self.consumers.get(consumer.index())?;
-        own.bearer.as_deref().or(own.client.as_deref())
+        let main = own.bearer.as_ref().or(own.client.as_ref())?;
+        let apart = endpoint.and_then(|endpoint| self.counted_apart(main, endpoint));
+        Some((apart.as_ref().unwrap_or(main).standing(), apart.is_some()))
     }
 
     /// How each credential's budgets stand, by its name in the config and by what is injected.

@@ -21,6 +21,7 @@ pub use access::{Access, Choice, is_token_expired};
 pub use holders::Holders;
 
 use crate::catalog::Accepts;
+use crate::entitle::Grant;
 use crate::identify::{Consumer, ConsumerId, OwnHeaders, Who};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
@@ -165,6 +166,20 @@ impl Credentials {
     /// Has the renewable ones held: those of an older configuration that are none any more are forgotten.
     pub fn hold(&self) {
         self.holders.configure(&self.consumers);
+    }
+
+    /// Whether the caller's credential has what the operation takes: asked before anything is charged, as a request that
+    /// cannot be sent costs nothing.
+    ///
+    /// # Errors
+    /// As of [`Credential::suits`].
+    pub fn suit(&self, grant: &Grant<'_>) -> Result<(), Refusal> {
+        match (grant.caller().who(), grant.matched().endpoint()) {
+            (Who::Consumer(consumer), Some(endpoint)) => {
+                self.of(consumer.id).ok_or(Refusal::Internal)?.suits(endpoint.accepts)
+            }
+            (Who::Consumer(_) | Who::Public(_) | Who::Passthrough(_), _) => Ok(()),
+        }
     }
 
     /// Chooses whose headers to inject for a permitted request with the caller's `headers`.

@@ -33,13 +33,16 @@ pub struct Explanation<'a> {
     pub credential: Option<&'a str>,
     /// The consumer's tier.
     pub tier: Option<&'a str>,
-    /// The budget of the credential, as it stands.
+    /// The budget that the request would be put to, as it stands: the credential's, or that of an operation which Cal.com
+    /// counts apart.
     pub budget: Option<ExplainedBudget>,
 }
 
 /// How the budget of a credential stands.
 #[derive(Debug, Serialize)]
 pub struct ExplainedBudget {
+    /// Whether it is of this operation alone.
+    apart: bool,
     limit: u32,
     used: u32,
     in_flight: u32,
@@ -49,10 +52,10 @@ pub struct ExplainedBudget {
     held_by: Option<&'static str>,
 }
 
-impl From<Standing> for ExplainedBudget {
-    fn from(standing: Standing) -> Self {
+impl From<(Standing, bool)> for ExplainedBudget {
+    fn from((standing, apart): (Standing, bool)) -> Self {
         let Standing { limit, used, in_flight, waiting, remaining, foreign, held_by } = standing;
-        Self { limit, used, in_flight, waiting, remaining, foreign, held_by: held_by.map(Hold::name) }
+        Self { apart, limit, used, in_flight, waiting, remaining, foreign, held_by: held_by.map(Hold::name) }
     }
 }
 
@@ -89,7 +92,7 @@ pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, method: &Method, target
         consumer: &consumer.name,
         credential: app.credentials.of(consumer.id).map(|credential| &*credential.name),
         tier: app.buckets.tier(consumer.id).map(|tier| &*tier.name),
-        budget: app.budget.main_of(consumer.id).map(|budget| budget.standing().into()),
+        budget: app.budget.standing_of(consumer.id, None).map(Into::into),
     };
     let decided = decide(app, consumer, method, path, &mut explanation);
     match decided {
@@ -120,12 +123,10 @@ fn decide<'a>(
     }
     let matched = app.catalog().find(method, path, app.unknown_endpoints)?;
     explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
-    let accepts = matched.endpoint().map(|endpoint| endpoint.accepts);
+    explanation.budget = app.budget.standing_of(consumer.id, matched.endpoint()).map(Into::into);
     let allowed_by = allowed_by(&matched, explanation.plan);
     let grant = app.entitlements.grant(Caller::named(consumer), matched)?;
-    if let (Some(accepts), Some(credential)) = (accepts, app.credentials.of(consumer.id)) {
-        credential.suits(accepts)?;
-    }
+    app.credentials.suit(&grant)?;
     Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
 }
 
@@ -139,8 +140,9 @@ fn allowed_by(matched: &Matched<'_>, plan: Option<&str>) -> String {
 
 impl std::fmt::Display for ExplainedBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { limit, used, waiting, held_by, .. } = self;
+        let Self { apart, limit, used, waiting, held_by, .. } = self;
         write!(f, "{used} of {limit} used, {waiting} waiting")?;
+        f.write_str(if *apart { ", of this operation alone" } else { "" })?;
         held_by.map_or(Ok(()), |by| write!(f, ", held by {by}"))
     }
 }

@@ -71,6 +71,7 @@ async fn serve(
     app.catalog().check_version(headers::api_version(&head.headers)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
     record.note_grant(&grant);
+    app.credentials.suit(&grant)?;
     let (standing, permit) = app.buckets.take(grant, now);
     record.note_standing(standing);
     let permit = permit?;

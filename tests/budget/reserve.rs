@@ -34,7 +34,7 @@ fn now(app: &App, request: &str) -> Result<Slot, Refusal> {
 }
 
 fn standing(app: &App) -> Standing {
-    app.budget.main_of(app.consumers.named("it").unwrap().id).unwrap().standing()
+    app.budget.standing_of(app.consumers.named("it").unwrap().id, None).unwrap().0
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -159,7 +159,7 @@ fn one_secret_under_two_names_is_one_budget_of_the_least_limit() {
     assert_eq!(standing(&app).limit, 2);
     let slot = now(&app, "GET /v2/me").unwrap();
     let second = app.consumers.named("second").unwrap().id;
-    assert_eq!(app.budget.main_of(second).unwrap().standing().used, 1);
+    assert_eq!(app.budget.standing_of(second, None).unwrap().0.used, 1);
     drop(slot);
 }
 

@@ -49,6 +49,15 @@ fn it_tells_the_decision_and_its_rule() {
 }
 
 #[test]
+fn the_budget_is_that_which_the_request_would_be_put_to() {
+    let (_, said) = explain(&["POST", "/v2/bookings/uid/guests"]);
+    assert_eq!(said.lines().last(), Some("budget      0 of 5 used, 0 waiting, of this operation alone"));
+    let (_, said) = explain(&["--json", "POST", "/v2/bookings/uid/guests"]);
+    let budget = &serde_json::from_str::<Value>(&said).unwrap()["budget"];
+    assert_eq!((&budget["apart"], &budget["limit"]), (&true.into(), &5.into()));
+}
+
+#[test]
 fn every_kind_of_refusal_is_foretold() {
     for (method, path, code) in [
         ("GET", "/v2/nothing", "GATEWAY_UNKNOWN_ENDPOINT"),

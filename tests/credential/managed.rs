@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use calgate::catalog::{Accepts, Catalog};
 
-use super::rig::{Rig, json, living};
+use super::rig::{Rig, json, limited, living};
 use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
 use crate::harness::eventually;
 
@@ -172,4 +172,36 @@ fn imports_are_checked_and_never_repeated() {
         assert!(said.contains(expected), "{said}");
         assert!(!said.contains("canary"), "{said}");
     }
+}
+
+#[test]
+fn the_token_of_each_user_has_a_budget_of_its_own() {
+    let rig = Rig { budget: "", ..Rig::at(limited(TokenRules::default(), Some(5))) };
+    let ((one, _), (two, _)) = (rig.import_user(), rig.import_user());
+    let gateway = rig.start();
+    for user in [one, two] {
+        let mut answers = (0..6).map(|_| rig.for_user(&gateway, user, "GET /v2/me"));
+        assert!(answers.by_ref().take(5).all(|answer| answer.status == 200));
+        assert_eq!(answers.next().unwrap().code(), Some("GATEWAY_UPSTREAM_BUDGET"));
+    }
+    assert_eq!(rig.sim.rate_limited(), 0);
+}
+
+#[test]
+fn a_renewal_counts_in_the_budget_of_the_client_that_asks_for_it() {
+    let rig = Rig { budget: "", ..Rig::at(limited(living(2), Some(3))) };
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    let users = format!("GET /v2/oauth-clients/{DEMO_CLIENT_ID}/users");
+    let asks = || gateway.ask(&users, &[&format!("X-Api-Key: {}", rig.key.text)]);
+    let held = (0..4).map(|_| asks()).find(|answer| answer.status != 200).unwrap();
+    assert_eq!(held.code(), Some("GATEWAY_UPSTREAM_BUDGET"));
+    // What its callers have used up is not there for the gateway either.
+    let before = rig.sim.token_counts();
+    let answer = eventually("a token that is no good any more", || {
+        Some(rig.for_user(&gateway, user, "GET /v2/me")).filter(|answer| answer.status != 200)
+    });
+    assert!(answer.code().is_some_and(|code| code.starts_with("GATEWAY_")), "{}", answer.text());
+    assert_eq!(rig.sim.token_counts().managed_refreshes, before.managed_refreshes);
+    assert_eq!(rig.sim.rate_limited(), 0);
 }

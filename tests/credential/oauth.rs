@@ -106,3 +106,13 @@ fn one_renewal_serves_any_number_of_callers_and_replicas() {
     });
     assert_eq!(rig.sim.token_counts().oauth_refreshes, 1);
 }
+
+#[test]
+fn a_renewal_counts_in_the_budget_of_calls_without_a_credential() {
+    let rig = Rig { budget: "", ..Rig::new(living(4)) };
+    rig.import_app();
+    let gateway = rig.start();
+    eventually("a renewal", || (rig.sim.token_counts().oauth_refreshes > 0).then_some(()));
+    let used = || gateway.metric("calgate_budget_used", "credential=\"(public)\"");
+    eventually("its place in the budget", || (used() > 0).then_some(()));
+}

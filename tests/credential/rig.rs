@@ -17,9 +17,14 @@ pub const OTHER_SEAL_KEY: &str = "Y2FuYXJ5LXNlYWwta2V5LW5vLTItMjIyMjIyMjIyMjI=";
 
 /// A simulated Cal.com without limits.
 pub fn sim(tokens: TokenRules) -> Sim {
+    limited(tokens, None)
+}
+
+/// One that grants each token and each client so many requests a minute, if a number is given.
+pub fn limited(tokens: TokenRules, limit: Option<u32>) -> Sim {
     let mut options = Options { tokens, ..Options::default() };
     options.limits.api_key.clear();
-    options.limits.other.clear();
+    options.limits.other = limit.map(|limit| ("Default".to_owned(), limit)).into_iter().collect();
     Sim::start(options).unwrap()
 }
 
@@ -33,6 +38,8 @@ pub struct Rig {
     /// Keys of the credential `platform`, and of the consumer `users`.
     pub platform: &'static str,
     pub users: &'static str,
+    /// What stands in `[budget]`.
+    pub budget: &'static str,
     pub environment: Vec<(String, String)>,
 }
 
@@ -45,7 +52,9 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let place = format!("path = \"{}\"", folder.path().join("store/tokens.db").display());
         let environment = Vec::new();
-        Self { sim, key: Key::new(), folder, place, platform: "", users: "", environment }
+        // Callers here ask as fast as they can, of a Cal.com without a limiter.
+        let budget = "mode = \"off\"";
+        Self { sim, key: Key::new(), folder, place, platform: "", users: "", budget, environment }
     }
 
     /// The file of the embedded store.
@@ -77,8 +86,8 @@ impl Rig {
 
     /// A replica, to be started.
     pub fn setup(&self) -> Setup {
-        // Callers here ask as fast as they can, of a Cal.com without a limiter.
-        let setup = Setup::to(&self.sim.base_url()).with("[budget]\nmode = \"off\"").with(&self.config());
+        let setup = Setup::to(&self.sim.base_url());
+        let setup = setup.with(&format!("[budget]\n{}", self.budget)).with(&self.config());
         self.variables().iter().fold(setup, |setup, (name, value)| setup.env(name, value))
     }
 

@@ -36,6 +36,16 @@ fn sixty_four_connections_get_exactly_what_the_bucket_holds() {
 }
 
 #[test]
+fn what_the_credential_does_not_suit_costs_nothing() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).with(SLOW).billing("unrestricted", &key).start();
+    gateway.reload(|text| text.replace("tier = \"roomy\"", "tier = \"slow\""));
+    let answer = gateway.ask("GET /v2/oauth-clients/x/webhooks", &[&bearer(&key)]);
+    assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_UNSUITABLE"));
+    assert_eq!(answer.header("x-ratelimit-remaining-default"), Some("100"));
+}
+
+#[test]
 fn what_is_refused_before_costs_nothing_and_every_answer_shows_the_bucket() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url())
