@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
             target: target.clone(),
             keys: keys.clone(),
             next: index,
-            random: 0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1),
+            random: seed(index as u64 + 1),
             pause: connections / rate,
         };
         threads.push(thread::spawn(move || caller.call_until(end)));
@@ -115,6 +115,14 @@ impl Caller {
         let mut body = vec![0; length.ok_or_else(|| invalid("the answer has no Content-Length"))?];
         self.connection.read_exact(&mut body)
     }
+}
+
+/// Seeds that have nothing in common (splitmix64): with similar ones, all connections would send their first request at once.
+fn seed(number: u64) -> u64 {
+    let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }
 
 fn invalid(what: &str) -> io::Error {
