@@ -9,6 +9,7 @@
 //! wait in order, [`breaker`] keeps still after a no. `table`, `shared` and `slot` give that a lock, a timer and a place
 //! that outlives reloads.
 
+pub mod asked;
 pub mod breaker;
 pub mod foreign;
 pub mod gate;

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         let outcome = run(&cell, Policy::Budget);
         let others = [Policy::Bucket, Policy::Spacer].map(|policy| run(&cell, policy));
         print_row(&cell, &outcome, &others);
-        faults.extend(broken(&cell, &outcome).into_iter().map(|fault| format!("{cell}: {fault}")));
+        faults.extend(broken(&cell, false, &outcome).into_iter().map(|fault| format!("{cell}: {fault}")));
     }
     if std::env::args().skip(1).eq(["--store", "redis"]) {
         match store::rows() {

@@ -44,8 +44,7 @@ pub(super) fn rows() -> Result<Vec<String>, Box<dyn std::error::Error>> {
         );
         // Together they are as good as one; without the store, what is claimed of gateways that share nothing is that they
         // cause no 429.
-        let one = Cell { gateways: 1, ..cell };
-        faults.extend(broken(&one, &shared).into_iter().map(|fault| format!("{cell}, shared: {fault}")));
+        faults.extend(broken(&cell, true, &shared).into_iter().map(|fault| format!("{cell}, shared: {fault}")));
         if lost.refused > 0 {
             faults.push(format!("{cell}, store lost: {} answers of 429", lost.refused));
         }

@@ -82,6 +82,8 @@ pub struct Machine {
     queue: Queue,
     /// When the last request went out, or should have.
     paced: Tick,
+    /// When one that need not take turns last found no room.
+    wanted: Option<Tick>,
     jitter: u64,
 }
 
@@ -114,6 +116,7 @@ impl Machine {
             edge: Breaker::default(),
             queue: Queue::default(),
             paced: Tick::default(),
+            wanted: None,
             jitter: seed | 1,
         }
     }
@@ -128,12 +131,20 @@ impl Machine {
         }
     }
 
+    /// A request comes. Said once of each, however often it asks.
+    pub fn comes(&mut self, asker: &Asker, now: Tick) {
+        self.queue.comes(asker, &self.fair(), now);
+    }
+
     /// Lets a request out, lines it up, or refuses it, if it may wait `patience` at most.
     pub fn ask(&mut self, asker: &Asker, patience: Duration, now: Tick) -> Asked {
         self.release(now);
         let room = self.room(now);
-        let express = self.is_express(asker);
+        let express = self.is_express(asker, now);
         let free = room.more > self.queue.express();
+        if express && !free && self.is_below_part(asker, now) {
+            self.wanted = Some(now);
+        }
         let due = express || (!self.queue.has_turns() && now >= self.due(Some(asker), now));
         if free && due {
             self.took_turn(Some(asker), now);

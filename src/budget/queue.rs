@@ -11,7 +11,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
 use super::Hold;
+use super::asked::{AskedFor, Fair, LongRun};
 use crate::identify::HashPrefix;
+use crate::limit::Tick;
 
 /// One send in so many goes to a lower class, if one waits.
 const FLOOR: u32 = 10;
@@ -64,6 +66,7 @@ pub struct Queue {
     /// Sends since one of a lower class.
     since_lower: u32,
     tickets: u64,
+    asked: AskedFor,
 }
 
 #[derive(Debug)]
@@ -110,10 +113,17 @@ impl Queue {
         self.waiting > 0
     }
 
+    /// A request of `asker` comes. A gateway that is alone sees all that it asks for, and need not remember.
+    pub fn comes(&mut self, asker: &Asker, fair: &Fair, now: Tick) {
+        if fair.among > 1 {
+            self.asked.note(asker.key, asker.weight.max(1), fair, now);
+        }
+    }
+
     /// Whether `asker` may go, or wait, ahead of those that take turns: nobody of a higher class waits, and it has less than
-    /// its part of `limit`, or clearly less than who has most. Where `limit` is one of several gateways' part, chance brings
-    /// one of them more of a consumer than others: who does not have most may have that much more.
-    pub fn is_below_part(&self, asker: &Asker, limit: u32, by_chance: bool) -> bool {
+    /// its part, or clearly less than who has most. At one of several gateways it may have more by chance, if in the long run
+    /// it asks for no more.
+    pub fn is_below_part(&self, asker: &Asker, fair: &Fair, now: Tick) -> bool {
         let higher = self.turns.iter().take(asker.priority as usize).any(|turns| !turns.is_empty());
         let known = self.consumers.get(&asker.key);
         if higher || known.is_some_and(|c| !c.waiting.is_empty()) {
@@ -121,13 +131,21 @@ impl Queue {
         }
         let (used, weight) = (known.map_or(0, Consumer::has), u64::from(asker.weight.max(1)));
         let weights = self.weights - known.map_or(0, |c| u64::from(c.weight)) + weight;
-        let part = (u64::from(limit) * weight / weights).max(1);
         let mut others = self.consumers.iter().filter(|&(&key, _)| key != asker.key).map(|(_, c)| c);
-        let has_more = |c: &Consumer, than: u64| than * u64::from(c.weight) < c.has() * weight;
-        let slack = if by_chance { 2 * part.isqrt() } else { 0 };
-        used < part
-            || (used < part + slack && others.clone().any(|c| has_more(c, used)))
-            || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
+        if fair.among == 1 {
+            let part = (u64::from(fair.limit) * weight / weights).max(1);
+            return used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3);
+        }
+        let of_all = u64::from(fair.limit) * weight / weights.max(self.asked.weights());
+        let long_run = self.asked.long_run(asker.key, fair, now);
+        match long_run {
+            LongRun::Within => return true,
+            LongRun::Over if of_all < u64::from(fair.among) => return false,
+            LongRun::Unknown if others.clone().any(|c| used * u64::from(c.weight) < c.has() * weight) => return true,
+            LongRun::Unknown | LongRun::Over => {}
+        }
+        let part = of_all.div_ceil(u64::from(fair.among.max(1)));
+        used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
     }
 
     /// Requests in the log of those who do not wait for their turn, without those of the consumer `but`.

@@ -111,8 +111,9 @@ impl Budget {
         mut due: Option<&Due<'_>>,
     ) -> Result<(Flight, Option<Held>), Refusal> {
         let started = self.clock.now();
+        let mut asks_again = false;
         let (mut place, by) = loop {
-            match self.line_up(asker, patience, started) {
+            match self.line_up(asker, patience, started, std::mem::replace(&mut asks_again, true)) {
                 Lined::Up(place, by) => break (place, by),
                 Lined::Through(flight) => match &self.member {
                     None => return take_along(due).await.map(|()| (flight, None)),
@@ -236,8 +237,11 @@ impl Budget {
         }
     }
 
-    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick) -> Lined {
+    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick, asks_again: bool) -> Lined {
         let mut state = self.lock();
+        if !asks_again {
+            state.machine.comes(&asker, now);
+        }
         match state.machine.ask(&asker, patience, now) {
             Asked::Go(flight) => Lined::Through(flight),
             Asked::Refuse(held) => Lined::Refused(held),

@@ -86,6 +86,7 @@ impl World {
             Event::Asks(consumer) => {
                 let gateway = usize::try_from(self.now.0 / 7).unwrap() % self.gateways.len();
                 let asker = Asker { key: consumer.into(), weight: 1 + consumer * 3, priority: Priority::Default };
+                self.gateways[gateway].comes(&asker, self.now);
                 match self.gateways[gateway].ask(&asker, Duration::from_secs(300), self.now) {
                     Asked::Go(flight) => self.out.push(Request { gateway, flight, arrived: None }),
                     Asked::Wait(ticket, _) => self.waiting.push((gateway, ticket, asker)),

@@ -1,7 +1,19 @@
 //! Who goes next.
 
+use std::time::Duration;
+
 use calgate::budget::Hold;
+use calgate::budget::asked::Fair;
 use calgate::budget::queue::{Asker, Priority, Queue, Ticket};
+use calgate::limit::Tick;
+
+/// A minute's limit of 100, all of it this gateway's.
+const ALONE: Fair = Fair { limit: 100, window: MINUTE, among: 1 };
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn at(seconds: u64) -> Tick {
+    Tick::default().after(Duration::from_secs(seconds))
+}
 
 fn asker(key: u64, weight: u32, priority: Priority) -> Asker {
     Asker { key, weight, priority }
@@ -74,23 +86,63 @@ fn who_has_less_than_its_part_need_not_take_turns_unless_a_higher_class_waits() 
     let mut queue = Queue::default();
     let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
     (0..100).for_each(|_| queue.passed(&heavy));
-    assert!(queue.is_below_part(&light, 100, false) && !queue.is_below_part(&heavy, 100, false));
+    assert!(queue.is_below_part(&light, &ALONE, Tick(0)) && !queue.is_below_part(&heavy, &ALONE, Tick(0)));
     (0..80).for_each(|_| queue.passed(&light));
-    assert!(!queue.is_below_part(&light, 100, false));
+    assert!(!queue.is_below_part(&light, &ALONE, Tick(0)));
     (0..70).for_each(|_| queue.released(2));
-    assert!(queue.is_below_part(&light, 100, false));
+    assert!(queue.is_below_part(&light, &ALONE, Tick(0)));
     queue.line_up(&asker(3, 100, Priority::Interactive), false).unwrap();
-    assert!(!queue.is_below_part(&light, 100, false));
+    assert!(!queue.is_below_part(&light, &ALONE, Tick(0)));
 }
 
 #[test]
-fn where_chance_divides_consumers_among_gateways_who_has_not_most_may_have_a_little_more_than_its_part() {
+fn at_one_of_several_gateways_who_asks_for_its_part_in_the_long_run_may_have_more_by_chance() {
+    let mut queue = Queue::default();
+    let fair = Fair { limit: 80, window: MINUTE, among: 10 };
+    let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
+    for second in 0..600 {
+        queue.comes(&heavy, &fair, at(second));
+        if second % 15 == 0 {
+            queue.comes(&light, &fair, at(second));
+        }
+    }
+    (0..8).for_each(|_| queue.passed(&heavy));
+    (0..9).for_each(|_| queue.passed(&light));
+    assert!(queue.is_below_part(&light, &fair, at(600)) && !queue.is_below_part(&heavy, &fair, at(600)));
+    // Alone, it is what it has had that counts.
+    assert!(!queue.is_below_part(&light, &Fair { limit: 8, among: 1, ..fair }, at(600)));
+}
+
+#[test]
+fn who_has_just_come_to_one_of_several_gateways_may_have_more_than_its_part_unless_it_has_most() {
+    let mut queue = Queue::default();
+    let fair = Fair { limit: 100, window: MINUTE, among: 10 };
+    let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
+    for (asker, requests) in [(&heavy, 7), (&light, 6)] {
+        (0..requests).for_each(|_| queue.comes(asker, &fair, at(0)));
+        (0..requests).for_each(|_| queue.passed(asker));
+    }
+    assert!(queue.is_below_part(&light, &fair, at(1)) && !queue.is_below_part(&heavy, &fair, at(1)));
+}
+
+#[test]
+fn where_a_part_is_less_than_one_request_a_window_who_asks_for_more_takes_turns() {
+    let mut queue = Queue::default();
+    let fair = Fair { limit: 100, window: MINUTE, among: 50 };
+    let askers: Vec<Asker> = (1..=4).map(|key| asker(key, 100, Priority::Default)).collect();
+    for asker in &askers {
+        queue.comes(asker, &fair, at(0));
+    }
+    (0..20).for_each(|second| queue.comes(&askers[0], &fair, at(second)));
+    assert!(!queue.is_below_part(&askers[0], &fair, at(20)) && queue.is_below_part(&askers[1], &fair, at(20)));
+}
+
+#[test]
+fn what_those_have_who_do_not_wait_is_known() {
     let mut queue = Queue::default();
     let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
     (0..9).for_each(|_| queue.passed(&heavy));
     (0..8).for_each(|_| queue.passed(&light));
-    assert!(!queue.is_below_part(&light, 8, false) && queue.is_below_part(&light, 10, true));
-    assert!(!queue.is_below_part(&heavy, 10, true));
     assert_eq!((queue.light(None), queue.light(Some(2))), (17, 9));
     queue.line_up(&heavy, false).unwrap();
     assert_eq!(queue.light(None), 8);

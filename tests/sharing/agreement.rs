@@ -160,7 +160,8 @@ impl Both<'_> {
         let asker = Asker { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
         // Lets go of what no longer counts, as a script does before it looks.
         let _ = self.machine.standing(now);
-        let express = self.machine.is_below_part(&asker);
+        self.machine.comes(&asker, now);
+        let express = self.machine.is_below_part(&asker, now);
         if anyway {
             let theirs = self.acquire(Some(&asker), express, anyway).await;
             let (flight, by) = self.machine.ask_only_observing(&asker, now);
@@ -185,6 +186,10 @@ impl Both<'_> {
                 Some(by)
             }
         };
+        if express && matches!(theirs, Some(Acquired::Held { .. })) {
+            // For so long the store keeps what becomes free for it, as it does not know where it waits.
+            self.at += 150_000;
+        }
         let theirs = match theirs {
             None => return assert!(ours.is_some()),
             Some(Acquired::Go { .. }) => None,

@@ -24,7 +24,7 @@ fn undisturbed(limit: u32, window: Duration, load: impl Fn(&Fleet) -> Tally) -> 
         assert_eq!(tally.of(200) + tally.of(429), tally.answers.values().sum::<usize>(), "{:?}", tally.answers);
         (fleet.losses() == 0).then_some(tally)
     };
-    (0..3).find_map(run).expect("in one of three runs the store is never given up")
+    (0..5).find_map(run).expect("in one of five runs the store is never given up")
 }
 
 /// Much more is asked for than there is. After the first burst, `windows` windows are looked at.

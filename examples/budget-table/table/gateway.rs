@@ -66,14 +66,17 @@ impl Gateway {
     /// A request of `consumer` comes.
     pub fn ask(&mut self, cell: &Cell, request: usize, consumer: usize, now: Tick) -> Said {
         match self {
-            Self::Budget(machine, waiting) => match machine.ask(&asker(consumer), PATIENCE, now) {
-                Asked::Go(flight) => Said::Go(Some(flight)),
-                Asked::Wait(ticket, _) => {
-                    waiting.insert(ticket, request);
-                    Said::Wait(ticket)
+            Self::Budget(machine, waiting) => {
+                machine.comes(&asker(consumer), now);
+                match machine.ask(&asker(consumer), PATIENCE, now) {
+                    Asked::Go(flight) => Said::Go(Some(flight)),
+                    Asked::Wait(ticket, _) => {
+                        waiting.insert(ticket, request);
+                        Said::Wait(ticket)
+                    }
+                    Asked::Refuse(_) => Said::Refused,
                 }
-                Asked::Refuse(_) => Said::Refused,
-            },
+            }
             Self::Shared(shared) => shared.ask(request, &asker(consumer), now),
             Self::Bucket(full) => {
                 let next = (*full).max(now).after(WINDOW / cell.limit);

@@ -116,6 +116,7 @@ impl Shared {
 
     /// A request comes.
     pub fn ask(&mut self, request: usize, asker: &Asker, now: Tick) -> Said {
+        self.machine.comes(asker, now);
         loop {
             match self.machine.ask(asker, PATIENCE, now) {
                 Asked::Go(flight) => {

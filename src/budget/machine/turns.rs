@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::asked::Fair;
 use super::super::gate::Turns;
 use super::super::queue::Asker;
 use super::{Machine, Room};
@@ -12,20 +13,27 @@ const MOST_PUT_OFF: u32 = 4;
 
 impl Machine {
     /// Whether a request need not take turns: there is plenty of room, or its consumer has less than its part of it.
-    pub(super) fn is_express(&self, asker: &Asker) -> bool {
-        let plenty = self.rules.gateways().is_none() && self.is_plenty();
-        (plenty && !self.queue.has_turns()) || self.is_below_part(asker)
+    pub(super) fn is_express(&self, asker: &Asker, now: Tick) -> bool {
+        let plenty = self.rules.gateways().is_none() && self.is_plenty(now);
+        (plenty && !self.queue.has_turns()) || self.is_below_part(asker, now)
     }
 
-    /// While half of the budget is free, nobody is kept waiting to spread the rest.
-    fn is_plenty(&self) -> bool {
-        self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
+    /// While half of the budget is free, nobody is kept waiting to spread the rest. In the window after one that need not take
+    /// turns found no room it is not: all would be used at once, and there would be no room again.
+    fn is_plenty(&self, now: Tick) -> bool {
+        let was_wanted = self.wanted.is_some_and(|at| now.since(at) <= self.settings.window);
+        !was_wanted && self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
     }
 
     /// Whether a request of `asker` need not take turns even where others have to: as far as this gateway can tell, it has less
     /// than its part.
-    pub fn is_below_part(&self, asker: &Asker) -> bool {
-        self.queue.is_below_part(asker, self.fair_limit(), self.among() > 1)
+    pub fn is_below_part(&self, asker: &Asker, now: Tick) -> bool {
+        self.queue.is_below_part(asker, &self.fair(), now)
+    }
+
+    /// What there is, and among how many gateways it is divided.
+    pub(super) fn fair(&self) -> Fair {
+        Fair { limit: self.granted.get(), window: self.settings.window, among: self.among() }
     }
 
     /// What others than `asker` who do not wait for their turn have had in the last window, and will ask for again.
@@ -35,7 +43,7 @@ impl Machine {
 
     /// When the next turn is: that of `asker`, or of one that waits.
     pub(super) fn due(&self, asker: Option<&Asker>, now: Tick) -> Tick {
-        if self.rules.gateways().is_some() || self.is_plenty() {
+        if self.rules.gateways().is_some() || self.is_plenty(now) {
             return now;
         }
         match self.turns(asker, now) {

@@ -29,9 +29,15 @@ local s = read_state()
 count_gateways(s)
 release(s)
 local found = room(s)
-local wait = not express and math.max(due(s, light), 0) or 0
+local wait = not express and math.max(due(s, light), s.wanted + KEPT, 0) or 0
 if not anyway and (found.more == 0 or wait > 0) then
-  if found.more == 0 then return { 2, ahead, found.by, found.ends or -1 } end
+  if found.more == 0 then
+    if express then
+      s.wanted = 0
+      write_state(s)
+    end
+    return { 2, ahead, found.by, found.ends or -1 }
+  end
   return { 2, ahead, PACE, wait }
 end
 if not anyway then took_turn(s, waiting, light) end

@@ -31,7 +31,7 @@ local function microseconds(ns) return math.ceil(ns / 1000) end
 -- The state -----------------------------------------------------------------------------------------------------------
 
 -- The state is kept as so many values one after the other, windows behind them: tables with names cost three times as much.
-local STATE_VALUES, WINDOW_VALUES = 20, 12
+local STATE_VALUES, WINDOW_VALUES = 21, 12
 
 local function breaker(no, ends, noes, good, passed)
   return { no = ends and no - passed, ends = ends and ends - passed, noes = noes, good = good }
@@ -45,13 +45,14 @@ local function window_of(passed, name, limit, earliest, latest, least, tail, our
 end
 
 local function state_of(
-  next, at, granted, was, learnt, higher, times, silent, suspected, until_then, paced, part,
+  next, at, granted, was, learnt, higher, times, silent, suspected, until_then, paced, wanted, part,
   r_no, r_ends, r_noes, r_good, e_no, e_ends, e_noes, e_good, windows
 )
   local passed = (now - at) * 1000
   local s = {
     granted = granted, higher = { higher, times }, silent = silent, suspected = suspected,
-    suspected_until = until_then - passed, paced = math.max(paced - passed, LONG_AGO), part = part,
+    suspected_until = until_then - passed, paced = math.max(paced - passed, LONG_AGO),
+    wanted = math.max(wanted - passed, LONG_AGO), part = part,
     refused = breaker(r_no, r_ends, r_noes, r_good, passed), edge = breaker(e_no, e_ends, e_noes, e_good, passed), windows = {},
   }
   if was ~= configured or learnt ~= learn then s.granted, s.higher = configured, { 0, 0 } end
@@ -66,7 +67,7 @@ end
 local function read_state()
   local packed = redis.call('GET', STATE)
   if not packed then
-    local s = state_of(-1, now, configured, configured, learn, 0, 0, false, 0, 0, LONG_AGO, nil, nil, nil, 0, 0, nil, nil, 0, 0, 0)
+    local s = state_of(-1, now, configured, configured, learn, 0, 0, false, 0, 0, LONG_AGO, LONG_AGO, nil, nil, nil, 0, 0, nil, nil, 0, 0, 0)
     s.is_new = true
     return s
   end
@@ -80,7 +81,7 @@ end
 local function write_state(s)
   local r, e = s.refused, s.edge
   local packed = cmsgpack.pack(
-    now, s.granted, configured, learn, s.higher[1], s.higher[2], s.silent, s.suspected, s.suspected_until, s.paced, s.part,
+    now, s.granted, configured, learn, s.higher[1], s.higher[2], s.silent, s.suspected, s.suspected_until, s.paced, s.wanted, s.part,
     r.no, r.ends, r.noes, r.good, e.no, e.ends, e.noes, e.good, #s.windows
   )
   for _, w in ipairs(s.windows) do

@@ -118,8 +118,12 @@ end
 
 local function is_plenty(s)
   local fair = math.max(over(s.granted * s.members, s.gateways), 1)
-  return s.used < over(fair, 2)
+  local was_wanted = s.wanted >= -window
+  return not was_wanted and s.used < over(fair, 2)
 end
+
+-- What becomes free is kept so long for one that need not take turns and found no room: each asks again sooner (rules.rs).
+local KEPT = 150 * 1000000
 
 -- When the next turn is, from now; what lies behind counts, too.
 local function due(s, light)
