@@ -10,6 +10,7 @@ run:
 test:
 	scripts/test-deps
 	cargo test --locked
+	scripts/test-valkey
 
 # calgate beside nginx and HAProxy, by the same load: BENCH_ARGS="--quick", "--only base https", … (benches/compare).
 bench:

@@ -61,13 +61,18 @@ impl Redis {
     }
 }
 
+/// The server's program: redis-server, or another that speaks as it does (scripts/test-valkey).
+fn server() -> Command {
+    Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
+}
+
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
-    Command::new("redis-server")
+    server()
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--dir", folder.path().to_str().unwrap()])
         .args(arguments)
@@ -95,7 +100,7 @@ impl Sentinel {
             primary.port
         );
         std::fs::write(&file, lines).unwrap();
-        let child = Command::new("redis-server")
+        let child = server()
             .args([file.to_str().unwrap(), "--sentinel"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
