@@ -1,10 +1,12 @@
 """What sharing limits through Redis costs: latency at the same open-loop rate with and without, while the store answers
-and while it is frozen, and Redis's CPU time per request."""
+and from when it fails, and Redis's CPU time per request."""
 
 import contextlib
 import pathlib
 import signal
 import statistics
+import subprocess
+from collections.abc import Iterator
 
 from load import timed
 from servers import Job, Server, all_running, check, running
@@ -17,35 +19,62 @@ RATE = 1000
 def measure(site: Site, calgate: pathlib.Path, generator: pathlib.Path, rounds: int,
             seconds: float) -> list[tuple[str, str]]:
     """Rows of name and value: medians of the rounds."""
-    port = free_port()
-    command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", site.folder]
-    times, cpu = {"alone": [], "shared": [], "frozen": []}, []
-    with running(site, "redis", port, command) as redis:
-        for number in range(rounds):
-            for name in (["alone", "shared"] if number % 2 else ["shared", "alone"]):
-                job = Job(budget=True, store=port if name == "shared" else 0)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ["alone", "shared", *FAULTS]}
+    cpu = []
+    for number in range(rounds):
+        for name in list(times)[::1 if number % 2 else -1]:
+            with store(site) as redis:
+                job = Job(budget=True, store=0 if name == "alone" else redis.port)
                 with all_running(site, calgate, job, ["calgate"]) as servers:
-                    server = servers["calgate"]
-                    check(server, job)
-                    timed(site, server, generator, RATE, 1)
+                    check(servers["calgate"], job)
+                    timed(site, servers["calgate"], generator, RATE, 1)
                     before = redis.cpu_seconds()
-                    requests, p50, p99 = timed(site, server, generator, RATE, seconds)
-                    times[name].append((p50, p99))
+                    with FAULTS.get(name, contextlib.nullcontext)(redis):
+                        requests, *latency = timed(site, servers["calgate"], generator, RATE, seconds)
+                    times[name].append(tuple(latency))
                     if name == "shared":
                         cpu.append((redis.cpu_seconds() - before) / requests * 1e6)
-                        with frozen(redis):
-                            times["frozen"].append(timed(site, server, generator, RATE, seconds)[1:])
     return rows(times, cpu, seconds)
 
 
+def store(site: Site) -> contextlib.AbstractContextManager[Server]:
+    """An empty Redis of its own."""
+    port = free_port()
+    command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", site.folder]
+    return running(site, "redis", port, [*command, "--enable-debug-command", "local"])
+
+
 @contextlib.contextmanager
-def frozen(server: Server):
+def frozen(server: Server) -> Iterator[None]:
     """It answers nothing, and its connections stay open, for as long as the block lasts."""
     server.process.send_signal(signal.SIGSTOP)
     try:
         yield
     finally:
         server.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def slow(server: Server) -> Iterator[None]:
+    """It answers every 200 ms, for as long as the block lasts."""
+    command = ["redis-cli", "-p", str(server.port), "-r", "-1", "DEBUG", "SLEEP", "0.2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as sleeper:
+        try:
+            yield
+        finally:
+            sleeper.kill()
+
+
+@contextlib.contextmanager
+def killed(server: Server) -> Iterator[None]:
+    """It is gone, and nobody listens on its port."""
+    server.process.kill()
+    server.process.wait()
+    yield
+
+
+# What fails, by its name in the results.
+FAULTS = {"frozen": frozen, "slow, 200 ms": slow, "killed": killed}
 
 
 def rows(times: dict[str, list[tuple[float, float]]], cpu: list[float], seconds: float) -> list[tuple[str, str]]:
@@ -55,12 +84,15 @@ def rows(times: dict[str, list[tuple[float, float]]], cpu: list[float], seconds:
     def added(name: str, column: int) -> str:
         return f"{of(name, column) / 1e3:.2f} ms ({(of(name, column) - of('alone', column)) / 1e3:+.2f} ms)"
 
+    failing = [
+        (f"{percentile} of the {seconds:g} s from when the store is {name}", added(name, column))
+        for name in FAULTS for column, percentile in enumerate(["p50", "p99"])
+    ]
     return [
         (f"p50 at {RATE:,} requests/s, limits in the process", f"{of('alone', 0) / 1e3:.2f} ms"),
         ("p99, limits in the process", f"{of('alone', 1) / 1e3:.2f} ms"),
         ("p50, limits shared", added("shared", 0)),
         ("p99, limits shared", added("shared", 1)),
-        (f"p50 of the {seconds:g} s from when the store is frozen", added("frozen", 0)),
-        (f"p99 of the {seconds:g} s from when the store is frozen", added("frozen", 1)),
+        *failing,
         ("Redis's CPU per request", f"{statistics.median(cpu):.0f} µs"),
     ]
