@@ -7,26 +7,27 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
-use http::{Method, Request, Response, Version, request};
+use http::{Method, Response, Version, request};
 
 use crate::app::{App, Gateway};
 use crate::budget::Slot;
 use crate::catalog::path::TargetFault;
 use crate::config::limits::Bounds;
 use crate::credential::{Access, is_token_expired};
-use crate::forward::{Ask, Deadline, Download, Upload};
+use crate::forward::{Ask, Download, Upload};
 use crate::headers;
+use crate::limit::Permit;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{self, Answer, Source};
 use crate::server::CallersBody;
 
 /// Answers one request of the connection from `peer`.
-pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<CallersBody>) -> Response<Answer> {
-    let (head, body) = request.into_parts();
+pub async fn handle(gateway: Arc<Gateway>, peer: IpAddr, head: request::Parts, body: CallersBody) -> Response<Answer> {
     let app = gateway.app();
     let client = app.trusted_proxies.client(peer, &head.headers);
     let mut record = Record::open(gateway, app.clone(), &head, client);
@@ -53,7 +54,6 @@ async fn serve(
     body: CallersBody,
     record: &mut Record,
 ) -> Result<Response<Source>, Refusal> {
-    let (now, today) = record.arrival();
     if !record.is_admitted() {
         return Err(Refusal::Overloaded);
     }
@@ -64,6 +64,26 @@ async fn serve(
         return Ok(answer.map(Source::from));
     }
 
+    let permit = permit(app, head, record)?;
+    let capture = app.credentials.capture(&permit)?;
+    let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
+    let body = Upload::new(body, app.limits.body_bytes, app.limits.body);
+    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
+    let mut slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
+    record.note_slot(&slot);
+
+    let request_id = record.request_id().clone();
+    let at = record.note_sent();
+    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: &request_id, at };
+    let (answer, access) = send(app, &ask, &access, body, &mut slot).await?;
+    record.note_answer(answer.status());
+    respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
+}
+
+/// What is decided at once: who asks, what for, whether they may, and whether they may now. It is no part of `serve`, so
+/// that a request which waits carries nothing of it but the permit.
+fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Result<Permit<'a>, Refusal> {
+    let (now, today) = record.arrival();
     let caller = app.consumers.identify(&head.headers, record.client(), today)?;
     record.note_caller(&caller, app.buckets.standing(&caller, now));
     let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
@@ -74,20 +94,7 @@ async fn serve(
     app.credentials.suit(&grant)?;
     let (standing, permit) = app.buckets.take(grant, now);
     record.note_standing(standing);
-    let permit = permit?;
-    let capture = app.credentials.capture(&permit)?;
-    let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
-    let body = Upload::new(body, app.limits.body_bytes, Deadline::after(app.limits.body));
-    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
-    let slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
-    record.note_slot(&slot);
-
-    let request_id = record.request_id().clone();
-    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: &request_id };
-    record.note_sent();
-    let (answer, access) = send(app, &ask, &access, body, slot).await?;
-    record.note_answer(answer.status());
-    respond::inspect(answer, access.injection(), &app.credentials, capture.as_ref(), record.arrival().1).await
+    permit
 }
 
 /// Asks Cal.com, and once more where it refuses a token that another one can stand for. Answers as whom it was asked in
@@ -97,21 +104,32 @@ async fn send<'a>(
     ask: &Ask<'_, '_>,
     access: &'a Access,
     body: Upload,
-    slot: Slot,
+    slot: &mut Slot,
 ) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
     let spare = access.is_replaceable().then(|| body.again()).flatten();
     let answer = app.upstream.send(ask, body, slot).await?;
     if !access.is_refused(answer.status()) {
         return Ok((answer, Cow::Borrowed(access)));
     }
+    Box::pin(send_as_another(app, ask, access, answer, spare)).await
+}
+
+/// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
+async fn send_as_another<'a>(
+    app: &App,
+    ask: &Ask<'_, '_>,
+    access: &'a Access,
+    answer: Response<Download>,
+    spare: Option<Upload>,
+) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
     match (access.instead(&app.credentials.holders).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
         (None, _) => Ok((answer, Cow::Borrowed(access))),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
-            let slot = app.budget.reserve(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
-            let ask = Ask { injection: other.injection(), ..*ask };
-            let answer = app.upstream.send(&ask, body, slot).await?;
+            let mut slot = app.budget.reserve(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
+            let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
+            let answer = app.upstream.send(&ask, body, &mut slot).await?;
             other.is_refused(answer.status());
             if is_token_expired(answer.status()) {
                 return Err(Refusal::CredentialRefused { renewed: false });

@@ -8,7 +8,7 @@ mod ending;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Method, request};
 
@@ -64,7 +64,7 @@ pub struct Record {
 
 impl Record {
     /// Opens the record of a request that has just been read. It is boxed, for it goes through many hands.
-    pub fn open(gateway: &Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Box<Self> {
+    pub fn open(gateway: Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
         let in_flight = gateway.admit(app.limits.in_flight);
         let mut record =
@@ -76,11 +76,11 @@ impl Record {
     /// Opens a record where there is no whole request to speak of.
     pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
-        Self::new(gateway, gateway.app(), request_id::new(at), None, client, at)
+        Self::new(gateway.clone(), gateway.app(), request_id::new(at), None, client, at)
     }
 
     fn new(
-        gateway: &Arc<Gateway>,
+        gateway: Arc<Gateway>,
         app: Arc<App>,
         request_id: HeaderValue,
         method: Option<Method>,
@@ -90,12 +90,12 @@ impl Record {
         Box::new(Self {
             in_flight: None,
             request_id,
-            gateway: gateway.clone(),
+            started: gateway.clock.now(),
+            gateway,
             app,
             client,
             method,
             at,
-            started: gateway.clock.now(),
             sent: None,
             answered: None,
             counted: Counted::Named("(unknown)"),
@@ -112,8 +112,8 @@ impl Record {
     }
 
     /// The configuration the request is served by.
-    pub fn app(&self) -> Arc<App> {
-        self.app.clone()
+    pub fn app(&self) -> &App {
+        &self.app
     }
 
     /// When the request was read: by the buckets' clock and by the calendar.
@@ -182,9 +182,11 @@ impl Record {
         self.held = slot.held();
     }
 
-    /// Notes that the request is about to be sent.
-    pub fn note_sent(&mut self) {
-        self.sent = Some(self.gateway.clock.now());
+    /// Notes that the request is about to be sent. Answers when.
+    pub fn note_sent(&mut self) -> Instant {
+        let now = Instant::now();
+        self.sent = Some(self.gateway.clock.at(now));
+        now
     }
 
     /// Notes the status of Cal.com's answer.

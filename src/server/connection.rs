@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use http_body::Body as _;
@@ -53,7 +54,6 @@ pub(super) struct Doorway<A> {
 }
 
 /// What one connection needs.
-#[derive(Clone)]
 struct Guest<A> {
     answers: A,
     gateway: Arc<Gateway>,
@@ -156,17 +156,16 @@ impl<A: Answers> Guest<A> {
         let watch = Arc::new(Watch::new(Instant::now(), is_http2));
         let io = Wire::new(stream, first, watch.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let (this, watch) = (self.clone(), watch.clone());
             let answering = watch.answering(!request.body().is_end_stream());
-            async move {
-                let request = request.map(|body| CallersBody::new(body, answering.clone()));
-                let mut answer = this.answers.answer(this.peer, request).await?;
-                if watch.has_left_unread() {
+            let (head, body) = request.into_parts();
+            let body = CallersBody::new(body, &answering);
+            self.answers.answer(self.peer, head, body).map(|mut answer| {
+                if answering.watch().has_left_unread() {
                     // Where the next request would begin, nobody knows (RFC 9112 §9.6).
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer.map(|body| Outgoing::new(body, answering)))
-            }
+            })
         });
         if is_http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
