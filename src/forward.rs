@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
@@ -233,7 +234,11 @@ impl Upstream {
             path.push('?');
             path.push_str(query);
         }
-        let path = PathAndQuery::from_maybe_shared(path.into_bytes()).map_err(|_| Refusal::Internal)?;
+        // Mostly it is what the caller wrote, which has been parsed already.
+        let path = match ask.head.uri.path_and_query().filter(|given| given.as_str() == path) {
+            Some(given) => given.clone(),
+            None => PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)?,
+        };
         let mut headers = headers::forwarded(&ask.head.headers, &self.extra_headers);
         if let Some(version) = self.api_version(ask)? {
             headers.insert(API_VERSION, version);

@@ -21,6 +21,9 @@ pub const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
 /// A gateway key, where it does not come in `Authorization`.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// How long a caller waits for its credential's budget.
+const MAX_WAIT: HeaderName = HeaderName::from_static("x-calgate-max-wait");
+
 /// Names a request in every log it passes.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -103,9 +106,10 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// What the `Connection` lines name, beside the two options that are no headers (RFC 9112 §9.3, §9.6): nearly always
 /// nothing.
 fn named_by_connection(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let tokens = lines.flat_map(|line| line.to_str().unwrap_or_default().split(',')).map(str::trim);
-    tokens.filter(|token| !["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(token))).collect()
+    let is_option = |text: &str| ["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(text));
+    let lines = headers.get_all(header::CONNECTION).iter().map(|line| line.to_str().unwrap_or_default());
+    let tokens = lines.filter(|line| !is_option(line)).flat_map(|line| line.split(',')).map(str::trim);
+    tokens.filter(|token| !is_option(token)).collect()
 }
 
 fn is_among(named: &[&str], name: &HeaderName) -> bool {
@@ -159,7 +163,7 @@ pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal
 /// # Errors
 /// [`Refusal::BadHeader`] if it is neither, or said more than once.
 pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let mut values = incoming.get_all("x-calgate-max-wait").iter();
+    let mut values = incoming.get_all(MAX_WAIT).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let milliseconds = || text.strip_suffix("ms")?.parse().ok().map(Duration::from_millis);

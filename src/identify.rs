@@ -55,7 +55,7 @@ pub enum Who<'a> {
     /// Anyone: no key was sent, and no consumer stands for such callers.
     Public(AddressKey),
     /// A caller with a Cal.com credential of its own.
-    Passthrough(OwnCredential),
+    Passthrough(Box<OwnCredential>),
 }
 
 /// The caller of one request.
@@ -166,7 +166,7 @@ impl Consumers {
     fn by_own_credential(&self, headers: &HeaderMap) -> Result<Caller<'_>, Refusal> {
         let passthrough = self.passthrough.ok_or(Refusal::Unauthenticated)?;
         let own = passthrough.read(headers)?;
-        Ok(Caller { who: Who::Passthrough(own) })
+        Ok(Caller { who: Who::Passthrough(Box::new(own)) })
     }
 }
 

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use http::HeaderMap;
+use http::header::HeaderName;
 
 use crate::refusal::Refusal;
 
 /// The header in which a caller names the managed user it acts for; it is removed before forwarding.
-pub const MANAGED_USER: &str = "x-calgate-managed-user";
+pub const MANAGED_USER: HeaderName = HeaderName::from_static("x-calgate-managed-user");
 
 /// A managed user's id at Cal.com.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
