@@ -13,6 +13,7 @@ mod upload;
 
 use std::error::Error as _;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, ready};
@@ -165,7 +166,8 @@ impl Upstream {
                 let request = self.request(ask, body, Version::HTTP_11)?;
                 slot.sending();
                 let Http1 { sender, alarm, .. } = &mut http1;
-                match self.in_time(sender.try_send_request(request), alarm, now, &progress).await? {
+                let answer = pin!(sender.try_send_request(request));
+                match self.in_time(answer, alarm, now, &progress).await? {
                     // Upstream may never read the rest of a body that it has answered: no other request follows on there.
                     Ok(response) => Ok((response, progress.is_over().then_some(http1))),
                     Err(mut fault) => {
@@ -182,7 +184,8 @@ impl Upstream {
             Connection::Http2(mut sender) => {
                 let request = self.request(ask, body, Version::HTTP_2)?;
                 slot.sending();
-                match self.in_time(sender.try_send_request(request), &mut Alarm::default(), now, &progress).await? {
+                let answer = pin!(sender.try_send_request(request));
+                match self.in_time(answer, &mut Alarm::default(), now, &progress).await? {
                     Ok(response) => Ok((response, None)),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
@@ -201,12 +204,11 @@ impl Upstream {
     /// body that is too slow fails by a deadline of its own.
     async fn in_time<T>(
         &self,
-        answer: impl Future<Output = T>,
+        mut answer: Pin<&mut impl Future<Output = T>>,
         alarm: &mut Alarm,
         now: Instant,
         body: &Progress,
     ) -> Result<T, Refusal> {
-        let mut answer = std::pin::pin!(answer);
         let mut deadline = now + self.headers_within;
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {

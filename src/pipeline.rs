@@ -27,23 +27,31 @@ use crate::respond::{self, Answer, Source};
 use crate::server::CallersBody;
 
 /// Answers one request of the connection from `peer`.
-pub async fn handle(gateway: Arc<Gateway>, peer: IpAddr, head: request::Parts, body: CallersBody) -> Response<Answer> {
-    let app = gateway.app();
-    let client = app.trusted_proxies.client(peer, &head.headers);
-    let mut record = Record::open(gateway, app.clone(), &head, client);
-    let origin = head.headers.get(ORIGIN);
-    // A request that panics costs that request, and is written down as what it was.
-    let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
-    match served.unwrap_or(Err(Refusal::Internal)) {
-        Ok(answer) => respond::finish(answer, record, origin),
-        Err(refusal) => {
-            let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
-            record.note_refusal(&refusal);
-            let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
-            if head.method == Method::HEAD {
-                respond::leave_out_content(&mut answer);
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep the head twice in each request that waits")]
+pub fn handle(
+    gateway: Arc<Gateway>,
+    peer: IpAddr,
+    head: request::Parts,
+    body: CallersBody,
+) -> impl Future<Output = Response<Answer>> + Send {
+    async move {
+        let app = gateway.app();
+        let client = app.trusted_proxies.client(peer, &head.headers);
+        let mut record = Record::open(gateway, app.clone(), &head, client);
+        // A request that panics costs that request, and is written down as what it was.
+        let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
+        let origin = head.headers.get(ORIGIN);
+        match served.unwrap_or(Err(Refusal::Internal)) {
+            Ok(answer) => respond::finish(answer, record, origin),
+            Err(refusal) => {
+                let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
+                record.note_refusal(&refusal);
+                let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
+                if head.method == Method::HEAD {
+                    respond::leave_out_content(&mut answer);
+                }
+                respond::finish(answer, record, origin)
             }
-            respond::finish(answer, record, origin)
         }
     }
 }

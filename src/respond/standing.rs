@@ -21,11 +21,11 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Puts them on an answer.
 pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {
     let (limit, policy) = of_quota(standing.limit, whole_seconds(standing.window));
-    headers.insert(LIMIT, limit);
-    headers.insert(POLICY, policy);
     let (rate_limit, remaining, reset) = pair("r", standing.remaining, "t", seconds_up(standing.reset));
+    headers.insert(LIMIT, limit);
     headers.insert(REMAINING, remaining);
     headers.insert(RESET, reset);
+    headers.insert(POLICY, policy);
     headers.insert(RATE_LIMIT, rate_limit);
 }
 
