@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use http_body::Body as _;
@@ -196,11 +197,12 @@ impl<A: Answers> Guest<A> {
     where
         C: Future<Output = hyper::Result<()>>,
     {
-        let mut draining = self.draining.clone();
         let mut told = false;
-        let mut timer = std::pin::pin!(sleep(Duration::ZERO));
+        // Among others, of which there are none, it is polled only when it has something to tell, and not with each request.
+        let mut waiting = FuturesUnordered::new();
+        waiting.push(self.drained_or_due(Instant::now(), told));
         loop {
-            tokio::select! {
+            let is_due = tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
                     if let Err(fault) = ended {
@@ -208,23 +210,32 @@ impl<A: Answers> Guest<A> {
                     }
                     return End::Quiet;
                 }
-                () = timer.as_mut() => match watch.verdict(Instant::now(), &self.gateway.app().limits) {
-                    Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
-                    Verdict::GoOn(until) => timer.as_mut().reset(until.into()),
-                    Verdict::LateHead => return End::LateHead,
-                    Verdict::Stuck => return End::Quiet,
-                    Verdict::End => {
-                        stop(connection.as_mut());
-                        told = true;
-                        timer.as_mut().reset((Instant::now() + DRAIN_GRACE).into());
-                    }
-                },
-                _ = draining.wait_for(|draining| *draining), if !told => {
+                Some(is_due) = waiting.next() => is_due,
+            };
+            let now = Instant::now();
+            let verdict = if is_due { watch.verdict(now, &self.gateway.app().limits) } else { Verdict::End };
+            let until = match verdict {
+                Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
+                Verdict::GoOn(until) => until,
+                Verdict::LateHead => return End::LateHead,
+                Verdict::Stuck => return End::Quiet,
+                Verdict::End => {
                     stop(connection.as_mut());
                     told = true;
-                    timer.set(sleep_until((Instant::now() + DRAIN_GRACE).into()));
+                    now + DRAIN_GRACE
                 }
-            }
+            };
+            waiting.push(self.drained_or_due(until, told));
+        }
+    }
+
+    /// Waits until then, or for the drain, unless the connection was told to end already. Answers whether it was the time.
+    async fn drained_or_due(&self, until: Instant, told: bool) -> bool {
+        let mut draining = self.draining.clone();
+        tokio::select! {
+            biased;
+            () = sleep_until(until.into()) => true,
+            _ = draining.wait_for(|draining| *draining), if !told => false,
         }
     }
 
