@@ -302,7 +302,7 @@ impl Upstream {
         head.version = Version::HTTP_11;
         headers::clean_answer(&mut head.headers, self.authority.to_str().unwrap_or_default(), &self.base_path);
         let connection = http1.map(|http1| (self.id, http1));
-        Ok(Response::from_parts(head, Download::new(body, total, connection)))
+        Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, connection)))
     }
 }
 

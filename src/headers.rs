@@ -107,9 +107,14 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// nothing.
 fn named_by_connection(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
     let is_option = |text: &str| ["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(text));
-    let lines = headers.get_all(header::CONNECTION).iter().map(|line| line.to_str().unwrap_or_default());
-    let tokens = lines.filter(|line| !is_option(line)).flat_map(|line| line.split(',')).map(str::trim);
-    tokens.filter(|token| !is_option(token)).collect()
+    let mut named = SmallVec::new();
+    for line in headers.get_all(header::CONNECTION) {
+        let line = line.to_str().unwrap_or_default();
+        if !is_option(line) {
+            named.extend(line.split(',').map(str::trim).filter(|token| !is_option(token)));
+        }
+    }
+    named
 }
 
 fn is_among(named: &[&str], name: &HeaderName) -> bool {
@@ -118,26 +123,26 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
 
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(16);
+    let mut out = HeaderMap::with_capacity(12);
     let named = named_by_connection(incoming);
+    let mut gzip = false;
     for (name, value) in incoming {
+        gzip |= *name == header::ACCEPT_ENCODING && takes_gzip(value);
         let crosses = is_forwarded(name) || extra.contains(name);
         if crosses && !is_among(&named, name) {
             out.append(name.clone(), value.clone());
         }
     }
-    if takes_gzip(incoming) && !is_among(&named, &header::ACCEPT_ENCODING) {
+    if gzip && !is_among(&named, &header::ACCEPT_ENCODING) {
         out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
     out
 }
 
-/// Whether the caller takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked for, because answers of errors
+/// Whether a caller that sends this `Accept-Encoding` takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked for, because answers of errors
 /// are searched for secrets.
-fn takes_gzip(incoming: &HeaderMap) -> bool {
-    let lines = incoming.get_all(header::ACCEPT_ENCODING).iter();
-    let mut codings = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
-    codings.any(|coding| {
+fn takes_gzip(line: &HeaderValue) -> bool {
+    line.to_str().unwrap_or_default().split(',').any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
         let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
         matches!(name.trim(), "gzip" | "*") && weight.is_some_and(|weight| weight > 0.0)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
+use http::header::{self, HeaderValue};
 use http::{Method, Response, Version, request};
 
 use crate::app::{App, Gateway};
@@ -40,9 +40,8 @@ pub fn handle(
         let mut record = Record::open(gateway, app.clone(), &head, client);
         // A request that panics costs that request, and is written down as what it was.
         let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
-        let origin = head.headers.get(ORIGIN);
         match served.unwrap_or(Err(Refusal::Internal)) {
-            Ok(answer) => respond::finish(answer, record, origin),
+            Ok(answer) => respond::finish(answer, record, &head.headers),
             Err(refusal) => {
                 let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
                 record.note_refusal(&refusal);
@@ -50,7 +49,7 @@ pub fn handle(
                 if head.method == Method::HEAD {
                     respond::leave_out_content(&mut answer);
                 }
-                respond::finish(answer, record, origin)
+                respond::finish(answer, record, &head.headers)
             }
         }
     }
@@ -84,7 +83,7 @@ async fn serve(
     let at = record.note_sent();
     let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: &request_id, at };
     let (answer, access) = send(app, &ask, &access, body, &mut slot).await?;
-    record.note_answer(answer.status());
+    record.note_answer(answer.status(), answer.body().began());
     respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
 }
 
@@ -155,43 +154,76 @@ fn check_head(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(respond::never_taken());
     }
+    let fields = Fields::of(head);
     if head.version < Version::HTTP_2 {
-        check_http1(head)?;
+        check_http1(head, &fields)?;
     }
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.target_bytes {
         return Err(Refusal::TargetTooLong);
     }
-    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if fields > limits.head_bytes || head.headers.len() > MOST_FIELDS {
+    if fields.bytes > limits.head_bytes || head.headers.len() > MOST_FIELDS {
         return Err(Refusal::HeadTooLarge);
     }
-    if head.headers.contains_key(UPGRADE) {
+    if fields.upgrade {
         return Err(Refusal::BadHeader("Upgrade is not taken; HTTP/2 is spoken with prior knowledge"));
     }
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = fields.length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.body_bytes) {
         return Err(Refusal::BodyTooLarge);
     }
     Ok(())
 }
 
+/// The fields that `check_head` goes by, found by one walk over all of them.
+#[derive(Default)]
+struct Fields<'a> {
+    bytes: usize,
+    hosts: usize,
+    host: Option<&'a HeaderValue>,
+    codings: usize,
+    coding: Option<&'a HeaderValue>,
+    length: Option<&'a HeaderValue>,
+    upgrade: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn of(head: &'a request::Parts) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in &head.headers {
+            fields.bytes += name.as_str().len() + value.len();
+            match *name {
+                header::HOST => {
+                    fields.hosts += 1;
+                    fields.host = Some(value);
+                }
+                header::TRANSFER_ENCODING => {
+                    fields.codings += 1;
+                    fields.coding = Some(value);
+                }
+                header::CONTENT_LENGTH => fields.length = fields.length.or(Some(value)),
+                header::UPGRADE => fields.upgrade = true,
+                _ => {}
+            }
+        }
+        fields
+    }
+}
+
 /// RFC 9112 §3.2 and §6: the target is origin-form, the body is framed in one way, and there is exactly one `Host`.
-fn check_http1(head: &request::Parts) -> Result<(), Refusal> {
+fn check_http1(head: &request::Parts, fields: &Fields<'_>) -> Result<(), Refusal> {
     if head.uri.authority().is_some() || head.uri.scheme().is_some() {
         return Err(Refusal::BadTarget(TargetFault::NotOriginForm));
     }
     // hyper takes codings before the last, and leaves them as they are; without their name, the body would be another.
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if !is_chunked || codings.next().is_some() {
+    let is_chunked = fields.coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || fields.codings > 1 {
         return Err(Refusal::BadHeader("Transfer-Encoding can only be chunked"));
     }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if !host.is_empty() => Ok(()),
-        (None, None) if head.version == Version::HTTP_10 => Ok(()),
-        (None, _) | (Some(_), None) => Err(Refusal::BadHeader("Host is missing")),
-        (Some(_), Some(_)) => Err(Refusal::BadHeader("Host occurs more than once")),
+    match (fields.hosts, fields.host) {
+        (1, Some(host)) if !host.is_empty() => Ok(()),
+        (0, _) if head.version == Version::HTTP_10 => Ok(()),
+        (0 | 1, _) => Err(Refusal::BadHeader("Host is missing")),
+        _ => Err(Refusal::BadHeader("Host occurs more than once")),
     }
 }

@@ -111,17 +111,17 @@ impl<'a> CanonicalPath<'a> {
 fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, TargetFault> {
     let mut segments = SmallVec::new();
     let body = text.strip_suffix('/').unwrap_or(text);
-    let mut from = 1;
     if body.is_empty() {
         return Ok(segments);
     }
-    for segment in body.get(1..).unwrap_or_default().split('/') {
-        match segment {
+    let mut from = 1;
+    let slashes = body.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    for to in slashes.chain([body.len()]) {
+        match body.get(from..to).unwrap_or_default() {
             "" => return Err(TargetFault::EmptySegment),
             "." | ".." => return Err(TargetFault::DotSegment),
             _ => {}
         }
-        let to = from + segment.len();
         let offset = |at: usize| u16::try_from(at).map_err(|_| TargetFault::InvalidByte);
         segments.push((offset(from)?, offset(to)?));
         from = to + 1;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::pool::{self, Http1};
@@ -37,6 +38,8 @@ pub struct Download {
     /// What was read of it before it is passed on.
     ahead: Option<Box<Ahead>>,
     inner: Incoming,
+    /// When its head came.
+    began: Instant,
     deadline: Deadline,
     /// The connection it comes from, and whose pool that goes back to.
     connection: Option<(u64, Http1)>,
@@ -49,8 +52,8 @@ struct Ahead {
 }
 
 impl Download {
-    pub(super) fn new(inner: Incoming, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
-        Self { ahead: None, inner, deadline, connection }
+    pub(super) fn new(inner: Incoming, began: Instant, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
+        Self { ahead: None, inner, began, deadline, connection }
     }
 
     /// Reads at most about `most` bytes. If that is all of the body, it is handed over; otherwise it comes first when
@@ -71,10 +74,16 @@ impl Download {
         None
     }
 
-    /// Keeps the connection, now that nothing more comes on it.
+    /// When the head of the answer came.
+    pub fn began(&self) -> std::time::Instant {
+        self.began.into_std()
+    }
+
+    /// Keeps the connection, now that nothing more comes on it. That it is idle is reckoned from the head of the answer: the
+    /// clock was read then, and most bodies come along with their heads.
     fn over(&mut self) {
         if let Some((upstream, http1)) = self.connection.take() {
-            pool::give_back(upstream, http1);
+            pool::give_back(upstream, http1, self.began);
         }
     }
 }

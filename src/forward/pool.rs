@@ -75,12 +75,7 @@ pub(super) fn take(upstream: u64, now: Instant) -> Option<Connection> {
             }
         }
         while let Some((http1, since)) = pool.idle.pop() {
-            if now.duration_since(since) >= MOST_IDLE {
-                // Everything below was idle for longer still.
-                pool.idle.clear();
-                return None;
-            }
-            if http1.sender.is_ready() {
+            if now.duration_since(since) < MOST_IDLE && http1.sender.is_ready() {
                 return Some(Connection::Http1(http1));
             }
         }
@@ -88,14 +83,14 @@ pub(super) fn take(upstream: u64, now: Instant) -> Option<Connection> {
     })
 }
 
-/// Keeps an HTTP/1.1 connection whose answer was read to its end.
-pub(super) fn give_back(upstream: u64, http1: Http1) {
+/// Keeps an HTTP/1.1 connection whose answer was read to its end, and counts it as idle `since` then.
+pub(super) fn give_back(upstream: u64, http1: Http1, since: Instant) {
     if http1.sender.is_closed() {
         return;
     }
     with_pool(upstream, |pool| {
         if pool.idle.len() < MOST_KEPT {
-            pool.idle.push((http1, Instant::now()));
+            pool.idle.push((http1, since));
         }
     });
 }
