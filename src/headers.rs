@@ -154,12 +154,21 @@ fn takes_gzip(line: &HeaderValue) -> bool {
 /// # Errors
 /// [`Refusal::BadHeader`] if it occurs more than once: which of them Cal.com would read is a guess.
 pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
-    let mut values = incoming.get_all(API_VERSION).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::BadHeader("cal-api-version occurs more than once"));
-    }
-    Ok(first)
+    single(incoming, &API_VERSION, "cal-api-version occurs more than once")
+}
+
+/// The one value of a field, if it is there: mostly it is not.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] with `twice` if it occurs more than once.
+pub fn single<'h>(
+    fields: &'h HeaderMap,
+    name: &HeaderName,
+    twice: &'static str,
+) -> Result<Option<&'h HeaderValue>, Refusal> {
+    let Some(first) = fields.get(name) else { return Ok(None) };
+    let is_only = fields.get_all(name).iter().nth(1).is_none();
+    if is_only { Ok(Some(first)) } else { Err(Refusal::BadHeader(twice)) }
 }
 
 /// How long the caller is willing to wait for its credential's budget, if it says (`x-calgate-max-wait`): seconds, or a
@@ -168,15 +177,12 @@ pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal
 /// # Errors
 /// [`Refusal::BadHeader`] if it is neither, or said more than once.
 pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let mut values = incoming.get_all(MAX_WAIT).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    const EXPECTED: &str = "x-calgate-max-wait is one time such as 250ms or 2s";
+    let Some(value) = single(incoming, &MAX_WAIT, EXPECTED)? else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let milliseconds = || text.strip_suffix("ms")?.parse().ok().map(Duration::from_millis);
     let seconds = || text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs);
-    match milliseconds().or_else(seconds) {
-        Some(wait) if values.next().is_none() => Ok(Some(wait)),
-        _ => Err(Refusal::BadHeader("x-calgate-max-wait is one time such as 250ms or 2s")),
-    }
+    milliseconds().or_else(seconds).map(Some).ok_or(Refusal::BadHeader(EXPECTED))
 }
 
 /// Whether an answer's header reaches the caller as it is. Left out are the upstream hop's own fields, cookies (they

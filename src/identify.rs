@@ -20,7 +20,7 @@ pub use address::{AddressKey, TrustedProxies};
 pub use key::{GatewayKey, KeyHash};
 pub use own::{OwnCredential, OwnHeaders, Passthrough, credential_key};
 
-use crate::headers::API_KEY;
+use crate::headers::{self, API_KEY};
 use crate::refusal::Refusal;
 
 /// A consumer's index in the configuration.
@@ -200,9 +200,8 @@ fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Refusal> {
 
 /// The value of a header that may occur once. One that is not visible ASCII reads as empty: present, and no key.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, twice: &'static str) -> Result<Option<&'h str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next().map(|value| value.to_str().unwrap_or_default());
-    if values.next().is_some() { Err(Refusal::BadHeader(twice)) } else { Ok(first) }
+    let value = headers::single(headers, name, twice)?;
+    Ok(value.map(|value| value.to_str().unwrap_or_default()))
 }
 
 /// The token of an `Authorization: Bearer` value; the scheme is compared without case (RFC 9110 §11.1).

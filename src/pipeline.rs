@@ -79,9 +79,8 @@ async fn serve(
     let mut slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
     record.note_slot(&slot);
 
-    let request_id = record.request_id().clone();
     let at = record.note_sent();
-    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: &request_id, at };
+    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
     let (answer, access) = send(app, &ask, &access, body, &mut slot).await?;
     record.note_answer(answer.status(), answer.body().began());
     respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
