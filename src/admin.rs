@@ -1,6 +1,5 @@
 //! The admin listener: health, metrics and `explain`, apart from callers.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -57,8 +56,17 @@ impl Answers for Admin {
         Place::take(&self.connections, MOST_CONNECTIONS)
     }
 
-    async fn answer(&self, _peer: IpAddr, request: Request<CallersBody>) -> Result<Response<Body>, Infallible> {
-        self.router.clone().oneshot(request.map(Body::new)).await
+    fn answer(
+        &self,
+        _peer: IpAddr,
+        head: axum::http::request::Parts,
+        body: CallersBody,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let answered = self.router.clone().oneshot(Request::from_parts(head, Body::new(body)));
+        async move {
+            let Ok(answer) = answered.await;
+            answer
+        }
     }
 }
 

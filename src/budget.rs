@@ -173,7 +173,7 @@ impl Budgets {
     ) -> Result<Slot, Refusal> {
         if self.mode == Mode::Off {
             if let Some(due) = permit.due() {
-                due.take().await?;
+                Box::pin(due.take()).await?;
             }
             return Ok(Slot::unlimited());
         }

@@ -12,16 +12,20 @@ pub mod tls;
 mod upload;
 
 use std::error::Error as _;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 use rustls_pki_types::ServerName;
-use tokio::time::timeout_at;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 pub use call::{Call, CallFault, Called};
@@ -37,6 +41,7 @@ use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use connect::connect;
+use deadline::Alarm;
 use pool::{Connection, Http1};
 use upload::{Progress, UploadFault};
 
@@ -65,6 +70,8 @@ pub struct Ask<'a, 'p> {
     pub injection: &'a Injection,
     /// The request's id, for Cal.com's log as for ours.
     pub request_id: &'a HeaderValue,
+    /// When it is sent.
+    pub at: std::time::Instant,
 }
 
 impl Upstream {
@@ -107,30 +114,36 @@ impl Upstream {
     /// # Errors
     /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and what is wrong
     /// with the caller's body.
-    pub async fn send(&self, ask: &Ask<'_, '_>, body: Upload, mut slot: Slot) -> Result<Response<Download>, Refusal> {
-        let total = Deadline::after(self.total_within);
-        let pooled = pool::take(self.id);
-        let reused = pooled.is_some();
-        let connection = match pooled {
-            Some(connection) => connection,
-            None => self.connect().await?,
+    pub async fn send(&self, ask: &Ask<'_, '_>, body: Upload, slot: &mut Slot) -> Result<Response<Download>, Refusal> {
+        let now = Instant::from_std(ask.at);
+        let total = Deadline::after_moment(now, self.total_within);
+        let Some(connection) = pool::take(self.id, now) else {
+            // What is rare is boxed, here and below: it is large, and every request in flight would carry room for it.
+            let (response, http1) = Box::pin(self.send_anew(ask, body, slot)).await?;
+            return self.accept(response, http1, total, slot);
         };
-        match self.exchange(connection, ask, body, &mut slot).await {
-            Ok((response, http1)) => self.accept(response, http1, total, slot),
-            Err(Lost { again: Some(body), refusal }) if reused => {
-                slot.again().await.map_err(|_| refusal)?;
-                let connection = self.connect().await?;
-                let sent = self.exchange(connection, ask, body, &mut slot).await;
-                let (response, http1) = sent.map_err(|lost| lost.refusal)?;
-                self.accept(response, http1, total, slot)
+        let (response, http1) = match self.exchange(connection, ask, body, slot, now).await {
+            Ok(answered) => answered,
+            Err(Lost { again: Some(body), refusal }) => {
+                Box::pin(async {
+                    slot.again().await.map_err(|_| refusal)?;
+                    self.send_anew(ask, body, slot).await
+                })
+                .await?
             }
-            Err(lost) => Err(lost.refusal),
-        }
+            Err(lost) => return Err(lost.refusal),
+        };
+        self.accept(response, http1, total, slot)
+    }
+
+    /// Sends a request on a new connection.
+    async fn send_anew(&self, ask: &Ask<'_, '_>, body: Upload, slot: &mut Slot) -> Result<Answered, Refusal> {
+        let connection = self.connect().await?;
+        self.exchange(connection, ask, body, slot, Instant::now()).await.map_err(|lost| lost.refusal)
     }
 
     async fn connect(&self) -> Result<Connection, Refusal> {
-        // Boxed, for it is large and rare: every request in flight would carry room for a TLS handshake.
-        match Box::pin(tokio::time::timeout(self.connect_within, connect(self))).await {
+        match tokio::time::timeout(self.connect_within, connect(self)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(fault)) => Err(Refusal::UpstreamUnreachable(fault.into())),
             Err(_) => Err(Refusal::UpstreamUnreachable("connecting took longer than limits.upstream_connect".into())),
@@ -143,7 +156,8 @@ impl Upstream {
         ask: &Ask<'_, '_>,
         body: Upload,
         slot: &mut Slot,
-    ) -> Result<(Response<Incoming>, Option<Http1>), Lost> {
+        now: Instant,
+    ) -> Result<Answered, Lost> {
         let progress = body.progress();
         let repeatable = body.is_empty() && matches!(ask.head.method, Method::GET | Method::HEAD);
         match connection {
@@ -151,7 +165,9 @@ impl Upstream {
                 let before = http1.received();
                 let request = self.request(ask, body, Version::HTTP_11)?;
                 slot.sending();
-                match self.in_time(http1.sender.try_send_request(request), &progress).await? {
+                let Http1 { sender, alarm, .. } = &mut http1;
+                let answer = pin!(sender.try_send_request(request));
+                match self.in_time(answer, alarm, now, &progress).await? {
                     // Upstream may never read the rest of a body that it has answered: no other request follows on there.
                     Ok(response) => Ok((response, progress.is_over().then_some(http1))),
                     Err(mut fault) => {
@@ -168,7 +184,8 @@ impl Upstream {
             Connection::Http2(mut sender) => {
                 let request = self.request(ask, body, Version::HTTP_2)?;
                 slot.sending();
-                match self.in_time(sender.try_send_request(request), &progress).await? {
+                let answer = pin!(sender.try_send_request(request));
+                match self.in_time(answer, &mut Alarm::default(), now, &progress).await? {
                     Ok(response) => Ok((response, None)),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
@@ -183,21 +200,30 @@ impl Upstream {
         }
     }
 
-    /// Waits for the head of an answer, `[limits] upstream_headers` from the end of the request's body. A body that is too
-    /// slow fails by a deadline of its own.
-    async fn in_time<T>(&self, answer: impl Future<Output = T>, body: &Progress) -> Result<T, Refusal> {
-        let mut answer = std::pin::pin!(answer);
-        let mut deadline = tokio::time::Instant::now() + self.headers_within;
-        loop {
-            if let Ok(answer) = timeout_at(deadline, answer.as_mut()).await {
-                return Ok(answer);
+    /// Waits for the head of an answer, `[limits] upstream_headers` from `now`, and from the end of the request's body. A
+    /// body that is too slow fails by a deadline of its own.
+    async fn in_time<T>(
+        &self,
+        mut answer: Pin<&mut impl Future<Output = T>>,
+        alarm: &mut Alarm,
+        now: Instant,
+        body: &Progress,
+    ) -> Result<T, Refusal> {
+        let mut deadline = now + self.headers_within;
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answer));
             }
-            let later = body.ends_by().map_or(deadline, |end| end + self.headers_within);
-            if later <= deadline {
-                return Err(Refusal::UpstreamTimeout);
+            loop {
+                ready!(alarm.poll_passed(deadline, cx));
+                let later = body.ends_by().map_or(deadline, |end| end + self.headers_within);
+                if later <= deadline {
+                    return Poll::Ready(Err(Refusal::UpstreamTimeout));
+                }
+                deadline = later;
             }
-            deadline = later;
-        }
+        })
+        .await
     }
 
     /// The request as it goes upstream.
@@ -210,7 +236,11 @@ impl Upstream {
             path.push('?');
             path.push_str(query);
         }
-        let path = PathAndQuery::from_maybe_shared(path.into_bytes()).map_err(|_| Refusal::Internal)?;
+        // Mostly it is what the caller wrote, which has been parsed already.
+        let path = match ask.head.uri.path_and_query().filter(|given| given.as_str() == path) {
+            Some(given) => given.clone(),
+            None => PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)?,
+        };
         let mut headers = headers::forwarded(&ask.head.headers, &self.extra_headers);
         if let Some(version) = self.api_version(ask)? {
             headers.insert(API_VERSION, version);
@@ -259,7 +289,7 @@ impl Upstream {
         response: Response<Incoming>,
         http1: Option<Http1>,
         total: Deadline,
-        slot: Slot,
+        slot: &mut Slot,
     ) -> Result<Response<Download>, Refusal> {
         slot.answered(response.status(), response.headers())?;
         let ambiguous =
@@ -272,7 +302,7 @@ impl Upstream {
         head.version = Version::HTTP_11;
         headers::clean_answer(&mut head.headers, self.authority.to_str().unwrap_or_default(), &self.base_path);
         let connection = http1.map(|http1| (self.id, http1));
-        Ok(Response::from_parts(head, Download::new(body, total, connection)))
+        Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, connection)))
     }
 }
 
@@ -281,6 +311,9 @@ impl std::fmt::Debug for Upstream {
         f.debug_struct("Upstream").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
     }
 }
+
+/// The head of an answer and its body to come, and the connection, if it can be kept.
+type Answered = (Response<Incoming>, Option<Http1>);
 
 /// A request that got no answer.
 struct Lost {

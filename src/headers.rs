@@ -21,6 +21,9 @@ pub const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
 /// A gateway key, where it does not come in `Authorization`.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// How long a caller waits for its credential's budget.
+const MAX_WAIT: HeaderName = HeaderName::from_static("x-calgate-max-wait");
+
 /// Names a request in every log it passes.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -103,9 +106,15 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// What the `Connection` lines name, beside the two options that are no headers (RFC 9112 §9.3, §9.6): nearly always
 /// nothing.
 fn named_by_connection(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let tokens = lines.flat_map(|line| line.to_str().unwrap_or_default().split(',')).map(str::trim);
-    tokens.filter(|token| !["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(token))).collect()
+    let is_option = |text: &str| ["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(text));
+    let mut named = SmallVec::new();
+    for line in headers.get_all(header::CONNECTION) {
+        let line = line.to_str().unwrap_or_default();
+        if !is_option(line) {
+            named.extend(line.split(',').map(str::trim).filter(|token| !is_option(token)));
+        }
+    }
+    named
 }
 
 fn is_among(named: &[&str], name: &HeaderName) -> bool {
@@ -114,26 +123,26 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
 
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(16);
+    let mut out = HeaderMap::with_capacity(12);
     let named = named_by_connection(incoming);
+    let mut gzip = false;
     for (name, value) in incoming {
+        gzip |= *name == header::ACCEPT_ENCODING && takes_gzip(value);
         let crosses = is_forwarded(name) || extra.contains(name);
         if crosses && !is_among(&named, name) {
             out.append(name.clone(), value.clone());
         }
     }
-    if takes_gzip(incoming) && !is_among(&named, &header::ACCEPT_ENCODING) {
+    if gzip && !is_among(&named, &header::ACCEPT_ENCODING) {
         out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
     out
 }
 
-/// Whether the caller takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked for, because answers of errors
+/// Whether a caller that sends this `Accept-Encoding` takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked for, because answers of errors
 /// are searched for secrets.
-fn takes_gzip(incoming: &HeaderMap) -> bool {
-    let lines = incoming.get_all(header::ACCEPT_ENCODING).iter();
-    let mut codings = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
-    codings.any(|coding| {
+fn takes_gzip(line: &HeaderValue) -> bool {
+    line.to_str().unwrap_or_default().split(',').any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
         let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
         matches!(name.trim(), "gzip" | "*") && weight.is_some_and(|weight| weight > 0.0)
@@ -145,12 +154,21 @@ fn takes_gzip(incoming: &HeaderMap) -> bool {
 /// # Errors
 /// [`Refusal::BadHeader`] if it occurs more than once: which of them Cal.com would read is a guess.
 pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
-    let mut values = incoming.get_all(API_VERSION).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::BadHeader("cal-api-version occurs more than once"));
-    }
-    Ok(first)
+    single(incoming, &API_VERSION, "cal-api-version occurs more than once")
+}
+
+/// The one value of a field, if it is there: mostly it is not.
+///
+/// # Errors
+/// [`Refusal::BadHeader`] with `twice` if it occurs more than once.
+pub fn single<'h>(
+    fields: &'h HeaderMap,
+    name: &HeaderName,
+    twice: &'static str,
+) -> Result<Option<&'h HeaderValue>, Refusal> {
+    let Some(first) = fields.get(name) else { return Ok(None) };
+    let is_only = fields.get_all(name).iter().nth(1).is_none();
+    if is_only { Ok(Some(first)) } else { Err(Refusal::BadHeader(twice)) }
 }
 
 /// How long the caller is willing to wait for its credential's budget, if it says (`x-calgate-max-wait`): seconds, or a
@@ -159,15 +177,12 @@ pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal
 /// # Errors
 /// [`Refusal::BadHeader`] if it is neither, or said more than once.
 pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let mut values = incoming.get_all("x-calgate-max-wait").iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    const EXPECTED: &str = "x-calgate-max-wait is one time such as 250ms or 2s";
+    let Some(value) = single(incoming, &MAX_WAIT, EXPECTED)? else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let milliseconds = || text.strip_suffix("ms")?.parse().ok().map(Duration::from_millis);
     let seconds = || text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs);
-    match milliseconds().or_else(seconds) {
-        Some(wait) if values.next().is_none() => Ok(Some(wait)),
-        _ => Err(Refusal::BadHeader("x-calgate-max-wait is one time such as 250ms or 2s")),
-    }
+    milliseconds().or_else(seconds).map(Some).ok_or(Refusal::BadHeader(EXPECTED))
 }
 
 /// Whether an answer's header reaches the caller as it is. Left out are the upstream hop's own fields, cookies (they

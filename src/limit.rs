@@ -33,7 +33,12 @@ impl Clock {
 
     /// Nanoseconds since the start. They last for 584 years.
     pub fn now(self) -> Tick {
-        Tick(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.at(Instant::now())
+    }
+
+    /// The same for a moment that was read elsewhere.
+    pub fn at(self, moment: Instant) -> Tick {
+        Tick(u64::try_from(moment.saturating_duration_since(self.0).as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
@@ -101,7 +106,7 @@ impl Keyed {
 #[derive(Debug)]
 pub struct Permit<'a> {
     grant: Grant<'a>,
-    due: Option<Due<'a>>,
+    due: Option<Box<Due<'a>>>,
 }
 
 impl<'a> Permit<'a> {
@@ -112,7 +117,7 @@ impl<'a> Permit<'a> {
 
     /// The token that is still to be taken.
     pub fn due(&self) -> Option<&Due<'a>> {
-        self.due.as_ref()
+        self.due.as_deref()
     }
 }
 
@@ -149,14 +154,14 @@ impl Limits {
         }
     }
 
-    fn due<'a>(&'a self, caller: &Caller<'_>, whose: Whose<'a>, quota: Quota, now: Tick) -> Option<Due<'a>> {
+    fn due<'a>(&'a self, caller: &Caller<'_>, whose: Whose<'a>, quota: Quota, now: Tick) -> Option<Box<Due<'a>>> {
         let store = self.store.as_deref()?;
         let (tag, name) = match caller.who() {
             Who::Consumer(consumer) => self.consumers.get(consumer.id.index())?.shared_as.clone()?,
             Who::Public(address) => ("public".into(), format!("{:x}", address.as_u128()).into()),
             Who::Passthrough(own) => (shared_tag(own.key), "passthrough".into()),
         };
-        Some(Due { store, whose, quota, now, tag, name, replicas: self.expected_replicas })
+        Some(Box::new(Due { store, whose, quota, now, tag, name, replicas: self.expected_replicas }))
     }
 
     /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that

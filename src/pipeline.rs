@@ -7,42 +7,50 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
-use http::{Method, Request, Response, Version, request};
+use http::header::{self, HeaderValue};
+use http::{Method, Response, Version, request};
 
 use crate::app::{App, Gateway};
 use crate::budget::Slot;
 use crate::catalog::path::TargetFault;
 use crate::config::limits::Bounds;
 use crate::credential::{Access, is_token_expired};
-use crate::forward::{Ask, Deadline, Download, Upload};
+use crate::forward::{Ask, Download, Upload};
 use crate::headers;
+use crate::limit::Permit;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{self, Answer, Source};
 use crate::server::CallersBody;
 
 /// Answers one request of the connection from `peer`.
-pub async fn handle(gateway: &Arc<Gateway>, peer: IpAddr, request: Request<CallersBody>) -> Response<Answer> {
-    let (head, body) = request.into_parts();
-    let app = gateway.app();
-    let client = app.trusted_proxies.client(peer, &head.headers);
-    let mut record = Record::open(gateway, app.clone(), &head, client);
-    let origin = head.headers.get(ORIGIN);
-    // A request that panics costs that request, and is written down as what it was.
-    let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
-    match served.unwrap_or(Err(Refusal::Internal)) {
-        Ok(answer) => respond::finish(answer, record, origin),
-        Err(refusal) => {
-            let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
-            record.note_refusal(&refusal);
-            let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
-            if head.method == Method::HEAD {
-                respond::leave_out_content(&mut answer);
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep the head twice in each request that waits")]
+pub fn handle(
+    gateway: Arc<Gateway>,
+    peer: IpAddr,
+    head: request::Parts,
+    body: CallersBody,
+) -> impl Future<Output = Response<Answer>> + Send {
+    async move {
+        let app = gateway.app();
+        let client = app.trusted_proxies.client(peer, &head.headers);
+        let mut record = Record::open(gateway, app.clone(), &head, client);
+        // A request that panics costs that request, and is written down as what it was.
+        let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
+        match served.unwrap_or(Err(Refusal::Internal)) {
+            Ok(answer) => respond::finish(answer, record, &head.headers),
+            Err(refusal) => {
+                let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
+                record.note_refusal(&refusal);
+                let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
+                if head.method == Method::HEAD {
+                    respond::leave_out_content(&mut answer);
+                }
+                respond::finish(answer, record, &head.headers)
             }
-            respond::finish(answer, record, origin)
         }
     }
 }
@@ -53,7 +61,6 @@ async fn serve(
     body: CallersBody,
     record: &mut Record,
 ) -> Result<Response<Source>, Refusal> {
-    let (now, today) = record.arrival();
     if !record.is_admitted() {
         return Err(Refusal::Overloaded);
     }
@@ -64,6 +71,25 @@ async fn serve(
         return Ok(answer.map(Source::from));
     }
 
+    let permit = permit(app, head, record)?;
+    let capture = app.credentials.capture(&permit)?;
+    let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
+    let body = Upload::new(body, app.limits.body_bytes, app.limits.body);
+    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
+    let mut slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
+    record.note_slot(&slot);
+
+    let at = record.note_sent();
+    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
+    let (answer, access) = send(app, &ask, &access, body, &mut slot).await?;
+    record.note_answer(answer.status(), answer.body().began());
+    respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
+}
+
+/// What is decided at once: who asks, what for, whether they may, and whether they may now. It is no part of `serve`, so
+/// that a request which waits carries nothing of it but the permit.
+fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Result<Permit<'a>, Refusal> {
+    let (now, today) = record.arrival();
     let caller = app.consumers.identify(&head.headers, record.client(), today)?;
     record.note_caller(&caller, app.buckets.standing(&caller, now));
     let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
@@ -74,20 +100,7 @@ async fn serve(
     app.credentials.suit(&grant)?;
     let (standing, permit) = app.buckets.take(grant, now);
     record.note_standing(standing);
-    let permit = permit?;
-    let capture = app.credentials.capture(&permit)?;
-    let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
-    let body = Upload::new(body, app.limits.body_bytes, Deadline::after(app.limits.body));
-    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
-    let slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
-    record.note_slot(&slot);
-
-    let request_id = record.request_id().clone();
-    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: &request_id };
-    record.note_sent();
-    let (answer, access) = send(app, &ask, &access, body, slot).await?;
-    record.note_answer(answer.status());
-    respond::inspect(answer, access.injection(), &app.credentials, capture.as_ref(), record.arrival().1).await
+    permit
 }
 
 /// Asks Cal.com, and once more where it refuses a token that another one can stand for. Answers as whom it was asked in
@@ -97,21 +110,32 @@ async fn send<'a>(
     ask: &Ask<'_, '_>,
     access: &'a Access,
     body: Upload,
-    slot: Slot,
+    slot: &mut Slot,
 ) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
     let spare = access.is_replaceable().then(|| body.again()).flatten();
     let answer = app.upstream.send(ask, body, slot).await?;
     if !access.is_refused(answer.status()) {
         return Ok((answer, Cow::Borrowed(access)));
     }
+    Box::pin(send_as_another(app, ask, access, answer, spare)).await
+}
+
+/// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
+async fn send_as_another<'a>(
+    app: &App,
+    ask: &Ask<'_, '_>,
+    access: &'a Access,
+    answer: Response<Download>,
+    spare: Option<Upload>,
+) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
     match (access.instead(&app.credentials.holders).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
         (None, _) => Ok((answer, Cow::Borrowed(access))),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
-            let slot = app.budget.reserve(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
-            let ask = Ask { injection: other.injection(), ..*ask };
-            let answer = app.upstream.send(&ask, body, slot).await?;
+            let mut slot = app.budget.reserve(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
+            let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
+            let answer = app.upstream.send(&ask, body, &mut slot).await?;
             other.is_refused(answer.status());
             if is_token_expired(answer.status()) {
                 return Err(Refusal::CredentialRefused { renewed: false });
@@ -129,43 +153,76 @@ fn check_head(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(respond::never_taken());
     }
+    let fields = Fields::of(head);
     if head.version < Version::HTTP_2 {
-        check_http1(head)?;
+        check_http1(head, &fields)?;
     }
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.target_bytes {
         return Err(Refusal::TargetTooLong);
     }
-    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if fields > limits.head_bytes || head.headers.len() > MOST_FIELDS {
+    if fields.bytes > limits.head_bytes || head.headers.len() > MOST_FIELDS {
         return Err(Refusal::HeadTooLarge);
     }
-    if head.headers.contains_key(UPGRADE) {
+    if fields.upgrade {
         return Err(Refusal::BadHeader("Upgrade is not taken; HTTP/2 is spoken with prior knowledge"));
     }
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = fields.length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.body_bytes) {
         return Err(Refusal::BodyTooLarge);
     }
     Ok(())
 }
 
+/// The fields that `check_head` goes by, found by one walk over all of them.
+#[derive(Default)]
+struct Fields<'a> {
+    bytes: usize,
+    hosts: usize,
+    host: Option<&'a HeaderValue>,
+    codings: usize,
+    coding: Option<&'a HeaderValue>,
+    length: Option<&'a HeaderValue>,
+    upgrade: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn of(head: &'a request::Parts) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in &head.headers {
+            fields.bytes += name.as_str().len() + value.len();
+            match *name {
+                header::HOST => {
+                    fields.hosts += 1;
+                    fields.host = Some(value);
+                }
+                header::TRANSFER_ENCODING => {
+                    fields.codings += 1;
+                    fields.coding = Some(value);
+                }
+                header::CONTENT_LENGTH => fields.length = fields.length.or(Some(value)),
+                header::UPGRADE => fields.upgrade = true,
+                _ => {}
+            }
+        }
+        fields
+    }
+}
+
 /// RFC 9112 §3.2 and §6: the target is origin-form, the body is framed in one way, and there is exactly one `Host`.
-fn check_http1(head: &request::Parts) -> Result<(), Refusal> {
+fn check_http1(head: &request::Parts, fields: &Fields<'_>) -> Result<(), Refusal> {
     if head.uri.authority().is_some() || head.uri.scheme().is_some() {
         return Err(Refusal::BadTarget(TargetFault::NotOriginForm));
     }
     // hyper takes codings before the last, and leaves them as they are; without their name, the body would be another.
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if !is_chunked || codings.next().is_some() {
+    let is_chunked = fields.coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || fields.codings > 1 {
         return Err(Refusal::BadHeader("Transfer-Encoding can only be chunked"));
     }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if !host.is_empty() => Ok(()),
-        (None, None) if head.version == Version::HTTP_10 => Ok(()),
-        (None, _) | (Some(_), None) => Err(Refusal::BadHeader("Host is missing")),
-        (Some(_), Some(_)) => Err(Refusal::BadHeader("Host occurs more than once")),
+    match (fields.hosts, fields.host) {
+        (1, Some(host)) if !host.is_empty() => Ok(()),
+        (0, _) if head.version == Version::HTTP_10 => Ok(()),
+        (0 | 1, _) => Err(Refusal::BadHeader("Host is missing")),
+        _ => Err(Refusal::BadHeader("Host occurs more than once")),
     }
 }

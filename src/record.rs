@@ -8,9 +8,9 @@ mod ending;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use http::{HeaderValue, Method, request};
+use http::{HeaderValue, request};
 
 pub use access_log::AccessLog;
 
@@ -44,31 +44,38 @@ pub struct Record {
     in_flight: Option<Place>,
     request_id: HeaderValue,
     client: IpAddr,
-    /// `None` where no head was read.
-    method: Option<Method>,
+    /// As it is in the log.
+    method: &'static str,
     at: SystemTime,
     started: Tick,
     sent: Option<Tick>,
     answered: Option<Tick>,
     counted: Counted,
     endpoint: Option<EndpointId>,
-    observed: Option<Rule>,
     standing: Option<Standing>,
-    held: Option<Held>,
+    /// Boxed, for it is rare: without it, a record has a size that the allocator is quick with.
+    rare: Option<Box<Rare>>,
     code: &'static str,
-    detail: Option<String>,
     status: Option<u16>,
     bytes_out: u64,
     complete: bool,
 }
 
+/// What is known of few requests.
+#[derive(Debug, Default)]
+struct Rare {
+    observed: Option<Rule>,
+    held: Option<Held>,
+    detail: Option<String>,
+}
+
 impl Record {
     /// Opens the record of a request that has just been read. It is boxed, for it goes through many hands.
-    pub fn open(gateway: &Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Box<Self> {
+    pub fn open(gateway: Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
         let in_flight = gateway.admit(app.limits.in_flight);
         let mut record =
-            Self::new(gateway, app, request_id::of(&head.headers, at), Some(head.method.clone()), client, at);
+            Self::new(gateway, app, request_id::of(&head.headers, at), ending::method_name(&head.method), client, at);
         record.in_flight = in_flight;
         record
     }
@@ -76,35 +83,33 @@ impl Record {
     /// Opens a record where there is no whole request to speak of.
     pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
-        Self::new(gateway, gateway.app(), request_id::new(at), None, client, at)
+        Self::new(gateway.clone(), gateway.app(), request_id::new(at), NONE, client, at)
     }
 
     fn new(
-        gateway: &Arc<Gateway>,
+        gateway: Arc<Gateway>,
         app: Arc<App>,
         request_id: HeaderValue,
-        method: Option<Method>,
+        method: &'static str,
         client: IpAddr,
         at: SystemTime,
     ) -> Box<Self> {
         Box::new(Self {
             in_flight: None,
             request_id,
-            gateway: gateway.clone(),
+            started: gateway.clock.now(),
+            gateway,
             app,
             client,
             method,
             at,
-            started: gateway.clock.now(),
             sent: None,
             answered: None,
             counted: Counted::Named("(unknown)"),
             endpoint: None,
-            observed: None,
             standing: None,
-            held: None,
+            rare: None,
             code: NONE,
-            detail: None,
             status: None,
             bytes_out: 0,
             complete: false,
@@ -112,8 +117,8 @@ impl Record {
     }
 
     /// The configuration the request is served by.
-    pub fn app(&self) -> Arc<App> {
-        self.app.clone()
+    pub fn app(&self) -> &App {
+        &self.app
     }
 
     /// When the request was read: by the buckets' clock and by the calendar.
@@ -169,7 +174,9 @@ impl Record {
 
     /// Notes the rule that would have refused, in observe mode.
     pub fn note_grant(&mut self, grant: &Grant<'_>) {
-        self.observed = grant.observed().cloned();
+        if let Some(rule) = grant.observed() {
+            self.rare().observed = Some(rule.clone());
+        }
     }
 
     /// Notes how the bucket stands after the take.
@@ -179,17 +186,21 @@ impl Record {
 
     /// Notes what the request waited for to be sent, if it did.
     pub fn note_slot(&mut self, slot: &Slot) {
-        self.held = slot.held();
+        if let Some(held) = slot.held() {
+            self.rare().held = Some(held);
+        }
     }
 
-    /// Notes that the request is about to be sent.
-    pub fn note_sent(&mut self) {
-        self.sent = Some(self.gateway.clock.now());
+    /// Notes that the request is about to be sent. Answers when.
+    pub fn note_sent(&mut self) -> Instant {
+        let now = Instant::now();
+        self.sent = Some(self.gateway.clock.at(now));
+        now
     }
 
-    /// Notes the status of Cal.com's answer.
-    pub fn note_answer(&mut self, status: http::StatusCode) {
-        self.answered = Some(self.gateway.clock.now());
+    /// Notes the status of Cal.com's answer, and when its head came.
+    pub fn note_answer(&mut self, status: http::StatusCode, at: Instant) {
+        self.answered = Some(self.gateway.clock.at(at));
         self.status = Some(status.as_u16());
         if status == http::StatusCode::TOO_MANY_REQUESTS {
             self.gateway.metrics.upstream_429.inc();
@@ -205,12 +216,14 @@ impl Record {
     /// Notes why the request is refused.
     pub fn note_refusal(&mut self, refusal: &Refusal) {
         self.code = refusal.code();
-        self.detail = refusal.detail();
+        if let Some(detail) = refusal.detail() {
+            self.rare().detail = Some(detail);
+        }
         self.status = Some(refusal.status().as_u16());
         self.note_decided();
         if let Refusal::UpstreamBudget(held) = refusal {
             let waited = self.sent.unwrap_or_else(|| self.gateway.clock.now()).since(self.started);
-            self.held = Some(Held { wait: waited, ..*held });
+            self.rare().held = Some(Held { wait: waited, ..*held });
             if self.sent.is_some() && matches!(held.by, Hold::Refused | Hold::Edge) {
                 self.gateway.metrics.upstream_429.inc();
             }
@@ -231,13 +244,17 @@ impl Record {
 
     /// Notes that the answer broke off on Cal.com's side.
     pub fn note_broken(&mut self, fault: &dyn std::fmt::Display) {
-        self.detail = Some(fault.to_string());
+        self.rare().detail = Some(fault.to_string());
         self.complete = true;
     }
 
     /// Notes that the answer is at its end.
     pub fn note_complete(&mut self) {
         self.complete = true;
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     fn final_status(&self) -> u16 {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::headers::{REQUEST_ID, is_safe_token};
+use crate::headers::{REQUEST_ID, is_safe_token, single};
 
 thread_local! {
     /// Where this thread's sequence stands. An id has to be unique, not secret, so it needs no system call.
@@ -15,9 +15,9 @@ thread_local! {
 
 /// The id of a request that arrived at `at` with `headers`.
 pub fn of(headers: &HeaderMap, at: SystemTime) -> HeaderValue {
-    let mut given = headers.get_all(REQUEST_ID).iter();
-    match (given.next(), given.next()) {
-        (Some(id), None) if id.to_str().is_ok_and(is_safe_token) => id.clone(),
+    let given = single(headers, &REQUEST_ID, "X-Request-Id occurs more than once");
+    match given {
+        Ok(Some(id)) if id.to_str().is_ok_and(is_safe_token) => id.clone(),
         _ => new(at),
     }
 }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -108,18 +108,14 @@ pub fn options(catalog: &Catalog, cors: &Cors, head: &request::Parts) -> Result<
     Ok(response)
 }
 
-/// Puts on an answer what every answer has, and ties the request's record to its body.
-pub fn finish<B: Into<Source>>(
-    response: Response<B>,
-    record: Box<Record>,
-    origin: Option<&HeaderValue>,
-) -> Response<Answer> {
+/// Puts on an answer what every answer to a request with the headers `asked` has, and ties the request's record to its body.
+pub fn finish<B: Into<Source>>(response: Response<B>, record: Box<Record>, asked: &HeaderMap) -> Response<Answer> {
     let (mut head, body) = response.into_parts();
     if let Some(standing) = record.standing() {
         standing::put(&mut head.headers, standing);
     }
     head.headers.insert(REQUEST_ID, record.request_id().clone());
-    record.app().cors.mark(origin, &mut head.headers);
+    record.app().cors.mark(asked, &mut head.headers);
     Response::from_parts(head, Answer::new(body.into(), record))
 }
 

@@ -11,14 +11,13 @@ mod reload;
 mod watch;
 mod wire;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Response, request};
 use http_body::Body;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -53,8 +52,9 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
     fn answer(
         &self,
         peer: IpAddr,
-        request: Request<CallersBody>,
-    ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
+        head: request::Parts,
+        body: CallersBody,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
 }
 
 /// The request path as the connections see it.
@@ -72,8 +72,13 @@ impl Answers for Path {
         place
     }
 
-    async fn answer(&self, peer: IpAddr, request: Request<CallersBody>) -> Result<Response<Answer>, Infallible> {
-        Ok(pipeline::handle(&self.0, peer, request).await)
+    fn answer(
+        &self,
+        peer: IpAddr,
+        head: request::Parts,
+        body: CallersBody,
+    ) -> impl Future<Output = Response<Answer>> + Send + use<> {
+        pipeline::handle(self.0.clone(), peer, head, body)
     }
 }
 

@@ -52,7 +52,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("dashmap", &["budget/table", "credential/holders", "limit/keyed"]),
     ("flate2", &["respond/inspect"]),
     ("foldhash", &["record/ending"]),
-    ("futures-util", &["pipeline", "sharing"]),
+    ("futures-util", &["pipeline", "server/connection", "sharing"]),
     ("http", ANYWHERE),
     ("http-body", &["forward", "respond", "server"]),
     ("http-body-util", &["forward/call"]),
@@ -77,7 +77,6 @@ const FENCES: &[(&str, &[&str])] = &[
     ("smallvec", ANYWHERE),
     ("socket2", &["server/listener"]),
     ("strsim", &["config/problem"]),
-    ("subtle", &["identify"]),
     (
         "tokio",
         &[

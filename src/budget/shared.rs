@@ -118,7 +118,7 @@ impl Budget {
                 Lined::Through(flight) => match &self.member {
                     None => return take_along(due).await.map(|()| (flight, None)),
                     Some(member) => {
-                        if let Some(flight) = self.confirm(member, flight, &asker, &mut due).await? {
+                        if let Some(flight) = Box::pin(self.confirm(member, flight, &asker, &mut due)).await? {
                             return Ok((flight, None));
                         }
                     }
@@ -149,7 +149,7 @@ impl Budget {
         let (flight, by) = self.lock().machine.ask_only_observing(asker, now);
         match &self.member {
             None => take_along(due).await.map(|()| (flight, by)),
-            Some(member) => self.confirm_anyway(member, flight, by, due).await,
+            Some(member) => Box::pin(self.confirm_anyway(member, flight, by, due)).await,
         }
     }
 
@@ -275,10 +275,11 @@ impl Budget {
     }
 }
 
-/// Takes the token that is due, where no budget is asked along.
+/// Takes the token that is due, where no budget is asked along. What asks the store is boxed, here and elsewhere: it is
+/// large, and most gateways have none.
 async fn take_along(due: Option<&Due<'_>>) -> Result<(), Refusal> {
     match due {
-        Some(due) => due.take().await,
+        Some(due) => Box::pin(due.take()).await,
         None => Ok(()),
     }
 }

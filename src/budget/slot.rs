@@ -92,7 +92,7 @@ impl Slot {
     /// # Errors
     /// [`Refusal::UpstreamBudget`] where it is Cal.com's 429, or that of the edge in front of it: with the time until
     /// anything is sent again on the credential. One that is only observed is passed on.
-    pub fn answered(mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(taken) = &mut self.place else { return Ok(()) };
         let Some(flight) = taken.flight.take() else { return Ok(()) };
         match taken.budget.answered(&flight, status, headers) {

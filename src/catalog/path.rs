@@ -54,8 +54,8 @@ const REWRITTEN_WORD: &str = "reccuring";
 #[derive(Debug, Clone)]
 pub struct CanonicalPath<'a> {
     text: Cow<'a, str>,
-    /// Where each segment lies in `text`.
-    segments: SmallVec<[(u32, u32); 12]>,
+    /// Where each segment lies in `text`: a target is never longer than 65,534 bytes (`http::Uri`).
+    segments: SmallVec<[(u16, u16); 12]>,
 }
 
 impl<'a> CanonicalPath<'a> {
@@ -87,8 +87,8 @@ impl<'a> CanonicalPath<'a> {
         self.segments.get(index).map(|&(from, to)| self.slice(from, to))
     }
 
-    fn slice(&self, from: u32, to: u32) -> &str {
-        self.text.get(from as usize..to as usize).unwrap_or_default()
+    fn slice(&self, from: u16, to: u16) -> &str {
+        self.text.get(usize::from(from)..usize::from(to)).unwrap_or_default()
     }
 
     /// Writes the whole path.
@@ -108,21 +108,21 @@ impl<'a> CanonicalPath<'a> {
 }
 
 /// Splits at `/`, dropping one trailing slash.
-fn split(text: &str) -> Result<SmallVec<[(u32, u32); 12]>, TargetFault> {
+fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, TargetFault> {
     let mut segments = SmallVec::new();
     let body = text.strip_suffix('/').unwrap_or(text);
-    let mut from = 1;
     if body.is_empty() {
         return Ok(segments);
     }
-    for segment in body.get(1..).unwrap_or_default().split('/') {
-        match segment {
+    let mut from = 1;
+    let slashes = body.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    for to in slashes.chain([body.len()]) {
+        match body.get(from..to).unwrap_or_default() {
             "" => return Err(TargetFault::EmptySegment),
             "." | ".." => return Err(TargetFault::DotSegment),
             _ => {}
         }
-        let to = from + segment.len();
-        let offset = |at: usize| u32::try_from(at).map_err(|_| TargetFault::InvalidByte);
+        let offset = |at: usize| u16::try_from(at).map_err(|_| TargetFault::InvalidByte);
         segments.push((offset(from)?, offset(to)?));
         from = to + 1;
     }

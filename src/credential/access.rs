@@ -52,10 +52,10 @@ impl Choice {
         let mut live = holder.live();
         if configured.is_some() {
             if live.looks == 0 {
-                live = holder.attended().await;
+                live = Box::pin(holder.attended()).await;
             }
         } else {
-            live = ready(&holder, live, holders).await?;
+            live = Box::pin(ready(&holder, live, holders)).await?;
         }
         let now = holders.now();
         let token = live.bearer.clone().filter(|_| live.is_good(now)).map(Injection::Bearer);

@@ -55,7 +55,7 @@ impl Credentials {
     /// # Errors
     /// [`Refusal::TokensUnkept`] where the answer would hold tokens that could neither be kept nor shown: they would be
     /// lost.
-    pub fn capture(&self, permit: &Permit<'_>) -> Result<Option<Capture>, Refusal> {
+    pub fn capture(&self, permit: &Permit<'_>) -> Result<Option<Box<Capture>>, Refusal> {
         let grant = permit.grant();
         let Some(holds) = holds(grant.matched()) else { return Ok(None) };
         let Who::Consumer(consumer) = grant.caller().who() else { return Ok(None) };
@@ -66,7 +66,7 @@ impl Credentials {
         };
         let (reveal, credential) = (credential.reveal_tokens, credential.name.clone());
         match means {
-            Some(means) => Ok(Some(Capture { holds, credential, means, reveal })),
+            Some(means) => Ok(Some(Box::new(Capture { holds, credential, means, reveal }))),
             None if reveal => Ok(None),
             None => Err(Refusal::TokensUnkept),
         }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Upstream;
+use super::deadline::Alarm;
 use super::pool::{self, Connection, Http1};
 
 /// Bytes of an answer's head that are read at most.
@@ -51,7 +52,7 @@ async fn http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> Res
             tracing::debug!(%fault, "an upstream connection ended");
         }
     });
-    Ok(Connection::Http1(Http1 { sender, received }))
+    Ok(Connection::Http1(Http1 { sender, received, alarm: Alarm::default() }))
 }
 
 async fn http2<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(id: u64, io: T) -> Result<Connection, String> {
@@ -79,7 +80,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        this.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        // Nobody else writes it.
+        let received = this.received.load(Ordering::Relaxed) + (buf.filled().len() - before) as u64;
+        this.received.store(received, Ordering::Relaxed);
         polled
     }
 }

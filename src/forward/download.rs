@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::pool::{self, Http1};
@@ -35,42 +36,54 @@ impl std::error::Error for DownloadFault {}
 /// The body of a forwarded answer. Trailers are dropped, as headers of the upstream hop are.
 pub struct Download {
     /// What was read of it before it is passed on.
-    read: Bytes,
-    /// How it broke off while it was read ahead.
-    fault: Option<DownloadFault>,
+    ahead: Option<Box<Ahead>>,
     inner: Incoming,
+    /// When its head came.
+    began: Instant,
     deadline: Deadline,
     /// The connection it comes from, and whose pool that goes back to.
     connection: Option<(u64, Http1)>,
 }
 
+/// What was read ahead, and how it broke off meanwhile.
+struct Ahead {
+    read: Bytes,
+    fault: Option<DownloadFault>,
+}
+
 impl Download {
-    pub(super) fn new(inner: Incoming, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
-        Self { read: Bytes::new(), fault: None, inner, deadline, connection }
+    pub(super) fn new(inner: Incoming, began: Instant, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
+        Self { ahead: None, inner, began, deadline, connection }
     }
 
     /// Reads at most about `most` bytes. If that is all of the body, it is handed over; otherwise it comes first when
     /// the body is passed on, and so does the way it breaks off.
     pub async fn read_up_to(&mut self, most: usize) -> Option<Bytes> {
-        let mut read = BytesMut::new();
+        let (mut read, mut fault) = (BytesMut::new(), None);
         while read.len() <= most {
             match poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
                 Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
-                Some(Err(fault)) => {
-                    self.fault = Some(fault);
+                Some(Err(broken)) => {
+                    fault = Some(broken);
                     break;
                 }
                 None => return Some(read.freeze()),
             }
         }
-        self.read = read.freeze();
+        self.ahead = Some(Box::new(Ahead { read: read.freeze(), fault }));
         None
     }
 
-    /// Keeps the connection, now that nothing more comes on it.
+    /// When the head of the answer came.
+    pub fn began(&self) -> std::time::Instant {
+        self.began.into_std()
+    }
+
+    /// Keeps the connection, now that nothing more comes on it. That it is idle is reckoned from the head of the answer: the
+    /// clock was read then, and most bodies come along with their heads.
     fn over(&mut self) {
         if let Some((upstream, http1)) = self.connection.take() {
-            pool::give_back(upstream, http1);
+            pool::give_back(upstream, http1, self.began);
         }
     }
 }
@@ -91,11 +104,13 @@ impl Body for Download {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         let this = self.get_mut();
-        if !this.read.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.read)))));
-        }
-        if let Some(fault) = this.fault {
-            return Poll::Ready(Some(Err(fault)));
+        if let Some(ahead) = &mut this.ahead {
+            if !ahead.read.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut ahead.read)))));
+            }
+            if let Some(fault) = ahead.fault {
+                return Poll::Ready(Some(Err(fault)));
+            }
         }
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         if polled.is_pending() && this.deadline.poll_passed(cx).is_ready() {
@@ -113,11 +128,12 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_empty() && self.fault.is_none() && self.inner.is_end_stream()
+        let over = |ahead: &Ahead| ahead.read.is_empty() && ahead.fault.is_none();
+        self.ahead.as_deref().is_none_or(over) && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        plus(&self.inner.size_hint(), self.read.len())
+        plus(&self.inner.size_hint(), self.ahead.as_ref().map_or(0, |ahead| ahead.read.len()))
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
+use super::deadline::Alarm;
 use super::upload::Upload;
 
 /// How long a connection may have been idle to be used again: less than the 5 s that older Node servers keep one.
@@ -37,6 +38,8 @@ pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<Upload>,
     /// Bytes that have arrived on it so far.
     pub(super) received: Arc<AtomicU64>,
+    /// By when the head of an answer has to be there.
+    pub(super) alarm: Alarm,
 }
 
 impl Http1 {
@@ -60,8 +63,8 @@ fn with_pool<T>(upstream: u64, f: impl FnOnce(&mut Pool) -> T) -> T {
     })
 }
 
-/// A connection to `upstream` that is ready, if this worker has one.
-pub(super) fn take(upstream: u64) -> Option<Connection> {
+/// A connection to `upstream` that is ready at `now`, if this worker has one.
+pub(super) fn take(upstream: u64, now: Instant) -> Option<Connection> {
     with_pool(upstream, |pool| {
         if let Some(shared) = &pool.shared {
             if shared.is_ready() {
@@ -71,14 +74,8 @@ pub(super) fn take(upstream: u64) -> Option<Connection> {
                 pool.shared = None;
             }
         }
-        let now = Instant::now();
         while let Some((http1, since)) = pool.idle.pop() {
-            if now.duration_since(since) >= MOST_IDLE {
-                // Everything below was idle for longer still.
-                pool.idle.clear();
-                return None;
-            }
-            if http1.sender.is_ready() {
+            if now.duration_since(since) < MOST_IDLE && http1.sender.is_ready() {
                 return Some(Connection::Http1(http1));
             }
         }
@@ -86,14 +83,14 @@ pub(super) fn take(upstream: u64) -> Option<Connection> {
     })
 }
 
-/// Keeps an HTTP/1.1 connection whose answer was read to its end.
-pub(super) fn give_back(upstream: u64, http1: Http1) {
+/// Keeps an HTTP/1.1 connection whose answer was read to its end, and counts it as idle `since` then.
+pub(super) fn give_back(upstream: u64, http1: Http1, since: Instant) {
     if http1.sender.is_closed() {
         return;
     }
     with_pool(upstream, |pool| {
         if pool.idle.len() < MOST_KEPT {
-            pool.idle.push((http1, Instant::now()));
+            pool.idle.push((http1, since));
         }
     });
 }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -70,18 +71,22 @@ impl Progress {
 type CallersBody = dyn Body<Data = Bytes, Error = hyper::Error> + Send;
 
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
-pub struct Upload {
-    content: Content,
-    left: u64,
-    deadline: Deadline,
-    progress: Progress,
-}
+pub struct Upload(Content);
 
 enum Content {
     /// All of it, which may be nothing.
     Whole(Bytes),
+    /// What still comes. Boxed, for most requests have no body, and all of them are handed on many times.
+    Stream(Box<Stream>),
+}
+
+struct Stream {
     /// What was read of it so far, and where the rest comes from.
-    Stream(Bytes, Pin<Box<CallersBody>>),
+    read: Bytes,
+    rest: Pin<Box<CallersBody>>,
+    left: u64,
+    deadline: Deadline,
+    progress: Progress,
 }
 
 impl Upload {
@@ -92,20 +97,22 @@ impl Upload {
 
     /// A body that is all here.
     pub(super) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), left: 0, deadline: Deadline::never(), progress: Progress::default() }
+        Self(Content::Whole(bytes))
     }
 
-    /// A caller's body, of at most `most` bytes, all of which have to be there by `deadline`.
+    /// A caller's body, of at most `most` bytes, all of which have to be there `within` that time from now.
     pub fn new(
         body: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
         most: u64,
-        deadline: Deadline,
+        within: Duration,
     ) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
+        let deadline = Deadline::after(within);
         let progress = Progress { deadline: deadline.at(), sent: Some(Arc::default()) };
-        Self { content: Content::Stream(Bytes::new(), Box::pin(body)), left: most, deadline, progress }
+        let (read, rest) = (Bytes::new(), Box::pin(body));
+        Self(Content::Stream(Box::new(Stream { read, rest, left: most, deadline, progress })))
     }
 
     /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `most`.
@@ -120,36 +127,76 @@ impl Upload {
                 None => return Ok(Self::whole(read.freeze())),
             }
         }
-        Ok(match self.content {
-            Content::Stream(_, rest) if read.len() > most => {
-                Self { content: Content::Stream(read.freeze(), rest), ..self }
+        Ok(match self.0 {
+            Content::Stream(mut stream) if read.len() > most => {
+                stream.read = read.freeze();
+                Self(Content::Stream(stream))
             }
-            Content::Whole(_) | Content::Stream(..) => Self::whole(read.freeze()),
+            Content::Whole(_) | Content::Stream(_) => Self::whole(read.freeze()),
         })
     }
 
     /// The same body once more, if all of it is here.
     pub fn again(&self) -> Option<Self> {
-        match &self.content {
+        match &self.0 {
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
-            Content::Stream(..) => None,
+            Content::Stream(_) => None,
         }
     }
 
     /// How far it is, now and later.
     pub(super) fn progress(&self) -> Progress {
-        self.progress.clone()
+        match &self.0 {
+            Content::Whole(_) => Progress::default(),
+            Content::Stream(stream) => stream.progress.clone(),
+        }
     }
 
+    /// Whether there is nothing to send, so that a request can be sent twice.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.0, Content::Whole(bytes) if bytes.is_empty())
+    }
+}
+
+impl Stream {
     fn note_sent(&self) {
         if let Some(sent) = &self.progress.sent {
             let _ = sent.set(Instant::now());
         }
     }
 
-    /// Whether there is nothing to send, so that a request can be sent twice.
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+    fn is_over(&self) -> bool {
+        self.read.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        if !self.read.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
+        }
+        let polled = self.rest.as_mut().poll_frame(cx);
+        if polled.is_pending() && self.deadline.poll_passed(cx).is_ready() {
+            return Poll::Ready(Some(Err(UploadFault::TooSlow)));
+        }
+        let frame = match ready!(polled) {
+            None => {
+                self.note_sent();
+                return Poll::Ready(None);
+            }
+            Some(Err(_)) => return Poll::Ready(Some(Err(UploadFault::Broken))),
+            Some(Ok(frame)) => frame,
+        };
+        let Ok(data) = frame.into_data() else {
+            self.note_sent();
+            return Poll::Ready(None);
+        };
+        let Some(left) = self.left.checked_sub(data.len() as u64) else {
+            return Poll::Ready(Some(Err(UploadFault::TooLarge)));
+        };
+        self.left = left;
+        if self.is_over() {
+            self.note_sent();
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 }
 
@@ -158,49 +205,24 @@ impl Body for Upload {
     type Error = UploadFault;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        let this = self.get_mut();
-        let (Content::Whole(read) | Content::Stream(read, _)) = &mut this.content;
-        if !read.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(read)))));
+        match &mut self.get_mut().0 {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Stream(stream) => stream.poll(cx),
         }
-        let Content::Stream(_, inner) = &mut this.content else { return Poll::Ready(None) };
-        let polled = inner.as_mut().poll_frame(cx);
-        if polled.is_pending() && this.deadline.poll_passed(cx).is_ready() {
-            return Poll::Ready(Some(Err(UploadFault::TooSlow)));
-        }
-        let frame = match ready!(polled) {
-            None => {
-                this.note_sent();
-                return Poll::Ready(None);
-            }
-            Some(Err(_)) => return Poll::Ready(Some(Err(UploadFault::Broken))),
-            Some(Ok(frame)) => frame,
-        };
-        let Ok(data) = frame.into_data() else {
-            this.note_sent();
-            return Poll::Ready(None);
-        };
-        let Some(left) = this.left.checked_sub(data.len() as u64) else {
-            return Poll::Ready(Some(Err(UploadFault::TooLarge)));
-        };
-        this.left = left;
-        if this.is_end_stream() {
-            this.note_sent();
-        }
-        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
+        match &self.0 {
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::Stream(read, rest) => read.is_empty() && rest.is_end_stream(),
+            Content::Stream(stream) => stream.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
+        match &self.0 {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(read, rest) => plus(&rest.size_hint(), read.len()),
+            Content::Stream(stream) => plus(&stream.rest.size_hint(), stream.read.len()),
         }
     }
 }

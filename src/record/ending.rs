@@ -34,13 +34,14 @@ impl Record {
         if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
             metrics.upstream_seconds.observe(seconds(sent, answered));
         }
-        if let Some(held) = self.held {
+        let Some(rare) = &self.rare else { return };
+        if let Some(held) = rare.held {
             let labels =
                 HeldLabels { credential: self.credential_name().unwrap_or(NONE).to_owned(), by: held.by.name() };
             metrics.held.get_or_create(&labels).inc();
             metrics.budget_seconds.observe(held.wait.as_secs_f64());
         }
-        if self.observed.is_some() {
+        if rare.observed.is_some() {
             let RequestLabels { consumer, method, endpoint, .. } = self.labels(status);
             metrics.observed.get_or_create(&ObservedLabels { consumer, method, endpoint }).inc();
         }
@@ -64,6 +65,8 @@ impl Record {
             Counted::Consumer(id) => self.app.buckets.tier(id).map(|tier| &*tier.name),
             Counted::Named(_) => None,
         };
+        let rare = self.rare.as_deref();
+        let held = rare.and_then(|rare| rare.held);
         let line = Line {
             ts: iso8601(self.at),
             request_id: self.request_id.to_str().unwrap_or_default(),
@@ -71,15 +74,15 @@ impl Record {
             consumer: self.consumer(),
             credential: self.credential_name(),
             tier,
-            method: self.method_name(),
+            method: self.method,
             endpoint: self.template(),
             status,
             code: self.code,
-            detail: self.detail.as_deref(),
-            observed: self.observed.as_ref().map(ToString::to_string),
+            detail: rare.and_then(|rare| rare.detail.as_deref()),
+            observed: rare.and_then(|rare| rare.observed.as_ref()).map(ToString::to_string),
             bytes_out: self.bytes_out,
-            held_by: self.held.map(|held| held.by.name()),
-            held_ms: self.held.map(|held| milliseconds(Tick(0), Tick(0).after(held.wait))),
+            held_by: held.map(|held| held.by.name()),
+            held_ms: held.map(|held| milliseconds(Tick(0), Tick(0).after(held.wait))),
             gateway_ms: milliseconds(self.started, self.sent.or(self.answered).unwrap_or(now)),
             upstream_ms: self.sent.map(|sent| milliseconds(sent, self.answered.unwrap_or(now))),
             total_ms: milliseconds(self.started, now),
@@ -101,13 +104,19 @@ impl Record {
             Counted::Named(_) => None,
         }
     }
+}
 
-    /// The method, if it is one that callers use; others are the caller's own words.
-    fn method_name(&self) -> &str {
-        let Some(method) = &self.method else { return NONE };
-        let known =
-            [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
-        if known.contains(method) { method.as_str() } else { "(other)" }
+/// The method, if it is one that callers use; others are the caller's own words.
+pub(super) fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "(other)",
     }
 }
 

@@ -31,12 +31,12 @@ impl Cors {
     }
 
     /// Marks an answer for the page it is for.
-    pub(super) fn mark(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    pub(super) fn mark(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
         if self.0.is_empty() {
             return;
         }
         headers.append(VARY, HeaderValue::from_static("Origin"));
-        if let Some(origin) = origin.filter(|origin| self.allows(origin)) {
+        if let Some(origin) = asked.get(ORIGIN).filter(|origin| self.allows(origin)) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         }

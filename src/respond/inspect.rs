@@ -44,11 +44,11 @@ pub async fn inspect(
         clean_headers(answer.headers_mut(), secret);
     }
     if let Some(capture) = capture.filter(|_| answer.status().is_success()) {
-        return keep_tokens(answer, credentials, capture, at).await;
+        return Box::pin(keep_tokens(answer, credentials, capture, at)).await;
     }
     let failed = answer.status().is_client_error() || answer.status().is_server_error();
     match injection.secret().filter(|_| failed && is_text(answer.headers())) {
-        Some(secret) => clean_body(answer, secret).await,
+        Some(secret) => Box::pin(clean_body(answer, secret)).await,
         None => Ok(answer.map(Source::from)),
     }
 }

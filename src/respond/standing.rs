@@ -1,11 +1,13 @@
 //! How a caller's bucket stands, as headers: Cal.com's names (seconds left in `Reset`, FACTS §2), and those of the IETF
 //! draft (draft-ietf-httpapi-ratelimit-headers-10).
 
+use std::cell::RefCell;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::limit::Standing;
 use crate::refusal::whole_seconds;
@@ -18,29 +20,61 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Puts them on an answer.
 pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {
-    let Standing { limit, remaining, .. } = standing;
-    let (reset, window) = (seconds_up(standing.reset), whole_seconds(standing.window));
-    let mut values = Values(BytesMut::with_capacity(128));
-    headers.insert(LIMIT, values.of([("", limit.into())]));
-    headers.insert(REMAINING, values.of([("", remaining.into())]));
-    headers.insert(RESET, values.of([("", reset)]));
-    headers.insert(POLICY, values.of([("\"default\";q=", limit.into()), (";w=", window)]));
-    headers.insert(RATE_LIMIT, values.of([("\"default\";r=", remaining.into()), (";t=", reset)]));
+    let (limit, policy) = of_quota(standing.limit, whole_seconds(standing.window));
+    let (rate_limit, remaining, reset) = pair("r", standing.remaining, "t", seconds_up(standing.reset));
+    headers.insert(LIMIT, limit);
+    headers.insert(REMAINING, remaining);
+    headers.insert(RESET, reset);
+    headers.insert(POLICY, policy);
+    headers.insert(RATE_LIMIT, rate_limit);
 }
 
-/// Header values out of one piece of memory: they are on every answer.
-struct Values(BytesMut);
+/// A limit and its window, and the values that tell them.
+type Told = (u32, u64, HeaderValue, HeaderValue);
 
-impl Values {
-    /// Each text with its number behind it.
-    fn of<const N: usize>(&mut self, parts: [(&'static str, u64); N]) -> HeaderValue {
-        for (text, number) in parts {
-            self.0.put_slice(text.as_bytes());
-            self.0.put_slice(itoa::Buffer::new().format(number).as_bytes());
+thread_local! {
+    /// What this worker told last: the quotas are those of a few tiers.
+    static TOLD: RefCell<SmallVec<[Told; 4]>> = const { RefCell::new(SmallVec::new_const()) };
+}
+
+fn of_quota(limit: u32, window: u64) -> (HeaderValue, HeaderValue) {
+    TOLD.with_borrow_mut(|told| {
+        if let Some((.., number, policy)) = told.iter().find(|(of, within, ..)| (*of, *within) == (limit, window)) {
+            return (number.clone(), policy.clone());
         }
-        // Digits and the texts above are always a value.
-        HeaderValue::from_maybe_shared(self.0.split().freeze()).unwrap_or_else(|_| HeaderValue::from_static(""))
-    }
+        let (policy, number, _) = pair("q", limit, "w", window);
+        if told.len() == told.inline_size() {
+            told.remove(0);
+        }
+        told.push((limit, window, number.clone(), policy.clone()));
+        (number, policy)
+    })
+}
+
+/// `"default";first=…;second=…`, and each number by itself: all in one piece of memory, as they are on every answer.
+fn pair(first: &str, a: u32, second: &str, b: u64) -> (HeaderValue, HeaderValue, HeaderValue) {
+    let mut text = Vec::with_capacity(64);
+    text.extend_from_slice(b"\"default\";");
+    let a = number(&mut text, first, a.into());
+    text.push(b';');
+    let b = number(&mut text, second, b);
+    let text = Bytes::from(text);
+    let (a, b) = (text.slice(a), text.slice(b));
+    (value(text), value(a), value(b))
+}
+
+/// Writes `name=number`, and tells where the number stands.
+fn number(text: &mut Vec<u8>, name: &str, number: u64) -> std::ops::Range<usize> {
+    text.extend_from_slice(name.as_bytes());
+    text.push(b'=');
+    let start = text.len();
+    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    start..text.len()
+}
+
+fn value(text: Bytes) -> HeaderValue {
+    // Digits and the texts above are always a value.
+    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Seconds rounded up; a full bucket has none to wait.

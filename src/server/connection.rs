@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use http_body::Body as _;
@@ -53,7 +55,6 @@ pub(super) struct Doorway<A> {
 }
 
 /// What one connection needs.
-#[derive(Clone)]
 struct Guest<A> {
     answers: A,
     gateway: Arc<Gateway>,
@@ -156,17 +157,16 @@ impl<A: Answers> Guest<A> {
         let watch = Arc::new(Watch::new(Instant::now(), is_http2));
         let io = Wire::new(stream, first, watch.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let (this, watch) = (self.clone(), watch.clone());
             let answering = watch.answering(!request.body().is_end_stream());
-            async move {
-                let request = request.map(|body| CallersBody::new(body, answering.clone()));
-                let mut answer = this.answers.answer(this.peer, request).await?;
-                if watch.has_left_unread() {
+            let (head, body) = request.into_parts();
+            let body = CallersBody::new(body, &answering);
+            self.answers.answer(self.peer, head, body).map(|mut answer| {
+                if answering.watch().has_left_unread() {
                     // Where the next request would begin, nobody knows (RFC 9112 §9.6).
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer.map(|body| Outgoing::new(body, answering)))
-            }
+            })
         });
         if is_http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -197,11 +197,12 @@ impl<A: Answers> Guest<A> {
     where
         C: Future<Output = hyper::Result<()>>,
     {
-        let mut draining = self.draining.clone();
         let mut told = false;
-        let mut timer = std::pin::pin!(sleep(Duration::ZERO));
+        // Among others, of which there are none, it is polled only when it has something to tell, and not with each request.
+        let mut waiting = FuturesUnordered::new();
+        waiting.push(self.drained_or_due(Instant::now(), told));
         loop {
-            tokio::select! {
+            let is_due = tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
                     if let Err(fault) = ended {
@@ -209,23 +210,32 @@ impl<A: Answers> Guest<A> {
                     }
                     return End::Quiet;
                 }
-                () = timer.as_mut() => match watch.verdict(Instant::now(), &self.gateway.app().limits) {
-                    Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
-                    Verdict::GoOn(until) => timer.as_mut().reset(until.into()),
-                    Verdict::LateHead => return End::LateHead,
-                    Verdict::Stuck => return End::Quiet,
-                    Verdict::End => {
-                        stop(connection.as_mut());
-                        told = true;
-                        timer.as_mut().reset((Instant::now() + DRAIN_GRACE).into());
-                    }
-                },
-                _ = draining.wait_for(|draining| *draining), if !told => {
+                Some(is_due) = waiting.next() => is_due,
+            };
+            let now = Instant::now();
+            let verdict = if is_due { watch.verdict(now, &self.gateway.app().limits) } else { Verdict::End };
+            let until = match verdict {
+                Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
+                Verdict::GoOn(until) => until,
+                Verdict::LateHead => return End::LateHead,
+                Verdict::Stuck => return End::Quiet,
+                Verdict::End => {
                     stop(connection.as_mut());
                     told = true;
-                    timer.set(sleep_until((Instant::now() + DRAIN_GRACE).into()));
+                    now + DRAIN_GRACE
                 }
-            }
+            };
+            waiting.push(self.drained_or_due(until, told));
+        }
+    }
+
+    /// Waits until then, or for the drain, unless the connection was told to end already. Answers whether it was the time.
+    async fn drained_or_due(&self, until: Instant, told: bool) -> bool {
+        let mut draining = self.draining.clone();
+        tokio::select! {
+            biased;
+            () = sleep_until(until.into()) => true,
+            _ = draining.wait_for(|draining| *draining), if !told => false,
         }
     }
 

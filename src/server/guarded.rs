@@ -1,7 +1,6 @@
 //! Bodies that keep their connection marked as busy until they are over: a caller's own, and the answer's.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,11 +12,11 @@ use super::watch::Answering;
 /// The body of an answer.
 pub(super) struct Outgoing<B> {
     body: B,
-    answering: Arc<Answering>,
+    answering: Answering,
 }
 
 impl<B> Outgoing<B> {
-    pub(super) fn new(body: B, answering: Arc<Answering>) -> Self {
+    pub(super) fn new(body: B, answering: Answering) -> Self {
         answering.note_answer();
         Self { body, answering }
     }
@@ -50,19 +49,21 @@ impl<B: Body + Unpin> Body for Outgoing<B> {
 pub struct CallersBody {
     body: Incoming,
     is_over: bool,
-    answering: Arc<Answering>,
+    /// `None` where there is no body.
+    answering: Option<Answering>,
 }
 
 impl CallersBody {
-    pub(super) fn new(body: Incoming, answering: Arc<Answering>) -> Self {
-        Self { is_over: body.is_end_stream(), body, answering }
+    pub(super) fn new(body: Incoming, answering: &Answering) -> Self {
+        let is_over = body.is_end_stream();
+        Self { is_over, body, answering: (!is_over).then(|| answering.clone()) }
     }
 }
 
 impl Drop for CallersBody {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.answering.note_left_unread();
+        if let Some(answering) = self.answering.as_ref().filter(|_| !self.is_over) {
+            answering.note_left_unread();
         }
     }
 }

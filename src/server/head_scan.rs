@@ -16,7 +16,7 @@ const CODING: &[u8] = b"transfer-encoding:";
 pub(super) struct HeadScan {
     /// How the current line begins: as much as a field name can be told by, and a length read.
     start: SmallVec<[u8; 40]>,
-    last: u8,
+    last: Option<u8>,
     part: Part,
     has_length: bool,
     has_coding: bool,
@@ -52,11 +52,17 @@ impl HeadScan {
             if self.part == Part::RequestLine && memchr(b'#', piece).is_some() {
                 return Err("the request target has a fragment (#)");
             }
+            if end.is_some() && self.start.is_empty() {
+                self.end_line(piece, piece.last().copied())?;
+                continue;
+            }
+            // A line that came in parts, or has not ended.
             let wanted = self.start.inline_size() - self.start.len();
             self.start.extend_from_slice(piece.get(..wanted).unwrap_or(piece));
-            self.last = piece.last().copied().unwrap_or(self.last);
+            self.last = piece.last().copied().or(self.last);
             if end.is_some() {
-                self.end_line()?;
+                let (start, last) = (std::mem::take(&mut self.start), self.last.take());
+                self.end_line(&start, last)?;
             }
         }
         self.behind += rest.len() as u64;
@@ -73,15 +79,16 @@ impl HeadScan {
         self.part == Part::RequestLine
     }
 
-    fn end_line(&mut self) -> Result<(), &'static str> {
-        if self.last != b'\r' {
+    /// A line is over, which begins with `start` and ends with `last`.
+    fn end_line(&mut self, start: &[u8], last: Option<u8>) -> Result<(), &'static str> {
+        if last != Some(b'\r') {
             return Err("a line of the head ends without a carriage return");
         }
-        let is_empty = *self.start == *b"\r";
-        let named = |name: &[u8]| self.start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        let is_empty = start == b"\r";
+        let named = |name: &[u8]| start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         if named(LENGTH) {
             self.has_length = true;
-            let digits = self.start.get(LENGTH.len()..).and_then(|value| std::str::from_utf8(value).ok());
+            let digits = start.get(LENGTH.len()..).and_then(|value| std::str::from_utf8(value).ok());
             self.length = digits.and_then(|digits| digits.trim().parse().ok()).unwrap_or(u64::MAX);
         }
         self.has_coding |= named(CODING);
@@ -94,8 +101,6 @@ impl HeadScan {
             Part::Fields if is_empty => Part::Over,
             Part::RequestLine | Part::Fields | Part::Over => Part::Fields,
         };
-        self.start.clear();
-        self.last = 0;
         Ok(())
     }
 }

@@ -1,43 +1,36 @@
 //! What a connection is doing, and until when it may: the deadlines hyper does not have.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::limits::Bounds;
 
-/// What a connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doing {
-    /// Nothing came yet, or the last request is over.
-    Idle,
-    /// A head has begun and not ended.
-    Head,
-    /// So many requests are being answered.
-    Answering(u32),
-}
-
-#[derive(Debug)]
-struct State {
-    doing: Doing,
-    since: Instant,
-    fresh: bool,
-    /// Whether the last request came with a body, which may not have been read to its end.
-    had_body: bool,
-    /// Whether the last request's body was let go of before its end: what comes next is the rest of it, and no head.
-    left_unread: bool,
-    /// When each answer that is going out began, the oldest first, by the number of its request.
-    answers: VecDeque<(u64, Instant)>,
-    /// Requests so far.
-    requests: u64,
-}
-
-/// Shared by a connection's transport, its service and its driver.
+/// Shared by a connection's transport, its service and its driver, all of which are on one thread.
 #[derive(Debug)]
 pub(super) struct Watch {
-    state: Mutex<State>,
     opened: Instant,
     http2: bool,
+    /// Whether nothing came yet.
+    fresh: AtomicBool,
+    /// Whether a head has begun and not ended (HTTP/1.1).
+    in_head: AtomicBool,
+    /// Holds on requests that are being answered.
+    holds: AtomicU32,
+    /// Whether an answer is going out (HTTP/1.1).
+    sending: AtomicBool,
+    /// Since when it is in a head, sends, or does nothing: nanoseconds since it was opened.
+    since: AtomicU64,
+    /// Whether the last request came with a body, which may not have been read to its end.
+    had_body: AtomicBool,
+    /// Whether the last request's body was let go of before its end: what comes next is the rest of it, and no head.
+    left_unread: AtomicBool,
+    /// Requests so far.
+    requests: AtomicU64,
+    /// When each answer that is going out began, the oldest first, by the number of its request (HTTP/2).
+    answers: Mutex<VecDeque<(u64, Instant)>>,
 }
 
 /// What a connection has to do now.
@@ -55,82 +48,82 @@ pub(super) enum Verdict {
 
 impl Watch {
     pub(super) fn new(now: Instant, http2: bool) -> Self {
-        let state = State {
-            doing: Doing::Idle,
-            since: now,
-            fresh: true,
-            had_body: false,
-            left_unread: false,
-            answers: VecDeque::new(),
-            requests: 0,
-        };
-        Self { state: Mutex::new(state), opened: now, http2 }
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        Self {
+            opened: now,
+            http2,
+            fresh: AtomicBool::new(true),
+            in_head: AtomicBool::new(false),
+            holds: AtomicU32::new(0),
+            sending: AtomicBool::new(false),
+            since: AtomicU64::new(0),
+            had_body: AtomicBool::new(false),
+            left_unread: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            answers: Mutex::default(),
+        }
     }
 
     /// Notes that bytes came. Answers whether they begin a head.
     pub(super) fn bytes_came(&self) -> bool {
-        self.with(|state| match state.doing {
-            Doing::Idle if !self.http2 => {
-                (state.doing, state.since) = (Doing::Head, Instant::now());
-                (state.fresh, state.had_body) = (false, false);
-                true
-            }
-            Doing::Idle | Doing::Head | Doing::Answering(_) => false,
-        })
+        let begins = !self.http2 && self.is_idle();
+        if begins {
+            self.since_now();
+            self.in_head.store(true, Relaxed);
+            self.fresh.store(false, Relaxed);
+            self.had_body.store(false, Relaxed);
+        }
+        begins
     }
 
     /// Whether a head has begun and not ended.
     pub(super) fn is_in_head(&self) -> bool {
-        self.with(|state| state.doing == Doing::Head)
+        self.in_head.load(Relaxed)
     }
 
     /// Whether nothing is going on.
     pub(super) fn is_idle(&self) -> bool {
-        self.with(|state| state.doing == Doing::Idle)
+        !self.is_in_head() && self.holds.load(Relaxed) == 0
     }
 
     /// Whether the last request came with a body.
     pub(super) fn had_body(&self) -> bool {
-        self.with(|state| state.had_body)
+        self.had_body.load(Relaxed)
     }
 
     /// Whether the rest of a body comes that nobody reads.
     pub(super) fn has_left_unread(&self) -> bool {
-        self.with(|state| state.left_unread)
+        self.left_unread.load(Relaxed)
     }
 
-    /// Notes that a request is being answered, until the last hold of the guard is dropped.
-    pub(super) fn answering(self: &Arc<Self>, has_body: bool) -> Arc<Answering> {
-        let request = self.with(|state| {
-            state.doing = match state.doing {
-                Doing::Answering(n) => Doing::Answering(n + 1),
-                Doing::Idle | Doing::Head => Doing::Answering(1),
-            };
-            state.fresh = false;
-            state.had_body = has_body;
-            state.requests += 1;
-            state.requests
-        });
-        Arc::new(Answering { watch: self.clone(), request })
+    /// Notes that a request is being answered, until the last hold on it is dropped.
+    pub(super) fn answering(self: &Arc<Self>, has_body: bool) -> Answering {
+        self.in_head.store(false, Relaxed);
+        self.fresh.store(false, Relaxed);
+        self.had_body.store(has_body, Relaxed);
+        self.holds.fetch_add(1, Relaxed);
+        Answering { watch: self.clone(), request: self.requests.fetch_add(1, Relaxed) }
     }
 
     /// What is to be done at `now`.
     pub(super) fn verdict(&self, now: Instant, limits: &Bounds) -> Verdict {
         let aged = self.opened + limits.connection_age;
-        let oldest_answer = self.with(|state| state.answers.front().map(|(_, began)| *began));
+        let since = self.opened + Duration::from_nanos(self.since.load(Relaxed));
+        let oldest_answer = if self.http2 {
+            self.with_answers(|answers| answers.front().map(|(_, began)| *began))
+        } else {
+            self.sending.load(Relaxed).then_some(since)
+        };
         // The answer's own deadline is looked at only when the caller takes more of it.
         let stuck = oldest_answer.map(|began| began + limits.upstream_total);
-        let (end, verdict) = self.with(|state| match state.doing {
-            Doing::Idle if state.fresh => (state.since + limits.first_byte, Verdict::End),
-            Doing::Idle => (state.since + limits.idle, Verdict::End),
-            Doing::Head => (state.since + limits.head, Verdict::LateHead),
+        let (end, verdict) = if self.is_in_head() {
+            (since + limits.head, Verdict::LateHead)
+        } else if self.is_idle() {
+            let patience = if self.fresh.load(Relaxed) { limits.first_byte } else { limits.idle };
+            (since + patience, Verdict::End)
+        } else {
             // The requests have deadlines of their own; look again when one could be over.
-            Doing::Answering(_) => (now + Duration::from_secs(1).max(limits.head.min(limits.idle)), Verdict::End),
-        });
+            (now + Duration::from_secs(1).max(limits.head.min(limits.idle)), Verdict::End)
+        };
         if stuck.is_some_and(|stuck| now >= stuck) {
             Verdict::Stuck
         } else if now >= end {
@@ -141,9 +134,17 @@ impl Watch {
             Verdict::GoOn(end.min(aged).min(stuck.unwrap_or(end)))
         }
     }
+
+    fn since_now(&self) {
+        self.since.store(u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn with_answers<T>(&self, f: impl FnOnce(&mut VecDeque<(u64, Instant)>) -> T) -> T {
+        f(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-/// A request that is being answered: its own body may still come while the answer goes out.
+/// A hold on a request that is being answered: its own body may still come while the answer goes out.
 #[derive(Debug)]
 pub(super) struct Answering {
     watch: Arc<Watch>,
@@ -151,30 +152,48 @@ pub(super) struct Answering {
 }
 
 impl Answering {
+    /// The connection it came on.
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Notes that the answer begins to go out.
     pub(super) fn note_answer(&self) {
-        self.watch.with(|state| state.answers.push_back((self.request, Instant::now())));
+        if self.watch.http2 {
+            self.watch.with_answers(|answers| answers.push_back((self.request, Instant::now())));
+        } else {
+            self.watch.since_now();
+            self.watch.sending.store(true, Relaxed);
+        }
     }
 
     /// Notes that the answer went out, or is given up.
     pub(super) fn note_answer_over(&self) {
-        self.watch.with(|state| state.answers.retain(|(request, _)| *request != self.request));
+        if self.watch.http2 {
+            self.watch.with_answers(|answers| answers.retain(|(request, _)| *request != self.request));
+        } else {
+            self.watch.sending.store(false, Relaxed);
+        }
     }
 
     /// Notes that nobody reads the rest of the request's body. Over HTTP/2 that concerns its stream only.
     pub(super) fn note_left_unread(&self) {
-        self.watch.with(|state| state.left_unread = !self.watch.http2);
+        self.watch.left_unread.store(!self.watch.http2, Relaxed);
+    }
+}
+
+impl Clone for Answering {
+    fn clone(&self) -> Self {
+        self.watch.holds.fetch_add(1, Relaxed);
+        Self { watch: self.watch.clone(), request: self.request }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.watch.with(|state| {
-            if let Doing::Answering(n) = state.doing {
-                let left = n.saturating_sub(1);
-                state.doing = if left == 0 { Doing::Idle } else { Doing::Answering(left) };
-                state.since = Instant::now();
-            }
-        });
+        if self.watch.holds.load(Relaxed) == 1 {
+            self.watch.since_now();
+        }
+        self.watch.holds.fetch_sub(1, Relaxed);
     }
 }

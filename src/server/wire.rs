@@ -63,7 +63,7 @@ impl<T: Stream> Wire<T> {
     /// hyper answers what it cannot parse by itself, with an empty body. Such an answer is kept back, and the gateway's
     /// own is written when the connection ends. It is told by what only the gateway's answers have: a request id.
     fn is_foreign_answer(&mut self, data: &[u8]) -> bool {
-        if !data.starts_with(b"HTTP/1.") || !self.watch.is_in_head() {
+        if !self.watch.is_in_head() || !data.starts_with(b"HTTP/1.") {
             return false;
         }
         let refusal = match data.get(9..12) {

@@ -128,7 +128,7 @@ fn operations_that_cal_com_counts_apart_leave_the_main_budget_alone() {
     let apart = "POST /v2/bookings/uid/guests";
     let mut slots: Vec<Slot> = (0..4).map(|_| now(&app, apart).unwrap()).collect();
     assert_eq!(code(now(&app, apart)), "GATEWAY_UPSTREAM_BUDGET", "an answer has to tell of the window first");
-    for slot in slots.drain(..) {
+    for mut slot in slots.drain(..) {
         slot.answered(StatusCode::OK, &HeaderMap::new()).unwrap();
     }
     drop(now(&app, apart).unwrap());
