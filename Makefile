@@ -1,6 +1,6 @@
 # The commands of this project. `make run` and `make test` need nothing but Rust.
 
-.PHONY: run test bench
+.PHONY: run test bench release
 
 # Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
 run:
@@ -11,6 +11,10 @@ test:
 	scripts/test-deps
 	cargo test --locked
 	scripts/test-valkey
+
+# A release build tuned by a profile of itself, for what runs all day: target/profiled/calgate.
+release:
+	python3 benches/compare/profiled.py
 
 # calgate beside nginx and HAProxy, by the same load: BENCH_ARGS="--quick", "--only base https", … (benches/compare).
 bench:

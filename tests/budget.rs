@@ -1,6 +1,7 @@
 //! The budget of a credential: by itself, against the model of Cal.com's limiter, and on the wire.
 
 mod answers;
+mod asked;
 mod breaker;
 mod granted;
 mod interleavings;

@@ -8,9 +8,11 @@ import subprocess
 import tempfile
 
 import footprint
+import profiled
 import report
 import sharing
 from load import LARGE_ANSWERS, POSTS, SMALL_ANSWERS, Cost, Load, paced, saturate
+from needed import install_missing
 from servers import Job, Server, all_running, check
 from site_folder import HERE, Site
 
@@ -18,8 +20,8 @@ ROOT = HERE.parent.parent
 PROXIES = ["calgate", "nginx", "haproxy"]
 #           title, job, load, servers
 VARIANTS = {
-    "base": ("HTTP upstream, 1 KB, 1,000 consumers", Job(), SMALL_ANSWERS, [*PROXIES, "relay"]),
-    "https": ("HTTPS upstream, verified, 1 KB", Job(tls=True), SMALL_ANSWERS, PROXIES),
+    "base": ("HTTP upstream, 1 KB, 1,000 consumers", Job(), SMALL_ANSWERS, [*PROXIES, "plain", "relay"]),
+    "https": ("HTTPS upstream, verified, 1 KB", Job(tls=True), SMALL_ANSWERS, [*PROXIES, "plain"]),
     "large": ("HTTP upstream, 64 KB answers", Job(), LARGE_ANSWERS, PROXIES),
     "https-large": ("HTTPS upstream, 64 KB answers", Job(tls=True), LARGE_ANSWERS, PROXIES),
     "post": ("HTTP upstream, POST of 4 KB", Job(), POSTS, PROXIES),
@@ -31,8 +33,7 @@ VARIANTS = {
     "two": ("Two workers", Job(workers=2), SMALL_ANSWERS, PROXIES),
 }
 QUICK = ["base", "https", "post", "log", "budget", "http2"]
-PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client",
-            "openssl": "openssl", "redis-server": "redis-server"}
+
 
 
 def main() -> None:
@@ -50,8 +51,14 @@ def main() -> None:
     folder = tempfile.mkdtemp(prefix="calgate-compare-")
     try:
         site = Site(folder)
-        calgate, generator = build(site, options.calgate, release=not options.quick)
-        run(site, calgate, generator, options)
+        generator = site.folder / "paced"
+        # It needs nothing but std.
+        subprocess.run(["rustc", "--edition", "2024", "-O", "-o", generator, HERE / "paced.rs"], check=True)
+        if options.quick:
+            quick(site, {"calgate": options.calgate or cargo()}, generator)
+        else:
+            programs = {"calgate": options.calgate.resolve()} if options.calgate else builds()
+            run(site, programs, generator, options)
     finally:
         if options.keep:
             print(f"kept: {folder}")
@@ -59,14 +66,12 @@ def main() -> None:
             shutil.rmtree(folder)
 
 
-def run(site: Site, calgate: pathlib.Path, generator: pathlib.Path, options: argparse.Namespace) -> None:
-    if options.quick:
-        return quick(site, calgate, generator)
+def run(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path, options: argparse.Namespace) -> None:
     wanted = options.only or [*VARIANTS, "latency", "sharing", "footprint"]
     sections, measured = [report.header()], {}
     for key in [key for key in VARIANTS if key in wanted or (key == "base" and "latency" in wanted)]:
         title, job, load, names = VARIANTS[key]
-        with all_running(site, calgate, job, names) as servers:
+        with all_running(site, programs, job, [name for name in names if name != "plain" or name in programs]) as servers:
             measured[key] = rounds_of(site, servers, job, load, options)
             show(sections, report.costs(title, measured[key]))
             if key == "base" and "latency" in wanted:
@@ -77,10 +82,10 @@ def run(site: Site, calgate: pathlib.Path, generator: pathlib.Path, options: arg
             if key in measured:
                 show(sections, report.growth(title, measured["base"], measured[key], field))
     if "sharing" in wanted:
-        facts = sharing.measure(site, calgate, generator, options.rounds, options.seconds)
+        facts = sharing.measure(site, programs, generator, options.rounds, options.seconds)
         show(sections, report.facts("Limits shared through Redis", facts))
     if "footprint" in wanted:
-        show(sections, report.facts("At rest", footprint.measure(site, calgate, options.rounds)))
+        show(sections, report.facts("At rest", footprint.measure(site, programs, options.rounds)))
     if not options.only:
         (HERE / "RESULTS.md").write_text("\n".join(sections))
 
@@ -119,11 +124,11 @@ def turned(names: list[str], by: int) -> list[str]:
     return names[by:] + names[:by]
 
 
-def quick(site: Site, calgate: pathlib.Path, generator: pathlib.Path) -> None:
+def quick(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path) -> None:
     """Asks every server everything once, then for a second. Ends with an error if any answer is wrong."""
     for key in QUICK:
         title, job, load, names = VARIANTS[key]
-        with all_running(site, calgate, job, names) as servers:
+        with all_running(site, programs, job, [name for name in names if name != "plain"]) as servers:
             for server in servers.values():
                 check(server, job)
                 saturate(site, server, load, 1, job.http2)
@@ -132,24 +137,14 @@ def quick(site: Site, calgate: pathlib.Path, generator: pathlib.Path) -> None:
         print(f"right: {title}", flush=True)
 
 
-def build(site: Site, given: pathlib.Path | None, release: bool) -> tuple[pathlib.Path, pathlib.Path]:
-    """calgate, unless one is given, and the load generator, which needs nothing but std."""
-    generator = site.folder / "paced"
-    subprocess.run(["rustc", "--edition", "2024", "-O", "-o", generator, HERE / "paced.rs"], check=True)
-    if given:
-        return given.resolve(), generator
-    subprocess.run(["cargo", "build", "--bin", "calgate", *(["--release"] if release else [])], cwd=ROOT, check=True)
-    return ROOT / "target" / ("release" if release else "debug") / "calgate", generator
+def builds() -> dict[str, pathlib.Path]:
+    """calgate as `make release` builds it, and as cargo does by itself."""
+    return {"calgate": profiled.build(), "plain": cargo("--release")}
 
 
-def install_missing() -> None:
-    missing = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
-    if not missing:
-        return
-    root = [] if shutil.which("sudo") is None else ["sudo"]
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]):
-        if subprocess.run([*root, *command], stdout=subprocess.DEVNULL).returncode:
-            raise SystemExit(f"install these packages first: {' '.join(missing)}")
+def cargo(*options: str) -> pathlib.Path:
+    subprocess.run(["cargo", "build", "--locked", "--bin", "calgate", *options], cwd=ROOT, check=True)
+    return ROOT / "target" / ("release" if options else "debug") / "calgate"
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def wait_for_port(process: subprocess.Popen, name: str, port: int, patience: flo
 
 
 @contextlib.contextmanager
-def all_running(site: Site, calgate: pathlib.Path, job: Job, names: list[str]):
-    """The upstream and the named servers in front of it, as `{name: Server}`."""
+def all_running(site: Site, programs: dict[str, pathlib.Path], job: Job, names: list[str]):
+    """The upstream and the named servers in front of it, as `{name: Server}`; `programs` are the builds of calgate."""
     http, https = free_port(), free_port()
     upstream = {"HTTP": http, "HTTPS": https, "WORKERS": job.workers}
     consumers = site.write_keys(job.consumers)
@@ -81,12 +81,12 @@ def all_running(site: Site, calgate: pathlib.Path, job: Job, names: list[str]):
         servers = {}
         for name in names:
             port = free_port()
-            command = command_of(site, name, calgate, job, port, https if job.tls else http, consumers)
+            command = command_of(site, name, programs, job, port, https if job.tls else http, consumers)
             servers[name] = stack.enter_context(running(site, name, port, command))
         yield servers
 
 
-def command_of(site: Site, name: str, calgate: pathlib.Path, job: Job, port: int, upstream: int,
+def command_of(site: Site, name: str, programs: dict[str, pathlib.Path], job: Job, port: int, upstream: int,
                consumers: str) -> list[object]:
     """Writes a server's config and answers with the command that starts it."""
     values = {
@@ -94,15 +94,15 @@ def command_of(site: Site, name: str, calgate: pathlib.Path, job: Job, port: int
         "SCHEME": "https" if job.tls else "http",
         "HOST": f"localhost:{upstream}" if job.tls else f"127.0.0.1:{upstream}",
     }
-    if name == "calgate":
+    if name in programs:
         ca_file = f'ca_file = "{site.folder}/ca.pem"' if job.tls else ""
         budget = 'mode = "enforce"' if job.budget else 'mode = "off"'
         store = f'[store]\nredis = "redis://127.0.0.1:{job.store}"' if job.store else ""
-        config = site.fill("calgate.toml", **values, CA_FILE=ca_file, BUDGET=budget, STORE=store,
+        config = site.fill("calgate.toml", f"{name}.toml", **values, CA_FILE=ca_file, BUDGET=budget, STORE=store,
                            ACCESS_LOG=str(job.access_log).lower())
         with config.open("a") as file:
             file.write(consumers)
-        return [calgate, "serve", "--config", config]
+        return [programs[name], "serve", "--config", config]
     if name == "nginx":
         log = f"{site.folder}/nginx.log combined buffer=64k flush=1s" if job.access_log else "off"
         http2 = "http2" if job.http2 else ""

@@ -16,7 +16,7 @@ from site_folder import Site, free_port
 RATE = 1000
 
 
-def measure(site: Site, calgate: pathlib.Path, generator: pathlib.Path, rounds: int,
+def measure(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path, rounds: int,
             seconds: float) -> list[tuple[str, str]]:
     """Rows of name and value: medians of the rounds."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ["alone", "shared", *FAULTS]}
@@ -25,7 +25,7 @@ def measure(site: Site, calgate: pathlib.Path, generator: pathlib.Path, rounds: 
         for name in list(times)[::1 if number % 2 else -1]:
             with store(site) as redis:
                 job = Job(budget=True, store=0 if name == "alone" else redis.port)
-                with all_running(site, calgate, job, ["calgate"]) as servers:
+                with all_running(site, programs, job, ["calgate"]) as servers:
                     check(servers["calgate"], job)
                     timed(site, servers["calgate"], generator, RATE, 1)
                     before = redis.cpu_seconds()
@@ -57,8 +57,9 @@ def frozen(server: Server) -> Iterator[None]:
 @contextlib.contextmanager
 def slow(server: Server) -> Iterator[None]:
     """It answers every 200 ms, for as long as the block lasts."""
-    command = ["redis-cli", "-p", str(server.port), "-r", "-1", "DEBUG", "SLEEP", "0.2"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as sleeper:
+    command = ["redis-cli", "-e", "-p", str(server.port)]
+    subprocess.run([*command, "DEBUG", "SLEEP", "0"], check=True, stdout=subprocess.DEVNULL)
+    with subprocess.Popen([*command, "-r", "-1", "DEBUG", "SLEEP", "0.2"], stdout=subprocess.DEVNULL) as sleeper:
         try:
             yield
         finally:

@@ -46,12 +46,12 @@ class Site:
         path.write_text(text)
         return path
 
-    def fill(self, template: str, **values: object) -> pathlib.Path:
-        """A file of the site from a template: `@NAME@` stands for a value."""
+    def fill(self, template: str, name: str = "", **values: object) -> pathlib.Path:
+        """A file of the site, of this name or the template's, from a template: `@NAME@` stands for a value."""
         text = (HERE / "templates" / template).read_text()
-        for name, value in {**self.values, **values}.items():
-            text = text.replace(f"@{name}@", str(value))
-        return self.write(template, text)
+        for key, value in {**self.values, **values}.items():
+            text = text.replace(f"@{key}@", str(value))
+        return self.write(name or template, text)
 
     def write_keys(self, consumers: int) -> str:
         """The key maps of all proxies; answers with the `[consumers]` part of calgate's config."""

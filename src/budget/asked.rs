@@ -14,8 +14,12 @@ use crate::limit::Tick;
 /// How many requests beside a window's part chance may bring one gateway.
 const BY_CHANCE: u32 = 4;
 
-/// Those who ask no more are looked for so many times a window.
+/// Those who ask no more are looked for so many times a window, and forgotten after so many windows.
 const LOOKS: u32 = 4;
+const REMEMBERED: u32 = 16;
+
+/// What is ahead is counted in thousandths of a request.
+const REQUEST: u64 = 1000;
 
 /// What a limit is, and among how many gateways it is divided.
 #[derive(Debug, Clone, Copy)]
@@ -52,34 +56,34 @@ pub struct AskedFor {
 struct Asked {
     weight: u32,
     since: Tick,
-    /// Until when what it has asked for is its part.
-    until: Tick,
-    /// When nothing is known of it any more.
-    forgotten: Tick,
+    /// What it has asked for beyond its part, at that time.
+    ahead: u64,
+    at: Tick,
 }
 
 impl AskedFor {
     /// A request of the consumer `key` comes.
     pub fn note(&mut self, key: u64, weight: u32, fair: &Fair, now: Tick) {
         self.forget(fair, now);
-        let fresh = || Asked { weight: 0, since: now, until: now, forgotten: now };
+        let fresh = || Asked { weight: 0, since: now, ahead: 0, at: now };
         let asked = self.consumers.entry(key).or_insert_with(fresh);
         self.weights = self.weights - u64::from(asked.weight) + u64::from(weight);
         asked.weight = weight;
         let every = every(weight, self.weights, fair);
-        let most = most(every, fair);
-        asked.until = asked.until.max(now).after(every).min(now.after(most * 2));
-        asked.forgotten = asked.until.after(most);
+        asked.ahead = (asked.ahead_at(now, every) + REQUEST).min(2 * most(every, fair));
+        asked.at = now;
     }
 
     /// What `key` asks for.
     pub fn long_run(&self, key: u64, fair: &Fair, now: Tick) -> LongRun {
         let Some(asked) = self.consumers.get(&key) else { return LongRun::Unknown };
-        let most = most(every(asked.weight, self.weights, fair), fair);
-        match asked.until.since(now) {
-            ahead if ahead > most => LongRun::Over,
-            _ if now.since(asked.since) < fair.window => LongRun::Unknown,
-            _ => LongRun::Within,
+        let every = every(asked.weight, self.weights, fair);
+        if asked.ahead_at(now, every) > most(every, fair) {
+            LongRun::Over
+        } else if now.since(asked.since) < fair.window {
+            LongRun::Unknown
+        } else {
+            LongRun::Within
         }
     }
 
@@ -93,8 +97,22 @@ impl AskedFor {
             return;
         }
         self.next_look = now.after(fair.window / LOOKS);
-        self.consumers.retain(|_, asked| now < asked.forgotten);
-        self.weights = self.consumers.values().map(|asked| u64::from(asked.weight)).sum();
+        let (mut left, weights) = (0, self.weights);
+        self.consumers.retain(|_, asked| {
+            // Twice as long as it takes until chance can have brought it as many again.
+            let remembered = every(asked.weight, weights, fair).saturating_mul(2 * BY_CHANCE) + 2 * fair.window;
+            let keep = now.since(asked.at) < remembered.min(fair.window * REMEMBERED);
+            left += if keep { u64::from(asked.weight) } else { 0 };
+            keep
+        });
+        self.weights = left;
+    }
+}
+
+impl Asked {
+    fn ahead_at(&self, now: Tick, every: Duration) -> u64 {
+        let over = now.since(self.at).as_nanos() * u128::from(REQUEST) / every.as_nanos().max(1);
+        self.ahead.saturating_sub(u64::try_from(over).unwrap_or(u64::MAX))
     }
 }
 
@@ -105,7 +123,8 @@ fn every(weight: u32, weights: u64, fair: &Fair) -> Duration {
     Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
 }
 
-/// By how much what one asks for may be ahead of its part.
-fn most(every: Duration, fair: &Fair) -> Duration {
-    fair.window.saturating_add(every.saturating_mul(BY_CHANCE))
+/// How much may be ahead by chance.
+fn most(every: Duration, fair: &Fair) -> u64 {
+    let part = fair.window.as_nanos() * u128::from(REQUEST) / every.as_nanos().max(1);
+    u64::try_from(part).unwrap_or(u64::MAX / 4).min(u64::MAX / 4) + u64::from(BY_CHANCE) * REQUEST
 }

@@ -142,7 +142,7 @@ impl Machine {
         let room = self.room(now);
         let express = self.is_express(asker, now);
         let free = room.more > self.queue.express();
-        if express && !free && self.is_below_part(asker, now) {
+        if express && !free && !self.is_half_free() {
             self.wanted = Some(now);
         }
         let due = express || (!self.queue.has_turns() && now >= self.due(Some(asker), now));

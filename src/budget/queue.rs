@@ -18,7 +18,7 @@ use crate::limit::Tick;
 /// One send in so many goes to a lower class, if one waits.
 const FLOOR: u32 = 10;
 
-/// Requests that may wait for their turn: of one consumer, and of all. Those that have room already are bounded by the limit.
+/// Requests that may wait for their turn: of one consumer, and of all. Of those that need no turn, as many of all may wait.
 const MOST_OF_ONE: usize = 256;
 const MOST_OF_ALL: usize = 1024;
 
@@ -58,7 +58,7 @@ pub struct Queue {
     consumers: HashMap<u64, Consumer, BuildHasherDefault<HashPrefix>>,
     /// The weights of all of `consumers`.
     weights: u64,
-    /// Requests that have room and only wait for an answer that shows how much.
+    /// Requests that wait for room, and not for their turn.
     express: VecDeque<(Ticket, u64)>,
     /// Consumers that wait, by class; the one whose turn it is in front.
     turns: [VecDeque<u64>; 3],
@@ -103,7 +103,7 @@ impl Queue {
         self.waiting + self.express.len()
     }
 
-    /// How many have room already.
+    /// How many of them need no turn.
     pub fn express(&self) -> u32 {
         u32::try_from(self.express.len()).unwrap_or(u32::MAX)
     }
@@ -117,6 +117,8 @@ impl Queue {
     pub fn comes(&mut self, asker: &Asker, fair: &Fair, now: Tick) {
         if fair.among > 1 {
             self.asked.note(asker.key, asker.weight.max(1), fair, now);
+        } else if self.asked.weights() > 0 {
+            self.asked = AskedFor::default();
         }
     }
 
@@ -132,7 +134,7 @@ impl Queue {
         let (used, weight) = (known.map_or(0, Consumer::has), u64::from(asker.weight.max(1)));
         let weights = self.weights - known.map_or(0, |c| u64::from(c.weight)) + weight;
         let mut others = self.consumers.iter().filter(|&(&key, _)| key != asker.key).map(|(_, c)| c);
-        if fair.among == 1 {
+        if fair.among <= 1 {
             let part = (u64::from(fair.limit) * weight / weights).max(1);
             return used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3);
         }
@@ -144,7 +146,7 @@ impl Queue {
             LongRun::Unknown if others.clone().any(|c| used * u64::from(c.weight) < c.has() * weight) => return true,
             LongRun::Unknown | LongRun::Over => {}
         }
-        let part = of_all.div_ceil(u64::from(fair.among.max(1)));
+        let part = of_all.div_ceil(u64::from(fair.among));
         used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
     }
 
@@ -175,7 +177,9 @@ impl Queue {
     /// [`Hold::Queue`] if too many wait already.
     pub fn line_up(&mut self, asker: &Asker, express: bool) -> Result<Ticket, Hold> {
         let own = self.consumers.get(&asker.key).map_or(0, |c| c.waiting.len());
-        if !express && (self.waiting >= MOST_OF_ALL || own >= MOST_OF_ONE) {
+        let many =
+            if express { self.express.len() >= MOST_OF_ALL } else { self.waiting >= MOST_OF_ALL || own >= MOST_OF_ONE };
+        if many {
             return Err(Hold::Queue);
         }
         self.tickets += 1;
@@ -195,7 +199,7 @@ impl Queue {
         Ok(ticket)
     }
 
-    /// Takes the next request that has room already.
+    /// Takes the next request that needs no turn.
     pub fn next_express(&mut self) -> Option<(Ticket, u64)> {
         let (ticket, key) = self.express.pop_front()?;
         if let Some(consumer) = self.consumers.get_mut(&key) {

@@ -111,9 +111,9 @@ impl Budget {
         mut due: Option<&Due<'_>>,
     ) -> Result<(Flight, Option<Held>), Refusal> {
         let started = self.clock.now();
-        let mut asks_again = false;
+        self.lock().machine.comes(&asker, started);
         let (mut place, by) = loop {
-            match self.line_up(asker, patience, started, std::mem::replace(&mut asks_again, true)) {
+            match self.line_up(asker, patience, started) {
                 Lined::Up(place, by) => break (place, by),
                 Lined::Through(flight) => match &self.member {
                     None => return take_along(due).await.map(|()| (flight, None)),
@@ -237,11 +237,8 @@ impl Budget {
         }
     }
 
-    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick, asks_again: bool) -> Lined {
+    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick) -> Lined {
         let mut state = self.lock();
-        if !asks_again {
-            state.machine.comes(&asker, now);
-        }
         match state.machine.ask(&asker, patience, now) {
             Asked::Go(flight) => Lined::Through(flight),
             Asked::Refuse(held) => Lined::Refused(held),

@@ -70,6 +70,14 @@ impl Bench {
     }
 
     /// Takes a token of a bucket of `burst`, one of which comes back in a second: how far ahead its being full lies.
+    /// What one is told that has to take turns.
+    fn turn(&mut self, at: u64, member: Member<'_>) -> Acquired {
+        self.requests += 1;
+        let asking = Asking { request: self.requests, express: false, waiting: true, anyway: false, light: 0 };
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, None)).unwrap()
+    }
+
     fn charge(&mut self, at: u64, burst: u32) -> Result<Duration, Duration> {
         let (scripts, link) = (&self.scripts, &mut self.link);
         self.runtime.block_on(scripts.charge(link, bucket(burst), Some(at))).unwrap()
@@ -124,6 +132,30 @@ fn what_comes_late_under_an_older_membership_is_refused() {
     bench.join(START, Member { times: 2, ..A }, &[]);
     assert_eq!(bench.acquire(START, A), Err(Acquired::Stranger));
     assert!(bench.acquire(START, Member { times: 2, ..A }).is_ok());
+}
+
+#[test]
+fn what_becomes_free_is_kept_for_a_moment_for_who_need_not_take_turns_and_is_not_used_at_once() {
+    let mut bench = Bench { limit: 800, ..Bench::start() };
+    bench.join(START, A, &[]);
+    let is_go = |acquired: Acquired| matches!(acquired, Acquired::Go { .. });
+    let is_paced = |acquired: Acquired| matches!(acquired, Acquired::Held { by: Hold::Pace, .. });
+    assert!(is_go(bench.turn(START, A)) && is_go(bench.turn(START, A)), "there is plenty");
+    let silent = Told { limits: smallvec::SmallVec::new(), absurd: false };
+    for request in 1..=800 {
+        if request > 2 {
+            bench.acquire(START, A).unwrap();
+        }
+        bench.settle(START, A, request, Fate::answered(Duration::ZERO, Verdict::Passed, silent.clone()));
+    }
+    let (full, millisecond) = (START + 60 * SECOND, SECOND / 1000);
+    assert!(matches!(bench.acquire(full, B), Err(Acquired::Stranger)));
+    assert!(matches!(bench.acquire(full, A), Err(Acquired::Held { by: Hold::Requests, .. })));
+    assert!(is_paced(bench.turn(full + 149 * millisecond, A)), "all is free, and kept");
+    assert!(is_go(bench.turn(full + 151 * millisecond, A)));
+    assert!(is_paced(bench.turn(full + 152 * millisecond, A)), "half is free, and not plenty");
+    bench.acquire(full + 152 * millisecond, A).unwrap();
+    assert!(is_go(bench.turn(full + 61 * SECOND, A)) && is_go(bench.turn(full + 61 * SECOND, A)), "plenty again");
 }
 
 #[test]

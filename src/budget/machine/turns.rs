@@ -22,7 +22,11 @@ impl Machine {
     /// turns found no room it is not: all would be used at once, and there would be no room again.
     fn is_plenty(&self, now: Tick) -> bool {
         let was_wanted = self.wanted.is_some_and(|at| now.since(at) <= self.settings.window);
-        !was_wanted && self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
+        !was_wanted && self.is_half_free()
+    }
+
+    pub(super) fn is_half_free(&self) -> bool {
+        self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
     }
 
     /// Whether a request of `asker` need not take turns even where others have to: as far as this gateway can tell, it has less

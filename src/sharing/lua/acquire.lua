@@ -32,7 +32,7 @@ local found = room(s)
 local wait = not express and math.max(due(s, light), s.wanted + KEPT, 0) or 0
 if not anyway and (found.more == 0 or wait > 0) then
   if found.more == 0 then
-    if express then
+    if express and not is_half_free(s) then
       s.wanted = 0
       write_state(s)
     end

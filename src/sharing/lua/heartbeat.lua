@@ -9,9 +9,9 @@ if member then redis.call('ZADD', JOINED, now, membership) end
 redis.call('ZADD', KNOWN, now, gateway)
 keep_gateways()
 keep_log()
-redis.call('PEXPIRE', STATE, STATE_LIVES)
 
 local s = read_state()
+redis.call('PEXPIRE', STATE, STATE_LIVES)
 count_gateways(s)
 release(s)
 local answer = { member and 1 or 0, s.gateways, s.members, s.granted, s.used }

@@ -52,7 +52,7 @@ local function state_of(
   local s = {
     granted = granted, higher = { higher, times }, silent = silent, suspected = suspected,
     suspected_until = until_then - passed, paced = math.max(paced - passed, LONG_AGO),
-    wanted = math.max(wanted - passed, LONG_AGO), part = part,
+    wanted = math.min(math.max(wanted - passed, LONG_AGO), 0), part = part,
     refused = breaker(r_no, r_ends, r_noes, r_good, passed), edge = breaker(e_no, e_ends, e_noes, e_good, passed), windows = {},
   }
   if was ~= configured or learnt ~= learn then s.granted, s.higher = configured, { 0, 0 } end

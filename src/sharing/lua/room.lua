@@ -116,10 +116,14 @@ local function every(s)
   return over(length, math.max(limit, 1))
 end
 
-local function is_plenty(s)
+local function is_half_free(s)
   local fair = math.max(over(s.granted * s.members, s.gateways), 1)
+  return s.used < over(fair, 2)
+end
+
+local function is_plenty(s)
   local was_wanted = s.wanted >= -window
-  return not was_wanted and s.used < over(fair, 2)
+  return not was_wanted and is_half_free(s)
 end
 
 -- What becomes free is kept so long for one that need not take turns and found no room: each asks again sooner (rules.rs).
