@@ -52,12 +52,12 @@ fn cells() -> Vec<Cell> {
         for limit in [120, 200, 500, 800] {
             for load in loads {
                 for quirk in [false, true] {
-                    cells.push(Cell { gateways, limit, load, quirk, foreign: 0, seconds: HOUR });
+                    cells.push(Cell { gateways, limit, load, quirk, foreign: 0, seconds: HOUR, warm_up: 0 });
                 }
             }
             for load in [Load::Poisson(50), Load::Poisson(300), Load::HeavyAndLight] {
                 for quirk in [false, true] {
-                    cells.push(Cell { gateways, limit, load, quirk, foreign: 20, seconds: HOUR });
+                    cells.push(Cell { gateways, limit, load, quirk, foreign: 20, seconds: HOUR, warm_up: 0 });
                 }
             }
         }

@@ -58,7 +58,7 @@ fn cells() -> Vec<Cell> {
         for limit in [120, 800] {
             for load in [Load::Poisson(100), Load::Poisson(300), Load::Bursts, Load::HeavyAndLight] {
                 for quirk in [false, true] {
-                    cells.push(Cell { gateways, limit, load, quirk, foreign: 0, seconds: SECONDS });
+                    cells.push(Cell { gateways, limit, load, quirk, foreign: 0, seconds: SECONDS, warm_up: 60 });
                 }
             }
         }

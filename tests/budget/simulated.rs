@@ -6,7 +6,7 @@ use super::table::gateway::Policy;
 use super::table::simulation::run;
 
 fn cell(gateways: u32, limit: u32, load: Load, quirk: bool) -> Cell {
-    Cell { gateways, limit, load, quirk, foreign: 0, seconds: 900 }
+    Cell { gateways, limit, load, quirk, foreign: 0, seconds: 900, warm_up: 0 }
 }
 
 fn check(cells: &[Cell]) {

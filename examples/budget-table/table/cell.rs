@@ -21,6 +21,8 @@ pub struct Cell {
     pub foreign: u32,
     /// How long it goes on.
     pub seconds: u64,
+    /// For how long gateways get to know consumers before it is counted which of the light ones' requests are served.
+    pub warm_up: u64,
 }
 
 /// What consumers ask for.

@@ -90,6 +90,8 @@ struct Tally {
     /// By consumer.
     asked: Vec<u64>,
     served: Vec<u64>,
+    /// The light consumers' requests after the warm-up: asked, served.
+    light: (u64, u64),
     waits: Vec<Duration>,
     bursts: Vec<u64>,
     foreign_seen: u32,
@@ -203,6 +205,7 @@ impl Simulation {
         let request = self.asked.len();
         self.asked.push(Asked { gateway, consumer, at: now, flight: None });
         self.tally.asked[consumer] += 1;
+        self.tally.light.0 += u64::from(self.is_light(request));
         match self.gateways[gateway].ask(&self.cell, request, consumer, now) {
             Said::Go(flight) => {
                 self.asked[request].flight = flight;
@@ -213,6 +216,12 @@ impl Simulation {
             Said::Refused => {}
         }
         self.turn(gateway, now);
+    }
+
+    /// Whether a request is one of a light consumer's, after the warm-up.
+    fn is_light(&self, request: usize) -> bool {
+        let warm = Tick::default().after(Duration::from_secs(self.cell.warm_up));
+        self.asked.get(request).is_some_and(|asked| asked.consumer > 0 && asked.at > warm)
     }
 
     fn leaves(&mut self, request: usize, now: Tick) {
@@ -231,6 +240,7 @@ impl Simulation {
         } else {
             self.tally.passed += 1;
             self.tally.served[consumer] += 1;
+            self.tally.light.1 += u64::from(self.is_light(request));
             self.tally.bursts.last_mut().into_iter().for_each(|served| *served += 1);
         }
         if let Some(flight) = self.asked[request].flight.take() {
@@ -277,7 +287,7 @@ impl Simulation {
             prolonged_by_others: self.tally.prolonged_by_others,
             used: self.tally.passed as f64 / (f64::from(self.cell.limit) * minutes),
             served: part(served.iter().sum(), asked.iter().sum()),
-            light_served: light.then(|| part(served[1..].iter().sum(), asked[1..].iter().sum())),
+            light_served: light.then(|| part(self.tally.light.1, self.tally.light.0)),
             light_p99: self.tally.waits.get(ninety_ninth).copied().filter(|_| light),
             spread: equal.then(|| (most.unwrap_or(0) - least.unwrap_or(0)) as f64 / mean),
             of_bursts: of_n(bursts.iter().min()).zip(of_n(bursts.iter().max())),
