@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
@@ -29,6 +30,13 @@ const CONSUMERS: usize = 10_000;
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SHORT: &str = "/v2/slots";
 const LONG: &str = "/v2/organizations/12/teams/34/users/56/schedules";
+
+/// The time, a tenth of a second later each time. All measurements share it, as they share buckets, which must not have been
+/// charged in what is their future.
+fn tick() -> Tick {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    Tick(NOW.fetch_add(100_000_000, Ordering::Relaxed))
+}
 
 fn main() {
     divan::Divan::from_args().sample_size(50).sample_count(400).main();
@@ -103,11 +111,7 @@ fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Cho
 fn whole_decision(bencher: Bencher, target: &str) {
     let app = SCENE.gateway.app();
     let mut next = SCENE.walk();
-    let mut now = 0;
-    let inputs = || {
-        now += 100_000_000;
-        (next(), Tick(now))
-    };
+    let inputs = || (next(), tick());
     bencher.with_inputs(inputs).bench_local_refs(|(headers, now)| {
         decide(&app, headers, black_box(target), *now).expect("a permitted request")
     });
@@ -138,11 +142,9 @@ fn grant(bencher: Bencher) {
 fn take(bencher: Bencher) {
     let app = SCENE.gateway.app();
     let mut next = SCENE.walk();
-    let mut now = 0;
     let inputs = || {
-        now += 100_000_000;
         let grant = app.entitlements.grant(identify(&app, &next()), find(&app, LONG));
-        (grant.expect("an entitled consumer"), Tick(now))
+        (grant.expect("an entitled consumer"), tick())
     };
     bencher.with_inputs(inputs).bench_local_values(|(grant, now)| app.buckets.take(grant, now));
 }
