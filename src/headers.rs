@@ -139,8 +139,8 @@ pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     out
 }
 
-/// Whether a caller that sends this `Accept-Encoding` takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked for, because answers of errors
-/// are searched for secrets.
+/// Whether a caller that sends this `Accept-Encoding` takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked
+/// for, because answers of errors are searched for secrets.
 fn takes_gzip(line: &HeaderValue) -> bool {
     line.to_str().unwrap_or_default().split(',').any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));

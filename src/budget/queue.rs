@@ -66,6 +66,7 @@ pub struct Queue {
     /// Sends since one of a lower class.
     since_lower: u32,
     tickets: u64,
+    /// What consumers ask for in the long run, where there are several gateways.
     asked: AskedFor,
 }
 
@@ -139,8 +140,7 @@ impl Queue {
             return used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3);
         }
         let of_all = u64::from(fair.limit) * weight / weights.max(self.asked.weights());
-        let long_run = self.asked.long_run(asker.key, fair, now);
-        match long_run {
+        match self.asked.long_run(asker.key, fair, now) {
             LongRun::Within => return true,
             LongRun::Over if of_all < u64::from(fair.among) => return false,
             LongRun::Unknown if others.clone().any(|c| used * u64::from(c.weight) < c.has() * weight) => return true,

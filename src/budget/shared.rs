@@ -111,9 +111,9 @@ impl Budget {
         mut due: Option<&Due<'_>>,
     ) -> Result<(Flight, Option<Held>), Refusal> {
         let started = self.clock.now();
-        self.lock().machine.comes(&asker, started);
+        let mut is_new = true;
         let (mut place, by) = loop {
-            match self.line_up(asker, patience, started) {
+            match self.line_up(asker, patience, started, std::mem::take(&mut is_new)) {
                 Lined::Up(place, by) => break (place, by),
                 Lined::Through(flight) => match &self.member {
                     None => return take_along(due).await.map(|()| (flight, None)),
@@ -237,8 +237,12 @@ impl Budget {
         }
     }
 
-    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick) -> Lined {
+    /// A request asks; it `is_new` the first time that it does.
+    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick, is_new: bool) -> Lined {
         let mut state = self.lock();
+        if is_new {
+            state.machine.comes(&asker, now);
+        }
         match state.machine.ask(&asker, patience, now) {
             Asked::Go(flight) => Lined::Through(flight),
             Asked::Refuse(held) => Lined::Refused(held),

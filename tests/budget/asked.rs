@@ -71,7 +71,7 @@ fn a_thousand_consumers_are_forgotten_too_though_the_part_of_each_is_tiny() {
 }
 
 #[test]
-fn a_part_is_that_of_the_weight_that_a_consumer_has_now() {
+fn a_consumer_counts_with_the_weight_that_it_has_now() {
     let mut asked = AskedFor::default();
     asks(&mut asked, 1, 0, 600, 1);
     asked.note(2, 900, &FAIR, at(600));

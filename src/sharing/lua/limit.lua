@@ -67,7 +67,9 @@ end
 local function read_state()
   local packed = redis.call('GET', STATE)
   if not packed then
-    local s = state_of(-1, now, configured, configured, learn, 0, 0, false, 0, 0, LONG_AGO, LONG_AGO, nil, nil, nil, 0, 0, nil, nil, 0, 0, 0)
+    local s = state_of(
+      -1, now, configured, configured, learn, 0, 0, false, 0, 0, LONG_AGO, LONG_AGO, nil, nil, nil, 0, 0, nil, nil, 0, 0, 0
+    )
     s.is_new = true
     return s
   end
@@ -81,8 +83,8 @@ end
 local function write_state(s)
   local r, e = s.refused, s.edge
   local packed = cmsgpack.pack(
-    now, s.granted, configured, learn, s.higher[1], s.higher[2], s.silent, s.suspected, s.suspected_until, s.paced, s.wanted, s.part,
-    r.no, r.ends, r.noes, r.good, e.no, e.ends, e.noes, e.good, #s.windows
+    now, s.granted, configured, learn, s.higher[1], s.higher[2], s.silent, s.suspected, s.suspected_until, s.paced, s.wanted,
+    s.part, r.no, r.ends, r.noes, r.good, e.no, e.ends, e.noes, e.good, #s.windows
   )
   for _, w in ipairs(s.windows) do
     packed = packed .. cmsgpack.pack(
