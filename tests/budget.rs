@@ -3,6 +3,7 @@
 mod answers;
 mod asked;
 mod breaker;
+mod foreign;
 mod granted;
 mod interleavings;
 mod queue;

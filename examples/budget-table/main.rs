@@ -9,6 +9,7 @@
 #[allow(dead_code, unreachable_pub, clippy::indexing_slicing, reason = "the program and the tests each use a part")]
 mod table;
 
+mod others;
 mod store;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         print_row(&cell, &outcome, &others);
         faults.extend(broken(&cell, false, &outcome).into_iter().map(|fault| format!("{cell}: {fault}")));
     }
+    faults.extend(others::rows());
     if std::env::args().skip(1).eq(["--store", "redis"]) {
         match store::rows() {
             Ok(more) => faults.extend(more),
@@ -52,12 +54,12 @@ fn cells() -> Vec<Cell> {
         for limit in [120, 200, 500, 800] {
             for load in loads {
                 for quirk in [false, true] {
-                    cells.push(Cell { gateways, limit, load, quirk, foreign: 0, seconds: HOUR, warm_up: 0 });
+                    cells.push(Cell { gateways, limit, load, quirk, foreign: 0, seconds: HOUR, warm_up: 0, hour: 0 });
                 }
             }
             for load in [Load::Poisson(50), Load::Poisson(300), Load::HeavyAndLight] {
                 for quirk in [false, true] {
-                    cells.push(Cell { gateways, limit, load, quirk, foreign: 20, seconds: HOUR, warm_up: 0 });
+                    cells.push(Cell { gateways, limit, load, quirk, foreign: 20, seconds: HOUR, warm_up: 0, hour: 0 });
                 }
             }
         }

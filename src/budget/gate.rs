@@ -118,7 +118,7 @@ impl Gate {
                     window.ends.1 = window.ends.1.min(latest);
                     window.least = window.least.min(seen.remaining);
                 }
-                Some(window) => *window = window.next(seen, (earliest, latest), now.at),
+                Some(window) => *window = window.next(seen, (earliest, latest), now),
                 None if has_room => {
                     let foreign = Foreign::new(seen.remaining, now.at);
                     self.windows.push(Window::heard(seen, (earliest, latest), foreign));
@@ -225,8 +225,8 @@ impl Window {
         Self { name: seen.name, limit: seen.limit, ends, least: seen.remaining, own: 0, tail: 0, foreign }
     }
 
-    fn next(&self, seen: &Seen, ends: (Tick, Tick), now: Tick) -> Self {
-        Self::heard(seen, ends, self.foreign.next_window(seen.remaining, now))
+    fn next(&self, seen: &Seen, ends: (Tick, Tick), now: Now) -> Self {
+        Self::heard(seen, ends, self.foreign.next_window(seen.remaining, now.at, now.window))
     }
 
     fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
@@ -236,7 +236,7 @@ impl Window {
             return; // From a window before this one.
         }
         if earliest > self.ends.1 {
-            let foreign = self.foreign.next_window(seen.remaining, now.at);
+            let foreign = self.foreign.next_window(seen.remaining, now.at, now.window);
             *self = Self::after(foreign, seen, sent, now, suspected);
             return;
         }
@@ -247,7 +247,7 @@ impl Window {
         self.least = self.least.min(seen.remaining);
         self.note_tail(seen, now, suspected);
         self.foreign.own();
-        self.foreign.note(self.least, now.in_flight);
+        self.foreign.note(self.least, now.in_flight, now.at);
     }
 
     fn note_tail(&mut self, seen: &Seen, now: Now, suspected: u32) {

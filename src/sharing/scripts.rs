@@ -302,7 +302,7 @@ impl Limit<'_> {
     fn call<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
         let mut call = script.prepare_invoke();
         // The number of the state's form is in its name: another release neither reads nor spoils it.
-        for part in ["state.2", "log", "flying", "joined", "known"] {
+        for part in ["state.3", "log", "flying", "joined", "known"] {
             call.key(format!("{}:{part}", self.keys));
         }
         call.arg(clock_arg(self.clock)).arg(self.settings.limit).arg(u8::from(self.settings.learn_limit));

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 
+use crate::budget::table::limiter::{Limiter, NamedLimit};
 use crate::harness::Redis;
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -102,8 +103,9 @@ impl Both<'_> {
         pipe.query_async::<()>(self.link).await.unwrap();
     }
 
-    async fn does(&mut self, step: Step) {
-        self.at += step.0;
+    /// Time goes on by so many microseconds.
+    async fn passes(&mut self, pause: u64) {
+        self.at += pause;
         self.hear_of_others().await;
         // What has no answer by its deadline is given up, by either.
         let at = self.at;
@@ -112,6 +114,10 @@ impl Both<'_> {
             let (_, sent, flight) = self.flights.swap_remove(index);
             self.machine.lost(&flight, tick(sent).after(DEADLINE));
         }
+    }
+
+    async fn does(&mut self, step: Step) {
+        self.passes(step.0).await;
         match step.1 {
             What::Asks { consumer, anyway, waits } => self.asks(consumer, anyway, waits).await,
             What::Turn => self.turn().await,
@@ -264,6 +270,22 @@ impl Bench {
         Self { _redis: redis, runtime, link, scripts: Scripts::default() }
     }
 
+    /// Both, who have seen nothing.
+    fn both(&mut self, settings: Settings) -> (&Runtime, Both<'_>) {
+        let both = Both {
+            link: &mut self.link,
+            scripts: &self.scripts,
+            keys: "calgate:{test}:main".to_owned(),
+            settings,
+            machine: Machine::new(settings, SEED),
+            jitter: SEED | 1,
+            at: START,
+            asked: 0,
+            flights: Vec::new(),
+        };
+        (&self.runtime, both)
+    }
+
     fn empty(&mut self) {
         let link = &mut self.link;
         self.runtime.block_on(async { redis::cmd("FLUSHALL").query_async::<()>(link).await }).unwrap();
@@ -281,20 +303,61 @@ fn a_limit_is_decided_as_a_single_gateway_decides_it() {
         let bench = &mut *bench.borrow_mut();
         bench.empty();
         let settings = Settings { limit, window: WINDOW, replicas, learn_limit };
-        let mut both = Both {
-            link: &mut bench.link,
-            scripts: &bench.scripts,
-            keys: "calgate:{test}:main".to_owned(),
-            settings,
-            machine: Machine::new(settings, SEED),
-            jitter: SEED | 1,
-            at: START,
-            asked: 0,
-            flights: Vec::new(),
-        };
-        bench.runtime.block_on(async {
+        let (runtime, mut both) = bench.both(settings);
+        runtime.block_on(async {
             for step in steps {
                 both.does(step).await;
+            }
+        });
+    });
+}
+
+/// Who does something while Cal.com counts for real.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    Asks(u64),
+    IsAnswered(usize),
+    /// Another program on the same credential.
+    Others,
+}
+
+fn hits() -> impl Strategy<Value = Vec<(u64, Who)>> {
+    let who = prop_oneof![
+        5 => (0..3_u64).prop_map(Who::Asks),
+        5 => any::<usize>().prop_map(Who::IsAnswered),
+        2 => Just(Who::Others),
+    ];
+    let pause = prop_oneof![20 => 0..900_000_u64, 1 => 0..15_000_000_u64];
+    prop::collection::vec((pause, who), 300..600)
+}
+
+#[test]
+fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
+    let bench = std::cell::RefCell::new(Bench::start());
+    let config = ProptestConfig { cases: 32, ..config() };
+    proptest!(config, |(limit in 40..120_u32, hits in hits())| {
+        let bench = &mut *bench.borrow_mut();
+        bench.empty();
+        let settings = Settings { limit, window: WINDOW, replicas: 1, learn_limit: false };
+        let (runtime, mut both) = bench.both(settings);
+        let named = NamedLimit { name: "Default".to_owned(), limit, window: WINDOW, block: WINDOW };
+        let mut cal = Limiter::new(vec![named], true);
+        runtime.block_on(async {
+            for (pause, who) in hits {
+                both.passes(pause).await;
+                let now = Duration::from_micros(both.at);
+                match who {
+                    Who::Asks(consumer) => both.asks(consumer, false, false).await,
+                    Who::Others => drop(cal.hit(now)),
+                    Who::IsAnswered(flight) => {
+                        if let Some(flight) = both.take(flight) {
+                            let verdict = cal.hit(now);
+                            let kind = if verdict.refused { Kind::Refused(None) } else { Kind::Passed };
+                            let told = verdict.standings.iter().map(|told| (true, told.limit, told.remaining, told.reset_seconds));
+                            both.answered(flight, kind, &told.collect::<Vec<_>>()).await;
+                        }
+                    }
+                }
             }
         });
     });

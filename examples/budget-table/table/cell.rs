@@ -23,6 +23,8 @@ pub struct Cell {
     pub seconds: u64,
     /// For how long gateways get to know consumers before it is counted which of the light ones' requests are served.
     pub warm_up: u64,
+    /// Which hour: another has other requests, as much at random.
+    pub hour: u64,
 }
 
 /// What consumers ask for.

@@ -122,11 +122,12 @@ impl Simulation {
     fn new(cell: &Cell, gateways: Vec<Gateway>) -> Self {
         let limit = NamedLimit { name: "Default".to_owned(), limit: cell.limit, window: WINDOW, block: WINDOW };
         let consumers = cell.load.consumers().len();
+        let seed = cell.hour * 1_000_000 + u64::from(cell.limit) * 31 + u64::from(cell.gateways);
         Self {
             cell: *cell,
             events: BinaryHeap::new(),
             what: Vec::new(),
-            random: Random::new(u64::from(cell.limit) * 31 + u64::from(cell.gateways)),
+            random: Random::new(seed),
             gateways,
             turns: vec![Tick(u64::MAX); cell.gateways as usize],
             cal: Limiter::new(vec![limit], cell.quirk),

@@ -31,16 +31,18 @@ local function microseconds(ns) return math.ceil(ns / 1000) end
 -- The state -----------------------------------------------------------------------------------------------------------
 
 -- The state is kept as so many values one after the other, windows behind them: tables with names cost three times as much.
-local STATE_VALUES, WINDOW_VALUES = 21, 12
+local STATE_VALUES, WINDOW_VALUES = 21, 13
 
 local function breaker(no, ends, noes, good, passed)
   return { no = ends and no - passed, ends = ends and ends - passed, noes = noes, good = good }
 end
 
-local function window_of(passed, name, limit, earliest, latest, least, tail, ours, first, first_at, own, seen, expected)
+local function window_of(
+  passed, name, limit, earliest, latest, least, tail, ours, first, first_at, told_at, own, seen, expected
+)
   return {
     name = name, limit = limit, earliest = earliest - passed, latest = latest - passed, least = least, tail = tail, ours = ours,
-    first = first, first_at = first_at - passed, own = own, seen = seen, expected = expected,
+    first = first, first_at = first_at - passed, told_at = told_at - passed, own = own, seen = seen, expected = expected,
   }
 end
 
@@ -88,7 +90,7 @@ local function write_state(s)
   )
   for _, w in ipairs(s.windows) do
     packed = packed .. cmsgpack.pack(
-      w.name, w.limit, w.earliest, w.latest, w.least, w.tail, w.ours, w.first, w.first_at, w.own, w.seen, w.expected
+      w.name, w.limit, w.earliest, w.latest, w.least, w.tail, w.ours, w.first, w.first_at, w.told_at, w.own, w.seen, w.expected
     )
   end
   -- As with the log's keys: whoever begins it says when it ends, and heartbeats put that off.
@@ -192,13 +194,22 @@ local function suspected(s)
   return s.suspected_until > 0 and s.suspected or 0
 end
 
+-- What `n` in the time from our first to our last answer are in a whole window.
+local function by_window(w, n, least)
+  return by_part(n, window, math.max(w.told_at - w.first_at, least))
+end
+
+local function rate_of(w)
+  local unsure = w.expected == 0 and math.floor(math.sqrt(4 * w.seen)) or 0
+  return math.max(w.expected, by_window(w, w.seen + unsure, over(window, 8)))
+end
+
 local function reserve(s, w)
   local rate, alone = suspected(s), s.gateways == s.members
-  if alone and w.seen > 0 then
-    rate = math.max(rate, by_part(w.seen, window, math.max(-w.first_at, over(window, 8))))
-  end
-  if alone then rate = math.max(rate, w.expected) end
+  if alone then rate = math.max(rate, rate_of(w)) end
   if rate == 0 then return 0 end
   local to_come = by_part(rate, math.max(w.latest, 0), window)
-  return to_come + 4 * math.floor(math.sqrt(to_come)) + 2
+  -- What is suspected is a guess, and a high one: it is not made finer.
+  if not alone then return to_come + 4 * math.floor(math.sqrt(to_come)) + 2 end
+  return by_part(rate, math.max(w.latest - w.told_at, 0), window) + math.floor(math.sqrt(16 * to_come)) + 2
 end

@@ -21,7 +21,7 @@ end
 local function new_window(s, seen, earliest, latest, expected)
   local w = {
     name = seen.name, limit = seen.limit, earliest = earliest, latest = latest, least = seen.remaining, tail = 0, ours = 0,
-    first = seen.remaining, first_at = 0, own = 0, seen = 0, expected = expected,
+    first = seen.remaining, first_at = 0, told_at = 0, own = 0, seen = 0, expected = expected,
   }
   note_tail(s, w, seen.remaining)
   return w
@@ -33,7 +33,7 @@ local function note(s, i, seen, sent)
   local earliest, latest = ends(seen, sent)
   if latest < w.earliest then return end
   if earliest > w.latest then
-    local expected = math.max(w.seen, over(w.expected * 3, 4))
+    local expected = math.max(by_window(w, w.seen, over(window, 4)), over(w.expected * 3, 4))
     s.windows[i] = new_window(s, seen, earliest, latest, expected)
     return
   end
@@ -43,7 +43,7 @@ local function note(s, i, seen, sent)
   end
   w.least = math.min(w.least, seen.remaining)
   note_tail(s, w, seen.remaining)
-  w.own = w.own + 1
+  w.own, w.told_at = w.own + 1, 0
   w.seen = math.max(w.seen, down(down(w.first, w.least), w.own + s.in_flight))
 end
 

@@ -1,0 +1,69 @@
+//! How often Cal.com blocks a credential that another program uses, too: many hours of each case, as one may be lucky.
+
+use super::HOUR;
+use super::table::cell::{Cell, Load};
+use super::table::claims::broken;
+use super::table::gateway::Policy;
+use super::table::simulation::run;
+
+/// Hours of each case and load.
+const HOURS: u64 = 24;
+
+/// Among so many without, at most one hour of a gateway that sees what others use has a block.
+const MOST_BLOCKED: u32 = 5;
+
+/// Loads that use all there is, so that nothing is left by chance.
+const LOADS: [Load; 2] = [Load::Poisson(300), Load::HeavyAndLight];
+
+/// What came of the hours of a case.
+#[derive(Default)]
+struct Hours {
+    /// Those with no block, with one, with more.
+    blocks: [u32; 3],
+    /// Those in which the other program prolonged a window.
+    prolonged: u32,
+    used: f64,
+}
+
+/// Prints all rows. Answers what of the claims does not hold.
+pub(super) fn rows() -> Vec<String> {
+    println!("\n| gateways | N | quirk | hours without a block | with one | with more | others prolonged in | of N |");
+    println!("|--:|--:|---|--:|--:|--:|--:|--:|");
+    let mut faults = Vec::new();
+    for gateways in [1, 3, 10] {
+        for limit in [120, 200, 500, 800] {
+            for quirk in [false, true] {
+                let Hours { blocks: [none, one, more], prolonged, used } = hours(gateways, limit, quirk, &mut faults);
+                if gateways == 1 && (none < one * MOST_BLOCKED || more > 1) {
+                    faults.push(format!("1 gateway, N = {limit}, quirk {quirk}: {one} and {more} hours with blocks"));
+                }
+                let used = used * 100.0 / f64::from(none + one + more);
+                let quirk = if quirk { "yes" } else { "no" };
+                println!("| {gateways} | {limit} | {quirk} | {none} | {one} | {more} | {prolonged} | {used:.1} % |");
+            }
+        }
+    }
+    faults
+}
+
+fn hours(gateways: u32, limit: u32, quirk: bool, faults: &mut Vec<String>) -> Hours {
+    let mut hours = Hours::default();
+    for load in LOADS {
+        for hour in 1..=HOURS {
+            let cell = Cell { gateways, limit, load, quirk, foreign: 20, seconds: HOUR, warm_up: 0, hour };
+            let outcome = run(&cell, Policy::Budget);
+            let kind = match outcome.blocks {
+                0 => 0,
+                1 => 1,
+                _ => 2,
+            };
+            hours.blocks[kind] += 1;
+            hours.prolonged += u32::from(outcome.prolonged_by_others > 0);
+            hours.used += outcome.used;
+            faults.extend(
+                broken(&cell, false, &outcome).into_iter().map(|fault| format!("{cell}, hour {hour}: {fault}")),
+            );
+        }
+    }
+    hours
+}
