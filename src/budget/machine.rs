@@ -264,7 +264,7 @@ impl Machine {
             in_flight: self.log.in_flight(),
             waiting: self.queue.len(),
             remaining: self.gate.remaining(now),
-            foreign: self.gate.foreign(now, self.rules.gateways().is_none() && self.settings.replicas == 1),
+            foreign: self.rules.foreign().unwrap_or_else(|| self.gate.foreign(now, self.settings.replicas == 1)),
             held_by: (room.more == 0).then_some(room.by),
         }
     }

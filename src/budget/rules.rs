@@ -18,6 +18,8 @@ pub enum Rules {
     Store {
         /// Gateways that go by it.
         gateways: u32,
+        /// Requests of others on the credential in one window, as it tells.
+        foreign: u32,
         /// Its last no.
         no: Option<No>,
     },
@@ -53,6 +55,14 @@ impl Rules {
         match self {
             Self::Own => None,
             Self::Store { gateways, .. } => Some(*gateways),
+        }
+    }
+
+    /// Requests of others in one window, as the store tells; `None` where it is not the store that decides.
+    pub fn foreign(&self) -> Option<u32> {
+        match self {
+            Self::Own => None,
+            Self::Store { foreign, .. } => Some(*foreign),
         }
     }
 

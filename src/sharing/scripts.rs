@@ -140,6 +140,8 @@ pub struct Heard {
     pub gateways: u32,
     /// Those of them that go by the store.
     pub members: u32,
+    /// Requests of others on the credential in one window, seen or suspected.
+    pub foreign: u32,
     /// Cal.com's open windows: what is left of each.
     pub windows: Told,
 }
@@ -319,7 +321,7 @@ impl Member<'_> {
 
 impl Heard {
     fn read(words: &[String]) -> Option<Self> {
-        let (head, windows) = words.split_at_checked(5)?;
+        let (head, windows) = words.split_at_checked(6)?;
         let number = |at: usize| head.get(at)?.parse::<u32>().ok();
         let mut told = Told::default();
         for window in windows.chunks_exact(4) {
@@ -331,7 +333,8 @@ impl Heard {
                 reset: Duration::from_nanos(reset.parse().ok()?),
             });
         }
-        Some(Self { is_member: number(0)? == 1, gateways: number(1)?, members: number(2)?, windows: told })
+        let (gateways, members, foreign) = (number(1)?, number(2)?, number(5)?);
+        Some(Self { is_member: number(0)? == 1, gateways, members, foreign, windows: told })
     }
 }
 

@@ -9,7 +9,7 @@ use calgate::budget::headers::{Seen, Told, Verdict};
 use calgate::budget::machine::{Asked, Flight, Machine, Next};
 use calgate::budget::queue::{Asker, Priority};
 use calgate::limit::{Bucket, Quota, Tick};
-use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Scripts};
+use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Heard, Limit, Member, Scripts};
 use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
@@ -150,6 +150,11 @@ impl Both<'_> {
     async fn settle(&mut self, request: u64, fate: Fate) -> Option<(Hold, Option<Duration>)> {
         let (scripts, limit) = (self.scripts, self.limit());
         scripts.settle(&mut self.link.clone(), limit, "this", request, fate).await.unwrap()
+    }
+
+    async fn heartbeat(&mut self) -> Heard {
+        let (scripts, limit, member) = (self.scripts, self.limit(), Member { gateway: "this", times: 1 });
+        scripts.heartbeat(&mut self.link.clone(), limit, member).await.unwrap()
     }
 
     async fn acquire(&mut self, asker: Option<&Asker>, express: bool, anyway: bool) -> Acquired {
@@ -348,7 +353,10 @@ fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
                 let now = Duration::from_micros(both.at);
                 match who {
                     Who::Asks(consumer) => both.asks(consumer, false, false).await,
-                    Who::Others => drop(cal.hit(now)),
+                    Who::Others => {
+                        cal.hit(now);
+                        assert_eq!(both.heartbeat().await.foreign, both.machine.standing(tick(both.at)).foreign);
+                    }
                     Who::IsAnswered(flight) => {
                         if let Some(flight) = both.take(flight) {
                             let verdict = cal.hit(now);

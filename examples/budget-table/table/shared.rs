@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
+use calgate::budget::headers::Told;
 use calgate::budget::machine::{Asked, Flight, Machine, Next};
 use calgate::budget::queue::{Asker, Ticket};
 use calgate::budget::rules::No;
@@ -37,6 +38,8 @@ pub struct Store {
     settings: Settings,
     gateways: Vec<String>,
     next_beat: Tick,
+    /// What others use, as last heard.
+    foreign: u32,
 }
 
 /// One gateway.
@@ -61,7 +64,7 @@ pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
     let settings = Settings { limit: cell.limit, window: WINDOW, replicas: 1, learn_limit: false };
     let gateways = (0..cell.gateways).map(|index| format!("g{index}")).collect();
     let (scripts, next_beat) = (Scripts::default(), Tick::default());
-    let store = Store { runtime, link, scripts, settings, gateways, next_beat };
+    let store = Store { runtime, link, scripts, settings, gateways, next_beat, foreign: 0 };
     for gateway in &store.gateways {
         let (link, member) = (&mut store.link.clone(), Member { gateway, times: 1 });
         store.runtime.block_on(store.scripts.join(link, store.limit(Tick::default()), member, true, &[]))?;
@@ -87,7 +90,7 @@ impl Store {
             let limit = self.limit(self.next_beat);
             for gateway in &self.gateways {
                 let call = self.scripts.heartbeat(&mut self.link, limit, Member { gateway, times: 1 });
-                self.runtime.block_on(call).expect("the store answers");
+                self.foreign = self.runtime.block_on(call).expect("the store answers").foreign;
             }
             self.next_beat = self.next_beat.after(BEAT);
         }
@@ -164,6 +167,7 @@ impl Shared {
     pub fn settle(&mut self, request: usize, fate: Fate, now: Tick) {
         let Some(name) = self.names.remove(&request) else { return };
         self.store.borrow_mut().settle(self.index, name, fate, now);
+        self.machine.told_by_store(&Told::default(), self.store.borrow().foreign, now);
     }
 
     fn acquire(&mut self, express: bool, light: u32, now: Tick) -> Result<u64, ()> {

@@ -8,8 +8,8 @@ use crate::limit::Tick;
 impl Machine {
     /// From now on the store decides, for `gateways` that go by it.
     pub fn go_by_store(&mut self, gateways: u32) {
-        let no = if let Rules::Store { no, .. } = self.rules { no } else { None };
-        self.rules = Rules::Store { gateways: gateways.max(1), no };
+        let (foreign, no) = if let Rules::Store { foreign, no, .. } = self.rules { (foreign, no) } else { (0, None) };
+        self.rules = Rules::Store { gateways: gateways.max(1), foreign, no };
     }
 
     /// Whether it goes by the store.
@@ -34,8 +34,11 @@ impl Machine {
         }
     }
 
-    /// The store tells of Cal.com's windows, as far as other gateways' answers have told of them.
-    pub fn told_by_store(&mut self, told: &Told, now: Tick) {
+    /// The store tells of Cal.com's windows, as far as other gateways' answers have told of them, and of what others use.
+    pub fn told_by_store(&mut self, told: &Told, others: u32, now: Tick) {
+        if let Rules::Store { foreign, .. } = &mut self.rules {
+            *foreign = others;
+        }
         self.gate.heard(&told.limits, self.gate_now(now));
     }
 

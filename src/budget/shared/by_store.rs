@@ -201,7 +201,7 @@ impl Budget {
         let now = self.clock.now();
         let mut state = self.lock();
         state.machine.go_by_store(heard.members);
-        state.machine.told_by_store(&heard.windows, now);
+        state.machine.told_by_store(&heard.windows, heard.foreign, now);
     }
 
     fn held_by_store(&self, by: Hold, wait: Option<Duration>) {

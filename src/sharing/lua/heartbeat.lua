@@ -1,7 +1,7 @@
 -- This gateway is there. It tells how many there are, and what is known of the credential, for the time when it cannot be asked.
 --
 -- ARGV: this gateway, its membership. Answers: whether it is a member; all gateways, those that go by the store; the limit,
--- how many of it are used; then name, limit (-1: not told), what is left and nanoseconds to the end of each window.
+-- how many of it are used, how many a window others on the credential use; then name, limit (-1: not told), what is left and nanoseconds to the end of each window.
 
 local gateway, membership = ARGV[FIRST_ARG], ARGV[FIRST_ARG + 1]
 local member = redis.call('ZSCORE', JOINED, membership)
@@ -14,8 +14,9 @@ local s = read_state()
 redis.call('PEXPIRE', STATE, STATE_LIVES)
 count_gateways(s)
 release(s)
-local answer = { member and 1 or 0, s.gateways, s.members, s.granted, s.used }
+local answer = { member and 1 or 0, s.gateways, s.members, s.granted, s.used, suspected(s) }
 for _, w in ipairs(s.windows) do
+  if s.gateways == s.members then answer[6] = math.max(answer[6], w.seen, w.expected) end
   if w.latest >= 0 then
     local left = math.min(down(w.least, s.in_flight), down(s.granted, s.used))
     for _, value in ipairs({ w.name, w.limit or -1, left, w.latest }) do answer[#answer + 1] = value end
