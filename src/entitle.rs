@@ -7,6 +7,7 @@
 mod narrowing;
 mod plan;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,8 +60,10 @@ pub struct Entitlement {
 pub struct Entitlements {
     /// `[entitlements] mode`.
     pub mode: Mode,
-    /// By [`ConsumerId`].
-    pub consumers: Vec<Entitlement>,
+    /// Those there are: many consumers share one, so that it is in the processor's caches whoever asks.
+    kinds: Vec<Entitlement>,
+    /// Which of them, by [`ConsumerId`].
+    consumers: Vec<u32>,
     /// Of passthrough callers, where they are enabled.
     pub passthrough: Option<Entitlement>,
 }
@@ -91,6 +94,21 @@ impl<'a> Grant<'a> {
 }
 
 impl Entitlements {
+    /// `consumers` are in the order of [`ConsumerId`].
+    pub fn new(mode: Mode, consumers: Vec<Entitlement>, passthrough: Option<Entitlement>) -> Self {
+        let (mut kinds, mut known) = (Vec::new(), HashMap::new());
+        let kind_of = |entitlement: Entitlement| {
+            let Entitlement { plan, narrowing, credential_operations } = &entitlement;
+            let alike = (Arc::as_ptr(plan), narrowing.as_ref().map(Arc::as_ptr), credential_operations.clone());
+            *known.entry(alike).or_insert_with(|| {
+                kinds.push(entitlement);
+                u32::try_from(kinds.len() - 1).unwrap_or(u32::MAX)
+            })
+        };
+        let consumers = consumers.into_iter().map(kind_of).collect();
+        Self { mode, kinds, consumers, passthrough }
+    }
+
     /// Decides whether `caller` may have `matched`.
     ///
     /// # Errors
@@ -122,7 +140,7 @@ impl Entitlements {
 
     /// The entitlement of a consumer.
     pub fn of(&self, consumer: ConsumerId) -> Option<&Entitlement> {
-        self.consumers.get(consumer.index())
+        self.kinds.get(*self.consumers.get(consumer.index())? as usize)
     }
 }
 

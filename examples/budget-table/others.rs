@@ -18,8 +18,11 @@ const LOADS: [Load; 2] = [Load::Poisson(300), Load::HeavyAndLight];
 /// What came of the hours of a case.
 #[derive(Default)]
 struct Hours {
-    /// Those with no block, with one, with more.
-    blocks: [u32; 3],
+    /// Those with no block.
+    none: u32,
+    /// With one.
+    one: u32,
+    more: u32,
     /// Those in which the other program prolonged a window.
     prolonged: u32,
     used: f64,
@@ -33,7 +36,7 @@ pub(super) fn rows() -> Vec<String> {
     for gateways in [1, 3, 10] {
         for limit in [120, 200, 500, 800] {
             for quirk in [false, true] {
-                let Hours { blocks: [none, one, more], prolonged, used } = hours(gateways, limit, quirk, &mut faults);
+                let Hours { none, one, more, prolonged, used } = hours(gateways, limit, quirk, &mut faults);
                 if gateways == 1 && (none < one * MOST_BLOCKED || more > 1) {
                     faults.push(format!("1 gateway, N = {limit}, quirk {quirk}: {one} and {more} hours with blocks"));
                 }
@@ -52,12 +55,11 @@ fn hours(gateways: u32, limit: u32, quirk: bool, faults: &mut Vec<String>) -> Ho
         for hour in 1..=HOURS {
             let cell = Cell { gateways, limit, load, quirk, foreign: 20, seconds: HOUR, warm_up: 0, hour };
             let outcome = run(&cell, Policy::Budget);
-            let kind = match outcome.blocks {
-                0 => 0,
-                1 => 1,
-                _ => 2,
-            };
-            hours.blocks[kind] += 1;
+            match outcome.blocks {
+                0 => hours.none += 1,
+                1 => hours.one += 1,
+                _ => hours.more += 1,
+            }
             hours.prolonged += u32::from(outcome.prolonged_by_others > 0);
             hours.used += outcome.used;
             faults.extend(

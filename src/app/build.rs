@@ -121,7 +121,7 @@ impl Names {
             let plan = self.plans.get(&passthrough.plan)?.clone();
             Some(Entitlement { plan, narrowing: None, credential_operations: nothing.clone() })
         });
-        Ok(Entitlements { mode: config.entitlements, consumers, passthrough })
+        Ok(Entitlements::new(config.entitlements, consumers, passthrough))
     }
 
     fn limits(
