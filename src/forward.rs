@@ -34,6 +34,7 @@ pub use download::{Download, DownloadFault};
 pub use upload::Upload;
 
 use crate::budget::Slot;
+use crate::catalog::Matched;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
@@ -229,18 +230,7 @@ impl Upstream {
     /// The request as it goes upstream.
     fn request(&self, ask: &Ask<'_, '_>, body: Upload, version: Version) -> Result<Request<Upload>, Refusal> {
         let grant = ask.permit.grant();
-        let mut path = String::with_capacity(self.base_path.len() + ask.head.uri.path().len() + 64);
-        path.push_str(&self.base_path);
-        grant.matched().write_upstream_path(&mut path);
-        if let Some(query) = ask.head.uri.query() {
-            path.push('?');
-            path.push_str(query);
-        }
-        // Mostly it is what the caller wrote, which has been parsed already.
-        let path = match ask.head.uri.path_and_query().filter(|given| given.as_str() == path) {
-            Some(given) => given.clone(),
-            None => PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)?,
-        };
+        let path = self.path(grant.matched(), &ask.head.uri)?;
         let mut headers = headers::forwarded(&ask.head.headers, &self.extra_headers);
         if let Some(version) = self.api_version(ask)? {
             headers.insert(API_VERSION, version);
@@ -271,6 +261,21 @@ impl Upstream {
         *request.version_mut() = version;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// The path that goes upstream, and the query as it came. Mostly it is what the caller wrote, which has been parsed already.
+    fn path(&self, matched: &Matched<'_>, asked: &Uri) -> Result<PathAndQuery, Refusal> {
+        if let Some(given) = asked.path_and_query().filter(|_| self.base_path.is_empty() && matched.is_as_written()) {
+            return Ok(given.clone());
+        }
+        let mut path = String::with_capacity(self.base_path.len() + asked.path().len() + 64);
+        path.push_str(&self.base_path);
+        matched.write_upstream_path(&mut path);
+        if let Some(query) = asked.query() {
+            path.push('?');
+            path.push_str(query);
+        }
+        PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)
     }
 
     /// The caller's `cal-api-version`, or the endpoint's own.
