@@ -52,7 +52,8 @@ pub struct Upstream {
     id: u64,
     host: String,
     port: u16,
-    authority: HeaderValue,
+    authority: String,
+    authority_value: HeaderValue,
     base_path: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     extra_headers: Vec<HeaderName>,
@@ -95,7 +96,8 @@ impl Upstream {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             host: base.host.clone(),
             port: base.port,
-            authority: HeaderValue::from_str(&base.authority).map_err(|e| e.to_string())?,
+            authority: base.authority.clone(),
+            authority_value: HeaderValue::from_str(&base.authority).map_err(|e| e.to_string())?,
             base_path: base.path.clone(),
             tls,
             extra_headers: config.forward_headers.clone(),
@@ -249,10 +251,10 @@ impl Upstream {
             }
         }
         let uri = if version == Version::HTTP_2 {
-            let absolute = Uri::builder().scheme("https").authority(self.authority.as_bytes()).path_and_query(path);
+            let absolute = Uri::builder().scheme("https").authority(self.authority.as_str()).path_and_query(path);
             absolute.build().map_err(|_| Refusal::Internal)?
         } else {
-            headers.insert(HOST, self.authority.clone());
+            headers.insert(HOST, self.authority_value.clone());
             Uri::from(path)
         };
         let mut request = Request::new(body);
@@ -305,7 +307,7 @@ impl Upstream {
         let (mut head, body) = response.into_parts();
         // The version is that of the hop the answer came by (RFC 9110 §6.2), not of the one it goes out by.
         head.version = Version::HTTP_11;
-        headers::clean_answer(&mut head.headers, self.authority.to_str().unwrap_or_default(), &self.base_path);
+        headers::clean_answer(&mut head.headers, &self.authority, &self.base_path);
         let connection = http1.map(|http1| (self.id, http1));
         Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, connection)))
     }
