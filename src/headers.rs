@@ -3,10 +3,14 @@
 //! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
 
+mod rooms;
+
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
+
+pub use rooms::let_go;
 
 use crate::refusal::Refusal;
 
@@ -123,7 +127,7 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
 
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(12);
+    let mut out = rooms::room();
     let named = named_by_connection(incoming);
     let mut gzip = false;
     for (name, value) in incoming {
