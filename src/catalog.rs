@@ -67,6 +67,11 @@ impl<'a> Matched<'a> {
         self.path.segment(segments.iter().position(named)?)
     }
 
+    /// Whether the path that goes upstream is what the caller wrote, to the letter.
+    pub fn is_as_written(&self) -> bool {
+        self.path.is_as_written() && self.endpoint().is_none_or(|endpoint| endpoint.template.is_spelled_by(&self.path))
+    }
+
     /// The path that goes upstream: the template's literals and the validated parameters.
     pub fn write_upstream_path(&self, out: &mut String) {
         match self.endpoint() {

@@ -34,6 +34,7 @@ pub use download::{Download, DownloadFault};
 pub use upload::Upload;
 
 use crate::budget::Slot;
+use crate::catalog::Matched;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
@@ -51,7 +52,8 @@ pub struct Upstream {
     id: u64,
     host: String,
     port: u16,
-    authority: HeaderValue,
+    authority: String,
+    authority_value: HeaderValue,
     base_path: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     extra_headers: Vec<HeaderName>,
@@ -94,7 +96,8 @@ impl Upstream {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             host: base.host.clone(),
             port: base.port,
-            authority: HeaderValue::from_str(&base.authority).map_err(|e| e.to_string())?,
+            authority: base.authority.clone(),
+            authority_value: HeaderValue::from_str(&base.authority).map_err(|e| e.to_string())?,
             base_path: base.path.clone(),
             tls,
             extra_headers: config.forward_headers.clone(),
@@ -229,18 +232,7 @@ impl Upstream {
     /// The request as it goes upstream.
     fn request(&self, ask: &Ask<'_, '_>, body: Upload, version: Version) -> Result<Request<Upload>, Refusal> {
         let grant = ask.permit.grant();
-        let mut path = String::with_capacity(self.base_path.len() + ask.head.uri.path().len() + 64);
-        path.push_str(&self.base_path);
-        grant.matched().write_upstream_path(&mut path);
-        if let Some(query) = ask.head.uri.query() {
-            path.push('?');
-            path.push_str(query);
-        }
-        // Mostly it is what the caller wrote, which has been parsed already.
-        let path = match ask.head.uri.path_and_query().filter(|given| given.as_str() == path) {
-            Some(given) => given.clone(),
-            None => PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)?,
-        };
+        let path = self.path(grant.matched(), &ask.head.uri)?;
         let mut headers = headers::forwarded(&ask.head.headers, &self.extra_headers);
         if let Some(version) = self.api_version(ask)? {
             headers.insert(API_VERSION, version);
@@ -259,10 +251,10 @@ impl Upstream {
             }
         }
         let uri = if version == Version::HTTP_2 {
-            let absolute = Uri::builder().scheme("https").authority(self.authority.as_bytes()).path_and_query(path);
+            let absolute = Uri::builder().scheme("https").authority(self.authority.as_str()).path_and_query(path);
             absolute.build().map_err(|_| Refusal::Internal)?
         } else {
-            headers.insert(HOST, self.authority.clone());
+            headers.insert(HOST, self.authority_value.clone());
             Uri::from(path)
         };
         let mut request = Request::new(body);
@@ -271,6 +263,21 @@ impl Upstream {
         *request.version_mut() = version;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// The path that goes upstream, and the query as it came. Mostly it is what the caller wrote, which has been parsed already.
+    fn path(&self, matched: &Matched<'_>, asked: &Uri) -> Result<PathAndQuery, Refusal> {
+        if let Some(given) = asked.path_and_query().filter(|_| self.base_path.is_empty() && matched.is_as_written()) {
+            return Ok(given.clone());
+        }
+        let mut path = String::with_capacity(self.base_path.len() + asked.path().len() + 64);
+        path.push_str(&self.base_path);
+        matched.write_upstream_path(&mut path);
+        if let Some(query) = asked.query() {
+            path.push('?');
+            path.push_str(query);
+        }
+        PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)
     }
 
     /// The caller's `cal-api-version`, or the endpoint's own.
@@ -300,7 +307,7 @@ impl Upstream {
         let (mut head, body) = response.into_parts();
         // The version is that of the hop the answer came by (RFC 9110 §6.2), not of the one it goes out by.
         head.version = Version::HTTP_11;
-        headers::clean_answer(&mut head.headers, self.authority.to_str().unwrap_or_default(), &self.base_path);
+        headers::clean_answer(&mut head.headers, &self.authority, &self.base_path);
         let connection = http1.map(|http1| (self.id, http1));
         Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, connection)))
     }

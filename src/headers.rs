@@ -3,10 +3,14 @@
 //! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
 
+mod rooms;
+
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
+
+pub use rooms::let_go;
 
 use crate::refusal::Refusal;
 
@@ -106,12 +110,12 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// What the `Connection` lines name, beside the two options that are no headers (RFC 9112 §9.3, §9.6): nearly always
 /// nothing.
 fn named_by_connection(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
-    let is_option = |text: &str| ["keep-alive", "close"].iter().any(|option| option.eq_ignore_ascii_case(text));
+    let is_option = |text: &[u8]| [&b"keep-alive"[..], b"close"].iter().any(|option| option.eq_ignore_ascii_case(text));
     let mut named = SmallVec::new();
     for line in headers.get_all(header::CONNECTION) {
-        let line = line.to_str().unwrap_or_default();
-        if !is_option(line) {
-            named.extend(line.split(',').map(str::trim).filter(|token| !is_option(token)));
+        if !is_option(line.as_bytes()) {
+            let tokens = line.to_str().unwrap_or_default().split(',').map(str::trim);
+            named.extend(tokens.filter(|token| !is_option(token.as_bytes())));
         }
     }
     named
@@ -123,7 +127,7 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
 
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(12);
+    let mut out = rooms::room();
     let named = named_by_connection(incoming);
     let mut gzip = false;
     for (name, value) in incoming {
@@ -157,7 +161,8 @@ pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal
     single(incoming, &API_VERSION, "cal-api-version occurs more than once")
 }
 
-/// The one value of a field, if it is there: mostly it is not.
+/// The one value of a field, if it is there. Mostly it is not, and a request has few fields: to go over their names is
+/// less work than to hash this one.
 ///
 /// # Errors
 /// [`Refusal::BadHeader`] with `twice` if it occurs more than once.
@@ -166,9 +171,14 @@ pub fn single<'h>(
     name: &HeaderName,
     twice: &'static str,
 ) -> Result<Option<&'h HeaderValue>, Refusal> {
-    let Some(first) = fields.get(name) else { return Ok(None) };
-    let is_only = fields.get_all(name).iter().nth(1).is_none();
-    if is_only { Ok(Some(first)) } else { Err(Refusal::BadHeader(twice)) }
+    if !fields.keys().any(|given| given == name) {
+        return Ok(None);
+    }
+    let mut values = fields.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (only, None) => Ok(only),
+        (_, Some(_)) => Err(Refusal::BadHeader(twice)),
+    }
 }
 
 /// How long the caller is willing to wait for its credential's budget, if it says (`x-calgate-max-wait`): seconds, or a

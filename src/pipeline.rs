@@ -41,7 +41,7 @@ pub fn handle(
         // A request that panics costs that request, and is written down as what it was.
         let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
         match served.unwrap_or(Err(Refusal::Internal)) {
-            Ok(answer) => respond::finish(answer, record, &head.headers),
+            Ok(answer) => respond::finish(answer, record, head.headers),
             Err(refusal) => {
                 let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
                 record.note_refusal(&refusal);
@@ -49,7 +49,7 @@ pub fn handle(
                 if head.method == Method::HEAD {
                     respond::leave_out_content(&mut answer);
                 }
-                respond::finish(answer, record, &head.headers)
+                respond::finish(answer, record, head.headers)
             }
         }
     }

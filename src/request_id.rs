@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use crate::headers::{REQUEST_ID, is_safe_token, single};
@@ -32,8 +33,9 @@ pub fn new(at: SystemTime) -> HeaderValue {
     low.copy_from_slice(next().to_be_bytes().first_chunk::<2>().unwrap_or(&[0; 2]));
     let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let text: &str = uuid.hyphenated().encode_lower(&mut text);
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    uuid.hyphenated().encode_lower(&mut text);
+    // It goes out on both sides: owned in this way, its text is shared without being moved first.
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
 /// The next number of this thread's sequence (`SplitMix64`).

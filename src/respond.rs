@@ -21,7 +21,7 @@ pub use cors::Cors;
 pub use inspect::inspect;
 
 use crate::catalog::Catalog;
-use crate::headers::REQUEST_ID;
+use crate::headers::{self, REQUEST_ID};
 use crate::record::Record;
 use crate::refusal::Refusal;
 
@@ -109,13 +109,14 @@ pub fn options(catalog: &Catalog, cors: &Cors, head: &request::Parts) -> Result<
 }
 
 /// Puts on an answer what every answer to a request with the headers `asked` has, and ties the request's record to its body.
-pub fn finish<B: Into<Source>>(response: Response<B>, record: Box<Record>, asked: &HeaderMap) -> Response<Answer> {
+pub fn finish<B: Into<Source>>(response: Response<B>, record: Box<Record>, asked: HeaderMap) -> Response<Answer> {
     let (mut head, body) = response.into_parts();
     if let Some(standing) = record.standing() {
         standing::put(&mut head.headers, standing);
     }
     head.headers.insert(REQUEST_ID, record.request_id().clone());
-    record.app().cors.mark(asked, &mut head.headers);
+    record.app().cors.mark(&asked, &mut head.headers);
+    headers::let_go(asked);
     Response::from_parts(head, Answer::new(body.into(), record))
 }
 

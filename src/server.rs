@@ -3,6 +3,7 @@
 //! One thread per worker, each with a runtime, a listener and upstream connections of its own; what they share is behind
 //! an `Arc`. A signal starts the drain: no more connections are accepted, requests in flight end.
 
+mod aside;
 mod connection;
 mod guarded;
 mod head_scan;

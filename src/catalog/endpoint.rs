@@ -139,6 +139,15 @@ impl Template {
         &self.segments
     }
 
+    /// Whether `path`, which fits, has the literals as they are here, in lower case.
+    pub(super) fn is_spelled_by(&self, path: &CanonicalPath<'_>) -> bool {
+        let pairs = self.segments.iter().zip(path.segments());
+        pairs.into_iter().all(|(segment, given)| match segment {
+            Segment::Literal(text) => **text == *given,
+            Segment::Parameter(_) => true,
+        })
+    }
+
     /// Writes the path that `path` means under this template: the template's literals, the path's parameters.
     pub(super) fn write_with(&self, path: &CanonicalPath<'_>, out: &mut String) {
         for (segment, given) in self.segments.iter().zip(path.segments()) {

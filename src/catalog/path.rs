@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use memchr::memchr2_iter;
+use memchr::{memchr, memchr2_iter};
 use smallvec::SmallVec;
 
 /// Why a path has no canonical form.
@@ -67,8 +67,9 @@ impl<'a> CanonicalPath<'a> {
         if !raw.starts_with('/') {
             return Err(TargetFault::NotOriginForm);
         }
-        let text = if raw.contains('%') { Cow::Owned(unescape(raw)?) } else { Cow::Borrowed(raw) };
-        if !text.bytes().all(|b| is_path_byte(b) || b == b'%' || b == b'/') {
+        let is_escaped = memchr(b'%', raw.as_bytes()).is_some();
+        let text = if is_escaped { Cow::Owned(unescape(raw)?) } else { Cow::Borrowed(raw) };
+        if !text.bytes().all(|b| IN_PATHS.get(usize::from(b)) == Some(&true)) {
             return Err(TargetFault::InvalidByte);
         }
         let segments = split(&text)?;
@@ -89,6 +90,11 @@ impl<'a> CanonicalPath<'a> {
 
     fn slice(&self, from: u16, to: u16) -> &str {
         self.text.get(usize::from(from)..usize::from(to)).unwrap_or_default()
+    }
+
+    /// Whether it is what `parse` was given. An escaped path may be that, too; it is not looked at so closely.
+    pub(super) fn is_as_written(&self) -> bool {
+        matches!(self.text, Cow::Borrowed(_)) && !self.text.ends_with('/')
     }
 
     /// Writes the whole path.
@@ -115,8 +121,8 @@ fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, TargetFault> {
         return Ok(segments);
     }
     let mut from = 1;
-    let slashes = body.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
-    for to in slashes.chain([body.len()]) {
+    while let Some(rest) = body.get(from..) {
+        let to = from + rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
         match body.get(from..to).unwrap_or_default() {
             "" => return Err(TargetFault::EmptySegment),
             "." | ".." => return Err(TargetFault::DotSegment),
@@ -129,13 +135,25 @@ fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, TargetFault> {
     Ok(segments)
 }
 
+/// By byte, whether it can stand in a path: as a character of its own, or for an escape or the end of a segment.
+#[expect(clippy::indexing_slicing, reason = "at compile time, where a mistake does not compile")]
+const IN_PATHS: [bool; 256] = {
+    let mut all = [false; 256];
+    let mut b = 0_u8;
+    while b < 128 {
+        all[b as usize] = is_path_byte(b) || matches!(b, b'%' | b'/');
+        b += 1;
+    }
+    all
+};
+
 /// `pchar` of RFC 3986 without escapes, and without `;`, which some proxies read as the start of path parameters.
-fn is_path_byte(b: u8) -> bool {
+const fn is_path_byte(b: u8) -> bool {
     is_unreserved(b) || matches!(b, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 /// RFC 3986 §2.3.
-fn is_unreserved(b: u8) -> bool {
+const fn is_unreserved(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
 }
 

@@ -105,12 +105,12 @@ impl Upstream {
         let uri = if version == Version::HTTP_2 {
             Uri::builder()
                 .scheme("https")
-                .authority(self.authority.as_bytes())
+                .authority(self.authority.as_str())
                 .path_and_query(path)
                 .build()
                 .map_err(broken)?
         } else {
-            headers.insert(HOST, self.authority.clone());
+            headers.insert(HOST, self.authority_value.clone());
             Uri::from(path)
         };
         let mut request = Request::new(Upload::whole(call.body));

@@ -20,8 +20,10 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Puts them on an answer.
 pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {
-    let (limit, policy) = of_quota(standing.limit, whole_seconds(standing.window));
-    let (rate_limit, remaining, reset) = pair("r", standing.remaining, "t", seconds_up(standing.reset));
+    let quota = (standing.limit, whole_seconds(standing.window));
+    let stand = (standing.remaining, seconds_up(standing.reset));
+    let (policy, limit, _) = QUOTAS.with_borrow_mut(|told| again(told, quota, ["q", "w"]));
+    let (rate_limit, remaining, reset) = STANDS.with_borrow_mut(|told| again(told, stand, ["r", "t"]));
     headers.insert(LIMIT, limit);
     headers.insert(REMAINING, remaining);
     headers.insert(RESET, reset);
@@ -29,30 +31,33 @@ pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {
     headers.insert(RATE_LIMIT, rate_limit);
 }
 
-/// A limit and its window, and the values that tell them.
-type Told = (u32, u64, HeaderValue, HeaderValue);
+/// Two numbers as `"default";first=…;second=…`, and each by itself.
+type Values = (HeaderValue, HeaderValue, HeaderValue);
+
+/// What was told last, by its numbers.
+type Told = SmallVec<[((u32, u64), Values); 4]>;
 
 thread_local! {
-    /// What this worker told last: the quotas are those of a few tiers.
-    static TOLD: RefCell<SmallVec<[Told; 4]>> = const { RefCell::new(SmallVec::new_const()) };
+    /// What this worker told of quotas: they are those of a few tiers.
+    static QUOTAS: RefCell<Told> = const { RefCell::new(SmallVec::new_const()) };
+    /// And of buckets: callers that ask now and then all find them the same, full but for one token.
+    static STANDS: RefCell<Told> = const { RefCell::new(SmallVec::new_const()) };
 }
 
-fn of_quota(limit: u32, window: u64) -> (HeaderValue, HeaderValue) {
-    TOLD.with_borrow_mut(|told| {
-        if let Some((.., number, policy)) = told.iter().find(|(of, within, ..)| (*of, *within) == (limit, window)) {
-            return (number.clone(), policy.clone());
-        }
-        let (policy, number, _) = pair("q", limit, "w", window);
-        if told.len() == told.inline_size() {
-            told.remove(0);
-        }
-        told.push((limit, window, number.clone(), policy.clone()));
-        (number, policy)
-    })
+fn again(told: &mut Told, numbers: (u32, u64), names: [&str; 2]) -> Values {
+    if let Some((_, values)) = told.iter().find(|(of, _)| *of == numbers) {
+        return values.clone();
+    }
+    let values = pair(numbers, names);
+    if told.len() == told.inline_size() {
+        told.remove(0);
+    }
+    told.push((numbers, values.clone()));
+    values
 }
 
-/// `"default";first=…;second=…`, and each number by itself: all in one piece of memory, as they are on every answer.
-fn pair(first: &str, a: u32, second: &str, b: u64) -> (HeaderValue, HeaderValue, HeaderValue) {
+/// All in one piece of memory, as they are on every answer.
+fn pair((a, b): (u32, u64), [first, second]: [&str; 2]) -> Values {
     let mut text = Vec::with_capacity(64);
     text.extend_from_slice(b"\"default\";");
     let a = number(&mut text, first, a.into());

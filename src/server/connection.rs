@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use http_body::Body as _;
@@ -22,6 +21,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::Answers;
+use super::aside::Aside;
 use super::guarded::{CallersBody, Outgoing};
 use super::listener::Bound;
 use super::watch::{Verdict, Watch};
@@ -198,9 +198,7 @@ impl<A: Answers> Guest<A> {
         C: Future<Output = hyper::Result<()>>,
     {
         let mut told = false;
-        // Among others, of which there are none, it is polled only when it has something to tell, and not with each request.
-        let mut waiting = FuturesUnordered::new();
-        waiting.push(self.drained_or_due(Instant::now(), told));
+        let mut waiting = Aside::new(self.drained_or_due(Instant::now(), told));
         loop {
             let is_due = tokio::select! {
                 biased;
@@ -210,7 +208,7 @@ impl<A: Answers> Guest<A> {
                     }
                     return End::Quiet;
                 }
-                Some(is_due) = waiting.next() => is_due,
+                is_due = &mut waiting => is_due,
             };
             let now = Instant::now();
             let verdict = if is_due { watch.verdict(now, &self.gateway.app().limits) } else { Verdict::End };
@@ -225,7 +223,7 @@ impl<A: Answers> Guest<A> {
                     now + DRAIN_GRACE
                 }
             };
-            waiting.push(self.drained_or_due(until, told));
+            waiting = Aside::new(self.drained_or_due(until, told));
         }
     }
 

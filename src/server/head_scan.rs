@@ -85,7 +85,9 @@ impl HeadScan {
             return Err("a line of the head ends without a carriage return");
         }
         let is_empty = start == b"\r";
-        let named = |name: &[u8]| start.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        // Most lines differ in their first letter.
+        let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b);
+        let named = |name: &[u8]| start.len() >= name.len() && start.iter().zip(name).all(same);
         if named(LENGTH) {
             self.has_length = true;
             let digits = start.get(LENGTH.len()..).and_then(|value| std::str::from_utf8(value).ok());

@@ -7,11 +7,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::head_scan::HeadScan;
 use super::watch::Watch;
 use crate::refusal::Refusal;
+
+/// Bytes of an answer, head and body, that are put together before they are written: to write a list of pieces costs the
+/// kernel more than that.
+const ONE_PIECE: usize = 4096;
 
 /// A byte stream from a caller.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -117,10 +122,22 @@ impl<T: Stream> AsyncWrite for Wire<T> {
         data: &[IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
+        let length = data.iter().map(|slice| slice.len()).sum();
         if data.first().is_some_and(|first| this.is_foreign_answer(first)) {
-            return Poll::Ready(Ok(data.iter().map(|slice| slice.len()).sum()));
+            return Poll::Ready(Ok(length));
         }
-        Pin::new(&mut this.stream).poll_write_vectored(cx, data)
+        let stream = Pin::new(&mut this.stream);
+        match data {
+            [only] => stream.poll_write(cx, only),
+            _ if length > ONE_PIECE => stream.poll_write_vectored(cx, data),
+            _ => {
+                let mut piece = SmallVec::<[u8; ONE_PIECE]>::new();
+                for slice in data {
+                    piece.extend_from_slice(slice);
+                }
+                stream.poll_write(cx, &piece)
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

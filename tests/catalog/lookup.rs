@@ -70,6 +70,7 @@ fn each_operation_finds_itself_and_is_rebuilt_as_it_was() {
         found.write_upstream_path(&mut upstream);
         assert!(found.fitting().iter().any(|e| e.id == endpoint.id), "{endpoint}");
         assert_eq!(upstream, path);
+        assert!(found.is_as_written(), "{endpoint}");
     }
 }
 
@@ -83,9 +84,10 @@ fn the_path_upstream_is_rebuilt() {
         ("POST /v2/bookings/Cancel/CANCEL", "/v2/bookings/Cancel/cancel"),
     ];
     for (request, expected) in table {
-        let mut upstream = String::new();
-        find(request).unwrap().write_upstream_path(&mut upstream);
+        let (found, mut upstream) = (find(request).unwrap(), String::new());
+        found.write_upstream_path(&mut upstream);
         assert_eq!(upstream, expected, "{request}");
+        assert!(!found.is_as_written(), "{request}");
     }
 }
 

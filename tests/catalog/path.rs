@@ -161,6 +161,7 @@ proptest! {
             let found = Catalog::built_in().find(&endpoint.method, path, UnknownEndpoints::Refuse).unwrap();
             let mut upstream = String::new();
             found.write_upstream_path(&mut upstream);
+            assert!(!found.is_as_written() || upstream == path, "{path}");
             (found.fitting().iter().map(|e| e.id).collect::<Vec<_>>(), upstream)
         };
         prop_assert_eq!(find(&path), find(&other), "{}", other);
