@@ -53,6 +53,9 @@ fn an_upstream_that_is_gone_for_longer_than_a_tokens_life_is_waited_for() {
     let (user, _) = rig.import_user();
     let gateway = rig.start();
     assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+    // A fresh token, which lives until its next renewal has failed at least once.
+    let before = rig.sim.token_counts().oauth_refreshes;
+    eventually("a renewal", || (rig.sim.token_counts().oauth_refreshes > before).then_some(()));
     rig.sim.set_down(true);
     let state = |name: &str, state: &str| {
         gateway.metric("calgate_credentials", &format!("credential=\"{name}\",state=\"{state}\"")) == 1
