@@ -43,7 +43,7 @@ const ANYWHERE: &[&str] = &[""];
 const FENCES: &[(&str, &[&str])] = &[
     ("annotate-snippets", &["config/problem"]),
     ("arc-swap", &["app", "credential", "keeper"]),
-    ("aws-lc-rs", &["credential/holders", "identify", "secret", "store/seal"]),
+    ("aws-lc-rs", &["identify", "secret", "store/seal"]),
     ("axum", &["admin"]),
     ("base64", &["credential/tokens", "store/seal"]),
     ("bytes", ANYWHERE),
