@@ -19,17 +19,35 @@ const STAGES: [&[&str]; 8] = [
 /// What a stage may use that is no stage: each of them these …
 const SHARED: [&str; 4] = ["headers", "refusal", "request_id", "secret"];
 /// … and some of them more.
-const MORE: [(&str, &[&str]); 4] =
-    [("budget", &["sharing"]), ("forward", &["config"]), ("limit", &["sharing"]), ("record", &["app", "telemetry"])];
+const MORE: [(&str, &[&str]); 5] = [
+    ("budget", &["sharing"]),
+    ("catalog", &["memory"]),
+    ("forward", &["config"]),
+    ("limit", &["sharing"]),
+    ("record", &["app", "telemetry"]),
+];
 
 /// Modules beside the path, and all of the crate that each may use. The others put the whole together.
-const BESIDE: [(&str, &[&str]); 9] = [
+const BESIDE: [(&str, &[&str]); 10] = [
     (
         "config",
-        &["budget", "catalog", "credential", "entitle", "headers", "identify", "limit", "secret", "sharing", "store"],
+        &[
+            "budget",
+            "catalog",
+            "credential",
+            "entitle",
+            "headers",
+            "identify",
+            "limit",
+            "memory",
+            "secret",
+            "sharing",
+            "store",
+        ],
     ),
     ("headers", &["refusal"]),
     ("keeper", &["budget", "credential", "forward", "limit", "secret", "store"]),
+    ("memory", &[]),
     ("refusal", &["budget", "catalog", "entitle"]),
     ("request_id", &["headers"]),
     ("secret", &[]),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Catalog;
 use super::endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, SubLimit, Template};
 use super::tag::Tag;
+use crate::memory;
 
 const HEAD: &str = "\
 # The operations of the Cal.com API v2 that calgate knows, made by `calgate catalog import` from Cal.com's API document.
@@ -78,7 +79,7 @@ impl Row {
 /// # Errors
 /// What is wrong, with the line or the operation.
 pub fn read(text: &str) -> Result<Catalog, String> {
-    let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
+    let file: File = memory::apart(|| toml::from_str(text)).map_err(|e| e.to_string())?;
     let endpoints = file.endpoint.into_iter().map(Row::into_endpoint).collect::<Result<Vec<_>, _>>()?;
     if endpoints.is_empty() {
         return Err("the catalog has no endpoints".to_owned());
