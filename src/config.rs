@@ -74,6 +74,7 @@ impl Config {
     /// # Errors
     /// All that is wrong with it.
     pub fn from_file(path: &Path) -> Result<Self, Box<Unusable>> {
+        Catalog::built_in(); // which lives on, and so is not made among what is soon gone
         memory::apart(|| {
             let origin = path.display().to_string();
             match std::fs::read_to_string(path) {

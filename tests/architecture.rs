@@ -19,13 +19,8 @@ const STAGES: [&[&str]; 8] = [
 /// What a stage may use that is no stage: each of them these …
 const SHARED: [&str; 4] = ["headers", "refusal", "request_id", "secret"];
 /// … and some of them more.
-const MORE: [(&str, &[&str]); 5] = [
-    ("budget", &["sharing"]),
-    ("catalog", &["memory"]),
-    ("forward", &["config"]),
-    ("limit", &["sharing"]),
-    ("record", &["app", "telemetry"]),
-];
+const MORE: [(&str, &[&str]); 4] =
+    [("budget", &["sharing"]), ("forward", &["config"]), ("limit", &["sharing"]), ("record", &["app", "telemetry"])];
 
 /// Modules beside the path, and all of the crate that each may use. The others put the whole together.
 const BESIDE: [(&str, &[&str]); 10] = [

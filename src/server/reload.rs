@@ -145,8 +145,8 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
         tracing::info!("there is no configuration file to reload");
         return;
     };
-    let replaced = memory::apart(|| {
-        let config = Config::from_file(path).map_err(|unusable| unusable.lines().join("; "))?;
+    let read = Config::from_file(path).map_err(|unusable| unusable.lines().join("; "));
+    let replaced = read.and_then(|config| {
         let waiting = fixed.changed_in(&config);
         gateway.replace(config).map(|()| waiting)
     });
