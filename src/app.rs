@@ -6,8 +6,6 @@ mod build;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -226,20 +224,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// How long the allocator keeps memory that is free, in case it is wanted again. (mimalloc's default is a second.)
-const KEPT_FREE: Duration = Duration::from_secs(2);
-
-/// Has the memory given back that reading a configuration took: 300 MB for 100,000 consumers, of which 20 MB are kept.
-/// The allocator gives it back when some thread next allocates, which on an idle gateway none does.
-pub fn give_back_memory() {
-    let look_again = || {
-        thread::sleep(KEPT_FREE);
-        drop(std::hint::black_box(Box::new(0_u8)));
-    };
-    // Where there is no thread for it, there is more memory in use for a while.
-    drop(thread::Builder::new().name("give-back".to_owned()).spawn(look_again));
 }
 
 /// All the keyed buckets that a new gateway starts with.

@@ -100,7 +100,7 @@ impl Catalog {
         static BUILT_IN: OnceLock<Catalog> = OnceLock::new();
         BUILT_IN.get_or_init(|| {
             #[expect(clippy::expect_used, reason = "a compile-time constant; a test reads it")]
-            file::read(include_str!("../config/catalog.toml")).expect("the built-in catalog is valid")
+            file::read_own(include_str!("../config/catalog.toml")).expect("the built-in catalog is valid")
         })
     }
 

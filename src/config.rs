@@ -29,6 +29,7 @@ use toml::de::DeTable;
 
 use crate::catalog::Catalog;
 use crate::entitle::Mode;
+use crate::memory;
 use problem::{Problems, Unusable};
 use reader::Section;
 
@@ -73,15 +74,18 @@ impl Config {
     /// # Errors
     /// All that is wrong with it.
     pub fn from_file(path: &Path) -> Result<Self, Box<Unusable>> {
-        let origin = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&origin, &text),
-            Err(fault) => {
-                let message = format!("the configuration file cannot be read: {fault}");
-                let problems = vec![problem::Problem { span: 0..0, message, help: None }];
-                Err(Box::new(Unusable { origin, text: String::new(), problems }))
+        Catalog::built_in(); // which lives on, and so is not made among what is soon gone
+        memory::apart(|| {
+            let origin = path.display().to_string();
+            match std::fs::read_to_string(path) {
+                Ok(text) => Self::parse(&origin, &text),
+                Err(fault) => {
+                    let message = format!("the configuration file cannot be read: {fault}");
+                    let problems = vec![problem::Problem { span: 0..0, message, help: None }];
+                    Err(Box::new(Unusable { origin, text: String::new(), problems }))
+                }
             }
-        }
+        })
     }
 
     /// Reads the text of a configuration. `origin` names it in errors.

@@ -47,4 +47,5 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod explain;
+pub mod memory;
 pub mod telemetry;

@@ -23,13 +23,26 @@ const MORE: [(&str, &[&str]); 4] =
     [("budget", &["sharing"]), ("forward", &["config"]), ("limit", &["sharing"]), ("record", &["app", "telemetry"])];
 
 /// Modules beside the path, and all of the crate that each may use. The others put the whole together.
-const BESIDE: [(&str, &[&str]); 9] = [
+const BESIDE: [(&str, &[&str]); 10] = [
     (
         "config",
-        &["budget", "catalog", "credential", "entitle", "headers", "identify", "limit", "secret", "sharing", "store"],
+        &[
+            "budget",
+            "catalog",
+            "credential",
+            "entitle",
+            "headers",
+            "identify",
+            "limit",
+            "memory",
+            "secret",
+            "sharing",
+            "store",
+        ],
     ),
     ("headers", &["refusal"]),
     ("keeper", &["budget", "credential", "forward", "limit", "secret", "store"]),
+    ("memory", &[]),
     ("refusal", &["budget", "catalog", "entitle"]),
     ("request_id", &["headers"]),
     ("secret", &[]),
@@ -43,7 +56,7 @@ const ANYWHERE: &[&str] = &[""];
 const FENCES: &[(&str, &[&str])] = &[
     ("annotate-snippets", &["config/problem"]),
     ("arc-swap", &["app", "credential", "keeper"]),
-    ("aws-lc-rs", &["credential/holders", "identify", "secret", "store/seal"]),
+    ("aws-lc-rs", &["identify", "secret", "store/seal"]),
     ("axum", &["admin"]),
     ("base64", &["credential/tokens", "store/seal"]),
     ("bytes", ANYWHERE),

@@ -1,10 +1,10 @@
 //! `calgate serve` and `calgate check`.
 
 use super::{ConfigArgs, Outcome, print};
-use crate::app::{App, Gateway, give_back_memory};
+use crate::app::{App, Gateway};
 use crate::config::fixed::Fixed;
 use crate::record::AccessLog;
-use crate::{server, telemetry};
+use crate::{memory, server, telemetry};
 
 pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     let (config, source) = match args.read() {
@@ -21,7 +21,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Ok(gateway) => gateway,
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
-    give_back_memory();
+    memory::give_back();
     match server::run(&gateway, &fixed, source) {
         Ok(()) => Outcome::Done,
         Err(fault) => Outcome::Failed(fault),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::rand;
 use dashmap::DashMap;
 use tokio::sync::mpsc;
 
@@ -33,16 +33,14 @@ impl fmt::Debug for Holders {
 impl Default for Holders {
     fn default() -> Self {
         let (jobs, inbox) = mpsc::unbounded_channel();
-        let mut seed = [0; 8];
-        // Without randomness, replicas renew at the same time, one of them first: slower, not wrong.
-        let _ = rand::fill(&mut seed);
         Self {
             map: DashMap::new(),
             jobs,
             managed: ArcSwap::default(),
             inbox: Mutex::new(Some(inbox)),
             clock: Clock::start(),
-            seed: u64::from_le_bytes(seed),
+            // It is no secret: it spreads the renewals of replicas. The source of keys would take 20 ms to be ready for it.
+            seed: RandomState::new().hash_one(()),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Signals and file changes: what changes or ends a running gateway.
 
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,9 +11,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
-use crate::app::{Gateway, give_back_memory};
+use crate::app::Gateway;
 use crate::config::Config;
 use crate::config::fixed::Fixed;
+use crate::memory;
 use crate::telemetry::ReloadLabels;
 
 /// Editors and orchestrators write in several steps; a change is read when they have had time to finish.
@@ -43,7 +46,17 @@ impl ConfigSource {
 }
 
 fn fingerprint(path: &Path) -> Fingerprint {
-    std::fs::read(path).ok().map(|contents| BuildHasherDefault::<DefaultHasher>::default().hash_one(contents))
+    let mut contents = BufReader::new(File::open(path).ok()?);
+    let mut hasher = DefaultHasher::new();
+    loop {
+        let part = contents.fill_buf().ok()?;
+        if part.is_empty() {
+            return Some(hasher.finish());
+        }
+        hasher.write(part);
+        let read = part.len();
+        contents.consume(read);
+    }
 }
 
 /// The signals that end the program.
@@ -137,7 +150,7 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
         let waiting = fixed.changed_in(&config);
         gateway.replace(config).map(|()| waiting)
     });
-    give_back_memory();
+    memory::give_back();
     let result = match replaced {
         Ok(waiting) => {
             tracing::info!(file = %path.display(), "the configuration was reloaded");
