@@ -100,9 +100,10 @@ impl Entitlements {
         let kind_of = |entitlement: Entitlement| {
             let Entitlement { plan, narrowing, credential_operations } = &entitlement;
             let alike = (Arc::as_ptr(plan), narrowing.as_ref().map(Arc::as_ptr), credential_operations.clone());
+            let next = u32::try_from(known.len()).unwrap_or(u32::MAX); // No configuration has so many; they are refused.
             *known.entry(alike).or_insert_with(|| {
                 kinds.push(entitlement);
-                u32::try_from(kinds.len() - 1).unwrap_or(u32::MAX)
+                next
             })
         };
         let consumers = consumers.into_iter().map(kind_of).collect();

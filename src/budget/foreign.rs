@@ -7,18 +7,27 @@ use std::time::Duration;
 
 use crate::limit::Tick;
 
-/// In a window that was watched for less than this part of it, that much is taken to have been watched.
-const LEAST_WATCHED: u32 = 4;
+/// A window that is over counts as watched for so much of it at least: of a moment, chance tells more than others do.
+const LEAST_WATCHED_OVER: u32 = 4;
 
-/// The same while the window is still open: what was not seen in it may be known from the windows before.
-const LEAST_ELAPSED: u32 = 8;
+/// The same of one that is still open, which is also judged by those before.
+const LEAST_WATCHED_OPEN: u32 = 8;
+
+/// A whole window: how long it is, and how many requests it has.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole {
+    /// How long it is.
+    pub length: Duration,
+    /// Requests in it.
+    pub limit: u32,
+}
 
 /// Others' use of one window, and what is known of the windows before.
 #[derive(Debug, Clone, Copy)]
 pub struct Foreign {
     /// What was left at our first answer of the window, and when that came.
     first: (u32, Tick),
-    /// When our last answer of the window came: nothing is known of what others did since.
+    /// When the last of our requests was sent that were answered in the window: nothing is known of what others did since.
     told: Tick,
     /// Our own requests since the first.
     own: u32,
@@ -29,17 +38,25 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Nothing is known but our first answer.
-    pub fn new(remaining: u32, now: Tick) -> Self {
-        Self { first: (remaining, now), told: now, own: 0, seen: 0, expected: 0 }
+    /// Nothing is known but our first answer, to a request that was sent at `sent`.
+    pub fn new(remaining: u32, sent: Tick, now: Tick) -> Self {
+        Self { first: (remaining, now), told: sent, own: 0, seen: 0, expected: 0 }
     }
 
     /// The same in the next window. What was seen is expected again, as much more of it as answers left unwatched of the
-    /// window; what was expected and not seen fades.
+    /// window; what was expected and not seen fades. Where this gateway was not `alone`, nothing was seen.
     #[must_use]
-    pub fn next_window(self, remaining: u32, now: Tick, window: Duration) -> Self {
-        let whole = self.by_window(self.seen, window, window / LEAST_WATCHED);
-        Self { expected: whole.max(self.expected * 3 / 4), ..Self::new(remaining, now) }
+    pub fn next_window(self, remaining: u32, (sent, now): (Tick, Tick), whole: Whole, alone: bool) -> Self {
+        let seen = self.seen.max(self.by_window(self.seen, whole, LEAST_WATCHED_OVER));
+        let faded = self.expected - self.expected.div_ceil(4);
+        let expected = if alone { seen.max(faded) } else { self.expected };
+        Self { expected, ..Self::new(remaining, sent, now) }
+    }
+
+    /// Watches anew from what was left last, and expects `expected`: what was counted so far was other gateways', too.
+    #[must_use]
+    pub fn afresh(self, remaining: u32, expected: u32) -> Self {
+        Self { first: (remaining, self.told), own: 0, seen: 0, expected, ..self }
     }
 
     /// A request of our own has been counted.
@@ -48,8 +65,8 @@ impl Foreign {
     }
 
     /// `remaining` are left while `in_flight` of our own may or may not be counted yet: so many at least were others'.
-    pub fn note(&mut self, remaining: u32, in_flight: u32, now: Tick) {
-        self.told = now;
+    pub fn note(&mut self, remaining: u32, in_flight: u32, sent: Tick) {
+        self.told = self.told.max(sent);
         let counted = self.first.0.saturating_sub(remaining);
         self.seen = self.seen.max(counted.saturating_sub(self.own.saturating_add(in_flight)));
     }
@@ -59,34 +76,40 @@ impl Foreign {
         self.seen.max(self.expected)
     }
 
+    /// What to expect by the windows before.
+    pub fn expected(&self) -> u32 {
+        self.expected
+    }
+
     /// How much of the window to leave to others until its end, of what was left when it was last told: what they have used
     /// since and will use at the rate they have, and four standard deviations of what comes, as it comes at random. Where other
     /// gateways use the credential, too, nothing can be told from the counts, and only what is `suspected` a window is left.
-    pub fn reserve(&self, now: Tick, end: Tick, window: Duration, suspected: u32, alone: bool) -> u32 {
-        let rate = if alone { suspected.max(self.rate(window)) } else { suspected };
+    pub fn reserve(&self, now: Tick, end: Tick, whole: Whole, suspected: u32, alone: bool) -> u32 {
+        let rate = if alone { suspected.max(self.rate(whole)) } else { suspected };
         if rate == 0 {
             return 0;
         }
-        let to_come = part(rate, end.since(now), window);
-        // What is suspected is a guess, and a high one: it is not made finer.
+        let to_come = part(rate, end.since(now), whole.length);
+        // Of several gateways, all that is known is a guess, and a high one: it is not made finer.
         let (until_end, margin) = if alone {
-            (part(rate, end.since(self.told), window), to_come.saturating_mul(16).isqrt())
+            (part(rate, end.since(self.told), whole.length), to_come.saturating_mul(16).isqrt())
         } else {
             (to_come, 4 * to_come.isqrt())
         };
         until_end.saturating_add(margin).saturating_add(2)
     }
 
-    /// Requests of others in a whole window. Where nothing is known of the windows before, two standard deviations more than
-    /// were seen.
-    fn rate(&self, window: Duration) -> u32 {
+    /// Requests of others in a whole window. Where none are expected, two standard deviations more than were seen.
+    fn rate(&self, whole: Whole) -> u32 {
         let unsure = if self.expected == 0 { self.seen.saturating_mul(4).isqrt() } else { 0 };
-        self.expected.max(self.by_window(self.seen.saturating_add(unsure), window, window / LEAST_ELAPSED))
+        self.seen().max(self.by_window(self.seen.saturating_add(unsure), whole, LEAST_WATCHED_OPEN))
     }
 
-    /// What `n` in the time from our first to our last answer are in a whole window.
-    fn by_window(&self, n: u32, window: Duration, least: Duration) -> u32 {
-        part(n, window, self.told.since(self.first.1).max(least))
+    /// What `n` in the time that was watched are in a whole window: half of its requests at most, as a few that come at once
+    /// are no sign of as many more.
+    fn by_window(&self, n: u32, whole: Whole, least: u32) -> u32 {
+        let watched = self.told.since(self.first.1).max(whole.length / least);
+        part(n, whole.length, watched).min(whole.limit / 2)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::foreign::{Foreign, part};
+use super::foreign::{Foreign, Whole, part};
 use super::headers::{MOST_NAMES, Seen};
 use super::replicas::Share;
 use crate::limit::Tick;
@@ -120,7 +120,7 @@ impl Gate {
                 }
                 Some(window) => *window = window.next(seen, (earliest, latest), now),
                 None if has_room => {
-                    let foreign = Foreign::new(seen.remaining, now.at);
+                    let foreign = Foreign::new(seen.remaining, now.at, now.at);
                     self.windows.push(Window::heard(seen, (earliest, latest), foreign));
                 }
                 None => {}
@@ -128,10 +128,19 @@ impl Gate {
         }
     }
 
-    /// This gateway's part is another now: which requests of its own were in the tail is no longer known, so all count.
+    /// This gateway's part is another now: which requests of its own were in the tail is no longer known, so all count, nor
+    /// which of the others were other gateways'.
     pub fn share_changed(&mut self) {
         for window in &mut self.windows {
             window.tail = window.own;
+            window.foreign = window.foreign.afresh(window.least, window.foreign.expected());
+        }
+    }
+
+    /// While other gateways' answers were heard of, they could not be told from others, of which there are `expected`.
+    pub fn expect_others(&mut self, expected: u32) {
+        for window in &mut self.windows {
+            window.foreign = window.foreign.afresh(window.least, expected);
         }
     }
 
@@ -209,7 +218,7 @@ fn ends(seen: &Seen, sent: Tick, now: Now) -> (Tick, Tick) {
 
 impl Window {
     fn new(seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
-        Self::after(Foreign::new(seen.remaining, now.at), seen, sent, now, suspected)
+        Self::after(Foreign::new(seen.remaining, sent, now.at), seen, sent, now, suspected)
     }
 
     /// A window that is new to us, with what is known of others.
@@ -226,7 +235,15 @@ impl Window {
     }
 
     fn next(&self, seen: &Seen, ends: (Tick, Tick), now: Now) -> Self {
-        Self::heard(seen, ends, self.foreign.next_window(seen.remaining, now.at, now.window))
+        Self::heard(seen, ends, self.foreign_of_next(seen, now.at, now))
+    }
+
+    fn foreign_of_next(&self, seen: &Seen, sent: Tick, now: Now) -> Foreign {
+        self.foreign.next_window(seen.remaining, (sent, now.at), self.whole(now), now.share.is_none())
+    }
+
+    fn whole(&self, now: Now) -> Whole {
+        Whole { length: now.window, limit: self.limit.unwrap_or(u32::MAX) }
     }
 
     fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
@@ -236,8 +253,7 @@ impl Window {
             return; // From a window before this one.
         }
         if earliest > self.ends.1 {
-            let foreign = self.foreign.next_window(seen.remaining, now.at, now.window);
-            *self = Self::after(foreign, seen, sent, now, suspected);
+            *self = Self::after(self.foreign_of_next(seen, sent, now), seen, sent, now, suspected);
             return;
         }
         // An answer that took very long may be from the window before: it makes nothing looser.
@@ -247,7 +263,7 @@ impl Window {
         self.least = self.least.min(seen.remaining);
         self.note_tail(seen, now, suspected);
         self.foreign.own();
-        self.foreign.note(self.least, now.in_flight, now.at);
+        self.foreign.note(self.least, now.in_flight, sent);
     }
 
     fn note_tail(&mut self, seen: &Seen, now: Now, suspected: u32) {
@@ -257,7 +273,7 @@ impl Window {
     }
 
     fn reserve(&self, now: Now, suspected: u32) -> u32 {
-        self.foreign.reserve(now.at, self.ends.1, now.window, suspected, now.share.is_none())
+        self.foreign.reserve(now.at, self.ends.1, self.whole(now), suspected, now.share.is_none())
     }
 
     /// What is left to us, in flight or not.

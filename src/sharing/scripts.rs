@@ -140,7 +140,7 @@ pub struct Heard {
     pub gateways: u32,
     /// Those of them that go by the store.
     pub members: u32,
-    /// Requests of others on the credential in one window, seen or suspected.
+    /// Requests of others on the credential in one window: seen, expected by the windows before, or suspected.
     pub foreign: u32,
     /// Cal.com's open windows: what is left of each.
     pub windows: Told,
@@ -157,16 +157,18 @@ impl Fate {
 impl Default for Scripts {
     fn default() -> Self {
         const LIMIT: &str = include_str!("lua/limit.lua");
+        const OTHERS: &str = include_str!("lua/others.lua");
         const ROOM: &str = include_str!("lua/room.lua");
         const BUCKET: &str = include_str!("lua/bucket.lua");
         let script = |parts: &[&str]| Script::new(&parts.concat());
         Self {
-            acquire: script(&[LIMIT, ROOM, BUCKET, include_str!("lua/acquire.lua")]),
+            acquire: script(&[LIMIT, OTHERS, ROOM, BUCKET, include_str!("lua/acquire.lua")]),
             charge: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/charge.lua")]),
             owe: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/owe.lua")]),
             // Nearly all end before what is made of a no.
             settle: script(&[
                 LIMIT,
+                OTHERS,
                 include_str!("lua/told.lua"),
                 include_str!("lua/settle.lua"),
                 ROOM,

@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
-use calgate::budget::foreign::Foreign;
+use calgate::budget::Settings;
+use calgate::budget::foreign::{Foreign, Whole};
+use calgate::budget::headers::{Seen, Told, Verdict};
+use calgate::budget::machine::{Asked, Flight, Machine};
+use calgate::budget::queue::{Asker, Priority};
 use calgate::limit::Tick;
 
+use super::table::limiter::{Limiter, NamedLimit};
+
 const WINDOW: Duration = Duration::from_secs(60);
+const WHOLE: Whole = Whole { length: WINDOW, limit: 100 };
+const ASKER: Asker = Asker { key: 1, weight: 1, priority: Priority::Default };
 
 fn at(seconds: u64) -> Tick {
     Tick::default().after(Duration::from_secs(seconds))
@@ -13,55 +21,146 @@ fn at(seconds: u64) -> Tick {
 
 /// A window of 100 that began at 0, in which others had used `others` when our only other answer came, at `told`.
 fn seen(others: u32, told: u64) -> Foreign {
-    let mut foreign = Foreign::new(99, at(0));
+    let mut foreign = Foreign::new(99, at(0), at(0));
     foreign.own();
     foreign.note(98 - others, 0, at(told));
     foreign
 }
 
+fn next(foreign: Foreign, now: u64) -> Foreign {
+    foreign.next_window(99, (at(now), at(now)), WHOLE, true)
+}
+
 #[test]
 fn our_own_requests_are_not_others() {
-    let mut foreign = Foreign::new(99, at(0));
+    let mut foreign = Foreign::new(99, at(0), at(0));
     for left in (90..99).rev() {
         foreign.own();
         foreign.note(left, 2, at(10));
     }
     assert_eq!(foreign.seen(), 0);
-    assert_eq!(foreign.reserve(at(10), at(60), WINDOW, 0, true), 0);
+    assert_eq!(foreign.reserve(at(10), at(60), WHOLE, 0, true), 0);
 }
 
 #[test]
 fn what_was_seen_in_a_part_of_a_window_is_expected_in_every_part_of_the_next() {
-    assert_eq!(seen(6, 60).next_window(99, at(61), WINDOW).seen(), 6);
-    assert_eq!(seen(6, 30).next_window(99, at(61), WINDOW).seen(), 12);
-    let hardly_watched = seen(6, 1).next_window(99, at(61), WINDOW);
+    assert_eq!(next(seen(6, 60), 61).seen(), 6);
+    assert_eq!(next(seen(6, 30), 61).seen(), 12);
+    let hardly_watched = next(seen(6, 1), 61);
     assert_eq!(hardly_watched.seen(), 24, "as if a quarter of the window had been watched");
-    assert_eq!(hardly_watched.next_window(99, at(121), WINDOW).seen(), 18, "what is not seen again fades");
+    assert_eq!(next(hardly_watched, 121).seen(), 18, "what is not seen again fades");
+    assert_eq!(next(seen(20, 1), 61).seen(), 50, "half of the limit, and no more");
+    assert_eq!(next(seen(70, 1), 61).seen(), 70, "but what was seen was seen");
 }
 
 #[test]
 fn what_others_may_have_used_since_the_last_answer_is_left_to_them_too() {
-    let foreign = seen(0, 0).next_window(99, at(0), WINDOW);
-    assert_eq!(foreign.reserve(at(50), at(60), WINDOW, 0, true), 0, "nobody is there");
-    let mut foreign = seen(24, 60).next_window(99, at(60), WINDOW);
-    let last_told = foreign.reserve(at(110), at(120), WINDOW, 0, true);
+    let foreign = next(seen(0, 0), 0);
+    assert_eq!(foreign.reserve(at(50), at(60), WHOLE, 0, true), 0, "nobody is there");
+    let mut foreign = next(seen(24, 60), 60);
+    let last_told = foreign.reserve(at(110), at(120), WHOLE, 0, true);
     assert_eq!(last_told, 24 + 8 + 2, "of the whole window, and four deviations of the four that are still to come");
     foreign.own();
     foreign.note(78, 0, at(110));
-    assert_eq!(foreign.reserve(at(110), at(120), WINDOW, 0, true), 4 + 8 + 2, "told a moment ago");
+    assert_eq!(foreign.reserve(at(110), at(120), WHOLE, 0, true), 4 + 8 + 2, "told a moment ago");
+    foreign.note(78, 0, at(70));
+    assert_eq!(foreign.reserve(at(110), at(120), WHOLE, 0, true), 4 + 8 + 2, "a late answer takes nothing back");
 }
 
 #[test]
 fn without_any_window_before_more_may_come_than_was_seen() {
     let foreign = seen(9, 30);
     let rate = (9 + 6) * 2;
-    assert_eq!(foreign.reserve(at(30), at(60), WINDOW, 0, true), rate / 2 + 15 + 2);
+    assert_eq!(foreign.reserve(at(30), at(60), WHOLE, 0, true), rate / 2 + 15 + 2);
 }
 
 #[test]
 fn of_several_gateways_only_what_is_suspected_is_left() {
     let foreign = seen(24, 30);
-    assert_eq!(foreign.reserve(at(30), at(60), WINDOW, 0, false), 0);
-    assert_eq!(foreign.reserve(at(30), at(60), WINDOW, 40, false), 20 + 16 + 2);
-    assert_eq!(foreign.reserve(at(60), at(60), WINDOW, 40, false), 2);
+    assert_eq!(foreign.reserve(at(30), at(60), WHOLE, 0, false), 0);
+    assert_eq!(foreign.reserve(at(30), at(60), WHOLE, 40, false), 20 + 16 + 2);
+    assert_eq!(foreign.reserve(at(60), at(60), WHOLE, 40, false), 2);
+    assert_eq!(foreign.next_window(99, (at(60), at(60)), WHOLE, false).seen(), 0, "they may have been other gateways'");
+}
+
+fn machine(replicas: u32) -> Machine {
+    Machine::new(Settings { limit: 120, window: WINDOW, replicas, learn_limit: false }, 1)
+}
+
+fn send(machine: &mut Machine, now: Tick) -> Option<Flight> {
+    match machine.ask(&ASKER, Duration::ZERO, now) {
+        Asked::Go(flight) => Some(flight),
+        Asked::Refuse(_) => None,
+        Asked::Wait(ticket, _) => {
+            machine.leave(ticket, &ASKER);
+            None
+        }
+    }
+}
+
+fn told(remaining: u32, reset: u64) -> Told {
+    let reset = Duration::from_secs(reset);
+    Told { limits: std::iter::once(Seen { name: 1, limit: Some(120), remaining, reset }).collect(), absurd: false }
+}
+
+/// Two answers, between which 40 were used by somebody.
+fn sees_forty_of_somebody(machine: &mut Machine) {
+    for (second, remaining) in [(1, 119), (10, 78)] {
+        let flight = send(machine, at(second)).unwrap();
+        machine.answered(&flight, Verdict::Passed, &told(remaining, 61 - second), at(second));
+    }
+}
+
+#[test]
+fn what_other_gateways_used_is_not_taken_for_others_once_this_one_is_alone() {
+    let mut alone = machine(1);
+    sees_forty_of_somebody(&mut alone);
+    assert_eq!(alone.standing(at(11)).foreign, 40);
+    let mut one_of_two = machine(2);
+    sees_forty_of_somebody(&mut one_of_two);
+    one_of_two.configure(Settings { limit: 120, window: WINDOW, replicas: 1, learn_limit: false });
+    assert_eq!(one_of_two.standing(at(11)).foreign, 0);
+}
+
+#[test]
+fn with_a_store_others_are_those_it_tells_of_and_so_they_are_when_it_is_lost() {
+    let mut machine = machine(1);
+    machine.go_by_store(2);
+    sees_forty_of_somebody(&mut machine);
+    assert_eq!(machine.standing(at(11)).foreign, 0);
+    machine.told_by_store(&Told::default(), 7, at(11));
+    assert_eq!(machine.standing(at(11)).foreign, 7);
+    machine.go_alone(1);
+    assert_eq!(machine.standing(at(11)).foreign, 7);
+}
+
+/// Requests of ours that Cal.com lets pass in each of four minutes, where 150 a minute ask to go out, and another program
+/// sends `burst` at once, at two seconds.
+fn passed_beside_a_burst_of(burst: u32) -> [u32; 4] {
+    let named = NamedLimit { name: "Default".to_owned(), limit: 120, window: WINDOW, block: WINDOW };
+    let (mut cal, mut machine, mut passed) = (Limiter::new(vec![named], false), machine(1), [0; 4]);
+    for ask in 0..600_usize {
+        let now = at(100).after(Duration::from_millis(400) * u32::try_from(ask).unwrap());
+        if ask == 5 {
+            (0..burst).for_each(|_| drop(cal.hit(now.since(Tick::default()))));
+        }
+        if let Some(flight) = send(&mut machine, now) {
+            let verdict = cal.hit(now.since(Tick::default()));
+            assert!(!verdict.refused, "burst {burst}, request {ask}: {passed:?}");
+            let standing = &verdict.standings[0];
+            machine.answered(&flight, Verdict::Passed, &told(standing.remaining, standing.reset_seconds), now);
+            passed[ask / 150] += 1;
+        }
+    }
+    passed
+}
+
+#[test]
+fn a_few_at_once_do_not_shut_this_gateway_out() {
+    assert_eq!(passed_beside_a_burst_of(0), [120; 4]);
+    for burst in [20, 30, 50] {
+        let passed = passed_beside_a_burst_of(burst);
+        assert!(passed[0] >= 80 || burst == 50, "{burst}: {passed:?}");
+        assert!(passed[1..].iter().all(|&passed| passed >= 100), "{burst}: {passed:?}");
+    }
 }

@@ -49,7 +49,7 @@ fn others_on_the_credential_are_seen_and_left_their_part() {
 
 /// Not every single one: the other program's requests come at random.
 #[test]
-fn hardly_an_hour_of_others_has_a_block_even_where_all_is_used() {
+fn hardly_a_quarter_of_an_hour_with_others_has_a_block_even_where_all_is_used() {
     let quarters = (1..=40).map(|hour| Cell { foreign: 20, hour, ..cell(1, 200, Load::Poisson(300), false) });
     let blocked = quarters.filter(|cell| run(cell, Policy::Budget).blocks > 0).count();
     assert!(blocked <= 2, "{blocked} of 40");

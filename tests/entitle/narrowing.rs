@@ -80,3 +80,20 @@ fn observe_lets_through_and_says_what_would_have_refused() {
     let nobody = app.consumers.identify(&http::HeaderMap::new(), crate::given::PEER, crate::given::now()).unwrap();
     assert_eq!(code(app.entitlements.grant(nobody, find("GET /v2/me").unwrap())), "GATEWAY_UNAUTHENTICATED");
 }
+
+#[test]
+fn consumers_that_share_an_entitlement_do_so_only_with_their_like() {
+    let consumers = [("a", "GET"), ("b", "PATCH"), ("c", "GET"), ("d", ""), ("e", "PATCH")];
+    let text = consumers.map(|(name, method)| {
+        let narrowing = if method.is_empty() { String::new() } else { format!("methods = [\"{method}\"]\n") };
+        format!("[consumers.{name}]\nkeys = [\"{{key:{name}}}\"]\ncredential = \"teams\"\n{narrowing}")
+    });
+    let app = app(&text.concat());
+    for (name, only) in consumers {
+        for request in ["GET /v2/me", "PATCH /v2/me"] {
+            let expected = if request.starts_with(only) { "ok" } else { REFUSED };
+            let decided = app.entitlements.grant(caller(&app, name), find(request).unwrap());
+            assert_eq!(code(decided), expected, "{name}: {request}");
+        }
+    }
+}

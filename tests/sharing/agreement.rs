@@ -215,6 +215,8 @@ impl Both<'_> {
         if !self.machine.has_turns() {
             return;
         }
+        // As above: what no longer counts is no longer asked for, either.
+        let _ = self.machine.standing(tick(self.at));
         let theirs = self.acquire(None, false, false).await;
         let ours = self.machine.next(tick(self.at));
         match (&theirs, ours) {

@@ -27,6 +27,9 @@ impl Machine {
     /// The store cannot be asked: from now on this gateway is one of `replicas` that share nothing.
     pub fn go_alone(&mut self, replicas: u32) {
         let before = self.share();
+        if let Some(others) = self.rules.foreign() {
+            self.gate.expect_others(others);
+        }
         self.rules = Rules::Own;
         self.settings.replicas = replicas.max(1);
         if self.share() != before {

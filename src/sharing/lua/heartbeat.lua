@@ -1,7 +1,8 @@
 -- This gateway is there. It tells how many there are, and what is known of the credential, for the time when it cannot be asked.
 --
 -- ARGV: this gateway, its membership. Answers: whether it is a member; all gateways, those that go by the store; the limit,
--- how many of it are used, how many a window others on the credential use; then name, limit (-1: not told), what is left and nanoseconds to the end of each window.
+-- how many of it are used, how many others on the credential use in a window; then name, limit (-1: not told), what is left and
+-- nanoseconds to the end of each window.
 
 local gateway, membership = ARGV[FIRST_ARG], ARGV[FIRST_ARG + 1]
 local member = redis.call('ZSCORE', JOINED, membership)

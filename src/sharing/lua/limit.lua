@@ -1,7 +1,7 @@
 -- What every script of the store begins with: one limit of a credential, as `src/budget` has it for a single gateway.
--- log.rs, foreign.rs and replicas.rs are the specification of this part, function by function; a property test holds the two
--- together. What answers tell is in told.lua, whether one more may go out in room.lua: a script is made of what it needs, for
--- each function costs time whenever a script runs.
+-- log.rs and replicas.rs are the specification of this part, function by function; a property test holds the two together.
+-- What is left to others is in others.lua, what answers tell in told.lua, whether one more may go out in room.lua: a script is
+-- made of what it needs, for each function costs time whenever a script runs.
 --
 -- Times: `now` is the server's, in microseconds since 1970. Whatever else is a time is in nanoseconds from now, which
 -- numbers of 53 bits hold exactly; the state is moved along when it is read.
@@ -104,12 +104,15 @@ local function share(s)
   return { own = own * s.members, tail = own * s.gateways }
 end
 
--- Where the part of those that go by the store is another than it was, which requests were in the tail is no longer known.
+-- Where the part of those that go by the store is another than it was, which requests were in the tail is no longer known,
+-- nor which of the others were other gateways'.
 local function note_share(s)
   local shared = share(s)
   local part = shared and shared.own .. ' of ' .. shared.tail or nil
   if part ~= s.part then
-    for _, w in ipairs(s.windows) do w.tail = w.ours end
+    for _, w in ipairs(s.windows) do
+      w.tail, w.first, w.first_at, w.own, w.seen = w.ours, w.least, w.told_at, 0, 0
+    end
   end
   s.part = part
 end
@@ -185,31 +188,12 @@ end
 
 -- Others on the same credential ---------------------------------------------------------------------------------------
 
+local function milliseconds(ns) return over(ns, 1000000) end
+
 local function by_part(n, length, whole)
-  local ms = function(ns) return over(ns, 1000000) end
-  return math.ceil(ms(length) * n / math.max(ms(whole), 1))
+  return math.ceil(milliseconds(length) * n / math.max(milliseconds(whole), 1))
 end
 
 local function suspected(s)
   return s.suspected_until > 0 and s.suspected or 0
-end
-
--- What `n` in the time from our first to our last answer are in a whole window.
-local function by_window(w, n, least)
-  return by_part(n, window, math.max(w.told_at - w.first_at, least))
-end
-
-local function rate_of(w)
-  local unsure = w.expected == 0 and math.floor(math.sqrt(4 * w.seen)) or 0
-  return math.max(w.expected, by_window(w, w.seen + unsure, over(window, 8)))
-end
-
-local function reserve(s, w)
-  local rate, alone = suspected(s), s.gateways == s.members
-  if alone then rate = math.max(rate, rate_of(w)) end
-  if rate == 0 then return 0 end
-  local to_come = by_part(rate, math.max(w.latest, 0), window)
-  -- What is suspected is a guess, and a high one: it is not made finer.
-  if not alone then return to_come + 4 * math.floor(math.sqrt(to_come)) + 2 end
-  return by_part(rate, math.max(w.latest - w.told_at, 0), window) + math.floor(math.sqrt(16 * to_come)) + 2
 end

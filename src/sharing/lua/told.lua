@@ -18,10 +18,10 @@ local function ends(seen, sent)
   return sent + seen.reset - SECOND, seen.reset + SECOND
 end
 
-local function new_window(s, seen, earliest, latest, expected)
+local function new_window(s, seen, sent, earliest, latest, expected)
   local w = {
     name = seen.name, limit = seen.limit, earliest = earliest, latest = latest, least = seen.remaining, tail = 0, ours = 0,
-    first = seen.remaining, first_at = 0, told_at = 0, own = 0, seen = 0, expected = expected,
+    first = seen.remaining, first_at = 0, told_at = sent, own = 0, seen = 0, expected = expected,
   }
   note_tail(s, w, seen.remaining)
   return w
@@ -33,8 +33,7 @@ local function note(s, i, seen, sent)
   local earliest, latest = ends(seen, sent)
   if latest < w.earliest then return end
   if earliest > w.latest then
-    local expected = math.max(by_window(w, w.seen, over(window, 4)), over(w.expected * 3, 4))
-    s.windows[i] = new_window(s, seen, earliest, latest, expected)
+    s.windows[i] = new_window(s, seen, sent, earliest, latest, expected_next(s, w))
     return
   end
   -- An answer that took very long may be from the window before: it makes nothing looser.
@@ -43,7 +42,7 @@ local function note(s, i, seen, sent)
   end
   w.least = math.min(w.least, seen.remaining)
   note_tail(s, w, seen.remaining)
-  w.own, w.told_at = w.own + 1, 0
+  w.own, w.told_at = w.own + 1, math.max(w.told_at, sent)
   w.seen = math.max(w.seen, down(down(w.first, w.least), w.own + s.in_flight))
 end
 
@@ -59,7 +58,7 @@ local function gate_answered(s, told, sent)
       note(s, known, seen, sent)
     elseif #s.windows < MOST_NAMES then
       local earliest, latest = ends(seen, sent)
-      s.windows[#s.windows + 1] = new_window(s, seen, earliest, latest, 0)
+      s.windows[#s.windows + 1] = new_window(s, seen, sent, earliest, latest, 0)
     end
   end
 end
