@@ -101,6 +101,9 @@ impl Foreign {
 
     /// Requests of others in a whole window. Where none are expected, two standard deviations more than were seen.
     fn rate(&self, whole: Whole) -> u32 {
+        if self.seen == 0 {
+            return self.expected; // Mostly nobody else is there, and this is asked with each request.
+        }
         let unsure = if self.expected == 0 { self.seen.saturating_mul(4).isqrt() } else { 0 };
         self.seen().max(self.by_window(self.seen.saturating_add(unsure), whole, LEAST_WATCHED_OPEN))
     }
