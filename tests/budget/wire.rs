@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Limits, Options};
-use crate::harness::{Gateway, Key, Setup, Upstream};
+use crate::harness::{Gateway, Key, Setup, Upstream, eventually};
 
 const WINDOW: Duration = Duration::from_secs(3);
 /// In a window.
@@ -91,6 +91,17 @@ fn what_waits_is_told_in_the_access_log_and_the_metrics() {
     assert!(log[0].get("held_by").is_none());
     assert_eq!(gateway.metric("calgate_budget_held_total", "requests"), 2);
     assert_eq!(gateway.metric("calgate_budget_limit", "main"), u64::from(LIMIT));
+    assert_eq!(sim.rate_limited(), 0);
+}
+
+#[test]
+fn others_on_the_credential_are_seen_in_the_metrics() {
+    let (sim, keys) = (cal_com(240), [Key::new()]);
+    let gateway = gateway(&sim, &keys, "");
+    eventually("others in the metrics", || {
+        assert_eq!(gateway.ask("GET /v2/me", &[&own(&keys[0])]).status, 200);
+        (gateway.metric("calgate_budget_foreign", "main") > 0).then_some(())
+    });
     assert_eq!(sim.rate_limited(), 0);
 }
 

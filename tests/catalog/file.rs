@@ -3,6 +3,12 @@
 use calgate::catalog::{Catalog, file};
 
 #[test]
+fn the_built_in_catalog_is_the_file_as_any_other_would_be_read() {
+    let whole = file::read(include_str!("../../config/catalog.toml")).unwrap();
+    assert_eq!(Catalog::built_in().endpoints(), whole.endpoints());
+}
+
+#[test]
 fn a_catalog_is_read_back_as_it_was_written() {
     let again = file::read(&file::write(Catalog::built_in())).unwrap();
     assert_eq!(again.endpoints(), Catalog::built_in().endpoints());

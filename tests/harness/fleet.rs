@@ -18,6 +18,8 @@ pub struct Terms {
     pub window: Duration,
     /// Whether Cal.com prolongs windows now and then.
     pub quirk: bool,
+    /// Requests a minute of another program on the credential.
+    pub others: u32,
     /// Pieces of configuration.
     pub config: String,
     /// The consumer's requests a minute.
@@ -62,6 +64,7 @@ impl Fleet {
         options.limits.window = terms.window;
         options.limits.block = terms.window;
         options.limits.quirk = terms.quirk;
+        options.limits.foreign_per_minute = terms.others;
         options.limits.api_key = vec![("Default".to_owned(), terms.limit)];
         let (sim, key) = (Sim::start(options).unwrap(), Key::new());
         let per_minute = u128::from(terms.limit) * 60_000 / terms.window.as_millis();

@@ -28,6 +28,7 @@ impl Pair {
             limit: 100_000,
             window: Duration::from_secs(60),
             quirk: false,
+            others: 0,
             config: format!("mode = \"{mode}\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"500ms\""),
             per_minute: 4,
         };

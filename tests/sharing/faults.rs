@@ -35,6 +35,7 @@ fn terms() -> Terms {
         limit: 80,
         window: WINDOW,
         quirk: false,
+        others: 0,
         config: "[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"1s\"".to_owned(),
         per_minute: 1_000_000,
     }

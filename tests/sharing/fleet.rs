@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::joined;
-use crate::harness::{Fleet, Redis, Tally, Terms};
+use crate::harness::{Fleet, Redis, Tally, Terms, eventually};
 
 fn terms(limit: u32, window: Duration) -> Terms {
-    Terms { gateways: 8, limit, window, quirk: false, config: String::new(), per_minute: 1_000_000 }
+    Terms { gateways: 8, limit, window, quirk: false, others: 0, config: String::new(), per_minute: 1_000_000 }
 }
 
 /// Runs a fleet until it is undisturbed. Where a machine has no time for gateways, calls take longer than they may, and rules
@@ -49,6 +49,20 @@ fn busy(limit: u32, window: Duration) {
     let per_second = f64::from(limit) * 0.9 / window.as_secs_f64();
     let tally = undisturbed(limit, window, |fleet| fleet.random_load(per_second, window * 4, || {}));
     assert_eq!(tally.of(429), 0, "{:?}", tally.answers);
+}
+
+#[test]
+fn others_on_the_credential_are_seen_in_the_metrics_of_every_gateway() {
+    let redis = Redis::start();
+    let terms = Terms { gateways: 2, others: 240, ..terms(60, Duration::from_secs(3)) };
+    let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
+    joined(&fleet);
+    eventually("others in the metrics", || {
+        assert_eq!(fleet.ask(0).0, 200);
+        // It is the store that sees them: this one has sent nothing that would have told it.
+        (fleet.gateways[1].metric("calgate_budget_foreign", "main") > 0).then_some(())
+    });
+    assert_eq!(fleet.sim.rate_limited(), 0);
 }
 
 #[test]

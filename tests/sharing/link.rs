@@ -16,6 +16,7 @@ fn terms() -> Terms {
         limit: 100_000,
         window: Duration::from_secs(60),
         quirk: false,
+        others: 0,
         config: "[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"500ms\"".to_owned(),
         per_minute: 40,
     }

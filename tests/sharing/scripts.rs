@@ -279,6 +279,26 @@ fn who_was_not_alone_before_another_was_cut_off_has_had_its_part_of_the_tail() {
 }
 
 #[test]
+fn what_one_that_was_cut_off_used_is_not_taken_for_others_once_it_is_back() {
+    let mut bench = Bench { limit: 16, ..Bench::start() };
+    bench.join(START, A, &[]);
+    let used = |bench: &mut Bench, remaining: [u32; 2]| {
+        for remaining in remaining {
+            let request = bench.acquire(START, A).unwrap();
+            bench.settle(START, A, request, answered_of(16, remaining));
+        }
+    };
+    // B is heard of, and goes by itself.
+    bench.is_heard(START, B, false, &[]);
+    used(&mut bench, [15, 10]);
+    assert_eq!(bench.heartbeat(START, A).foreign, 0, "there are several");
+    bench.join(START, B, &[]);
+    assert_eq!(bench.heartbeat(START, A).foreign, 0, "the four between were B's");
+    used(&mut bench, [9, 5]);
+    assert_eq!(bench.heartbeat(START, A).foreign, 3, "all gateways are here, and sent none of them");
+}
+
+#[test]
 fn a_heartbeat_leaves_out_what_is_in_flight() {
     let mut bench = Bench { limit: 16, ..Bench::start() };
     bench.join(START, A, &[]);
