@@ -1,5 +1,6 @@
 //! An hour of Cal.com's limiter, in simulated time, against three ways to keep within it: calgate's budget, a token bucket
-//! and a request spacer (`cargo run --release --example budget-table`).
+//! and a request spacer; then, of calgate's alone, many hours beside another program
+//! (`cargo run --release --example budget-table`).
 //!
 //! With `-- --store redis` it starts a redis-server, and prints the same of gateways that share it.
 //!
