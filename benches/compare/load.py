@@ -33,6 +33,16 @@ class Cost:
     rss_bytes: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """What requests took, in microseconds."""
+
+    requests: int
+    p50: float
+    p99: float
+    usual_p99: float  # the median of the p99 of each tenth of a second
+
+
 def saturate(site: Site, server: Server, load: Load, seconds: float, http2: bool) -> Cost:
     """As much as the server takes on 64 connections (HTTP/2: 64 streams on 8)."""
     before = server.cpu_seconds()
@@ -64,20 +74,15 @@ def h2load(_: Site, server: Server, load: Load, seconds: float) -> tuple[int, fl
     return int(succeeded), seconds, int(failed)
 
 
-def paced(site: Site, server: Server, program: pathlib.Path, rate: float, seconds: float) -> tuple[float, float]:
-    """p50 and p99 in microseconds at `rate` requests a second, open loop."""
-    return timed(site, server, program, rate, seconds)[1:]
-
-
-def timed(site: Site, server: Server, program: pathlib.Path, rate: float, seconds: float) -> tuple[float, float, float]:
-    """The same, after the number of requests."""
+def paced(site: Site, server: Server, program: pathlib.Path, rate: float, seconds: float, upstream: int = 0) -> Times:
+    """`rate` requests a second, open loop. With the port of an upstream, the load is that upstream, too."""
     command = [program, f"127.0.0.1:{server.port}", f"{rate:.0f}", f"{seconds}", f"{CONNECTIONS}", SMALL,
-               keys_for(site, server)]
+               keys_for(site, server), *([f"127.0.0.1:{upstream}"] if upstream else [])]
     out = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
-    requests, failed, p50, p99 = map(float, result_of(out))
+    requests, failed, *times = map(float, result_of(out))
     if failed or not requests:
         raise SystemExit(f"{server.name}: {failed:.0f} connections failed under a paced load")
-    return requests, p50, p99
+    return Times(int(requests), *times)
 
 
 def result_of(out: str) -> list[str]:

@@ -6,17 +6,21 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Hashable
+from typing import TypeVar
 
 import footprint
+import proc
 import profiled
 import report
 import sharing
 from load import LARGE_ANSWERS, POSTS, SMALL_ANSWERS, Cost, Load, paced, saturate
 from needed import install_missing
-from servers import Job, Server, all_running, check
-from site_folder import HERE, Site
+from servers import Job, Server, all_running, check, in_front_of, upstream
+from site_folder import HERE, Site, free_port
 
 ROOT = HERE.parent.parent
+Name = TypeVar("Name", bound=Hashable)
 PROXIES = ["calgate", "nginx", "haproxy"]
 #           title, job, load, servers
 VARIANTS = {
@@ -30,10 +34,9 @@ VARIANTS = {
     "log": ("Access log on", Job(access_log=True), SMALL_ANSWERS, PROXIES),
     "budget": ("calgate's budget of the credential on, never short", Job(budget=True), SMALL_ANSWERS, PROXIES),
     "http2": ("HTTP/2 downstream", Job(http2=True), SMALL_ANSWERS, PROXIES),
-    "two": ("Two workers", Job(workers=2), SMALL_ANSWERS, PROXIES),
 }
+BESIDES = ["latency", "two", "sharing", "footprint"]
 QUICK = ["base", "https", "post", "log", "budget", "http2"]
-
 
 
 def main() -> None:
@@ -42,8 +45,8 @@ def main() -> None:
                         help="some variants for a moment with the dev build: are all answers right? Times mean nothing")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of load on each server in each round")
-    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, "latency", "sharing", "footprint"], metavar="VARIANT",
-                        help=f"of {', '.join(VARIANTS)}, latency, sharing, footprint; RESULTS.md is left as it is")
+    parser.add_argument("--only", nargs="+", choices=[*VARIANTS, *BESIDES], metavar="VARIANT",
+                        help=f"of {', '.join([*VARIANTS, *BESIDES])}; RESULTS.md is left as it is")
     parser.add_argument("--calgate", type=pathlib.Path, metavar="PROGRAM", help="compare this build of it")
     parser.add_argument("--keep", action="store_true", help="leave the run's folder, with all configs and logs")
     options = parser.parse_args()
@@ -51,14 +54,11 @@ def main() -> None:
     folder = tempfile.mkdtemp(prefix="calgate-compare-")
     try:
         site = Site(folder)
-        generator = site.folder / "paced"
-        # It needs nothing but std.
-        subprocess.run(["rustc", "--edition", "2024", "-O", "-o", generator, HERE / "paced.rs"], check=True)
         if options.quick:
-            quick(site, {"calgate": options.calgate or cargo()}, generator)
+            quick(site, {"calgate": options.calgate or cargo("calgate")}, cargo("paced"))
         else:
             programs = {"calgate": options.calgate.resolve()} if options.calgate else builds()
-            run(site, programs, generator, options)
+            run(site, programs, cargo("paced", "--release"), options)
     finally:
         if options.keep:
             print(f"kept: {folder}")
@@ -67,20 +67,21 @@ def main() -> None:
 
 
 def run(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path, options: argparse.Namespace) -> None:
-    wanted = options.only or [*VARIANTS, "latency", "sharing", "footprint"]
+    wanted = options.only or [*VARIANTS, *BESIDES]
     sections, measured = [report.header()], {}
     for key in [key for key in VARIANTS if key in wanted or (key == "base" and "latency" in wanted)]:
         title, job, load, names = VARIANTS[key]
         with all_running(site, programs, job, [name for name in names if name != "plain" or name in programs]) as servers:
             measured[key] = rounds_of(site, servers, job, load, options)
-            show(sections, report.costs(title, measured[key]))
-            if key == "base" and "latency" in wanted:
-                show(sections, latency(site, servers, generator, measured[key], options))
-    if "base" in measured:
-        for key, title, field in [("many", "CPU per request, 100,000 consumers over 1,000", "cpu_us"),
-                                  ("two", "Requests/s, two workers over one", "per_second")]:
-            if key in measured:
-                show(sections, report.growth(title, measured["base"], measured[key], field))
+        show(sections, report.costs(title, measured[key]))
+    if "base" in measured and "many" in measured:
+        show(sections, report.growth("CPU per request, 100,000 consumers over 1,000", measured["base"], measured["many"], "cpu_us"))
+    if "latency" in wanted:
+        show(sections, latency(site, programs, generator, measured["base"], options))
+    if "two" in wanted:
+        one, two = two_workers(site, programs, options)
+        show(sections, report.costs("Two workers", two))
+        show(sections, report.growth("Requests/s, two workers over one", one, two, "per_second"))
     if "sharing" in wanted:
         facts = sharing.measure(site, programs, generator, options.rounds, options.seconds)
         show(sections, report.facts("Limits shared through Redis", facts))
@@ -95,8 +96,8 @@ def show(sections: list[str], section: str) -> None:
     sections.append(section)
 
 
-def rounds_of(site: Site, servers: dict[str, Server], job: Job, load: Load,
-              options: argparse.Namespace) -> dict[str, list[Cost]]:
+def rounds_of(site: Site, servers: dict[Name, Server], job: Job, load: Load,
+              options: argparse.Namespace) -> dict[Name, list[Cost]]:
     """Interleaved: each round asks every server, each time beginning with another. One round warms up."""
     for server in servers.values():
         check(server, job)
@@ -108,18 +109,34 @@ def rounds_of(site: Site, servers: dict[str, Server], job: Job, load: Load,
     return costs
 
 
-def latency(site: Site, servers: dict[str, Server], generator: pathlib.Path, measured: dict[str, list[Cost]],
-            options: argparse.Namespace) -> str:
-    """All servers at the same rate: half of what the slowest proxy reached."""
+def latency(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path,
+            measured: dict[str, list[Cost]], options: argparse.Namespace) -> str:
+    """All servers at the same rate, half of what the slowest proxy reached. The server has a core of its own; all else is
+    the generator, which is upstream, too. Many short turns: what the host does meanwhile then meets all alike."""
     rate = min(max(cost.per_second for cost in measured[name]) for name in PROXIES) / 2
-    pairs = {name: [] for name in PROXIES}
-    for number in range(options.rounds):
-        for name in turned(PROXIES, number):
-            pairs[name].append(paced(site, servers[name], generator, rate, options.seconds))
-    return report.latencies(rate, pairs)
+    port = free_port()
+    times = {name: [] for name in PROXIES}
+    with (in_front_of(port, site, programs, Job(), PROXIES) as servers,
+          proc.apart(server.process.pid for server in servers.values())):
+        for number in range(options.rounds * options.seconds):
+            for name in turned(PROXIES, number):
+                times[name].append(paced(site, servers[name], generator, rate, 1, port))
+    return report.latencies(rate, times)
 
 
-def turned(names: list[str], by: int) -> list[str]:
+def two_workers(site: Site, programs: dict[str, pathlib.Path],
+                options: argparse.Namespace) -> tuple[dict[str, list[Cost]], dict[str, list[Cost]]]:
+    """What one worker and what two reach, in the same rounds and before the same upstream."""
+    one, two = Job(), Job(workers=2)
+    with (upstream(site, two) as port, in_front_of(port, site, programs, one, PROXIES) as ones,
+          in_front_of(port, site, programs, two, PROXIES) as twos):
+        labelled = {(name, workers): server for name in PROXIES
+                    for workers, server in [(1, ones[name]), (2, twos[name])]}
+        costs = rounds_of(site, labelled, two, SMALL_ANSWERS, options)
+    return tuple({name: costs[name, workers] for name in PROXIES} for workers in (1, 2))
+
+
+def turned(names: list[Name], by: int) -> list[Name]:
     by %= len(names)
     return names[by:] + names[:by]
 
@@ -135,16 +152,23 @@ def quick(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path
                 if key == "base" and server.name != "relay":
                     paced(site, server, generator, 500, 1)
         print(f"right: {title}", flush=True)
+    port = free_port()
+    with in_front_of(port, site, programs, Job(), PROXIES) as servers:
+        for server in servers.values():
+            paced(site, server, generator, 500, 1, port)
+    print("right: the load as upstream", flush=True)
 
 
 def builds() -> dict[str, pathlib.Path]:
     """calgate as `make release` builds it, and as cargo does by itself."""
-    return {"calgate": profiled.build(), "plain": cargo("--release")}
+    return {"calgate": profiled.build(), "plain": cargo("calgate", "--release")}
 
 
-def cargo(*options: str) -> pathlib.Path:
-    subprocess.run(["cargo", "build", "--locked", "--bin", "calgate", *options], cwd=ROOT, check=True)
-    return ROOT / "target" / ("release" if options else "debug") / "calgate"
+def cargo(program: str, *options: str) -> pathlib.Path:
+    """Builds the gateway or, an example of the crate, the load generator."""
+    kind, folder = ("--bin", "") if program == "calgate" else ("--example", "examples")
+    subprocess.run(["cargo", "build", "--locked", kind, program, *options], cwd=ROOT, check=True)
+    return ROOT / "target" / ("release" if options else "debug") / folder / program
 
 
 if __name__ == "__main__":

@@ -72,16 +72,28 @@ def wait_for_port(process: subprocess.Popen, name: str, port: int, patience: flo
 @contextlib.contextmanager
 def all_running(site: Site, programs: dict[str, pathlib.Path], job: Job, names: list[str]):
     """The upstream and the named servers in front of it, as `{name: Server}`; `programs` are the builds of calgate."""
+    with upstream(site, job) as port, in_front_of(port, site, programs, job, names) as servers:
+        yield servers
+
+
+@contextlib.contextmanager
+def upstream(site: Site, job: Job):
+    """The upstream of a job, as its port."""
     http, https = free_port(), free_port()
-    upstream = {"HTTP": http, "HTTPS": https, "WORKERS": job.workers}
+    config = site.fill("upstream.conf", HTTP=http, HTTPS=https, WORKERS=job.workers)
+    with running(site, "upstream", http, ["nginx", "-c", config]):
+        yield https if job.tls else http
+
+
+@contextlib.contextmanager
+def in_front_of(upstream: int, site: Site, programs: dict[str, pathlib.Path], job: Job, names: list[str]):
+    """The named servers in front of an upstream's port, which need not be there yet, as `{name: Server}`."""
     consumers = site.write_keys(job.consumers)
     with contextlib.ExitStack() as stack:
-        config = site.fill("upstream.conf", **upstream)
-        stack.enter_context(running(site, "upstream", http, ["nginx", "-c", config]))
         servers = {}
         for name in names:
             port = free_port()
-            command = command_of(site, name, programs, job, port, https if job.tls else http, consumers)
+            command = command_of(site, name, programs, job, port, upstream, consumers)
             servers[name] = stack.enter_context(running(site, name, port, command))
         yield servers
 

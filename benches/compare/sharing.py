@@ -8,7 +8,7 @@ import statistics
 import subprocess
 from collections.abc import Iterator
 
-from load import timed
+from load import Times, paced
 from servers import Job, Server, all_running, check, running
 from site_folder import Site, free_port
 
@@ -19,7 +19,7 @@ RATE = 1000
 def measure(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path, rounds: int,
             seconds: float) -> list[tuple[str, str]]:
     """Rows of name and value: medians of the rounds."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ["alone", "shared", *FAULTS]}
+    times: dict[str, list[Times]] = {name: [] for name in ["alone", "shared", *FAULTS]}
     cpu = []
     for number in range(rounds):
         for name in list(times)[::1 if number % 2 else -1]:
@@ -27,13 +27,13 @@ def measure(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Pa
                 job = Job(budget=True, store=0 if name == "alone" else redis.port)
                 with all_running(site, programs, job, ["calgate"]) as servers:
                     check(servers["calgate"], job)
-                    timed(site, servers["calgate"], generator, RATE, 1)
+                    paced(site, servers["calgate"], generator, RATE, 1)
                     before = redis.cpu_seconds()
                     with FAULTS.get(name, contextlib.nullcontext)(redis):
-                        requests, *latency = timed(site, servers["calgate"], generator, RATE, seconds)
-                    times[name].append(tuple(latency))
+                        measured = paced(site, servers["calgate"], generator, RATE, seconds)
+                    times[name].append(measured)
                     if name == "shared":
-                        cpu.append((redis.cpu_seconds() - before) / requests * 1e6)
+                        cpu.append((redis.cpu_seconds() - before) / measured.requests * 1e6)
     return rows(times, cpu, seconds)
 
 
@@ -78,22 +78,23 @@ def killed(server: Server) -> Iterator[None]:
 FAULTS = {"frozen": frozen, "slow, 200 ms": slow, "killed": killed}
 
 
-def rows(times: dict[str, list[tuple[float, float]]], cpu: list[float], seconds: float) -> list[tuple[str, str]]:
-    def of(name: str, column: int) -> float:
-        return statistics.median(pair[column] for pair in times[name])
+def rows(times: dict[str, list[Times]], cpu: list[float], seconds: float) -> list[tuple[str, str]]:
+    def of(name: str, percentile: str) -> float:
+        return statistics.median(getattr(each, percentile) for each in times[name])
 
-    def added(name: str, column: int) -> str:
-        return f"{of(name, column) / 1e3:.2f} ms ({(of(name, column) - of('alone', column)) / 1e3:+.2f} ms)"
+    def added(name: str, percentile: str) -> str:
+        more = of(name, percentile) - of("alone", percentile)
+        return f"{of(name, percentile) / 1e3:.2f} ms ({more / 1e3:+.2f} ms)"
 
     failing = [
-        (f"{percentile} of the {seconds:g} s from when the store is {name}", added(name, column))
-        for name in FAULTS for column, percentile in enumerate(["p50", "p99"])
+        (f"{percentile} of the {seconds:g} s from when the store is {name}", added(name, percentile))
+        for name in FAULTS for percentile in ["p50", "p99"]
     ]
     return [
-        (f"p50 at {RATE:,} requests/s, limits in the process", f"{of('alone', 0) / 1e3:.2f} ms"),
-        ("p99, limits in the process", f"{of('alone', 1) / 1e3:.2f} ms"),
-        ("p50, limits shared", added("shared", 0)),
-        ("p99, limits shared", added("shared", 1)),
+        (f"p50 at {RATE:,} requests/s, limits in the process", f"{of('alone', 'p50') / 1e3:.2f} ms"),
+        ("p99, limits in the process", f"{of('alone', 'p99') / 1e3:.2f} ms"),
+        ("p50, limits shared", added("shared", "p50")),
+        ("p99, limits shared", added("shared", "p99")),
         *failing,
         ("Redis's CPU per request", f"{statistics.median(cpu):.0f} µs"),
     ]

@@ -1,0 +1,189 @@
+//! An open-loop load: so many requests a second whatever the answers take, and how long the answers took.
+//!
+//! `paced ADDRESS RATE SECONDS CONNECTIONS TARGET KEYS [UPSTREAM]` sends `GET TARGET` with the keys of the file KEYS (one
+//! `Authorization` value a line) and prints `RESULT requests failed p50_us p99_us`. Each connection has a Poisson
+//! schedule of its own. A request that is late because the answer before it was late counts from the moment it was due,
+//! so that a proxy that stalls cannot hide it; a late wake-up of the generator's own does not count.
+//!
+//! With UPSTREAM, an address, it is the upstream behind the proxy as well, and never sleeps: on a core of its own, nothing
+//! but the proxy then has to be woken or to wait for a core, and the tail is the proxy's. The first half second, in which
+//! the proxy opens its connections, is not counted.
+//!
+//! One thread drives all connections: many would wait for each other, and the tail would be the scheduler's.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "small numbers of a measurement"
+)]
+
+mod caller;
+mod schedule;
+mod upstream;
+
+use std::io;
+use std::num::NonZero;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::thread::set_current_timer_slack;
+use rustix::time::Timespec;
+
+use caller::Caller;
+use schedule::Schedule;
+use upstream::Upstream;
+
+/// How long the last answers are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the proxy may take to open its connections to an upstream that was not there before.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// What the usual p99 is taken of.
+const SLICE: Duration = Duration::from_millis(100);
+
+fn main() -> io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let ([address, rate, seconds, connections, target, keys] | [address, rate, seconds, connections, target, keys, _]) =
+        args.as_slice()
+    else {
+        return Err(invalid("usage: paced ADDRESS RATE SECONDS CONNECTIONS TARGET KEYS [UPSTREAM]"));
+    };
+    let number = |text: &String| text.parse::<f64>().map_err(|_| invalid("RATE, SECONDS and CONNECTIONS are numbers"));
+    let (rate, seconds, connections) = (number(rate)?, number(seconds)?, number(connections)?.max(1.0));
+    let requests: Vec<Vec<u8>> = std::fs::read_to_string(keys)?
+        .lines()
+        .map(|key| format!("GET {target} HTTP/1.1\r\nHost: gateway\r\nAuthorization: {key}\r\n\r\n").into_bytes())
+        .collect();
+    let upstream = args.get(6).map(|address| Upstream::listen(address)).transpose()?;
+    let warm_up = if upstream.is_some() { WARM_UP } else { Duration::ZERO };
+    let mut load = Load {
+        epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        callers: (0..connections as usize).map(|index| Caller::connect(address, index)).collect::<io::Result<_>>()?,
+        requests,
+        upstream,
+        schedule: Schedule::new(Duration::from_secs_f64(connections / rate)),
+        outstanding: 0,
+        counted_from: Instant::now() + warm_up,
+        slices: Vec::new(),
+        failed: 0,
+    };
+    load.run(warm_up + Duration::from_secs_f64(seconds))?;
+    let all = load.slices.concat();
+    let of_slices = load.slices.into_iter().filter(|slice| !slice.is_empty()).map(|slice| quantile(slice, 0.99)).collect();
+    let (count, p50, p99) = (all.len(), quantile(all.clone(), 0.5), quantile(all, 0.99));
+    let [p50, p99, usual] = [p50, p99, quantile(of_slices, 0.5)].map(|time| time.as_micros());
+    println!("RESULT {count} {} {p50} {p99} {usual}", load.failed);
+    Ok(())
+}
+
+fn quantile(mut times: Vec<Duration>, q: f64) -> Duration {
+    times.sort_unstable();
+    times.get((times.len() as f64 * q) as usize).copied().unwrap_or_default()
+}
+
+struct Load {
+    epoll: OwnedFd,
+    callers: Vec<Caller>,
+    requests: Vec<Vec<u8>>,
+    upstream: Option<Upstream>,
+    schedule: Schedule,
+    /// Requests that are not answered yet.
+    outstanding: usize,
+    counted_from: Instant,
+    /// Times of the requests of each tenth of a second.
+    slices: Vec<Vec<Duration>>,
+    failed: usize,
+}
+
+impl Load {
+    fn run(&mut self, length: Duration) -> io::Result<()> {
+        set_current_timer_slack(NonZero::new(1))?;
+        let end = Instant::now() + length;
+        for (index, caller) in self.callers.iter().enumerate() {
+            epoll::add(&self.epoll, caller, EventData::new_u64(index as u64), EventFlags::IN)?;
+            self.schedule.first(index);
+        }
+        if let Some(upstream) = &self.upstream {
+            epoll::add(&self.epoll, upstream, EventData::new_u64(self.callers.len() as u64), EventFlags::IN)?;
+        }
+        let mut events = Vec::with_capacity(4 * self.callers.len());
+        loop {
+            let now = Instant::now();
+            if now >= end && (self.outstanding == 0 || now >= end + PATIENCE) {
+                self.failed += self.outstanding;
+                return Ok(());
+            }
+            while let Some((index, due)) = if now < end { self.schedule.due(now) } else { None } {
+                self.ask(index, due);
+            }
+            if self.upstream.is_none() {
+                let next = self.schedule.next().map_or(end, |due| due.min(end));
+                self.wait(if now >= end { PATIENCE } else { next.saturating_duration_since(Instant::now()) })?;
+            }
+            events.clear();
+            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&Timespec::default()))?;
+            for event in &events {
+                self.hear(event.data.u64() as usize)?;
+            }
+        }
+    }
+
+    /// Until there is something to read, or this long; an epoll's own wait would round it up to milliseconds.
+    fn wait(&self, patience: Duration) -> io::Result<()> {
+        let patience = Timespec::try_from(patience).map_err(|_| invalid("SECONDS is too large"))?;
+        poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&patience))?;
+        Ok(())
+    }
+
+    /// Sends a connection's request that was due then.
+    fn ask(&mut self, index: usize, due: schedule::Due) {
+        let Some(caller) = self.callers.get_mut(index) else { return };
+        match caller.ask(&self.requests, due) {
+            Ok(()) => self.outstanding += 1,
+            Err(_) => self.failed += 1,
+        }
+    }
+
+    /// Reads what came in, on a caller's connection or at the upstream.
+    fn hear(&mut self, index: usize) -> io::Result<()> {
+        let Some(caller) = self.callers.get_mut(index) else { return self.answer(index - self.callers.len()) };
+        match caller.hear() {
+            Ok(None) => return Ok(()),
+            Ok(Some(from)) => {
+                let now = Instant::now();
+                if let Some(since) = from.checked_duration_since(self.counted_from) {
+                    let slice = (since.as_nanos() / SLICE.as_nanos()) as usize;
+                    self.slices.resize_with(self.slices.len().max(slice + 1), Vec::new);
+                    self.slices[slice].push(now - from);
+                }
+                self.schedule.after(index, now);
+            }
+            Err(_) => {
+                self.failed += 1;
+                // It would be reported for ever.
+                epoll::delete(&self.epoll, caller)?;
+            }
+        }
+        self.outstanding -= 1;
+        Ok(())
+    }
+
+    /// The upstream's part: 0 is its listener, others are connections.
+    fn answer(&mut self, index: usize) -> io::Result<()> {
+        let Some(upstream) = &mut self.upstream else { return Ok(()) };
+        let Some(index) = index.checked_sub(1) else {
+            let (index, connection) = upstream.accept()?;
+            let data = EventData::new_u64((self.callers.len() + 1 + index) as u64);
+            return Ok(epoll::add(&self.epoll, connection, data, EventFlags::IN)?);
+        };
+        upstream.answer(index)
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

@@ -1,0 +1,59 @@
+//! The upstream behind the proxy: each request, which has no body, is answered by 1 KB of JSON at once.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+
+const BODY: usize = 1024;
+
+pub(crate) struct Upstream {
+    listener: TcpListener,
+    /// None: it was closed.
+    connections: Vec<Option<(TcpStream, Vec<u8>)>>,
+    answer: Vec<u8>,
+}
+
+impl Upstream {
+    pub(crate) fn listen(address: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {BODY}\r\n\r\n");
+        let text = "x".repeat(BODY - r#"{"data":""}"#.len());
+        let answer = format!(r#"{head}{{"data":"{text}"}}"#).into_bytes();
+        Ok(Self { listener, connections: Vec::new(), answer })
+    }
+
+    /// A new connection, and its number.
+    pub(crate) fn accept(&mut self) -> io::Result<(usize, BorrowedFd<'_>)> {
+        let (connection, _) = self.listener.accept()?;
+        connection.set_nodelay(true)?;
+        connection.set_nonblocking(true)?;
+        self.connections.push(Some((connection, Vec::new())));
+        let index = self.connections.len() - 1;
+        let connection = self.connections.last().and_then(Option::as_ref).map_or(self.listener.as_fd(), |c| c.0.as_fd());
+        Ok((index, connection))
+    }
+
+    /// Reads from a connection and answers what came in whole.
+    pub(crate) fn answer(&mut self, index: usize) -> io::Result<()> {
+        let Some(slot) = self.connections.get_mut(index) else { return Ok(()) };
+        let Some((connection, request)) = slot else { return Ok(()) };
+        let mut chunk = [0; 4096];
+        let read = connection.read(&mut chunk)?;
+        if read == 0 {
+            *slot = None;
+            return Ok(());
+        }
+        request.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        if request.ends_with(b"\r\n\r\n") {
+            request.clear();
+            connection.write_all(&self.answer)?;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Upstream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
