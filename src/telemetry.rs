@@ -3,6 +3,8 @@
 //! Labels are names and templates from the configuration and the catalog, never anything a caller sent, so the number of
 //! series is bounded by the configuration.
 
+mod times;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +13,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+
+pub use times::Times;
 
 use crate::budget::Standing;
 use crate::sharing::Figures;
@@ -120,9 +123,9 @@ pub struct Metrics {
     /// Requests, counted at the end of their answer.
     pub requests: Family<RequestLabels, Counter>,
     /// Time that the gateway added: from a request's head to its being sent, or to its refusal.
-    pub gateway_seconds: Histogram,
+    pub gateway_seconds: Times,
     /// Time that Cal.com took: from sending to the head of its answer.
-    pub upstream_seconds: Histogram,
+    pub upstream_seconds: Times,
     /// Requests that entitlement would have refused, were it not observing.
     pub observed: Family<ObservedLabels, Counter>,
     /// Reloads of the configuration.
@@ -141,7 +144,7 @@ pub struct Metrics {
     /// Requests that waited for their credential's budget, or were refused by it.
     pub held: Family<HeldLabels, Counter>,
     /// How long they waited.
-    pub budget_seconds: Histogram,
+    pub budget_seconds: Times,
     /// How budgets stand.
     pub budgets: BudgetGauges,
     /// How the store of shared limits stands.
@@ -150,17 +153,13 @@ pub struct Metrics {
     pub access_log_lost: Counter<u64, AtomicU64>,
 }
 
-/// Upper bounds in seconds, for times from 10 µs to a minute.
-const SECONDS: [f64; 16] =
-    [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
-
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("calgate"),
             requests: Family::default(),
-            gateway_seconds: Histogram::new(SECONDS),
-            upstream_seconds: Histogram::new(SECONDS),
+            gateway_seconds: Times::default(),
+            upstream_seconds: Times::default(),
             observed: Family::default(),
             reloads: Family::default(),
             credentials: Family::default(),
@@ -169,7 +168,7 @@ impl Default for Metrics {
             connections_refused: Counter::default(),
             upstream_429: Counter::default(),
             held: Family::default(),
-            budget_seconds: Histogram::new(SECONDS),
+            budget_seconds: Times::default(),
             budgets: BudgetGauges::default(),
             sharing: SharingMetrics::default(),
             access_log_lost: Counter::default(),

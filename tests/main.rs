@@ -34,3 +34,4 @@ mod server;
 mod sharing;
 mod sim;
 mod store;
+mod telemetry;

@@ -128,7 +128,7 @@ def two_workers(site: Site, programs: dict[str, pathlib.Path],
                 options: argparse.Namespace) -> tuple[dict[str, list[Cost]], dict[str, list[Cost]]]:
     """What one worker and what two reach, in the same rounds and before the same upstream."""
     one, two = Job(), Job(workers=2)
-    with (upstream(site, two) as port, in_front_of(port, site, programs, one, PROXIES) as ones,
+    with (upstream(site, one) as port, in_front_of(port, site, programs, one, PROXIES) as ones,
           in_front_of(port, site, programs, two, PROXIES) as twos):
         labelled = {(name, workers): server for name in PROXIES
                     for workers, server in [(1, ones[name]), (2, twos[name])]}

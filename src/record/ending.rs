@@ -30,16 +30,16 @@ impl Record {
             counter.inc();
         });
         let decided = self.sent.or(self.answered).unwrap_or_else(|| self.gateway.clock.now());
-        metrics.gateway_seconds.observe(seconds(self.started, decided));
+        metrics.gateway_seconds.observe(decided.since(self.started));
         if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
-            metrics.upstream_seconds.observe(seconds(sent, answered));
+            metrics.upstream_seconds.observe(answered.since(sent));
         }
         let Some(rare) = &self.rare else { return };
         if let Some(held) = rare.held {
             let labels =
                 HeldLabels { credential: self.credential_name().unwrap_or(NONE).to_owned(), by: held.by.name() };
             metrics.held.get_or_create(&labels).inc();
-            metrics.budget_seconds.observe(held.wait.as_secs_f64());
+            metrics.budget_seconds.observe(held.wait);
         }
         if rare.observed.is_some() {
             let RequestLabels { consumer, method, endpoint, .. } = self.labels(status);

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 /// When a request was due.
+#[derive(Clone, Copy)]
 pub(crate) struct Due {
     pub(crate) at: Instant,
     /// It had to wait for the answer to the one before it.

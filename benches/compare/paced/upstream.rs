@@ -22,15 +22,14 @@ impl Upstream {
         Ok(Self { listener, connections: Vec::new(), answer })
     }
 
-    /// A new connection, and its number.
-    pub(crate) fn accept(&mut self) -> io::Result<(usize, BorrowedFd<'_>)> {
+    /// Takes a new connection; `watch` is told its number.
+    pub(crate) fn accept(&mut self, watch: impl FnOnce(usize, &TcpStream) -> io::Result<()>) -> io::Result<()> {
         let (connection, _) = self.listener.accept()?;
         connection.set_nodelay(true)?;
         connection.set_nonblocking(true)?;
+        watch(self.connections.len(), &connection)?;
         self.connections.push(Some((connection, Vec::new())));
-        let index = self.connections.len() - 1;
-        let connection = self.connections.last().and_then(Option::as_ref).map_or(self.listener.as_fd(), |c| c.0.as_fd());
-        Ok((index, connection))
+        Ok(())
     }
 
     /// Reads from a connection and answers what came in whole.
