@@ -1,6 +1,7 @@
 # Two stages: a static binary is built, and nothing else goes into the image.
 #   docker build -t calgate .
-#   docker run -v ./calgate.toml:/etc/calgate/calgate.toml:ro -e CAL_API_KEY calgate
+#   docker run -p 8080:8080 -v ./calgate.toml:/etc/calgate/calgate.toml:ro -e CAL_API_KEY calgate
+# with [listen] address = "0.0.0.0:8080" in calgate.toml, as loopback is the container's own.
 
 FROM rust:1-alpine AS build
 RUN apk add --no-cache build-base cmake perl

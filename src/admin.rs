@@ -18,8 +18,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::app::{Gateway, Place};
-use crate::explain::explain;
+use crate::explain::{Explanation, explain};
 use crate::server::{Answers, CallersBody};
+use crate::sharing::breaker::State as StoreState;
 
 /// The media type of the Prometheus text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,8 +77,13 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let troubled = gateway.troubled_credentials();
-    let degraded = gateway.is_degraded();
-    let first = if degraded { "degraded: the store of shared limits does not answer\n" } else { "ready\n" };
+    let first = match gateway.shared_store() {
+        None | Some(StoreState::Closed) => "ready\n",
+        Some(StoreState::Open { .. }) => "degraded: the store of shared limits does not answer\n",
+        Some(StoreState::Recovering { .. }) => {
+            "degraded: the store of shared limits answers again; it is asked once it knows what was sent without it\n"
+        }
+    };
     let lines = troubled.iter().map(|(name, state)| format!("credential {name}: {state}\n"));
     (StatusCode::OK, std::iter::once(first.to_owned()).chain(lines).collect())
 }
@@ -99,5 +105,10 @@ async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<
     let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
     let Some(consumer) = app.consumers.named(&question.consumer) else { return fault("there is no such consumer") };
     let Ok(method) = question.method.parse::<Method>() else { return fault("this is no method") };
-    Json(explain(&app, consumer, &method, &question.path)).into_response()
+    let explanation = explain(&app, consumer, &method, &question.path);
+    let states = app.credentials.holders.states();
+    let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);
+    let credential_state = explanation.credential.and_then(state_of);
+    let store_lost = app.sharing.as_ref().map(|store| !store.is_asked());
+    Json(Explanation { credential_state, store_lost, ..explanation }).into_response()
 }

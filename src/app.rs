@@ -23,6 +23,7 @@ use crate::limit::{Clock, Keyed, Limits};
 use crate::record::AccessLog;
 use crate::respond::Cors;
 use crate::sharing::SharedStore;
+use crate::sharing::breaker::State;
 use crate::store;
 use crate::telemetry::Metrics;
 
@@ -125,6 +126,7 @@ impl Gateway {
     /// # Errors
     /// What in the configuration cannot be used; the old one stays in force.
     pub fn replace(&self, config: Config) -> Result<(), String> {
+        let config = config.with_store(self.keeper.is_some())?;
         let app = App::build(config, Some(&self.app()))?;
         if let Some(keeper) = &self.keeper {
             keeper.ask_by(app.cal_com());
@@ -153,9 +155,9 @@ impl Gateway {
         }
     }
 
-    /// Whether limits are to be shared and the store cannot be asked.
-    pub fn is_degraded(&self) -> bool {
-        self.app().sharing.as_ref().is_some_and(|store| !store.is_asked())
+    /// How the store of shared limits stands, if there is one.
+    pub fn shared_store(&self) -> Option<State> {
+        self.app().sharing.as_ref().map(|store| store.figures().state)
     }
 
     /// A place among the requests in flight, unless `most` are taken.

@@ -69,6 +69,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same, for a gateway that was started with a store of tokens or without one.
+    ///
+    /// # Errors
+    /// Where that cannot be: a credential needs a store.
+    pub fn with_store(mut self, is_there: bool) -> Result<Self, String> {
+        credentials::go_by_store(&mut self.credentials, is_there)?;
+        Ok(self)
+    }
+
     /// Reads a configuration file.
     ///
     /// # Errors

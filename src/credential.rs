@@ -30,7 +30,7 @@ use entry::RecordName;
 use managed::UserId;
 
 /// A Cal.com credential, as configured.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Credential {
     /// Its name in the config.
     pub name: Arc<str>,
@@ -43,7 +43,7 @@ pub struct Credential {
 }
 
 /// The kinds of credentials. Header values are marked sensitive, so that their `Debug` is redacted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Kind {
     /// An API key.
     ApiKey(ApiKey),
@@ -81,7 +81,7 @@ pub struct OAuthClient {
 }
 
 /// A platform client, and the API key it has beside, if any, for operations that take only a bearer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PlatformClient {
     /// `x-cal-client-id`
     pub id: HeaderValue,

@@ -31,19 +31,33 @@ pub struct Explanation<'a> {
     pub consumer: &'a str,
     /// The credential it would go upstream with.
     pub credential: Option<&'a str>,
+    /// How that is, where it renews itself and the gateway is running: `fresh`, `needs-login`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_state: Option<&'static str>,
     /// The consumer's tier.
     pub tier: Option<&'a str>,
     /// The budget that the request would be put to, as it stands: the credential's, or that of an operation which Cal.com
     /// counts apart.
     pub budget: Option<ExplainedBudget>,
+    /// True while the store of shared limits is not asked, in a running gateway that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_lost: Option<bool>,
 }
 
-/// How the budget of a credential stands.
+/// The budget of a credential.
 #[derive(Debug, Serialize)]
 pub struct ExplainedBudget {
     /// Whether it is of this operation alone.
     apart: bool,
     limit: u32,
+    /// How it stands, which only a running gateway knows.
+    #[serde(flatten)]
+    pub now: Option<BudgetNow>,
+}
+
+/// How it stands now.
+#[derive(Debug, Serialize)]
+pub struct BudgetNow {
     used: u32,
     in_flight: u32,
     waiting: usize,
@@ -55,7 +69,8 @@ pub struct ExplainedBudget {
 impl From<(Standing, bool)> for ExplainedBudget {
     fn from((standing, apart): (Standing, bool)) -> Self {
         let Standing { limit, used, in_flight, waiting, remaining, foreign, held_by } = standing;
-        Self { apart, limit, used, in_flight, waiting, remaining, foreign, held_by: held_by.map(Hold::name) }
+        let held_by = held_by.map(Hold::name);
+        Self { apart, limit, now: Some(BudgetNow { used, in_flight, waiting, remaining, foreign, held_by }) }
     }
 }
 
@@ -91,8 +106,10 @@ pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, method: &Method, target
         rule: String::new(),
         consumer: &consumer.name,
         credential: app.credentials.of(consumer.id).map(|credential| &*credential.name),
+        credential_state: None,
         tier: app.buckets.tier(consumer.id).map(|tier| &*tier.name),
         budget: app.budget.standing_of(consumer.id, None).map(Into::into),
+        store_lost: None,
     };
     let decided = decide(app, consumer, method, path, &mut explanation);
     match decided {
@@ -140,10 +157,8 @@ fn allowed_by(matched: &Matched<'_>, plan: Option<&str>) -> String {
 
 impl std::fmt::Display for ExplainedBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { apart, limit, used, waiting, held_by, .. } = self;
-        write!(f, "{used} of {limit} used, {waiting} waiting")?;
-        f.write_str(if *apart { ", of this operation alone" } else { "" })?;
-        held_by.map_or(Ok(()), |by| write!(f, ", held by {by}"))
+        let of = if self.apart { ", of this operation alone" } else { "" };
+        write!(f, "{} requests a window{of}", self.limit)
     }
 }
 

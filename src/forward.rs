@@ -8,7 +8,6 @@ mod connect;
 mod deadline;
 mod download;
 mod pool;
-pub mod tls;
 mod upload;
 
 use std::error::Error as _;
@@ -41,6 +40,7 @@ use crate::credential::Injection;
 use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
+use crate::tls;
 use connect::connect;
 use deadline::Alarm;
 use pool::{Connection, Http1};

@@ -20,6 +20,7 @@ use crate::credential::lifecycle::rest_after;
 use crate::credential::live::{Holder, Job, Live, Trouble};
 use crate::credential::{Holders, Means};
 use crate::limit::Tick;
+use crate::refusal::way_back;
 use crate::store::{StoreFault, Vault};
 use endpoint::CalCom;
 use probe::fail_point;
@@ -285,7 +286,17 @@ impl Keeper {
         let failures = known.failures.saturating_add(1);
         let rest = if trouble == Trouble::Absent { LOOK_AGAIN } else { rest_after(failures) };
         if known.trouble.as_ref().map(|(known, _)| known) != Some(&trouble) {
-            tracing::warn!(credential = %holder.name, %trouble, "a credential cannot be renewed; its token serves while it lasts");
+            let credential = holder.name.to_string();
+            if trouble == Trouble::Absent {
+                let todo = way_back(&credential);
+                tracing::warn!(
+                    credential,
+                    todo,
+                    "nothing is stored for a credential; what is stored later is taken up by itself"
+                );
+            } else {
+                tracing::warn!(credential, %trouble, "a credential cannot be renewed; its token serves while it lasts");
+            }
         }
         let trouble = Some((trouble, self.after(rest)));
         let live = Live { looks: holder.taken(), looked: self.holders.now(), failures, trouble, ..(*known).clone() };

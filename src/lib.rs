@@ -49,3 +49,4 @@ pub mod config;
 pub mod explain;
 pub mod memory;
 pub mod telemetry;
+pub mod tls;

@@ -115,6 +115,18 @@ pub struct Outward {
     pub retry_after: Option<u64>,
 }
 
+/// What an operator does about a credential, named as in the store, that cannot be renewed any more.
+pub fn way_back(credential: &str) -> String {
+    match credential.split_once('/') {
+        Some((name, user)) => {
+            format!("import new tokens with `calgate credentials import {name} --managed-user {user}`")
+        }
+        None => format!(
+            "log in with `calgate login {credential}`, or import tokens with `calgate credentials import {credential}`"
+        ),
+    }
+}
+
 impl Refusal {
     /// The stable code.
     pub fn code(&self) -> &'static str {
@@ -186,8 +198,8 @@ impl Refusal {
                 format!("This operation takes {wanted}, which the credential \"{credential}\" does not have.")
             }
             Self::CredentialNeedsLogin { credential } => format!(
-                "The credential \"{credential}\" has run out and cannot be renewed. An operator has to log in again with \
-                 `calgate login`, or import tokens with `calgate credentials import`."
+                "The credential \"{credential}\" has run out and cannot be renewed. An operator has to {}.",
+                way_back(credential)
             ),
             Self::CredentialUnavailable { credential, .. } => format!(
                 "The credential \"{credential}\" has run out and could not be renewed yet; the request was not sent. Wait as \

@@ -242,7 +242,12 @@ impl SharedStore {
         if let Some(fault) = fault.filter(|_| opened) {
             self.losses.fetch_add(1, Ordering::Relaxed);
             *self.lock_link() = None;
-            tracing::warn!(store = %self.address, fault, "the store is not asked any more: each gateway limits by itself");
+            let store = &self.address;
+            if self.on_loss == OnLoss::Closed {
+                tracing::error!(%store, fault, "the store is not asked any more: consumers are refused until it answers");
+            } else {
+                tracing::warn!(%store, fault, "the store is not asked any more: each gateway limits by itself");
+            }
         }
     }
 

@@ -208,7 +208,11 @@ impl Metrics {
         r.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
         r.register("connections", "Open connections of callers", self.connections.clone());
         r.register("connections_refused", "Connections over limits.connections", self.connections_refused.clone());
-        r.register("upstream_429", "Answers of 429 from Cal.com", self.upstream_429.clone());
+        r.register(
+            "upstream_429",
+            "Answers of 429 from Cal.com; the log names the credential",
+            self.upstream_429.clone(),
+        );
         r.register(
             "budget_held",
             "Requests that waited for a credential's budget, or were refused by it",
@@ -241,7 +245,11 @@ impl BudgetGauges {
         r.register("budget_in_flight", "Requests in flight on a credential", self.in_flight.clone());
         r.register("budget_waiting", "Requests that wait for a credential's budget", self.waiting.clone());
         r.register("budget_remaining", "What is left of Cal.com's window, by its answers", self.remaining.clone());
-        r.register("budget_foreign", "Requests of others on the credential, in one window", self.foreign.clone());
+        r.register(
+            "budget_foreign",
+            "Requests of others on the credential in one window, seen, or suspected for an hour after a 429",
+            self.foreign.clone(),
+        );
         r.register("budget_closed", "1 while nothing goes out on a credential", self.closed.clone());
     }
 

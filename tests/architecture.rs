@@ -19,11 +19,15 @@ const STAGES: [&[&str]; 8] = [
 /// What a stage may use that is no stage: each of them these …
 const SHARED: [&str; 4] = ["headers", "refusal", "request_id", "secret"];
 /// … and some of them more.
-const MORE: [(&str, &[&str]); 4] =
-    [("budget", &["sharing"]), ("forward", &["config"]), ("limit", &["sharing"]), ("record", &["app", "telemetry"])];
+const MORE: [(&str, &[&str]); 4] = [
+    ("budget", &["sharing"]),
+    ("forward", &["config", "tls"]),
+    ("limit", &["sharing"]),
+    ("record", &["app", "telemetry"]),
+];
 
 /// Modules beside the path, and all of the crate that each may use. The others put the whole together.
-const BESIDE: [(&str, &[&str]); 10] = [
+const BESIDE: [(&str, &[&str]); 11] = [
     (
         "config",
         &[
@@ -38,17 +42,19 @@ const BESIDE: [(&str, &[&str]); 10] = [
             "secret",
             "sharing",
             "store",
+            "tls",
         ],
     ),
     ("headers", &["refusal"]),
-    ("keeper", &["budget", "credential", "forward", "limit", "secret", "store"]),
+    ("keeper", &["budget", "credential", "forward", "limit", "refusal", "secret", "store"]),
     ("memory", &[]),
     ("refusal", &["budget", "catalog", "entitle"]),
     ("request_id", &["headers"]),
     ("secret", &[]),
     ("sharing", &["budget", "limit", "secret"]),
-    ("store", &["config", "forward", "secret"]),
+    ("store", &["config", "secret", "tls"]),
     ("telemetry", &["budget", "sharing"]),
+    ("tls", &[]),
 ];
 
 /// Where an outside crate may be used.
@@ -82,8 +88,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("redis", &["sharing"]),
     ("rusqlite", &["store/sqlite"]),
     ("rustix", &["keeper/probe", "secret"]),
-    ("rustls", &["forward/tls"]),
-    ("rustls-pki-types", &["forward"]),
+    ("rustls", &["tls"]),
+    ("rustls-pki-types", &["forward", "tls"]),
     ("secrecy", &["cli/credentials", "credential/entry", "forward/call", "keeper/endpoint", "secret", "store"]),
     ("serde", ANYWHERE),
     ("serde_json", ANYWHERE),
@@ -113,7 +119,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tracing", ANYWHERE),
     ("tracing-subscriber", &["config/log", "telemetry"]),
     ("uuid", &["request_id", "sharing"]),
-    ("webpki-roots", &["forward/tls"]),
+    ("webpki-roots", &["tls"]),
 ];
 
 /// One file of `src`, by its path without the ending, such as `catalog/path`.

@@ -236,6 +236,11 @@ impl Machine {
         Some(Held { by: room.by, wait: room.until.map_or(self.settings.window, |until| until.since(now)) })
     }
 
+    /// Whether Cal.com's limiter, or the edge, has refused, and it is not over yet.
+    pub fn is_refused(&self, now: Tick) -> bool {
+        [&self.refused, &self.edge].iter().any(|breaker| breaker.cap(now).is_some())
+    }
+
     /// A request was sent and nothing will be known of it: it has arrived by `deadline`, if at all.
     pub fn lost(&mut self, flight: &Flight, deadline: Tick) {
         self.log.over(flight.consumer, deadline, self.window());

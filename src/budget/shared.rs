@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::headers::Verdict;
 use super::machine::{Asked, Flight, Machine, Next};
 use super::membership::Membership;
 use super::queue::{Asker, Ticket};
@@ -161,7 +162,18 @@ impl Budget {
         }
         let now = self.clock.now();
         let mut state = self.lock();
+        let known = verdict == Verdict::Passed || state.machine.is_refused(now);
         let held = state.machine.answered(flight, verdict, &told, now);
+        if let Some(held) = held.filter(|_| !known) {
+            let (credential, status, seconds) = (&*self.name, status.as_u16(), held.wait.as_secs());
+            tracing::warn!(
+                credential,
+                status,
+                by = held.by.name(),
+                seconds,
+                "Cal.com's limiter refused a request: nothing is sent on this credential for so many seconds"
+            );
+        }
         if let Some(member) = &self.member {
             let (ago, settings) = (now.since(flight.sent()), state.settings);
             member.settle(&mut state.flying, settings, flight, Fate::answered(ago, verdict, told));

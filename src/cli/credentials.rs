@@ -12,6 +12,7 @@ use super::store::{block_on, open};
 use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
 use crate::config::problem::known_names;
+use crate::credential::Kind;
 use crate::credential::entry::{Entry, Pair, RecordName};
 use crate::credential::managed::UserId;
 use crate::credential::tokens::of_import;
@@ -139,7 +140,6 @@ fn broken(credential: String, why: String) -> Line {
 }
 
 fn without_record(config: &Config, name: String) -> Line {
-    use crate::credential::Kind;
     let kind = config.credentials.get(&name).map(|credential| &credential.credential.kind);
     let (state, detail) = match kind {
         Some(Kind::OAuth(_)) => ("needs-login", Some(format!("run `calgate login {name}`"))),
@@ -175,6 +175,12 @@ fn record(which: &WhichArgs, config: &Config) -> Result<RecordName, Outcome> {
 fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
     let (config, vault) = open(&which.config)?;
     let name = record(which, &config)?;
+    let is_key =
+        config.credentials.get(&which.credential).is_some_and(|c| !matches!(c.credential.kind, Kind::OAuth(_)));
+    if is_key && which.managed_user.is_none() {
+        let what = format!("the API key of `{}` is the configuration's: change it there", which.credential);
+        return Err(Outcome::Misused(format!("calgate: {what}")));
+    }
     let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
     std::io::stdin().take(MOST_IMPORT).read_to_end(&mut text).map_err(failed)?;
     let pair = of_import(&text, wall()).map_err(|fault| failed(format!("the tokens cannot be imported: {fault}")))?;

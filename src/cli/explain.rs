@@ -41,7 +41,11 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
         let help = known_names(&args.consumer, names);
         return Outcome::Misused(format!("calgate: there is no consumer `{}` ({help})", args.consumer));
     };
-    let explanation = explain(&app, consumer, &args.method, &args.path);
+    let mut explanation = explain(&app, consumer, &args.method, &args.path);
+    // This process has sent nothing.
+    if let Some(budget) = &mut explanation.budget {
+        budget.now = None;
+    }
     if args.json {
         return match serde_json::to_string_pretty(&explanation) {
             Ok(json) => print(&(json + "\n")),

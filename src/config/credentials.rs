@@ -65,6 +65,22 @@ pub(super) fn read(
     credentials
 }
 
+/// Has credentials go by the store that a running gateway has, or by none: another `[store]` is in force only after a restart.
+///
+/// # Errors
+/// Where one of them needs the store that is not there.
+pub(super) fn go_by_store(credentials: &mut BTreeMap<String, CredentialConfig>, is_there: bool) -> Result<(), String> {
+    for (name, config) in credentials.iter_mut().filter(|(_, config)| config.credential.stored != is_there) {
+        if let Some(needs) = needs_store(&config.credential.kind).filter(|_| !is_there) {
+            return Err(format!(
+                "`credentials.{name}`: {needs} needs a store, and [store] is in force only after a restart"
+            ));
+        }
+        config.credential = Arc::new(Credential { stored: is_there, ..(*config.credential).clone() });
+    }
+    Ok(())
+}
+
 fn needs_store(kind: &Kind) -> Option<&'static str> {
     match kind {
         Kind::OAuth(_) => Some("an OAuth grant"),

@@ -19,14 +19,28 @@ impl Default for Log {
     }
 }
 
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// The filter takes any word for the name of a module, so that a misspelt level would silence the log.
+fn check_level(text: &str) -> Result<(), String> {
+    text.parse::<tracing_subscriber::filter::EnvFilter>().map_err(|fault| fault.to_string())?;
+    let is_said =
+        |part: &str| part.contains(['=', ':', '[']) || LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level));
+    match text.split(',').map(str::trim).find(|part| !is_said(part)) {
+        Some(part) => Err(format!("`{part}` is no level")),
+        None => Ok(()),
+    }
+}
+
 impl Log {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
         let level = section.string("level");
         if let Some(level) = &level
-            && let Err(fault) = level.value.parse::<tracing_subscriber::filter::EnvFilter>()
+            && let Err(fault) = check_level(level.value)
         {
-            let help = "write one of error, warn, info, debug, trace".to_owned();
+            let help =
+                format!("write one of {}, or directives such as \"info,calgate::keeper=debug\"", LEVELS.join(", "));
             section.wrong(level.span.clone(), format!("`log.level` cannot be `{}`: {fault}", level.value), help);
         }
         Self {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, known_names};
+use crate::tls;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +98,22 @@ impl<'a> Section<'a> {
         self.typed(key, "a string", DeValue::as_str)
     }
 
+    /// A file of certificate authorities in PEM, which is looked into.
+    pub fn ca_file(&self, key: &'static str) -> Option<Located<PathBuf>> {
+        let path = self.string(key)?.map(PathBuf::from);
+        if let Err(fault) = tls::roots(Some(&path.value)) {
+            let help =
+                "name a PEM file of the certificate authorities to trust, or leave it out to trust the public ones";
+            let file = path.value.display();
+            self.wrong(
+                path.span.clone(),
+                format!("`{}`: `{file}` cannot be used: {fault}", self.key(key)),
+                help.to_owned(),
+            );
+        }
+        Some(path)
+    }
+
     /// `true` or `false`.
     pub fn boolean(&self, key: &'static str) -> Option<bool> {
         self.typed(key, "true or false", DeValue::as_bool).map(|located| located.value)
@@ -122,7 +140,7 @@ impl<'a> Section<'a> {
         let parsed = text.value.parse::<SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
         let parsed = parsed.filter(|d| !d.is_zero() && *d <= Duration::from_secs(7 * 24 * 3600));
         if parsed.is_none() {
-            let help = "write it as \"250ms\", \"30s\", \"5m\" or \"1h\"; at most a week".to_owned();
+            let help = "write it as \"250ms\", \"30s\", \"5m\" or \"1h\"; more than zero, at most a week".to_owned();
             self.wrong(text.span, format!("`{}` is not a time", self.key(key)), help);
         }
         parsed

@@ -54,7 +54,7 @@ pub(super) fn is_there(section: &Section<'_>) -> bool {
 pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
     let redis = read_url(section);
     let kind = read_kind(section);
-    let ca_file = section.string("redis_ca_file");
+    let ca_file = section.ca_file("redis_ca_file");
     let on_loss = section.choice("on_store_loss", &ON_LOSS).unwrap_or_default();
     let redis = redis?;
     let (is_tls, several) = redis.with_text(|urls| (urls.contains("rediss://"), urls.contains(',')));
@@ -66,7 +66,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
         let help = "say of what in `redis_kind`: \"cluster\" or \"sentinel\"".to_owned();
         section.wrong(span, "`store.redis` names several addresses", help);
     }
-    Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| PathBuf::from(path.value)), on_loss })
+    Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| path.value), on_loss })
 }
 
 fn read_kind(section: &Section<'_>) -> Kind {

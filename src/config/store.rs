@@ -58,8 +58,12 @@ impl StoreConfig {
 
     fn read_place(section: &Section<'_>) -> Option<Place> {
         let path = section.string("path");
-        let ca_file = section.string("ca_file").map(|path| PathBuf::from(path.value));
+        let ca_file = section.ca_file("ca_file").map(|path| path.value);
         match (path, section.raw("postgres").is_some()) {
+            (Some(path), false) if path.value.is_empty() => {
+                section.wrong(path.span, "`store.path` names no file", None);
+                None
+            }
             (Some(path), false) => Some(Place::File(PathBuf::from(path.value))),
             (None, true) => secret::read(section, "postgres").map(|address| Place::Postgres { address, ca_file }),
             (Some(path), true) => {

@@ -91,7 +91,7 @@ impl Upstream {
         let extra = section.strings("forward_headers");
         Self {
             base_url,
-            ca_file: section.string("ca_file").map(|path| PathBuf::from(path.value)),
+            ca_file: section.ca_file("ca_file").map(|path| path.value),
             http2: section.boolean("http2").unwrap_or(true),
             forward_headers: extra.map(|list| header_names(section, &list.value)).unwrap_or_default(),
         }

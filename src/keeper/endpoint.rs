@@ -163,7 +163,8 @@ impl<'u> Http<'u> {
             }
             Err(RequestTokenError::ServerResponse(error)) => match error.error() {
                 BasicErrorResponseType::InvalidGrant => {
-                    Outcome::Refused("Cal.com refused the refresh token (invalid_grant)".to_owned())
+                    let what = if sent.is_some() { "refresh token" } else { "code" };
+                    Outcome::Refused(format!("Cal.com refused the {what} (invalid_grant)"))
                 }
                 BasicErrorResponseType::InvalidClient | BasicErrorResponseType::UnauthorizedClient => {
                     Outcome::NotAsked(format!("Cal.com refused the client's id or secret ({status})"))

@@ -29,7 +29,11 @@ pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &
             State::Closed => drop(timeout(TELL_AGAIN, store.changed.notified()).await),
             State::Open { probe } => {
                 sleep(probe.since(now)).await;
-                attempt(store, &mut told).await;
+                let is_back = attempt(store, &mut told).await;
+                if is_back && was_closed {
+                    let seconds = recover_within.as_secs();
+                    tracing::info!(store = %store.address, seconds, "the store answers again; it is asked in so many seconds, when it knows what was sent without it");
+                }
                 let _ = tried.send(());
             }
             State::Recovering { since } => {
@@ -48,8 +52,8 @@ pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &
     }
 }
 
-/// One probe. What is wrong is logged, unless it has been `told` already.
-async fn attempt(store: &SharedStore, told: &mut Option<String>) {
+/// One probe; true if the store answers. What is wrong is logged, unless it has been `told` already.
+async fn attempt(store: &SharedStore, told: &mut Option<String>) -> bool {
     let connected = store.address.connect().await;
     if let Err(fault) = &connected {
         let fault = link::reason(fault);
@@ -61,6 +65,7 @@ async fn attempt(store: &SharedStore, told: &mut Option<String>) {
     *store.lock_link() = connected.ok();
     let succeeded = store.lock_link().is_some() && tell_owed(store).await.is_ok();
     store.change(|breaker, now| breaker.probed(succeeded, now));
+    succeeded
 }
 
 /// Tells the store what was taken from buckets without asking it.

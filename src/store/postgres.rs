@@ -16,8 +16,8 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Later, Lock, Row, Store, StoreFault};
-use crate::forward::tls;
 use crate::secret::Secret;
+use crate::tls;
 
 /// How long one operation may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -130,6 +130,8 @@ fn a_429_all_the_same_stops_everything_until_it_is_over_and_then_one_is_sent() {
     }
     assert_eq!(upstream.asked().len(), 1, "what follows is not sent");
     assert_eq!(gateway.metric("calgate_upstream_429_total", ""), 1);
+    let logged = gateway.logged("Cal.com's limiter refused a request");
+    assert!(logged.contains(r#""credential":"main""#) && logged.contains(r#""by":"refused""#), "{logged}");
     let question = r#"{"consumer": "billing", "method": "GET", "path": "/v2/me"}"#;
     let explained = crate::harness::Wire::connect(gateway.admin).ask_with(
         "POST /explain",

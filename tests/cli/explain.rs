@@ -28,7 +28,7 @@ fn it_tells_the_decision_and_its_rule() {
     credential  main
     plan        teams
     tier        standard
-    budget      0 of 120 used, 0 waiting
+    budget      120 requests a window
     "#);
     let (_, said) = explain(&["--json", "GET", "/v2/me"]);
     let said: Value = serde_json::from_str(&said).unwrap();
@@ -51,7 +51,7 @@ fn it_tells_the_decision_and_its_rule() {
 #[test]
 fn the_budget_is_that_which_the_request_would_be_put_to() {
     let (_, said) = explain(&["POST", "/v2/bookings/uid/guests"]);
-    assert_eq!(said.lines().last(), Some("budget      0 of 5 used, 0 waiting, of this operation alone"));
+    assert_eq!(said.lines().last(), Some("budget      5 requests a window, of this operation alone"));
     let (_, said) = explain(&["--json", "POST", "/v2/bookings/uid/guests"]);
     let budget = &serde_json::from_str::<Value>(&said).unwrap()["budget"];
     assert_eq!((&budget["apart"], &budget["limit"]), (&true.into(), &5.into()));

@@ -49,6 +49,9 @@ fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
 fn everything() -> String {
     let text = uncommented(|_| true);
     text.replace("/etc/calgate/catalog.toml", "config/catalog.toml")
+        .replace("/etc/calgate/ca.pem", "tests/data/config/ca.pem")
+        .replace("/etc/calgate/postgres-ca.pem", "tests/data/config/ca.pem")
+        .replace("/etc/calgate/redis-ca.pem", "tests/data/config/ca.pem")
         .replace("CAL_API_KEY", "CARGO_PKG_NAME")
         .replace("CAL_CLIENT_SECRET", "CARGO_PKG_NAME")
         .replace("CAL_OAUTH_SECRET", "CARGO_PKG_NAME")

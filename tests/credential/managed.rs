@@ -156,12 +156,14 @@ fn a_user_without_tokens_is_recovered_where_that_is_allowed() {
 
 #[test]
 fn imports_are_checked_and_never_repeated() {
-    let rig = Rig::new(TokenRules::default());
+    let key = "[credentials.key]\nkind = \"api-key\"\napi_key = { env = \"OAUTH_SECRET\" }\nplan = \"teams\"\n";
+    let rig = Rig { platform: key, ..Rig::new(TokenRules::default()) };
     let (_, pair) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
     let table = [
         (vec!["app", "--managed-user", "1"], json(&pair), "has no managed users"),
         (vec!["platform"], json(&pair), "name a --managed-user"),
         (vec!["platform", "--managed-user", "0"], json(&pair), "no managed user's id"),
+        (vec!["key"], json(&pair), "is the configuration's: change it there"),
         (vec!["nobody"], json(&pair), "there is no credential `nobody`"),
         (vec!["app"], "{\"access_token\": \"canary-1\"".to_owned(), "it has to be JSON"),
         (vec!["app"], "{\"access_token\": \"canary 2\"}".to_owned(), "blanks"),

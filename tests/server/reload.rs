@@ -119,3 +119,29 @@ fn what_needs_a_restart_says_so() {
     gateway.logged("after a restart");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }
+
+#[test]
+fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let folder = tempfile::tempdir().unwrap();
+    let seal_key = folder.path().join("seal-key");
+    std::fs::write(&seal_key, crate::credential::rig::SEAL_KEY).unwrap();
+    std::fs::set_permissions(&seal_key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (tokens, seal_key) = (folder.path().join("tokens.db"), seal_key.display().to_string());
+    let store = format!("\n[store]\npath = \"{}\"\nseal_keys = [{{ file = \"{seal_key}\" }}]\n", tokens.display());
+    let gateway = start(&upstream, &key);
+    gateway.reload(|text| format!("{text}{store}"));
+    gateway.logged("after a restart");
+    // Nobody reads a store here: who waited for that would wait until this connection is given up.
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    let app = "[credentials.app]\nkind = \"oauth\"\nclient_id = \"app\"\nplan = \"teams\"\n";
+    gateway.reload(|text| format!("{text}{app}"));
+    let refused = gateway.logged("the old one stays in force");
+    assert!(refused.contains("`credentials.app`: an OAuth grant needs a store"), "{refused}");
+
+    let gateway = Setup::to(&upstream.base_url()).with(&store).billing("teams", &key).start();
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    gateway.reload(|text| text.replace(&store, ""));
+    gateway.logged("after a restart");
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+}

@@ -1,4 +1,4 @@
-//! TLS towards Cal.com. Certificates are always verified; no option turns that off.
+//! TLS towards Cal.com and the stores. Certificates are always verified; no option turns that off.
 
 use std::path::Path;
 use std::sync::Arc;
