@@ -171,7 +171,7 @@ impl Budget {
                 status,
                 by = held.by.name(),
                 seconds,
-                "Cal.com's limiter refused a request: nothing is sent on this credential for so many seconds"
+                "Cal.com's limiter refused a request: the credential is blocked for so many seconds"
             );
         }
         if let Some(member) = &self.member {
