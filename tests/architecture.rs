@@ -81,7 +81,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("prometheus-client", &["record", "telemetry"]),
     ("redis", &["sharing"]),
     ("rusqlite", &["store/sqlite"]),
-    ("rustix", &["keeper/probe", "secret"]),
+    ("rustix", &["keeper/probe", "secret", "server/descriptors"]),
     ("rustls", &["forward/tls"]),
     ("rustls-pki-types", &["forward"]),
     ("secrecy", &["cli/credentials", "credential/entry", "forward/call", "keeper/endpoint", "secret", "store"]),
