@@ -250,8 +250,10 @@ fn few_open_files_are_made_more_where_the_system_lets_them() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let few = ["sh", "-c", "ulimit -S -n 64 && exec \"$@\"", "sh"];
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).through(&few).start();
-    let _idle: Vec<_> = (0..60).map(|_| gateway.connect()).collect();
-    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    let mut callers: Vec<_> = (0..60).map(|_| gateway.connect()).collect();
+    for caller in &mut callers {
+        assert_eq!(caller.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    }
     assert_eq!(gateway.ask_admin("GET /livez", &[]).status, 200);
 }
 
