@@ -89,6 +89,8 @@ pub struct Gateway {
     pub access_log: Option<AccessLog>,
     /// What keeps renewable credentials good, where there is a store for them.
     pub keeper: Option<Arc<Keeper>>,
+    /// Connections, and requests in flight, that the system has enough for, whatever is configured.
+    room: AtomicUsize,
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     draining: AtomicBool,
@@ -109,6 +111,7 @@ impl Gateway {
             clock: Clock::start(),
             metrics: Metrics::default(),
             access_log,
+            room: AtomicUsize::new(usize::MAX),
             in_flight: Arc::default(),
             connections: Arc::default(),
             draining: AtomicBool::new(false),
@@ -160,14 +163,24 @@ impl Gateway {
         self.app().sharing.as_ref().map(|store| store.figures().state)
     }
 
+    /// Takes no more connections, and no more requests at once, than `room`.
+    pub fn set_room(&self, room: usize) {
+        self.room.store(room, Ordering::Relaxed);
+    }
+
+    /// How many of each are taken at most, whatever is configured.
+    pub fn room(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
+    }
+
     /// A place among the requests in flight, unless `most` are taken.
     pub fn admit(&self, most: usize) -> Option<Place> {
-        Place::take(&self.in_flight, most)
+        Place::take(&self.in_flight, most.min(self.room()))
     }
 
     /// A place among the open connections, unless `most` are taken.
     pub fn open_connection(&self, most: usize) -> Option<Place> {
-        Place::take(&self.connections, most)
+        Place::take(&self.connections, most.min(self.room()))
     }
 
     /// How many connections are open.

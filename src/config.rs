@@ -23,6 +23,7 @@ pub mod tiers;
 pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -31,7 +32,7 @@ use crate::catalog::Catalog;
 use crate::entitle::Mode;
 use crate::memory;
 use problem::{Problems, Unusable};
-use reader::Section;
+use reader::{Section, is_name};
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Config {
         root.finish();
         for fault in faults {
             let span = fault.span().unwrap_or(0..0);
-            problems.give_up(value_of_line(text, span.start));
+            problems.give_up(not_understood(text, &span));
             problems.note(span, fault.message(), None);
         }
         if problems.is_empty() {
@@ -163,13 +164,33 @@ impl Config {
     }
 }
 
-/// What stands behind the first `=` of the line that holds byte `at`: a line that is no TOML may still hold a secret.
-fn value_of_line(text: &str, at: usize) -> std::ops::Range<usize> {
-    let (before, behind) = text.split_at_checked(at).unwrap_or((text, ""));
-    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let end = behind.find('\n').map_or(text.len(), |newline| at + newline);
-    let equals = text.get(start..end).and_then(|line| line.find('='));
-    equals.map_or(end..end, |equals| start + equals + 1..end)
+/// What is not shown where `text` is no TOML, at `fault`: all from the `=` before it to where the next key or section begins. A
+/// secret may stand in any of it, and what was read there is a guess.
+fn not_understood(text: &str, fault: &Range<usize>) -> Range<usize> {
+    let (mut from, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if let Some(understood) = beginning(line) {
+            if at > fault.end {
+                return from..at;
+            }
+            if at <= fault.start {
+                from = at + understood;
+            }
+        }
+        at += line.len();
+    }
+    from..text.len()
+}
+
+/// How much of a line is `[section]` or `key =`, if it begins so. What merely ends with `=` may be base64.
+fn beginning(line: &str) -> Option<usize> {
+    let name = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if name.is_some_and(is_name) {
+        return Some(line.len());
+    }
+    let (key, value) = line.split_once('=')?;
+    let has_value = value.contains(|c: char| c != '=' && !c.is_whitespace());
+    (is_name(key.trim()) && has_value).then_some(key.len() + 1)
 }
 
 /// Reads a section of fixed keys; one that is not there reads as empty, which is how defaults come about.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-pub use access::{Access, Choice, is_token_expired};
+pub use access::{Access, Choice, is_token_expired, is_token_refused};
 pub use holders::Holders;
 
 use crate::catalog::Accepts;

@@ -86,12 +86,20 @@ pub struct Keyed {
     pub addresses: KeyedBuckets,
     /// By the hash of a caller's own credential.
     pub credentials: KeyedBuckets,
-    /// Requests without a valid key, by client address.
+    /// Requests without a valid key or credential, by client address.
     pub failures: KeyedBuckets,
 }
 
-/// How many requests without a valid key one address may send a minute before they are answered 429 instead of 401.
+/// How many requests without a valid key or credential one address may send a minute before they are answered 429.
 const FAILURES_PER_MINUTE: u32 = 30;
+
+/// How many minutes' worth of failures is held against an address, where more came than it may send.
+const FAILURES_REMEMBERED: u32 = 10;
+
+/// A bucket of failures.
+fn failures() -> Quota {
+    Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE)
+}
 
 impl Keyed {
     /// Empty tables of at most `capacity` entries each.
@@ -170,11 +178,32 @@ impl Limits {
         if !matches!(refusal, Refusal::Unauthenticated) {
             return refusal;
         }
-        let quota = Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE);
-        match self.keyed.failures.take(AddressKey::of(address).as_u128(), quota, now) {
+        match self.keyed.failures.take(AddressKey::of(address).as_u128(), failures(), now) {
             Ok(_) => refusal,
             Err(empty) => Refusal::TooManyFailures { retry_after: empty.retry_after },
         }
+    }
+
+    /// Counts that Cal.com refused the credential that `caller` brought, as a bad key from `address` is counted. Many may
+    /// be sent before the first one is refused: each counts, also where there are too many already.
+    pub fn note_refused(&self, caller: &Caller<'_>, address: IpAddr, now: Tick) {
+        if matches!(caller.who(), Who::Passthrough(_)) {
+            let all = Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE * FAILURES_REMEMBERED);
+            let _ = self.keyed.failures.take(AddressKey::of(address).as_u128(), all, now);
+        }
+    }
+
+    /// Whether a credential of the caller's own may be tried at all. A made-up one has a full bucket of its own, and only
+    /// Cal.com can tell it from a good one: what bounds them is the address they come from.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyFailures`] where too many from `address` were no good.
+    pub fn heed_failures(&self, caller: &Caller<'_>, address: IpAddr, now: Tick) -> Result<(), Refusal> {
+        if !matches!(caller.who(), Who::Passthrough(_)) {
+            return Ok(());
+        }
+        let checked = self.keyed.failures.check(AddressKey::of(address).as_u128(), failures(), now);
+        checked.map(|_| ()).map_err(|empty| Refusal::TooManyFailures { retry_after: empty.retry_after })
     }
 
     /// The tier of a consumer.

@@ -17,7 +17,7 @@ use crate::app::{App, Gateway};
 use crate::budget::Slot;
 use crate::catalog::path::TargetFault;
 use crate::config::limits::Bounds;
-use crate::credential::{Access, is_token_expired};
+use crate::credential::{Access, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
 use crate::headers;
 use crate::limit::Permit;
@@ -83,6 +83,9 @@ async fn serve(
     let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
     let (answer, access) = send(app, &ask, &access, body, &mut slot).await?;
     record.note_answer(answer.status(), answer.body().began());
+    if is_token_refused(answer.status()) {
+        app.buckets.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
+    }
     respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
 }
 
@@ -92,6 +95,7 @@ fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Re
     let (now, today) = record.arrival();
     let caller = app.consumers.identify(&head.headers, record.client(), today)?;
     record.note_caller(&caller, app.buckets.standing(&caller, now));
+    app.buckets.heed_failures(&caller, record.client(), now)?;
     let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
     record.note_matched(&matched);
     app.catalog().check_version(headers::api_version(&head.headers)?)?;

@@ -184,7 +184,7 @@ impl Refusal {
                                       or X-Api-Key; an operator makes keys with `calgate key new`."
                 .to_owned(),
             Self::TooManyFailures { .. } => {
-                "Too many requests without a valid gateway key from this address. Correct the key, then wait as \
+                "Too many requests without a valid gateway key or credential from this address. Correct it, then wait as \
                  Retry-After says."
                     .to_owned()
             }

@@ -5,6 +5,7 @@
 
 mod aside;
 mod connection;
+mod descriptors;
 mod guarded;
 mod head_scan;
 mod listener;
@@ -91,19 +92,21 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     gateway.start_sharing()?;
     let (drain, draining) = channel::channel(false);
     let listen = &fixed.listen;
+    descriptors::make_room(gateway, listen.workers);
+    let turned_away = Arc::default();
     let listener = Listener::bind("listen.address", &listen.address, listen.workers)?;
     let admin = listen.admin.as_ref().map(|address| Listener::bind("listen.admin", address, 1)).transpose()?;
     let admin_address = admin.as_ref().map_or("off".to_owned(), Listener::address);
     let address = listener.address();
     let mut workers = Vec::new();
     for socket in listener.into_sockets() {
-        let doorway = Doorway::new(Path(gateway.clone()), gateway.clone(), draining.clone());
+        let doorway = Doorway::new(Path(gateway.clone()), gateway, &turned_away, draining.clone());
         workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
     }
     // The admin listener answers until the process is gone, so that a drain can be watched.
     let (_never, not_draining) = channel::channel(false);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
-        let doorway = Doorway::new(Admin::new(gateway), gateway.clone(), not_draining.clone());
+        let doorway = Doorway::new(Admin::new(gateway), gateway, &turned_away, not_draining.clone());
         spawn("admin".to_owned(), move || doorway.serve(socket))?;
     }
     if let Some(keeper) = gateway.keeper.clone() {

@@ -87,7 +87,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("prometheus-client", &["record", "telemetry"]),
     ("redis", &["sharing"]),
     ("rusqlite", &["store/sqlite"]),
-    ("rustix", &["keeper/probe", "secret"]),
+    ("rustix", &["keeper/probe", "secret", "server/descriptors"]),
     ("rustls", &["tls"]),
     ("rustls-pki-types", &["forward", "tls"]),
     ("secrecy", &["cli/credentials", "credential/entry", "forward/call", "keeper/endpoint", "secret", "store"]),

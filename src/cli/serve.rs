@@ -4,7 +4,7 @@ use super::{ConfigArgs, Outcome, print};
 use crate::app::{App, Gateway};
 use crate::config::fixed::Fixed;
 use crate::record::AccessLog;
-use crate::{memory, server, telemetry};
+use crate::{memory, server, store, telemetry};
 
 pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     let (config, source) = match args.read() {
@@ -34,7 +34,9 @@ pub(super) fn check(args: &ConfigArgs) -> Outcome {
         Err(outcome) => return outcome,
     };
     let (consumers, credentials) = (config.consumers.len(), config.credentials.len());
-    match App::build(config, None) {
+    // As `serve` begins; neither opens anything.
+    let store = config.store.as_ref().map(store::of).transpose();
+    match store.and_then(|_| App::build(config, None)) {
         Ok(app) => {
             let endpoints = app.catalog().endpoints().len();
             print(&format!(

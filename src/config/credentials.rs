@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::Uri;
+
 use super::problem::known_names;
 use super::reader::Section;
 use super::tiers::MOST_PER_MINUTE;
+use super::upstream::BaseUrl;
 use super::{plans::PlanLists, secret};
 use crate::credential::{ApiKey, Credential, Kind, ManagedUsers, OAuthClient, PlatformClient};
 
@@ -109,13 +112,13 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
         }
         KindName::OAuth => {
             let client_secret = section.raw("client_secret").map(|_| secret::read(section, "client_secret"));
-            let authorize_url = section.string("authorize_url").map_or(AUTHORIZE_URL, |url| url.value).to_owned();
+            let authorize_url = authorize_url(section);
             let client_id = client_id(section);
             let client_secret = match client_secret {
                 Some(given) => Some(given?),
                 None => None,
             };
-            Some(Kind::OAuth(OAuthClient { client_id: client_id?, client_secret, authorize_url }))
+            Some(Kind::OAuth(OAuthClient { client_id: client_id?, client_secret, authorize_url: authorize_url? }))
         }
         KindName::PlatformClient => read_platform_client(section).map(Kind::PlatformClient),
     }
@@ -141,6 +144,26 @@ fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
         recover: recover.unwrap_or(false),
     });
     Some(PlatformClient { id: client_id.parse().ok()?, secret, api_key, managed })
+}
+
+/// Reads `authorize_url`, which a person opens and logs in at: by the rules of `upstream.base_url`, for any path and query.
+fn authorize_url(section: &Section<'_>) -> Option<String> {
+    let Some(url) = section.string("authorize_url") else { return Some(AUTHORIZE_URL.to_owned()) };
+    let origin = |uri: Uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?));
+    let fault = match url.value.parse().ok().and_then(origin) {
+        Some(_) if url.value.contains('#') => "it takes no fragment",
+        Some(origin) if origin.contains('@') => "it takes no user",
+        Some(origin) => match BaseUrl::parse(&origin) {
+            Ok(_) => return Some(url.value.to_owned()),
+            Err(fault) => fault,
+        },
+        None => "it has to begin with https://",
+    };
+    if url.value.contains('@') {
+        section.hide(url.span.clone());
+    }
+    section.wrong(url.span, format!("`{}.authorize_url` cannot be used: {fault}", section.path), None);
+    None
 }
 
 /// Reads `client_id`, which stands in headers, forms and paths.

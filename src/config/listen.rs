@@ -27,6 +27,21 @@ impl fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// Whether the two cannot both be listened on. Port 0 is another one each time.
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(two)) => {
+                let (a, b) = (one.ip(), two.ip());
+                let all = a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified());
+                one.port() == two.port() && one.port() != 0 && (a == b || all)
+            }
+            (Self::Unix(one), Self::Unix(two)) => one == two,
+            (Self::Tcp(_), Self::Unix(_)) | (Self::Unix(_), Self::Tcp(_)) => false,
+        }
+    }
+}
+
 /// Where callers and operators connect.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -60,16 +75,26 @@ impl Listen {
         let workers = section.integer("workers", 1..=256).map(|n| n as usize);
         let proxies = section.strings("trusted_proxies").map(|list| networks(section, &list.value));
         let origins = section.strings("cors_origins").map(|list| origins(section, &list.value));
-        let admin = match section.string("admin") {
+        let given = section.string("address");
+        let address = match &given {
+            Some(text) => read_address(section, "address", text),
+            None => Some(default.address.clone()),
+        };
+        let given_admin = section.string("admin");
+        let admin = match &given_admin {
             Some(off) if off.value == "off" => None,
-            Some(text) => address(section, "admin", &text),
+            Some(text) => read_address(section, "admin", text),
             None => default.admin,
         };
+        if let (Some(callers), Some(operators)) = (&address, &admin)
+            && callers.overlaps(operators)
+        {
+            let place = given_admin.or(given).map_or(section.span.clone(), |text| text.span);
+            let help = "give operators an address of their own, or none: admin = \"off\"".to_owned();
+            section.wrong(place, format!("`listen.admin` is where callers connect: {operators}"), help);
+        }
         Self {
-            address: section
-                .string("address")
-                .and_then(|text| address(section, "address", &text))
-                .unwrap_or(default.address),
+            address: address.unwrap_or(default.address),
             admin,
             workers: workers.unwrap_or(default.workers),
             trusted_proxies: TrustedProxies::new(proxies.unwrap_or_default()),
@@ -78,7 +103,7 @@ impl Listen {
     }
 }
 
-fn address(section: &Section<'_>, key: &str, text: &Located<&str>) -> Option<Address> {
+fn read_address(section: &Section<'_>, key: &str, text: &Located<&str>) -> Option<Address> {
     let read = match text.value.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') => Some(Address::Unix(path.into())),
         Some(_) => None,

@@ -119,7 +119,7 @@ impl Access {
 
     /// Whether an answer of that status says that the token is no good. Where it is good, that is noted.
     pub fn is_refused(&self, status: StatusCode) -> bool {
-        let refused = status == StatusCode::UNAUTHORIZED || status.as_u16() == TOKEN_EXPIRED;
+        let refused = is_token_refused(status);
         if let Some((holder, live)) = &self.held
             && !refused
         {
@@ -162,6 +162,11 @@ impl Access {
         let injection = token.map(Injection::Bearer).ok_or_else(|| holder.refusal(&live, now))?;
         Ok(Some(Self { injection, held: Some((holder.clone(), live)) }))
     }
+}
+
+/// Whether a status says that the credential is no good, whatever the reason.
+pub fn is_token_refused(status: StatusCode) -> bool {
+    status == StatusCode::UNAUTHORIZED || is_token_expired(status)
 }
 
 /// Whether a status is the one for expired access tokens, which no caller of the gateway ever sees.

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -26,7 +27,7 @@ use super::guarded::{CallersBody, Outgoing};
 use super::listener::Bound;
 use super::watch::{Verdict, Watch};
 use super::wire::{Ending, Stream, Wire};
-use crate::app::Gateway;
+use crate::app::{Gateway, Place};
 use crate::config::limits::Bounds;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -47,10 +48,15 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Concurrent streams of one HTTP/2 connection.
 const MOST_STREAMS: u32 = 256;
 
+/// Callers that are told at once that there are too many connections; what comes beyond is closed without a word.
+const MOST_TURNED_AWAY: usize = 32;
+
 /// Where connections come in.
 pub(super) struct Doorway<A> {
     answers: A,
     gateway: Arc<Gateway>,
+    /// How many are being turned away, at all doors.
+    turned_away: Arc<AtomicUsize>,
     draining: channel::Receiver<bool>,
 }
 
@@ -60,13 +66,21 @@ struct Guest<A> {
     gateway: Arc<Gateway>,
     draining: channel::Receiver<bool>,
     peer: IpAddr,
+    /// Whether there is room for it; else it is told so.
+    is_welcome: bool,
+    _place: Place,
     /// Held until the connection ends, so that the doorway knows.
     _open: mpsc::Sender<()>,
 }
 
 impl<A: Answers> Doorway<A> {
-    pub(super) fn new(answers: A, gateway: Arc<Gateway>, draining: channel::Receiver<bool>) -> Self {
-        Self { answers, gateway, draining }
+    pub(super) fn new(
+        answers: A,
+        gateway: &Arc<Gateway>,
+        turned_away: &Arc<AtomicUsize>,
+        draining: channel::Receiver<bool>,
+    ) -> Self {
+        Self { answers, gateway: gateway.clone(), turned_away: turned_away.clone(), draining }
     }
 
     /// Accepts until the drain begins, then waits for the connections to end.
@@ -123,8 +137,12 @@ impl<A: Answers> Doorway<A> {
     }
 
     fn welcome<T: Stream>(&self, stream: T, peer: IpAddr, open: &mpsc::Sender<()>) {
+        // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
+        let place = self.answers.admit();
+        let is_welcome = place.is_some();
+        let Some(place) = place.or_else(|| Place::take(&self.turned_away, MOST_TURNED_AWAY)) else { return };
         let (answers, gateway, draining) = (self.answers.clone(), self.gateway.clone(), self.draining.clone());
-        let guest = Guest { answers, gateway, draining, peer, _open: open.clone() };
+        let guest = Guest { answers, gateway, draining, peer, is_welcome, _place: place, _open: open.clone() };
         tokio::spawn(guest.serve(stream));
     }
 }
@@ -140,9 +158,9 @@ async fn rest(fault: &std::io::Error) {
 impl<A: Answers> Guest<A> {
     async fn serve<T: Stream>(self, mut stream: T) {
         let limits = self.gateway.app().limits.clone();
-        let Some(_place) = self.answers.admit() else {
+        if !self.is_welcome {
             return self.say(stream, &Refusal::Overloaded).await;
-        };
+        }
         let mut draining = self.draining.clone();
         let drained = async {
             let _ = draining.wait_for(|draining| *draining).await;

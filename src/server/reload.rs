@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
+use super::descriptors;
 use crate::app::Gateway;
 use crate::config::Config;
 use crate::config::fixed::Fixed;
@@ -154,6 +155,7 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
     let result = match replaced {
         Ok(waiting) => {
             tracing::info!(file = %path.display(), "the configuration was reloaded");
+            descriptors::warn_where_short(gateway);
             if !waiting.is_empty() {
                 tracing::warn!(keys = waiting.join(", "), "these changes are in force only after a restart");
             }

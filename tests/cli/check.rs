@@ -3,6 +3,7 @@
 use calgate::identify::GatewayKey;
 
 use super::serve::{config_file, run, text};
+use crate::credential::rig::SEAL_KEY;
 
 #[test]
 fn a_good_configuration_is_said_to_be_one() {
@@ -35,6 +36,19 @@ fn every_mistake_is_reported_at_once_in_its_place_without_what_may_be_a_secret()
         assert!(said.contains(expected), "{expected} is not in\n{said}");
     }
     assert!(!said.contains("canary"), "{said}");
+}
+
+#[test]
+fn a_store_that_serve_could_not_use_is_a_mistake() {
+    let (_folder, file) = config_file("[store]\npostgres = { env = \"PG\" }\nseal_keys = [{ env = \"SEAL\" }]\n");
+    for command in ["check", "serve"] {
+        let bad = [("PG", "postgres://u:p@h:notaport/x"), ("SEAL", SEAL_KEY)];
+        let output = run(&[command, "--config", &file], &bad);
+        assert_eq!(output.status.code(), Some(2), "{command}: {output:?}");
+        assert!(!text(&output.stderr).contains("u:p@"), "{output:?}");
+    }
+    let good = [("PG", "postgres://u:p@h:5432/x"), ("SEAL", SEAL_KEY)];
+    assert_eq!(run(&["check", "--config", &file], &good).status.code(), Some(0), "nothing is opened");
 }
 
 #[test]

@@ -47,6 +47,40 @@ fn no_message_shows_a_secret() {
 }
 
 #[test]
+fn no_message_shows_what_is_no_toml() {
+    for line in [
+        "api_key: \"cal_live_not_a_real_key\"",
+        "api_key \"cal_live_not_a_real_key\"",
+        "api_key cal_live_not_a_real_key",
+        "cal_live_not_a_real_key",
+        "\"cal_live_not_a_real_key\"",
+        "not_a_real_key==",
+        "api_key: \"not_a_real_key==\"",
+        "api_key: { env = \"not_a_real_key\" }",
+        "[not_a_real_key",
+        "[credentials.main] not_a_real_key",
+        "api_key = cal_live_not_a_real_key",
+        "api_key = \"a\" not_a_real_key",
+        "api_key = \"\"\"\nnot_a_real_key",
+        "api_key = '''\n\nnot_a_real_key\n",
+        "api_key = [\n\"not_a_real_key\" \"x\"\n]",
+        "api_key = [\nnot_a_real_key\n]",
+        "api_key = {\n\"not_a_real_key\"\n}",
+        "api_key =\n\"not_a_real_key\"",
+        "api_key:\nnot_a_real_key",
+    ] {
+        for rest in ["", "\n", "\r\n", "\n\n  \n", "\nplan = \"teams\"\n"] {
+            for before in ["", "[credentials.main]\nkind = \"api-key\"\n"] {
+                let text = format!("{before}{line}{rest}");
+                let unusable = Config::parse("calgate.toml", &text).unwrap_err();
+                let said = format!("{unusable} {unusable:?} {:?}", unusable.lines());
+                assert!(!said.contains("not_a_real_key"), "{text:?}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_log_line_names_file_line_and_column() {
     let unusable = Config::parse("calgate.toml", "[listen]\n\n[tiers.premium]\nrequests_per_minute = 0\n").unwrap_err();
     let expected = "calgate.toml:4:23: `tiers.premium.requests_per_minute` has to be a whole number from 1 to 1000000";

@@ -115,3 +115,40 @@ fn bad_keys_are_slowed_by_address_and_good_ones_never() {
     let else_refused = app.buckets.slow_down(Refusal::UnknownEndpoint, bad, Tick(SECOND));
     assert_eq!(else_refused.code(), "GATEWAY_UNKNOWN_ENDPOINT");
 }
+
+#[test]
+fn credentials_that_cal_com_refused_are_slowed_by_address_and_gateway_keys_never() {
+    let app = app(
+        "[passthrough]\nenabled = true\nplan = \"teams\"\n[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"",
+    );
+    let (bad, other) = (PEER, "192.0.2.200".parse().unwrap());
+    let heeded = |fields: &HeaderMap, peer, at| {
+        let caller = app.consumers.identify(fields, peer, now()).unwrap();
+        code(app.buckets.heed_failures(&caller, peer, Tick(at)))
+    };
+    let refused = |fields: &HeaderMap| {
+        let caller = app.consumers.identify(fields, bad, now()).unwrap();
+        app.buckets.note_refused(&caller, bad, Tick(SECOND));
+    };
+    let own = |n: u32| headers([("authorization", &*format!("Bearer aaaa{n}.bbbb.cccc"))]);
+    let key = headers([("x-api-key", &*given::key("it"))]);
+    for n in 0..30 {
+        assert_eq!(heeded(&own(n), bad, SECOND), "ok");
+        refused(&own(n));
+        refused(&key);
+        refused(&HeaderMap::new());
+    }
+    assert_eq!(heeded(&own(30), bad, SECOND), "GATEWAY_TOO_MANY_FAILURES");
+    assert_eq!(app.buckets.slow_down(Refusal::Unauthenticated, bad, Tick(SECOND)).code(), "GATEWAY_TOO_MANY_FAILURES");
+    assert_eq!(heeded(&own(30), other, SECOND), "ok");
+    assert_eq!(heeded(&own(30), bad, 3 * SECOND), "ok", "a failure is forgiven after two seconds");
+    assert_eq!([heeded(&key, bad, SECOND), heeded(&HeaderMap::new(), bad, SECOND)], ["ok", "ok"]);
+    (0..30).for_each(|n| refused(&own(n)));
+    assert_eq!(
+        heeded(&own(31), bad, 60 * SECOND),
+        "GATEWAY_TOO_MANY_FAILURES",
+        "those that were under way count as well"
+    );
+    (0..1000).for_each(|n| refused(&own(n)));
+    assert_eq!(heeded(&own(31), bad, 601 * SECOND), "ok", "but not for ever");
+}

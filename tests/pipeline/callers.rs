@@ -160,6 +160,36 @@ fn passthrough_sends_the_callers_own_credential_and_nothing_else_of_it() {
 }
 
 #[test]
+fn credentials_that_cal_com_refuses_are_bounded_by_address_and_valid_keys_are_not_slowed() {
+    let upstream = Upstream::answering(|asked| match asked.headers("authorization")[..] {
+        [token] if token.contains("expired") => b"HTTP/1.1 498 Expired\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        [token] if token.contains("made-up") => b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        _ => crate::harness::OK.into(),
+    });
+    let key = Key::new();
+    let passthrough = "[tiers.small]\nrequests_per_minute = 5\n\
+                       [passthrough]\nenabled = true\nplan = \"platform-free\"\ntier = \"small\"";
+    let gateway = Setup::to(&upstream.base_url())
+        .listen("address = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]")
+        .with(passthrough)
+        .billing("teams", &key)
+        .start();
+    let from = |address: &str, token: &str| {
+        let fields = [&*format!("Authorization: Bearer {token}"), &*format!("X-Forwarded-For: {address}")];
+        gateway.ask("GET /v2/me", &fields)
+    };
+    for (address, kind) in [("203.0.113.1", "made-up"), ("203.0.113.2", "expired")] {
+        let before = upstream.asked().len();
+        let answers: Vec<_> = (0..60).map(|n| from(address, &format!("aaaa{n}.{kind}.cccc"))).collect();
+        let slowed = answers.iter().filter(|answer| answer.code() == Some("GATEWAY_TOO_MANY_FAILURES")).count();
+        assert!(slowed > 0, "{kind}");
+        assert_eq!(upstream.asked().len() - before, 60 - slowed, "those that were slowed were not sent");
+        assert_eq!(from(address, &key.text).status, 200, "a valid gateway key from the same address");
+    }
+    assert_eq!(from("203.0.113.3", "aaaa.good.cccc").status, 200, "another address");
+}
+
+#[test]
 fn passthrough_can_refuse_test_mode_and_live_mode_keys() {
     let upstream = Upstream::start();
     let (test, live) = ("Authorization: Bearer cal_0123456789", "Authorization: Bearer cal_live_0123456789");

@@ -246,6 +246,39 @@ fn connections_and_requests_in_flight_are_bounded() {
 }
 
 #[test]
+fn few_open_files_are_made_more_where_the_system_lets_them() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let few = ["sh", "-c", "ulimit -S -n 64 && exec \"$@\"", "sh"];
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).through(&few).start();
+    let mut callers: Vec<_> = (0..60).map(|_| gateway.connect()).collect();
+    for caller in &mut callers {
+        assert_eq!(caller.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    }
+    assert_eq!(gateway.ask_admin("GET /livez", &[]).status, 200);
+}
+
+#[test]
+fn no_more_connections_are_taken_than_there_can_be_open_files_for() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let few = ["sh", "-c", "ulimit -n 256 && exec \"$@\"", "sh"];
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).workers(1).through(&few).start();
+    let warning: serde_json::Value = serde_json::from_str(&gateway.logged("limit of open files")).unwrap();
+    let room = warning["at_once"].as_u64().unwrap();
+    let mut callers: Vec<_> = (0..250).map(|_| gateway.connect()).collect();
+    crate::harness::eventually("the others' end", || {
+        (gateway.metric("calgate_connections_refused_total", "") == 250 - room).then_some(())
+    });
+    assert_eq!(gateway.ask_admin("GET /livez", &[]).status, 200, "operators have files of their own");
+    assert_eq!(callers[0].ask("GET /v2/me", &[&bearer(&key)]).status, 200, "and so has Cal.com");
+    callers.clear();
+    let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
+    crate::harness::eventually("room again", || {
+        let mut connection = gateway.connect();
+        (!connection.send(&request).is_closed() && connection.answer().status == 200).then_some(())
+    });
+}
+
+#[test]
 fn a_unix_socket_serves_as_well() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let folder = tempfile::tempdir().unwrap();
