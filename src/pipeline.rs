@@ -76,7 +76,9 @@ async fn serve(
     let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
     let body = Upload::new(body, app.limits.body_bytes, app.limits.body);
     let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
-    let mut slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
+    let reserved = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await;
+    record.note_due(permit.due());
+    let mut slot = reserved?;
     record.note_slot(&slot);
 
     let at = record.note_sent();
