@@ -7,6 +7,7 @@ mod aside;
 mod connection;
 mod guarded;
 mod head_scan;
+mod lasting;
 mod listener;
 mod reload;
 mod watch;
@@ -56,6 +57,11 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
         head: request::Parts,
         body: CallersBody,
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+
+    /// Whether a request is answered to its end even if its caller leaves.
+    fn outlasts_caller(&self, _head: &request::Parts) -> bool {
+        false
+    }
 }
 
 /// The request path as the connections see it.
@@ -80,6 +86,10 @@ impl Answers for Path {
         body: CallersBody,
     ) -> impl Future<Output = Response<Answer>> + Send + use<> {
         pipeline::handle(self.0.clone(), peer, head, body)
+    }
+
+    fn outlasts_caller(&self, head: &request::Parts) -> bool {
+        pipeline::outlasts_caller(&self.0, head)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use http_body::Body as _;
@@ -23,6 +24,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::Answers;
 use super::aside::Aside;
 use super::guarded::{CallersBody, Outgoing};
+use super::lasting::lasting;
 use super::listener::Bound;
 use super::watch::{Verdict, Watch};
 use super::wire::{Ending, Stream, Wire};
@@ -60,8 +62,8 @@ struct Guest<A> {
     gateway: Arc<Gateway>,
     draining: channel::Receiver<bool>,
     peer: IpAddr,
-    /// Held until the connection ends, so that the doorway knows.
-    _open: mpsc::Sender<()>,
+    /// Held until the connection ends, and what outlasts it, so that the doorway knows.
+    open: mpsc::Sender<()>,
 }
 
 impl<A: Answers> Doorway<A> {
@@ -124,7 +126,7 @@ impl<A: Answers> Doorway<A> {
 
     fn welcome<T: Stream>(&self, stream: T, peer: IpAddr, open: &mpsc::Sender<()>) {
         let (answers, gateway, draining) = (self.answers.clone(), self.gateway.clone(), self.draining.clone());
-        let guest = Guest { answers, gateway, draining, peer, _open: open.clone() };
+        let guest = Guest { answers, gateway, draining, peer, open: open.clone() };
         tokio::spawn(guest.serve(stream));
     }
 }
@@ -160,7 +162,10 @@ impl<A: Answers> Guest<A> {
             let answering = watch.answering(!request.body().is_end_stream());
             let (head, body) = request.into_parts();
             let body = CallersBody::new(body, &answering);
-            self.answers.answer(self.peer, head, body).map(|mut answer| {
+            let lasts = self.answers.outlasts_caller(&head);
+            let answer = self.answers.answer(self.peer, head, body);
+            let answer = if lasts { Either::Left(lasting(answer, self.open.clone())) } else { Either::Right(answer) };
+            answer.map(|mut answer| {
                 if answering.watch().has_left_unread() {
                     // Where the next request would begin, nobody knows (RFC 9112 §9.6).
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
