@@ -101,6 +101,27 @@ fn tokens_are_kept_though_nobody_waits_for_them_any_more() {
 }
 
 #[test]
+fn tokens_are_kept_though_a_caller_over_http2_lets_go_of_its_request() {
+    let slow = Slow::start();
+    let gateway = slow.gateway();
+    let path = "/v2/api-keys/refresh";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let request = client.post(format!("http://{}{path}", gateway.address)).bearer_auth(&slow.keys.text).body("{}");
+    let caller = runtime.spawn(request.send());
+    eventually("a request at Cal.com", || (slow.upstream.asked().len() == 1).then_some(()));
+    caller.abort();
+    assert!(runtime.block_on(caller).unwrap_err().is_cancelled());
+    // The connection lives on: that the stream is reset is known when the next one is answered.
+    let me = client.get(format!("http://{}/v2/me", gateway.address)).bearer_auth(&slow.keys.text);
+    assert_eq!(runtime.block_on(me.send()).unwrap().status(), 200);
+    slow.go_on.send("new".to_owned()).unwrap();
+    let log = gateway.access_log(2);
+    assert_eq!(log.iter().map(|line| &line["status"]).collect::<Vec<_>>(), [200, 499]);
+    assert_eq!(slow.bearer(&gateway, path), "Bearer new");
+}
+
+#[test]
 fn the_drain_waits_for_tokens_that_nobody_else_waits_for() {
     let slow = Slow::start();
     let mut gateway = slow.gateway();
