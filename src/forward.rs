@@ -29,6 +29,7 @@ use tokio_rustls::TlsConnector;
 
 pub use call::{Call, CallFault, Called};
 pub use deadline::Deadline;
+pub(crate) use download::plus;
 pub use download::{Download, DownloadFault};
 pub use upload::Upload;
 

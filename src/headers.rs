@@ -129,28 +129,52 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     let mut out = rooms::room();
     let named = named_by_connection(incoming);
-    let mut gzip = false;
+    let mut codings = Codings::default();
     for (name, value) in incoming {
-        gzip |= *name == header::ACCEPT_ENCODING && takes_gzip(value);
+        if *name == header::ACCEPT_ENCODING {
+            codings.read(value);
+        }
         let crosses = is_forwarded(name) || extra.contains(name);
         if crosses && !is_among(&named, name) {
-            out.append(name.clone(), value.clone());
+            if *name == header::CONTENT_LENGTH {
+                // hyper and h2 refuse lengths that differ; one of those that agree is enough (RFC 9110 §8.6).
+                out.insert(name.clone(), value.clone());
+            } else {
+                out.append(name.clone(), value.clone());
+            }
         }
     }
-    if gzip && !is_among(&named, &header::ACCEPT_ENCODING) {
+    if codings.take_gzip() && !is_among(&named, &header::ACCEPT_ENCODING) {
         out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
     out
 }
 
-/// Whether a caller that sends this `Accept-Encoding` takes answers in gzip (RFC 9110 §12.5.3). No other coding is asked
-/// for, because answers of errors are searched for secrets.
-fn takes_gzip(line: &HeaderValue) -> bool {
-    line.to_str().unwrap_or_default().split(',').any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
-        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
-        matches!(name.trim(), "gzip" | "*") && weight.is_some_and(|weight| weight > 0.0)
-    })
+/// What a caller's `Accept-Encoding` says of gzip, and of codings that it does not name (RFC 9110 §12.5.3). No other coding
+/// is asked for, because answers of errors are searched for secrets.
+#[derive(Default)]
+struct Codings {
+    gzip: Option<bool>,
+    others: Option<bool>,
+}
+
+impl Codings {
+    fn read(&mut self, line: &HeaderValue) {
+        for coding in line.to_str().unwrap_or_default().split(',') {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+            let said = match name.trim() {
+                "gzip" => &mut self.gzip,
+                "*" => &mut self.others,
+                _ => continue,
+            };
+            let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+            *said = Some(said.unwrap_or(true) && weight.is_some_and(|weight| weight > 0.0));
+        }
+    }
+
+    fn take_gzip(&self) -> bool {
+        self.gzip.or(self.others).unwrap_or(false)
+    }
 }
 
 /// The one value of `cal-api-version`, if the caller sent it.

@@ -15,9 +15,10 @@ use http::{Method, Response, Version, request};
 
 use crate::app::{App, Gateway};
 use crate::budget::Slot;
+use crate::catalog::UnknownEndpoints;
 use crate::catalog::path::TargetFault;
 use crate::config::limits::Bounds;
-use crate::credential::{Access, is_token_expired, is_token_refused};
+use crate::credential::{Access, capture, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
 use crate::headers;
 use crate::limit::Permit;
@@ -55,6 +56,16 @@ pub fn handle(
     }
 }
 
+/// Whether a request is seen through even if its caller leaves: the tokens in its answer are nowhere else.
+pub fn outlasts_caller(gateway: &Gateway, head: &request::Parts) -> bool {
+    let (method, path) = (&head.method, head.uri.path());
+    let makes_tokens = || {
+        let app = gateway.app();
+        app.catalog().find(method, path, UnknownEndpoints::Refuse).is_ok_and(|matched| capture::makes_tokens(&matched))
+    };
+    capture::may_make_tokens(method, path) && makes_tokens()
+}
+
 async fn serve(
     app: &App,
     head: &request::Parts,
@@ -75,8 +86,15 @@ async fn serve(
     let capture = app.credentials.capture(&permit)?;
     let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
     let body = Upload::new(body, app.limits.body_bytes, app.limits.body);
-    let body = if access.is_replaceable() { body.kept(app.limits.replay_body_limit).await? } else { body };
-    let mut slot = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await?;
+    // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
+    let again = access.is_replaceable().then_some(app.limits.replay_body_limit);
+    let body = match capture.as_ref().map(|_| usize::MAX).or(again) {
+        Some(most) => body.kept(most).await?,
+        None => body,
+    };
+    let reserved = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await;
+    record.note_due(permit.due());
+    let mut slot = reserved?;
     record.note_slot(&slot);
 
     let at = record.note_sent();

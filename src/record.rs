@@ -19,7 +19,7 @@ use crate::budget::{Held, Hold, Slot};
 use crate::catalog::{EndpointId, Matched};
 use crate::entitle::{Grant, Rule};
 use crate::identify::{Caller, ConsumerId, Who};
-use crate::limit::{Standing, Tick};
+use crate::limit::{Due, Standing, Tick};
 use crate::refusal::Refusal;
 use crate::request_id;
 
@@ -182,6 +182,13 @@ impl Record {
     /// Notes how the bucket stands after the take.
     pub fn note_standing(&mut self, standing: Option<Standing>) {
         self.standing = standing;
+    }
+
+    /// Notes how the bucket stands after a charge that was still due, made or refused.
+    pub fn note_due(&mut self, due: Option<&Due<'_>>) {
+        if let Some(due) = due {
+            self.standing = Some(due.standing());
+        }
     }
 
     /// Notes what the request waited for to be sent, if it did.

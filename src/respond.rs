@@ -6,6 +6,7 @@
 mod answer;
 mod cors;
 mod inspect;
+mod searched;
 mod standing;
 
 use std::time::SystemTime;

@@ -8,6 +8,7 @@ mod connection;
 mod descriptors;
 mod guarded;
 mod head_scan;
+mod lasting;
 mod listener;
 mod reload;
 mod watch;
@@ -57,6 +58,11 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
         head: request::Parts,
         body: CallersBody,
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+
+    /// Whether a request is answered to its end even if its caller leaves.
+    fn outlasts_caller(&self, _head: &request::Parts) -> bool {
+        false
+    }
 }
 
 /// The request path as the connections see it.
@@ -81,6 +87,10 @@ impl Answers for Path {
         body: CallersBody,
     ) -> impl Future<Output = Response<Answer>> + Send + use<> {
         pipeline::handle(self.0.clone(), peer, head, body)
+    }
+
+    fn outlasts_caller(&self, head: &request::Parts) -> bool {
+        pipeline::outlasts_caller(&self.0, head)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod crash;
 mod leaks;
+mod left;
 mod lifecycle;
 mod live;
 mod managed;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use serde_json::Value;
 
 use super::live::Holder;
@@ -34,10 +35,26 @@ const OPERATIONS: [(&str, Holds); 4] = [
 ];
 
 fn holds(matched: &Matched<'_>) -> Option<Holds> {
-    let endpoint = matched.endpoint().filter(|e| e.credential_operation && e.method == http::Method::POST)?;
+    let endpoint = matched.endpoint().filter(|e| e.credential_operation && e.method == Method::POST)?;
     let (_, holds) = OPERATIONS.iter().find(|(template, _)| *template == endpoint.template.as_str())?;
     let user = matched.parameter("userId").and_then(UserId::parse);
     Some(if user.is_some() { Holds::Pair(user) } else { *holds })
+}
+
+/// Whether the answer to a request may hold tokens that calgate keeps. It is asked of every request, so that
+/// [`makes_tokens`] need not be; an escape may spell anything.
+pub fn may_make_tokens(method: &Method, path: &str) -> bool {
+    let last = |path: &str| path.strip_suffix('/').unwrap_or(path).rsplit('/').next().is_some_and(is_last_of_any);
+    method == Method::POST && (last(path) || path.contains('%'))
+}
+
+fn is_last_of_any(segment: &str) -> bool {
+    OPERATIONS.iter().any(|(template, _)| template.rsplit('/').next().is_some_and(|l| l.eq_ignore_ascii_case(segment)))
+}
+
+/// Whether the answer to an operation holds tokens that calgate keeps.
+pub fn makes_tokens(matched: &Matched<'_>) -> bool {
+    holds(matched).is_some()
 }
 
 /// What is to be done with the answer to a request, if it succeeds.

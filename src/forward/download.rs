@@ -89,7 +89,7 @@ impl Download {
 }
 
 /// The size of a body of which so many bytes were read ahead.
-pub(super) fn plus(rest: &SizeHint, read: usize) -> SizeHint {
+pub(crate) fn plus(rest: &SizeHint, read: usize) -> SizeHint {
     let mut hint = SizeHint::new();
     if let Some(upper) = rest.upper() {
         hint.set_upper(upper + read as u64);

@@ -76,6 +76,11 @@ impl Due<'_> {
         self.quota
     }
 
+    /// How the bucket stands, as far as this gateway has been told.
+    pub fn standing(&self) -> Standing {
+        self.whose.standing(self.quota, self.now)
+    }
+
     /// The token was taken, and the bucket is full after `ahead`.
     pub fn taken(&self, ahead: Duration) {
         self.whose.learn(self.now.after(ahead), self.now);

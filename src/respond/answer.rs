@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::searched::Searched;
 use crate::forward::{Download, DownloadFault};
 use crate::record::Record;
 
@@ -15,6 +16,8 @@ pub enum Source {
     Own(Option<Bytes>),
     /// Cal.com.
     Upstream(Download),
+    /// Cal.com, without a secret.
+    Searched(Box<Searched>),
 }
 
 impl From<Bytes> for Source {
@@ -34,6 +37,7 @@ impl Source {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Upstream(download) => download.is_end_stream(),
+            Self::Searched(searched) => searched.is_end_stream(),
         }
     }
 }
@@ -62,6 +66,7 @@ impl Body for Answer {
         let frame = match &mut this.source {
             Source::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Source::Upstream(download) => ready!(Pin::new(download).poll_frame(cx)),
+            Source::Searched(searched) => ready!(Pin::new(searched).poll_frame(cx)),
         };
         match &frame {
             Some(Ok(frame)) => this.record.note_bytes(frame.data_ref().map_or(0, Bytes::len)),
@@ -79,6 +84,7 @@ impl Body for Answer {
         match &self.source {
             Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Source::Upstream(download) => download.size_hint(),
+            Source::Searched(searched) => searched.size_hint(),
         }
     }
 }

@@ -11,13 +11,14 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Response};
 
 use super::Source;
+use super::searched::Searched;
 use crate::credential::capture::Capture;
 use crate::credential::tokens::Receipt;
 use crate::credential::{Credentials, Injection};
 use crate::forward::Download;
 use crate::refusal::Refusal;
 
-/// Bytes of an error's body that are searched for secrets.
+/// Bytes of an error's body that are read before it is passed on; a longer one is searched on its way.
 const MOST_ERROR: usize = 64 * 1024;
 
 /// Bytes that an error may have when it is no longer compressed.
@@ -32,7 +33,8 @@ const REMOVED: &[u8] = b"(removed by calgate)";
 /// Takes out of an answer what its caller must not see, and puts new tokens where `capture` says.
 ///
 /// # Errors
-/// [`Refusal::UpstreamInvalid`] for an answer that should hold tokens and does not, or breaks off.
+/// [`Refusal::UpstreamInvalid`] for an answer that should hold tokens and does not, or breaks off, and for a compressed error
+/// that cannot be looked into.
 pub async fn inspect(
     mut answer: Response<Download>,
     injection: &Injection,
@@ -67,18 +69,27 @@ async fn keep_tokens(
 }
 
 async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Response<Source>, Refusal> {
-    let Some(body) = answer.body_mut().read_up_to(MOST_ERROR).await else { return Ok(answer.map(Source::from)) };
-    let clean = match answer.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"identity") => without(&body, secret),
-        Some(b"gzip") => without(&inflated(&body)?, secret),
-        // None was asked for.
-        Some(_) if body.is_empty() => None,
-        Some(_) => return Err(Refusal::UpstreamInvalid),
+    let body = answer.body_mut().read_up_to(MOST_ERROR).await;
+    let mut codings = answer.headers().get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+    let clean = match (codings.next(), codings.next(), &body) {
+        (None | Some(b"identity"), None, Some(body)) => without(body, secret),
+        (None | Some(b"identity"), None, None) => return Ok(searched(answer, secret)),
+        (Some(b"gzip"), None, Some(body)) => without(&inflated(body)?, secret),
+        (_, _, Some(body)) if body.is_empty() => None,
+        // No other coding was asked for; and what is broken, or so much of it, cannot be looked into.
+        _ => return Err(Refusal::UpstreamInvalid),
     };
+    let body = body.unwrap_or_default();
     if clean.is_some() {
         answer.headers_mut().remove(CONTENT_ENCODING);
     }
     Ok(with_body(answer, body, clean))
+}
+
+/// An error that is long, or breaks off.
+fn searched(mut answer: Response<Download>, secret: &[u8]) -> Response<Source> {
+    answer.headers_mut().remove(ETAG);
+    answer.map(|body| Source::Searched(Box::new(Searched::new(body, secret))))
 }
 
 /// What a compressed error says.

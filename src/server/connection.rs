@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use http_body::Body as _;
@@ -24,6 +25,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::Answers;
 use super::aside::Aside;
 use super::guarded::{CallersBody, Outgoing};
+use super::lasting::lasting;
 use super::listener::Bound;
 use super::watch::{Verdict, Watch};
 use super::wire::{Ending, Stream, Wire};
@@ -69,8 +71,8 @@ struct Guest<A> {
     /// Whether there is room for it; else it is told so.
     is_welcome: bool,
     _place: Place,
-    /// Held until the connection ends, so that the doorway knows.
-    _open: mpsc::Sender<()>,
+    /// Held until the connection ends, and what outlasts it, so that the doorway knows.
+    open: mpsc::Sender<()>,
 }
 
 impl<A: Answers> Doorway<A> {
@@ -142,7 +144,7 @@ impl<A: Answers> Doorway<A> {
         let is_welcome = place.is_some();
         let Some(place) = place.or_else(|| Place::take(&self.turned_away, MOST_TURNED_AWAY)) else { return };
         let (answers, gateway, draining) = (self.answers.clone(), self.gateway.clone(), self.draining.clone());
-        let guest = Guest { answers, gateway, draining, peer, is_welcome, _place: place, _open: open.clone() };
+        let guest = Guest { answers, gateway, draining, peer, is_welcome, _place: place, open: open.clone() };
         tokio::spawn(guest.serve(stream));
     }
 }
@@ -178,7 +180,10 @@ impl<A: Answers> Guest<A> {
             let answering = watch.answering(!request.body().is_end_stream());
             let (head, body) = request.into_parts();
             let body = CallersBody::new(body, &answering);
-            self.answers.answer(self.peer, head, body).map(|mut answer| {
+            let lasts = self.answers.outlasts_caller(&head);
+            let answer = self.answers.answer(self.peer, head, body);
+            let answer = if lasts { Either::Left(lasting(answer, self.open.clone())) } else { Either::Right(answer) };
+            answer.map(|mut answer| {
                 if answering.watch().has_left_unread() {
                     // Where the next request would begin, nobody knows (RFC 9112 §9.6).
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -133,6 +133,60 @@ fn an_echoed_secret_is_found_in_a_compressed_error_too() {
     assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_INVALID")), "nobody asked for that");
 }
 
+/// An upstream that answers everything with a 403 of that head and body, which is told the key that it
+/// was asked with.
+fn forbidding(head: &str, body: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> crate::harness::Answer {
+    let head = format!("HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\n{head}");
+    let echo = move |asked: &crate::harness::Asked| {
+        let body = body(asked.headers("authorization")[0].strip_prefix("Bearer ").unwrap());
+        [head.replace("LENGTH", &body.len().to_string()).into_bytes(), b"\r\n\r\n".to_vec(), body].concat()
+    };
+    let (upstream, key) = (crate::harness::Upstream::answering(echo), crate::harness::Key::new());
+    let gateway = crate::harness::Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
+    gateway.ask("GET /v2/me", &[&format!("X-Api-Key: {}", key.text), "Accept-Encoding: gzip"])
+}
+
+#[test]
+fn an_echoed_secret_is_found_in_a_long_error_too() {
+    let padding = || "x".repeat(70_000);
+    let around = move |key: &str| format!("<{key}>{}<{key}><{key}>{}{key}", padding(), padding());
+    let answer = forbidding("Content-Length: LENGTH\r\nETag: \"1\"", move |key| around(key).into_bytes());
+    let masked = around(&"*".repeat(crate::harness::UPSTREAM_KEY.len()));
+    assert!(answer.status == 403 && answer.text() == masked && answer.header("etag").is_none());
+
+    // In pieces, some of which end in the middle of it.
+    let answer = forbidding("Transfer-Encoding: chunked", move |key| {
+        let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+        let (first, last) = key.split_at(key.len() / 2);
+        [&*padding(), first, last, ".", first, "-", first, last]
+            .map(chunk)
+            .concat()
+            .into_bytes()
+            .into_iter()
+            .chain(*b"0\r\n\r\n")
+            .collect()
+    });
+    let stars = "*".repeat(crate::harness::UPSTREAM_KEY.len());
+    let half = &crate::harness::UPSTREAM_KEY[..stars.len() / 2];
+    assert_eq!(&answer.text()[70_000..], format!("{stars}.{half}-{stars}"));
+
+    let answer = forbidding("Content-Length: LENGTH", |_| "y".repeat(200_000).into_bytes());
+    assert!(answer.status == 403 && answer.text() == "y".repeat(200_000));
+}
+
+#[test]
+fn a_long_error_that_cannot_be_looked_into_is_not_passed_on() {
+    for coding in ["gzip", "gzip\r\nContent-Encoding: identity", "identity\r\nContent-Encoding: gzip"] {
+        let answer = forbidding(&format!("Content-Length: LENGTH\r\nContent-Encoding: {coding}"), |key| {
+            let text = [key.as_bytes(), &"x".repeat(70_000).into_bytes()].concat();
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+            std::io::Write::write_all(&mut encoder, &text).unwrap();
+            encoder.finish().unwrap()
+        });
+        assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_INVALID")), "{coding}");
+    }
+}
+
 fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, text).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Gateway, Key, Setup};
+use super::{Answer, Gateway, Key, Setup};
 use crate::budget::table::random::Random;
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
@@ -93,13 +93,18 @@ impl Fleet {
 
     /// Asks one gateway once: the status, and the gateway's code with it.
     pub fn ask(&self, gateway: usize) -> (u16, String) {
-        let answer = self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)]);
+        let answer = self.answer(gateway);
         (answer.status, answer.code().unwrap_or_default().to_owned())
+    }
+
+    /// The same: the whole answer.
+    pub fn answer(&self, gateway: usize) -> Answer {
+        self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)])
     }
 
     /// What time it is for one gateway, in seconds since 1970, by the name that it gives a request.
     pub fn time_of(&self, gateway: usize) -> i64 {
-        let answer = self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)]);
+        let answer = self.answer(gateway);
         let id = uuid::Uuid::parse_str(answer.header("x-request-id").unwrap()).unwrap();
         i64::try_from(id.get_timestamp().unwrap().to_unix().0).unwrap()
     }

@@ -86,7 +86,8 @@ fn name(text: &str) -> HeaderName {
 fn what_a_call_needs_crosses_as_it_came() {
     for crossing in CROSSING {
         let out = forwarded(&headers([(crossing, "one"), (crossing, "two")]), &[]);
-        assert_eq!(out.get_all(crossing).iter().collect::<Vec<_>>(), ["one", "two"], "{crossing}");
+        let expected: &[&str] = if crossing == "content-length" { &["two"] } else { &["one", "two"] };
+        assert_eq!(out.get_all(crossing).iter().collect::<Vec<_>>(), expected, "{crossing}");
     }
 }
 
@@ -108,10 +109,16 @@ fn no_coding_is_asked_for_but_one_that_can_be_looked_into() {
         ("gzip;q=0", None),
         ("gzip; q=0.0, br", None),
         ("", None),
+        ("gzip;q=0, *", None),
+        ("*, gzip;q=0", None),
+        ("*;q=0, gzip", Some("gzip")),
+        ("*;q=0", None),
     ] {
         let out = forwarded(&headers([("accept-encoding", taken)]), &[]);
         assert_eq!(out.get("accept-encoding").map(|value| value.to_str().unwrap()), asked, "{taken}");
     }
+    let lines = headers([("accept-encoding", "gzip;q=0"), ("accept-encoding", "*")]);
+    assert!(forwarded(&lines, &[]).is_empty());
     let named = headers([("accept-encoding", "gzip"), ("connection", "accept-encoding")]);
     assert!(forwarded(&named, &[]).is_empty());
 }
@@ -192,7 +199,9 @@ proptest! {
             let connection = incoming.get_all("connection").iter();
             let tokens: Vec<_> = connection.flat_map(|line| line.to_str().unwrap().split(',')).collect();
             if !tokens.iter().any(|token| token.trim().eq_ignore_ascii_case(name.as_str())) {
-                prop_assert!(out.get_all(name).iter().eq(incoming.get_all(name)), "{} did not cross whole", name);
+                // A body has one length.
+                let once = usize::from(name == "content-length") * (incoming.get_all(name).iter().count() - 1);
+                prop_assert!(out.get_all(name).iter().eq(incoming.get_all(name).iter().skip(once)), "{} did not cross whole", name);
             }
         }
     }

@@ -83,6 +83,21 @@ fn more_fields_than_are_taken_are_refused_with_a_code() {
 }
 
 #[test]
+fn a_length_that_is_said_twice_goes_on_once_and_two_lengths_go_nowhere() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    runtime().block_on(async {
+        for second in ["7", "8"] {
+            let request = client().post(format!("http://{}/v2/bookings", gateway.address)).bearer_auth(&key.text);
+            let request = request.header("content-length", "7").header("content-length", second);
+            let status = request.body("{\"a\":1}").send().await.map(|answer| answer.status().as_u16());
+            assert_eq!(status.is_ok_and(|status| status == 200), second == "7", "{second}");
+        }
+    });
+    assert_eq!(upstream.only().headers("content-length"), ["7"]);
+}
+
+#[test]
 fn a_connection_that_asks_nothing_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limits = "[limits]\nfirst_byte = \"150ms\"\nidle = \"150ms\"";

@@ -99,6 +99,23 @@ fn a_late_no_is_still_a_no_where_the_budget_is_asked_along() {
 }
 
 #[test]
+fn callers_are_told_how_the_shared_bucket_stands_after_their_own_request() {
+    for mode in ["off", "observe", "enforce"] {
+        let pair = Pair::start("local", mode);
+        let told = |gateway: usize| {
+            let answer = pair.fleet.answer(gateway);
+            let number = |name| answer.header(name).unwrap().parse::<u64>().unwrap();
+            let (remaining, reset) = (number("x-ratelimit-remaining-default"), number("x-ratelimit-reset-default"));
+            assert_eq!(answer.header("ratelimit"), Some(&*format!("\"default\";r={remaining};t={reset}")));
+            (answer.status, remaining, reset > 15)
+        };
+        assert_eq!(told(FIRST), (200, 3, false), "{mode}");
+        assert_eq!([2, 1, 0].map(|_| told(FIRST)), [2, 1, 0].map(|left| (200, left, true)), "{mode}");
+        assert_eq!(told(SECOND), (429, 0, true), "{mode}");
+    }
+}
+
+#[test]
 fn a_gateway_that_has_to_join_again_asks_the_store_for_tokens_meanwhile() {
     let pair = Pair::start("local", "enforce");
     pair.passes(SECOND, 1);

@@ -1,0 +1,27 @@
+//! Requests that outlast their callers: what they bring must not be lost because nobody waits for the answer any more.
+
+use std::future::pending;
+use std::panic::resume_unwind;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
+
+/// Has an answer made by a task of its own, which goes on when the future is dropped, as hyper drops it with the connection.
+/// The doorway it came in by stays `open` until then, and so the drain waits for it.
+pub(super) fn lasting<T: Send + 'static>(
+    answer: impl Future<Output = T> + Send + 'static,
+    open: mpsc::Sender<()>,
+) -> impl Future<Output = T> + Send {
+    let task = tokio::spawn(async move {
+        let _open = open;
+        answer.await
+    });
+    async move {
+        match task.await.map_err(JoinError::try_into_panic) {
+            Ok(answer) => answer,
+            Err(Ok(panic)) => resume_unwind(panic),
+            // The runtime is on its way out, and this future with it.
+            Err(Err(_)) => pending().await,
+        }
+    }
+}

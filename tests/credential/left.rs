@@ -1,0 +1,171 @@
+//! Callers that leave while Cal.com makes new tokens for them: the tokens are kept all the same.
+
+use std::sync::{Mutex, mpsc};
+
+use calgate::catalog::Catalog;
+use calgate::credential::capture::{makes_tokens, may_make_tokens};
+
+use super::rig::SEAL_KEY;
+use crate::given::find;
+use crate::harness::{Asked, Gateway, Key, OK, Setup, Upstream, eventually};
+
+const CONFIG: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
+    [credentials.main]\nkind = \"api-key\"\napi_key = { env = \"CAL_KEY\" }\nplan = \"unrestricted\"\n\
+    [credentials.platform]\nkind = \"platform-client\"\nclient_id = \"c1\"\nclient_secret = { env = \"CAL_KEY\" }\n\
+    managed_users = true\nplan = \"unrestricted\"\n\
+    [consumers.keys]\nkeys = [\"KEYS\"]\ncredential = \"main\"\ntier = \"roomy\"\n\
+    allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n\
+    [consumers.users]\nkeys = [\"USERS\"]\ncredential = \"platform\"\ntier = \"roomy\"\n\
+    allow_credential_operations = [\"POST /v2/oauth-clients/{clientId}/users\", \"POST /v2/oauth/{clientId}/refresh\", \
+    \"POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh\"]\n";
+
+/// A Cal.com that makes new tokens when it is told to, and a store.
+struct Slow {
+    upstream: Upstream,
+    go_on: mpsc::Sender<String>,
+    keys: Key,
+    users: Key,
+    folder: tempfile::TempDir,
+}
+
+impl Slow {
+    fn start() -> Self {
+        let (go_on, told) = mpsc::channel::<String>();
+        let told = Mutex::new(told);
+        let upstream = Upstream::answering(move |asked: &Asked| {
+            if asked.request_line.starts_with("GET") {
+                return OK.into();
+            }
+            let token = told.lock().unwrap().recv().unwrap_or_default();
+            let data = format!(
+                "{{\"apiKey\":\"{token}\",\"accessToken\":\"{token}\",\"refreshToken\":\"r\",\"user\":{{\"id\":7}}}}"
+            );
+            let body = format!("{{\"status\":\"success\",\"data\":{data}}}");
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .into_bytes()
+        });
+        Self { upstream, go_on, keys: Key::new(), users: Key::new(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn gateway(&self) -> Gateway {
+        let path = self.folder.path().join("store/tokens.db");
+        let store = format!("[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]", path.display());
+        let config = CONFIG.replace("KEYS", &self.keys.hash).replace("USERS", &self.users.hash);
+        let setup = Setup::to(&self.upstream.base_url()).with(&store).with(&config);
+        setup.env("SEAL_KEY", SEAL_KEY).env("CAL_KEY", "cal_live_old").start()
+    }
+
+    fn key_of(&self, path: &str) -> &Key {
+        if path.contains("api-keys") { &self.keys } else { &self.users }
+    }
+
+    /// Asks for new tokens, and leaves when Cal.com has the request.
+    fn ask_and_leave(&self, gateway: &Gateway, path: &str) {
+        let before = self.upstream.asked().len();
+        let mut caller = gateway.connect();
+        let key = &self.key_of(path).text;
+        caller.send(format!("POST {path} HTTP/1.1\r\nHost: h\r\nX-Api-Key: {key}\r\nContent-Length: 2\r\n\r\n{{}}"));
+        eventually("a request at Cal.com", || (self.upstream.asked().len() > before).then_some(()));
+        caller.hang_up();
+        eventually("the caller gone", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
+    }
+
+    /// What the next request goes out with.
+    fn bearer(&self, gateway: &Gateway, path: &str) -> String {
+        let key = format!("X-Api-Key: {}", self.key_of(path).text);
+        let user = if path.contains("api-keys") { "Accept: */*" } else { "x-calgate-managed-user: 7" };
+        let answer = gateway.ask("GET /v2/me", &[&key, user]);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        self.upstream.asked().last().unwrap().headers("authorization").join("|")
+    }
+}
+
+#[test]
+fn tokens_are_kept_though_nobody_waits_for_them_any_more() {
+    let slow = Slow::start();
+    let gateway = slow.gateway();
+    let paths = [
+        "/v2/api-keys/refresh",
+        "/v2/oauth-clients/c1/users",
+        "/v2/oauth/c1/refresh",
+        "/v2/OAuth-clients/c1/users/7/force%2Drefresh/",
+    ];
+    for (round, path) in paths.into_iter().enumerate() {
+        slow.ask_and_leave(&gateway, path);
+        slow.go_on.send(format!("new-{round}")).unwrap();
+        let log = gateway.access_log(2 * round + 1);
+        assert_eq!(log[2 * round]["status"], 499, "{log:?}");
+        assert_eq!(slow.bearer(&gateway, path), format!("Bearer new-{round}"), "{path}");
+        gateway.access_log(2 * round + 2);
+    }
+}
+
+#[test]
+fn tokens_are_kept_though_a_caller_over_http2_lets_go_of_its_request() {
+    let slow = Slow::start();
+    let gateway = slow.gateway();
+    let path = "/v2/api-keys/refresh";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let request = client.post(format!("http://{}{path}", gateway.address)).bearer_auth(&slow.keys.text).body("{}");
+    let caller = runtime.spawn(request.send());
+    eventually("a request at Cal.com", || (slow.upstream.asked().len() == 1).then_some(()));
+    caller.abort();
+    assert!(runtime.block_on(caller).unwrap_err().is_cancelled());
+    // The connection lives on: that the stream is reset is known when the next one is answered.
+    let me = client.get(format!("http://{}/v2/me", gateway.address)).bearer_auth(&slow.keys.text);
+    assert_eq!(runtime.block_on(me.send()).unwrap().status(), 200);
+    slow.go_on.send("new".to_owned()).unwrap();
+    let log = gateway.access_log(2);
+    assert_eq!(log.iter().map(|line| &line["status"]).collect::<Vec<_>>(), [200, 499]);
+    assert_eq!(slow.bearer(&gateway, path), "Bearer new");
+}
+
+#[test]
+fn the_drain_waits_for_tokens_that_nobody_else_waits_for() {
+    let slow = Slow::start();
+    let mut gateway = slow.gateway();
+    let path = "/v2/api-keys/refresh";
+    slow.ask_and_leave(&gateway, path);
+    assert_eq!(gateway.metric("calgate_requests_in_flight", ""), 1);
+    gateway.signal("-TERM");
+    gateway.logged("draining");
+    slow.go_on.send("new".to_owned()).unwrap();
+    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.access_log(1)[0]["status"], 499);
+    assert_eq!(slow.bearer(&slow.gateway(), path), "Bearer new");
+}
+
+#[test]
+fn of_a_caller_who_leaves_in_the_middle_of_its_request_cal_com_hears_nothing() {
+    let slow = Slow::start();
+    let gateway = slow.gateway();
+    let mut caller = gateway.connect();
+    let head = format!("Host: h\r\nX-Api-Key: {}\r\nContent-Length: 10", slow.users.text);
+    caller.send(format!("POST /v2/oauth-clients/c1/users HTTP/1.1\r\n{head}\r\n\r\n{{\"a\""));
+    eventually("a request in flight", || (gateway.metric("calgate_requests_in_flight", "") == 1).then_some(()));
+    caller.hang_up();
+    let line = &gateway.access_log(1)[0];
+    assert_eq!((&line["code"], line.get("upstream_ms")), (&"GATEWAY_BAD_REQUEST".into(), None), "{line}");
+}
+
+#[test]
+fn operations_that_make_tokens_are_known_by_any_spelling() {
+    for request in
+        ["/v2/api-keys/refresh", "/v2/API-Keys/Refresh/", "/v2/api-keys/%72efresh", "/v2/oauth-clients/x/Users"]
+    {
+        assert!(makes_tokens(&find(&format!("POST {request}")).unwrap()), "{request}");
+        assert!(may_make_tokens(&http::Method::POST, request), "{request}");
+    }
+    let mut known = 0;
+    for endpoint in Catalog::built_in().endpoints() {
+        let path = endpoint.template.as_str().replace(['{', '}'], "");
+        if makes_tokens(&find(&format!("{} {path}", endpoint.method)).unwrap()) {
+            assert!(may_make_tokens(&endpoint.method, &path), "{endpoint}");
+            known += 1;
+        }
+    }
+    assert_eq!(known, 4);
+    assert!(!may_make_tokens(&http::Method::GET, "/v2/api-keys/refresh"));
+    assert!(!may_make_tokens(&http::Method::POST, "/v2/bookings"));
+}
