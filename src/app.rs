@@ -89,8 +89,8 @@ pub struct Gateway {
     pub access_log: Option<AccessLog>,
     /// What keeps renewable credentials good, where there is a store for them.
     pub keeper: Option<Arc<Keeper>>,
-    /// Connections, and requests in flight, that the system has enough for, whatever is configured.
-    room: AtomicUsize,
+    /// Connections, and requests in flight, that the system has files for, whatever is configured.
+    room: [AtomicUsize; 2],
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     draining: AtomicBool,
@@ -111,7 +111,7 @@ impl Gateway {
             clock: Clock::start(),
             metrics: Metrics::default(),
             access_log,
-            room: AtomicUsize::new(usize::MAX),
+            room: [const { AtomicUsize::new(usize::MAX) }; 2],
             in_flight: Arc::default(),
             connections: Arc::default(),
             draining: AtomicBool::new(false),
@@ -163,24 +163,23 @@ impl Gateway {
         self.app().sharing.as_ref().map(|store| store.figures().state)
     }
 
-    /// Takes no more connections, and no more requests at once, than `room`.
-    pub fn set_room(&self, room: usize) {
-        self.room.store(room, Ordering::Relaxed);
-    }
-
-    /// How many of each are taken at most, whatever is configured.
-    pub fn room(&self) -> usize {
-        self.room.load(Ordering::Relaxed)
+    /// Takes no more than so many connections, and requests at once, whatever is configured.
+    pub fn set_room(&self, connections: usize, in_flight: usize) {
+        let [for_connections, for_requests] = &self.room;
+        for_connections.store(connections, Ordering::Relaxed);
+        for_requests.store(in_flight, Ordering::Relaxed);
     }
 
     /// A place among the requests in flight, unless `most` are taken.
     pub fn admit(&self, most: usize) -> Option<Place> {
-        Place::take(&self.in_flight, most.min(self.room()))
+        let [_, room] = &self.room;
+        Place::take(&self.in_flight, most.min(room.load(Ordering::Relaxed)))
     }
 
     /// A place among the open connections, unless `most` are taken.
     pub fn open_connection(&self, most: usize) -> Option<Place> {
-        Place::take(&self.connections, most.min(self.room()))
+        let [room, _] = &self.room;
+        Place::take(&self.connections, most.min(room.load(Ordering::Relaxed)))
     }
 
     /// How many connections are open.

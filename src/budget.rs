@@ -40,7 +40,7 @@ pub use table::{Table, identity};
 use crate::catalog::Endpoint;
 use crate::credential::{Access, Injection};
 use crate::identify::{ConsumerId, Who, credential_key};
-use crate::limit::Permit;
+use crate::limit::{Due, Permit};
 use crate::refusal::Refusal;
 use headers::name_hash;
 
@@ -171,8 +171,31 @@ impl Budgets {
         access: &Access,
         caller_waits: Option<Duration>,
     ) -> Result<Slot, Refusal> {
+        self.reserve_with(permit, access, caller_waits, permit.due()).await
+    }
+
+    /// The same for sending a request once more, as another `access`: its consumer has been charged.
+    ///
+    /// # Errors
+    /// As of [`Budgets::reserve`].
+    pub async fn reserve_again(
+        &self,
+        permit: &Permit<'_>,
+        access: &Access,
+        caller_waits: Option<Duration>,
+    ) -> Result<Slot, Refusal> {
+        self.reserve_with(permit, access, caller_waits, None).await
+    }
+
+    async fn reserve_with(
+        &self,
+        permit: &Permit<'_>,
+        access: &Access,
+        caller_waits: Option<Duration>,
+        due: Option<&Due<'_>>,
+    ) -> Result<Slot, Refusal> {
         if self.mode == Mode::Off {
-            if let Some(due) = permit.due() {
+            if let Some(due) = due {
                 Box::pin(due.take()).await?;
             }
             return Ok(Slot::unlimited());
@@ -195,7 +218,7 @@ impl Budgets {
         };
         let patience = caller_waits.unwrap_or(terms.max_wait).min(terms.max_wait);
         budget.begin();
-        Slot::take(budget, self.mode, terms.asker, patience, self.deadline, permit.due()).await
+        Slot::take(budget, self.mode, terms.asker, patience, self.deadline, due).await
     }
 
     /// Reserves a place for a call of the gateway's own, which sends `headers`.

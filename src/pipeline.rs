@@ -155,7 +155,7 @@ async fn send_as_another<'a>(
         (None, _) => Ok((answer, Cow::Borrowed(access))),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
-            let mut slot = app.budget.reserve(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
+            let mut slot = app.budget.reserve_again(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
             let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
             let answer = app.upstream.send(&ask, body, &mut slot).await?;
             other.is_refused(answer.status());

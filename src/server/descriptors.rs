@@ -7,40 +7,41 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::app::Gateway;
 
 /// Those that are no caller's: operators' connections, callers that are turned away, files, calls of the gateway's own.
-const RESERVE: u64 = 200;
+const RESERVE: usize = 200;
 
 /// Those that a worker has of its own: its listener and its runtime.
-const PER_WORKER: u64 = 6;
+const PER_WORKER: usize = 6;
 
-/// Takes as many descriptors as this process may have, and has `gateway` take no more connections than that.
+/// Takes as many descriptors as this process may have, and has `gateway` take no more connections and requests than they are
+/// enough for; tells the operator where the configuration has room for more.
 pub(super) fn make_room(gateway: &Gateway, workers: usize) {
-    gateway.set_room(room(raised(), workers));
-    warn_where_short(gateway);
-}
-
-/// Raises the soft limit to the hard one. Answers what it is in the end.
-fn raised() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
-        return maximum.unwrap_or(u64::MAX);
-    }
-    current.unwrap_or(u64::MAX)
-}
-
-/// For how many callers so many are enough: each may need a connection to Cal.com beside its own.
-fn room(descriptors: u64, workers: usize) -> usize {
-    let reserve = (workers as u64).saturating_mul(PER_WORKER).saturating_add(RESERVE);
-    usize::try_from(descriptors.saturating_sub(reserve) / 2).unwrap_or(usize::MAX).max(1)
-}
-
-/// Tells the operator where the configuration has room for more than the system has.
-pub(super) fn warn_where_short(gateway: &Gateway) {
-    let (room, app) = (gateway.room(), gateway.app());
-    if room < app.limits.connections.max(app.limits.in_flight) {
+    let free = raised().saturating_sub(workers.saturating_mul(PER_WORKER).saturating_add(RESERVE));
+    let app = gateway.app();
+    let wanted = (app.limits.connections, app.limits.in_flight);
+    let (connections, in_flight) = shares(free, wanted.0, wanted.1);
+    gateway.set_room(connections, in_flight);
+    if (connections, in_flight) != wanted {
         tracing::warn!(
-            at_once = room,
+            connections,
+            in_flight,
             "limits.connections and limits.in_flight are more than the limit of open files is enough for, and no more than \
              this are taken: raise the hard limit (ulimit -Hn), or lower them"
         );
     }
+}
+
+/// Raises the soft limit to the hard one. Answers what it is in the end.
+fn raised() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let is_raised = current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let limit = if is_raised { maximum } else { current };
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// How many connections and requests in flight so many descriptors are enough for: each connection needs one, and each
+/// request another, towards Cal.com. Each has half of them, and what the other does not need.
+fn shares(free: usize, connections: usize, in_flight: usize) -> (usize, usize) {
+    let half = (free / 2).max(1);
+    let left_by = |other: usize| free.saturating_sub(other.min(half)).max(1);
+    (connections.min(left_by(in_flight)), in_flight.min(left_by(connections)))
 }

@@ -155,7 +155,7 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
     let result = match replaced {
         Ok(waiting) => {
             tracing::info!(file = %path.display(), "the configuration was reloaded");
-            descriptors::warn_where_short(gateway);
+            descriptors::make_room(gateway, fixed.listen.workers);
             if !waiting.is_empty() {
                 tracing::warn!(keys = waiting.join(", "), "these changes are in force only after a restart");
             }

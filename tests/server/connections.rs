@@ -263,7 +263,7 @@ fn no_more_connections_are_taken_than_there_can_be_open_files_for() {
     let few = ["sh", "-c", "ulimit -n 256 && exec \"$@\"", "sh"];
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).workers(1).through(&few).start();
     let warning: serde_json::Value = serde_json::from_str(&gateway.logged("limit of open files")).unwrap();
-    let room = warning["at_once"].as_u64().unwrap();
+    let room = warning["connections"].as_u64().unwrap();
     let mut callers: Vec<_> = (0..250).map(|_| gateway.connect()).collect();
     crate::harness::eventually("the others' end", || {
         (gateway.metric("calgate_connections_refused_total", "") == 250 - room).then_some(())
