@@ -93,6 +93,7 @@ const FENCES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
+            "admin",
             "budget/membership",
             "budget/shared",
             "cli/store",

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Gateway, Key, Setup, Upstream, Wire};
+use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually};
 
 fn gateway(upstream: &Upstream, key: &Key, limits: &str) -> Gateway {
     let limits = format!("[limits]\n{limits}");
@@ -230,7 +230,7 @@ fn connections_and_requests_in_flight_are_bounded() {
     let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
     let (mut first, mut second) = (gateway.connect(), gateway.connect());
     first.send(&request);
-    crate::harness::eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
     let answer = second.send(&request).answer();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")));
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -283,4 +283,22 @@ fn the_admin_listener_is_apart_from_callers() {
         assert_eq!(gateway.ask(&format!("GET {path}"), &[&bearer(&key)]).status, 404, "{path}");
     }
     assert_eq!(Wire::connect(gateway.admin).ask("GET /v2/me", &[&bearer(&key)]).status, 404);
+}
+
+#[test]
+fn bodies_that_do_not_come_keep_nobody_from_the_admin_listener() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "body = \"1s\"");
+    let begun = "POST /explain HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let mut flood: Vec<_> = (0..100).map(|_| Wire::connect(gateway.admin)).collect();
+    for operator in &mut flood {
+        operator.send(begun);
+    }
+    for operator in &mut flood {
+        let answer = operator.answer();
+        assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+        assert!(operator.is_closed());
+    }
+    drop(flood);
+    eventually("room", || (gateway.ask_admin("GET /livez", &[]).status == 200).then_some(()));
 }
