@@ -213,13 +213,16 @@ impl<A: Answers> Guest<A> {
             let now = Instant::now();
             let verdict = if is_due { watch.verdict(now, &self.gateway.app().limits) } else { Verdict::End };
             let until = match verdict {
-                Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
+                Verdict::GoOn(_) | Verdict::End if told && watch.is_over(now) => return End::Quiet,
+                Verdict::GoOn(until) if told => until.min(now + DRAIN_GRACE),
                 Verdict::GoOn(until) => until,
                 Verdict::LateHead => return End::LateHead,
                 Verdict::Stuck => return End::Quiet,
                 Verdict::End => {
-                    stop(connection.as_mut());
-                    told = true;
+                    if !told {
+                        stop(connection.as_mut());
+                        told = true;
+                    }
                     now + DRAIN_GRACE
                 }
             };
