@@ -127,6 +127,21 @@ fn a_caller_that_says_nothing_or_stalls_is_let_go() {
     assert!(idle.is_closed(), "no second request was sent");
 }
 
+#[test]
+fn the_head_of_a_later_request_has_the_same_time_as_that_of_the_first() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "head = \"1s\"\nidle = \"1h\"");
+    let half = "GET /v2/me HTTP/1.1\r\nHost: h\r\n";
+    let mut kept = gateway.connect();
+    for _ in 0..2 {
+        assert_eq!(kept.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+        assert_eq!(gateway.connect().send(half).answer().status, 408, "long enough for all to be looked at");
+    }
+    let answer = kept.send(half).answer();
+    assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
+    assert!(kept.is_closed());
+}
+
 /// An upstream that answers when it has a head, and reads the body of `length` bytes afterwards; and how many connections
 /// it has had.
 fn hasty_upstream(length: usize) -> (String, Arc<AtomicUsize>) {
