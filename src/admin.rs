@@ -13,6 +13,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -29,6 +30,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone)]
 pub struct Admin {
     router: Router,
+    gateway: Arc<Gateway>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -46,7 +48,7 @@ impl Admin {
             .layer(RequestBodyLimitLayer::new(16 * 1024))
             .layer(CatchPanicLayer::new())
             .with_state(gateway.clone());
-        Self { router, connections: Arc::default() }
+        Self { router, gateway: gateway.clone(), connections: Arc::default() }
     }
 }
 
@@ -64,9 +66,13 @@ impl Answers for Admin {
         body: CallersBody,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let answered = self.router.clone().oneshot(Request::from_parts(head, Body::new(body)));
+        let answered = timeout(self.gateway.app().limits.body, answered);
         async move {
-            let Ok(answer) = answered.await;
-            answer
+            match answered.await {
+                Ok(Ok(answer)) => answer,
+                // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.
+                Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request's body took too long\n").into_response(),
+            }
         }
     }
 }

@@ -99,6 +99,7 @@ const FENCES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
+            "admin",
             "budget/membership",
             "budget/shared",
             "cli/store",

@@ -15,7 +15,7 @@ pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use redis::{Redis, Watched, free_port};
 pub use upstream::{Asked, OK, Upstream};
-pub use wire::{Answer, Wire};
+pub use wire::{Answer, Wire, narrow};
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,12 @@
 //! One connection of a caller, from its first byte to its end.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -220,9 +222,14 @@ impl<A: Answers> Guest<A> {
     where
         C: Future<Output = hyper::Result<()>>,
     {
-        let mut told = false;
+        let (mut told, mut head_is_minded) = (false, false);
         let mut waiting = Aside::new(self.drained_or_due(Instant::now(), told));
         loop {
+            // A head that comes whole is over before this is looked at.
+            let head_began = poll_fn(|_| {
+                let began = !head_is_minded && watch.awaits_head();
+                if began { Poll::Ready(()) } else { Poll::Pending }
+            });
             let is_due = tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
@@ -231,18 +238,23 @@ impl<A: Answers> Guest<A> {
                     }
                     return End::Quiet;
                 }
+                () = head_began => true,
                 is_due = &mut waiting => is_due,
             };
+            head_is_minded = watch.awaits_head();
             let now = Instant::now();
             let verdict = if is_due { watch.verdict(now, &self.gateway.app().limits) } else { Verdict::End };
             let until = match verdict {
-                Verdict::GoOn(_) | Verdict::End if told && watch.is_idle() => return End::Quiet,
+                Verdict::GoOn(_) | Verdict::End if told && watch.is_over(now) => return End::Quiet,
+                Verdict::GoOn(until) if told => until.min(now + DRAIN_GRACE),
                 Verdict::GoOn(until) => until,
                 Verdict::LateHead => return End::LateHead,
                 Verdict::Stuck => return End::Quiet,
                 Verdict::End => {
-                    stop(connection.as_mut());
-                    told = true;
+                    if !told {
+                        stop(connection.as_mut());
+                        told = true;
+                    }
                     now + DRAIN_GRACE
                 }
             };

@@ -1,9 +1,11 @@
 //! Bodies that keep their connection marked as busy until they are over: a caller's own, and the answer's.
 
+use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -12,28 +14,81 @@ use super::watch::Answering;
 /// The body of an answer.
 pub(super) struct Outgoing<B> {
     body: B,
-    answering: Answering,
+    underway: Hold,
+}
+
+/// An answer that is going out, for as long as it is held.
+struct Underway(Answering);
+
+/// How long an answer is going out. Over HTTP/1.1 the transport knows when all is written, and the body need not care;
+/// over HTTP/2 its pieces wait in h2 for the caller to make room, one by one with those of other answers.
+enum Hold {
+    Body { _underway: Underway },
+    Pieces(Arc<Underway>),
+}
+
+/// A piece of an answer.
+pub(super) struct Piece {
+    bytes: Bytes,
+    _underway: Option<Arc<Underway>>,
 }
 
 impl<B> Outgoing<B> {
     pub(super) fn new(body: B, answering: Answering) -> Self {
         answering.note_answer();
-        Self { body, answering }
+        let by_pieces = answering.watch().is_http2();
+        let underway = Underway(answering);
+        let underway = if by_pieces { Hold::Pieces(Arc::new(underway)) } else { Hold::Body { _underway: underway } };
+        Self { body, underway }
     }
 }
 
-impl<B> Drop for Outgoing<B> {
+impl Drop for Underway {
     fn drop(&mut self) {
-        self.answering.note_answer_over();
+        self.0.note_answer_over();
     }
 }
 
-impl<B: Body + Unpin> Body for Outgoing<B> {
-    type Data = B::Data;
+impl Hold {
+    fn piece(&self, bytes: Bytes) -> Piece {
+        let underway = match self {
+            Self::Body { .. } => None,
+            Self::Pieces(underway) => Some(underway.clone()),
+        };
+        Piece { bytes, _underway: underway }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.bytes.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.bytes.advance(n);
+    }
+
+    fn copy_to_bytes(&mut self, n: usize) -> Bytes {
+        self.bytes.copy_to_bytes(n)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
+    type Data = Piece;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| this.underway.piece(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::limits::Bounds;
 
+/// How long a caller has over HTTP/2 for what the kernel holds of its last answers, unless it tells sooner that it took them.
+pub(super) const LAST_BYTES: Duration = Duration::from_secs(5);
+
 /// Shared by a connection's transport, its service and its driver, all of which are on one thread.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -21,7 +24,11 @@ pub(super) struct Watch {
     holds: AtomicU32,
     /// Whether an answer is going out (HTTP/1.1).
     sending: AtomicBool,
-    /// Since when it is in a head, sends, or does nothing: nanoseconds since it was opened.
+    /// When the last answer began to go out: nanoseconds since the connection was opened (HTTP/1.1).
+    answer_began: AtomicU64,
+    /// Whether there is more to write than the caller's side takes now.
+    backed_up: AtomicBool,
+    /// Since when it is in a head, or does nothing: nanoseconds since it was opened.
     since: AtomicU64,
     /// Whether the last request came with a body, which may not have been read to its end.
     had_body: AtomicBool,
@@ -55,6 +62,8 @@ impl Watch {
             in_head: AtomicBool::new(false),
             holds: AtomicU32::new(0),
             sending: AtomicBool::new(false),
+            answer_began: AtomicU64::new(0),
+            backed_up: AtomicBool::new(false),
             since: AtomicU64::new(0),
             had_body: AtomicBool::new(false),
             left_unread: AtomicBool::new(false),
@@ -67,7 +76,7 @@ impl Watch {
     pub(super) fn bytes_came(&self) -> bool {
         let begins = !self.http2 && self.is_idle();
         if begins {
-            self.since_now();
+            self.note_now(&self.since);
             self.in_head.store(true, Relaxed);
             self.fresh.store(false, Relaxed);
             self.had_body.store(false, Relaxed);
@@ -75,14 +84,46 @@ impl Watch {
         begins
     }
 
+    /// Whether the connection is HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
     /// Whether a head has begun and not ended.
     pub(super) fn is_in_head(&self) -> bool {
         self.in_head.load(Relaxed)
     }
 
-    /// Whether nothing is going on.
+    /// Whether the rest of a head is all that it waits for. What was answered before goes first.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.is_in_head() && !self.is_backed_up()
+    }
+
+    /// Whether no request is going on. What hyper has of the last answer may still have to be written.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_in_head() && self.holds.load(Relaxed) == 0
+    }
+
+    /// Notes whether the caller's side took what there was to write.
+    pub(super) fn note_written(&self, taken: bool) {
+        if self.is_backed_up() == taken {
+            self.backed_up.store(!taken, Relaxed);
+            if taken {
+                self.note_now(&self.since);
+            }
+        }
+    }
+
+    fn is_backed_up(&self) -> bool {
+        self.backed_up.load(Relaxed)
+    }
+
+    /// Whether a connection that was told to end can be dropped without loss. To drop one over HTTP/2 resets it when more
+    /// comes, window updates for one, and that loses what the kernel holds; a caller that has read it all says so, and hyper
+    /// ends the connection.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let may_be_reading = self.http2 && !self.fresh.load(Relaxed) && now < self.at(&self.since) + LAST_BYTES;
+        self.is_idle() && !self.is_backed_up() && !may_be_reading
     }
 
     /// Whether the last request came with a body.
@@ -107,17 +148,12 @@ impl Watch {
     /// What is to be done at `now`.
     pub(super) fn verdict(&self, now: Instant, limits: &Bounds) -> Verdict {
         let aged = self.opened + limits.connection_age;
-        let since = self.opened + Duration::from_nanos(self.since.load(Relaxed));
-        let oldest_answer = if self.http2 {
-            self.with_answers(|answers| answers.front().map(|(_, began)| *began))
-        } else {
-            self.sending.load(Relaxed).then_some(since)
-        };
+        let since = self.at(&self.since);
         // The answer's own deadline is looked at only when the caller takes more of it.
-        let stuck = oldest_answer.map(|began| began + limits.upstream_total);
-        let (end, verdict) = if self.is_in_head() {
+        let stuck = self.oldest_answer().map(|began| began + limits.upstream_total);
+        let (end, verdict) = if self.awaits_head() {
             (since + limits.head, Verdict::LateHead)
-        } else if self.is_idle() {
+        } else if self.is_idle() && !self.is_backed_up() {
             let patience = if self.fresh.load(Relaxed) { limits.first_byte } else { limits.idle };
             (since + patience, Verdict::End)
         } else {
@@ -131,12 +167,29 @@ impl Watch {
         } else if now >= aged {
             Verdict::End
         } else {
-            Verdict::GoOn(end.min(aged).min(stuck.unwrap_or(end)))
+            // An answer that begins meanwhile must not be noticed too late.
+            let stuck = stuck.unwrap_or(now + limits.upstream_total.max(Duration::from_secs(1)));
+            Verdict::GoOn(end.min(aged).min(stuck))
         }
     }
 
-    fn since_now(&self) {
-        self.since.store(u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    /// When the oldest answer that has not gone out yet began to. What is left to write without a request is one's end.
+    fn oldest_answer(&self) -> Option<Instant> {
+        let is_end = self.is_backed_up() && self.holds.load(Relaxed) == 0;
+        if self.http2 {
+            let oldest = self.with_answers(|answers| answers.front().map(|(_, began)| *began));
+            oldest.or_else(|| is_end.then(|| self.at(&self.since)))
+        } else {
+            (is_end || self.sending.load(Relaxed)).then(|| self.at(&self.answer_began))
+        }
+    }
+
+    fn note_now(&self, moment: &AtomicU64) {
+        moment.store(u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn at(&self, moment: &AtomicU64) -> Instant {
+        self.opened + Duration::from_nanos(moment.load(Relaxed))
     }
 
     fn with_answers<T>(&self, f: impl FnOnce(&mut VecDeque<(u64, Instant)>) -> T) -> T {
@@ -162,7 +215,7 @@ impl Answering {
         if self.watch.http2 {
             self.watch.with_answers(|answers| answers.push_back((self.request, Instant::now())));
         } else {
-            self.watch.since_now();
+            self.watch.note_now(&self.watch.answer_began);
             self.watch.sending.store(true, Relaxed);
         }
     }
@@ -192,7 +245,7 @@ impl Clone for Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if self.watch.holds.load(Relaxed) == 1 {
-            self.watch.since_now();
+            self.watch.note_now(&self.watch.since);
         }
         self.watch.holds.fetch_sub(1, Relaxed);
     }

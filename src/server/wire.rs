@@ -9,9 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::head_scan::HeadScan;
-use super::watch::Watch;
+use super::watch::{LAST_BYTES, Watch};
 use crate::refusal::Refusal;
 
 /// Bytes of an answer, head and body, that are put together before they are written: to write a list of pieces costs the
@@ -31,6 +32,8 @@ pub(super) struct Wire<T> {
     head: HeadScan,
     refusal: Option<Refusal>,
     peer_is_gone: bool,
+    /// The end of the wait for a caller that has been told the end (HTTP/2).
+    farewell: Option<Pin<Box<Sleep>>>,
 }
 
 /// How a connection is left by hyper.
@@ -44,7 +47,7 @@ pub(super) struct Ending<T> {
 
 impl<T: Stream> Wire<T> {
     pub(super) fn new(stream: T, first: Bytes, watch: Arc<Watch>) -> Self {
-        Self { stream, first, watch, head: HeadScan::over(), refusal: None, peer_is_gone: false }
+        Self { stream, first, watch, head: HeadScan::over(), refusal: None, peer_is_gone: false, farewell: None }
     }
 
     /// Takes it back from hyper.
@@ -68,7 +71,7 @@ impl<T: Stream> Wire<T> {
     /// hyper answers what it cannot parse by itself, with an empty body. Such an answer is kept back, and the gateway's
     /// own is written when the connection ends. It is told by what only the gateway's answers have: a request id.
     fn is_foreign_answer(&mut self, data: &[u8]) -> bool {
-        if !self.watch.is_in_head() || !data.starts_with(b"HTTP/1.") {
+        if !self.watch.awaits_head() || !data.starts_with(b"HTTP/1.") {
             return false;
         }
         let refusal = match data.get(9..12) {
@@ -83,6 +86,12 @@ impl<T: Stream> Wire<T> {
         }
         self.refusal = Some(refusal);
         true
+    }
+
+    /// Notes what became of a write. hyper goes on until all is written or one has to wait, within the same poll.
+    fn note_written(&self, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
+        self.watch.note_written(written.is_ready());
+        written
     }
 }
 
@@ -113,7 +122,8 @@ impl<T: Stream> AsyncWrite for Wire<T> {
         if this.is_foreign_answer(data) {
             return Poll::Ready(Ok(data.len()));
         }
-        Pin::new(&mut this.stream).poll_write(cx, data)
+        let written = Pin::new(&mut this.stream).poll_write(cx, data);
+        this.note_written(written)
     }
 
     fn poll_write_vectored(
@@ -127,7 +137,7 @@ impl<T: Stream> AsyncWrite for Wire<T> {
             return Poll::Ready(Ok(length));
         }
         let stream = Pin::new(&mut this.stream);
-        match data {
+        let written = match data {
             [only] => stream.poll_write(cx, only),
             _ if length > ONE_PIECE => stream.poll_write_vectored(cx, data),
             _ => {
@@ -137,7 +147,8 @@ impl<T: Stream> AsyncWrite for Wire<T> {
                 }
                 stream.poll_write(cx, &piece)
             }
-        }
+        };
+        this.note_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -153,6 +164,26 @@ impl<T: Stream> AsyncWrite for Wire<T> {
         if this.refusal.is_some() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        if !this.watch.is_http2() {
+            return Pin::new(&mut this.stream).poll_shutdown(cx);
+        }
+        // hyper does not give such a connection back, so what the caller still sends, window updates mostly, is read here:
+        // unread, it would reset the connection and take along what the kernel has yet to send.
+        let farewell = match &mut this.farewell {
+            Some(farewell) => farewell,
+            none => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                none.insert(Box::pin(sleep(LAST_BYTES)))
+            }
+        };
+        let mut unread = [0; 4096];
+        while farewell.as_mut().poll(cx).is_pending() {
+            let mut unread = ReadBuf::new(&mut unread);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut unread));
+            if read.is_err() || unread.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -4,8 +4,18 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
+
+/// A connection that has room for next to nothing that its caller has not read.
+pub fn narrow(address: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.parse::<SocketAddr>().unwrap().into()).expect("the gateway accepts");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
 
 /// A connection of HTTP/1.1.
 pub struct Wire(BufReader<TcpStream>);
@@ -21,7 +31,11 @@ pub struct Answer {
 
 impl Wire {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the gateway accepts");
+        Self::over(TcpStream::connect(address).expect("the gateway accepts"))
+    }
+
+    /// The same on a connection that there is already.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Gateway, Key, Setup, Upstream, Wire};
+use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually};
 
 fn gateway(upstream: &Upstream, key: &Key, limits: &str) -> Gateway {
     let limits = format!("[limits]\n{limits}");
@@ -127,6 +127,21 @@ fn a_caller_that_says_nothing_or_stalls_is_let_go() {
     assert!(idle.is_closed(), "no second request was sent");
 }
 
+#[test]
+fn the_head_of_a_later_request_has_the_same_time_as_that_of_the_first() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "head = \"1s\"\nidle = \"1h\"");
+    let half = "GET /v2/me HTTP/1.1\r\nHost: h\r\n";
+    let mut kept = gateway.connect();
+    for _ in 0..2 {
+        assert_eq!(kept.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+        assert_eq!(gateway.connect().send(half).answer().status, 408, "long enough for all to be looked at");
+    }
+    let answer = kept.send(half).answer();
+    assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
+    assert!(kept.is_closed());
+}
+
 /// An upstream that answers when it has a head, and reads the body of `length` bytes afterwards; and how many connections
 /// it has had.
 fn hasty_upstream(length: usize) -> (String, Arc<AtomicUsize>) {
@@ -230,7 +245,7 @@ fn connections_and_requests_in_flight_are_bounded() {
     let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
     let (mut first, mut second) = (gateway.connect(), gateway.connect());
     first.send(&request);
-    crate::harness::eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
     let answer = second.send(&request).answer();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")));
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -316,4 +331,22 @@ fn the_admin_listener_is_apart_from_callers() {
         assert_eq!(gateway.ask(&format!("GET {path}"), &[&bearer(&key)]).status, 404, "{path}");
     }
     assert_eq!(Wire::connect(gateway.admin).ask("GET /v2/me", &[&bearer(&key)]).status, 404);
+}
+
+#[test]
+fn bodies_that_do_not_come_keep_nobody_from_the_admin_listener() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "body = \"1s\"");
+    let begun = "POST /explain HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let mut flood: Vec<_> = (0..100).map(|_| Wire::connect(gateway.admin)).collect();
+    for operator in &mut flood {
+        operator.send(begun);
+    }
+    for operator in &mut flood {
+        let answer = operator.answer();
+        assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+        assert!(operator.is_closed());
+    }
+    drop(flood);
+    eventually("room", || (gateway.ask_admin("GET /livez", &[]).status == 200).then_some(()));
 }

@@ -1,8 +1,9 @@
 //! The end of the program: what is in flight is finished, and nothing that was read is dropped.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
-use crate::harness::{Key, Setup, Upstream, eventually};
+use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually, narrow};
 
 #[test]
 fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
@@ -29,6 +30,51 @@ fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert_eq!(gateway.ended(), Some(0));
     assert_eq!(gateway.access_log(1)[0]["status"], 200);
+}
+
+/// Callers that have asked and take nothing yet, each for an answer longer by less than hyper holds back: some answer is
+/// more than the kernel takes, and yet no work for the gateway any more.
+fn callers_that_wait(limits: &str) -> (Gateway, Vec<Wire>) {
+    let (lengths, asked) = (10, AtomicUsize::new(6));
+    let upstream = Upstream::answering(move |_| {
+        let length = asked.fetch_add(1, Ordering::Relaxed) * 250_000;
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + length, b'x');
+        answer
+    });
+    let key = Key::new();
+    let setup = Setup::to(&upstream.base_url()).with(&format!("[limits]\n{limits}")).workers(1);
+    let gateway = setup.billing("unrestricted", &key).start();
+    let own = format!("Authorization: Bearer {}\r\nConnection: close", key.text);
+    let callers = (0..lengths).map(|_| {
+        let mut caller = Wire::over(narrow(&gateway.address));
+        caller.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{own}\r\n\r\n"));
+        caller
+    });
+    let callers = callers.collect();
+    eventually("requests in flight", || (upstream.asked().len() == lengths).then_some(()));
+    (gateway, callers)
+}
+
+#[test]
+fn what_callers_have_yet_to_take_is_sent_before_it_ends() {
+    let (mut gateway, callers) = callers_that_wait("drain = \"1h\"");
+    let mut silent = gateway.connect();
+    gateway.signal("-TERM");
+    gateway.logged("draining");
+    assert!(silent.is_closed(), "one that asked nothing is given up");
+    for mut caller in callers {
+        assert_eq!(caller.answer().status, 200);
+    }
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn callers_that_take_nothing_are_let_go_also_when_all_is_answered() {
+    let (mut gateway, _callers) = callers_that_wait("upstream_total = \"2s\"\nidle = \"1h\"\ndrain = \"1h\"");
+    eventually("no connection", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
+    gateway.signal("-TERM");
+    assert_eq!(gateway.ended(), Some(0));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! HTTP/2 from callers, with prior knowledge.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 
 use reqwest::{Client, Response, Version};
 
-use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually};
+use crate::harness::{Gateway, Key, OK, PATIENCE, Setup, Upstream, eventually, narrow};
 
 /// A connection preface (RFC 9113 §3.4) and an empty SETTINGS frame.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -106,6 +107,14 @@ fn a_connection_that_asks_nothing_is_let_go() {
     assert!(!settings.is_empty(), "the gateway said hello and went away");
 }
 
+/// Types and flags of frames (RFC 9113 §6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const LAST: u8 = 1;
+
 /// SETTINGS with an initial window of 0 (RFC 9113 §6.5.2), and `GET /v2/me` without a key.
 const ASK_AND_TAKE_NOTHING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\
@@ -116,17 +125,9 @@ fn a_refusal_that_nobody_takes_keeps_no_place_from_others() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limits = "[limits]\nin_flight = 1";
     let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
-    let mut connection = std::net::TcpStream::connect(&gateway.address).unwrap();
+    let mut connection = TcpStream::connect(&gateway.address).unwrap();
     connection.write_all(ASK_AND_TAKE_NOTHING).unwrap();
-    loop {
-        let mut frame = [0; 9];
-        connection.read_exact(&mut frame).unwrap();
-        let mut payload = vec![0; usize::from(frame[1]) << 8 | usize::from(frame[2])];
-        connection.read_exact(&mut payload).unwrap();
-        if frame[3] == 1 {
-            break;
-        }
-    }
+    while read_frame(&mut connection).0 != HEADERS {}
     assert_eq!(gateway.ask("GET /v2/me", &[&format!("X-Api-Key: {}", key.text)]).status, 200);
 }
 
@@ -141,6 +142,123 @@ fn a_caller_that_does_not_take_its_answer_is_let_go() {
     let ms = |field: &str| line[field].as_f64().unwrap();
     assert!(ms("gateway_ms") < ms("total_ms"), "the caller's own time is not the gateway's: {line}");
     assert!(connection.rest().starts_with(b"\0\0"), "there were frames before the end");
+}
+
+/// The same with a window of one byte: hyper has done its part once it has sent that.
+fn ask_and_take_one_byte() -> Vec<u8> {
+    let mut asked = ASK_AND_TAKE_NOTHING.to_vec();
+    // Behind the preface, a frame's head, and the first bytes of the setting.
+    asked[24 + 9 + 5] = 1;
+    asked
+}
+
+/// One frame, as it is sent.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+/// Reads one frame: its type, its flags and what it carries.
+fn read_frame(connection: &mut TcpStream) -> (u8, u8, Vec<u8>) {
+    let mut head = [0; 9];
+    connection.read_exact(&mut head).expect("a frame");
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    connection.read_exact(&mut payload).unwrap();
+    (head[3], head[4], payload)
+}
+
+#[test]
+fn the_drain_waits_for_what_a_caller_makes_room_for() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let mut gateway = Setup::to(&upstream.base_url()).workers(1).billing("teams", &key).start();
+    let mut caller = TcpStream::connect(&gateway.address).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.write_all(&ask_and_take_one_byte()).unwrap();
+    let mut body = loop {
+        let (kind, _, payload) = read_frame(&mut caller);
+        if kind == DATA {
+            break payload;
+        }
+    };
+    assert_eq!(body.len(), 1, "there is no room for more");
+    let mut silent = gateway.connect();
+    gateway.signal("-TERM");
+    gateway.logged("draining");
+    assert!(silent.is_closed(), "one that asked nothing is given up");
+
+    caller.write_all(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0xff, 0xff])).unwrap();
+    loop {
+        let (kind, flags, payload) = read_frame(&mut caller);
+        if kind == DATA {
+            body.extend(&payload);
+            if flags & LAST == LAST {
+                break;
+            }
+        }
+        if kind == PING && flags == 0 {
+            caller.write_all(&frame(PING, LAST, 0, &payload)).unwrap();
+        }
+    }
+    let refusal: serde_json::Value = serde_json::from_slice(&body).expect("the whole answer");
+    assert_eq!(refusal["error"]["code"], "GATEWAY_UNAUTHENTICATED");
+    drop(caller);
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn a_connection_that_ends_leaves_nothing_behind_that_was_written() {
+    let length = 1_000_000;
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let upstream = Upstream::answering(move |_| {
+        let _ = held.lock().unwrap().recv();
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + length, b'x');
+        answer
+    });
+    let key = Key::new();
+    let mut gateway = Setup::to(&upstream.base_url()).workers(1).billing("teams", &key).start();
+    let mut caller = narrow(&gateway.address);
+    let mut fields = b"\x82\x86\x01\x01h\x04\x06/v2/me\x00\x09x-api-key".to_vec();
+    fields.push(key.text.len().try_into().unwrap());
+    fields.extend(key.text.as_bytes());
+    let mut asked = HELLO[..24].to_vec();
+    asked.extend(frame(SETTINGS, 0, 0, b"\x00\x04\x7f\xff\xff\xff"));
+    asked.extend(frame(WINDOW_UPDATE, 0, 0, b"\x7f\x00\x00\x00"));
+    asked.extend(frame(HEADERS, LAST | 4, 1, &fields));
+    caller.write_all(&asked).unwrap();
+    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    gateway.signal("-TERM");
+    let goes_away = loop {
+        let (kind, flags, payload) = read_frame(&mut caller);
+        if kind == PING && flags == 0 {
+            break payload;
+        }
+    };
+    caller.write_all(&frame(PING, LAST, 0, &goes_away)).unwrap();
+    release.send(()).unwrap();
+    eventually("the whole answer is written", || (gateway.metric("calgate_requests_in_flight", "") == 0).then_some(()));
+    let mut taken = 0;
+    while taken < length {
+        let (kind, _, payload) = read_frame(&mut caller);
+        if kind == DATA {
+            taken += payload.len();
+            caller.write_all(&frame(WINDOW_UPDATE, 0, 0, b"\x00\x00\x00\x01")).unwrap();
+        }
+    }
+    drop(caller);
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn a_caller_that_takes_only_a_part_is_let_go() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let limits = "[limits]\nupstream_total = \"1s\"\nidle = \"1h\"";
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let mut caller = gateway.connect();
+    caller.send(ask_and_take_one_byte());
+    eventually("a connection", || (gateway.access_log(1).len() == 1).then_some(()));
+    eventually("none", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
 }
 
 #[test]
