@@ -43,7 +43,7 @@ def costs(title: str, rounds: dict[str, list[Cost]]) -> str:
 
 def latencies(rate: float, rounds: dict[str, list[Times]]) -> str:
     lines = [f"## Latency at {rate:,.0f} requests/s, half of what the slowest reached (open loop)", "",
-             "| server | p50 µs | p99 µs | p99 µs with the host's stalls | calgate's p99, relative |",
+             "| server | p50 µs | p99 µs of a usual tenth of a second | p99 µs of all requests | calgate's usual p99, relative |",
              "|---|---:|---:|---:|---:|"]
     for name, times in rounds.items():
         median = {f: statistics.median(getattr(t, f) for t in times) for f in ("p50", "usual_p99", "p99")}

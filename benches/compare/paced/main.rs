@@ -2,7 +2,7 @@
 //!
 //! `paced ADDRESS RATE SECONDS CONNECTIONS TARGET KEYS [UPSTREAM]` sends `GET TARGET` with the keys of the file KEYS (one
 //! `Authorization` value a line) and prints `RESULT requests failed p50_us p99_us usual_p99_us`; the usual p99 is the
-//! median of the p99 of each tenth of a second, in most of which the host of a virtual machine keeps still. Each
+//! median of the p99 of each tenth of a second, which leaves out what happens rarely, to the host or to the proxy. Each
 //! connection has a Poisson schedule of its own. A request that is late because the answer before it was late counts from
 //! the moment it was due, so that a proxy that stalls cannot hide it; a late wake-up of the generator's own does not count.
 //!

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What the usual p99 is taken of: short enough that most of them see no stall of the host's, and long enough for a p99.
+/// What the usual p99 is taken of: short enough that most of them see no rare stall, and long enough for a p99.
 const SLICE: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
