@@ -141,7 +141,9 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
 
     let gateway = Setup::to(&upstream.base_url()).with(&store).billing("teams", &key).start();
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    assert_eq!(gateway.metric("calgate_credentials", "credential=\"main\""), 1, "its key is one that is kept");
     gateway.reload(|text| text.replace(&store, ""));
     gateway.logged("after a restart");
+    assert_eq!(gateway.metric("calgate_credentials", "credential=\"main\""), 1, "and still is");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }
