@@ -6,7 +6,7 @@ use calgate::catalog::{Accepts, Catalog};
 
 use super::rig::{Rig, json, limited, living};
 use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
-use crate::harness::eventually;
+use crate::harness::{Redis, eventually};
 
 #[test]
 fn the_user_that_a_caller_names_is_whose_token_goes_upstream_and_no_header_of_it_does() {
@@ -112,6 +112,29 @@ fn an_expired_token_is_never_shown_to_a_caller_and_a_small_body_is_sent_again() 
     let small = post(&format!("{{\"x\":\"{}\"}}", "y".repeat(60_000)));
     assert_eq!((small.status, small.json()["data"]["bodyLength"].as_u64()), (200, Some(60_008)));
     assert_eq!(rig.sim.token_counts().managed_refreshes, 1);
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_charged_once_where_buckets_are_shared() {
+    let mut rig = Rig::new(TokenRules { managed_access: Duration::from_secs(3600), ..TokenRules::default() });
+    let redis = Redis::start();
+    rig.place = format!("{}\nredis = \"{}\"", rig.place, redis.url());
+    let (user, _) = rig.import_user();
+    let gateway = rig.start();
+    // A token comes back every ten seconds only: what is taken shows.
+    gateway.reload(|text| text.replace("requests_per_minute = 1000000", "requests_per_minute = 6"));
+    let remaining = || {
+        let answer = rig.for_user(&gateway, user, "GET /v2/me");
+        let left = answer.header("x-ratelimit-remaining-default").unwrap().parse::<u32>().unwrap();
+        (answer.status, left)
+    };
+    let (status, before) = remaining();
+    rig.sim.advance(Duration::from_secs(3700));
+    let (again, _) = remaining();
+    assert_eq!((status, again, rig.sim.token_counts().managed_refreshes), (200, 200, 1));
+    // A second charge comes after the answer's own count was taken: it shows in the next.
+    let (_, after) = remaining();
+    assert!(after + 2 >= before, "{before} before it, {after} after it and another");
 }
 
 #[test]
