@@ -40,7 +40,6 @@ class Times:
     requests: int
     p50: float
     p99: float
-    usual_p99: float  # the median of the p99 of each tenth of a second
 
 
 def saturate(site: Site, server: Server, load: Load, seconds: float, http2: bool) -> Cost:

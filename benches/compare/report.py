@@ -43,12 +43,11 @@ def costs(title: str, rounds: dict[str, list[Cost]]) -> str:
 
 def latencies(rate: float, rounds: dict[str, list[Times]]) -> str:
     lines = [f"## Latency at {rate:,.0f} requests/s, half of what the slowest reached (open loop)", "",
-             "| server | p50 µs | p99 µs of a usual tenth of a second | p99 µs of all requests | calgate's usual p99, relative |",
-             "|---|---:|---:|---:|---:|"]
+             "| server | p50 µs | p99 µs | calgate's p99, relative |", "|---|---:|---:|---:|"]
     for name, times in rounds.items():
-        median = {f: statistics.median(getattr(t, f) for t in times) for f in ("p50", "usual_p99", "p99")}
+        median = {f: statistics.median(getattr(t, f) for t in times) for f in ("p50", "p99")}
         ratio = "" if name == "calgate" else relative(
-            [mine.usual_p99 for mine in rounds["calgate"]], [each.usual_p99 for each in times])
+            [mine.p99 for mine in rounds["calgate"]], [each.p99 for each in times])
         lines.append(f"| {name} | {' | '.join(f'{value:.0f}' for value in median.values())} | {ratio} |")
     return "\n".join(lines) + "\n"
 

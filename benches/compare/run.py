@@ -112,7 +112,7 @@ def rounds_of(site: Site, servers: dict[Name, Server], job: Job, load: Load,
 def latency(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path,
             measured: dict[str, list[Cost]], options: argparse.Namespace) -> str:
     """All servers at the same rate, half of what the slowest proxy reached. The server has a core of its own; all else is
-    the generator, which is upstream, too. Many short turns: what the host does meanwhile then meets all alike."""
+    the generator, which is upstream, too. Many short turns: what the machine does meanwhile then meets all alike."""
     rate = min(max(cost.per_second for cost in measured[name]) for name in PROXIES) / 2
     port = free_port()
     times = {name: [] for name in PROXIES}

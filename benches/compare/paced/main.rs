@@ -1,10 +1,9 @@
 //! An open-loop load: so many requests a second whatever the answers take, and how long the answers took.
 //!
 //! `paced ADDRESS RATE SECONDS CONNECTIONS TARGET KEYS [UPSTREAM]` sends `GET TARGET` with the keys of the file KEYS (one
-//! `Authorization` value a line) and prints `RESULT requests failed p50_us p99_us usual_p99_us`; the usual p99 is the
-//! median of the p99 of each tenth of a second, which leaves out what happens rarely, to the host or to the proxy. Each
-//! connection has a Poisson schedule of its own. A request that is late because the answer before it was late counts from
-//! the moment it was due, so that a proxy that stalls cannot hide it; a late wake-up of the generator's own does not count.
+//! `Authorization` value a line) and prints `RESULT requests failed p50_us p99_us`. Each connection has a Poisson schedule of
+//! its own. A request that is late because the answer before it was late counts from the moment it was due, so that a
+//! proxy that stalls cannot hide it; a late wake-up of the generator's own does not count.
 //!
 //! With UPSTREAM, an address, it is the upstream behind the proxy as well, and never sleeps: on a core of its own, nothing
 //! but the proxy then has to be woken or to wait for a core, and the tail is the proxy's. The first half second, in which
@@ -20,7 +19,6 @@
 
 mod caller;
 mod schedule;
-mod times;
 mod upstream;
 
 use std::io;
@@ -36,7 +34,6 @@ use rustix::time::Timespec;
 
 use caller::Caller;
 use schedule::Schedule;
-use times::Times;
 use upstream::Upstream;
 
 /// How long the last answers are waited for.
@@ -68,12 +65,13 @@ fn main() -> io::Result<()> {
         schedule: Schedule::new(Duration::from_secs_f64(connections / rate)),
         outstanding: 0,
         counted_from: Instant::now() + warm_up,
-        times: Times::default(),
+        times: Vec::new(),
         failed: 0,
     };
     load.run(warm_up + Duration::from_secs_f64(seconds))?;
-    let (count, [p50, p99, usual]) = load.times.summary();
-    println!("RESULT {count} {} {p50} {p99} {usual}", load.failed);
+    load.times.sort_unstable();
+    let [p50, p99] = [0.5, 0.99].map(|q| quantile(&load.times, q).as_micros());
+    println!("RESULT {} {} {p50} {p99}", load.times.len(), load.failed);
     Ok(())
 }
 
@@ -86,7 +84,8 @@ struct Load {
     /// Requests that are not answered yet.
     outstanding: usize,
     counted_from: Instant,
-    times: Times,
+    /// What they took.
+    times: Vec<Duration>,
     failed: usize,
 }
 
@@ -146,8 +145,8 @@ impl Load {
             Ok(None) => return Ok(()),
             Ok(Some(from)) => {
                 let now = Instant::now();
-                if let Some(since) = from.checked_duration_since(self.counted_from) {
-                    self.times.add(since, now - from);
+                if from >= self.counted_from {
+                    self.times.push(now - from);
                 }
                 self.schedule.after(index, now);
             }
@@ -172,6 +171,11 @@ impl Load {
         };
         upstream.answer(index)
     }
+}
+
+/// Of times in their order.
+fn quantile(times: &[Duration], q: f64) -> Duration {
+    times.get((times.len() as f64 * q) as usize).copied().unwrap_or_default()
 }
 
 fn invalid(what: &str) -> io::Error {
