@@ -6,6 +6,7 @@
 mod aside;
 mod connection;
 mod descriptors;
+mod doorway;
 mod guarded;
 mod head_scan;
 mod lasting;
@@ -37,7 +38,7 @@ use crate::config::fixed::Fixed;
 use crate::keeper::Keeper;
 use crate::pipeline;
 use crate::respond::Answer;
-use connection::Doorway;
+use doorway::Doorway;
 use reload::Stop;
 
 /// How often a renewal's end is looked for while the process ends.

@@ -2,10 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -20,18 +18,17 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::Answers;
 use super::aside::Aside;
+use super::doorway::Admission;
 use super::guarded::{CallersBody, Outgoing};
 use super::lasting::lasting;
-use super::listener::Bound;
 use super::watch::{Verdict, Watch};
 use super::wire::{Ending, Stream, Wire};
-use crate::app::{Gateway, Place};
+use crate::app::Gateway;
 use crate::config::limits::Bounds;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -46,123 +43,23 @@ const DRAIN_GRACE: Duration = Duration::from_millis(200);
 /// How long a connection that is over still takes what a caller sends.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long accepting rests after it failed, for want of file descriptors mostly.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
-
 /// Concurrent streams of one HTTP/2 connection.
 const MOST_STREAMS: u32 = 256;
 
-/// Callers that are told at once that there are too many connections; what comes beyond is closed without a word.
-const MOST_TURNED_AWAY: usize = 32;
-
-/// Where connections come in.
-pub(super) struct Doorway<A> {
-    answers: A,
-    gateway: Arc<Gateway>,
-    /// How many are being turned away, at all doors.
-    turned_away: Arc<AtomicUsize>,
-    draining: channel::Receiver<bool>,
-}
-
 /// What one connection needs.
-struct Guest<A> {
-    answers: A,
-    gateway: Arc<Gateway>,
-    draining: channel::Receiver<bool>,
-    peer: IpAddr,
-    /// Whether there is room for it; else it is told so.
-    is_welcome: bool,
-    _place: Place,
+pub(super) struct Guest<A> {
+    pub(super) answers: A,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) draining: channel::Receiver<bool>,
+    pub(super) admission: Admission,
     /// Held until the connection ends, and what outlasts it, so that the doorway knows.
-    open: mpsc::Sender<()>,
-}
-
-impl<A: Answers> Doorway<A> {
-    pub(super) fn new(
-        answers: A,
-        gateway: &Arc<Gateway>,
-        turned_away: &Arc<AtomicUsize>,
-        draining: channel::Receiver<bool>,
-    ) -> Self {
-        Self { answers, gateway: gateway.clone(), turned_away: turned_away.clone(), draining }
-    }
-
-    /// Accepts until the drain begins, then waits for the connections to end.
-    pub(super) async fn serve(self, socket: Bound) {
-        let (open, mut ended) = mpsc::channel(1);
-        let accepted = match socket {
-            Bound::Tcp(listener) => self.serve_tcp(listener, &open).await,
-            Bound::Unix(listener) => self.serve_unix(listener, &open).await,
-        };
-        if let Err(fault) = accepted {
-            tracing::error!(%fault, "a listener cannot be used");
-        }
-        drop(open);
-        let _ = ended.recv().await;
-    }
-
-    async fn serve_tcp(&self, listener: std::net::TcpListener, open: &mpsc::Sender<()>) -> std::io::Result<()> {
-        let listener = TcpListener::from_std(listener)?;
-        let mut draining = self.draining.clone();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                accepted = listener.accept() => accepted,
-                _ = draining.wait_for(|draining| *draining) => return Ok(()),
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
-                    self.welcome(stream, peer.ip(), open);
-                }
-                Err(fault) => rest(&fault).await,
-            }
-        }
-    }
-
-    async fn serve_unix(
-        &self,
-        listener: std::os::unix::net::UnixListener,
-        open: &mpsc::Sender<()>,
-    ) -> std::io::Result<()> {
-        let listener = UnixListener::from_std(listener)?;
-        let mut draining = self.draining.clone();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                accepted = listener.accept() => accepted,
-                _ = draining.wait_for(|draining| *draining) => return Ok(()),
-            };
-            match accepted {
-                Ok((stream, _)) => self.welcome(stream, IpAddr::V4(Ipv4Addr::LOCALHOST), open),
-                Err(fault) => rest(&fault).await,
-            }
-        }
-    }
-
-    fn welcome<T: Stream>(&self, stream: T, peer: IpAddr, open: &mpsc::Sender<()>) {
-        // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
-        let place = self.answers.admit();
-        let is_welcome = place.is_some();
-        let Some(place) = place.or_else(|| Place::take(&self.turned_away, MOST_TURNED_AWAY)) else { return };
-        let (answers, gateway, draining) = (self.answers.clone(), self.gateway.clone(), self.draining.clone());
-        let guest = Guest { answers, gateway, draining, peer, is_welcome, _place: place, open: open.clone() };
-        tokio::spawn(guest.serve(stream));
-    }
-}
-
-/// Accepting failed: a connection that is gone already is nothing; anything else needs a rest, or it would spin.
-async fn rest(fault: &std::io::Error) {
-    if fault.kind() != std::io::ErrorKind::ConnectionAborted {
-        tracing::warn!(%fault, "a connection could not be accepted");
-        sleep(ACCEPT_REST).await;
-    }
+    pub(super) open: mpsc::Sender<()>,
 }
 
 impl<A: Answers> Guest<A> {
-    async fn serve<T: Stream>(self, mut stream: T) {
+    pub(super) async fn serve<T: Stream>(self, mut stream: T) {
         let limits = self.gateway.app().limits.clone();
-        if !self.is_welcome {
+        if !self.admission.is_welcome {
             return self.say(stream, &Refusal::Overloaded).await;
         }
         let mut draining = self.draining.clone();
@@ -183,7 +80,7 @@ impl<A: Answers> Guest<A> {
             let (head, body) = request.into_parts();
             let body = CallersBody::new(body, &answering);
             let lasts = self.answers.outlasts_caller(&head);
-            let answer = self.answers.answer(self.peer, head, body);
+            let answer = self.answers.answer(self.admission.peer, head, body);
             let answer = if lasts { Either::Left(lasting(answer, self.open.clone())) } else { Either::Right(answer) };
             answer.map(|mut answer| {
                 if answering.watch().has_left_unread() {
@@ -274,7 +171,7 @@ impl<A: Answers> Guest<A> {
 
     /// Refuses where there is no request to answer, and closes.
     async fn say<T: Stream>(&self, mut stream: T, refusal: &Refusal) {
-        let mut record = Record::without_request(&self.gateway, self.peer);
+        let mut record = Record::without_request(&self.gateway, self.admission.peer);
         record.note_refusal(refusal);
         let text = respond::raw(refusal, &record);
         let said = timeout(Duration::from_secs(1), async {

@@ -1,0 +1,131 @@
+//! Where connections come in: one door for each worker, at which there may be too many.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch as channel};
+use tokio::time::sleep;
+
+use super::Answers;
+use super::connection::Guest;
+use super::listener::Bound;
+use crate::app::{Gateway, Place};
+
+/// How long accepting rests after it failed, for want of file descriptors mostly.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Callers that are told at once that there are too many connections; what comes beyond is closed without a word.
+const MOST_TURNED_AWAY: usize = 32;
+
+/// Where the connections of one worker come in.
+pub(super) struct Doorway<A> {
+    answers: A,
+    gateway: Arc<Gateway>,
+    /// How many are being turned away, at all doors.
+    turned_away: Arc<AtomicUsize>,
+    draining: channel::Receiver<bool>,
+}
+
+/// What is settled about a connection when it is accepted.
+pub(super) struct Admission {
+    pub(super) peer: IpAddr,
+    /// Whether there is room for it; else it is told so.
+    pub(super) is_welcome: bool,
+    _place: Place,
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl<A: Answers> Doorway<A> {
+    pub(super) fn new(
+        answers: A,
+        gateway: &Arc<Gateway>,
+        turned_away: &Arc<AtomicUsize>,
+        draining: channel::Receiver<bool>,
+    ) -> Self {
+        Self { answers, gateway: gateway.clone(), turned_away: turned_away.clone(), draining }
+    }
+
+    /// Accepts until the drain begins, then waits for the connections to end.
+    pub(super) async fn serve(self, socket: Bound) {
+        let (open, mut ended) = mpsc::channel(1);
+        match Door::new(socket) {
+            Ok(door) => self.accept(&door, &open).await,
+            Err(fault) => tracing::error!(%fault, "a listener cannot be used"),
+        }
+        drop(open);
+        let _ = ended.recv().await;
+    }
+
+    async fn accept(&self, door: &Door, open: &mpsc::Sender<()>) {
+        let mut draining = self.draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = door.accept() => accepted,
+                _ = draining.wait_for(|draining| *draining) => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer, open),
+                // One that is gone already is nothing; anything else needs a rest, or it would spin.
+                Err(fault) if fault.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(fault) => {
+                    tracing::warn!(%fault, "a connection could not be accepted");
+                    sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: Accepted, peer: IpAddr, open: &mpsc::Sender<()>) {
+        // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
+        let place = self.answers.admit();
+        let is_welcome = place.is_some();
+        let Some(place) = place.or_else(|| Place::take(&self.turned_away, MOST_TURNED_AWAY)) else { return };
+        let guest = Guest {
+            answers: self.answers.clone(),
+            gateway: self.gateway.clone(),
+            draining: self.draining.clone(),
+            admission: Admission { peer, is_welcome, _place: place },
+            open: open.clone(),
+        };
+        match stream {
+            Accepted::Tcp(stream) => drop(tokio::spawn(guest.serve(stream))),
+            Accepted::Unix(stream) => drop(tokio::spawn(guest.serve(stream))),
+        }
+    }
+}
+
+impl Door {
+    fn new(socket: Bound) -> std::io::Result<Self> {
+        Ok(match socket {
+            Bound::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Bound::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> std::io::Result<(Accepted, IpAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let _ = stream.set_nodelay(true);
+                Ok((Accepted::Tcp(stream), peer.ip()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Accepted::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST)))
+            }
+        }
+    }
+}
