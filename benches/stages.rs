@@ -103,8 +103,11 @@ fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Cho
     let matched = app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
     app.catalog().check_version(headers::api_version(headers)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
+    let suited = app.credentials.suit(&grant, headers)?;
+    app.credentials.capture(&grant)?;
+    headers::max_wait(headers)?;
     let (_, permit) = app.buckets.take(grant, now);
-    app.credentials.choose(&permit?, headers)
+    app.credentials.choose(&permit?, suited)
 }
 
 #[divan::bench(args = [SHORT, LONG])]

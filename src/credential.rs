@@ -146,6 +146,13 @@ impl Injection {
     }
 }
 
+/// The proof that a caller has what its operation takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Suited {
+    /// The managed user it acts for.
+    user: Option<UserId>,
+}
+
 /// All credentials, and whose they are.
 #[derive(Debug)]
 pub struct Credentials {
@@ -168,34 +175,36 @@ impl Credentials {
         self.holders.configure(&self.consumers);
     }
 
-    /// Whether the caller's credential has what the operation takes: asked before anything is charged, as a request that
-    /// cannot be sent costs nothing.
-    ///
-    /// # Errors
-    /// As of [`Credential::suits`].
-    pub fn suit(&self, grant: &Grant<'_>) -> Result<(), Refusal> {
-        match (grant.caller().who(), grant.matched().endpoint()) {
-            (Who::Consumer(consumer), Some(endpoint)) => {
-                self.of(consumer.id).ok_or(Refusal::Internal)?.suits(endpoint.accepts)
-            }
-            (Who::Consumer(_) | Who::Public(_) | Who::Passthrough(_), _) => Ok(()),
-        }
-    }
-
-    /// Chooses whose headers to inject for a permitted request with the caller's `headers`.
+    /// Whether the caller has what the operation takes, and may act for whom it names in `headers`: asked before anything
+    /// is charged, as a request that cannot be sent costs nothing.
     ///
     /// # Errors
     /// [`Refusal::CredentialUnsuitable`] where the operation takes none of what the credential has: Cal.com would
     /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::BadHeader`] for a managed
     /// user that this caller cannot act for.
-    pub fn choose(&self, permit: &Permit<'_>, headers: &HeaderMap) -> Result<Choice, Refusal> {
-        let grant = permit.grant();
-        // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
-        let accepts = grant.matched().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
+    pub fn suit(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Suited, Refusal> {
         let user = managed::named(headers)?;
-        match grant.caller().who() {
-            Who::Consumer(consumer) => self.of_consumer(consumer, user, accepts),
-            Who::Public(_) | Who::Passthrough(_) if user.is_some() => Err(no_managed_users()),
+        match (grant.caller().who(), user) {
+            (Who::Consumer(consumer), None) => {
+                self.of(consumer.id).ok_or(Refusal::Internal)?.suits(accepted_by(grant))?;
+            }
+            (Who::Consumer(consumer), Some(user)) => drop(self.managed(consumer, user)?),
+            (Who::Public(_) | Who::Passthrough(_), Some(_)) => return Err(no_managed_users()),
+            (Who::Public(_), None) => {}
+            (Who::Passthrough(own), None) => drop(own_injection(&own.headers, accepted_by(grant))?),
+        }
+        Ok(Suited { user })
+    }
+
+    /// Chooses whose headers to inject for a permitted request.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialUnsuitable`] where the credential has nothing for the operation but managed users, and none is
+    /// named.
+    pub fn choose(&self, permit: &Permit<'_>, suited: Suited) -> Result<Choice, Refusal> {
+        let accepts = accepted_by(permit.grant());
+        match permit.grant().caller().who() {
+            Who::Consumer(consumer) => self.of_consumer(consumer, suited.user, accepts),
             Who::Public(_) => Ok(Choice::Ready(Injection::Nothing)),
             Who::Passthrough(own) => own_injection(&own.headers, accepts).map(Choice::Ready),
         }
@@ -203,20 +212,27 @@ impl Credentials {
 
     fn of_consumer(&self, consumer: &Consumer, user: Option<UserId>, accepts: Accepts) -> Result<Choice, Refusal> {
         let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
+        let user = user.filter(|_| accepts != Accepts::Client);
         let Some(user) = user else { return credential.choose(accepts, &self.holders) };
-        let Kind::PlatformClient(PlatformClient { managed: Some(managed), .. }) = &credential.kind else {
-            return Err(no_managed_users());
-        };
+        let managed = self.managed(consumer, user)?;
+        let name = RecordName { credential: credential.name.clone(), user: Some(user) };
+        Ok(Choice::Held(self.holders.hold(name, || Means::Managed(managed.clone())), None))
+    }
+
+    /// The managed users of a consumer's credential, of which it may act for this one.
+    fn managed(&self, consumer: &Consumer, user: UserId) -> Result<&ManagedUsers, Refusal> {
+        let managed = self.of(consumer.id).ok_or(Refusal::Internal)?.managed().ok_or_else(no_managed_users)?;
         let narrowed = self.managed_users.get(consumer.id.index()).and_then(Option::as_deref);
         if narrowed.is_some_and(|users| !users.contains(&user)) {
             return Err(Refusal::ManagedUserNotAllowed);
         }
-        if accepts == Accepts::Client {
-            return credential.choose(accepts, &self.holders);
-        }
-        let name = RecordName { credential: credential.name.clone(), user: Some(user) };
-        Ok(Choice::Held(self.holders.hold(name, || Means::Managed(managed.clone())), None))
+        Ok(managed)
     }
+}
+
+/// What the operation takes. Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
+fn accepted_by(grant: &Grant<'_>) -> Accepts {
+    grant.matched().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts)
 }
 
 fn no_managed_users() -> Refusal {

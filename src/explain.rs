@@ -2,7 +2,7 @@
 //!
 //! It asks the same stages as the request path, in the same order, and charges nothing.
 
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::Serialize;
 
 use crate::app::App;
@@ -143,7 +143,8 @@ fn decide<'a>(
     explanation.budget = app.budget.standing_of(consumer.id, matched.endpoint()).map(Into::into);
     let allowed_by = allowed_by(&matched, explanation.plan);
     let grant = app.entitlements.grant(Caller::named(consumer), matched)?;
-    app.credentials.suit(&grant)?;
+    app.credentials.suit(&grant, &HeaderMap::new())?;
+    app.credentials.capture(&grant)?;
     Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use http::header::{self, HeaderValue};
@@ -18,7 +18,8 @@ use crate::budget::Slot;
 use crate::catalog::UnknownEndpoints;
 use crate::catalog::path::TargetFault;
 use crate::config::limits::Bounds;
-use crate::credential::{Access, capture, is_token_expired, is_token_refused};
+use crate::credential::capture::{self, Capture};
+use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
 use crate::headers;
 use crate::limit::Permit;
@@ -82,9 +83,8 @@ async fn serve(
         return Ok(answer.map(Source::from));
     }
 
-    let permit = permit(app, head, record)?;
-    let capture = app.credentials.capture(&permit)?;
-    let access = app.credentials.choose(&permit, &head.headers)?.access(&app.credentials.holders).await?;
+    let Permitted { permit, suited, capture, patience } = permit(app, head, record)?;
+    let access = app.credentials.choose(&permit, suited)?.access(&app.credentials.holders).await?;
     let body = Upload::new(body, app.limits.body_bytes, app.limits.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
     let again = access.is_replaceable().then_some(app.limits.replay_body_limit);
@@ -92,7 +92,7 @@ async fn serve(
         Some(most) => body.kept(most).await?,
         None => body,
     };
-    let reserved = app.budget.reserve(&permit, &access, headers::max_wait(&head.headers)?).await;
+    let reserved = app.budget.reserve(&permit, &access, patience).await;
     record.note_due(permit.due());
     let mut slot = reserved?;
     record.note_slot(&slot);
@@ -107,9 +107,19 @@ async fn serve(
     respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
 }
 
+/// A request that may be sent, and what was settled about it before it was charged.
+struct Permitted<'a> {
+    permit: Permit<'a>,
+    suited: Suited,
+    /// What is to be kept of its answer.
+    capture: Option<Box<Capture>>,
+    /// How long the caller waits for the budget, where it says.
+    patience: Option<Duration>,
+}
+
 /// What is decided at once: who asks, what for, whether they may, and whether they may now. It is no part of `serve`, so
-/// that a request which waits carries nothing of it but the permit.
-fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Result<Permit<'a>, Refusal> {
+/// that a request which waits carries nothing of it but what it needs.
+fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Result<Permitted<'a>, Refusal> {
     let (now, today) = record.arrival();
     let caller = app.consumers.identify(&head.headers, record.client(), today)?;
     record.note_caller(&caller, app.buckets.standing(&caller, now));
@@ -119,10 +129,12 @@ fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Re
     app.catalog().check_version(headers::api_version(&head.headers)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
     record.note_grant(&grant);
-    app.credentials.suit(&grant)?;
+    let suited = app.credentials.suit(&grant, &head.headers)?;
+    let capture = app.credentials.capture(&grant)?;
+    let patience = headers::max_wait(&head.headers)?;
     let (standing, permit) = app.buckets.take(grant, now);
     record.note_standing(standing);
-    permit
+    Ok(Permitted { permit: permit?, suited, capture, patience })
 }
 
 /// Asks Cal.com, and once more where it refuses a token that another one can stand for. Answers as whom it was asked in

@@ -82,8 +82,10 @@ fn it_follows_who_asks() {
     for (fields, request, expected) in table {
         let caller = app.consumers.identify(&fields, PEER, now()).unwrap();
         let grant = app.entitlements.grant(caller, find(request).unwrap()).unwrap();
-        let permit = app.buckets.take(grant, calgate::limit::Tick(1)).1.unwrap();
-        let got = app.credentials.choose(&permit, &fields);
+        let got = app.credentials.suit(&grant, &fields).and_then(|suited| {
+            let permit = app.buckets.take(grant, calgate::limit::Tick(1)).1.unwrap();
+            app.credentials.choose(&permit, suited)
+        });
         assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{request} by {fields:?}");
     }
 }

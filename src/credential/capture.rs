@@ -10,8 +10,8 @@ use super::managed::UserId;
 use super::tokens::{Receipt, of_api_key, of_managed};
 use super::{Credentials, Means, RecordName};
 use crate::catalog::Matched;
+use crate::entitle::Grant;
 use crate::identify::Who;
-use crate::limit::Permit;
 use crate::refusal::Refusal;
 
 /// What stands in an answer in the place of a token.
@@ -67,13 +67,12 @@ pub struct Capture {
 }
 
 impl Credentials {
-    /// What is to be captured of the answer to a permitted request.
+    /// What is to be captured of the answer to a request.
     ///
     /// # Errors
     /// [`Refusal::TokensUnkept`] where the answer would hold tokens that could neither be kept nor shown: they would be
     /// lost.
-    pub fn capture(&self, permit: &Permit<'_>) -> Result<Option<Box<Capture>>, Refusal> {
-        let grant = permit.grant();
+    pub fn capture(&self, grant: &Grant<'_>) -> Result<Option<Box<Capture>>, Refusal> {
         let Some(holds) = holds(grant.matched()) else { return Ok(None) };
         let Who::Consumer(consumer) = grant.caller().who() else { return Ok(None) };
         let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;

@@ -86,6 +86,8 @@ fn tokens_that_could_not_be_kept_are_not_asked_for() {
     let own = format!("X-Api-Key: {}", key.text);
     let answer = gateway.connect().ask_with("POST /v2/api-keys/refresh", &[&own], "{}");
     assert_eq!((answer.status, answer.code()), (403, Some("GATEWAY_TOKENS_UNKEPT")));
+    let [limit, left] = ["limit", "remaining"].map(|what| answer.header(&format!("x-ratelimit-{what}-default")));
+    assert_eq!(limit.zip(left).map(|(limit, left)| limit == left), Some(true), "it costs nothing");
     assert_eq!(sim.seen_count(), 0);
 }
 

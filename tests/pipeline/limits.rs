@@ -36,13 +36,20 @@ fn sixty_four_connections_get_exactly_what_the_bucket_holds() {
 }
 
 #[test]
-fn what_the_credential_does_not_suit_costs_nothing() {
+fn what_cannot_be_sent_costs_nothing() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).with(SLOW).billing("unrestricted", &key).start();
     gateway.reload(|text| text.replace("tier = \"roomy\"", "tier = \"slow\""));
-    let answer = gateway.ask("GET /v2/oauth-clients/x/webhooks", &[&bearer(&key)]);
-    assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_UNSUITABLE"));
-    assert_eq!(answer.header("x-ratelimit-remaining-default"), Some("100"));
+    for (request, field, code) in [
+        ("GET /v2/oauth-clients/x/webhooks", "Accept: */*", "GATEWAY_CREDENTIAL_UNSUITABLE"),
+        ("GET /v2/me", "X-Calgate-Managed-User: 7", "GATEWAY_BAD_REQUEST"),
+        ("GET /v2/me", "X-Calgate-Max-Wait: soon", "GATEWAY_BAD_REQUEST"),
+    ] {
+        let answer = gateway.ask(request, &[&bearer(&key), field]);
+        let left = answer.header("x-ratelimit-remaining-default");
+        assert_eq!((answer.code(), left), (Some(code), Some("100")), "{request} {field}");
+    }
+    assert_eq!(upstream.asked().len(), 0);
 }
 
 #[test]
