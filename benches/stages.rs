@@ -97,7 +97,7 @@ fn find<'a>(app: &'a App, target: &'a str) -> Matched<'a> {
     app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse).expect("a known path")
 }
 
-/// The path from `identify` to `limit`, as the pipeline takes it.
+/// The path from `identify` to `limit`, as the pipeline takes it, and what is injected.
 fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Choice, Refusal> {
     let caller = app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
     let matched = app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
@@ -107,7 +107,8 @@ fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Cho
     app.credentials.capture(&grant)?;
     headers::max_wait(headers)?;
     let (_, permit) = app.buckets.take(grant, now);
-    app.credentials.choose(&permit?, suited)
+    permit?;
+    Ok(app.credentials.choose(suited))
 }
 
 #[divan::bench(args = [SHORT, LONG])]

@@ -1,8 +1,8 @@
 //! As whom? The Cal.com credential that a permitted request goes upstream with.
 //!
-//! Fifth stage: [`Credentials::choose`] picks whose headers to inject by the caller's credential, by the managed user it
-//! acts for and by what the operation takes. [`Choice::access`] has them; it waits only where a token has run out.
-//! Keeping tokens fresh is the work of the `keeper`, beside the path.
+//! [`Credentials::suit`] finds as whom, before anything is charged: by the caller's credential, by the managed user it acts
+//! for and by what the operation takes. Fifth stage: [`Credentials::choose`] picks those headers, and [`Choice::access`] has
+//! them; it waits only where a token has run out. Keeping tokens fresh is the work of the `keeper`, beside the path.
 
 mod access;
 pub mod capture;
@@ -11,20 +11,18 @@ mod holders;
 pub mod lifecycle;
 pub mod live;
 pub mod managed;
+mod suited;
 pub mod tokens;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
 pub use access::{Access, Choice, is_token_expired, is_token_refused};
 pub use holders::Holders;
+pub use suited::Suited;
 
-use crate::catalog::Accepts;
-use crate::entitle::Grant;
-use crate::identify::{Consumer, ConsumerId, OwnHeaders, Who};
-use crate::limit::Permit;
-use crate::refusal::Refusal;
+use crate::identify::ConsumerId;
 use crate::secret::Secret;
 use entry::RecordName;
 use managed::UserId;
@@ -146,13 +144,6 @@ impl Injection {
     }
 }
 
-/// The proof that a caller has what its operation takes.
-#[derive(Debug, Clone, Copy)]
-pub struct Suited {
-    /// The managed user it acts for.
-    user: Option<UserId>,
-}
-
 /// All credentials, and whose they are.
 #[derive(Debug)]
 pub struct Credentials {
@@ -174,117 +165,9 @@ impl Credentials {
     pub fn hold(&self) {
         self.holders.configure(&self.consumers);
     }
-
-    /// Whether the caller has what the operation takes, and may act for whom it names in `headers`: asked before anything
-    /// is charged, as a request that cannot be sent costs nothing.
-    ///
-    /// # Errors
-    /// [`Refusal::CredentialUnsuitable`] where the operation takes none of what the credential has: Cal.com would
-    /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::BadHeader`] for a managed
-    /// user that this caller cannot act for.
-    pub fn suit(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Suited, Refusal> {
-        let user = managed::named(headers)?;
-        match (grant.caller().who(), user) {
-            (Who::Consumer(consumer), None) => {
-                self.of(consumer.id).ok_or(Refusal::Internal)?.suits(accepted_by(grant))?;
-            }
-            (Who::Consumer(consumer), Some(user)) => drop(self.managed(consumer, user)?),
-            (Who::Public(_) | Who::Passthrough(_), Some(_)) => return Err(no_managed_users()),
-            (Who::Public(_), None) => {}
-            (Who::Passthrough(own), None) => drop(own_injection(&own.headers, accepted_by(grant))?),
-        }
-        Ok(Suited { user })
-    }
-
-    /// Chooses whose headers to inject for a permitted request.
-    ///
-    /// # Errors
-    /// [`Refusal::CredentialUnsuitable`] where the credential has nothing for the operation but managed users, and none is
-    /// named.
-    pub fn choose(&self, permit: &Permit<'_>, suited: Suited) -> Result<Choice, Refusal> {
-        let accepts = accepted_by(permit.grant());
-        match permit.grant().caller().who() {
-            Who::Consumer(consumer) => self.of_consumer(consumer, suited.user, accepts),
-            Who::Public(_) => Ok(Choice::Ready(Injection::Nothing)),
-            Who::Passthrough(own) => own_injection(&own.headers, accepts).map(Choice::Ready),
-        }
-    }
-
-    fn of_consumer(&self, consumer: &Consumer, user: Option<UserId>, accepts: Accepts) -> Result<Choice, Refusal> {
-        let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
-        let user = user.filter(|_| accepts != Accepts::Client);
-        let Some(user) = user else { return credential.choose(accepts, &self.holders) };
-        let managed = self.managed(consumer, user)?;
-        let name = RecordName { credential: credential.name.clone(), user: Some(user) };
-        Ok(Choice::Held(self.holders.hold(name, || Means::Managed(managed.clone())), None))
-    }
-
-    /// The managed users of a consumer's credential, of which it may act for this one.
-    fn managed(&self, consumer: &Consumer, user: UserId) -> Result<&ManagedUsers, Refusal> {
-        let managed = self.of(consumer.id).ok_or(Refusal::Internal)?.managed().ok_or_else(no_managed_users)?;
-        let narrowed = self.managed_users.get(consumer.id.index()).and_then(Option::as_deref);
-        if narrowed.is_some_and(|users| !users.contains(&user)) {
-            return Err(Refusal::ManagedUserNotAllowed);
-        }
-        Ok(managed)
-    }
-}
-
-/// What the operation takes. Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
-fn accepted_by(grant: &Grant<'_>) -> Accepts {
-    grant.matched().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts)
-}
-
-fn no_managed_users() -> Refusal {
-    Refusal::BadHeader("x-calgate-managed-user is only for consumers of a platform client with managed_users")
 }
 
 impl Credential {
-    /// Whether there is something to inject for an operation that takes `accepts`.
-    ///
-    /// # Errors
-    /// [`Refusal::CredentialUnsuitable`] where there is not.
-    pub fn suits(&self, accepts: Accepts) -> Result<(), Refusal> {
-        let (bearer, client) = match &self.kind {
-            Kind::ApiKey(_) | Kind::OAuth(_) => (true, false),
-            Kind::PlatformClient(client) => (client.api_key.is_some() || client.managed.is_some(), true),
-        };
-        suitable(accepts, bearer.then_some(()), client.then_some(())).ok_or_else(|| self.unsuitable(accepts))
-    }
-
-    /// What to inject for an operation that takes `accepts`: client headers where it takes only those, the bearer
-    /// otherwise, and client headers again where there is no bearer.
-    ///
-    /// # Errors
-    /// [`Refusal::CredentialUnsuitable`] where neither is there.
-    pub fn choose(&self, accepts: Accepts, holders: &Holders) -> Result<Choice, Refusal> {
-        let key = |key: &ApiKey| self.key(key, holders);
-        let (bearer, client) = match &self.kind {
-            Kind::ApiKey(own) => (Some(key(own)), None),
-            Kind::OAuth(client) => {
-                let name = RecordName { credential: self.name.clone(), user: None };
-                let holder = holders.hold(name, || Means::OAuth(client.clone()));
-                (Some(Choice::Held(holder, None)), None)
-            }
-            Kind::PlatformClient(PlatformClient { id, secret, api_key, .. }) => {
-                let client = Injection::Client { id: id.clone(), secret: secret.clone() };
-                (api_key.as_ref().map(key), Some(Choice::Ready(client)))
-            }
-        };
-        suitable(accepts, bearer, client).ok_or_else(|| self.unsuitable(accepts))
-    }
-
-    /// The API key: where there is a store, that may hold a newer one.
-    fn key(&self, key: &ApiKey, holders: &Holders) -> Choice {
-        let configured = Injection::Bearer(key.authorization.clone());
-        if !self.stored {
-            return Choice::Ready(configured);
-        }
-        let name = RecordName { credential: self.name.clone(), user: None };
-        let holder = holders.hold(name, || Means::Key { configured: key.fingerprint.clone() });
-        Choice::Held(holder, Some(configured))
-    }
-
     /// How the credential itself is renewed, where it has a record of its own in the store.
     pub fn means(&self) -> Option<Means> {
         let key = |key: &ApiKey| Means::Key { configured: key.fingerprint.clone() };
@@ -302,34 +185,5 @@ impl Credential {
             Kind::PlatformClient(client) => client.managed.as_ref(),
             Kind::ApiKey(_) | Kind::OAuth(_) => None,
         }
-    }
-
-    fn unsuitable(&self, accepts: Accepts) -> Refusal {
-        Refusal::CredentialUnsuitable { credential: self.name.clone(), wanted: wanted(accepts) }
-    }
-}
-
-fn own_injection(own: &OwnHeaders, accepts: Accepts) -> Result<Injection, Refusal> {
-    let (bearer, client) = match own.clone() {
-        OwnHeaders::Bearer(value) => (Some(Injection::Bearer(value)), None),
-        OwnHeaders::Client { id, secret } => (None, Some(Injection::Client { id, secret })),
-    };
-    suitable(accepts, bearer, client)
-        .ok_or_else(|| Refusal::CredentialUnsuitable { credential: "(passthrough)".into(), wanted: wanted(accepts) })
-}
-
-fn suitable<T>(accepts: Accepts, bearer: Option<T>, client: Option<T>) -> Option<T> {
-    match accepts {
-        Accepts::Bearer => bearer,
-        Accepts::Client => client,
-        Accepts::Either | Accepts::Any => bearer.or(client),
-    }
-}
-
-fn wanted(accepts: Accepts) -> &'static str {
-    match accepts {
-        Accepts::Bearer => "an API key or access token",
-        Accepts::Client => "a platform client's id and secret",
-        Accepts::Either | Accepts::Any => "a credential",
     }
 }

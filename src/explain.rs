@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::budget::{Hold, Standing};
 use crate::catalog::{Endpoint, Matched};
+use crate::credential::Credential;
 use crate::identify::{Caller, Consumer};
 use crate::refusal::Refusal;
 use crate::respond;
@@ -143,7 +144,10 @@ fn decide<'a>(
     explanation.budget = app.budget.standing_of(consumer.id, matched.endpoint()).map(Into::into);
     let allowed_by = allowed_by(&matched, explanation.plan);
     let grant = app.entitlements.grant(Caller::named(consumer), matched)?;
-    app.credentials.suit(&grant, &HeaderMap::new())?;
+    // For whom a request acts, it says itself: any managed user there is has what an operation takes.
+    if app.credentials.of(consumer.id).and_then(Credential::managed).is_none() {
+        app.credentials.suit(&grant, &HeaderMap::new())?;
+    }
     app.credentials.capture(&grant)?;
     Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
 }

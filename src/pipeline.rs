@@ -1,6 +1,6 @@
 //! THE request path, top to bottom.
 //!
-//! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Permit`.
+//! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Suited`, a `Permit`.
 //! None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
 
 use std::borrow::Cow;
@@ -84,7 +84,7 @@ async fn serve(
     }
 
     let Permitted { permit, suited, capture, patience } = permit(app, head, record)?;
-    let access = app.credentials.choose(&permit, suited)?.access(&app.credentials.holders).await?;
+    let access = app.credentials.choose(suited).access(&app.credentials.holders).await?;
     let body = Upload::new(body, app.limits.body_bytes, app.limits.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
     let again = access.is_replaceable().then_some(app.limits.replay_body_limit);
@@ -99,7 +99,7 @@ async fn serve(
 
     let at = record.note_sent();
     let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
-    let (answer, access) = send(app, &ask, &access, body, &mut slot).await?;
+    let (answer, access) = send(app, &ask, &access, body, &mut slot, patience).await?;
     record.note_answer(answer.status(), answer.body().began());
     if is_token_refused(answer.status()) {
         app.buckets.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
@@ -110,7 +110,7 @@ async fn serve(
 /// A request that may be sent, and what was settled about it before it was charged.
 struct Permitted<'a> {
     permit: Permit<'a>,
-    suited: Suited,
+    suited: Suited<'a>,
     /// What is to be kept of its answer.
     capture: Option<Box<Capture>>,
     /// How long the caller waits for the budget, where it says.
@@ -145,13 +145,14 @@ async fn send<'a>(
     access: &'a Access,
     body: Upload,
     slot: &mut Slot,
+    patience: Option<Duration>,
 ) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
     let spare = access.is_replaceable().then(|| body.again()).flatten();
     let answer = app.upstream.send(ask, body, slot).await?;
     if !access.is_refused(answer.status()) {
         return Ok((answer, Cow::Borrowed(access)));
     }
-    Box::pin(send_as_another(app, ask, access, answer, spare)).await
+    Box::pin(send_as_another(app, ask, access, answer, spare, patience)).await
 }
 
 /// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
@@ -161,13 +162,14 @@ async fn send_as_another<'a>(
     access: &'a Access,
     answer: Response<Download>,
     spare: Option<Upload>,
+    patience: Option<Duration>,
 ) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
     match (access.instead(&app.credentials.holders).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
         (None, _) => Ok((answer, Cow::Borrowed(access))),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
-            let mut slot = app.budget.reserve_again(ask.permit, &other, headers::max_wait(&ask.head.headers)?).await?;
+            let mut slot = app.budget.reserve_again(ask.permit, &other, patience).await?;
             let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
             let answer = app.upstream.send(&ask, body, &mut slot).await?;
             other.is_refused(answer.status());

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import sys
 from collections.abc import Iterable, Iterator
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -19,30 +18,32 @@ def tree(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def apart(pids: Iterable[int]) -> Iterator[None]:
+def apart(pids: Iterable[int]) -> Iterator[str]:
     """These processes, and all below them, run on the last core for good, before all else there, and what this one starts
-    as long as the block lasts on the others. Where there is one core only, all stays as it is."""
+    as long as the block lasts on the others. Where there is one core only, all stays as it is. Says what it did."""
     *others, last = sorted(os.sched_getaffinity(0))
     if not others:
-        yield
+        yield "all on one core"
         return
+    are_first = True
     for each in (process for pid in pids for process in tree(pid)):
         for thread in pathlib.Path(f"/proc/{each}/task").iterdir():
             os.sched_setaffinity(int(thread.name), {last})
-            _first_in_line(int(thread.name))
+            are_first &= _first_in_line(int(thread.name))
     os.sched_setaffinity(0, others)
     try:
-        yield
+        yield f"proxies on a core of their own, {'real-time' if are_first else 'NOT real-time, for want of permission'}"
     finally:
         os.sched_setaffinity(0, {*others, last})
 
 
-def _first_in_line(thread: int) -> None:
-    """Real-time: nothing ordinary on its core interrupts it or is served before it."""
+def _first_in_line(thread: int) -> bool:
+    """Real-time, if that is permitted: nothing ordinary on its core is served before it."""
     try:
         os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
     except PermissionError:
-        print("no permission for real-time priority: p99 has in it what else this machine does", file=sys.stderr)
+        return False
+    return True
 
 
 def cpu_seconds(pid: int) -> float:

@@ -41,8 +41,8 @@ def costs(title: str, rounds: dict[str, list[Cost]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def latencies(rate: float, rounds: dict[str, list[Times]]) -> str:
-    lines = [f"## Latency at {rate:,.0f} requests/s, half of what the slowest reached (open loop)", "",
+def latencies(rate: float, how: str, rounds: dict[str, list[Times]]) -> str:
+    lines = [f"## Latency at {rate:,.0f} requests/s, half of what the slowest reached (open loop; {how})", "",
              "| server | p50 µs | p99 µs | calgate's p99, relative |", "|---|---:|---:|---:|"]
     for name, times in rounds.items():
         median = {f: statistics.median(getattr(t, f) for t in times) for f in ("p50", "p99")}

@@ -117,11 +117,11 @@ def latency(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Pa
     port = free_port()
     times = {name: [] for name in PROXIES}
     with (in_front_of(port, site, programs, Job(), PROXIES) as servers,
-          proc.apart(server.process.pid for server in servers.values())):
+          proc.apart(server.process.pid for server in servers.values()) as how):
         for number in range(options.rounds * options.seconds):
             for name in turned(PROXIES, number):
                 times[name].append(paced(site, servers[name], generator, rate, 1, port))
-    return report.latencies(rate, times)
+    return report.latencies(rate, how, times)
 
 
 def two_workers(site: Site, programs: dict[str, pathlib.Path],
@@ -153,7 +153,8 @@ def quick(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path
                     paced(site, server, generator, 500, 1)
         print(f"right: {title}", flush=True)
     port = free_port()
-    with in_front_of(port, site, programs, Job(), PROXIES) as servers:
+    with (in_front_of(port, site, programs, Job(), PROXIES) as servers,
+          proc.apart(server.process.pid for server in servers.values())):
         for server in servers.values():
             paced(site, server, generator, 500, 1, port)
     print("right: the load as upstream", flush=True)

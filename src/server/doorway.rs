@@ -1,4 +1,4 @@
-//! Where connections come in: one door for each worker, at which there may be too many.
+//! Where connections come in: a door for each worker and for the admin listener, at which there may be too many.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Callers that are told at once that there are too many connections; what comes beyond is closed without a word.
 const MOST_TURNED_AWAY: usize = 32;
 
-/// Where the connections of one worker come in.
+/// Where connections of one thread come in.
 pub(super) struct Doorway<A> {
     answers: A,
     gateway: Arc<Gateway>,

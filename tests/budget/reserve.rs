@@ -25,8 +25,7 @@ fn permit<'a>(app: &'a App, request: &'a str) -> Permit<'a> {
 async fn reserve(app: &App, request: &str, wait: Option<Duration>) -> Result<Slot, Refusal> {
     let permit = permit(app, request);
     let suited = app.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let chosen = app.credentials.choose(&permit, suited).unwrap();
-    let access = chosen.access(&app.credentials.holders).await.unwrap();
+    let access = app.credentials.choose(suited).access(&app.credentials.holders).await.unwrap();
     app.budget.reserve(&permit, &access, wait).await
 }
 

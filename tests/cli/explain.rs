@@ -9,7 +9,11 @@ const CONSUMER: &str = "[credentials.main]\nkind = \"api-key\"\napi_key = { env 
                         [consumers.billing]\ncredential = \"main\"\n";
 
 fn explain(args: &[&str]) -> (Option<i32>, String) {
-    let (_folder, file) = super::serve::config_file(CONSUMER);
+    explain_by(CONSUMER, args)
+}
+
+fn explain_by(config: &str, args: &[&str]) -> (Option<i32>, String) {
+    let (_folder, file) = super::serve::config_file(config);
     let all: Vec<_> = ["explain", "--config", &file, "--consumer", "billing"].iter().chain(args).copied().collect();
     let output = run(&all, &[("CAL_TEST_KEY", "cal_test_0123456789abcdef")]);
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
@@ -70,6 +74,13 @@ fn every_kind_of_refusal_is_foretold() {
         let (_, said) = explain(&["--json", method, path]);
         assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["code"], code, "{method} {path}");
     }
+}
+
+#[test]
+fn what_could_not_be_sent_is_foretold() {
+    let config = format!("{CONSUMER}allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n");
+    let (_, said) = explain_by(&config, &["--json", "POST", "/v2/api-keys/refresh"]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["code"], "GATEWAY_TOKENS_UNKEPT");
 }
 
 #[test]

@@ -52,6 +52,23 @@ fn every_operation_gets_the_kind_it_takes() {
 }
 
 #[test]
+fn what_cannot_be_sent_for_a_user_costs_nothing() {
+    let mut rig = Rig::new(TokenRules::default());
+    rig.users = "managed_users = [1]";
+    let gateway = rig.start();
+    let key = format!("X-Api-Key: {}", rig.key.text);
+    let table = [
+        (rig.for_user(&gateway, 2, "GET /v2/me"), "GATEWAY_MANAGED_USER_NOT_ALLOWED"),
+        (gateway.ask("GET /v2/me", &[&key]), "GATEWAY_CREDENTIAL_UNSUITABLE"),
+    ];
+    for (answer, code) in table {
+        let [limit, left] = ["limit", "remaining"].map(|what| answer.header(&format!("x-ratelimit-{what}-default")));
+        assert_eq!((answer.code(), left), (Some(code), limit), "{}", answer.text());
+        assert!(limit.is_some());
+    }
+}
+
+#[test]
 fn who_may_act_for_whom_is_checked_before_anything_is_sent() {
     let mut rig = Rig::new(TokenRules::default());
     let (one, _) = rig.import_user();

@@ -1,0 +1,145 @@
+//! As whom a request can be sent. It is found before anything is charged: what cannot be sent costs nothing.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::entry::RecordName;
+use super::live::Holder;
+use super::managed::{self, UserId};
+use super::{
+    ApiKey, Choice, Credential, Credentials, Injection, Kind, ManagedUsers, Means, OAuthClient, PlatformClient,
+};
+use crate::catalog::Accepts;
+use crate::entitle::Grant;
+use crate::identify::{Consumer, OwnHeaders, Who};
+use crate::refusal::Refusal;
+
+/// The proof that a caller has what its operation takes, and may act for whom it names.
+#[derive(Debug)]
+pub struct Suited<'a>(As<'a>);
+
+#[derive(Debug)]
+enum As<'a> {
+    /// Nobody: a public operation for a caller without a key.
+    Nobody,
+    Key(&'a Credential, &'a ApiKey),
+    OAuth(&'a Credential, &'a OAuthClient),
+    Client(&'a PlatformClient),
+    ManagedUser(&'a Credential, &'a ManagedUsers, UserId),
+    /// The caller, by the headers that it brings.
+    Itself(Injection),
+}
+
+impl Credentials {
+    /// As whom a request with the caller's `headers` can be sent.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialUnsuitable`] where the operation takes none of what the credential has: Cal.com would
+    /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::BadHeader`] for a managed
+    /// user that this caller cannot act for.
+    pub fn suit(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Suited<'_>, Refusal> {
+        // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
+        let accepts = grant.matched().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
+        match (grant.caller().who(), managed::named(headers)?) {
+            (Who::Consumer(consumer), None) => self.of(consumer.id).ok_or(Refusal::Internal)?.suits(accepts),
+            (Who::Consumer(consumer), Some(user)) => self.suit_user(consumer, user, accepts),
+            (Who::Public(_) | Who::Passthrough(_), Some(_)) => Err(no_managed_users()),
+            (Who::Public(_), None) => Ok(Suited(As::Nobody)),
+            (Who::Passthrough(own), None) => suit_own(&own.headers, accepts),
+        }
+    }
+
+    fn suit_user(&self, consumer: &Consumer, user: UserId, accepts: Accepts) -> Result<Suited<'_>, Refusal> {
+        let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
+        let managed = credential.managed().ok_or_else(no_managed_users)?;
+        let narrowed = self.managed_users.get(consumer.id.index()).and_then(Option::as_deref);
+        if narrowed.is_some_and(|users| !users.contains(&user)) {
+            return Err(Refusal::ManagedUserNotAllowed);
+        }
+        if accepts == Accepts::Client {
+            return credential.suits(accepts);
+        }
+        Ok(Suited(As::ManagedUser(credential, managed, user)))
+    }
+
+    /// Chooses the headers to inject.
+    pub fn choose(&self, suited: Suited<'_>) -> Choice {
+        match suited.0 {
+            As::Nobody => Choice::Ready(Injection::Nothing),
+            As::Itself(own) => Choice::Ready(own),
+            As::Client(PlatformClient { id, secret, .. }) => {
+                Choice::Ready(Injection::Client { id: id.clone(), secret: secret.clone() })
+            }
+            As::Key(credential, key) => {
+                let configured = Injection::Bearer(key.authorization.clone());
+                if !credential.stored {
+                    return Choice::Ready(configured);
+                }
+                // The store may hold a newer one.
+                let means = || Means::Key { configured: key.fingerprint.clone() };
+                Choice::Held(self.holder(credential, None, means), Some(configured))
+            }
+            As::OAuth(credential, client) => {
+                Choice::Held(self.holder(credential, None, || Means::OAuth(client.clone())), None)
+            }
+            As::ManagedUser(credential, managed, user) => {
+                Choice::Held(self.holder(credential, Some(user), || Means::Managed(managed.clone())), None)
+            }
+        }
+    }
+
+    fn holder(&self, credential: &Credential, user: Option<UserId>, means: impl FnOnce() -> Means) -> Arc<Holder> {
+        self.holders.hold(RecordName { credential: credential.name.clone(), user }, means)
+    }
+}
+
+impl Credential {
+    /// What of it an operation that takes `accepts` is sent with: client headers where it takes only those, the bearer
+    /// otherwise, and client headers again where there is no bearer.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialUnsuitable`] where neither is there.
+    pub fn suits(&self, accepts: Accepts) -> Result<Suited<'_>, Refusal> {
+        let (bearer, client) = match &self.kind {
+            Kind::ApiKey(key) => (Some(As::Key(self, key)), None),
+            Kind::OAuth(client) => (Some(As::OAuth(self, client)), None),
+            Kind::PlatformClient(client) => {
+                (client.api_key.as_ref().map(|key| As::Key(self, key)), Some(As::Client(client)))
+            }
+        };
+        suitable(accepts, bearer, client)
+            .map(Suited)
+            .ok_or_else(|| Refusal::CredentialUnsuitable { credential: self.name.clone(), wanted: wanted(accepts) })
+    }
+}
+
+fn suit_own(own: &OwnHeaders, accepts: Accepts) -> Result<Suited<'static>, Refusal> {
+    let (bearer, client) = match own.clone() {
+        OwnHeaders::Bearer(value) => (Some(Injection::Bearer(value)), None),
+        OwnHeaders::Client { id, secret } => (None, Some(Injection::Client { id, secret })),
+    };
+    suitable(accepts, bearer, client)
+        .map(|own| Suited(As::Itself(own)))
+        .ok_or_else(|| Refusal::CredentialUnsuitable { credential: "(passthrough)".into(), wanted: wanted(accepts) })
+}
+
+fn no_managed_users() -> Refusal {
+    Refusal::BadHeader("x-calgate-managed-user is only for consumers of a platform client with managed_users")
+}
+
+fn suitable<T>(accepts: Accepts, bearer: Option<T>, client: Option<T>) -> Option<T> {
+    match accepts {
+        Accepts::Bearer => bearer,
+        Accepts::Client => client,
+        Accepts::Either | Accepts::Any => bearer.or(client),
+    }
+}
+
+fn wanted(accepts: Accepts) -> &'static str {
+    match accepts {
+        Accepts::Bearer => "an API key or access token",
+        Accepts::Client => "a platform client's id and secret",
+        Accepts::Either | Accepts::Any => "a credential",
+    }
+}
