@@ -1,7 +1,7 @@
 //! THE request path, top to bottom.
 //!
-//! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Suited`, a `Permit`.
-//! None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
+//! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Suited`, a
+//! `Permit`. None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
