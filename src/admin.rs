@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use crate::app::{Gateway, Place};
+use crate::app::{Gateway, Phase, Place};
 use crate::explain::{Explanation, explain};
 use crate::server::{Answers, CallersBody};
 use crate::sharing::breaker::State as StoreState;
@@ -79,7 +79,7 @@ impl Answers for Admin {
 
 /// Ready is who serves: a credential that needs a login is named, and everything else is served on.
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    if !gateway.is_ready() {
+    if gateway.phase() != Phase::Serving {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let troubled = gateway.troubled_credentials();

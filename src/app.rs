@@ -5,9 +5,10 @@ mod budgets;
 mod build;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::budget::Budgets;
 use crate::catalog::{Catalog, UnknownEndpoints};
@@ -93,7 +94,7 @@ pub struct Gateway {
     room: [AtomicUsize; 2],
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
-    draining: AtomicBool,
+    phase: watch::Sender<Phase>,
 }
 
 impl Gateway {
@@ -114,7 +115,7 @@ impl Gateway {
             room: [const { AtomicUsize::new(usize::MAX) }; 2],
             in_flight: Arc::default(),
             connections: Arc::default(),
-            draining: AtomicBool::new(false),
+            phase: watch::Sender::new(Phase::Serving),
         }))
     }
 
@@ -210,15 +211,31 @@ impl Gateway {
         if self.keeper.is_some() { self.app().credentials.holders.troubled() } else { Vec::new() }
     }
 
-    /// Tells that the gateway is on its way out.
-    pub fn start_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// Goes on to the next phase, and tells all that wait for it.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
     }
 
-    /// Whether new work may be sent here.
-    pub fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed)
+    /// How far its end has come.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
+
+    /// Each phase as it is entered.
+    pub fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+}
+
+/// How far the gateway's end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// New work may be sent to it.
+    Serving,
+    /// No more connections are accepted; requests in flight end.
+    Draining,
+    /// What is still in flight is given up.
+    Over,
 }
 
 /// A place among a bounded number; dropping it frees it.

@@ -14,7 +14,7 @@ use http::{HeaderValue, request};
 
 pub use access_log::AccessLog;
 
-use crate::app::{App, Gateway, Place};
+use crate::app::{App, Gateway, Phase, Place};
 use crate::budget::{Held, Hold, Slot};
 use crate::catalog::{EndpointId, Matched};
 use crate::entitle::{Grant, Rule};
@@ -25,6 +25,9 @@ use crate::request_id;
 
 /// The status of a request whose caller left before the end of the answer (nginx's convention).
 const CALLER_LEFT: u16 = 499;
+
+/// The status of a request that was given up when the program ended.
+const GIVEN_UP: u16 = 503;
 
 /// Stands for a code, a method or a template where there is none.
 const NONE: &str = "-";
@@ -260,6 +263,13 @@ impl Record {
         self.complete = true;
     }
 
+    /// Notes that the program ended first.
+    fn note_given_up(&mut self) {
+        self.status = Some(GIVEN_UP);
+        self.rare().detail = Some("given up: calgate ended before the answer did".to_owned());
+        self.complete = true;
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -282,6 +292,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if !self.complete && self.gateway.phase() == Phase::Over {
+            self.note_given_up();
+        }
         let status = self.final_status();
         self.count(status);
         if self.app.access_log {

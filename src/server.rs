@@ -26,16 +26,15 @@ use http_body::Body;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::sync::watch as channel;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub use guarded::CallersBody;
 pub use listener::Listener;
 pub use reload::ConfigSource;
 
 use crate::admin::Admin;
-use crate::app::{Gateway, Place};
+use crate::app::{Gateway, Phase, Place};
 use crate::config::fixed::Fixed;
-use crate::keeper::Keeper;
 use crate::pipeline;
 use crate::respond::Answer;
 use doorway::Doorway;
@@ -43,6 +42,9 @@ use reload::Stop;
 
 /// How often a renewal's end is looked for while the process ends.
 const KEEPER_PEEK: Duration = Duration::from_millis(10);
+
+/// What workers get to drop the requests that are given up, each of which leaves its line in the log.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What answers the requests of a connection.
 pub(crate) trait Answers: Clone + Send + Sync + 'static {
@@ -101,7 +103,6 @@ impl Answers for Path {
 /// What kept it from listening or from starting its threads.
 pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Result<(), String> {
     gateway.start_sharing()?;
-    let (drain, draining) = channel::channel(false);
     let listen = &fixed.listen;
     descriptors::make_room(gateway, listen.workers);
     let turned_away = Arc::default();
@@ -111,13 +112,13 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     let address = listener.address();
     let mut workers = Vec::new();
     for socket in listener.into_sockets() {
-        let doorway = Doorway::new(Path(gateway.clone()), gateway, &turned_away, draining.clone());
+        let doorway = Doorway::new(Path(gateway.clone()), gateway, &turned_away, gateway.phases());
         workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
     }
     // The admin listener answers until the process is gone, so that a drain can be watched.
-    let (_never, not_draining) = channel::channel(false);
+    let (_never, serving) = channel::channel(Phase::Serving);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
-        let doorway = Doorway::new(Admin::new(gateway), gateway, &turned_away, not_draining.clone());
+        let doorway = Doorway::new(Admin::new(gateway), gateway, &turned_away, serving.clone());
         spawn("admin".to_owned(), move || doorway.serve(socket))?;
     }
     if let Some(keeper) = gateway.keeper.clone() {
@@ -128,9 +129,8 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     let mut stop = runtime.block_on(async { Stop::listen() })?;
     runtime.block_on(reload::until_told_to_stop(gateway, source, fixed, &mut stop))?;
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
-    gateway.start_draining();
-    drain.send_replace(true);
-    runtime.block_on(finish(workers, gateway.keeper.clone(), gateway.app().limits.drain, &mut stop));
+    gateway.enter(Phase::Draining);
+    runtime.block_on(finish(gateway, workers, &mut stop));
     runtime.block_on(gateway.end_sharing());
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
@@ -145,34 +145,43 @@ fn spawn<F: Future<Output = ()>>(
     serve: impl FnOnce() -> F + Send + 'static,
 ) -> Result<thread::JoinHandle<()>, String> {
     let body = move || match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve()),
+        Ok(runtime) => {
+            runtime.block_on(serve());
+            // What it still has in hand is dropped; names that are being looked up are not waited for.
+            runtime.shutdown_background();
+        }
         Err(fault) => tracing::error!(%fault, "a worker could not start"),
     };
     thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
 }
 
-/// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `patience`, and no
-/// longer than until a second signal.
-async fn finish(
-    workers: Vec<thread::JoinHandle<()>>,
-    keeper: Option<Arc<Keeper>>,
-    patience: Duration,
-    stop: &mut Stop,
-) {
+/// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `limits.drain`, and
+/// no longer than until a second signal. Then what is left is given up, and written down as that.
+async fn finish(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, stop: &mut Stop) {
+    let (served, mut workers_ended) = oneshot::channel();
     let (done, ended) = oneshot::channel();
+    let keeper = gateway.keeper.clone();
     thread::spawn(move || {
         for worker in workers {
             drop(worker.join());
         }
+        let _ = served.send(());
         while keeper.as_ref().is_some_and(|keeper| keeper.is_busy()) {
             thread::sleep(KEEPER_PEEK);
         }
         let _ = done.send(());
     });
+    let in_flight = || gateway.in_flight();
     tokio::select! {
         biased;
-        _ = ended => {}
-        () = sleep(patience) => tracing::warn!("limits.drain is over; requests still in flight are given up"),
-        () = stop.told() => tracing::warn!("told to stop again; requests still in flight are given up"),
+        _ = ended => return,
+        () = sleep(gateway.app().limits.drain) => {
+            tracing::warn!(in_flight = in_flight(), "limits.drain is over; requests still in flight are given up");
+        }
+        () = stop.told() => {
+            tracing::warn!(in_flight = in_flight(), "told to stop again; requests still in flight are given up");
+        }
     }
+    gateway.enter(Phase::Over);
+    let _ = timeout(LAST_LINES, &mut workers_ended).await;
 }

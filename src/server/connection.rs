@@ -28,7 +28,7 @@ use super::guarded::{CallersBody, Outgoing};
 use super::lasting::lasting;
 use super::watch::{Verdict, Watch};
 use super::wire::{Ending, Stream, Wire};
-use crate::app::Gateway;
+use crate::app::{Gateway, Phase};
 use crate::config::limits::Bounds;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -50,7 +50,7 @@ const MOST_STREAMS: u32 = 256;
 pub(super) struct Guest<A> {
     pub(super) answers: A,
     pub(super) gateway: Arc<Gateway>,
-    pub(super) draining: channel::Receiver<bool>,
+    pub(super) phases: channel::Receiver<Phase>,
     pub(super) admission: Admission,
     /// Held until the connection ends, and what outlasts it, so that the doorway knows.
     pub(super) open: mpsc::Sender<()>,
@@ -62,9 +62,9 @@ impl<A: Answers> Guest<A> {
         if !self.admission.is_welcome {
             return self.say(stream, &Refusal::Overloaded).await;
         }
-        let mut draining = self.draining.clone();
+        let mut phases = self.phases.clone();
         let drained = async {
-            let _ = draining.wait_for(|draining| *draining).await;
+            let _ = phases.wait_for(|phase| *phase >= Phase::Draining).await;
             sleep(DRAIN_GRACE).await;
         };
         let sniffed = tokio::select! {
@@ -161,11 +161,11 @@ impl<A: Answers> Guest<A> {
 
     /// Waits until then, or for the drain, unless the connection was told to end already. Answers whether it was the time.
     async fn drained_or_due(&self, until: Instant, told: bool) -> bool {
-        let mut draining = self.draining.clone();
+        let mut phases = self.phases.clone();
         tokio::select! {
             biased;
             () = sleep_until(until.into()) => true,
-            _ = draining.wait_for(|draining| *draining), if !told => false,
+            _ = phases.wait_for(|phase| *phase >= Phase::Draining), if !told => false,
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::Answers;
 use super::connection::Guest;
 use super::listener::Bound;
-use crate::app::{Gateway, Place};
+use crate::app::{Gateway, Phase, Place};
 
 /// How long accepting rests after it failed, for want of file descriptors mostly.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -26,7 +26,7 @@ pub(super) struct Doorway<A> {
     gateway: Arc<Gateway>,
     /// How many are being turned away, at all doors.
     turned_away: Arc<AtomicUsize>,
-    draining: channel::Receiver<bool>,
+    phases: channel::Receiver<Phase>,
 }
 
 /// What is settled about a connection when it is accepted.
@@ -52,12 +52,12 @@ impl<A: Answers> Doorway<A> {
         answers: A,
         gateway: &Arc<Gateway>,
         turned_away: &Arc<AtomicUsize>,
-        draining: channel::Receiver<bool>,
+        phases: channel::Receiver<Phase>,
     ) -> Self {
-        Self { answers, gateway: gateway.clone(), turned_away: turned_away.clone(), draining }
+        Self { answers, gateway: gateway.clone(), turned_away: turned_away.clone(), phases }
     }
 
-    /// Accepts until the drain begins, then waits for the connections to end.
+    /// Accepts until the drain begins, then waits for the connections to end, or to be given up.
     pub(super) async fn serve(self, socket: Bound) {
         let (open, mut ended) = mpsc::channel(1);
         match Door::new(socket) {
@@ -65,16 +65,20 @@ impl<A: Answers> Doorway<A> {
             Err(fault) => tracing::error!(%fault, "a listener cannot be used"),
         }
         drop(open);
-        let _ = ended.recv().await;
+        let mut phases = self.phases.clone();
+        tokio::select! {
+            _ = ended.recv() => {}
+            _ = phases.wait_for(|phase| *phase == Phase::Over) => {}
+        }
     }
 
     async fn accept(&self, door: &Door, open: &mpsc::Sender<()>) {
-        let mut draining = self.draining.clone();
+        let mut phases = self.phases.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
                 accepted = door.accept() => accepted,
-                _ = draining.wait_for(|draining| *draining) => return,
+                _ = phases.wait_for(|phase| *phase >= Phase::Draining) => return,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, open),
@@ -96,7 +100,7 @@ impl<A: Answers> Doorway<A> {
         let guest = Guest {
             answers: self.answers.clone(),
             gateway: self.gateway.clone(),
-            draining: self.draining.clone(),
+            phases: self.phases.clone(),
             admission: Admission { peer, is_welcome, _place: place },
             open: open.clone(),
         };

@@ -94,6 +94,16 @@ fn a_request_that_never_ends_is_given_up_at_the_drain_limit() {
     gateway.signal("-INT");
     assert_eq!(gateway.ended(), Some(0));
     gateway.logged("limits.drain is over");
+    is_written_down_as_given_up(&gateway);
+}
+
+/// A request that was sent and given up leaves its line, which does not say that its caller left.
+fn is_written_down_as_given_up(gateway: &Gateway) {
+    let lines = gateway.access_log(1);
+    let [line] = &lines[..] else { panic!("one line for one request: {lines:?}") };
+    assert_eq!((&line["status"], &line["code"]), (&503.into(), &"-".into()), "{line}");
+    assert_eq!(line["detail"], "given up: calgate ended before the answer did");
+    assert!(line["upstream_ms"].as_f64().unwrap() > 0.0, "{line}");
 }
 
 #[test]
@@ -113,6 +123,7 @@ fn a_second_signal_ends_it_at_once() {
     gateway.signal("-INT");
     assert_eq!(gateway.ended(), Some(0));
     gateway.logged("told to stop again");
+    is_written_down_as_given_up(&gateway);
 }
 
 #[test]
