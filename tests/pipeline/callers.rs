@@ -160,6 +160,17 @@ fn passthrough_sends_the_callers_own_credential_and_nothing_else_of_it() {
 }
 
 #[test]
+fn passthrough_does_not_charge_a_credential_of_the_wrong_kind() {
+    let upstream = Upstream::start();
+    let gateway = passthrough(&upstream, "");
+    let own = "Authorization: Bearer cal_0123456789";
+    let answer = gateway.ask("GET /v2/oauth-clients/1/users", &[own]);
+    let left = answer.header("x-ratelimit-remaining-default");
+    assert_eq!((answer.code(), left), (Some("GATEWAY_CREDENTIAL_UNSUITABLE"), Some("120")));
+    assert_eq!(upstream.asked().len(), 0);
+}
+
+#[test]
 fn credentials_that_cal_com_refuses_are_bounded_by_address_and_valid_keys_are_not_slowed() {
     let upstream = Upstream::answering(|asked| match asked.headers("authorization")[..] {
         [token] if token.contains("expired") => b"HTTP/1.1 498 Expired\r\nContent-Length: 0\r\n\r\n".to_vec(),

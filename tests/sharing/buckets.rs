@@ -60,6 +60,18 @@ impl Pair {
     fn restore(&mut self) {
         self.redis.restart();
         degraded(&self.fleet, 0);
+        for gateway in &self.fleet.gateways {
+            gateway.logged("the store answers again");
+        }
+    }
+
+    /// Each gateway has written down at that level what becomes of its consumers.
+    fn told_of_the_loss(&self, level: &str, outcome: &str) {
+        for gateway in &self.fleet.gateways {
+            let line = gateway.logged("the store is not asked any more");
+            assert!(line.contains(&format!(r#""level":"{level}""#)) && line.contains(outcome), "{line}");
+            assert!(gateway.metric("calgate_sharing_losses", "") > 0);
+        }
     }
 }
 
@@ -159,6 +171,7 @@ fn without_the_store_a_gateway_goes_on_from_the_last_no_it_was_told() {
 fn without_the_store_each_gateway_has_an_equal_part() {
     let mut pair = Pair::start("share", "enforce");
     pair.lose();
+    pair.told_of_the_loss("WARN", "each gateway limits by itself");
     pair.passes(FIRST, 2);
     pair.refuses(FIRST, 429, LIMITED);
     pair.passes(SECOND, 1);
@@ -173,6 +186,7 @@ fn without_the_store_nobody_gets_through() {
     let mut pair = Pair::start("closed", "enforce");
     pair.passes(FIRST, 1);
     pair.lose();
+    pair.told_of_the_loss("ERROR", "consumers are refused until it answers");
     pair.refuses(FIRST, 503, LOST);
     pair.refuses(SECOND, 503, LOST);
     pair.restore();

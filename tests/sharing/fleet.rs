@@ -66,6 +66,26 @@ fn others_on_the_credential_are_seen_in_the_metrics_of_every_gateway() {
 }
 
 #[test]
+fn a_block_that_one_gateway_runs_into_holds_the_others_and_is_logged_by_that_one() {
+    let redis = Redis::start();
+    // Another program uses the credential up, faster than anyone can be told of it.
+    let terms = Terms { gateways: 2, others: 60_000, ..terms(60, Duration::from_secs(60)) };
+    let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
+    joined(&fleet);
+    let held = (429, "GATEWAY_UPSTREAM_BUDGET".to_owned());
+    let block = "Cal.com's limiter refused a request";
+    assert_eq!(fleet.ask(0).0, 200);
+    fleet.sim.advance(Duration::from_secs(1));
+    assert_eq!(fleet.ask(0), held);
+    let line = fleet.gateways[0].logged(block);
+    assert!(line.contains(r#""level":"WARN""#) && line.contains(r#""credential":"main""#), "{line}");
+    let asked = fleet.sim.seen_count();
+    assert_eq!(fleet.ask(1), held);
+    assert_eq!(fleet.sim.seen_count(), asked, "what the one was told holds for the other");
+    assert!(!fleet.gateways[1].log().iter().any(|line| line.contains(block)), "nothing is logged twice");
+}
+
+#[test]
 fn a_saturated_credential_is_used_up_and_never_exceeded() {
     let tally = saturated(120, Duration::from_secs(4), 4);
     assert!(tally.of(200) * 100 >= 120 * 5 * 95, "{:?}", tally.answers);
