@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::contents::Authority;
 use super::reader::Section;
 use super::secret;
 use crate::secret::Secret;
@@ -22,12 +23,13 @@ pub struct SharingConfig {
 
 /// What tells it from another one without a secret: a running gateway keeps to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharingIdentity(String, Kind, Option<PathBuf>, OnLoss);
+pub struct SharingIdentity(String, Kind, Option<Authority>, OnLoss);
 
 impl SharingConfig {
     /// What tells it from another one.
     pub fn identity(&self) -> SharingIdentity {
-        SharingIdentity(self.redis.fingerprint(), self.kind.clone(), self.ca_file.clone(), self.on_loss)
+        let authority = Authority::of(self.ca_file.as_deref());
+        SharingIdentity(self.redis.fingerprint(), self.kind.clone(), authority, self.on_loss)
     }
 }
 
