@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::credential::entry::{Entry, Pair, RecordName};
-use crate::credential::lifecycle::rest_after;
+use crate::credential::lifecycle::{Ability, rest_after};
 use crate::credential::live::{Holder, Job, Live, Trouble};
 use crate::credential::{Holders, Means};
 use crate::limit::Tick;
@@ -82,8 +82,8 @@ impl Keeper {
         }
     }
 
-    /// Looks after every credential once, and after every managed user that the store knows, so that what needs a login
-    /// is known before a request needs it.
+    /// Looks after every credential once, and at every managed user that the store knows, so that what needs a login is
+    /// known before a request needs it.
     fn look_at_all(self: Arc<Self>) {
         for holder in self.holders.all() {
             holder.ask();
@@ -110,12 +110,11 @@ impl Keeper {
         let now = self.holders.now();
         for holder in self.holders.all() {
             let live = holder.live();
-            // A managed user whom nobody acts for is renewed when somebody does; there may be many.
             let user = holder.name.user.is_some();
             let due = live.is_due(now) && live.needs_login.is_none() && !live.is_resting(now);
             let stale = now.0.saturating_sub(live.looked.0) > nanos(LOOK_AGAIN);
             let watched = !user || live.trouble.is_some() || live.needs_login.is_some();
-            if (due || (stale && watched)) && (!user || holder.used.load(Ordering::Relaxed)) {
+            if (due || (stale && watched)) && holder.is_wanted() {
                 holder.ask();
             }
         }
@@ -161,14 +160,17 @@ impl Keeper {
         let refused = live.generation > 0 && holder.refused() >= live.generation;
         let due = live.bearer.is_none() || live.is_due(self.holders.now());
         let wanted = due || refused || live.renewing;
-        let possible = live.needs_login.is_none() || can_recover(holder);
+        let ability = Ability { recover: can_recover(holder) };
+        let possible = live.needs_login.is_none() || ability.recover;
+        // That nothing is left to renew it with is found out without asking Cal.com, and may be known early.
+        let asked_for = holder.is_wanted() || !read.entry.can_begin(ability);
         // What is resting is left alone, unless another replica has mended it.
         let resting = known.is_resting(self.holders.now()) && known.generation == live.generation;
         if resting && wanted {
             self.publish_again(holder);
             return Ok(());
         }
-        if wanted && possible && holder.is_renewable() {
+        if wanted && possible && asked_for && holder.is_renewable() {
             return self.renew(holder, live.generation).await;
         }
         self.publish(holder, &read.entry, None);
@@ -250,17 +252,32 @@ impl Keeper {
     }
 
     fn publish(&self, holder: &Holder, entry: &Entry, received: Option<Tick>) {
-        let known = holder.live();
         let mut live = self.live(holder, entry, received);
+        if can_recover(holder) {
+            // More than a login helps, once somebody needs it.
+            live.needs_login = None;
+        }
+        self.publish_live(holder, live, received.is_some());
+    }
+
+    /// Makes known that nothing but a login helps: a recovery, where one is allowed, was refused.
+    fn publish_lost(&self, holder: &Holder, entry: &Entry) {
+        let mut live = self.live(holder, entry, None);
+        if can_recover(holder) {
+            let why = Trouble::Upstream("recovering was refused".to_owned());
+            live.trouble = Some((why, self.after(RECOVER_AGAIN)));
+        }
+        self.publish_live(holder, live, false);
+    }
+
+    fn publish_live(&self, holder: &Holder, mut live: Live, received: bool) {
+        let known = holder.live();
         (live.looks, live.looked) = (holder.taken(), self.holders.now());
         let same = live.generation == known.generation;
         live.by_refusal =
             if same { known.by_refusal } else { known.generation > 0 && holder.refused() >= known.generation };
-        if live.needs_login.is_some() && can_recover(holder) {
-            let why = Trouble::Upstream("recovering was refused".to_owned());
-            live.trouble = Some((why, self.after(RECOVER_AGAIN)));
-        }
-        if live.generation != known.generation {
+        // The first that is read is no renewal: who waits for it has yet to see it renewed.
+        if received || (!same && known.generation > 0) {
             holder.used.store(false, Ordering::Relaxed);
         }
         if let Some(why) = &live.needs_login

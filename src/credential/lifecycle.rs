@@ -91,6 +91,11 @@ impl Entry {
         Ok(call)
     }
 
+    /// Whether anything is left to renew it with.
+    pub fn can_begin(&self, ability: Ability) -> bool {
+        self.possible(self.pending.map_or(Step::Refresh, |pending| pending.step), ability).is_some()
+    }
+
     /// The step itself, or the first after it that there is something to do with.
     fn possible(&self, from: Step, ability: Ability) -> Option<(Step, Call)> {
         let refresh = |pair: &Option<Pair>| pair.as_ref()?.refresh.clone().map(Call::Refresh);

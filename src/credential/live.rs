@@ -270,6 +270,7 @@ impl Holder {
 
     /// Has the keeper look after it, and waits until it has: until a look that began after this was asked is over.
     pub(super) async fn attended(self: &Arc<Self>) -> Arc<Live> {
+        self.used.store(true, Ordering::Relaxed);
         let mut news = self.live.subscribe();
         let time = self.ask();
         match timeout(PATIENCE, news.wait_for(|live| live.looks >= time)).await {
@@ -301,6 +302,12 @@ impl Holder {
                 Refusal::CredentialUnavailable { credential, why, retry_after: Duration::from_secs(1) }
             }
         }
+    }
+
+    /// Whether it is to be renewed when that is due. A managed user whom nobody acts for is renewed when somebody does;
+    /// there may be many.
+    pub fn is_wanted(&self) -> bool {
+        self.name.user.is_none() || self.used.load(Ordering::Relaxed)
     }
 
     /// Whether the keeper can have a new pair for it.

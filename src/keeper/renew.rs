@@ -128,7 +128,7 @@ impl Keeper {
             self.vault.forget(&holder.name.to_string()).await?;
             return Err(Trouble::Absent);
         }
-        self.publish(holder, &read.entry, None);
+        self.publish_lost(holder, &read.entry);
         Ok(())
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use calgate::catalog::{Accepts, Catalog};
 
-use super::rig::{Rig, json, limited, living};
+use super::rig::{OTHER_SEAL_KEY, Rig, json, limited, living};
 use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
-use crate::harness::{Redis, eventually};
+use crate::harness::{Redis, Wire, eventually};
 
 #[test]
 fn the_user_that_a_caller_names_is_whose_token_goes_upstream_and_no_header_of_it_does() {
@@ -242,4 +242,54 @@ fn a_renewal_counts_in_the_budget_of_the_client_that_asks_for_it() {
     let answer = rig.for_user(&gateway, user, "GET /v2/me");
     assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_UNAVAILABLE"), "{}", answer.text());
     assert_eq!((rig.sim.token_counts().refused, rig.sim.rate_limited()), (0, 0));
+}
+
+/// A pair whose access token has run out, as an import.
+fn run_out(refresh: &str) -> String {
+    format!("{{\"access_token\":\"run-out\",\"refresh_token\":\"{refresh}\",\"expires_at\":1}}")
+}
+
+#[test]
+fn a_start_renews_no_user_that_nobody_acts_for() {
+    for recover in ["", "recover = \"force-refresh\""] {
+        let mut rig = Rig { platform: recover, ..Rig::new(TokenRules::default()) };
+        let import = |rig: &Rig, user: u64, tokens: &str| {
+            rig.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], tokens);
+        };
+        let users: Vec<_> = (0..5).map(|_| rig.sim.new_managed_user(DEMO_CLIENT_ID)).collect();
+        for (user, pair) in &users {
+            import(&rig, *user, &run_out(&pair.refresh));
+        }
+        let (stale, elsewhere) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
+        import(&rig, stale, &run_out("used-up"));
+        // The last in the store's order; that it cannot be opened is logged when it is looked at.
+        rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
+        import(&rig, 999, &run_out("x"));
+        rig.environment.clear();
+        let gateway = rig.start();
+        gateway.logged("the stored record of `platform/999` cannot be used");
+        assert_eq!(rig.for_user(&gateway, users[4].0, "GET /v2/me").status, 200);
+        let counts = rig.sim.token_counts();
+        assert_eq!((counts.managed_refreshes, counts.refused, counts.force_refreshes), (1, 0, 0));
+        let bearer = format!("Authorization: Bearer {}", elsewhere.access);
+        assert_eq!(Wire::connect(rig.sim.address()).ask("GET /v2/me", &[&bearer]).status, 200, "a session elsewhere");
+        // Somebody acts for it.
+        let expected = if recover.is_empty() { 503 } else { 200 };
+        assert_eq!(rig.for_user(&gateway, stale, "GET /v2/me").status, expected);
+        assert_eq!(rig.sim.token_counts().force_refreshes, u64::from(!recover.is_empty()));
+    }
+}
+
+#[test]
+fn a_user_that_was_lost_is_recovered_as_soon_as_that_is_allowed_and_somebody_acts_for_it() {
+    let mut rig = Rig::new(TokenRules::default());
+    let (user, _) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
+    let name = format!("platform/{user}");
+    rig.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], &run_out("used-up"));
+    let answer = rig.for_user(&rig.start(), user, "GET /v2/me");
+    assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_NEEDS_LOGIN"));
+    assert_eq!(rig.state(&name), "needs-login");
+    rig.platform = "recover = \"force-refresh\"";
+    assert_eq!(rig.for_user(&rig.start(), user, "GET /v2/me").status, 200);
+    assert_eq!((rig.state(&name).as_str(), rig.sim.token_counts().force_refreshes), ("fresh", 1));
 }
