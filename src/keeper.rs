@@ -34,7 +34,7 @@ const STORE_REST: Duration = Duration::from_secs(2);
 /// How long a credential rests that a login or an import would mend: another replica may have had it.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long a recovery that was refused rests: the client's secret may be mended.
+/// How long a recovery that was refused rests: Cal.com may come to know the user.
 const RECOVER_AGAIN: Duration = Duration::from_secs(60);
 
 /// The keeper of all renewable credentials.

@@ -167,7 +167,7 @@ impl<'u> Http<'u> {
                     Outcome::Refused(format!("Cal.com refused the {what} (invalid_grant)"))
                 }
                 BasicErrorResponseType::InvalidClient | BasicErrorResponseType::UnauthorizedClient => {
-                    Outcome::NotAsked(format!("Cal.com refused the client's id or secret ({status})"))
+                    client_refused(status)
                 }
                 _ => failed(status),
             },
@@ -190,25 +190,33 @@ impl<'c> AsyncHttpClient<'c> for Http<'_> {
 async fn refresh_managed(cal_com: &CalCom, client: &ManagedUsers, token: &Secret) -> Outcome {
     let body = token.with_text(|token| serde_json::to_vec(&serde_json::json!({ "refreshToken": token })));
     let path = format!("/v2/oauth/{}/refresh", client.client_id);
-    managed(cal_com, client, path, body.unwrap_or_default()).await
+    // Of a refresh token that is no good Cal.com says 400; other refusals are of the client.
+    managed(cal_com, client, path, body.unwrap_or_default(), &[StatusCode::BAD_REQUEST]).await
 }
 
 async fn force_refresh(cal_com: &CalCom, client: &ManagedUsers, user: UserId) -> Outcome {
     let path = format!("/v2/oauth-clients/{}/users/{user}/force-refresh", client.client_id);
-    managed(cal_com, client, path, Vec::new()).await
+    managed(cal_com, client, path, Vec::new(), &[StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND]).await
 }
 
-async fn managed(cal_com: &CalCom, client: &ManagedUsers, path: String, body: Vec<u8>) -> Outcome {
+/// Asks for a managed user's pair; answers with a status of `refusals` say that none is to be had in this way.
+async fn managed(
+    cal_com: &CalCom,
+    client: &ManagedUsers,
+    path: String,
+    body: Vec<u8>,
+    refusals: &[StatusCode],
+) -> Outcome {
     let id = HeaderValue::from_str(&client.client_id).unwrap_or_else(|_| HeaderValue::from_static(""));
     let headers = HeaderMap::from_iter([(CLIENT_ID, id), (SECRET_KEY, client.secret.clone())]);
     let content_type = HeaderValue::from_static("application/json");
     match cal_com.call(Call { path, content_type, headers, body: wiped(body) }).await {
-        Ok(called) => managed_outcome(&called),
+        Ok(called) => managed_outcome(&called, refusals),
         Err(fault) => unanswered(fault),
     }
 }
 
-fn managed_outcome(called: &Called) -> Outcome {
+fn managed_outcome(called: &Called, refusals: &[StatusCode]) -> Outcome {
     let receipt = Receipt::of(&called.headers, wall());
     match called.status {
         status if status.is_success() => match of_managed(&called.body, receipt) {
@@ -222,7 +230,11 @@ fn managed_outcome(called: &Called) -> Outcome {
         | StatusCode::NOT_FOUND)
             if serde_json::from_slice::<CalError>(&called.body).is_ok_and(|error| error.status == "error") =>
         {
-            Outcome::Refused(format!("Cal.com refused to renew it ({status})"))
+            if refusals.contains(&status) {
+                Outcome::Refused(format!("Cal.com refused to renew it ({status})"))
+            } else {
+                client_refused(status)
+            }
         }
         status => failed(status),
     }
@@ -231,6 +243,11 @@ fn managed_outcome(called: &Called) -> Outcome {
 #[derive(Deserialize)]
 struct CalError<'a> {
     status: Cow<'a, str>,
+}
+
+/// What was asked with is as good as before, and is asked with again when the client is mended.
+fn client_refused(status: StatusCode) -> Outcome {
+    Outcome::NotAsked(format!("Cal.com refused the client's id or secret ({status})"))
 }
 
 /// An answer that is neither tokens nor a refusal of the token.

@@ -293,3 +293,26 @@ fn a_user_that_was_lost_is_recovered_as_soon_as_that_is_allowed_and_somebody_act
     assert_eq!(rig.for_user(&rig.start(), user, "GET /v2/me").status, 200);
     assert_eq!((rig.state(&name).as_str(), rig.sim.token_counts().force_refreshes), ("fresh", 1));
 }
+
+#[test]
+fn a_wrong_client_secret_costs_no_user_its_tokens() {
+    for recover in ["", "recover = \"force-refresh\""] {
+        let rig = Rig { platform: recover, ..Rig::new(TokenRules::default()) };
+        let (user, pair) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
+        let name = format!("platform/{user}");
+        rig.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], &run_out(&pair.refresh));
+        {
+            let gateway = rig.setup().env("CLIENT_SECRET", "the-one-before").start();
+            let answer = rig.for_user(&gateway, user, "GET /v2/me");
+            assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
+            let line = gateway.logged("cannot be renewed");
+            assert!(line.contains("refused the client's id or secret (401"), "{line}");
+            let ready = gateway.ask_admin("GET /readyz", &[]).text();
+            assert!(ready.contains(&format!("credential {name}: unavailable")), "{ready}");
+        }
+        assert_ne!(rig.state(&name), "needs-login");
+        assert_eq!(rig.for_user(&rig.start(), user, "GET /v2/me").status, 200);
+        let counts = rig.sim.token_counts();
+        assert_eq!((counts.managed_refreshes, counts.force_refreshes), (1, 0), "its refresh token is used, once");
+    }
+}

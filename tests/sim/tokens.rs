@@ -109,7 +109,7 @@ fn a_managed_users_refresh_token_is_good_once() {
     let token = |pair: &Value, name: &str| pair[name].as_str().unwrap().to_owned();
     let (status, second) = refresh_managed(&sim, &token(&first, "refreshToken"));
     assert_eq!(status, 200);
-    assert_eq!(refresh_managed(&sim, &token(&first, "refreshToken")).0, 401, "the old pair is gone");
+    assert_eq!(refresh_managed(&sim, &token(&first, "refreshToken")).0, 400, "the old pair is gone");
     assert_eq!(me(&sim, &token(&first, "accessToken")), 401);
     assert_eq!(me(&sim, &token(&second, "accessToken")), 200);
     sim.advance(Duration::from_secs(3600));
@@ -128,7 +128,7 @@ fn force_ends_every_other_token_of_that_user_only() {
     };
     let (status, new) = force(user);
     assert_eq!((status, me(&sim, new["accessToken"].as_str().unwrap())), (200, 200));
-    assert_eq!((me(&sim, &first.access), refresh_managed(&sim, &first.refresh).0), (401, 401));
+    assert_eq!((me(&sim, &first.access), refresh_managed(&sim, &first.refresh).0), (401, 400));
     assert_eq!(me(&sim, &other.access), 200);
     assert_eq!(force(77).0, 404);
 }
@@ -146,7 +146,7 @@ fn a_lost_answer_has_taken_effect() {
     );
     assert_eq!(Wire::connect(sim.address()).send(request).rest(), b"");
     assert_eq!(sim.token_counts().managed_refreshes, 1);
-    assert_eq!(refresh_managed(&sim, &pair.refresh).0, 401);
+    assert_eq!(refresh_managed(&sim, &pair.refresh).0, 400);
 }
 
 #[test]

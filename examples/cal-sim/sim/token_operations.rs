@@ -101,7 +101,7 @@ fn oauth_grant(state: &State, fields: &HashMap<String, String>, now: Duration) -
 fn refresh_managed(state: &State, client: &str, fields: &HashMap<String, String>, now: Duration) -> Outcome {
     let refresh = fields.get("refreshToken").map_or("", String::as_str);
     let pair = state.tokens().refresh_managed(client, refresh, now);
-    let pair = pair.ok_or_else(|| Fault::unauthorized("Invalid or expired refresh token"))?;
+    let pair = pair.ok_or_else(|| Fault::new(400, "BadRequestException", "Invalid refresh token"))?;
     state.counts().managed_refreshes += 1;
     Ok(answer::success(&managed_body(&pair)))
 }
