@@ -145,10 +145,15 @@ impl Keeper {
     }
 
     async fn look(&self, holder: &Holder, mut read: Read) -> Result<(), Trouble> {
+        let known = holder.live();
+        // A request that was under way when its record was replaced may speak of the old one's generations later still.
+        let heard_of = holder.refused().max(holder.worked());
+        if known.is_replaced_by(&read.entry) || heard_of > read.entry.generation {
+            holder.begin_anew();
+        }
         if read.entry.worked(holder.worked()) {
             self.swap(holder, &mut read).await?;
         }
-        let known = holder.live();
         if read.entry.generation == 0 && read.entry.pending.is_none() && !can_recover(holder) {
             if holder.is_renewable() {
                 return Err(Trouble::Absent);
@@ -165,7 +170,7 @@ impl Keeper {
         // That nothing is left to renew it with is found out without asking Cal.com, and may be known early.
         let asked_for = holder.is_wanted() || !read.entry.can_begin(ability);
         // What is resting is left alone, unless another replica has mended it.
-        let resting = known.is_resting(self.holders.now()) && known.generation == live.generation;
+        let resting = known.is_resting(self.holders.now()) && known.has_token_of(&read.entry);
         if resting && wanted {
             self.publish_again(holder);
             return Ok(());
@@ -244,7 +249,7 @@ impl Keeper {
     /// What `entry` means for this process. A token that is known already keeps the life it was first given.
     fn live(&self, holder: &Holder, entry: &Entry, received: Option<Tick>) -> Live {
         let known = holder.live();
-        let same = known.generation == entry.generation && known.bearer.is_some();
+        let same = known.has_token_of(entry) && known.bearer.is_some();
         let received = received.or_else(|| same.then_some(known.received));
         let age = entry.age(wall());
         let jitter = self.holders.jitter(&holder.name, entry.generation);
@@ -273,7 +278,7 @@ impl Keeper {
     fn publish_live(&self, holder: &Holder, mut live: Live, received: bool) {
         let known = holder.live();
         (live.looks, live.looked) = (holder.taken(), self.holders.now());
-        let same = live.generation == known.generation;
+        let same = live.generation == known.generation && live.bearer == known.bearer;
         live.by_refusal =
             if same { known.by_refusal } else { known.generation > 0 && holder.refused() >= known.generation };
         // The first that is read is no renewal: who waits for it has yet to see it renewed.

@@ -86,18 +86,18 @@ async fn ready(holder: &Arc<Holder>, mut live: Arc<Live>, holders: &Holders) -> 
     Ok(live)
 }
 
-/// Waits for a token of a later generation, likewise.
+/// Waits for a token of another generation, likewise. It may be a lower one, of another record.
 async fn newer(holder: &Arc<Holder>, than: u64, holders: &Holders) -> Result<Arc<Live>, Refusal> {
     let mut live = holder.attended().await;
     for _ in 1..TRIES {
         let rest = live.rest(holders.now());
-        if live.generation > than || live.needs_login.is_some() || rest > SHORT_REST {
+        if live.generation != than || live.needs_login.is_some() || rest > SHORT_REST {
             break;
         }
         sleep(rest).await;
         live = holder.attended().await;
     }
-    if live.generation > than { Ok(live) } else { Err(holder.refusal(&live, holders.now())) }
+    if live.generation != than { Ok(live) } else { Err(holder.refusal(&live, holders.now())) }
 }
 
 impl Access {
@@ -137,7 +137,7 @@ impl Access {
         let Some((holder, used)) = &self.held else { return Ok(None) };
         let age = used.age(holders.now());
         let mut live = holder.live();
-        if live.generation <= used.generation {
+        if live.generation == used.generation {
             live = holder.attended().await;
         }
         let refused = Used { generation: used.generation, age, is_new: used.unproven || used.by_refusal };

@@ -239,7 +239,8 @@ pub struct Used {
 /// begun there.
 pub fn remedy(used: Used, stored: u64, renewing: bool, renewable: bool) -> Remedy {
     match () {
-        () if stored > used.generation => Remedy::UseNewer,
+        // A lower one is of a record that took the place of the one that was forgotten.
+        () if stored != used.generation => Remedy::UseNewer,
         () if !renewable => Remedy::Nothing,
         // A renewal may end the token before it (FACTS §1).
         () if renewing => Remedy::Renew,

@@ -111,6 +111,17 @@ impl Live {
         }
     }
 
+    /// Whether `entry` is of another record than this: its generations begin anew when what was stored is forgotten.
+    pub fn is_replaced_by(&self, entry: &Entry) -> bool {
+        self.generation > entry.generation || (self.generation == entry.generation && !self.has_token_of(entry))
+    }
+
+    /// Whether the token is that of `entry`.
+    pub fn has_token_of(&self, entry: &Entry) -> bool {
+        let stored = entry.current.as_ref().map(|pair| pair.access.header("Bearer "));
+        self.generation == entry.generation && self.bearer == stored
+    }
+
     /// How long ago the token was received.
     pub fn age(&self, now: Tick) -> Duration {
         Duration::from_nanos(now.0.saturating_sub(self.received.0))
@@ -254,6 +265,13 @@ impl Holder {
     /// The latest generation whose token has worked.
     pub fn worked(&self) -> u64 {
         self.worked.load(Ordering::Acquire)
+    }
+
+    /// Forgets which tokens were refused and which have worked: they were of another record, whose generations are not
+    /// those of this one.
+    pub fn begin_anew(&self) {
+        self.refused.store(0, Ordering::Release);
+        self.worked.store(0, Ordering::Release);
     }
 
     /// Notes that Cal.com refused the token of `generation`, so that it is renewed although it is not due.

@@ -26,7 +26,7 @@ impl Keeper {
         let ability = Ability { recover: can_recover(holder) };
         loop {
             let mut read = self.read(holder).await?;
-            if read.entry.generation > generation {
+            if read.entry.generation != generation {
                 self.publish(holder, &read.entry, None);
                 return Ok(());
             }
@@ -79,7 +79,7 @@ impl Keeper {
             }
             sleep(PEEK).await;
             let read = self.read(holder).await?;
-            if read.entry.generation > generation {
+            if read.entry.generation != generation {
                 self.publish(holder, &read.entry, None);
                 return Ok(None);
             }

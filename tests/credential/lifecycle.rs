@@ -255,6 +255,7 @@ fn a_refused_token_is_replaced_or_tried_again_or_neither() {
     let table = [
         (used(old, false), 6, false, true, Remedy::UseNewer),
         (used(young, true), 6, true, false, Remedy::UseNewer),
+        (used(old, false), 1, false, true, Remedy::UseNewer),
         (used(old, false), 5, false, false, Remedy::Nothing),
         (used(old, false), 5, false, true, Remedy::Renew),
         (used(old, true), 5, false, true, Remedy::Renew),

@@ -44,6 +44,30 @@ fn a_life_is_counted_from_receipt_whatever_the_calendar_says() {
 }
 
 #[test]
+fn a_record_that_took_the_place_of_another_one_is_told_from_it() {
+    let live = |entry: &Entry| Live::of(entry, None, Duration::ZERO, at(0), 0.0);
+    let pair = |access: &str| Pair {
+        access: Secret::new(access).unwrap(),
+        refresh: None,
+        received_at: 0,
+        lifetime: Some(Duration::from_secs(10)),
+    };
+    let (mut known, mut new) = (entry(1000), Entry::default());
+    known.replace(pair("second"));
+    new.replace(pair("new"));
+    let (of_known, of_none) = (live(&known), Live::default());
+    assert!(of_known.is_replaced_by(&new) && of_known.is_replaced_by(&Entry::default()));
+    assert!(!of_known.is_replaced_by(&known) && !of_none.is_replaced_by(&known));
+    assert!(!of_none.is_replaced_by(&Entry::default()));
+    // Of the same number, but not the same.
+    new.replace(pair("newer"));
+    assert!(of_known.is_replaced_by(&new) && !of_known.has_token_of(&new) && of_known.has_token_of(&known));
+    // A renewal is none.
+    known.replace(pair("third"));
+    assert!(!of_known.is_replaced_by(&known));
+}
+
+#[test]
 fn a_request_waits_only_where_there_is_no_good_token() {
     let live = Live::of(&entry(1000), Some(at(0)), Duration::ZERO, at(0), 0.0);
     let troubled = Live { trouble: Some((Trouble::Upstream("gone".to_owned()), at(2000))), ..live.clone() };

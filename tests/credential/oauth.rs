@@ -116,3 +116,28 @@ fn a_renewal_counts_in_the_budget_of_calls_without_a_credential() {
     let used = || gateway.metric("calgate_budget_used", "credential=\"(public)\"");
     eventually("its place in the budget", || (used() > 0).then_some(()));
 }
+
+#[test]
+fn a_login_after_a_forget_begins_anew_whatever_was_refused_before() {
+    let rig = Rig::new(TokenRules::default());
+    for _ in 0..4 {
+        rig.import_app();
+    }
+    let gateway = rig.start();
+    let token = || {
+        assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
+        rig.sim.seen().last().unwrap().header("authorization").unwrap().to_owned()
+    };
+    // A refused token of generation 4; generation 5 works.
+    rig.sim.revoke(&token()["Bearer ".len()..]);
+    token();
+    assert_eq!(rig.sim.token_counts().oauth_refreshes, 1);
+    rig.ran(&["credentials", "forget", "app"], "");
+    let login = format!("Bearer {}", rig.import_app().access);
+    eventually("the new grant in use", || (token() == login).then_some(()));
+    // And it can be refused, too.
+    rig.sim.revoke(&login["Bearer ".len()..]);
+    assert_ne!(token(), login);
+    assert_eq!(rig.sim.token_counts().oauth_refreshes, 2);
+    assert_eq!(gateway.metric("calgate_credentials", "credential=\"app\",state=\"fresh\""), 1);
+}
