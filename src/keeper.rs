@@ -8,11 +8,11 @@ mod probe;
 mod renew;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::credential::entry::{Entry, Pair, RecordName};
@@ -43,7 +43,9 @@ pub struct Keeper {
     vault: Vault,
     holders: Arc<Holders>,
     cal_com: ArcSwap<CalCom>,
-    busy: AtomicUsize,
+    /// A permit is held by what must not be left: it may have ended the pair that is stored.
+    unfinished: Semaphore,
+    draining: AtomicBool,
 }
 
 /// A record as it was read.
@@ -55,7 +57,9 @@ struct Read {
 impl Keeper {
     /// A keeper of `holders` that asks `cal_com`.
     pub fn new(vault: Vault, holders: Arc<Holders>, cal_com: CalCom) -> Arc<Self> {
-        Arc::new(Self { vault, holders, cal_com: ArcSwap::from_pointee(cal_com), busy: AtomicUsize::new(0) })
+        let unfinished = Semaphore::new(Semaphore::MAX_PERMITS);
+        let cal_com = ArcSwap::from_pointee(cal_com);
+        Arc::new(Self { vault, holders, cal_com, unfinished, draining: AtomicBool::new(false) })
     }
 
     /// Asks in another way from now on.
@@ -63,9 +67,20 @@ impl Keeper {
         self.cal_com.store(Arc::new(cal_com));
     }
 
-    /// Whether it is in the middle of something that must not be left.
+    /// Looks from now on only after what requests ask for.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins nothing from now on that must not be left.
+    pub fn end(&self) {
+        self.unfinished.close();
+    }
+
+    /// Whether it is in the middle of something that must not be left: Cal.com was asked for a pair, or has answered with
+    /// one, and what came of it is not stored yet.
     pub fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire) > 0
+        self.unfinished.available_permits() < Semaphore::MAX_PERMITS
     }
 
     /// Works until the process ends.
@@ -77,7 +92,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 Some(job) = inbox.recv() => self.clone().start(job),
-                _ = round.tick() => self.clone().look_for_due(),
+                _ = round.tick() => self.look_for_due(),
             }
         }
     }
@@ -106,7 +121,10 @@ impl Keeper {
     }
 
     /// Asks for what is due, and looks again at what a login, an import or another replica may have changed.
-    fn look_for_due(self: Arc<Self>) {
+    fn look_for_due(&self) {
+        if self.draining.load(Ordering::Relaxed) {
+            return;
+        }
         let now = self.holders.now();
         for holder in self.holders.all() {
             let live = holder.live();
@@ -121,13 +139,11 @@ impl Keeper {
     }
 
     fn start(self: Arc<Self>, job: Job) {
-        self.busy.fetch_add(1, Ordering::AcqRel);
         tokio::spawn(async move {
             match job {
                 Job::Attend(holder) => self.attend(&holder).await,
                 Job::Capture(holder, pair, stored) => self.capture(&holder, pair, stored).await,
             }
-            self.busy.fetch_sub(1, Ordering::AcqRel);
         });
     }
 
@@ -184,6 +200,7 @@ impl Keeper {
 
     /// Stores a pair that an answer held. It is in use at once: the one before it is no good any more.
     async fn capture(&self, holder: &Holder, pair: Pair, stored: oneshot::Sender<bool>) {
+        let _unfinished = self.unfinished.try_acquire();
         let _turn = holder.turn.lock().await;
         holder.take_up();
         let received = self.holders.now();

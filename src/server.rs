@@ -130,6 +130,9 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     runtime.block_on(reload::until_told_to_stop(gateway, source, fixed, &mut stop))?;
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
     gateway.enter(Phase::Draining);
+    if let Some(keeper) = &gateway.keeper {
+        keeper.drain();
+    }
     runtime.block_on(finish(gateway, workers, &mut stop));
     runtime.block_on(gateway.end_sharing());
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
@@ -166,8 +169,11 @@ async fn finish(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, stop: &
             drop(worker.join());
         }
         let _ = served.send(());
-        while keeper.as_ref().is_some_and(|keeper| keeper.is_busy()) {
-            thread::sleep(KEEPER_PEEK);
+        if let Some(keeper) = keeper {
+            keeper.end();
+            while keeper.is_busy() {
+                thread::sleep(KEEPER_PEEK);
+            }
         }
         let _ = done.send(());
     });

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::lifecycle::{Remedy, SETTLE_WAIT, Used, remedy};
 use super::live::{Holder, Live, Readiness};
@@ -18,6 +18,10 @@ const TOKEN_EXPIRED: u16 = 498;
 
 /// How often a request without a good token waits for one.
 const TRIES: usize = 3;
+
+/// How long a configured API key waits to hear whether the store holds a newer one. A store that hangs is no reason to hold
+/// up a key that may well be good; if it is not, that is found out by its being refused.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// A rest of the keeper's that a request waits out.
 const SHORT_REST: Duration = Duration::from_secs(1);
@@ -51,8 +55,10 @@ impl Choice {
         holder.used.store(true, Ordering::Relaxed);
         let mut live = holder.live();
         if configured.is_some() {
-            if live.looks == 0 {
-                live = Box::pin(holder.attended()).await;
+            if live.looks == 0
+                && let Ok(looked) = timeout(FIRST_LOOK, Box::pin(holder.attended())).await
+            {
+                live = looked;
             }
         } else {
             live = Box::pin(ready(&holder, live, holders)).await?;

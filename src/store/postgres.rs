@@ -1,16 +1,15 @@
 //! The shared store: PostgreSQL, for replicas on several machines.
 //!
 //! Locks are the session's advisory locks, which the server ends with the connection that holds them. The connection is
-//! made when it is needed and made again after a fault; nothing here waits longer than [`PATIENCE`].
+//! made when it is needed and made again after a fault; nothing here waits longer than [`PATIENCE`], the connection included.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -36,6 +35,8 @@ pub struct Postgres {
     config: Config,
     tls: Option<MakeRustlsConnect>,
     client: Mutex<Option<Arc<Client>>>,
+    /// Held by who connects.
+    connecting: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -64,10 +65,12 @@ impl Postgres {
             _ => true,
         };
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
-        config.connect_timeout(PATIENCE).keepalives_idle(Duration::from_secs(15)).application_name("calgate");
+        // A server that is not there leaves time for the next one, and for the work.
+        let share = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).saturating_add(1);
+        config.connect_timeout(PATIENCE / share).keepalives_idle(Duration::from_secs(15)).application_name("calgate");
         let tls = encrypted.then(|| tls::roots(ca_file).and_then(|roots| tls::client(roots, &[])));
         let tls = tls.transpose()?.map(|client| MakeRustlsConnect::new(Arc::unwrap_or_clone(client)));
-        Ok(Self { config, tls, client: Mutex::new(None) })
+        Ok(Self { config, tls, client: Mutex::default(), connecting: tokio::sync::Mutex::default() })
     }
 
     /// Does `work` on a connection; after a fault the next use begins with a new one.
@@ -75,33 +78,42 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(Arc<Client>) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreFault> {
-        let client = timeout(PATIENCE * 2, self.client()).await.map_err(|_| too_slow())??;
-        let done = timeout(PATIENCE, work(client.clone())).await;
+        let end = Instant::now() + PATIENCE;
+        let client = timeout_at(end, self.client()).await.map_err(|_| too_slow())??;
+        let done = timeout_at(end, work(client.clone())).await;
         match done {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(fault)) => {
-                self.drop_client(&client).await;
+                self.drop_client(&client);
                 Err(unusable(&fault))
             }
             Err(_) => {
-                self.drop_client(&client).await;
+                self.drop_client(&client);
                 Err(too_slow())
             }
         }
     }
 
     async fn client(&self) -> Result<Arc<Client>, StoreFault> {
-        let mut kept = self.client.lock().await;
-        if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(client.clone());
+        let open = || self.kept().clone().filter(|client| !client.is_closed());
+        if let Some(client) = open() {
+            return Ok(client);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(client) = open() {
+            return Ok(client);
         }
         let client = Arc::new(self.connect().await.map_err(|fault| unusable(&fault))?);
-        *kept = Some(client.clone());
+        *self.kept() = Some(client.clone());
         Ok(client)
     }
 
-    async fn drop_client(&self, gone: &Arc<Client>) {
-        let mut kept = self.client.lock().await;
+    fn kept(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drop_client(&self, gone: &Arc<Client>) {
+        let mut kept = self.kept();
         if kept.as_ref().is_some_and(|client| Arc::ptr_eq(client, gone)) {
             *kept = None;
         }

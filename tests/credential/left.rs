@@ -1,5 +1,7 @@
 //! Callers that leave while Cal.com makes new tokens for them: the tokens are kept all the same.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
 
 use calgate::catalog::Catalog;
@@ -47,12 +49,33 @@ impl Slow {
         Self { upstream, go_on, keys: Key::new(), users: Key::new(), folder: tempfile::tempdir().unwrap() }
     }
 
-    fn gateway(&self) -> Gateway {
+    fn setup(&self) -> Setup {
         let path = self.folder.path().join("store/tokens.db");
         let store = format!("[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]", path.display());
         let config = CONFIG.replace("KEYS", &self.keys.hash).replace("USERS", &self.users.hash);
         let setup = Setup::to(&self.upstream.base_url()).with(&store).with(&config);
-        setup.env("SEAL_KEY", SEAL_KEY).env("CAL_KEY", "cal_live_old").start()
+        setup.env("SEAL_KEY", SEAL_KEY).env("CAL_KEY", "cal_live_old")
+    }
+
+    fn gateway(&self) -> Gateway {
+        self.setup().start()
+    }
+
+    /// Stores tokens of the user, of which the access token has run out.
+    fn import_run_out(&self) {
+        let file = self.folder.path().join("command.toml");
+        std::fs::write(&file, self.setup().text()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_calgate"))
+            .args(["credentials", "import", "platform", "--managed-user", "7"])
+            .envs([("SEAL_KEY", SEAL_KEY), ("CAL_KEY", "x")])
+            .env("CALGATE_CONFIG", &file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pair = b"{\"access_token\":\"run-out\",\"refresh_token\":\"r\",\"expires_at\":1}";
+        command.stdin.take().unwrap().write_all(pair).unwrap();
+        assert!(command.wait().unwrap().success());
     }
 
     fn key_of(&self, path: &str) -> &Key {
@@ -134,6 +157,26 @@ fn the_drain_waits_for_tokens_that_nobody_else_waits_for() {
     assert_eq!(gateway.ended(), Some(0));
     assert_eq!(gateway.access_log(1)[0]["status"], 499);
     assert_eq!(slow.bearer(&slow.gateway(), path), "Bearer new");
+}
+
+#[test]
+fn the_drain_waits_for_a_renewal_that_nobody_else_waits_for() {
+    let slow = Slow::start();
+    slow.import_run_out();
+    let mut gateway = slow.gateway();
+    let mut caller = gateway.connect();
+    let headers = format!("Host: h\r\nX-Api-Key: {}\r\nx-calgate-managed-user: 7", slow.users.text);
+    caller.send(format!("GET /v2/me HTTP/1.1\r\n{headers}\r\n\r\n"));
+    let renewals = || slow.upstream.asked().iter().filter(|asked| asked.target() == "/v2/oauth/c1/refresh").count();
+    eventually("a renewal at Cal.com", || (renewals() == 1).then_some(()));
+    caller.hang_up();
+    eventually("the caller gone", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
+    gateway.signal("-TERM");
+    gateway.logged("draining");
+    slow.go_on.send("new".to_owned()).unwrap();
+    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(slow.bearer(&slow.gateway(), "/v2/oauth/c1/refresh"), "Bearer new");
+    assert_eq!(renewals(), 1);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::Duration;
 
-use super::rig::{OTHER_SEAL_KEY, Rig, living, sim};
+use super::rig::{OTHER_SEAL_KEY, Rig, SEAL_KEY, living, sim};
 use crate::cal_sim::options::TokenRules;
-use crate::harness::{Postgres, eventually};
+use crate::harness::{Key, Postgres, Setup, Upstream, eventually};
 
 #[test]
 fn a_lost_answer_is_recovered_or_named() {
@@ -195,4 +195,23 @@ fn while_postgres_is_away_good_tokens_serve_and_nothing_is_renewed() {
     eventually("service", || all().all(|status| status == 200).then_some(()));
     let counts = rig.sim.token_counts();
     assert_eq!((counts.refused, counts.force_refreshes), (0, 0), "{counts:?}");
+}
+
+#[test]
+fn a_store_that_hangs_holds_up_neither_configured_keys_nor_the_end() {
+    // It is connected to, and never says a word.
+    let store = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("postgresql://calgate@{}/postgres", store.local_addr().unwrap());
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let setup = Setup::to(&upstream.base_url()).env("DATABASE_URL", &address).env("SEAL_KEY", SEAL_KEY);
+    let place = "[store]\npostgres = { env = \"DATABASE_URL\" }\nseal_keys = [{ env = \"SEAL_KEY\" }]";
+    let mut gateway = setup.with(place).billing("unrestricted", &key).start();
+    let ask = || gateway.ask("GET /v2/me", &[&format!("X-Api-Key: {}", key.text)]).status;
+    let given_up = || gateway.log().iter().any(|line| line.contains("the token store cannot be used"));
+    assert_eq!((ask(), given_up()), (200, false), "served before the store is given up");
+    gateway.logged("the token store cannot be used");
+    assert_eq!(ask(), 200);
+    gateway.signal("-TERM");
+    assert_eq!(gateway.ended(), Some(0));
+    assert!(!gateway.log().iter().any(|line| line.contains("limits.drain is over")));
 }
