@@ -132,7 +132,7 @@ impl Keeper {
             let due = live.is_due(now) && live.needs_login.is_none() && !live.is_resting(now);
             let stale = now.0.saturating_sub(live.looked.0) > nanos(LOOK_AGAIN);
             let watched = !user || live.trouble.is_some() || live.needs_login.is_some();
-            if (due || (stale && watched)) && holder.is_wanted() {
+            if (due && holder.is_wanted()) || (stale && watched) {
                 holder.ask();
             }
         }

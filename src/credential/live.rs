@@ -333,13 +333,15 @@ impl Holder {
         !matches!(**self.means.load(), Means::Key { .. })
     }
 
-    /// The name of its state. An API key that the store holds no newer one of serves as configured.
+    /// The name of its state. An API key that the store holds no newer one of serves as configured. A managed user whom
+    /// nobody acts for is in no trouble when its token runs out: it is renewed for who does.
     pub fn state(&self, now: Tick) -> &'static str {
         let live = self.live();
-        match () {
-            () if self.is_renewable() => live.state(now),
-            () if live.trouble.is_some() => "degraded",
-            () => "fresh",
+        match live.state(now) {
+            "expired" if !self.is_wanted() => "due",
+            state if self.is_renewable() => state,
+            _ if live.trouble.is_some() => "degraded",
+            _ => "fresh",
         }
     }
 }

@@ -316,3 +316,33 @@ fn a_wrong_client_secret_costs_no_user_its_tokens() {
         assert_eq!((counts.managed_refreshes, counts.force_refreshes), (1, 0), "its refresh token is used, once");
     }
 }
+
+#[test]
+fn of_users_nobody_acts_for_only_the_lost_ones_are_named_and_what_is_imported_for_them_is_taken_up() {
+    let rig = Rig::new(TokenRules::default());
+    let ((idle, pair), (lost, _)) =
+        (rig.sim.new_managed_user(DEMO_CLIENT_ID), rig.sim.new_managed_user(DEMO_CLIENT_ID));
+    let import = |user: u64, tokens: &str| {
+        rig.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], tokens);
+    };
+    import(idle, &run_out(&pair.refresh));
+    import(lost, &run_out("used-up"));
+    assert_eq!(rig.for_user(&rig.start(), lost, "GET /v2/me").status, 503);
+    let gateway = rig.start();
+    let ready = || gateway.ask_admin("GET /readyz", &[]).text();
+    let named = format!("ready\ncredential app: needs-login\ncredential platform/{lost}: needs-login\n");
+    eventually("the lost one named", || (ready() == named).then_some(()));
+    assert_eq!(gateway.metric("calgate_credentials", "credential=\"platform/"), 1);
+    import(lost, &json(&rig.sim.new_managed_user(DEMO_CLIENT_ID).1));
+    eventually("its new tokens", || (ready() == "ready\ncredential app: needs-login\n").then_some(()));
+    assert_eq!(gateway.metric("calgate_credentials", "credential=\"platform/"), 0);
+    assert_eq!(rig.for_user(&gateway, lost, "GET /v2/me").status, 200);
+    assert_eq!(rig.sim.token_counts().managed_refreshes, 0);
+    // Nor is one without a way back renewed, but that is said.
+    import(idle, "{\"access_token\":\"run-out\",\"expires_at\":1}");
+    drop(gateway);
+    let gateway = rig.start();
+    let named = format!("platform/{idle}: needs-login");
+    let ready = || gateway.ask_admin("GET /readyz", &[]).text();
+    eventually("the idle one named", || ready().contains(&named).then_some(()));
+}
