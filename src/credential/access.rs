@@ -103,7 +103,7 @@ async fn newer(holder: &Arc<Holder>, than: u64, holders: &Holders) -> Result<Arc
         sleep(rest).await;
         live = holder.attended().await;
     }
-    if live.generation != than { Ok(live) } else { Err(holder.refusal(&live, holders.now())) }
+    if live.generation == than { Err(holder.refusal(&live, holders.now())) } else { Ok(live) }
 }
 
 impl Access {

@@ -48,6 +48,10 @@ impl Default for Holders {
 impl Holders {
     /// The holder of that name, made if need be; `means` is how it is renewed then.
     pub fn hold(&self, name: RecordName, means: impl FnOnce() -> Means) -> Arc<Holder> {
+        // Every request comes here: one that is held already is not worth a lock of its own.
+        if let Some(held) = self.get(&name) {
+            return held;
+        }
         let entry = self.map.entry(name);
         let name = entry.key().clone();
         entry.or_insert_with(|| Holder::new(name, means(), self.jobs.clone())).clone()

@@ -1,10 +1,12 @@
 //! What a process makes of a record: how long a token is good by its own clocks, and what a request can do with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use calgate::credential::entry::{Entry, Pair, RecordName};
 use calgate::credential::live::{Live, Readiness, Trouble};
 use calgate::credential::tokens::{Receipt, of_api_key, of_import, of_managed, of_oauth};
+use calgate::credential::{Holders, Means};
 use calgate::limit::Tick;
 use calgate::secret::Secret;
 use http::HeaderMap;
@@ -138,4 +140,15 @@ fn records_have_one_name_each() {
     for none in ["platform/", "platform/042", "platform/x", "platform/1/2", "platform/-1"] {
         assert!(RecordName::parse(none).is_none(), "{none}");
     }
+}
+
+#[test]
+fn a_credential_is_held_once() {
+    let (holders, name) = (Holders::default(), RecordName::of("main"));
+    let means = |configured: &str| Means::Key { configured: configured.to_owned() };
+    let first = holders.hold(name.clone(), || means("a"));
+    let second = holders.hold(name.clone(), || panic!("it is held already"));
+    assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &holders.get(&name).unwrap()));
+    holders.forget(&name);
+    assert!(!Arc::ptr_eq(&first, &holders.hold(name, || means("b"))));
 }
