@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -208,7 +208,8 @@ impl Store for Postgres {
             Ok(Some(Lock::new(fence.unsigned_abs(), move || {
                 runtime.spawn(async move {
                     let release = "SELECT pg_advisory_unlock(hashtextextended('calgate ' || $1, 0))";
-                    drop(client.query_one(release, &[&name]).await);
+                    // Where the server does not answer, the connection is let go of, and the lock ends with it.
+                    drop(timeout(PATIENCE, client.query_one(release, &[&name])).await);
                 });
             })))
         }))

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::rig::{Rig, living};
+use crate::cal_sim::Seen;
 use crate::cal_sim::options::TokenRules;
 use crate::harness::{Wire, eventually};
 
@@ -126,7 +127,8 @@ fn a_login_after_a_forget_begins_anew_whatever_was_refused_before() {
     let gateway = rig.start();
     let token = || {
         assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
-        rig.sim.seen().last().unwrap().header("authorization").unwrap().to_owned()
+        let bearer = |seen: &Seen| seen.header("authorization").map(str::to_owned);
+        rig.sim.seen().iter().rev().find_map(bearer).unwrap()
     };
     // A refused token of generation 4; generation 5 works.
     rig.sim.revoke(&token()["Bearer ".len()..]);
