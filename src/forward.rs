@@ -137,9 +137,10 @@ impl Upstream {
     /// Sends a permitted request and waits for the head of the answer. The answer's headers are clean: what belongs to
     /// the upstream hop is gone.
     ///
-    /// A request is sent a second time, on a fresh connection, only where that cannot do a thing twice: none of it was
-    /// written, or Cal.com says that it left it alone, or it is a `GET` or `HEAD` of which no byte of an answer came. Where the first sending may have reached
-    /// Cal.com, the second takes a slot of its own, and the caller is told of the first failure if there is none.
+    /// A request is sent a second time, on another connection, only where that cannot do a thing twice: none of it was
+    /// written, or Cal.com says that it left it alone, or it is a `GET` or `HEAD` of which no byte of an answer came. Where
+    /// the first sending may have reached Cal.com, the second takes a slot of its own, and the caller is told of the first
+    /// failure if there is none.
     ///
     /// # Errors
     /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and what is wrong
@@ -175,7 +176,7 @@ impl Upstream {
         self.offers_http2
     }
 
-    /// Sends a request on a new connection.
+    /// Sends a request on another connection than those it may have failed on.
     async fn send_anew(&self, ask: &Ask<'_, '_>, body: Upload, slot: &mut Slot) -> Result<Answered, Refusal> {
         let connection = self.connect().await?;
         self.exchange(connection, ask, body, slot, Instant::now()).await.map_err(|lost| lost.refusal)

@@ -34,7 +34,7 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Bytes of one answer over HTTP/2 that wait for its caller to take them. All answers share a connection: no caller may hold
 /// up those of others, so there is room on the connection for all of them.
-const AHEAD: u32 = 256 * 1024;
+const AHEAD: u32 = 128 * 1024;
 
 /// The most room that a connection can have (RFC 9113 §6.9.1).
 const ALL_AHEAD: u32 = (1 << 31) - 1;

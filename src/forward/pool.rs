@@ -22,7 +22,7 @@ const MOST_IDLE: Duration = Duration::from_secs(4);
 const MOST_KEPT: usize = 256;
 
 thread_local! {
-    static POOL: RefCell<Pool> = RefCell::new(Pool::to(0));
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { upstream: 0, idle: Vec::new(), shared: None, made: 0, turn: None }) };
 }
 
 struct Pool {
@@ -34,7 +34,7 @@ struct Pool {
     shared: Option<Http2>,
     /// HTTP/2 connections so far.
     made: u64,
-    /// Who makes it, so that not everyone does; `None` where upstream speaks HTTP/1.1 only.
+    /// Held by who makes it, so that not everyone does; `None` where upstream speaks HTTP/1.1 only.
     turn: Option<Arc<Mutex<()>>>,
 }
 

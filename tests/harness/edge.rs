@@ -1,5 +1,6 @@
 //! An upstream that speaks HTTP/2 over TLS, frame by frame: for what no well-behaved server does when it is asked to.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -63,7 +64,7 @@ fn serve(number: usize, stream: TcpStream, tls: &Arc<ServerConfig>, seen: &Mutex
     let mut preface = [0; 24];
     let _ = stream.read_exact(&mut preface);
     let _ = stream.write_all(&frame(SETTINGS, 0, 0, &[]));
-    let (mut head, mut pieces) = ([0; 9], 0);
+    let (mut head, mut pieces) = ([0; 9], HashMap::new());
     // Until the gateway has closed.
     while stream.read_exact(&mut head).is_ok() {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -73,12 +74,12 @@ fn serve(number: usize, stream: TcpStream, tls: &Arc<ServerConfig>, seen: &Mutex
         let reply = match (head[3], head[4]) {
             (HEADERS, _) => {
                 seen.lock().unwrap().push((number, on));
-                pieces = 0;
                 script(number, on, 0)
             }
             (DATA, _) => {
-                pieces += 1;
-                script(number, on, pieces)
+                let piece = pieces.entry(on).or_default();
+                *piece += 1;
+                script(number, on, *piece)
             }
             (SETTINGS, 0) => frame(SETTINGS, 1, 0, &[]),
             (PING, 0) => frame(PING, 1, 0, &payload),
@@ -109,12 +110,12 @@ pub fn ok(stream: u32, body: &[u8]) -> Vec<u8> {
     [frame(HEADERS, 4, stream, &[0x88]), frame(DATA, 1, stream, body)].concat()
 }
 
-/// RST_STREAM.
+/// The end of a stream, for a reason (RFC 9113 §7).
 pub fn reset(stream: u32, reason: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &reason.to_be_bytes())
 }
 
-/// GOAWAY without an error: streams after `last` are left alone.
+/// The end of a connection, for no error: streams after `last` are left alone.
 pub fn go_away(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
 }
