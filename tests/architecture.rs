@@ -101,6 +101,7 @@ const FENCES: &[(&str, &[&str])] = &[
         "tokio",
         &[
             "admin",
+            "app",
             "budget/membership",
             "budget/shared",
             "cli/store",

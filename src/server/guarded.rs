@@ -126,7 +126,7 @@ impl CallersBody {
 
 impl Drop for CallersBody {
     fn drop(&mut self) {
-        let Some(answering) = self.answering.take().filter(|_| !self.is_over) else { return };
+        let Some(answering) = self.answering.take().filter(|hold| !self.is_over && !hold.is_followed()) else { return };
         match (self.body.take(), Handle::try_current()) {
             // Cal.com can answer before it has all of a body, and want no more of it.
             (Some(body), Ok(worker)) if answering.has_answered() => drop(worker.spawn(read_off(body, answering))),

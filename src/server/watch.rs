@@ -234,6 +234,11 @@ impl Answering {
         }
     }
 
+    /// Whether the next request has come: then all of this one has been read off the connection (HTTP/1.1).
+    pub(super) fn is_followed(&self) -> bool {
+        !self.watch.http2 && self.watch.requests.load(Relaxed) > self.request + 1
+    }
+
     /// Whether the answer's head has said that the connection goes on (HTTP/1.1).
     pub(super) fn has_answered(&self) -> bool {
         self.watch.answered.load(Relaxed)
