@@ -54,7 +54,7 @@ fn run_import(document: &Path, out: Option<&Path>) -> Result<Outcome, String> {
     let text = file::write(&read_document(document)?);
     match out {
         Some(out) => std::fs::write(out, text).map_err(|e| format!("{}: {e}", out.display()))?,
-        None => print!("{text}"),
+        None => return Ok(print(&text)),
     }
     Ok(Outcome::Done)
 }
@@ -70,8 +70,10 @@ fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> 
     }
     let (before, after) = (older.endpoints().len(), newer.endpoints().len());
     let _ = writeln!(text, "{} changes; {before} operations before, {after} after", changes.len());
-    let printed = print(&text);
-    Ok(if changes.is_empty() { printed } else { Outcome::Changed })
+    Ok(match print(&text) {
+        Outcome::Done if !changes.is_empty() => Outcome::Changed,
+        printed => printed,
+    })
 }
 
 fn run_list(catalog: Option<&Path>, json: bool) -> Result<Outcome, String> {

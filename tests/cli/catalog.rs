@@ -1,5 +1,7 @@
 //! `calgate catalog`.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use super::serve::{run, text};
@@ -73,4 +75,26 @@ fn the_built_in_catalog_can_be_listed() {
             "credential_operation": false,
         })
     );
+}
+
+#[test]
+fn that_its_reader_has_left_is_no_fault_and_a_full_disk_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let document = write(&folder, "openapi.json", &document().to_string());
+    let into = |args: &[&str], out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_calgate"));
+        command.args(args).arg(&document).stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    for (args, expected) in [(["catalog", "import"], 0), (["catalog", "diff"], 3)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(into(&args, writer.into()), (Some(expected), String::new()), "{args:?}");
+        if cfg!(target_os = "linux") {
+            let (code, said) = into(&args, std::fs::File::create("/dev/full").unwrap().into());
+            assert_eq!(code, Some(1), "{args:?}");
+            assert!(said.starts_with("calgate: standard output cannot be written: "), "{said}");
+        }
+    }
 }
