@@ -111,7 +111,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
     for name in names {
         let line = match vault.get(&name).await {
             Ok(Some(kept)) => match Entry::from_bytes(&kept.plain) {
-                Some(entry) => of_entry(name, &entry, wall()),
+                Some(entry) => of_stored(config, name, &entry, wall()),
                 None => broken(name, "it is of another version of calgate".to_owned()),
             },
             Ok(None) => without_record(config, name),
@@ -121,6 +121,17 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
         lines.push(line);
     }
     Ok(lines)
+}
+
+fn of_stored(config: &Config, name: String, entry: &Entry, now: u64) -> Line {
+    let means = RecordName::parse(&name).and_then(|record| {
+        let credential = config.credentials.get(&*record.credential)?;
+        credential.credential.means_of(record.user)
+    });
+    match means {
+        Some(means) if !entry.is_of(&means) => without_record(config, name),
+        _ => of_entry(name, entry, now),
+    }
 }
 
 fn of_entry(credential: String, entry: &Entry, now: u64) -> Line {

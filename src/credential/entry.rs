@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
+use super::Means;
 use super::managed::UserId;
 use crate::secret::Secret;
 
@@ -133,6 +134,16 @@ struct Form<'a> {
 }
 
 impl Entry {
+    /// Whether it is of a credential with these `means`. A key that took the place of a configured one is of that one
+    /// alone: of no other key, and of nothing that the credential is later under the same name. Nor is a grant a key's.
+    pub fn is_of(&self, means: &Means) -> bool {
+        let configured = match means {
+            Means::Key { configured } => Some(configured),
+            Means::OAuth(_) | Means::Managed(_) => None,
+        };
+        self.replaces.as_ref() == configured
+    }
+
     /// The bytes to seal.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // Room for everything at once: a buffer that grows leaves copies behind.
