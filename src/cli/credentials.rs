@@ -40,13 +40,13 @@ enum CredentialsCommand {
     /// Store a pair of tokens, read from standard input as JSON: `access_token`, `refresh_token`, `expires_at` (epoch
     /// seconds)
     Import(WhichArgs),
-    /// Remove a record from the store, damaged or not
+    /// Remove a record from the store, damaged or not, also one that the configuration has no credential for any more
     Forget(WhichArgs),
 }
 
 #[derive(Args)]
 struct WhichArgs {
-    /// The credential's name in the configuration
+    /// The credential's name in the configuration; to forget a record, any name that `calgate credentials` lists
     credential: String,
     /// The managed user whose tokens they are
     #[arg(long, value_name = "ID")]
@@ -129,8 +129,13 @@ fn of_stored(config: &Config, name: String, entry: &Entry, now: u64) -> Line {
         credential.credential.means_of(record.user)
     });
     match means {
-        Some(means) if !entry.is_of(&means) => without_record(config, name),
-        _ => of_entry(name, entry, now),
+        Some(means) if entry.is_of(&means) => of_entry(name, entry, now),
+        Some(_) => without_record(config, name),
+        None => {
+            let detail =
+                format!("the configuration has none of that name; `calgate credentials forget {name}` removes it");
+            Line { state: "unused", detail: Some(detail), ..of_entry(name, entry, now) }
+        }
     }
 }
 
@@ -222,7 +227,12 @@ pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result
 
 fn forget(which: &WhichArgs) -> Result<Outcome, Outcome> {
     let (config, vault) = open(&which.config)?;
+    let user = which.managed_user.as_ref().map(|user| format!("/{user}")).unwrap_or_default();
+    // As it is listed: a record may be of a credential that is none any more.
+    let name = format!("{}{user}", which.credential);
+    if block_on(vault.forget(&name)).map_err(failed)?.map_err(failed)? {
+        return Ok(print(&format!("{name} is forgotten\n")));
+    }
     let name = record(which, &config)?;
-    let there = block_on(vault.forget(&name.to_string())).map_err(failed)?.map_err(failed)?;
-    Ok(print(&if there { format!("{name} is forgotten\n") } else { format!("nothing was stored for {name}\n") }))
+    Ok(print(&format!("nothing was stored for {name}\n")))
 }
