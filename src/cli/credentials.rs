@@ -208,14 +208,7 @@ fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
 pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result<(), StoreFault> {
     let name = name.to_string();
     loop {
-        let (mut entry, version) = match vault.get(&name).await? {
-            None => (Entry::default(), None),
-            Some(kept) => {
-                let why = || "it is of another version of calgate".to_owned();
-                let entry = Entry::from_bytes(&kept.plain);
-                (entry.ok_or_else(|| StoreFault::Damaged { name: name.clone(), why: why() })?, Some(kept.version))
-            }
-        };
+        let (mut entry, version) = stored(vault, &name).await?;
         entry.replace(pair.clone());
         // What was there may be of another grant: it is no way back.
         entry.previous = None;
@@ -223,6 +216,22 @@ pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result
             return Ok(());
         }
     }
+}
+
+/// The record of that name, or an empty one, and its version.
+async fn stored(vault: &Vault, name: &str) -> Result<(Entry, Option<u64>), StoreFault> {
+    let Some(kept) = vault.get(name).await? else { return Ok((Entry::default(), None)) };
+    let damaged =
+        || StoreFault::Damaged { name: name.to_owned(), why: "it is of another version of calgate".to_owned() };
+    Ok((Entry::from_bytes(&kept.plain).ok_or_else(damaged)?, Some(kept.version)))
+}
+
+/// Whether [`put`] can be expected to work, so that nothing is asked for that could not be kept. Taking the lock writes to
+/// the store; a renewal that wants it meanwhile waits for that moment.
+pub(super) async fn can_put(vault: &Vault, name: &RecordName) -> Result<(), StoreFault> {
+    let name = name.to_string();
+    stored(vault, &name).await?;
+    vault.lock(&name).await.map(drop)
 }
 
 fn forget(which: &WhichArgs) -> Result<Outcome, Outcome> {
