@@ -35,11 +35,11 @@ impl Contents {
 
 /// A file of certificate authorities: where it is, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Authority(PathBuf, Option<Contents>);
+pub struct Authority(PathBuf, Option<Contents>);
 
 impl Authority {
     /// The file as it is now.
-    pub(super) fn of(file: Option<&Path>) -> Option<Self> {
+    pub fn of(file: Option<&Path>) -> Option<Self> {
         file.map(|path| Self(path.to_owned(), Contents::read(path)))
     }
 }

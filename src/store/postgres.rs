@@ -3,14 +3,14 @@
 //! Locks are the session's advisory locks, which the server ends with the connection that holds them. The connection is
 //! made when it is needed and made again after a fault; nothing here waits longer than [`PATIENCE`], the connection included.
 
-use std::net::IpAddr;
+mod address;
+
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -41,29 +41,19 @@ pub struct Postgres {
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Postgres").finish_non_exhaustive()
+        f.debug_struct("Postgres").field("tls", &self.tls.is_some()).finish_non_exhaustive()
     }
 }
 
 impl Postgres {
-    /// The store at `address`, a connection URL or string. TLS is spoken unless `sslmode=disable` says otherwise or the
-    /// server is on this machine and `sslmode=require` is not said; certificates are always verified, by `ca_file` or the
-    /// public authorities.
+    /// The store at `address`, a connection URL. TLS is spoken unless `sslmode=disable` says otherwise or the server is on
+    /// this machine and `sslmode=require` is not said; certificates are always verified, by `ca_file` or the public
+    /// authorities.
     ///
     /// # Errors
     /// What in it cannot be used; never the address, which holds a password.
     pub fn at(address: &Secret, ca_file: Option<&Path>) -> Result<Self, String> {
-        let parsed = address.with_text(Config::from_str);
-        let mut config = parsed.map_err(|_| "the address of the PostgreSQL store is not one".to_owned())?;
-        let local = config.get_hosts().iter().all(|host| match host {
-            Host::Unix(_) => true,
-            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
-        });
-        let encrypted = match config.get_ssl_mode() {
-            SslMode::Disable => false,
-            SslMode::Prefer => !local,
-            _ => true,
-        };
+        let (mut config, encrypted) = address.with_text(address::read)?;
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         // A server that is not there leaves time for the next one, and for the work.
         let share = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).saturating_add(1);
