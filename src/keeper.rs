@@ -3,8 +3,10 @@
 //! Beside the request path, on a thread of its own: a renewal goes on when the caller that needed it has left. For one
 //! credential one thing happens at a time here (its `turn`), and among replicas (the store's lock).
 
+mod capture;
 pub mod endpoint;
 mod probe;
+mod publish;
 mod renew;
 
 use std::sync::Arc;
@@ -12,15 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::credential::entry::{Entry, Pair, RecordName};
-use crate::credential::lifecycle::{Ability, rest_after};
-use crate::credential::live::{Holder, Job, Live, Trouble};
+use crate::credential::entry::{Entry, RecordName};
+use crate::credential::lifecycle::Ability;
+use crate::credential::live::{Holder, Job, Trouble};
 use crate::credential::{Holders, Means};
-use crate::limit::Tick;
-use crate::refusal::way_back;
 use crate::store::{StoreFault, Vault};
 use endpoint::CalCom;
 use probe::fail_point;
@@ -198,45 +198,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Stores a pair that an answer held. It is in use at once: the one before it is no good any more.
-    async fn capture(&self, holder: &Holder, pair: Pair, stored: oneshot::Sender<bool>) {
-        let _unfinished = self.unfinished.try_acquire();
-        let _turn = holder.turn.lock().await;
-        holder.take_up();
-        let received = self.holders.now();
-        let generation = holder.live().generation + 1;
-        let mut rest = Duration::from_millis(100);
-        let mut stored = Some(stored);
-        loop {
-            let done = match self.read(holder).await {
-                Ok(mut read) => {
-                    read.entry.replace(pair.clone());
-                    if let Means::Key { configured } = &**holder.means.load() {
-                        read.entry.replaces = Some(configured.clone());
-                    }
-                    let swapped = self.swap(holder, &mut read).await;
-                    swapped.map(|swapped| swapped.then(|| self.publish(holder, &read.entry, Some(received))))
-                }
-                Err(fault) => Err(fault),
-            };
-            match done {
-                Ok(Some(())) => {
-                    let _ = stored.take().map(|stored| stored.send(true));
-                    return;
-                }
-                Ok(None) => {}
-                Err(fault) => {
-                    tracing::error!(credential = %holder.name, %fault, "new tokens are not stored yet");
-                    let entry = Entry { generation, current: Some(pair.clone()), ..Entry::default() };
-                    self.publish(holder, &entry, Some(received));
-                    let _ = stored.take().map(|stored| stored.send(false));
-                    sleep(rest).await;
-                    rest = (rest * 2).min(STORE_REST);
-                }
-            }
-        }
-    }
-
     /// The record of a credential. Of one that is of something else only the generation counts.
     async fn read(&self, holder: &Holder) -> Result<Read, StoreFault> {
         let name = holder.name.to_string();
@@ -259,90 +220,6 @@ impl Keeper {
             read.version = Some(read.version.unwrap_or(0) + 1);
         }
         Ok(swapped)
-    }
-
-    /// What `entry` means for this process. A token that is known already keeps the life it was first given.
-    fn live(&self, holder: &Holder, entry: &Entry, received: Option<Tick>) -> Live {
-        let known = holder.live();
-        let same = known.has_token_of(entry) && known.bearer.is_some();
-        let received = received.or_else(|| same.then_some(known.received));
-        let age = entry.age(wall());
-        let jitter = self.holders.jitter(&holder.name, entry.generation);
-        Live::of(entry, received, age, self.holders.now(), jitter)
-    }
-
-    fn publish(&self, holder: &Holder, entry: &Entry, received: Option<Tick>) {
-        let mut live = self.live(holder, entry, received);
-        if can_recover(holder) {
-            // More than a login helps, once somebody needs it.
-            live.needs_login = None;
-        }
-        self.publish_live(holder, live, received.is_some());
-    }
-
-    /// Makes known that nothing but a login helps: a recovery, where one is allowed, was refused.
-    fn publish_lost(&self, holder: &Holder, entry: &Entry) {
-        let mut live = self.live(holder, entry, None);
-        if can_recover(holder) {
-            let why = Trouble::Upstream("recovering was refused".to_owned());
-            live.trouble = Some((why, self.after(RECOVER_AGAIN)));
-        }
-        self.publish_live(holder, live, false);
-    }
-
-    fn publish_live(&self, holder: &Holder, mut live: Live, received: bool) {
-        let known = holder.live();
-        (live.looks, live.looked) = (holder.taken(), self.holders.now());
-        let same = live.generation == known.generation && live.bearer == known.bearer;
-        live.by_refusal =
-            if same { known.by_refusal } else { known.generation > 0 && holder.refused() >= known.generation };
-        // The first that is read is no renewal: who waits for it has yet to see it renewed.
-        if received || (!same && known.generation > 0) {
-            holder.used.store(false, Ordering::Relaxed);
-        }
-        if let Some(why) = &live.needs_login
-            && known.needs_login.is_none()
-        {
-            tracing::error!(credential = %holder.name, %why, "a credential needs a login");
-        }
-        holder.publish(live);
-    }
-
-    fn after(&self, rest: Duration) -> Tick {
-        Tick(self.holders.now().0.saturating_add(nanos(rest)))
-    }
-
-    /// Makes known that it was looked at, and that nothing is different.
-    fn publish_again(&self, holder: &Holder) {
-        let known = holder.live();
-        holder.publish(Live { looks: holder.taken(), looked: self.holders.now(), ..(*known).clone() });
-    }
-
-    fn publish_trouble(&self, holder: &Holder, trouble: Trouble) {
-        let known = holder.live();
-        let failures = known.failures.saturating_add(1);
-        let rest = if trouble == Trouble::Absent { LOOK_AGAIN } else { rest_after(failures) };
-        if known.trouble.as_ref().map(|(known, _)| known) != Some(&trouble) {
-            let credential = holder.name.to_string();
-            if trouble == Trouble::Absent {
-                let todo = way_back(&credential);
-                tracing::warn!(
-                    credential,
-                    todo,
-                    "nothing is stored for a credential; what is stored later is taken up by itself"
-                );
-            } else {
-                tracing::warn!(credential, %trouble, "a credential cannot be renewed; its token serves while it lasts");
-            }
-        }
-        let trouble = Some((trouble, self.after(rest)));
-        let live = Live { looks: holder.taken(), looked: self.holders.now(), failures, trouble, ..(*known).clone() };
-        let remembered = known.bearer.is_some() || matches!(live.trouble, Some((Trouble::Upstream(_), _)));
-        holder.publish(live);
-        if !remembered && holder.name.user.is_some() {
-            // Users nobody knows are not remembered: their number is the callers' to choose.
-            self.holders.forget(&holder.name);
-        }
     }
 }
 

@@ -1,0 +1,52 @@
+//! Stores the tokens that an answer to a caller held: a managed user's pair, or an API key.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::{Keeper, STORE_REST};
+use crate::credential::Means;
+use crate::credential::entry::{Entry, Pair};
+use crate::credential::live::Holder;
+
+impl Keeper {
+    /// Stores a pair that an answer held. It is in use at once: the one before it is no good any more.
+    pub(super) async fn capture(&self, holder: &Holder, pair: Pair, stored: oneshot::Sender<bool>) {
+        let _unfinished = self.unfinished.try_acquire();
+        let _turn = holder.turn.lock().await;
+        holder.take_up();
+        let received = self.holders.now();
+        let generation = holder.live().generation + 1;
+        let mut rest = Duration::from_millis(100);
+        let mut stored = Some(stored);
+        loop {
+            let done = match self.read(holder).await {
+                Ok(mut read) => {
+                    read.entry.replace(pair.clone());
+                    if let Means::Key { configured } = &**holder.means.load() {
+                        read.entry.replaces = Some(configured.clone());
+                    }
+                    let swapped = self.swap(holder, &mut read).await;
+                    swapped.map(|swapped| swapped.then(|| self.publish(holder, &read.entry, Some(received))))
+                }
+                Err(fault) => Err(fault),
+            };
+            match done {
+                Ok(Some(())) => {
+                    let _ = stored.take().map(|stored| stored.send(true));
+                    return;
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    tracing::error!(credential = %holder.name, %fault, "new tokens are not stored yet");
+                    let entry = Entry { generation, current: Some(pair.clone()), ..Entry::default() };
+                    self.publish(holder, &entry, Some(received));
+                    let _ = stored.take().map(|stored| stored.send(false));
+                    sleep(rest).await;
+                    rest = (rest * 2).min(STORE_REST);
+                }
+            }
+        }
+    }
+}
