@@ -96,6 +96,9 @@ fn read_url(section: &Section<'_>) -> Option<Secret> {
         }
         return None;
     };
+    if value.as_str().is_some_and(is_plain) {
+        section.show(&span);
+    }
     let url = match value.as_str() {
         Some(url) if !url.contains('@') => match Secret::new(url) {
             Ok(url) => url,
@@ -113,4 +116,17 @@ fn read_url(section: &Section<'_>) -> Option<Secret> {
         return None;
     }
     Some(url)
+}
+
+/// Whether addresses are hosts, ports and databases, and nothing in them can be a password.
+fn is_plain(urls: &str) -> bool {
+    let is_plain = |url: &str| {
+        let Some((_, place)) = url.split_once("://") else { return url.is_empty() };
+        let authority = place.split('/').next().unwrap_or_default();
+        let after_host = authority.rsplit(']').next().unwrap_or_default();
+        let port = after_host.split_once(':').map_or("", |(_, port)| port);
+        port.bytes().all(|b| b.is_ascii_digit())
+            && place.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:/[]".contains(&b))
+    };
+    urls.split(',').map(str::trim).all(is_plain)
 }
