@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use http::Uri;
 use http::header::HeaderName;
+use http::uri::Authority;
 
 use super::reader::{Located, Section};
 use crate::headers;
@@ -60,17 +61,29 @@ impl BaseUrl {
         if !tls && !is_loopback(&host) {
             return Err("plain http:// is for loopback addresses only; use https://");
         }
+        let port = port_of(authority)?;
         let path = uri.path().trim_end_matches('/');
         if path.ends_with("/v2") {
             return Err("it has to end before /v2, which callers send");
         }
         Ok(Self {
             tls,
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            port: port.unwrap_or(if tls { 443 } else { 80 }),
             authority: authority.as_str().to_ascii_lowercase(),
             path: path.to_owned(),
             host,
         })
+    }
+}
+
+/// The port of an address, if it names one. To `http`, a number that is none is no port, and the default would be taken.
+pub(super) fn port_of(authority: &Authority) -> Result<Option<u16>, &'static str> {
+    let address = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let Some(port) = address.strip_prefix(authority.host()).filter(|rest| !rest.is_empty()) else { return Ok(None) };
+    let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|port| port.parse().ok()) {
+        Some(port @ 1..) => Ok(Some(port)),
+        _ => Err("its port is no number from 1 to 65535"),
     }
 }
 

@@ -73,6 +73,13 @@ fn the_upstreams_address_is_taken_apart() {
     {
         assert!(BaseUrl::parse(plain).is_err(), "{plain}");
     }
+    for port in ["", "0", "00", "65536", "99999", "-1", "+80", "x", "8o"] {
+        for host in ["127.0.0.1", "[::1]", "api.cal.com"] {
+            assert!(BaseUrl::parse(&format!("https://{host}:{port}/cal")).is_err(), "{host}:{port}");
+        }
+    }
+    assert_eq!(BaseUrl::parse("https://[::1]").unwrap().port, 443);
+    assert_eq!(BaseUrl::parse("https://[::1]:65535").unwrap().port, 65535);
 }
 
 #[test]
