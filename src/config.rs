@@ -14,6 +14,7 @@ pub mod fixed;
 pub mod limits;
 pub mod listen;
 pub mod log;
+mod origin;
 pub mod plans;
 pub mod problem;
 pub mod reader;
