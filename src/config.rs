@@ -11,6 +11,7 @@ pub mod consumers;
 pub mod credentials;
 pub mod environment;
 pub mod fixed;
+mod hiding;
 pub mod limits;
 pub mod listen;
 pub mod log;
@@ -32,8 +33,9 @@ use toml::de::DeTable;
 use crate::catalog::Catalog;
 use crate::entitle::Mode;
 use crate::memory;
+use hiding::hide_unshown;
 use problem::{Problems, Unusable};
-use reader::{Section, hide_unshown};
+use reader::Section;
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -104,28 +106,32 @@ impl Config {
     /// # Errors
     /// All that is wrong with it.
     pub fn parse(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
-        let problems = Problems::default();
-        let (document, faults) = DeTable::parse_recoverable(text);
-        let config = if faults.is_empty() {
-            Self::read_document(document.get_ref(), &problems)
-        } else {
-            let rest = broken::put_aside(text, &problems);
-            Self::read_document(DeTable::parse_recoverable(&rest).0.get_ref(), &problems)
-        };
+        Self::read_text(origin, text, &Problems::default())
+    }
+
+    /// The same for a text of our own, whose comments help.
+    fn parse_own(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
+        Self::read_text(origin, text, &Problems::with_comments())
+    }
+
+    fn read_text(origin: &str, text: &str, problems: &Problems) -> Result<Self, Box<Unusable>> {
+        let (mut document, faults) = DeTable::parse_recoverable(text);
+        let rest = if faults.is_empty() { String::new() } else { broken::put_aside(text, problems) };
+        if !faults.is_empty() {
+            document = DeTable::parse_recoverable(&rest).0;
+        }
+        let config = Self::read_document(document.get_ref(), problems);
         if problems.is_empty() {
             return Ok(config);
         }
-        let text = problems.without_hidden(text);
-        Err(Box::new(Unusable { origin: origin.to_owned(), text, problems: problems.into_list() }))
+        hide_unshown(if faults.is_empty() { text } else { &rest }, document.get_ref(), problems);
+        Err(Box::new(Unusable::new(origin, text, problems)))
     }
 
     fn read_document<'a>(document: &'a DeTable<'a>, problems: &'a Problems) -> Self {
         let root = Section::new("", document, 0..0, problems);
         let config = Self::read(&root);
         root.finish();
-        if !problems.is_empty() {
-            hide_unshown(document, problems);
-        }
         config
     }
 

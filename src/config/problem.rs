@@ -26,12 +26,23 @@ pub struct Problems {
     hidden: RefCell<Vec<Range<usize>>>,
     shown: RefCell<HashSet<usize>>,
     incomplete: Cell<bool>,
+    shows_comments: bool,
 }
 
 impl Problems {
     /// Nothing yet; the keys that are looked for will be kept, too.
     pub(super) fn with_keys() -> Self {
         Self { keys: Some(RefCell::default()), ..Self::default() }
+    }
+
+    /// Nothing yet; comments of the text are no secrets.
+    pub(super) fn with_comments() -> Self {
+        Self { shows_comments: true, ..Self::default() }
+    }
+
+    /// Whether messages may show comments.
+    pub(super) fn shows_comments(&self) -> bool {
+        self.shows_comments
     }
 
     /// Notes a mistake.
@@ -85,8 +96,8 @@ impl Problems {
     }
 
     /// All mistakes, in the order of the text.
-    pub fn into_list(self) -> Vec<Problem> {
-        let mut list = self.list.into_inner();
+    fn sorted(&self) -> Vec<Problem> {
+        let mut list = self.list.borrow().clone();
         list.sort_by_key(|problem| problem.span.start);
         list
     }
@@ -129,6 +140,11 @@ impl std::fmt::Display for Unusable {
 impl std::error::Error for Unusable {}
 
 impl Unusable {
+    pub(super) fn new(origin: &str, text: &str, problems: &Problems) -> Self {
+        let text = problems.without_hidden(text);
+        Self { origin: origin.to_owned(), text, problems: problems.sorted() }
+    }
+
     fn report<'a>(&'a self, problem: &'a Problem) -> [Group<'a>; 1] {
         let end = problem.span.end.min(self.text.len());
         let span = problem.span.start.min(end)..end;

@@ -295,16 +295,3 @@ fn hide_values(value: &Spanned<DeValue<'_>>, problems: &Problems) {
         _ => problems.hide(value.span()),
     }
 }
-
-/// Keeps all text out of every message that nobody who read it said to be no secret.
-pub(super) fn hide_unshown(table: &DeTable<'_>, problems: &Problems) {
-    fn hide(value: &Spanned<DeValue<'_>>, problems: &Problems) {
-        match value.get_ref() {
-            DeValue::Table(table) => hide_unshown(table, problems),
-            DeValue::Array(list) => list.iter().for_each(|value| hide(value, problems)),
-            DeValue::String(_) if !problems.is_shown(value.span().start) => problems.hide(value.span()),
-            _ => {}
-        }
-    }
-    table.values().for_each(|value| hide(value, problems));
-}

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use calgate::config::Config;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 const FOLDER: &str = "tests/data/config/bad";
 
@@ -80,6 +82,8 @@ fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
         "[credentials]\nmain = { kind = \"api-key\", api_key = { file = \"CANARY\", env = \"CANARY\" } }",
         "[credentials]\nmain = { kind = \"api-key\", api_key = { value = \"CANARY\" } }",
         "[credentials]\nmain = { kind = \"api-key\", api_key = { \"CANARY\" = true } }",
+        "[listen]\nworkers = 0 # CANARY\n[log]\nlevel = '#' # CANARY # CANARY",
+        "[store]\npath = \"x\"\nseal_keys = [ # CANARY\n{ env = \"A#\" }, # CANARY\n]",
         "[listen]\nworkers = [\"CANARY\"]\naddress = { a = \"CANARY\" }\ncors_origins = [[\"CANARY\"]]",
         "[limits]\nx = 1\n[[limits.y]]\napi_key = \"CANARY\"",
     ] {
@@ -96,6 +100,30 @@ fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
             let said = said_of(&format!("unknown = 1\n{}", text.replace("CANARY", secret)));
             assert!(!said.contains(secret), "{text:?}: {said}");
         }
+    }
+}
+
+/// A configuration with a secret in every place where one is written by mistake.
+const CANARIES: &str = "[listen]\naddress = \"127.0.0.1:1\"\n\n[credentials.main]\nkind = \"api-key\"\napi_key = \"canary_a=b\"\n\
+    plan = \"teams\"\n\n[credentials]\nb = { kind = \"oauth\", client_id = \"x\", client_secret = { env = \"cal_canary0123456789abcdef0123456789abcdef\" } }\n\
+    c = { api_key = 'canary', kind = \"api-key\", plan = \"teams\" }\n\n[store]\nseal_keys = [\n  \"canary==\",\n  { file = \"canary\" },\n]\n\
+    redis = \"redis://u:canary@h\"\npath = \"/a\"\n\n[consumers.a]\nkeys = [\"calgate_canary\", { hash = \"canary\" }]\n\
+    credential = \"main\"\n\n[consumers.b]\nkeys = \"\"\"\ncanary=\n  canary = \\\n canary\"\"\"\ncredential = \"main\"\n";
+
+proptest! {
+    #[test]
+    fn no_slip_of_the_pen_shows_a_secret(slips in vec((0..CANARIES.len(), any::<bool>(), "[a=\"'#\\[\\]{},\n\\\\. ]"), 1..4)) {
+        let mut text = CANARIES.to_owned();
+        for (at, is_more, what) in slips {
+            let at = at.min(text.len() - 1);
+            if is_more {
+                text.insert_str(at, &what);
+            } else if !text.split_at(at).1.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+                text.remove(at);
+            }
+        }
+        let said = said_of(&text);
+        prop_assert!(!said.contains("canary"), "{}", said);
     }
 }
 
