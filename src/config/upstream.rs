@@ -9,6 +9,7 @@ use http::uri::Authority;
 
 use super::reader::{Located, Section};
 use crate::headers;
+use crate::tls;
 
 /// Cal.com's own address.
 pub const CAL_COM: &str = "https://api.cal.com";
@@ -48,7 +49,7 @@ impl BaseUrl {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
-        let tls = match uri.scheme_str() {
+        let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
             _ => return Err("it has to begin with https://"),
@@ -58,8 +59,11 @@ impl BaseUrl {
             return Err("it takes no user, query or fragment");
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if !tls && !is_loopback(&host) {
+        if !is_tls && !is_loopback(&host) {
             return Err("plain http:// is for loopback addresses only; use https://");
+        }
+        if is_tls && !tls::can_check(&host) {
+            return Err("its host is no name that a certificate can be checked for");
         }
         let port = port_of(authority)?;
         let path = uri.path().trim_end_matches('/');
@@ -67,8 +71,8 @@ impl BaseUrl {
             return Err("it has to end before /v2, which callers send");
         }
         Ok(Self {
-            tls,
-            port: port.unwrap_or(if tls { 443 } else { 80 }),
+            tls: is_tls,
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             authority: authority.as_str().to_ascii_lowercase(),
             path: path.to_owned(),
             host,
