@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::reader::Section;
 use super::secret;
 use crate::secret::Secret;
+use crate::sharing::link::Address;
 use crate::sharing::{Kind, OnLoss};
 
 /// Where limits are that several gateways share.
@@ -65,6 +66,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
     if let Some((_, span)) = section.raw("redis").filter(|_| several && kind == Kind::Single) {
         let help = "say of what in `redis_kind`: \"cluster\" or \"sentinel\"".to_owned();
         section.wrong(span, "`store.redis` names several addresses", help);
+    }
+    if let Some((_, span)) = section.raw("redis").filter(|_| !several || kind != Kind::Single)
+        && let Err(fault) = Address::check(&redis, &kind)
+    {
+        let help = "each address is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
+        section.wrong(span, format!("`store.redis` cannot be used: {fault}"), help);
     }
     Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| path.value), on_loss })
 }

@@ -52,8 +52,7 @@ impl Postgres {
     /// # Errors
     /// What in it cannot be used; never the address, which holds a password.
     pub fn at(address: &Secret, ca_file: Option<&Path>) -> Result<Self, String> {
-        let parsed = address.with_text(Config::from_str);
-        let mut config = parsed.map_err(|_| "the address of the PostgreSQL store is not one".to_owned())?;
+        let mut config = read(address).map_err(|fault| format!("store.postgres cannot be used: {fault}"))?;
         let local = config.get_hosts().iter().all(|host| match host {
             Host::Unix(_) => true,
             Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
@@ -68,6 +67,14 @@ impl Postgres {
         let tls = encrypted.then(|| tls::roots(ca_file).and_then(|roots| tls::client(roots, &[])));
         let tls = tls.transpose()?.map(|client| MakeRustlsConnect::new(Arc::unwrap_or_clone(client)));
         Ok(Self { config, tls, client: Mutex::new(None) })
+    }
+
+    /// Whether [`Self::at`] will take the address.
+    ///
+    /// # Errors
+    /// Why not; never the address.
+    pub fn check(address: &Secret) -> Result<(), &'static str> {
+        read(address).map(drop)
     }
 
     /// Does `work` on a connection; after a fault the next use begins with a new one.
@@ -124,6 +131,24 @@ impl Postgres {
             client.batch_execute(SCHEMA).await?;
         }
         Ok(client)
+    }
+}
+
+/// Reads an address, and looks for what would be found only when a connection is made.
+fn read(address: &Secret) -> Result<Config, &'static str> {
+    let config = address.with_text(Config::from_str).map_err(|_| "it is no address of a PostgreSQL database")?;
+    let (names, numbers) = (config.get_hosts().len(), config.get_hostaddrs().len());
+    let hosts = names.max(numbers);
+    if hosts == 0 {
+        Err("it names no host")
+    } else if names.min(numbers) > 0 && names != numbers {
+        Err("it has not as many hosts as addresses of hosts")
+    } else if config.get_ports().contains(&0) {
+        Err("its port is no number from 1 to 65535")
+    } else if config.get_ports().len() > 1 && config.get_ports().len() != hosts {
+        Err("it has not as many ports as hosts")
+    } else {
+        Ok(config)
     }
 }
 
