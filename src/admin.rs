@@ -19,7 +19,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::app::{Gateway, Phase, Place};
-use crate::explain::{Explanation, explain};
+use crate::explain::{Asked, Explanation, explain};
 use crate::server::{Answers, CallersBody};
 use crate::sharing::breaker::State as StoreState;
 
@@ -104,6 +104,7 @@ struct Question {
     consumer: String,
     method: String,
     path: String,
+    managed_user: Option<String>,
 }
 
 async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response<Body> {
@@ -111,7 +112,8 @@ async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<
     let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
     let Some(consumer) = app.consumers.named(&question.consumer) else { return fault("there is no such consumer") };
     let Ok(method) = question.method.parse::<Method>() else { return fault("this is no method") };
-    let explanation = explain(&app, consumer, &method, &question.path);
+    let asked = Asked { method: &method, target: &question.path, managed_user: question.managed_user.as_deref() };
+    let explanation = explain(&app, consumer, asked);
     let states = app.credentials.holders.states();
     let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);
     let credential_state = explanation.credential.and_then(state_of);

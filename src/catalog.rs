@@ -22,7 +22,6 @@ pub use path::CanonicalPath;
 pub use tag::{Prefix, Tag};
 
 use crate::refusal::Refusal;
-use endpoint::Segment;
 use trie::{Found, Trie};
 
 /// The operations of one Cal.com API document, ready for look-up.
@@ -58,13 +57,6 @@ impl<'a> Matched<'a> {
     /// The canonical path as the caller meant it.
     pub fn path(&self) -> &CanonicalPath<'a> {
         &self.path
-    }
-
-    /// What stands in the place of `{name}` in the endpoint's template.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        let segments = self.endpoint()?.template.segments();
-        let named = |segment: &Segment| matches!(segment, Segment::Parameter(own) if **own == *name);
-        self.path.segment(segments.iter().position(named)?)
     }
 
     /// Whether the path that goes upstream is what the caller wrote, to the letter.
@@ -166,7 +158,9 @@ impl Catalog {
         if !allow.is_empty() {
             return Err(Refusal::MethodNotAllowed { allow });
         }
-        if unknown == UnknownEndpoints::Forward && path.may_be_forwarded_unknown() && is_plain_method(method) {
+        // A catalog that lacks an operation does not make it harmless.
+        let harmless = || path.may_be_forwarded_unknown() && !facts::is_known_to_show_credentials(wanted, &path);
+        if unknown == UnknownEndpoints::Forward && is_plain_method(method) && harmless() {
             return Ok(Matched { fitting, path });
         }
         Err(Refusal::UnknownEndpoint)

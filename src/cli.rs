@@ -9,10 +9,12 @@ mod login;
 mod serve;
 mod store;
 
+use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::OsStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::environment::from_environment;
@@ -60,8 +62,8 @@ enum Command {
 #[derive(Args)]
 struct ConfigArgs {
     /// The configuration file; without one, and with `CAL_API_KEY` set, the environment is the configuration
-    #[arg(long, value_name = "FILE", env = "CALGATE_CONFIG")]
-    config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", env = "CALGATE_CONFIG", value_parser = OsStringValueParser::new())]
+    config: Option<OsString>,
 }
 
 /// What a command came to.
@@ -121,9 +123,9 @@ impl ConfigArgs {
     /// Reads the configuration.
     fn read(&self) -> Result<(Config, ConfigSource), Outcome> {
         let misused = |unusable: Box<Unusable>| Outcome::Misused(unusable.to_string());
-        if let Some(path) = &self.config {
-            let source = ConfigSource::file(path.clone());
-            return Ok((Config::from_file(path).map_err(misused)?, source));
+        // A variable that is set to nothing names nothing.
+        if let Some(path) = self.config.as_ref().filter(|path| !path.is_empty()) {
+            return ConfigSource::read(Path::new(path)).map_err(misused);
         }
         match from_environment() {
             Some(config) => Ok((config.map_err(misused)?, ConfigSource::Environment)),

@@ -8,6 +8,7 @@ pub mod budget;
 pub mod callers;
 pub mod catalog;
 pub mod consumers;
+pub mod contents;
 pub mod credentials;
 pub mod environment;
 pub mod fixed;
@@ -33,6 +34,7 @@ use toml::de::DeTable;
 use crate::catalog::Catalog;
 use crate::entitle::Mode;
 use crate::memory;
+use contents::Contents;
 use hiding::hide_unshown;
 use problem::{Problems, Unusable};
 use reader::Section;
@@ -82,21 +84,23 @@ impl Config {
         Ok(self)
     }
 
-    /// Reads a configuration file.
+    /// Reads a configuration file, once, as it may be a pipe. Answers what it holds, too.
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub fn from_file(path: &Path) -> Result<Self, Box<Unusable>> {
+    pub fn from_file(path: &Path) -> Result<(Self, Contents), Box<Unusable>> {
         Catalog::built_in(); // which lives on, and so is not made among what is soon gone
         memory::apart(|| {
             let origin = path.display().to_string();
+            let unusable = |message: String| {
+                let problems = vec![problem::Problem { span: 0..0, message, help: None }];
+                Err(Box::new(Unusable { origin: origin.clone(), text: String::new(), problems }))
+            };
             match std::fs::read_to_string(path) {
-                Ok(text) => Self::parse(&origin, &text),
-                Err(fault) => {
-                    let message = format!("the configuration file cannot be read: {fault}");
-                    let problems = vec![problem::Problem { span: 0..0, message, help: None }];
-                    Err(Box::new(Unusable { origin, text: String::new(), problems }))
-                }
+                // It is being written, or there was no room on the disk for it: no wish to refuse everybody.
+                Ok(text) if text.trim().is_empty() => unusable("the configuration file is empty".to_owned()),
+                Ok(text) => Ok((Self::parse(&origin, &text)?, Contents::of(text.as_bytes()))),
+                Err(fault) => unusable(format!("the configuration file cannot be read: {fault}")),
             }
         })
     }

@@ -116,6 +116,18 @@ pub enum Means {
     },
 }
 
+impl Means {
+    /// Whether what is known of a credential with the one means holds with the other: not from kind to kind, nor from key to
+    /// key.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::OAuth(_), Self::OAuth(_)) | (Self::Managed(_), Self::Managed(_)) => true,
+            (Self::Key { configured }, Self::Key { configured: other }) => configured == other,
+            (Self::OAuth(_) | Self::Managed(_) | Self::Key { .. }, _) => false,
+        }
+    }
+}
+
 /// The headers that make a request somebody's.
 #[derive(Debug, Clone)]
 pub enum Injection {
@@ -176,6 +188,14 @@ impl Credential {
             Kind::ApiKey(own) => Some(key(own)),
             Kind::OAuth(client) => Some(Means::OAuth(client.clone())),
             Kind::PlatformClient(client) => client.api_key.as_ref().map(key),
+        }
+    }
+
+    /// The same of the credential itself or of a managed user of it.
+    pub fn means_of(&self, user: Option<UserId>) -> Option<Means> {
+        match user {
+            None => self.means(),
+            Some(_) => self.managed().cloned().map(Means::Managed),
         }
     }
 

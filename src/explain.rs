@@ -2,13 +2,14 @@
 //!
 //! It asks the same stages as the request path, in the same order, and charges nothing.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 
 use crate::app::App;
 use crate::budget::{Hold, Standing};
 use crate::catalog::{Endpoint, Matched};
-use crate::credential::Credential;
+use crate::credential::managed::MANAGED_USER;
+use crate::entitle::Grant;
 use crate::identify::{Caller, Consumer};
 use crate::refusal::Refusal;
 use crate::respond;
@@ -18,6 +19,9 @@ use crate::respond;
 pub struct Explanation<'a> {
     /// `allow` or `deny`.
     pub decision: &'static str,
+    /// The header without which it would be denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only_with: Option<&'static str>,
     /// The gateway's code, if it denies.
     pub code: Option<&'static str>,
     /// What it would answer, if it denies.
@@ -38,7 +42,7 @@ pub struct Explanation<'a> {
     /// The consumer's tier.
     pub tier: Option<&'a str>,
     /// The budget that the request would be put to, as it stands: the credential's, or that of an operation which Cal.com
-    /// counts apart.
+    /// counts apart. Each managed user has one of its own, which is not told.
     pub budget: Option<ExplainedBudget>,
     /// True while the store of shared limits is not asked, in a running gateway that has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,11 +99,22 @@ impl<'a> ExplainedEndpoint<'a> {
     }
 }
 
-/// Decides what `consumer` would get for `method` and `target`. A query is left aside, as the decision leaves it.
-pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, method: &Method, target: &'a str) -> Explanation<'a> {
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
+/// A request that is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its target. A query is left aside, as the decision leaves it.
+    pub target: &'a str,
+    /// The managed user it names, if any.
+    pub managed_user: Option<&'a str>,
+}
+
+/// Decides what `consumer` would get for a request.
+pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, asked: Asked<'a>) -> Explanation<'a> {
     let mut explanation = Explanation {
         decision: "allow",
+        only_with: None,
         code: None,
         status: None,
         endpoint: None,
@@ -112,11 +127,12 @@ pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, method: &Method, target
         budget: app.budget.standing_of(consumer.id, None).map(Into::into),
         store_lost: None,
     };
-    let decided = decide(app, consumer, method, path, &mut explanation);
+    let decided = decide(app, consumer, asked, &mut explanation);
     match decided {
         Ok(rule) => explanation.rule = rule,
         Err(refusal) => {
             explanation.decision = "deny";
+            explanation.only_with = None;
             explanation.code = Some(refusal.code());
             explanation.status = Some(refusal.status().as_u16());
             explanation.rule = refusal.detail().unwrap_or_else(|| refusal.outward().message);
@@ -128,10 +144,11 @@ pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, method: &Method, target
 fn decide<'a>(
     app: &'a App,
     consumer: &'a Consumer,
-    method: &Method,
-    path: &'a str,
+    asked: Asked<'a>,
     explanation: &mut Explanation<'a>,
 ) -> Result<String, Refusal> {
+    let Asked { method, target, .. } = asked;
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(respond::never_taken());
     }
@@ -144,12 +161,38 @@ fn decide<'a>(
     explanation.budget = app.budget.standing_of(consumer.id, matched.endpoint()).map(Into::into);
     let allowed_by = allowed_by(&matched, explanation.plan);
     let grant = app.entitlements.grant(Caller::named(consumer), matched)?;
-    // For whom a request acts, it says itself: any managed user there is has what an operation takes.
-    if app.credentials.of(consumer.id).and_then(Credential::managed).is_none() {
-        app.credentials.suit(&grant, &HeaderMap::new())?;
-    }
+    suit(app, consumer, &grant, asked.managed_user, explanation)?;
     app.credentials.capture(&grant)?;
     Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
+}
+
+/// As whom it could be sent. One that names no managed user may have to name one.
+fn suit(
+    app: &App,
+    consumer: &Consumer,
+    grant: &Grant<'_>,
+    managed_user: Option<&str>,
+    explanation: &mut Explanation<'_>,
+) -> Result<(), Refusal> {
+    let mut headers = HeaderMap::new();
+    if let Some(user) = managed_user {
+        // What can stand in no header is as little an id as what stands here for it.
+        headers.insert(MANAGED_USER, HeaderValue::from_str(user).unwrap_or(HeaderValue::from_static("?")));
+    }
+    let for_user = match app.credentials.suit(grant, &headers) {
+        Ok(suited) => suited.is_for_managed_user(),
+        Err(Refusal::CredentialUnsuitable { .. })
+            if managed_user.is_none() && app.credentials.may_act_for_any(consumer.id) =>
+        {
+            explanation.only_with = Some("x-calgate-managed-user");
+            true
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    if for_user {
+        explanation.budget = None;
+    }
+    Ok(())
 }
 
 fn allowed_by(matched: &Matched<'_>, plan: Option<&str>) -> String {

@@ -7,13 +7,12 @@ mod call;
 mod connect;
 mod deadline;
 mod download;
+mod lost;
 mod pool;
 mod upload;
 
-use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -35,6 +34,7 @@ pub use upload::Upload;
 
 use crate::budget::Slot;
 use crate::catalog::Matched;
+use crate::config::contents::Authority;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
@@ -44,23 +44,42 @@ use crate::refusal::Refusal;
 use crate::tls;
 use connect::connect;
 use deadline::Alarm;
+use lost::{Lost, not_reached, refusal, was_left_alone};
 use pool::{Connection, Http1};
-use upload::{Progress, UploadFault};
+use upload::Progress;
 
 /// Where Cal.com is and how it is asked.
 pub struct Upstream {
-    /// Tells the pools of one configuration's upstream from another's.
+    /// Tells the pools of one configuration's upstream from another's; a later one has the larger number.
     id: u64,
+    /// What it was made from.
+    origin: Origin,
     host: String,
     port: u16,
     authority: String,
     authority_value: HeaderValue,
     base_path: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    offers_http2: bool,
     extra_headers: Vec<HeaderName>,
     connect_within: Duration,
     headers_within: Duration,
     total_within: Duration,
+}
+
+/// What an upstream is made from.
+#[derive(PartialEq, Eq)]
+struct Origin {
+    config: UpstreamConfig,
+    authority: Option<Authority>,
+    within: [Duration; 3],
+}
+
+impl Origin {
+    fn of(config: &UpstreamConfig, limits: &Bounds) -> Self {
+        let within = [limits.upstream_connect, limits.upstream_headers, limits.upstream_total];
+        Self { config: config.clone(), authority: Authority::of(config.ca_file.as_deref()), within }
+    }
 }
 
 /// What is asked, before it has the form of any HTTP version.
@@ -95,11 +114,13 @@ impl Upstream {
         };
         Ok(Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
+            origin: Origin::of(config, limits),
             host: base.host.clone(),
             port: base.port,
             authority: base.authority.clone(),
             authority_value: HeaderValue::from_str(&base.authority).map_err(|e| e.to_string())?,
             base_path: base.path.clone(),
+            offers_http2: config.http2 && tls.is_some(),
             tls,
             extra_headers: config.forward_headers.clone(),
             connect_within: limits.upstream_connect,
@@ -108,12 +129,18 @@ impl Upstream {
         })
     }
 
+    /// Whether it is what would be made of that: then a reload keeps it, and its connections.
+    pub fn is_of(&self, config: &UpstreamConfig, limits: &Bounds) -> bool {
+        self.origin == Origin::of(config, limits)
+    }
+
     /// Sends a permitted request and waits for the head of the answer. The answer's headers are clean: what belongs to
     /// the upstream hop is gone.
     ///
-    /// A request is sent a second time, on a fresh connection, only where that cannot do a thing twice: none of it was
-    /// written, or it is a `GET` or `HEAD` of which no byte of an answer came. Where the first sending may have reached
-    /// Cal.com, the second takes a slot of its own, and the caller is told of the first failure if there is none.
+    /// A request is sent a second time, on another connection, only where that cannot do a thing twice: none of it was
+    /// written, or Cal.com says that it left it alone, or it is a `GET` or `HEAD` of which no byte of an answer came. Where
+    /// the first sending may have reached Cal.com, the second takes a slot of its own, and the caller is told of the first
+    /// failure if there is none.
     ///
     /// # Errors
     /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and what is wrong
@@ -126,9 +153,13 @@ impl Upstream {
             let (response, http1) = Box::pin(self.send_anew(ask, body, slot)).await?;
             return self.accept(response, http1, total, slot);
         };
+        let shared = connection.shared();
         let (response, http1) = match self.exchange(connection, ask, body, slot, now).await {
             Ok(answered) => answered,
             Err(Lost { again: Some(body), refusal }) => {
+                if let Some(number) = shared {
+                    pool::leave(self.id, number);
+                }
                 Box::pin(async {
                     slot.again().await.map_err(|_| refusal)?;
                     self.send_anew(ask, body, slot).await
@@ -140,17 +171,36 @@ impl Upstream {
         self.accept(response, http1, total, slot)
     }
 
-    /// Sends a request on a new connection.
+    /// Whether a request may come back as one that Cal.com left alone, to be sent once more: HTTP/2 has words for that.
+    pub fn may_leave_alone(&self) -> bool {
+        self.offers_http2
+    }
+
+    /// Sends a request on another connection than those it may have failed on.
     async fn send_anew(&self, ask: &Ask<'_, '_>, body: Upload, slot: &mut Slot) -> Result<Answered, Refusal> {
         let connection = self.connect().await?;
         self.exchange(connection, ask, body, slot, Instant::now()).await.map_err(|lost| lost.refusal)
     }
 
     async fn connect(&self) -> Result<Connection, Refusal> {
-        match tokio::time::timeout(self.connect_within, connect(self)).await {
+        match tokio::time::timeout(self.connect_within, self.connection()).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(fault)) => Err(Refusal::UpstreamUnreachable(fault.into())),
-            Err(_) => Err(Refusal::UpstreamUnreachable("connecting took longer than limits.upstream_connect".into())),
+            Ok(Err(fault)) => Err(not_reached(fault)),
+            Err(_) => Err(not_reached("connecting took longer than limits.upstream_connect")),
+        }
+    }
+
+    /// A new connection, or one that a request before has made for all while this one waited for it.
+    async fn connection(&self) -> Result<Connection, String> {
+        let turn = match pool::turn(self.id).filter(|_| self.offers_http2) {
+            Some(turn) => Some(turn.lock_owned().await),
+            None => None,
+        };
+        // Meanwhile it may have turned out that each needs its own.
+        let _turn = turn.filter(|_| pool::turn(self.id).is_some());
+        match pool::take(self.id, Instant::now()) {
+            Some(made) => Ok(made),
+            None => connect(self).await,
         }
     }
 
@@ -176,28 +226,31 @@ impl Upstream {
                     Ok(response) => Ok((response, progress.is_over().then_some(http1))),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
-                        if unsent.is_some() {
+                        let is_unsent = unsent.is_some();
+                        if is_unsent {
                             slot.not_sent();
                         }
                         let silent = http1.received() == before;
                         let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
-                        Err(Lost { refusal: refusal(fault.error()), again })
+                        Err(Lost { refusal: refusal(fault.error(), &progress, !is_unsent), again })
                     }
                 }
             }
-            Connection::Http2(mut sender) => {
+            Connection::Http2(mut http2) => {
+                let spare = body.again();
                 let request = self.request(ask, body, Version::HTTP_2)?;
                 slot.sending();
-                let answer = pin!(sender.try_send_request(request));
+                let answer = pin!(http2.sender.try_send_request(request));
                 match self.in_time(answer, &mut Alarm::default(), now, &progress).await? {
                     Ok(response) => Ok((response, None)),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
-                        if unsent.is_some() {
+                        let left_alone = unsent.is_some() || was_left_alone(fault.error());
+                        if left_alone {
                             slot.not_sent();
                         }
-                        let again = unsent.or_else(|| repeatable.then(Upload::empty));
-                        Err(Lost { refusal: refusal(fault.error()), again })
+                        let again = unsent.or(spare.filter(|_| left_alone || repeatable));
+                        Err(Lost { refusal: refusal(fault.error(), &progress, !left_alone), again })
                     }
                 }
             }
@@ -322,35 +375,3 @@ impl std::fmt::Debug for Upstream {
 
 /// The head of an answer and its body to come, and the connection, if it can be kept.
 type Answered = (Response<Incoming>, Option<Http1>);
-
-/// A request that got no answer.
-struct Lost {
-    refusal: Refusal,
-    /// The body to send again, where that is safe.
-    again: Option<Upload>,
-}
-
-impl From<Refusal> for Lost {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, again: None }
-    }
-}
-
-/// What a failed exchange means for the caller.
-fn refusal(error: &hyper::Error) -> Refusal {
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        match source.downcast_ref::<UploadFault>() {
-            Some(fault) => return (*fault).into(),
-            None => cause = source.source(),
-        }
-    }
-    if error.is_parse() {
-        return Refusal::UpstreamInvalid;
-    }
-    let reason: Arc<str> = match error.source() {
-        Some(source) => format!("{error}: {source}").into(),
-        None => error.to_string().into(),
-    };
-    Refusal::UpstreamUnreachable(reason)
-}

@@ -150,7 +150,7 @@ impl Keeper {
             self.swap(holder, &mut read).await?;
         }
         let known = holder.live();
-        if read.entry.generation == 0 && read.entry.pending.is_none() && !can_recover(holder) {
+        if read.entry.current.is_none() && read.entry.pending.is_none() && !can_recover(holder) {
             if holder.is_renewable() {
                 return Err(Trouble::Absent);
             }
@@ -213,7 +213,7 @@ impl Keeper {
         }
     }
 
-    /// The record of a credential. One of another configured API key counts as none.
+    /// The record of a credential. Of one that is of something else only the generation counts.
     async fn read(&self, holder: &Holder) -> Result<Read, StoreFault> {
         let name = holder.name.to_string();
         let Some(kept) = self.vault.get(&name).await? else {
@@ -222,10 +222,8 @@ impl Keeper {
         let damaged =
             || StoreFault::Damaged { name: name.clone(), why: "it is of another version of calgate".to_owned() };
         let mut entry = Entry::from_bytes(&kept.plain).ok_or_else(damaged)?;
-        if let Means::Key { configured } = &**holder.means.load()
-            && entry.replaces.as_ref() != Some(configured)
-        {
-            entry.current = None;
+        if !entry.is_of(&holder.means.load()) {
+            entry = Entry { generation: entry.generation, ..Entry::default() };
         }
         Ok(Read { entry, version: Some(kept.version) })
     }

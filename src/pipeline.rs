@@ -87,7 +87,8 @@ async fn serve(
     let access = app.credentials.choose(suited).access(&app.credentials.holders).await?;
     let body = Upload::new(body, app.limits.body_bytes, app.limits.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
-    let again = access.is_replaceable().then_some(app.limits.replay_body_limit);
+    let may_come_back = access.is_replaceable() || app.upstream.may_leave_alone();
+    let again = may_come_back.then_some(app.limits.replay_body_limit);
     let body = match capture.as_ref().map(|_| usize::MAX).or(again) {
         Some(most) => body.kept(most).await?,
         None => body,
@@ -237,7 +238,8 @@ impl<'a> Fields<'a> {
                     fields.coding = Some(value);
                 }
                 header::CONTENT_LENGTH => fields.length = fields.length.or(Some(value)),
-                header::UPGRADE => fields.upgrade = true,
+                // Java's client offers h2c on its own, and a server need not take the offer (RFC 9110 §7.8).
+                header::UPGRADE => fields.upgrade |= !value.as_bytes().eq_ignore_ascii_case(b"h2c"),
                 _ => {}
             }
         }

@@ -93,7 +93,12 @@ pub enum Refusal {
     /// The caller's body ended early or its framing is broken.
     BodyBroken,
     /// No connection to Cal.com, or it broke before an answer came; the log is told why.
-    UpstreamUnreachable(Arc<str>),
+    UpstreamUnreachable {
+        /// Why.
+        reason: Arc<str>,
+        /// Whether any of the request may have been sent.
+        sent: bool,
+    },
     /// What came back is not an answer that may be passed on.
     UpstreamInvalid,
     /// Cal.com did not answer within `[limits] upstream_headers`.
@@ -164,7 +169,7 @@ impl Refusal {
             Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT"),
-            Self::UpstreamUnreachable(_) => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
+            Self::UpstreamUnreachable { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
             Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
             Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
@@ -240,7 +245,10 @@ impl Refusal {
             Self::BodyTooLarge => "The request's body is larger than the gateway takes.".to_owned(),
             Self::RequestTimeout => "The request did not arrive in time. Send it again.".to_owned(),
             Self::BodyBroken => "The request's body broke off before its end.".to_owned(),
-            Self::UpstreamUnreachable(_) => "Cal.com could not be reached. Whether the request was carried out is unknown \
+            Self::UpstreamUnreachable { sent: false, .. } => {
+                "Cal.com could not be reached. The request was not sent.".to_owned()
+            }
+            Self::UpstreamUnreachable { .. } => "Cal.com could not be reached. Whether the request was carried out is unknown \
                                           unless it was a GET."
                 .to_owned(),
             Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely.".to_owned(),
@@ -277,7 +285,7 @@ impl Refusal {
             Self::BadTarget(fault) => Some(fault.to_string()),
             Self::BadHeader(fault) => Some((*fault).to_owned()),
             Self::NotEntitled(rule) => Some(rule.to_string()),
-            Self::UpstreamUnreachable(reason) => Some(reason.to_string()),
+            Self::UpstreamUnreachable { reason, .. } => Some(reason.to_string()),
             Self::UpstreamBudget(held) => Some(format!("held by {}", held.by.name())),
             Self::CredentialUnavailable { why, .. } => Some(why.to_string()),
             _ => None,

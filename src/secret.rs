@@ -26,7 +26,7 @@ impl Secret {
             return Err("it is empty");
         }
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err("it has characters that no Cal.com credential has (blanks, control characters or non-ASCII)");
+            return Err("it has characters that no secret here may have (blanks, control characters or non-ASCII)");
         }
         Ok(Self(SecretString::from(text)))
     }

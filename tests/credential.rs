@@ -1,6 +1,8 @@
 //! As whom: which headers are injected follows the operation.
 
 mod crash;
+mod entry;
+mod keys;
 mod leaks;
 mod left;
 mod lifecycle;

@@ -2,4 +2,5 @@
 
 mod answers;
 mod cal_com;
+mod http2;
 mod retries;

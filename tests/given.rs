@@ -6,11 +6,12 @@ use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 
 use calgate::app::App;
-use calgate::catalog::{Catalog, Matched, UnknownEndpoints};
+use calgate::catalog::{Accepts, Catalog, Matched, UnknownEndpoints};
 use calgate::config::Config;
 use calgate::identify::{Caller, GatewayKey};
 use calgate::refusal::Refusal;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::{Value, json};
 
 /// Where a secret of the tests comes from: cargo sets this variable, to `calgate`, for each test that it runs.
 pub(crate) const SECRET: &str = "{ env = \"CARGO_PKG_NAME\" }";
@@ -109,6 +110,29 @@ pub(crate) fn openapi() -> Option<String> {
         println!("skipped: there is no API document at {} (CALGATE_OPENAPI names another place)", place.display());
     }
     document
+}
+
+/// An API document of the operations that calgate knows, as Cal.com would write it.
+pub(crate) fn known_document() -> Value {
+    let parameter =
+        |place: &str, name: &str, required: bool| json!({ "in": place, "name": name, "required": required });
+    let mut paths = json!({});
+    for endpoint in Catalog::built_in().endpoints() {
+        let mut parameters = match endpoint.accepts {
+            Accepts::Bearer => vec![parameter("header", "Authorization", true)],
+            Accepts::Client => vec![parameter("header", "x-cal-secret-key", true)],
+            Accepts::Either => {
+                ["Authorization", "x-cal-secret-key"].map(|name| parameter("header", name, false)).into()
+            }
+            Accepts::Any => ["code", "state"].map(|name| parameter("query", name, true)).into(),
+        };
+        parameters.extend(endpoint.api_version.as_ref().map(
+            |version| json!({ "in": "header", "name": "cal-api-version", "schema": { "default": version.as_str() } }),
+        ));
+        paths[endpoint.template.as_str()][endpoint.method.as_str().to_lowercase()] =
+            json!({ "tags": [endpoint.tag.as_str()], "parameters": parameters });
+    }
+    json!({ "openapi": "3.0.0", "paths": paths })
 }
 
 /// The code of a refusal or `ok`, for tables of expectations.

@@ -1,6 +1,7 @@
 //! What tests need to run the real program: the gateway as a process, raw connections to it, and an upstream that
 //! answers byte for byte what a test tells it to.
 
+pub mod edge;
 mod fleet;
 mod gateway;
 mod postgres;
@@ -9,6 +10,7 @@ mod redis;
 mod upstream;
 mod wire;
 
+pub use edge::Edge;
 pub use fleet::{Fleet, Tally, Terms};
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
 pub use postgres::Postgres;

@@ -56,8 +56,13 @@ pub(crate) fn every() -> Vec<Refusal> {
             Refusal::HeadTooLarge => Some(Refusal::BodyTooLarge),
             Refusal::BodyTooLarge => Some(Refusal::RequestTimeout),
             Refusal::RequestTimeout => Some(Refusal::BodyBroken),
-            Refusal::BodyBroken => Some(Refusal::UpstreamUnreachable("connection refused".into())),
-            Refusal::UpstreamUnreachable(_) => Some(Refusal::UpstreamInvalid),
+            Refusal::BodyBroken => {
+                Some(Refusal::UpstreamUnreachable { reason: "connection refused".into(), sent: false })
+            }
+            Refusal::UpstreamUnreachable { sent: false, .. } => {
+                Some(Refusal::UpstreamUnreachable { reason: "connection closed".into(), sent: true })
+            }
+            Refusal::UpstreamUnreachable { .. } => Some(Refusal::UpstreamInvalid),
             Refusal::UpstreamInvalid => Some(Refusal::UpstreamTimeout),
             Refusal::UpstreamTimeout => Some(Refusal::Internal),
             Refusal::Internal => None,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::Catalog;
 use super::endpoint::Endpoint;
+use super::facts::{self, Lost};
 
 /// One difference between two catalogs.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub enum Change<'a> {
     Added(&'a Endpoint),
     /// Only the older has it.
     Dropped(&'a Endpoint),
+    /// Only the older has it, and calgate knows more of it than the newer document says: if the newer has it in another
+    /// place, that is lost there.
+    Lost(Lost),
     /// Both have it, with other facts.
     Moved {
         /// The endpoint as the newer has it.
@@ -25,8 +29,13 @@ pub enum Change<'a> {
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Added(endpoint) => write!(f, "added    {endpoint}  ({})", endpoint.tag),
-            Self::Dropped(endpoint) => write!(f, "dropped  {endpoint}  ({})", endpoint.tag),
+            Self::Added(endpoint) => {
+                write!(f, "added    {endpoint}  ({})", endpoint.tag).and_then(|()| write_marks(f, endpoint))
+            }
+            Self::Dropped(endpoint) => {
+                write!(f, "dropped  {endpoint}  ({})", endpoint.tag).and_then(|()| write_marks(f, endpoint))
+            }
+            Self::Lost(lost) => write!(f, "LOST     {lost}"),
             Self::Moved { endpoint, facts } => {
                 write!(f, "moved    {endpoint}")?;
                 facts.iter().try_for_each(|(name, older, newer)| write!(f, "  {name}: {older} -> {newer}"))
@@ -35,31 +44,41 @@ impl fmt::Display for Change<'_> {
     }
 }
 
-/// Every difference, ordered by path and method.
+/// The facts of an endpoint that calgate adds to those of the document.
+fn write_marks(f: &mut fmt::Formatter<'_>, endpoint: &Endpoint) -> fmt::Result {
+    if endpoint.credential_operation {
+        f.write_str("  credential_operation: true")?;
+    }
+    endpoint.sub_limit.map_or(Ok(()), |limit| write!(f, "  requests_per_minute: {}", limit.requests_per_minute))
+}
+
+/// Every difference, ordered by path and method; at the end what is lost.
 pub fn diff<'a>(older: &'a Catalog, newer: &'a Catalog) -> Vec<Change<'a>> {
     let mut both: BTreeMap<_, (Option<&Endpoint>, Option<&Endpoint>)> = BTreeMap::new();
     for endpoint in older.endpoints() {
-        both.entry(endpoint.sort_key()).or_default().0 = Some(endpoint);
+        both.entry(endpoint.identity()).or_default().0 = Some(endpoint);
     }
     for endpoint in newer.endpoints() {
-        both.entry(endpoint.sort_key()).or_default().1 = Some(endpoint);
+        both.entry(endpoint.identity()).or_default().1 = Some(endpoint);
     }
-    both.into_values()
-        .filter_map(|pair| match pair {
-            (None, Some(endpoint)) => Some(Change::Added(endpoint)),
-            (Some(endpoint), None) => Some(Change::Dropped(endpoint)),
-            (Some(older), Some(newer)) => {
-                let facts = moved_facts(older, newer);
-                (!facts.is_empty()).then_some(Change::Moved { endpoint: newer, facts })
-            }
-            (None, None) => None,
-        })
-        .collect()
+    let lacked = facts::lost(older.endpoints());
+    let lost = facts::lost(newer.endpoints()).into_iter().filter(|lost| !lacked.contains(lost)).map(Change::Lost);
+    let changes = both.into_values().filter_map(|pair| match pair {
+        (None, Some(endpoint)) => Some(Change::Added(endpoint)),
+        (Some(endpoint), None) => Some(Change::Dropped(endpoint)),
+        (Some(older), Some(newer)) => {
+            let facts = moved_facts(older, newer);
+            (!facts.is_empty()).then_some(Change::Moved { endpoint: newer, facts })
+        }
+        (None, None) => None,
+    });
+    changes.chain(lost).collect()
 }
 
 fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String, String)> {
     let facts = |e: &Endpoint| {
         [
+            ("path", e.template.to_string()),
             ("tag", e.tag.to_string()),
             ("credential", e.accepts.name().to_owned()),
             ("public", e.public.to_string()),

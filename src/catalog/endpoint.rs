@@ -94,6 +94,13 @@ pub enum Segment {
     Parameter(Box<str>),
 }
 
+/// A template, or an operation, whatever its parameters are called: `/v2/bookings/{}/cancel`. From one of Cal.com's
+/// documents to the next an operation keeps its shape, and not the names.
+pub(super) fn shape(written: &str) -> String {
+    let parts: Vec<_> = written.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect();
+    parts.join("/")
+}
+
 /// A path template such as `/v2/bookings/{bookingUid}/cancel`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -127,6 +134,21 @@ impl Template {
             ));
         }
         Ok(Segment::Literal(part.into()))
+    }
+
+    /// The template whatever its parameters are called.
+    pub(super) fn shape(&self) -> String {
+        shape(&self.text)
+    }
+
+    /// Whether a path may fit both this one and `template`, as a document writes it.
+    pub(super) fn overlaps(&self, template: &str) -> bool {
+        let mut parts = template.split('/').skip(1);
+        let meets = |segment: &Segment, part: &str| match segment {
+            Segment::Literal(text) => part.starts_with('{') || **text == *part,
+            Segment::Parameter(_) => true,
+        };
+        self.segments.iter().all(|own| parts.next().is_some_and(|part| meets(own, part))) && parts.next().is_none()
     }
 
     /// The template as written.
@@ -190,6 +212,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// What it is, from one document to the next.
+    pub(super) fn identity(&self) -> (String, &str) {
+        (self.template.shape(), self.method.as_str())
+    }
+
     pub(super) fn sort_key(&self) -> (&str, &str) {
         (self.template.as_str(), self.method.as_str())
     }

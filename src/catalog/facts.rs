@@ -1,7 +1,13 @@
 //! What Cal.com's document does not say about its own operations: which answer without a credential, which have a
 //! counter of their own, which show or change credentials. Each list names its source in FACTS.
 
-use super::endpoint::{Accepts, SubLimit};
+use std::fmt;
+
+use http::Method;
+
+use super::Catalog;
+use super::endpoint::{Accepts, Endpoint, SubLimit, shape};
+use super::path::CanonicalPath;
 
 /// Operations that answer without a credential although the document lists credential headers, or lists none
 /// (FACTS §1). OAuth callbacks are recognised by their query parameters instead, see `import`.
@@ -48,20 +54,117 @@ const SUB_LIMITS: &[(&str, &str, u32)] = &[
 
 /// Whether `operation` (`METHOD /template`) is listed as public.
 pub(super) fn is_public(operation: &str) -> bool {
-    PUBLIC.contains(&operation)
+    is_like_any_of(PUBLIC, operation)
 }
 
 /// Whether `operation` shows or changes credentials.
 pub(super) fn is_credential_operation(operation: &str) -> bool {
-    CREDENTIAL_OPERATIONS.contains(&operation)
+    is_like_any_of(CREDENTIAL_OPERATIONS, operation)
+}
+
+fn is_like_any_of(listed: &[&str], operation: &str) -> bool {
+    let operation = shape(operation);
+    listed.iter().any(|listed| shape(listed) == operation)
 }
 
 /// The counter of its own that an operation has.
 pub(super) fn sub_limit(method: &str, template: &str) -> Option<SubLimit> {
     SUB_LIMITS
         .iter()
-        .find(|(m, end, _)| *m == method && template.ends_with(end))
+        .find(|(m, end, _)| ends_like(method, template, m, end))
         .map(|&(_, _, requests_per_minute)| SubLimit { requests_per_minute })
+}
+
+fn ends_like(method: &str, template: &str, listed_method: &str, listed_end: &str) -> bool {
+    method == listed_method && shape(template).ends_with(&shape(listed_end))
+}
+
+/// Whether a request is one for an operation that shows or changes credentials, be it in a catalog or not.
+pub(super) fn is_known_to_show_credentials(method: &Method, path: &CanonicalPath<'_>) -> bool {
+    let listed = CREDENTIAL_OPERATIONS.iter().filter_map(|operation| operation.split_once(' '));
+    listed.into_iter().any(|(m, template)| m == method.as_str() && path.fits(template))
+}
+
+/// The operations of a catalog by which a request shows or changes credentials unguarded. Of all that a request fits each
+/// has to be allowed, so that a listed operation which is marked guards wider and narrower ones.
+pub(super) fn unguarded(catalog: &Catalog) -> Vec<&Endpoint> {
+    let listed = CREDENTIAL_OPERATIONS.iter().filter_map(|operation| operation.split_once(' '));
+    let mut unguarded: Vec<_> = listed
+        .flat_map(|(method, template)| {
+            let meant = |e: &&Endpoint| e.method.as_str() == method && e.template.overlaps(template);
+            let meant: Vec<_> = catalog.endpoints().iter().filter(meant).collect();
+            let (marked, unmarked): (Vec<_>, Vec<_>) = meant.into_iter().partition(|e| e.credential_operation);
+            if marked.iter().any(|e| e.template.shape() == shape(template)) { Vec::new() } else { unmarked }
+        })
+        .collect();
+    unguarded.sort_by_key(|endpoint| endpoint.id);
+    unguarded.dedup();
+    unguarded
+}
+
+/// What is listed here of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fact {
+    CredentialOperation,
+    CountedApart(u32),
+    Public,
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CredentialOperation => f.write_str("shows or changes credentials: credential_operation = true"),
+            Self::CountedApart(limit) => write!(f, "is counted apart by Cal.com: requests_per_minute = {limit}"),
+            Self::Public => f.write_str("answers without a credential: public = true"),
+        }
+    }
+}
+
+/// An operation that is listed here and not in a document. Cal.com has dropped it, or has it in another place, where what
+/// is known of it would be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    method: &'static str,
+    template: &'static str,
+    fact: Fact,
+}
+
+impl Lost {
+    /// Whether it is `operation`, whatever the parameters are called.
+    pub(super) fn is(&self, operation: &str) -> bool {
+        operation
+            .split_once(' ')
+            .is_some_and(|(method, template)| method == self.method && shape(template) == shape(self.template))
+    }
+
+    fn is_in(&self, endpoint: &Endpoint) -> bool {
+        match self.fact {
+            Fact::CountedApart(_) => {
+                ends_like(endpoint.method.as_str(), endpoint.template.as_str(), self.method, self.template)
+            }
+            Fact::CredentialOperation | Fact::Public => self.is(&endpoint.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}  ({})", self.method, self.template, self.fact)
+    }
+}
+
+/// What is listed here and not among `endpoints`; first what shows or changes credentials.
+pub(super) fn lost(endpoints: &[Endpoint]) -> Vec<Lost> {
+    let whole = |listed: &'static [&'static str], fact| {
+        let parts = listed.iter().filter_map(|operation| operation.split_once(' '));
+        parts.map(move |(method, template)| Lost { method, template, fact })
+    };
+    let ends = SUB_LIMITS.iter().map(|&(method, template, limit)| (method, template, Fact::CountedApart(limit)));
+    whole(CREDENTIAL_OPERATIONS, Fact::CredentialOperation)
+        .chain(ends.map(|(method, template, fact)| Lost { method, template, fact }))
+        .chain(whole(PUBLIC, Fact::Public))
+        .filter(|lost| !endpoints.iter().any(|endpoint| lost.is_in(endpoint)))
+        .collect()
 }
 
 /// What an operation takes for which the document lists no credential header: a public one anything, any other the

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use http::Method;
 use serde::Deserialize;
 
-use super::Catalog;
 use super::endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, SubLimit, Template};
 use super::tag::Tag;
+use super::{Catalog, facts};
 
 const HEAD: &str = "\
 # The operations of the Cal.com API v2 that calgate knows, made by `calgate catalog import` from Cal.com's API document.
@@ -92,7 +92,14 @@ pub fn read(text: &str) -> Result<Catalog, String> {
     if endpoints.is_empty() {
         return Err("the catalog has no endpoints".to_owned());
     }
-    Catalog::new(endpoints)
+    let catalog = Catalog::new(endpoints)?;
+    // Made by hand, or by a calgate that knew less: whoever may call such an operation is given credentials by it.
+    let unguarded: Vec<_> = facts::unguarded(&catalog).iter().map(|endpoint| format!("`{endpoint}`")).collect();
+    if unguarded.is_empty() {
+        return Ok(catalog);
+    }
+    let unguarded = unguarded.join(", ");
+    Err(format!("{unguarded}: shows or changes credentials, so it has to have `credential_operation = true`"))
 }
 
 /// Writes a catalog file, ordered by path and method.

@@ -7,9 +7,10 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Catalog;
 use super::endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, Template};
+use super::facts::{self, Lost};
 use super::tag::Tag;
-use super::{Catalog, facts};
 
 /// The keys of a path item that are operations (OpenAPI 3.0 §4.7.9); the others describe the path as a whole.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -21,6 +22,10 @@ pub enum ImportError {
     NotADocument(String),
     /// Two of its operations are one: method and template differ in no more than a parameter's name.
     Twice(String),
+    /// It lacks an operation of which calgate knows more than a document says.
+    Lost(Lost),
+    /// This is said to be gone, and is not.
+    NotGone(String),
     /// One operation in it cannot be understood.
     Operation {
         /// `METHOD /path` as the document has it.
@@ -35,6 +40,8 @@ impl fmt::Display for ImportError {
         match self {
             Self::NotADocument(fault) => write!(f, "this is not Cal.com's API document (OpenAPI 3 as JSON): {fault}"),
             Self::Twice(fault) => f.write_str(fault),
+            Self::Lost(lost) => write!(f, "it has no operation like {lost}"),
+            Self::NotGone(operation) => write!(f, "`{operation}` is not among the operations that this document lacks"),
             Self::Operation { operation, fault } => write!(f, "{operation}: {fault}"),
         }
     }
@@ -75,11 +82,35 @@ struct Schema {
     default: Option<Value>,
 }
 
+/// What a document comes to.
+#[derive(Debug)]
+pub struct Imported {
+    /// Its operations.
+    pub catalog: Catalog,
+    /// The operations it lacks of which calgate knows more than a document says. One that is only in another place now
+    /// is in the catalog as if nothing were known of it: unguarded, for one that shows credentials.
+    pub lost: Vec<Lost>,
+}
+
+impl Imported {
+    /// The catalog, if a person has said of all that is lost that it is `gone`.
+    ///
+    /// # Errors
+    /// What is lost and not said to be gone; what is said to be gone and is not.
+    pub fn without(self, gone: &[String]) -> Result<Catalog, Vec<ImportError>> {
+        let is_said = |lost: &Lost| gone.iter().any(|operation| lost.is(operation));
+        let unsaid = self.lost.iter().filter(|lost| !is_said(lost)).map(|lost| ImportError::Lost(*lost));
+        let wrong = gone.iter().filter(|operation| !self.lost.iter().any(|lost| lost.is(operation)));
+        let errors: Vec<_> = unsaid.chain(wrong.cloned().map(ImportError::NotGone)).collect();
+        if errors.is_empty() { Ok(self.catalog) } else { Err(errors) }
+    }
+}
+
 /// Makes the catalog of a document.
 ///
 /// # Errors
 /// Every operation that cannot be understood, or the one reason why the whole is not a document.
-pub fn import(json: &str) -> Result<Catalog, Vec<ImportError>> {
+pub fn import(json: &str) -> Result<Imported, Vec<ImportError>> {
     let not_a_document = |fault: String| vec![ImportError::NotADocument(fault)];
     let document: Document = serde_json::from_str(json).map_err(|e| not_a_document(e.to_string()))?;
     if !document.openapi.starts_with("3.") {
@@ -101,7 +132,9 @@ pub fn import(json: &str) -> Result<Catalog, Vec<ImportError>> {
     if endpoints.is_empty() {
         return Err(not_a_document("it has no operations".to_owned()));
     }
-    Catalog::new(endpoints).map_err(|fault| vec![ImportError::Twice(fault)])
+    let lost = facts::lost(&endpoints);
+    let catalog = Catalog::new(endpoints).map_err(|fault| vec![ImportError::Twice(fault)])?;
+    Ok(Imported { catalog, lost })
 }
 
 fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, String> {

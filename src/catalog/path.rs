@@ -84,6 +84,18 @@ impl<'a> CanonicalPath<'a> {
         self.segments.iter().map(|&(from, to)| self.slice(from, to))
     }
 
+    /// Whether the path is one of `template`, as a document writes it.
+    pub fn fits(&self, template: &str) -> bool {
+        let mut parts = template.split('/').skip(1);
+        let is_next = |given: &str| parts.next().is_some_and(|p| p.starts_with('{') || p.eq_ignore_ascii_case(given));
+        self.segments().all(is_next) && parts.next().is_none()
+    }
+
+    /// What stands in the place of `parameter` (`{name}`) of a `template` that the path fits.
+    pub fn parameter(&self, template: &str, parameter: &str) -> Option<&str> {
+        self.segment(template.split('/').skip(1).position(|part| part == parameter)?)
+    }
+
     pub(super) fn segment(&self, index: usize) -> Option<&str> {
         self.segments.get(index).map(|&(from, to)| self.slice(from, to))
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Outcome, print};
 use crate::catalog::diff::diff;
-use crate::catalog::import::import;
+use crate::catalog::import::{ImportError, Imported, import};
 use crate::catalog::{Catalog, Endpoint, file};
 
 /// What to do with the catalog.
@@ -21,6 +21,9 @@ pub(super) enum CatalogCommand {
         /// Where to write the catalog; standard output if left out
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// An operation that the document is known to lack (`METHOD /path`, as a failed import names it)
+        #[arg(long, value_name = "OPERATION")]
+        gone: Vec<String>,
     },
     /// Say what a newer document adds, drops or moves; exits with 3 if anything
     Diff {
@@ -41,26 +44,36 @@ pub(super) enum CatalogCommand {
     },
 }
 
+/// Follows what an import lacks.
+const WHAT_TO_DO: &str = "
+No catalog is made: in it, what calgate knows of these would be forgotten. For each that Cal.com has dropped, add
+--gone \"METHOD /path\". For each that is in another place now, do so, too, and write the line that is named above to
+that place in the new catalog before it is put in force.";
+
 pub(super) fn run(command: &CatalogCommand) -> Outcome {
     let done = match command {
-        CatalogCommand::Import { document, out } => run_import(document, out.as_deref()),
+        CatalogCommand::Import { document, out, gone } => run_import(document, out.as_deref(), gone),
         CatalogCommand::Diff { document, catalog } => run_diff(document, catalog.as_deref()),
         CatalogCommand::List { catalog, json } => run_list(catalog.as_deref(), *json),
     };
     done.unwrap_or_else(Outcome::Failed)
 }
 
-fn run_import(document: &Path, out: Option<&Path>) -> Result<Outcome, String> {
-    let text = file::write(&read_document(document)?);
+fn run_import(document: &Path, out: Option<&Path>, gone: &[String]) -> Result<Outcome, String> {
+    let imported = read_document(document)?.without(gone).map_err(|faults| {
+        let lost = faults.iter().any(|fault| matches!(fault, ImportError::Lost(_)));
+        in_document(document, &faults) + if lost { WHAT_TO_DO } else { "" }
+    })?;
+    let text = file::write(&imported);
     match out {
         Some(out) => std::fs::write(out, text).map_err(|e| format!("{}: {e}", out.display()))?,
-        None => print!("{text}"),
+        None => return Ok(print(&text)),
     }
     Ok(Outcome::Done)
 }
 
 fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> {
-    let newer = read_document(document)?;
+    let newer = read_document(document)?.catalog;
     let own = catalog.map(read_catalog).transpose()?;
     let older = own.as_ref().unwrap_or_else(|| Catalog::built_in());
     let changes = diff(older, &newer);
@@ -70,8 +83,10 @@ fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> 
     }
     let (before, after) = (older.endpoints().len(), newer.endpoints().len());
     let _ = writeln!(text, "{} changes; {before} operations before, {after} after", changes.len());
-    let printed = print(&text);
-    Ok(if changes.is_empty() { printed } else { Outcome::Changed })
+    Ok(match print(&text) {
+        Outcome::Done if !changes.is_empty() => Outcome::Changed,
+        printed => printed,
+    })
 }
 
 fn run_list(catalog: Option<&Path>, json: bool) -> Result<Outcome, String> {
@@ -104,11 +119,13 @@ fn as_json(endpoint: &Endpoint) -> serde_json::Value {
     })
 }
 
-fn read_document(path: &Path) -> Result<Catalog, String> {
-    import(&read(path)?).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect();
-        lines.join("\n")
-    })
+fn read_document(path: &Path) -> Result<Imported, String> {
+    import(&read(path)?).map_err(|faults| in_document(path, &faults))
+}
+
+fn in_document(path: &Path, faults: &[ImportError]) -> String {
+    let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect();
+    lines.join("\n")
 }
 
 fn read_catalog(path: &Path) -> Result<Catalog, String> {

@@ -40,13 +40,13 @@ enum CredentialsCommand {
     /// Store a pair of tokens, read from standard input as JSON: `access_token`, `refresh_token`, `expires_at` (epoch
     /// seconds)
     Import(WhichArgs),
-    /// Remove a record from the store, damaged or not
+    /// Remove a record from the store, damaged or not, also one that the configuration has no credential for any more
     Forget(WhichArgs),
 }
 
 #[derive(Args)]
 struct WhichArgs {
-    /// The credential's name in the configuration
+    /// The credential's name in the configuration; to forget a record, any name that `calgate credentials` lists
     credential: String,
     /// The managed user whose tokens they are
     #[arg(long, value_name = "ID")]
@@ -111,7 +111,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
     for name in names {
         let line = match vault.get(&name).await {
             Ok(Some(kept)) => match Entry::from_bytes(&kept.plain) {
-                Some(entry) => of_entry(name, &entry, wall()),
+                Some(entry) => of_stored(config, name, &entry, wall()),
                 None => broken(name, "it is of another version of calgate".to_owned()),
             },
             Ok(None) => without_record(config, name),
@@ -121,6 +121,22 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
         lines.push(line);
     }
     Ok(lines)
+}
+
+fn of_stored(config: &Config, name: String, entry: &Entry, now: u64) -> Line {
+    let means = RecordName::parse(&name).and_then(|record| {
+        let credential = config.credentials.get(&*record.credential)?;
+        credential.credential.means_of(record.user)
+    });
+    match means {
+        Some(means) if entry.is_of(&means) => of_entry(name, entry, now),
+        Some(_) => without_record(config, name),
+        None => {
+            let detail =
+                format!("the configuration has none of that name; `calgate credentials forget {name}` removes it");
+            Line { state: "unused", detail: Some(detail), ..of_entry(name, entry, now) }
+        }
+    }
 }
 
 fn of_entry(credential: String, entry: &Entry, now: u64) -> Line {
@@ -192,14 +208,7 @@ fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
 pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result<(), StoreFault> {
     let name = name.to_string();
     loop {
-        let (mut entry, version) = match vault.get(&name).await? {
-            None => (Entry::default(), None),
-            Some(kept) => {
-                let why = || "it is of another version of calgate".to_owned();
-                let entry = Entry::from_bytes(&kept.plain);
-                (entry.ok_or_else(|| StoreFault::Damaged { name: name.clone(), why: why() })?, Some(kept.version))
-            }
-        };
+        let (mut entry, version) = stored(vault, &name).await?;
         entry.replace(pair.clone());
         // What was there may be of another grant: it is no way back.
         entry.previous = None;
@@ -209,9 +218,30 @@ pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result
     }
 }
 
+/// The record of that name, or an empty one, and its version.
+async fn stored(vault: &Vault, name: &str) -> Result<(Entry, Option<u64>), StoreFault> {
+    let Some(kept) = vault.get(name).await? else { return Ok((Entry::default(), None)) };
+    let damaged =
+        || StoreFault::Damaged { name: name.to_owned(), why: "it is of another version of calgate".to_owned() };
+    Ok((Entry::from_bytes(&kept.plain).ok_or_else(damaged)?, Some(kept.version)))
+}
+
+/// Whether [`put`] can be expected to work, so that nothing is asked for that could not be kept. Taking the lock writes to
+/// the store; a renewal that wants it meanwhile waits for that moment.
+pub(super) async fn can_put(vault: &Vault, name: &RecordName) -> Result<(), StoreFault> {
+    let name = name.to_string();
+    stored(vault, &name).await?;
+    vault.lock(&name).await.map(drop)
+}
+
 fn forget(which: &WhichArgs) -> Result<Outcome, Outcome> {
     let (config, vault) = open(&which.config)?;
+    let user = which.managed_user.as_ref().map(|user| format!("/{user}")).unwrap_or_default();
+    // As it is listed: a record may be of a credential that is none any more.
+    let name = format!("{}{user}", which.credential);
+    if block_on(vault.forget(&name)).map_err(failed)?.map_err(failed)? {
+        return Ok(print(&format!("{name} is forgotten\n")));
+    }
     let name = record(which, &config)?;
-    let there = block_on(vault.forget(&name.to_string())).map_err(failed)?.map_err(failed)?;
-    Ok(print(&if there { format!("{name} is forgotten\n") } else { format!("nothing was stored for {name}\n") }))
+    Ok(print(&format!("nothing was stored for {name}\n")))
 }

@@ -8,7 +8,7 @@ use http::Method;
 use super::{ConfigArgs, Outcome, print};
 use crate::app::App;
 use crate::config::problem::known_names;
-use crate::explain::{Explanation, explain};
+use crate::explain::{Asked, Explanation, explain};
 
 /// What is asked about.
 #[derive(Args)]
@@ -22,6 +22,9 @@ pub(super) struct ExplainArgs {
     method: Method,
     /// The request's path, as a caller would send it
     path: String,
+    /// The managed user it acts for, as in x-calgate-managed-user
+    #[arg(long, value_name = "ID")]
+    managed_user: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -41,7 +44,8 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
         let help = known_names(&args.consumer, names);
         return Outcome::Misused(format!("calgate: there is no consumer `{}` ({help})", args.consumer));
     };
-    let mut explanation = explain(&app, consumer, &args.method, &args.path);
+    let asked = Asked { method: &args.method, target: &args.path, managed_user: args.managed_user.as_deref() };
+    let mut explanation = explain(&app, consumer, asked);
     // This process has sent nothing.
     if let Some(budget) = &mut explanation.budget {
         budget.now = None;
@@ -57,6 +61,7 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
 
 fn for_people(explanation: &Explanation<'_>) -> String {
     let mut lines = vec![("decision", explanation.decision.to_owned())];
+    lines.extend(explanation.only_with.map(|header| ("only with", header.to_owned())));
     if let (Some(code), Some(status)) = (explanation.code, explanation.status) {
         lines.push(("code", format!("{code} ({status})")));
     }

@@ -10,7 +10,7 @@ use oauth2::basic::BasicClient;
 use oauth2::url::Url;
 use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl};
 
-use super::credentials::put;
+use super::credentials::{can_put, put};
 use super::store::{block_on, open};
 use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
@@ -53,6 +53,8 @@ fn failed(fault: impl std::fmt::Display) -> Outcome {
 fn login(args: &LoginArgs) -> Result<Outcome, Outcome> {
     let (config, vault) = open(&args.config)?;
     let client = client(&config, &args.credential)?;
+    let name = RecordName::of(&args.credential);
+    block_on(can_put(&vault, &name)).map_err(failed)?.map_err(failed)?;
     let listener = if args.code { None } else { Some(listen(args.port)?) };
     let port = match &listener {
         Some(listener) => listener.local_addr().map_err(failed)?.port(),
@@ -73,22 +75,21 @@ fn login(args: &LoginArgs) -> Result<Outcome, Outcome> {
         Some(listener) => hear(listener, &state)?,
         None => ask_for_code(&state)?,
     };
-    finish(&config, &vault, &client, args, Authorized { code, verifier, redirect })
+    finish(&config, &vault, &client, &name, Authorized { code, verifier, redirect })
 }
 
 fn finish(
     config: &Config,
     vault: &Vault,
     client: &OAuthClient,
-    args: &LoginArgs,
+    name: &RecordName,
     authorized: Authorized,
 ) -> Result<Outcome, Outcome> {
     let upstream = Arc::new(Upstream::new(&config.upstream, &config.limits).map_err(failed)?);
     let cal_com = CalCom { upstream, budgets: None };
-    let name = RecordName::of(&args.credential);
     let stored = block_on(async {
         match exchange_code(&cal_com, client, authorized).await {
-            Answered::Renewed(pair) => put(vault, &name, &pair).await.map_err(|fault| fault.to_string()),
+            Answered::Renewed(pair) => put(vault, name, &pair).await.map_err(|fault| fault.to_string()),
             Answered::NotAsked(why) | Answered::Unknown(why) | Answered::Refused(why) => {
                 Err(format!("the code could not be exchanged for tokens: {why}"))
             }
@@ -115,21 +116,33 @@ fn listen(port: u16) -> Result<TcpListener, Outcome> {
     })
 }
 
-/// Waits until the browser comes back with an answer to this login.
+/// What a request of a browser is to a login.
+enum Heard {
+    /// The answer to it: the code, or why there is none.
+    Answer(Result<String, String>),
+    /// The answer to another one: of an older page, or of a stranger's.
+    OtherLogin,
+    /// None at all.
+    Nothing,
+}
+
+/// Waits until the browser comes back with the answer to this login.
 fn hear(listener: &TcpListener, state: &CsrfToken) -> Result<String, Outcome> {
     loop {
         let (stream, _) = listener.accept().map_err(failed)?;
         let Some(target) = target(&stream) else { continue };
-        let heard = code_of(&format!("http://127.0.0.1{target}"), state);
-        let Some(heard) = heard else {
-            answer(&stream, "404 Not Found", "This is not the page you are looking for.");
-            continue;
-        };
-        match &heard {
-            Ok(_) => answer(&stream, "200 OK", "calgate has what it needs. You can close this page."),
-            Err(_) => answer(&stream, "400 Bad Request", "calgate was not granted access. See its output."),
+        match heard(&format!("http://127.0.0.1{target}"), state) {
+            Heard::Nothing => answer(&stream, "404 Not Found", "This is not the page you are looking for."),
+            Heard::OtherLogin => answer(&stream, "400 Bad Request", "This is of another login; calgate still waits."),
+            Heard::Answer(Ok(code)) => {
+                answer(&stream, "200 OK", "calgate has what it needs. You can close this page.");
+                return Ok(code);
+            }
+            Heard::Answer(Err(why)) => {
+                answer(&stream, "400 Bad Request", "calgate was not granted access. See its output.");
+                return Err(failed(why));
+            }
         }
-        return heard.map_err(failed);
     }
 }
 
@@ -159,19 +172,28 @@ fn ask_for_code(state: &CsrfToken) -> Result<String, Outcome> {
     if !text.contains("://") {
         return Ok(text.to_owned());
     }
-    code_of(text, state).unwrap_or_else(|| Err("this is not the address of an answer".to_owned())).map_err(failed)
+    match heard(text, state) {
+        Heard::Answer(code) => code.map_err(failed),
+        Heard::OtherLogin => Err(failed("the answer is not to this login (its state is another one)")),
+        Heard::Nothing => Err(failed("this is not the address of an answer")),
+    }
 }
 
-/// The code in the address that the browser was sent back to; `None` if that is no answer at all.
-fn code_of(address: &str, state: &CsrfToken) -> Option<Result<String, String>> {
-    let address = Url::parse(address).ok().filter(|address| address.path() == "/callback")?;
+/// What the address says that the browser was sent back to.
+fn heard(address: &str, state: &CsrfToken) -> Heard {
+    let Some(address) = Url::parse(address).ok().filter(|address| address.path() == "/callback") else {
+        return Heard::Nothing;
+    };
     let value = |name: &str| address.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     if value("state").as_deref() != Some(state.secret()) {
-        return Some(Err("the answer is not to this login (its state is another one)".to_owned()));
+        return Heard::OtherLogin;
     }
     if let Some(error) = value("error") {
         let known = error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        return Some(Err(format!("access was not granted ({})", if known { &error } else { "unknown error" })));
+        return Heard::Answer(Err(format!(
+            "access was not granted ({})",
+            if known { &error } else { "unknown error" }
+        )));
     }
-    value("code").map(Ok)
+    value("code").map_or(Heard::Nothing, |code| Heard::Answer(Ok(code)))
 }

@@ -1,5 +1,7 @@
 //! What a running gateway cannot change: a reload that asks for it is told so.
 
+use std::time::Duration;
+
 use super::Config;
 use super::listen::Listen;
 use super::log::Log;
@@ -15,6 +17,9 @@ pub struct Fixed {
     tracked_callers: usize,
     store: Option<Identity>,
     sharing: Option<SharingIdentity>,
+    /// By these two the store of shared limits knows when a request is lost.
+    connect_within: Duration,
+    headers_within: Duration,
 }
 
 impl Fixed {
@@ -26,11 +31,14 @@ impl Fixed {
             tracked_callers: config.limits.tracked_callers,
             store: config.store.as_ref().map(StoreConfig::identity),
             sharing: config.sharing.as_ref().map(SharingConfig::identity),
+            connect_within: config.limits.upstream_connect,
+            headers_within: config.limits.upstream_headers,
         }
     }
 
     /// The keys that `newer` changes and that stay as they are until a restart.
     pub fn changed_in(&self, newer: &Config) -> Vec<&'static str> {
+        let (is_shared, limits) = (self.sharing.is_some(), &newer.limits);
         let differs = [
             ("listen.address", self.listen.address != newer.listen.address),
             ("listen.admin", self.listen.admin != newer.listen.admin),
@@ -39,6 +47,8 @@ impl Fixed {
             ("log.format", self.log.json != newer.log.json),
             ("store", self.store != newer.store.as_ref().map(StoreConfig::identity)),
             ("store.redis", self.sharing != newer.sharing.as_ref().map(SharingConfig::identity)),
+            ("limits.upstream_connect for store.redis", is_shared && self.connect_within != limits.upstream_connect),
+            ("limits.upstream_headers for store.redis", is_shared && self.headers_within != limits.upstream_headers),
             ("limits.tracked_callers", self.tracked_callers != newer.limits.tracked_callers),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -60,3 +60,16 @@ fn hide_comments(text: &str, read: Read, problems: &Problems) {
         }
     }
 }
+
+/// Whether addresses are hosts, ports and databases, and nothing in them can be a password.
+pub(super) fn is_plain(urls: &str) -> bool {
+    let is_plain = |url: &str| {
+        let Some((_, place)) = url.split_once("://") else { return url.is_empty() };
+        let authority = place.split('/').next().unwrap_or_default();
+        let after_host = authority.rsplit(']').next().unwrap_or_default();
+        let port = after_host.split_once(':').map_or("", |(_, port)| port);
+        port.bytes().all(|b| b.is_ascii_digit())
+            && place.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:/[]".contains(&b))
+    };
+    urls.split(',').map(str::trim).all(is_plain)
+}

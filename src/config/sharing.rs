@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::contents::Authority;
+use super::hiding::is_plain;
 use super::reader::Section;
 use super::secret;
 use crate::secret::Secret;
@@ -23,12 +25,13 @@ pub struct SharingConfig {
 
 /// What tells it from another one without a secret: a running gateway keeps to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharingIdentity(String, Kind, Option<PathBuf>, OnLoss);
+pub struct SharingIdentity(String, Kind, Option<Authority>, OnLoss);
 
 impl SharingConfig {
     /// What tells it from another one.
     pub fn identity(&self) -> SharingIdentity {
-        SharingIdentity(self.redis.fingerprint(), self.kind.clone(), self.ca_file.clone(), self.on_loss)
+        let authority = Authority::of(self.ca_file.as_deref());
+        SharingIdentity(self.redis.fingerprint(), self.kind.clone(), authority, self.on_loss)
     }
 }
 
@@ -123,17 +126,4 @@ fn read_url(section: &Section<'_>) -> Option<Secret> {
         return None;
     }
     Some(url)
-}
-
-/// Whether addresses are hosts, ports and databases, and nothing in them can be a password.
-fn is_plain(urls: &str) -> bool {
-    let is_plain = |url: &str| {
-        let Some((_, place)) = url.split_once("://") else { return url.is_empty() };
-        let authority = place.split('/').next().unwrap_or_default();
-        let after_host = authority.rsplit(']').next().unwrap_or_default();
-        let port = after_host.split_once(':').map_or("", |(_, port)| port);
-        port.bytes().all(|b| b.is_ascii_digit())
-            && place.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:/[]".contains(&b))
-    };
-    urls.split(',').map(str::trim).all(is_plain)
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::contents::Authority;
 use super::reader::Section;
 use super::secret;
 use crate::secret::Secret;
@@ -32,16 +33,16 @@ pub enum Place {
 
 /// What tells one store from another without a secret: a running gateway keeps to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity(String, Vec<String>);
+pub struct Identity(String, Option<Authority>, Vec<String>);
 
 impl StoreConfig {
     /// What tells it from another one.
     pub fn identity(&self) -> Identity {
-        let place = match &self.place {
-            Place::File(path) => path.display().to_string(),
-            Place::Postgres { address, .. } => address.fingerprint(),
+        let (place, authority) = match &self.place {
+            Place::File(path) => (path.display().to_string(), None),
+            Place::Postgres { address, ca_file } => (address.fingerprint(), Authority::of(ca_file.as_deref())),
         };
-        Identity(place, self.keys.ids().map(str::to_owned).collect())
+        Identity(place, authority, self.keys.ids().map(str::to_owned).collect())
     }
 
     /// Reads the section.
@@ -87,8 +88,7 @@ impl StoreConfig {
 fn read_postgres(section: &Section<'_>) -> Option<Secret> {
     let address = secret::read(section, "postgres")?;
     if let (Err(fault), Some((_, span))) = (Postgres::check(&address), section.raw("postgres")) {
-        let help = "it is postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned();
-        section.wrong(span, format!("`store.postgres` cannot be used: {fault}"), help);
+        section.wrong(span, format!("`store.postgres` cannot be used: {fault}"), None);
     }
     Some(address)
 }

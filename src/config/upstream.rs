@@ -15,7 +15,7 @@ use crate::tls;
 pub const CAL_COM: &str = "https://api.cal.com";
 
 /// Where Cal.com is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// Its address.
     pub base_url: BaseUrl,

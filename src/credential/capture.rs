@@ -35,9 +35,11 @@ const OPERATIONS: [(&str, Holds); 4] = [
 ];
 
 fn holds(matched: &Matched<'_>) -> Option<Holds> {
-    let endpoint = matched.endpoint().filter(|e| e.credential_operation && e.method == Method::POST)?;
-    let (_, holds) = OPERATIONS.iter().find(|(template, _)| *template == endpoint.template.as_str())?;
-    let user = matched.parameter("userId").and_then(UserId::parse);
+    matched.endpoint().filter(|e| e.credential_operation && e.method == Method::POST)?;
+    // By the path: what the catalog calls its parameters is up to whoever made it.
+    let path = matched.path();
+    let (template, holds) = OPERATIONS.iter().find(|(template, _)| path.fits(template))?;
+    let user = path.parameter(template, "{userId}").and_then(UserId::parse);
     Some(if user.is_some() { Holds::Pair(user) } else { *holds })
 }
 

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::zeroize::Zeroizing;
+use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use serde::{Deserialize, Serialize};
 
+use super::Means;
 use super::managed::UserId;
 use crate::secret::Secret;
 
@@ -106,24 +107,53 @@ pub struct Entry {
     pub replaces: Option<String>,
 }
 
+/// The text of a secret in the form that is sealed: read where it lies, which an `Option<Cow<str>>` of serde's is not, and
+/// wiped where it had to be copied.
 #[derive(Serialize, Deserialize)]
-struct PairForm<'a> {
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Text<'_> {
+    fn of(secret: &Secret) -> Text<'static> {
+        Text(Cow::Owned(secret.with_text(str::to_owned)))
+    }
+
+    /// Whether there is no copy of it to be wiped.
+    pub fn is_borrowed(&self) -> bool {
+        matches!(self.0, Cow::Borrowed(_))
+    }
+}
+
+impl Drop for Text<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(text) = &mut self.0 {
+            text.zeroize();
+        }
+    }
+}
+
+/// The form of a pair.
+#[derive(Serialize, Deserialize)]
+pub struct PairForm<'a> {
+    /// The access token.
     #[serde(borrow)]
-    access: Cow<'a, str>,
+    pub access: Text<'a>,
+    /// The refresh token.
     #[serde(borrow)]
-    refresh: Option<Cow<'a, str>>,
+    pub refresh: Option<Text<'a>>,
     received_at_ms: u64,
     lifetime_s: Option<u64>,
 }
 
-/// The form that is sealed. Fields that are not known are an error: they are of a newer calgate, and writing the record
+/// The form of an entry. Fields that are not known are an error: they are of a newer calgate, and writing the record
 /// without them would lose them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form<'a> {
+pub struct Form<'a> {
     generation: u64,
+    /// The pair in use.
     #[serde(borrow)]
-    current: Option<PairForm<'a>>,
+    pub current: Option<PairForm<'a>>,
     #[serde(borrow)]
     previous: Option<PairForm<'a>>,
     pending: Option<Pending>,
@@ -133,6 +163,16 @@ struct Form<'a> {
 }
 
 impl Entry {
+    /// Whether it is of a credential with these `means`. A key that took the place of a configured one is of that one
+    /// alone: of no other key, and of nothing that the credential is later under the same name. Nor is a grant a key's.
+    pub fn is_of(&self, means: &Means) -> bool {
+        let configured = match means {
+            Means::Key { configured } => Some(configured),
+            Means::OAuth(_) | Means::Managed(_) => None,
+        };
+        self.replaces.as_ref() == configured
+    }
+
     /// The bytes to seal.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // Room for everything at once: a buffer that grows leaves copies behind.
@@ -148,7 +188,6 @@ impl Entry {
         };
         // Writing text and numbers into memory cannot fail.
         drop(serde_json::to_writer(&mut *out, &form));
-        form.wipe();
         out
     }
 
@@ -171,21 +210,11 @@ impl Entry {
     }
 }
 
-impl Form<'_> {
-    fn wipe(self) {
-        for pair in [self.current, self.previous].into_iter().flatten() {
-            let PairForm { access, refresh, .. } = pair;
-            drop((Zeroizing::new(access.into_owned()), refresh.map(|text| Zeroizing::new(text.into_owned()))));
-        }
-    }
-}
-
 impl PairForm<'_> {
     fn of(pair: &Pair) -> PairForm<'static> {
-        let text = |secret: &Secret| Cow::Owned(secret.with_text(str::to_owned));
         PairForm {
-            access: text(&pair.access),
-            refresh: pair.refresh.as_ref().map(text),
+            access: Text::of(&pair.access),
+            refresh: pair.refresh.as_ref().map(Text::of),
             received_at_ms: pair.received_at,
             lifetime_s: pair.lifetime.map(|lifetime| lifetime.as_secs()),
         }
@@ -193,8 +222,8 @@ impl PairForm<'_> {
 
     fn pair(&self) -> Option<Pair> {
         Some(Pair {
-            access: Secret::new(&self.access).ok()?,
-            refresh: self.refresh.as_deref().map(Secret::new).transpose().ok()?,
+            access: Secret::new(&self.access.0).ok()?,
+            refresh: self.refresh.as_ref().map(|text| Secret::new(&text.0)).transpose().ok()?,
             received_at: self.received_at_ms,
             lifetime: self.lifetime_s.map(Duration::from_secs),
         })

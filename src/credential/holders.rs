@@ -74,15 +74,23 @@ impl Holders {
         for credential in credentials {
             if let Some(means) = credential.means() {
                 let name = RecordName { credential: credential.name.clone(), user: None };
-                self.hold(name, || means.clone()).means.store(Arc::new(means));
+                let anew = || Holder::new(name.clone(), means.clone(), self.jobs.clone());
+                let changed = |holder: &mut Arc<Holder>| {
+                    if !holder.means.load().is_like(&means) {
+                        *holder = anew();
+                    }
+                };
+                self.map
+                    .entry(name.clone())
+                    .and_modify(changed)
+                    .or_insert_with(anew)
+                    .means
+                    .store(Arc::new(means.clone()));
             }
         }
         self.map.retain(|name, holder| {
             let credential = find(&name.credential);
-            let means = match name.user {
-                None => credential.and_then(|credential| credential.means()),
-                Some(_) => credential.and_then(|credential| credential.managed().cloned().map(Means::Managed)),
-            };
+            let means = credential.and_then(|credential| credential.means_of(name.user));
             let kept = means.is_some();
             holder.means.store(means.map_or_else(|| holder.means.load_full(), Arc::new));
             kept

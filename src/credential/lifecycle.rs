@@ -153,6 +153,7 @@ impl Entry {
         self.pending = None;
         self.needs_login = None;
         self.fault = None;
+        self.replaces = None;
     }
 
     /// Notes that the pair of `generation` has worked. Answers whether that changed anything.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::catalog::Accepts;
 use crate::entitle::Grant;
-use crate::identify::{Consumer, OwnHeaders, Who};
+use crate::identify::{Consumer, ConsumerId, OwnHeaders, Who};
 use crate::refusal::Refusal;
 
 /// The proof that a caller has what its operation takes, and may act for whom it names.
@@ -31,7 +31,20 @@ enum As<'a> {
     Itself(Injection),
 }
 
+impl Suited<'_> {
+    /// Whether it is sent with a managed user's token.
+    pub fn is_for_managed_user(&self) -> bool {
+        matches!(self.0, As::ManagedUser(..))
+    }
+}
+
 impl Credentials {
+    /// Whether there is a managed user that a consumer may act for.
+    pub fn may_act_for_any(&self, consumer: ConsumerId) -> bool {
+        let narrowed = self.managed_users.get(consumer.index()).and_then(Option::as_deref);
+        self.of(consumer).and_then(Credential::managed).is_some() && narrowed.is_none_or(|users| !users.is_empty())
+    }
+
     /// As whom a request with the caller's `headers` can be sent.
     ///
     /// # Errors

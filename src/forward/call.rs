@@ -84,9 +84,9 @@ impl Upstream {
                 let request = self.call_request(call, Version::HTTP_11)?;
                 http1.sender.try_send_request(request).await.map_err(fault)?
             }
-            Connection::Http2(mut sender) => {
+            Connection::Http2(mut http2) => {
                 let request = self.call_request(call, Version::HTTP_2)?;
-                sender.try_send_request(request).await.map_err(fault)?
+                http2.sender.try_send_request(request).await.map_err(fault)?
             }
         };
         let (head, body) = response.into_parts();

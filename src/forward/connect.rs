@@ -1,15 +1,19 @@
 //! Opens a connection to Cal.com.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::sleep;
 
 use super::Upstream;
 use super::deadline::Alarm;
@@ -25,20 +29,50 @@ const ASK_IF_ALIVE: Duration = Duration::from_secs(20);
 /// How long that answer may take.
 const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long an address has to itself before the next one is tried beside it (RFC 8305 §8).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// Bytes of one answer over HTTP/2 that wait for its caller to take them. All answers share a connection: no caller may hold
+/// up those of others, so there is room on the connection for all of them.
+const AHEAD: u32 = 128 * 1024;
+
+/// The most room that a connection can have (RFC 9113 §6.9.1).
+const ALL_AHEAD: u32 = (1 << 31) - 1;
+
 /// Connects, TLS included. An HTTP/2 connection is kept for later requests, too.
 ///
 /// # Errors
 /// What failed, for the log.
 pub(super) async fn connect(upstream: &Upstream) -> Result<Connection, String> {
     let address = (upstream.host.as_str(), upstream.port);
-    let tcp = TcpStream::connect(address).await.map_err(|e| format!("connecting failed: {e}"))?;
+    let addresses = lookup_host(address).await.map_err(|e| format!("the name cannot be looked up: {e}"))?;
+    let tcp = first_to_answer(addresses.collect()).await.map_err(|e| format!("connecting failed: {e}"))?;
     tcp.set_nodelay(true).map_err(|e| format!("setting up the socket failed: {e}"))?;
     let Some((connector, name)) = &upstream.tls else { return http1(tcp).await };
     let tls = connector.connect(name.clone(), tcp).await.map_err(|e| format!("TLS failed: {e}"))?;
     if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
         return http2(upstream.id, tls).await;
     }
+    pool::speaks_http1(upstream.id);
     http1(tls).await
+}
+
+/// Connects to whichever address answers first. Each next one is tried when one before has failed or takes long: a name may
+/// have addresses that lead nowhere from here, IPv6 ones for one (RFC 8305 §5).
+async fn first_to_answer(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
+    let (mut attempts, mut addresses) = (FuturesUnordered::new(), addresses.into_iter());
+    let mut fault = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    loop {
+        attempts.extend(addresses.next().map(TcpStream::connect));
+        tokio::select! {
+            answer = attempts.next() => match answer {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(failed)) => fault = failed,
+                None => return Err(fault),
+            },
+            () = sleep(NEXT_ADDRESS), if addresses.len() > 0 => {}
+        }
+    }
 }
 
 async fn http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> Result<Connection, String> {
@@ -58,6 +92,7 @@ async fn http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> Res
 async fn http2<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(id: u64, io: T) -> Result<Connection, String> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).max_header_list_size(u32::try_from(MOST_HEAD).unwrap_or(u32::MAX));
+    builder.initial_stream_window_size(AHEAD).initial_connection_window_size(ALL_AHEAD);
     builder.keep_alive_interval(ASK_IF_ALIVE).keep_alive_timeout(ALIVE_WITHIN).keep_alive_while_idle(true);
     let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|e| e.to_string())?;
     tokio::spawn(async move {
@@ -65,8 +100,7 @@ async fn http2<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(id: u64, io: 
             tracing::debug!(%fault, "an upstream connection ended");
         }
     });
-    pool::share(id, &sender);
-    Ok(Connection::Http2(sender))
+    Ok(pool::share(id, sender))
 }
 
 /// Counts the bytes that arrive: whether a lost request may be sent again depends on whether a byte of its answer came.

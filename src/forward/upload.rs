@@ -48,22 +48,34 @@ impl From<UploadFault> for Refusal {
     }
 }
 
-/// How far a body is, for who waits for the answer to it.
+/// How far a body is, for who waits for the answer to it; nothing where all of it is here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress {
-    deadline: Option<Instant>,
-    sent: Option<Arc<OnceLock<Instant>>>,
+pub(super) struct Progress(Option<Arc<Course>>);
+
+#[derive(Debug, Default)]
+struct Course {
+    /// When it has to be over.
+    due: OnceLock<Instant>,
+    /// When it was.
+    sent: OnceLock<Instant>,
+    /// What was wrong with it. hyper tells of it only over HTTP/1.1.
+    fault: OnceLock<UploadFault>,
 }
 
 impl Progress {
     /// Whether there is nothing left to send.
     pub(super) fn is_over(&self) -> bool {
-        self.sent.as_ref().is_none_or(|sent| sent.get().is_some())
+        self.0.as_ref().is_none_or(|course| course.sent.get().is_some())
     }
 
-    /// When the body ended, or has to end at the latest; `None` where there is none.
+    /// When the body ended, or has to end at the latest; `None` where there is none, or nobody has asked for it yet.
     pub(super) fn ends_by(&self) -> Option<Instant> {
-        self.sent.as_ref().and_then(|sent| sent.get().copied()).or(self.deadline)
+        self.0.as_ref().and_then(|course| course.sent.get().or(course.due.get()).copied())
+    }
+
+    /// What was wrong with it.
+    pub(super) fn fault(&self) -> Option<UploadFault> {
+        self.0.as_ref().and_then(|course| course.fault.get().copied())
     }
 }
 
@@ -85,8 +97,10 @@ struct Stream {
     read: Bytes,
     rest: Pin<Box<CallersBody>>,
     left: u64,
-    deadline: Deadline,
-    progress: Progress,
+    within: Duration,
+    /// Begins when the body is first asked for: the caller may have been kept waiting until then.
+    deadline: Option<Deadline>,
+    course: Arc<Course>,
 }
 
 impl Upload {
@@ -100,7 +114,7 @@ impl Upload {
         Self(Content::Whole(bytes))
     }
 
-    /// A caller's body, of at most `most` bytes, all of which have to be there `within` that time from now.
+    /// A caller's body, of at most `most` bytes, all of which have to be there `within` that time from when they are asked for.
     pub fn new(
         body: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
         most: u64,
@@ -109,10 +123,8 @@ impl Upload {
         if body.is_end_stream() {
             return Self::empty();
         }
-        let deadline = Deadline::after(within);
-        let progress = Progress { deadline: deadline.at(), sent: Some(Arc::default()) };
-        let (read, rest) = (Bytes::new(), Box::pin(body));
-        Self(Content::Stream(Box::new(Stream { read, rest, left: most, deadline, progress })))
+        let (read, rest, course) = (Bytes::new(), Box::pin(body), Arc::default());
+        Self(Content::Stream(Box::new(Stream { read, rest, left: most, within, deadline: None, course })))
     }
 
     /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `most`.
@@ -148,7 +160,7 @@ impl Upload {
     pub(super) fn progress(&self) -> Progress {
         match &self.0 {
             Content::Whole(_) => Progress::default(),
-            Content::Stream(stream) => stream.progress.clone(),
+            Content::Stream(stream) => Progress(Some(stream.course.clone())),
         }
     }
 
@@ -160,9 +172,7 @@ impl Upload {
 
 impl Stream {
     fn note_sent(&self) {
-        if let Some(sent) = &self.progress.sent {
-            let _ = sent.set(Instant::now());
-        }
+        let _ = self.course.sent.set(Instant::now());
     }
 
     fn is_over(&self) -> bool {
@@ -170,11 +180,26 @@ impl Stream {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let polled = self.poll_next(cx);
+        if let Poll::Ready(Some(Err(fault))) = &polled {
+            let _ = self.course.fault.set(*fault);
+        }
+        polled
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let deadline = self.deadline.get_or_insert_with(|| {
+            let deadline = Deadline::after(self.within);
+            if let Some(due) = deadline.at() {
+                let _ = self.course.due.set(due);
+            }
+            deadline
+        });
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
         }
         let polled = self.rest.as_mut().poll_frame(cx);
-        if polled.is_pending() && self.deadline.poll_passed(cx).is_ready() {
+        if polled.is_pending() && deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Some(Err(UploadFault::TooSlow)));
         }
         let frame = match ready!(polled) {

@@ -4,12 +4,20 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::watch::Answering;
+
+/// Bytes of a body that are read to nobody's use, and how long that may take.
+const MOST_READ_OFF: usize = 256 * 1024;
+const READ_OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// The body of an answer.
 pub(super) struct Outgoing<B> {
@@ -102,7 +110,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
 
 /// The body of a request. It can outlive the answer, which need not wait for its end.
 pub struct CallersBody {
-    body: Incoming,
+    /// `None` only while it is dropped.
+    body: Option<Incoming>,
     is_over: bool,
     /// `None` where there is no body.
     answering: Option<Answering>,
@@ -111,15 +120,33 @@ pub struct CallersBody {
 impl CallersBody {
     pub(super) fn new(body: Incoming, answering: &Answering) -> Self {
         let is_over = body.is_end_stream();
-        Self { is_over, body, answering: (!is_over).then(|| answering.clone()) }
+        Self { is_over, body: Some(body), answering: (!is_over).then(|| answering.clone()) }
     }
 }
 
 impl Drop for CallersBody {
     fn drop(&mut self) {
-        if let Some(answering) = self.answering.as_ref().filter(|_| !self.is_over) {
-            answering.note_left_unread();
+        let Some(answering) = self.answering.take().filter(|hold| !self.is_over && !hold.is_followed()) else { return };
+        match (self.body.take(), Handle::try_current()) {
+            // Cal.com can answer before it has all of a body, and want no more of it.
+            (Some(body), Ok(worker)) if answering.has_answered() => drop(worker.spawn(read_off(body, answering))),
+            _ => answering.note_left_unread(),
         }
+    }
+}
+
+/// Reads what is left of a body, for its caller was told that the connection goes on, and may ask the next thing there. Where
+/// that takes too long, the connection ends all the same.
+async fn read_off(mut body: Incoming, answering: Answering) {
+    let reading = async {
+        let mut left = MOST_READ_OFF;
+        while let Some(frame) = body.frame().await {
+            left = left.checked_sub(frame.ok()?.data_ref().map_or(0, Bytes::len))?;
+        }
+        Some(())
+    };
+    if !matches!(timeout(READ_OFF_WITHIN, reading).await, Ok(Some(()))) {
+        answering.note_left_unread();
     }
 }
 
@@ -129,18 +156,19 @@ impl Body for CallersBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         // Nothing comes behind trailers.
         let is_last = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        this.is_over |= is_last || this.body.is_end_stream();
+        this.is_over |= is_last || body.is_end_stream();
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }

@@ -1,8 +1,6 @@
 //! Signals and file changes: what changes or ends a running gateway.
 
-use std::fs::File;
-use std::hash::{DefaultHasher, Hasher as _};
-use std::io::{BufRead as _, BufReader};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +12,9 @@ use tokio::time::{Duration, sleep};
 use super::descriptors;
 use crate::app::Gateway;
 use crate::config::Config;
+use crate::config::contents::Contents;
 use crate::config::fixed::Fixed;
+use crate::config::problem::Unusable;
 use crate::memory;
 use crate::telemetry::ReloadLabels;
 
@@ -29,34 +29,23 @@ pub enum ConfigSource {
         /// Where it is.
         path: PathBuf,
         /// What it held when it was first read.
-        seen: Fingerprint,
+        seen: Contents,
     },
+    /// A pipe, which is read once.
+    Pipe,
     /// The environment, which does not change.
     Environment,
 }
 
-/// Tells the contents of a file from others; `None` where it cannot be read.
-type Fingerprint = Option<u64>;
-
 impl ConfigSource {
-    /// A file that is about to be read. A change from now on is one that a reload has to find.
-    pub fn file(path: PathBuf) -> Self {
-        let seen = fingerprint(&path);
-        Self::File { path, seen }
-    }
-}
-
-fn fingerprint(path: &Path) -> Fingerprint {
-    let mut contents = BufReader::new(File::open(path).ok()?);
-    let mut hasher = DefaultHasher::new();
-    loop {
-        let part = contents.fill_buf().ok()?;
-        if part.is_empty() {
-            return Some(hasher.finish());
-        }
-        hasher.write(part);
-        let read = part.len();
-        contents.consume(read);
+    /// Reads the configuration that is there, once. A change from then on is one that a reload has to find.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn read(path: &Path) -> Result<(Config, Self), Box<Unusable>> {
+        let can_be_read_again = path.metadata().is_ok_and(|file| file.is_file());
+        let (config, seen) = Config::from_file(path)?;
+        Ok((config, if can_be_read_again { Self::File { path: path.to_owned(), seen } } else { Self::Pipe }))
     }
 }
 
@@ -99,7 +88,7 @@ pub(super) async fn until_told_to_stop(
     let (changed, mut news) = mpsc::channel(1);
     let _watcher = match &source {
         ConfigSource::File { path, seen } => watch(path, *seen, &changed),
-        ConfigSource::Environment => None,
+        ConfigSource::Pipe | ConfigSource::Environment => None,
     };
     loop {
         tokio::select! {
@@ -114,30 +103,42 @@ pub(super) async fn until_told_to_stop(
     }
 }
 
-/// Watches the file's folder: editors and orchestrators replace files and links rather than write into them.
-fn watch(path: &Path, seen: Fingerprint, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (file, tell, mut last) = (path.to_owned(), changed.clone(), seen);
+/// Watches for a change of the file.
+fn watch(path: &Path, seen: Contents, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let (file, tell, mut last) = (path.to_owned(), changed.clone(), Some(seen));
     let on_event = move |event: notify::Result<notify::Event>| {
         // Opening and reading are events, too: a look at the file would bring about the next look at it.
         if event.is_ok_and(|event| event.kind.is_access()) {
             return;
         }
-        let now = fingerprint(&file);
+        let now = Contents::read(&file);
         if now != last {
             last = now;
             let _ = tell.try_send(());
         }
     };
     let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        for place in places(path) {
+            watcher.watch(&place, RecursiveMode::NonRecursive)?;
+        }
         // Before now, nobody watched.
-        if fingerprint(path) != seen {
+        if Contents::read(path) != Some(seen) {
             let _ = changed.try_send(());
         }
         Ok(watcher)
     });
     watcher.inspect_err(|fault| tracing::warn!(%fault, "the configuration is not watched; send SIGHUP to reload")).ok()
+}
+
+/// Where a change shows: in the file's folder, as editors and orchestrators replace files and links rather than write into them;
+/// in the folder of the file that a link leads to; and in the file itself, where a container has it and not its folder.
+fn places(path: &Path) -> BTreeSet<PathBuf> {
+    let folder = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new(".")).to_owned()
+    };
+    let led_to = path.canonicalize().ok();
+    [Some(folder(path)), led_to.as_deref().map(folder), led_to].into_iter().flatten().collect()
 }
 
 /// Reads the configuration again. One that cannot be used changes nothing.
@@ -147,7 +148,7 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
         return;
     };
     let read = Config::from_file(path).map_err(|unusable| unusable.lines().join("; "));
-    let replaced = read.and_then(|config| {
+    let replaced = read.and_then(|(config, _)| {
         let waiting = fixed.changed_in(&config);
         gateway.replace(config).map(|()| waiting)
     });

@@ -24,6 +24,8 @@ pub(super) struct Watch {
     holds: AtomicU32,
     /// Whether an answer is going out (HTTP/1.1).
     sending: AtomicBool,
+    /// Whether the head of the last request's answer is made, and can no longer say that the connection ends (HTTP/1.1).
+    answered: AtomicBool,
     /// When the last answer began to go out: nanoseconds since the connection was opened (HTTP/1.1).
     answer_began: AtomicU64,
     /// Whether there is more to write than the caller's side takes now.
@@ -62,6 +64,7 @@ impl Watch {
             in_head: AtomicBool::new(false),
             holds: AtomicU32::new(0),
             sending: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             answer_began: AtomicU64::new(0),
             backed_up: AtomicBool::new(false),
             since: AtomicU64::new(0),
@@ -141,6 +144,7 @@ impl Watch {
         self.in_head.store(false, Relaxed);
         self.fresh.store(false, Relaxed);
         self.had_body.store(has_body, Relaxed);
+        self.answered.store(false, Relaxed);
         self.holds.fetch_add(1, Relaxed);
         Answering { watch: self.clone(), request: self.requests.fetch_add(1, Relaxed) }
     }
@@ -216,6 +220,7 @@ impl Answering {
             self.watch.with_answers(|answers| answers.push_back((self.request, Instant::now())));
         } else {
             self.watch.note_now(&self.watch.answer_began);
+            self.watch.answered.store(true, Relaxed);
             self.watch.sending.store(true, Relaxed);
         }
     }
@@ -227,6 +232,16 @@ impl Answering {
         } else {
             self.watch.sending.store(false, Relaxed);
         }
+    }
+
+    /// Whether the next request has come: then all of this one has been read off the connection (HTTP/1.1).
+    pub(super) fn is_followed(&self) -> bool {
+        !self.watch.http2 && self.watch.requests.load(Relaxed) > self.request + 1
+    }
+
+    /// Whether the answer's head has said that the connection goes on (HTTP/1.1).
+    pub(super) fn has_answered(&self) -> bool {
+        self.watch.answered.load(Relaxed)
     }
 
     /// Notes that nobody reads the rest of the request's body. Over HTTP/2 that concerns its stream only.

@@ -3,15 +3,15 @@
 //! Locks are the session's advisory locks, which the server ends with the connection that holds them. The connection is
 //! made when it is needed and made again after a fault; nothing here waits longer than [`PATIENCE`].
 
-use std::net::IpAddr;
+mod address;
+
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -40,28 +40,19 @@ pub struct Postgres {
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Postgres").finish_non_exhaustive()
+        f.debug_struct("Postgres").field("tls", &self.tls.is_some()).finish_non_exhaustive()
     }
 }
 
 impl Postgres {
-    /// The store at `address`, a connection URL or string. TLS is spoken unless `sslmode=disable` says otherwise or the
-    /// server is on this machine and `sslmode=require` is not said; certificates are always verified, by `ca_file` or the
-    /// public authorities.
+    /// The store at `address`, a connection URL. TLS is spoken unless `sslmode=disable` says otherwise or the server is on
+    /// this machine and `sslmode=require` is not said; certificates are always verified, by `ca_file` or the public
+    /// authorities.
     ///
     /// # Errors
     /// What in it cannot be used; never the address, which holds a password.
     pub fn at(address: &Secret, ca_file: Option<&Path>) -> Result<Self, String> {
-        let mut config = read(address).map_err(|fault| format!("store.postgres cannot be used: {fault}"))?;
-        let local = config.get_hosts().iter().all(|host| match host {
-            Host::Unix(_) => true,
-            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
-        });
-        let encrypted = match config.get_ssl_mode() {
-            SslMode::Disable => false,
-            SslMode::Prefer => !local,
-            _ => true,
-        };
+        let (mut config, encrypted) = address.with_text(address::read)?;
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         config.connect_timeout(PATIENCE).keepalives_idle(Duration::from_secs(15)).application_name("calgate");
         let tls = encrypted.then(|| tls::roots(ca_file).and_then(|roots| tls::client(roots, &[])));
@@ -73,8 +64,8 @@ impl Postgres {
     ///
     /// # Errors
     /// Why not; never the address.
-    pub fn check(address: &Secret) -> Result<(), &'static str> {
-        read(address).map(drop)
+    pub fn check(address: &Secret) -> Result<(), String> {
+        address.with_text(address::read).map(drop)
     }
 
     /// Does `work` on a connection; after a fault the next use begins with a new one.
@@ -131,24 +122,6 @@ impl Postgres {
             client.batch_execute(SCHEMA).await?;
         }
         Ok(client)
-    }
-}
-
-/// Reads an address, and looks for what would be found only when a connection is made.
-fn read(address: &Secret) -> Result<Config, &'static str> {
-    let config = address.with_text(Config::from_str).map_err(|_| "it is no address of a PostgreSQL database")?;
-    let (names, numbers) = (config.get_hosts().len(), config.get_hostaddrs().len());
-    let hosts = names.max(numbers);
-    if hosts == 0 {
-        Err("it names no host")
-    } else if names.min(numbers) > 0 && names != numbers {
-        Err("it has not as many hosts as addresses of hosts")
-    } else if config.get_ports().contains(&0) {
-        Err("its port is no number from 1 to 65535")
-    } else if config.get_ports().len() > 1 && config.get_ports().len() != hosts {
-        Err("it has not as many ports as hosts")
-    } else {
-        Ok(config)
     }
 }
 

@@ -4,6 +4,7 @@
 //! files beside it, which the kernel ends with the process that holds them.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,9 +171,9 @@ impl Inner {
         if self.path.exists() {
             return Ok(());
         }
-        let new = self.beside(&format!("new-{}", std::process::id()));
-        let _ = std::fs::remove_file(&new);
-        private_file(&new).map_err(|fault| self.fault(fault))?;
+        // A name of its own: in containers every replica may have the same process id.
+        let new = self.beside(&format!("new-{:016x}", RandomState::new().hash_one(())));
+        private().create_new(true).open(&new).map_err(|fault| self.fault(fault))?;
         let written = Connection::open(&new).and_then(|db| {
             db.execute_batch(SCHEMA)?;
             db.close().map_err(|(_, fault)| fault)
@@ -197,7 +198,8 @@ impl Inner {
     /// Locks a lock file, unless another open file holds it.
     fn lock_file(&self, stripe: u32) -> Result<Option<File>, StoreFault> {
         self.make_if_missing()?;
-        let file = private_file(&self.beside(&format!("lock-{stripe:02}"))).map_err(|fault| self.fault(fault))?;
+        let path = self.beside(&format!("lock-{stripe:02}"));
+        let file = private().create(true).truncate(false).open(path).map_err(|fault| self.fault(fault))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -206,7 +208,9 @@ impl Inner {
     }
 }
 
-/// Opens a file that only its owner may read, and makes it if need be.
-fn private_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+/// How a file is opened that only its owner may read, if it is made.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
 }

@@ -53,14 +53,15 @@ impl Vault {
                     let known: Vec<_> = self.keys.ids().collect();
                     format!(
                         "it is sealed with the key {}, and store.seal_keys has only {}; add that key, or remove the record with \
-                         `calgate credentials forget`",
+                         `calgate credentials forget {name}`",
                         printable(&row.key_id),
                         known.join(", ")
                     )
                 }
-                OpenFault::Forged => "it is damaged, or not what was stored under this name; restore the store from a backup, or \
-                                      remove the record with `calgate credentials forget`"
-                    .to_owned(),
+                OpenFault::Forged => format!(
+                    "it is damaged, or not what was stored under this name; restore the store from a backup, or remove the record \
+                     with `calgate credentials forget {name}`"
+                ),
             };
             StoreFault::Damaged { name: name.to_owned(), why }
         })?;

@@ -40,3 +40,25 @@ fn what_is_wrong_is_named() {
         assert!(fault.contains(expected), "{fault}");
     }
 }
+
+#[test]
+fn an_operation_that_shows_credentials_has_to_be_marked_by_whatever_names_and_in_however_wide_a_template() {
+    let row = |operation: &str, rest: &str| {
+        format!("[[endpoint]]\noperation = \"{operation}\"\ntag = \"Platform\"\ncredential = \"client\"\n{rest}\n")
+    };
+    let mark = "credential_operation = true";
+    let (refresh, wide, narrow) =
+        ("POST /v2/oauth/{id}/refresh", "POST /v2/oauth/{a}/{b}", "POST /v2/oauth/own/refresh");
+    let fault = format!("`{refresh}`: shows or changes credentials, so it has to have `credential_operation = true`");
+    assert_eq!(file::read(&row(refresh, "")).unwrap_err(), fault);
+    for other in [wide, narrow, "POST /v2/{a}/{b}/{c}"] {
+        assert!(file::read(&row(other, "")).unwrap_err().starts_with(&format!("`{other}`: shows")));
+        assert!(file::read(&row(other, mark)).is_ok());
+    }
+    let both = row("GET /v2/oauth-clients", "") + &row("GET /v2/oauth-clients/{id}", "");
+    let fault = file::read(&both).unwrap_err();
+    assert!(fault.starts_with("`GET /v2/oauth-clients`, `GET /v2/oauth-clients/{id}`: "), "{fault}");
+    let guarded = row(refresh, mark) + &row(wide, "") + &row(narrow, "");
+    assert!(file::read(&guarded).is_ok());
+    assert!(file::read(&row("GET /v2/oauth/{id}/refresh", "")).is_ok());
+}

@@ -4,7 +4,7 @@ use calgate::catalog::import::{ImportError, import};
 use calgate::catalog::{Accepts, Catalog, Endpoint, file};
 use serde_json::{Value, json};
 
-use crate::given::openapi;
+use crate::given::{known_document, openapi};
 
 /// A document of operations, each `(METHOD, path, tag, parameters)`.
 fn document(operations: &[(&str, &str, &str, Value)]) -> String {
@@ -24,8 +24,8 @@ fn query(name: &str) -> Value {
 }
 
 fn import_one(method: &str, path: &str, tag: &str, parameters: Value) -> Endpoint {
-    let catalog = import(&document(&[(method, path, tag, parameters)])).unwrap();
-    catalog.endpoints()[0].clone()
+    let imported = import(&document(&[(method, path, tag, parameters)])).unwrap();
+    imported.catalog.endpoints()[0].clone()
 }
 
 fn faults(json: &str) -> Vec<String> {
@@ -129,6 +129,50 @@ fn operations_that_show_or_change_credentials_are_marked() {
     }
 }
 
+/// The document that lacks nothing, with every parameter called otherwise.
+#[test]
+fn what_is_known_of_an_operation_does_not_go_by_the_names_of_its_parameters() {
+    let whole = import(&known_document().to_string()).unwrap().without(&[]).unwrap();
+    assert_eq!(whole.endpoints(), Catalog::built_in().endpoints());
+    let renamed = known_document().to_string().replace('{', "{x_").replace("{x_\"", "{\"").replace("{x_}", "{}");
+    let renamed = import(&renamed).unwrap().without(&[]).unwrap();
+    assert_eq!(renamed.endpoints().len(), whole.endpoints().len());
+    for (endpoint, other) in whole.endpoints().iter().zip(renamed.endpoints()) {
+        let facts = |e: &Endpoint| (e.public, e.credential_operation, e.sub_limit, e.accepts);
+        assert_eq!(other.to_string(), endpoint.to_string().replace('{', "{x_"));
+        assert_eq!(facts(other), facts(endpoint), "{endpoint}");
+    }
+}
+
+#[test]
+fn an_operation_of_which_more_is_known_is_not_lost_unsaid() {
+    let mut document = known_document();
+    let paths = document["paths"].as_object_mut().unwrap();
+    let moved = paths.remove("/v2/oauth-clients/{clientId}/users/{userId}/force-refresh").unwrap();
+    paths.insert("/v2/oauth-clients/{clientId}/users/{userId}/refresh-by-force".to_owned(), moved);
+    paths.remove("/v2/bookings/{bookingUid}/guests");
+    paths.remove("/v2/event-types").unwrap();
+    let import = |gone: &[&str]| {
+        let gone: Vec<_> = gone.iter().map(|&operation| operation.to_owned()).collect();
+        let faults = import(&document.to_string()).unwrap().without(&gone).err().unwrap_or_default();
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    insta::assert_snapshot!(import(&[]).join("\n"), @r"
+    it has no operation like POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh  (shows or changes credentials: credential_operation = true)
+    it has no operation like POST /v2/bookings/{bookingUid}/guests  (is counted apart by Cal.com: requests_per_minute = 5)
+    it has no operation like GET /v2/event-types  (answers without a credential: public = true)
+    ");
+    let gone = [
+        "POST /v2/oauth-clients/{clientId}/users/{user}/force-refresh",
+        "POST /v2/bookings/{bookingUid}/guests",
+        "GET /v2/event-types",
+    ];
+    assert_eq!(import(&gone[1..]), import(&[])[..1]);
+    assert_eq!(import(&gone), [""; 0]);
+    let too_much = [gone[0], gone[1], gone[2], "GET /v2/me"];
+    assert_eq!(import(&too_much), ["`GET /v2/me` is not among the operations that this document lacks"]);
+}
+
 #[test]
 fn what_is_no_document_is_an_error() {
     for (text, word) in [
@@ -172,7 +216,7 @@ fn one_operation_by_two_names_is_an_error() {
 #[test]
 fn the_built_in_catalog_is_that_of_cal_coms_own_document() {
     let Some(document) = openapi() else { return };
-    let catalog = import(&document).unwrap();
+    let catalog = import(&document).unwrap().without(&[]).unwrap();
     assert_eq!(file::write(&catalog), include_str!("../../config/catalog.toml"));
 }
 

@@ -171,6 +171,27 @@ fn unknown_paths_are_forwarded_only_if_the_operator_says_so_and_never_by_an_alia
 }
 
 #[test]
+fn what_shows_credentials_is_not_forwarded_as_unknown_by_a_catalog_that_lacks_it() {
+    let row = "[[endpoint]]\noperation = \"GET /v2/me\"\ntag = \"Me\"\ncredential = \"bearer\"\n";
+    let small = file::read(row).unwrap();
+    let credential_operations = Catalog::built_in().endpoints().iter().filter(|e| e.credential_operation);
+    for endpoint in credential_operations {
+        let path = endpoint.template.as_str().replace(['{', '}'], "").replace("users", "Users");
+        let found = small.find(&endpoint.method, &path, UnknownEndpoints::Forward);
+        assert_eq!(code(found), "GATEWAY_UNKNOWN_ENDPOINT", "{endpoint}");
+    }
+    for (method, path, expected) in [
+        (Method::HEAD, "/v2/oauth-clients/", "GATEWAY_UNKNOWN_ENDPOINT"),
+        (Method::POST, "/v2/api-keys/%72efresh", "GATEWAY_UNKNOWN_ENDPOINT"),
+        (Method::GET, "/v2/api-keys/refresh", "ok"),
+        (Method::POST, "/v2/api-keys/refresh/x", "ok"),
+        (Method::POST, "/v2/api-keys", "ok"),
+    ] {
+        assert_eq!(code(small.find(&method, path, UnknownEndpoints::Forward)), expected, "{method} {path}");
+    }
+}
+
+#[test]
 fn a_version_that_cal_com_does_not_know_is_refused() {
     let check = |text: &str| Catalog::built_in().check_version(Some(&text.parse().unwrap()));
     for known in ["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13", "2024-09-04"] {

@@ -1,17 +1,11 @@
 //! `calgate catalog`.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use super::serve::{run, text};
-
-/// A document of three operations, as Cal.com writes them.
-fn document() -> Value {
-    let operation = |tag: &str| json!({ "tags": [tag], "parameters": [{ "name": "Authorization", "in": "header", "required": true }] });
-    json!({ "openapi": "3.0.0", "paths": {
-        "/v2/me": { "get": operation("Me"), "patch": operation("Me") },
-        "/v2/teams/{teamId}": { "get": operation("Teams") },
-    }})
-}
+use crate::given::known_document as document;
 
 fn write(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
     let path = folder.path().join(name);
@@ -26,7 +20,10 @@ fn a_document_becomes_a_catalog_that_a_newer_one_is_compared_with() {
     let catalog = folder.path().join("catalog.toml").to_str().unwrap().to_owned();
     assert_eq!(run(&["catalog", "import", &old, "--out", &catalog], &[]).status.code(), Some(0));
     let same = run(&["catalog", "diff", &old, "--catalog", &catalog], &[]);
-    assert_eq!((same.status.code(), text(&same.stdout)), (Some(0), "0 changes; 3 operations before, 3 after\n".into()));
+    assert_eq!(
+        (same.status.code(), text(&same.stdout)),
+        (Some(0), "0 changes; 272 operations before, 272 after\n".into())
+    );
 
     let mut newer = document();
     newer["paths"]["/v2/me"].as_object_mut().unwrap().remove("patch");
@@ -39,7 +36,7 @@ fn a_document_becomes_a_catalog_that_a_newer_one_is_compared_with() {
     dropped  PATCH /v2/me  (Me)
     added    GET /v2/new  (Me)
     moved    GET /v2/teams/{teamId}  tag: Teams -> Teams / Members
-    3 changes; 3 operations before, 3 after
+    3 changes; 272 operations before, 272 after
     ");
 }
 
@@ -73,4 +70,70 @@ fn the_built_in_catalog_can_be_listed() {
             "credential_operation": false,
         })
     );
+}
+
+#[test]
+fn what_calgate_knows_of_an_operation_is_not_lost_unsaid() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut document = document();
+    let paths = document["paths"].as_object_mut().unwrap();
+    let forced = paths.remove("/v2/oauth-clients/{clientId}/users/{userId}/force-refresh").unwrap();
+    paths.insert("/v2/oauth-clients/{clientId}/users/{userId}/renew".to_owned(), forced);
+    let guests = paths.remove("/v2/bookings/{bookingUid}/guests").unwrap();
+    paths.insert("/v2/bookings/{uid}/guests".to_owned(), guests);
+    write(&folder, "openapi.json", &document.to_string());
+    let in_folder = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_calgate"));
+        let output = command.current_dir(&folder).arg("catalog").args(args).output().unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let import = ["import", "openapi.json", "--out", "catalog.toml"];
+    let (code, said) = in_folder(&import);
+    assert_eq!(code, Some(1));
+    insta::assert_snapshot!(said, @r#"
+    calgate: openapi.json: it has no operation like POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh  (shows or changes credentials: credential_operation = true)
+    No catalog is made: in it, what calgate knows of these would be forgotten. For each that Cal.com has dropped, add
+    --gone "METHOD /path". For each that is in another place now, do so, too, and write the line that is named above to
+    that place in the new catalog before it is put in force.
+    "#);
+    assert!(!folder.path().join("catalog.toml").exists());
+
+    let (code, said) = in_folder(&["diff", "openapi.json"]);
+    assert_eq!(code, Some(3));
+    insta::assert_snapshot!(said, @r"
+    moved    POST /v2/bookings/{uid}/guests  path: /v2/bookings/{bookingUid}/guests -> /v2/bookings/{uid}/guests
+    dropped  POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh  (Platform / Managed Users)  credential_operation: true
+    added    POST /v2/oauth-clients/{clientId}/users/{userId}/renew  (Platform / Managed Users)
+    LOST     POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh  (shows or changes credentials: credential_operation = true)
+    4 changes; 272 operations before, 272 after
+    ");
+
+    let gone = ["--gone", "POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh"];
+    assert_eq!(in_folder(&[&import[..], &gone].concat()), (Some(0), String::new()));
+    let (code, _) = in_folder(&["diff", "openapi.json", "--catalog", "catalog.toml"]);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn that_its_reader_has_left_is_no_fault_and_a_full_disk_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut newer = document();
+    newer["paths"]["/v2/me"].as_object_mut().unwrap().remove("patch");
+    let document = write(&folder, "openapi.json", &newer.to_string());
+    let into = |args: &[&str], out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_calgate"));
+        command.args(args).arg(&document).stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    for (args, expected) in [(["catalog", "import"], 0), (["catalog", "diff"], 3)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(into(&args, writer.into()), (Some(expected), String::new()), "{args:?}");
+        if cfg!(target_os = "linux") {
+            let (code, said) = into(&args, std::fs::File::create("/dev/full").unwrap().into());
+            assert_eq!(code, Some(1), "{args:?}");
+            assert!(said.starts_with("calgate: standard output cannot be written: "), "{said}");
+        }
+    }
 }

@@ -1,13 +1,16 @@
 //! `calgate check` and `calgate key`.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use calgate::identify::GatewayKey;
 
-use super::serve::{config_file, run, text};
+use super::serve::{command, config_file, run, text};
 use crate::credential::rig::SEAL_KEY;
 
 #[test]
 fn a_good_configuration_is_said_to_be_one() {
-    let (_folder, file) = config_file("");
+    let (_folder, file) = config_file("# All defaults.\n");
     let output = run(&["check", "--config", &file], &[]);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     assert_eq!(text(&output.stdout), "the configuration is good: 0 consumers, 0 credentials, 272 endpoints\n");
@@ -50,6 +53,23 @@ fn a_store_that_serve_could_not_use_is_a_mistake() {
     }
     let good = [("PG", "postgres://u:p@h:5432/x"), ("SEAL", SEAL_KEY)];
     assert_eq!(run(&["check", "--config", &file], &good).status.code(), Some(0), "nothing is opened");
+}
+
+#[test]
+fn a_configuration_that_comes_through_a_pipe_is_read_and_not_taken_for_an_empty_one() {
+    for (written, code) in [("[upstream]\nhttp2 = false\n", 0), ("this is no TOML [", 2), ("\n", 2)] {
+        let mut command = command(&["check", "--config", "/dev/stdin"], &[]);
+        let mut check = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        check.stdin.take().unwrap().write_all(written.as_bytes()).unwrap();
+        let output = check.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{written}: {output:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_names_no_file() {
+    let output = run(&["check"], &[("CALGATE_CONFIG", ""), ("CAL_API_KEY", "cal_test_0123456789")]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::serve::{run, text};
+use crate::credential::rig::SEAL_KEY;
 use crate::harness::{Key, Setup, Upstream};
 
 const CONSUMER: &str = "[credentials.main]\nkind = \"api-key\"\napi_key = { env = \"CAL_TEST_KEY\" }\nplan = \"teams\"\n\
@@ -15,7 +16,7 @@ fn explain(args: &[&str]) -> (Option<i32>, String) {
 fn explain_by(config: &str, args: &[&str]) -> (Option<i32>, String) {
     let (_folder, file) = super::serve::config_file(config);
     let all: Vec<_> = ["explain", "--config", &file, "--consumer", "billing"].iter().chain(args).copied().collect();
-    let output = run(&all, &[("CAL_TEST_KEY", "cal_test_0123456789abcdef")]);
+    let output = run(&all, &[("CAL_TEST_KEY", "cal_test_0123456789abcdef"), ("SEAL_KEY", SEAL_KEY)]);
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
 }
 
@@ -83,6 +84,49 @@ fn what_could_not_be_sent_is_foretold() {
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["code"], "GATEWAY_TOKENS_UNKEPT");
 }
 
+const PLATFORM: &str = "[store]\npath = \"/nonexistent/tokens.db\"\nseal_keys = [{ env = \"SEAL_KEY\" }]\n\
+                        [credentials.main]\nkind = \"platform-client\"\nclient_id = \"c\"\nplan = \"unrestricted\"\n\
+                        client_secret = { env = \"CAL_TEST_KEY\" }\nmanaged_users = true\n\
+                        [consumers.billing]\ncredential = \"main\"\n";
+
+#[test]
+fn where_only_a_managed_user_has_what_an_operation_takes_it_says_so() {
+    let (_, said) = explain_by(PLATFORM, &["GET", "/v2/bookings"]);
+    insta::assert_snapshot!(said, @r#"
+    decision    allow
+    only with   x-calgate-managed-user
+    rule        plan "unrestricted" allows the tag "Bookings"
+    endpoint    GET /v2/bookings (tag "Bookings", prefix (unprefixed))
+    consumer    billing
+    credential  main
+    plan        unrestricted
+    tier        standard
+    "#);
+    for (users, args, expected) in [
+        ("", &["GET", "/v2/me"][..], ["allow", "x-calgate-managed-user", "", ""]),
+        ("", &["GET", "/v2/me", "--managed-user", "7"], ["allow", "", "", ""]),
+        ("", &["GET", "/v2/oauth-clients/c/users"], ["allow", "", "", "500"]),
+        ("", &["GET", "/v2/oauth-clients/c/users", "--managed-user", "7"], ["allow", "", "", "500"]),
+        ("[7]", &["GET", "/v2/me"], ["allow", "x-calgate-managed-user", "", ""]),
+        ("[7]", &["GET", "/v2/me", "--managed-user", "7"], ["allow", "", "", ""]),
+        ("[7]", &["GET", "/v2/me", "--managed-user", "8"], ["deny", "", "GATEWAY_MANAGED_USER_NOT_ALLOWED", "500"]),
+        ("[]", &["GET", "/v2/me"], ["deny", "", "GATEWAY_CREDENTIAL_UNSUITABLE", "500"]),
+        ("[]", &["GET", "/v2/me", "--managed-user", "7"], ["deny", "", "GATEWAY_MANAGED_USER_NOT_ALLOWED", "500"]),
+        ("[]", &["GET", "/v2/oauth-clients/c/users"], ["allow", "", "", "500"]),
+        ("", &["GET", "/v2/me", "--managed-user", "me"], ["deny", "", "GATEWAY_BAD_REQUEST", "500"]),
+        ("", &["GET", "/v2/me", "--managed-user", "a\nb"], ["deny", "", "GATEWAY_BAD_REQUEST", "500"]),
+    ] {
+        let narrowed = if users.is_empty() { String::new() } else { format!("managed_users = {users}\n") };
+        let (_, said) = explain_by(&format!("{PLATFORM}{narrowed}"), &[&["--json"], args].concat());
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let field = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned).replace("null", "");
+        let told = [&said["decision"], &said["only_with"], &said["code"], &said["budget"]["limit"]].map(field);
+        assert_eq!(told, expected, "{users} {args:?}");
+    }
+    let (_, said) = explain(&["--json", "GET", "/v2/me", "--managed-user", "7"]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["code"], "GATEWAY_BAD_REQUEST");
+}
+
 #[test]
 fn what_the_gateway_answers_itself_is_no_refusal() {
     let (_, said) = explain(&["OPTIONS", "/v2/organizations/7/teams"]);
@@ -116,5 +160,7 @@ fn the_running_gateway_answers_the_same_and_charges_nothing() {
     assert_eq!(ask(&json!({ "consumer": "nobody", "method": "GET", "path": "/v2/me" })).status, 422);
     assert_eq!(ask(&json!({ "consumer": "billing" })).status, 422);
     ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/me" }));
+    let answer = ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/me", "managed_user": "7" }));
+    assert_eq!(answer.json()["code"], "GATEWAY_BAD_REQUEST");
     assert_eq!(upstream.asked().len(), 0);
 }

@@ -1,16 +1,22 @@
 //! `calgate serve` and `calgate health`, and how every command is run.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use crate::harness::{Key, Setup, Upstream};
+use crate::harness::{Key, Setup, Upstream, eventually};
 
 /// Runs a command with these variables and no others that it reads.
 pub fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    command(args, environment).output().expect("calgate runs")
+}
+
+/// The same, to be run.
+pub fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_calgate"));
     for variable in ["CALGATE_CONFIG", "CAL_API_KEY", "CAL_PLAN", "CAL_TIER", "CAL_API_URL", "CALGATE_ADMIN"] {
         command.env_remove(variable);
     }
-    command.args(args).envs(environment.iter().copied()).output().expect("calgate runs")
+    command.args(args).envs(environment.iter().copied());
+    command
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -71,6 +77,19 @@ fn health_tells_a_running_gateway_from_none() {
     let output = run(&["health", "--admin", &admin], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("unhealthy"), "{output:?}");
+}
+
+#[test]
+fn health_asks_an_admin_listener_that_is_a_socket_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = format!("unix:{}", folder.path().join("admin").display());
+    let health = || run(&["health"], &[("CALGATE_ADMIN", &admin)]).status.code();
+    assert_eq!(health(), Some(1));
+    let (_folder, file) = config_file(&format!("[listen]\naddress = \"127.0.0.1:0\"\nadmin = \"{admin}\"\n"));
+    let mut serve = command(&["serve", "--config", &file], &[]).stderr(Stdio::null()).spawn().unwrap();
+    eventually("a healthy gateway", || (health() == Some(0)).then_some(()));
+    serve.kill().unwrap();
+    serve.wait().unwrap();
 }
 
 #[test]

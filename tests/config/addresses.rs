@@ -61,13 +61,13 @@ fn what_is_wrong_with_an_address_of_redis_is_told_beside_every_other_mistake() {
 #[test]
 fn what_is_wrong_with_an_address_of_postgres_is_told_beside_every_other_mistake() {
     for (address, fault) in [
-        ("canary", "it is no address of a PostgreSQL database"),
-        ("redis://u:canary@h", "it is no address of a PostgreSQL database"),
-        ("postgres://u:canary@h:99999/d", "it is no address of a PostgreSQL database"),
-        ("postgres://u:canary@h/d?canary=1", "it is no address of a PostgreSQL database"),
-        ("postgres://u:canary@h:0/d", "its port is no number from 1 to 65535"),
-        ("postgres:///canary", "it names no host"),
-        ("postgres://u:canary@a:1,b:2,c/d?hostaddr=1.2.3.4", "it has not as many hosts as addresses of hosts"),
+        ("canary", "the address of the PostgreSQL store is no URL"),
+        ("redis://u:canary@h", "the address of the PostgreSQL store is no URL"),
+        ("postgres://u:canary@h:99999/d", "`port` in the address"),
+        ("postgres://u:canary@h/d?canary=1", "the address of the PostgreSQL store is not one"),
+        ("postgres://u:canary@h:0/d", "a port that is no number from 1 to 65535"),
+        ("postgres:///canary", "names no host"),
+        ("postgres://u:canary@a:1,b:2,c/d?hostaddr=1.2.3.4", "has not as many values of `host` as of `hostaddr`"),
     ] {
         let lines = said_of("postgres", address, "seal_keys = 1");
         let [first, keys, second] = lines.as_slice() else { panic!("{address}: {lines:?}") };

@@ -48,6 +48,21 @@ fn tokens_of_managed_users_are_captured_and_withheld() {
 }
 
 #[test]
+fn tokens_are_withheld_whatever_a_catalog_calls_its_parameters() {
+    let mut rig = Rig::new(TokenRules::default());
+    let renamed = |text: &str| text.replace("{userId}", "{id}").replace("{clientId}", "{client}");
+    let file = rig.folder.path().join("catalog.toml");
+    fs::write(&file, renamed(include_str!("../../config/catalog.toml"))).unwrap();
+    rig.users = renamed(OPERATIONS).leak();
+    let gateway = rig.setup().with(&format!("[catalog]\nfile = \"{}\"\n", file.display())).start();
+    let (user, pair) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
+    let forced = post(&rig, &gateway, &format!("/v2/oauth-clients/{DEMO_CLIENT_ID}/users/{user}/force-refresh"), "{}");
+    assert_eq!(forced.json()["data"]["accessToken"], "(kept by calgate)", "{}", forced.text());
+    assert!(!forced.text().contains(&pair.access));
+    assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
+}
+
+#[test]
 fn tokens_are_shown_where_the_operator_says_so_and_kept_all_the_same() {
     let mut rig = Rig::new(TokenRules::default());
     (rig.users, rig.platform) = (OPERATIONS, "reveal_tokens = true");

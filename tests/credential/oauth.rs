@@ -1,10 +1,12 @@
 //! OAuth grants: had by logging in, renewed in time, never seen by callers.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::rig::{Rig, living};
+use super::rig::{OTHER_SEAL_KEY, Rig, living};
 use crate::cal_sim::options::TokenRules;
 use crate::harness::{Wire, eventually};
 
@@ -45,8 +47,12 @@ fn a_login_hears_the_browser_and_stores_the_grant() {
     let forged = target.replace("state=", "state=x");
     let mut browser = Wire::connect(host.parse().unwrap());
     assert_eq!(browser.ask("GET /favicon.ico", &[]).status, 404);
+    // An answer to another login, by an old page or a stranger's, does not end this one.
+    for strange in [&*forged, "/callback?error=access_denied", "/callback"] {
+        assert_eq!(Wire::connect(host.parse().unwrap()).ask(&format!("GET {strange}"), &[]).status, 400, "{strange}");
+    }
     let other = Wire::connect(host.parse().unwrap()).ask(&format!("GET {target}"), &[]);
-    assert_eq!(other.status, 200, "{forged}");
+    assert_eq!(other.status, 200, "{target}");
     assert!(login.wait().unwrap().success());
     assert_eq!(rig.sim.token_counts().code_exchanges, 1);
 
@@ -66,6 +72,25 @@ fn a_login_takes_a_pasted_address_and_no_answer_to_another_login() {
     assert!(said.contains("not of kind \"oauth\""), "{said}");
     let said = rig.refused(&["login", "ap", "--code"], "x\n");
     assert!(said.contains("did you mean `app`?"), "{said}");
+}
+
+#[test]
+fn a_login_begins_only_where_its_tokens_can_be_kept() {
+    let mut rig = Rig::new(TokenRules::default());
+    let refused = |rig: &Rig| {
+        let output = rig.run(&["login", "app", "--code"], "x\n");
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let store = rig.folder.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    std::fs::set_permissions(&store, Permissions::from_mode(0o755)).unwrap();
+    assert!(refused(&rig).contains("chmod 700 it"));
+    std::fs::set_permissions(&store, Permissions::from_mode(0o700)).unwrap();
+    rig.import_app();
+    rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
+    assert!(refused(&rig).contains("add that key"));
+    assert_eq!(rig.sim.token_counts().code_exchanges, 0);
 }
 
 #[test]

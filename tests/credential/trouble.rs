@@ -120,6 +120,38 @@ fn a_damaged_record_or_a_wrong_key_is_one_credentials_trouble_and_nothing_is_ove
 }
 
 #[test]
+fn what_the_configuration_has_no_credential_for_any_more_is_listed_and_can_be_forgotten() {
+    const CLIENT: &str = "[credentials.client]\nkind = \"platform-client\"\nclient_id = \"x\"\n\
+        client_secret = { env = \"CLIENT_SECRET\" }\nplan = \"teams\"\n";
+    let mut rig = Rig::new(TokenRules::default());
+    let old = "managed_users = true\n[credentials.old]\nkind = \"oauth\"\nclient_id = \"x\"\nplan = \"teams\"\n";
+    rig.platform = format!("{CLIENT}{old}").leak();
+    let pair = "{\"access_token\":\"a\",\"refresh_token\":\"b\"}";
+    rig.ran(&["credentials", "import", "old"], pair);
+    rig.ran(&["credentials", "import", "client", "--managed-user", "7"], pair);
+    rig.ran(&["credentials", "import", "client", "--managed-user", "8"], pair);
+    let names = ["old", "client/7", "client/8"];
+    assert_eq!(names.map(|name| rig.state(name)), ["fresh"; 3]);
+
+    rig.platform = CLIENT;
+    assert_eq!(names.map(|name| rig.state(name)), ["unused"; 3]);
+    // Also one that no key opens any more.
+    rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
+    let said = rig.refused(&["store", "rekey"], "");
+    assert!(said.contains("`calgate credentials forget old`"), "{said}");
+    assert_eq!(rig.ran(&["credentials", "forget", "old"], ""), "old is forgotten\n");
+    let of_user = ["credentials", "forget", "client", "--managed-user", "7"];
+    assert_eq!(rig.ran(&of_user, ""), "client/7 is forgotten\n");
+    assert_eq!(rig.ran(&["credentials", "forget", "client/8"], ""), "client/8 is forgotten\n");
+    assert_eq!(names.map(|name| rig.state(name)), ["none"; 3]);
+    for name in ["old", "ap"] {
+        let said = rig.refused(&["credentials", "forget", name], "");
+        assert!(said.contains(&format!("there is no credential `{name}`")), "{said}");
+    }
+    assert_eq!(rig.ran(&["credentials", "forget", "app"], ""), "nothing was stored for app\n");
+}
+
+#[test]
 fn a_store_that_is_no_store_is_no_crash_loop() {
     let rig = Rig::new(TokenRules::default());
     rig.import_app();

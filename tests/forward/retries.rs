@@ -6,11 +6,7 @@ use crate::harness::{Gateway, Key, OK, Setup, Upstream};
 
 fn start(upstream: &Upstream, key: &Key) -> Gateway {
     // One worker, so that a second request finds the connection of the first.
-    Setup::to(&upstream.base_url())
-        .with("[limits]\nupstream_headers = \"300ms\"")
-        .billing("teams", key)
-        .workers(1)
-        .start()
+    Setup::to(&upstream.base_url()).with("[limits]\nupstream_headers = \"2s\"").billing("teams", key).workers(1).start()
 }
 
 fn bearer(key: &Key) -> String {

@@ -32,6 +32,7 @@ pub struct Setup {
     through: Vec<String>,
     listen: String,
     workers: usize,
+    linked: bool,
 }
 
 impl Setup {
@@ -44,6 +45,7 @@ impl Setup {
             through: Vec::new(),
             listen: "address = \"127.0.0.1:0\"\n".to_owned(),
             workers: 2,
+            linked: false,
         }
     }
 
@@ -72,6 +74,12 @@ impl Setup {
         self
     }
 
+    /// It is told a link that leads to its file, which is in another folder.
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
     /// Starts it by another program, which takes its command line.
     pub fn through(mut self, program: &[&str]) -> Self {
         self.through = program.iter().map(|&word| word.to_owned()).collect();
@@ -90,9 +98,14 @@ impl Setup {
     /// Starts it and waits until it listens.
     pub fn start(self) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("calgate.toml");
+        let named = folder.path().join("calgate.toml");
+        let file = if self.linked { folder.path().join("elsewhere/calgate.toml") } else { named.clone() };
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, self.text()).unwrap();
-        let own = [env!("CARGO_BIN_EXE_calgate"), "serve", "--config", file.to_str().unwrap()].map(str::to_owned);
+        if self.linked {
+            std::os::unix::fs::symlink(&file, &named).unwrap();
+        }
+        let own = [env!("CARGO_BIN_EXE_calgate"), "serve", "--config", named.to_str().unwrap()].map(str::to_owned);
         let line: Vec<_> = self.through.iter().chain(&own).collect();
         let mut child = Command::new(line[0])
             .args(&line[1..])

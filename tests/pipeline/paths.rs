@@ -110,6 +110,23 @@ fn methods_follow_the_catalog() {
 }
 
 #[test]
+fn an_offer_of_http2_is_not_taken_up_and_the_request_is_served() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = gateway(&upstream, &key, "teams");
+    let offer = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk"];
+    let mut caller = gateway.connect();
+    for _ in 0..2 {
+        assert_eq!(caller.ask("GET /v2/me", &[&bearer(&key), offer[0], offer[1], offer[2]]).status, 200);
+    }
+    assert!(
+        upstream
+            .asked()
+            .iter()
+            .all(|asked| ["upgrade", "http2-settings"].iter().all(|name| asked.headers(name).is_empty()))
+    );
+}
+
+#[test]
 fn unknown_paths_are_forwarded_only_within_the_plan() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let forward = "[catalog]\nunknown_endpoints = \"forward\"";

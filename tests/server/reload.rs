@@ -1,5 +1,11 @@
 //! Another configuration, in force without a restart.
 
+use std::net::Ipv4Addr;
+
+use calgate::config::Config;
+use calgate::config::fixed::Fixed;
+
+use crate::cal_sim::certificates::issue;
 use crate::harness::{Gateway, Key, Setup, Upstream, eventually};
 
 fn bearer(key: &Key) -> String {
@@ -31,6 +37,23 @@ fn a_bad_file_keeps_the_old_configuration_says_why_and_is_counted() {
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     gateway.reload(|text| text.replace("plan = \"team\"", "plan = \"platform-free\""));
     assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 1);
+    assert_eq!(gateway.ask("GET /v2/teams", &[&bearer(&key)]).status, 403);
+}
+
+#[test]
+fn a_file_that_is_empty_for_a_while_is_a_bad_one() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = start(&upstream, &key);
+    gateway.reload(|_| String::new());
+    assert!(gateway.logged("the old one stays in force").contains("the configuration file is empty"));
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+}
+
+#[test]
+fn a_change_of_the_file_that_a_link_leads_to_is_seen() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).linked().start();
+    gateway.reload(|text| text.replace("plan = \"teams\"", "plan = \"platform-free\""));
     assert_eq!(gateway.ask("GET /v2/teams", &[&bearer(&key)]).status, 403);
 }
 
@@ -118,6 +141,23 @@ fn what_needs_a_restart_says_so() {
     gateway.reload(|text| text.replace("workers = 2", "workers = 1"));
     gateway.logged("after a restart");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+}
+
+#[test]
+fn what_the_connection_to_shared_limits_goes_by_is_known_to_need_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("authority.pem");
+    let authority = || std::fs::write(&file, issue(Ipv4Addr::LOCALHOST.into()).unwrap().2).unwrap();
+    let config = |limits: &str| {
+        let store = format!("[store]\nredis = \"rediss://127.0.0.1\"\nredis_ca_file = \"{}\"\n", file.display());
+        Config::parse("calgate.toml", &format!("[limits]\n{limits}\n{store}")).unwrap()
+    };
+    authority();
+    let fixed = Fixed::of(&config(""));
+    assert_eq!(fixed.changed_in(&config("")), [""; 0]);
+    assert_eq!(fixed.changed_in(&config("upstream_connect = \"7s\"")), ["limits.upstream_connect for store.redis"]);
+    authority();
+    assert_eq!(fixed.changed_in(&config("")), ["store.redis"], "another authority in the same file");
 }
 
 #[test]

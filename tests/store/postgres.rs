@@ -25,6 +25,59 @@ fn a_server_that_stops_is_an_error_and_one_that_comes_back_is_used_again() {
     });
 }
 
+/// What is made of an address, or what is said of it.
+fn made_of(address: &str) -> String {
+    match Postgres::at(&Secret::new(address).unwrap(), None) {
+        Ok(store) => format!("{store:?}"),
+        Err(said) => said,
+    }
+}
+
+#[test]
+fn tls_is_left_out_only_where_all_that_is_connected_to_is_this_machine() {
+    let (tls, plain) = ("Postgres { tls: true, .. }", "Postgres { tls: false, .. }");
+    let table = [
+        ("postgres://u:pw@localhost/db", plain),
+        ("postgres://u:pw@127.0.0.1,[::1]/db", plain),
+        ("postgres:///db?user=u&host=/run/postgresql", plain),
+        ("postgres://u:pw@/db?hostaddr=127.0.0.1", plain),
+        ("postgres://u:pw@localhost/db?hostaddr=127.0.0.1", plain),
+        ("postgres://u:pw@db.example/db?sslmode=disable", plain),
+        ("postgres://u:pw@localhost/db?sslmode=require", tls),
+        ("postgres://u:pw@db.example/db", tls),
+        ("postgres://u:pw@localhost,db.example/db", tls),
+        // The address is connected to, whatever the name beside it is.
+        ("postgres://u:pw@localhost/db?hostaddr=192.0.2.2", tls),
+        ("postgres://u:pw@127.0.0.1/db?hostaddr=192.0.2.2", tls),
+        ("postgres://u:pw@db.example/db?hostaddr=127.0.0.1", tls),
+        ("postgres://u:pw@localhost,localhost/db?hostaddr=127.0.0.1,192.0.2.2", tls),
+    ];
+    for (address, expected) in table {
+        assert_eq!(made_of(address), expected, "{address}");
+    }
+    // Without a name there is nothing that a certificate could be verified by.
+    for address in ["postgres://u:pw@/db?hostaddr=192.0.2.2", "postgres:///db?host=/run/x&hostaddr=192.0.2.2"] {
+        assert!(made_of(address).contains("`hostaddr` needs `host` beside it"), "{address}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_address_is_said_without_showing_it() {
+    let table = [
+        ("postgres://u:canary@db/x?sslmode=verify-full", "`sslmode` in"),
+        ("postgres://u:canary@db/x?sslrootcert=/canary", "`store.ca_file`"),
+        ("postgres://u:canary@db/x?sslcert=/canary", "`sslcert` in"),
+        ("postgres://u:canary@db/x?port=canary", "`port` in"),
+        ("postgres://u:pw@db/x?canary=y", "is not one"),
+        ("postgres://u:canary@/x", "names no host"),
+        ("host=db", "is no URL: postgres://"),
+    ];
+    for (address, expected) in table {
+        let said = made_of(address);
+        assert!(said.contains(expected) && !said.contains("canary"), "{address}: {said}");
+    }
+}
+
 #[test]
 fn an_address_that_is_none_is_refused_without_being_shown() {
     let said = Postgres::at(&Secret::new("canary://nowhere").unwrap(), None).unwrap_err();

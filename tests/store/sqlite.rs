@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Barrier;
 
 use calgate::store::Store as _;
 
@@ -35,6 +36,28 @@ fn only_its_owner_can_read_it_and_it_says_so_if_others_could() {
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(&inside, Permissions::from_mode(0o755)).unwrap();
     assert!(fault(&sqlite_in(folder.path())).contains("chmod 700"));
+}
+
+#[test]
+fn replicas_that_make_it_at_once_make_one_whatever_their_process_ids() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Barrier::new(8);
+        std::thread::scope(|scope| {
+            let replica = || {
+                all.wait();
+                let store = sqlite_in(folder.path());
+                now(store.get("a")).unwrap();
+                now(store.lock("a")).unwrap();
+            };
+            for _ in 0..8 {
+                scope.spawn(replica);
+            }
+        });
+        let files = fs::read_dir(folder.path().join("store")).unwrap().map(|entry| entry.unwrap().file_name());
+        let unfinished: Vec<_> = files.filter(|name| name.to_string_lossy().contains(".new-")).collect();
+        assert!(unfinished.is_empty(), "{unfinished:?}");
+    }
 }
 
 #[test]

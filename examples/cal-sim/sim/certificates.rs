@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// The server's side of TLS, and the authority's certificate as PEM for those who call it.
-pub(super) fn make(listening: IpAddr) -> io::Result<(Arc<ServerConfig>, String)> {
+pub fn make(listening: IpAddr) -> io::Result<(Arc<ServerConfig>, String)> {
     let (key, certificate, authority) = issue(listening).map_err(io::Error::other)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

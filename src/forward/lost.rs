@@ -1,0 +1,51 @@
+//! Why a request got no answer: what it means for its caller, and whether it may be sent again.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use super::upload::{Progress, Upload};
+use crate::refusal::Refusal;
+
+/// A request that got no answer.
+pub(super) struct Lost {
+    pub(super) refusal: Refusal,
+    /// The body to send again, where that is safe.
+    pub(super) again: Option<Upload>,
+}
+
+impl From<Refusal> for Lost {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, again: None }
+    }
+}
+
+/// No connection, and so nothing was sent.
+pub(super) fn not_reached(why: impl Into<Arc<str>>) -> Refusal {
+    Refusal::UpstreamUnreachable { reason: why.into(), sent: false }
+}
+
+/// Whether upstream says that it has not looked at a request, so that it may be sent again whatever it is: it ended the
+/// connection at an earlier one (RFC 9113 §6.8), or refused this one (§8.7).
+pub(super) fn was_left_alone(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).filter(|cause| cause.is_remote());
+    cause.is_some_and(|cause| match cause.reason() {
+        Some(h2::Reason::NO_ERROR) => cause.is_go_away(),
+        Some(h2::Reason::REFUSED_STREAM) => cause.is_reset(),
+        _ => false,
+    })
+}
+
+/// What a failed exchange means for the caller, whose own body may be what failed. `sent` is whether the request may have been.
+pub(super) fn refusal(error: &hyper::Error, body: &Progress, sent: bool) -> Refusal {
+    if let Some(fault) = body.fault() {
+        return fault.into();
+    }
+    if error.is_parse() {
+        return Refusal::UpstreamInvalid;
+    }
+    let reason: Arc<str> = match error.source() {
+        Some(source) => format!("{error}: {source}").into(),
+        None => error.to_string().into(),
+    };
+    Refusal::UpstreamUnreachable { reason, sent }
+}

@@ -1,0 +1,121 @@
+//! An upstream that speaks HTTP/2 over TLS, frame by frame: for what no well-behaved server does when it is asked to.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::cal_sim::certificates::make;
+
+/// What is answered to a frame of a request: frames.
+type Script = dyn Fn(usize, u32, usize) -> Vec<u8> + Send + Sync;
+
+/// One that answers as it is told.
+pub struct Edge {
+    address: SocketAddr,
+    authority: tempfile::NamedTempFile,
+    asked: Arc<Mutex<Vec<(usize, u32)>>>,
+}
+
+impl Edge {
+    /// `script` is told the number of a connection, from 0, and that of a stream on it, from 1 and odd, for each head.
+    pub fn answering(script: impl Fn(usize, u32) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::answering_frames(
+            move |connection, stream, frame| if frame == 0 { script(connection, stream) } else { Vec::new() },
+        )
+    }
+
+    /// `script` is told the number of a frame, too: 0 for a head, and then that of each piece of its body.
+    pub fn answering_frames(script: impl Fn(usize, u32, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let (tls, pem) = make(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let mut authority = tempfile::NamedTempFile::new().unwrap();
+        authority.write_all(pem.as_bytes()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::default());
+        let (seen, script): (Arc<Mutex<Vec<_>>>, Arc<Script>) = (Arc::clone(&asked), Arc::new(script));
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let (tls, seen, script) = (tls.clone(), seen.clone(), script.clone());
+                std::thread::spawn(move || serve(number, stream.unwrap(), &tls, &seen, &*script));
+            }
+        });
+        Self { address, authority, asked }
+    }
+
+    pub fn base_url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The key of `[upstream]` with which a gateway trusts it.
+    pub fn ca_file(&self) -> String {
+        format!("ca_file = \"{}\"", self.authority.path().display())
+    }
+
+    /// Heads of requests so far: connection and stream.
+    pub fn asked(&self) -> Vec<(usize, u32)> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn serve(number: usize, stream: TcpStream, tls: &Arc<ServerConfig>, seen: &Mutex<Vec<(usize, u32)>>, script: &Script) {
+    let mut stream = StreamOwned::new(ServerConnection::new(tls.clone()).unwrap(), stream);
+    let mut preface = [0; 24];
+    let _ = stream.read_exact(&mut preface);
+    let _ = stream.write_all(&frame(SETTINGS, 0, 0, &[]));
+    let (mut head, mut pieces) = ([0; 9], HashMap::new());
+    // Until the gateway has closed.
+    while stream.read_exact(&mut head).is_ok() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).unwrap();
+        let on = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let reply = match (head[3], head[4]) {
+            (HEADERS, _) => {
+                seen.lock().unwrap().push((number, on));
+                script(number, on, 0)
+            }
+            (DATA, _) => {
+                let piece = pieces.entry(on).or_default();
+                *piece += 1;
+                script(number, on, *piece)
+            }
+            (SETTINGS, 0) => frame(SETTINGS, 1, 0, &[]),
+            (PING, 0) => frame(PING, 1, 0, &payload),
+            _ => Vec::new(),
+        };
+        let _ = stream.write_all(&reply).and_then(|()| stream.flush());
+    }
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+/// RFC 9113 §4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// An answer of 200 (RFC 7541, appendix A, 8) with this body.
+pub fn ok(stream: u32, body: &[u8]) -> Vec<u8> {
+    [frame(HEADERS, 4, stream, &[0x88]), frame(DATA, 1, stream, body)].concat()
+}
+
+/// The end of a stream, for a reason (RFC 9113 §7).
+pub fn reset(stream: u32, reason: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &reason.to_be_bytes())
+}
+
+/// The end of a connection, for no error: streams after `last` are left alone.
+pub fn go_away(last: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
+}
