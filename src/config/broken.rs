@@ -12,8 +12,8 @@ use super::Config;
 use super::problem::Problems;
 use super::reader::is_name;
 
-/// After so many, the rest of the text is put aside as one.
-const MOST: usize = 50;
+/// After so many, the rest of the text is put aside as one: each takes a reading of all of it.
+const MOST: usize = 20;
 
 /// A text in which every key has its place.
 const EVERY_SECTION: &str = "[listen]\n[upstream]\n[catalog]\n[entitlements]\n[plans.x]\n[tiers.x]\n[budget]\n\
