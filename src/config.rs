@@ -3,6 +3,7 @@
 //! Each section has a file of its own with its type, defaults and checks. All mistakes are found in one reading;
 //! nothing of a configuration with a mistake is used. `config/calgate.toml` documents every key.
 
+mod broken;
 pub mod budget;
 pub mod callers;
 pub mod catalog;
@@ -11,9 +12,11 @@ pub mod contents;
 pub mod credentials;
 pub mod environment;
 pub mod fixed;
+mod hiding;
 pub mod limits;
 pub mod listen;
 pub mod log;
+mod origin;
 pub mod plans;
 pub mod problem;
 pub mod reader;
@@ -24,7 +27,6 @@ pub mod tiers;
 pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -33,8 +35,9 @@ use crate::catalog::Catalog;
 use crate::entitle::Mode;
 use crate::memory;
 use contents::Contents;
+use hiding::hide_unshown;
 use problem::{Problems, Unusable};
-use reader::{Section, is_name};
+use reader::Section;
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -107,30 +110,41 @@ impl Config {
     /// # Errors
     /// All that is wrong with it.
     pub fn parse(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
-        let problems = Problems::default();
-        let (document, faults) = DeTable::parse_recoverable(text);
-        let root = Section::new("", document.get_ref(), 0..0, &problems);
-        let config = Self::read(&root);
-        root.finish();
-        for fault in faults {
-            let span = fault.span().unwrap_or(0..0);
-            problems.give_up(not_understood(text, &span));
-            problems.note(span, fault.message(), None);
+        Self::read_text(origin, text, &Problems::default())
+    }
+
+    /// The same for a text of our own, whose comments help.
+    fn parse_own(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
+        Self::read_text(origin, text, &Problems::with_comments())
+    }
+
+    fn read_text(origin: &str, text: &str, problems: &Problems) -> Result<Self, Box<Unusable>> {
+        let (mut document, faults) = DeTable::parse_recoverable(text);
+        let rest = if faults.is_empty() { String::new() } else { broken::put_aside(text, problems) };
+        if !faults.is_empty() {
+            document = DeTable::parse_recoverable(&rest).0;
         }
+        let config = Self::read_document(document.get_ref(), problems);
         if problems.is_empty() {
             return Ok(config);
         }
-        let text = problems.without_hidden(text);
-        Err(Box::new(Unusable { origin: origin.to_owned(), text, problems: problems.into_list() }))
+        hide_unshown(if faults.is_empty() { text } else { &rest }, document.get_ref(), problems);
+        Err(Box::new(Unusable::new(origin, text, problems)))
+    }
+
+    fn read_document<'a>(document: &'a DeTable<'a>, problems: &'a Problems) -> Self {
+        let root = Section::new("", document, 0..0, problems);
+        let config = Self::read(&root);
+        root.finish();
+        config
     }
 
     /// Every key that reading `text` looks for: what documentation has to name.
     pub fn keys_looked_for(text: &str) -> BTreeSet<String> {
         let problems = Problems::with_keys();
         let (document, _) = DeTable::parse_recoverable(text);
-        let root = Section::new("", document.get_ref(), 0..0, &problems);
-        drop(Self::read(&root));
-        root.finish();
+        drop(Self::read_document(document.get_ref(), &problems));
+        drop(document);
         problems.into_keys()
     }
 
@@ -166,35 +180,6 @@ impl Config {
             consumers: consumers.into_values().flatten().collect(),
         }
     }
-}
-
-/// What is not shown where `text` is no TOML, at `fault`: all from the `=` before it to where the next key or section begins. A
-/// secret may stand in any of it, and what was read there is a guess.
-fn not_understood(text: &str, fault: &Range<usize>) -> Range<usize> {
-    let (mut from, mut at) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        if let Some(understood) = beginning(line) {
-            if at > fault.end {
-                return from..at;
-            }
-            if at <= fault.start {
-                from = at + understood;
-            }
-        }
-        at += line.len();
-    }
-    from..text.len()
-}
-
-/// How much of a line is `[section]` or `key =`, if it begins so. What merely ends with `=` may be base64.
-fn beginning(line: &str) -> Option<usize> {
-    let name = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if name.is_some_and(is_name) {
-        return Some(line.len());
-    }
-    let (key, value) = line.split_once('=')?;
-    let has_value = value.contains(|c: char| c != '=' && !c.is_whitespace());
-    (is_name(key.trim()) && has_value).then_some(key.len() + 1)
 }
 
 /// Reads a section of fixed keys; one that is not there reads as empty, which is how defaults come about.

@@ -8,7 +8,9 @@ mod connect;
 mod deadline;
 mod download;
 mod lost;
+mod origin;
 mod pool;
+mod progress;
 mod upload;
 
 use std::future::poll_fn;
@@ -34,7 +36,6 @@ pub use upload::Upload;
 
 use crate::budget::Slot;
 use crate::catalog::Matched;
-use crate::config::contents::Authority;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
@@ -45,8 +46,9 @@ use crate::tls;
 use connect::connect;
 use deadline::Alarm;
 use lost::{Lost, not_reached, refusal, was_left_alone};
+use origin::Origin;
 use pool::{Connection, Http1};
-use upload::Progress;
+use progress::Progress;
 
 /// Where Cal.com is and how it is asked.
 pub struct Upstream {
@@ -65,21 +67,6 @@ pub struct Upstream {
     connect_within: Duration,
     headers_within: Duration,
     total_within: Duration,
-}
-
-/// What an upstream is made from.
-#[derive(PartialEq, Eq)]
-struct Origin {
-    config: UpstreamConfig,
-    authority: Option<Authority>,
-    within: [Duration; 3],
-}
-
-impl Origin {
-    fn of(config: &UpstreamConfig, limits: &Bounds) -> Self {
-        let within = [limits.upstream_connect, limits.upstream_headers, limits.upstream_total];
-        Self { config: config.clone(), authority: Authority::of(config.ca_file.as_deref()), within }
-    }
 }
 
 /// What is asked, before it has the form of any HTTP version.

@@ -26,37 +26,34 @@ pub const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
 pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// How long a caller waits for its credential's budget.
-const MAX_WAIT: HeaderName = HeaderName::from_static("x-calgate-max-wait");
+pub const MAX_WAIT: HeaderName = HeaderName::from_static("x-calgate-max-wait");
 
 /// Names a request in every log it passes.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Whether a request header is forwarded when a caller sends it. Everything else stays here: credentials, cookies,
+/// The request headers that are forwarded when a caller sends them. Everything else stays here: credentials, cookies,
 /// addresses (`Forwarded`, `X-Forwarded-*`, `CF-*`, `X-Real-IP`), method and URL overrides, and their spellings with
 /// underscores, which some servers read as the same name.
-fn is_forwarded(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "accept"
-            | "accept-language"
-            | "cache-control"
-            | "content-encoding"
-            | "content-language"
-            | "content-length"
-            | "content-type"
-            | "idempotency-key"
-            | "if-match"
-            | "if-modified-since"
-            | "if-none-match"
-            | "if-unmodified-since"
-            | "pragma"
-            | "range"
-            | "traceparent"
-            | "tracestate"
-            | "user-agent"
-            | "x-cal-platform-embed"
-    )
-}
+pub const FORWARDED: [&str; 18] = [
+    "accept",
+    "accept-language",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+    "pragma",
+    "range",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-cal-platform-embed",
+];
 
 /// Whether a header may not even be added to the allow-rule by an operator.
 pub fn is_never_forwarded(name: &HeaderName) -> bool {
@@ -134,7 +131,7 @@ pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
         if *name == header::ACCEPT_ENCODING {
             codings.read(value);
         }
-        let crosses = is_forwarded(name) || extra.contains(name);
+        let crosses = FORWARDED.contains(&name.as_str()) || extra.contains(name);
         if crosses && !is_among(&named, name) {
             if *name == header::CONTENT_LENGTH {
                 // hyper and h2 refuse lengths that differ; one of those that agree is enough (RFC 9110 §8.6).

@@ -7,6 +7,7 @@ mod aside;
 mod connection;
 mod descriptors;
 mod doorway;
+mod ending;
 mod guarded;
 mod head_scan;
 mod lasting;
@@ -24,9 +25,7 @@ use std::time::Duration;
 use http::{Response, request};
 use http_body::Body;
 use tokio::runtime::Builder;
-use tokio::sync::oneshot;
 use tokio::sync::watch as channel;
-use tokio::time::{sleep, timeout};
 
 pub use guarded::CallersBody;
 pub use listener::Listener;
@@ -39,12 +38,6 @@ use crate::pipeline;
 use crate::respond::Answer;
 use doorway::Doorway;
 use reload::Stop;
-
-/// How often a renewal's end is looked for while the process ends.
-const KEEPER_PEEK: Duration = Duration::from_millis(10);
-
-/// What workers get to drop the requests that are given up, each of which leaves its line in the log.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What answers the requests of a connection.
 pub(crate) trait Answers: Clone + Send + Sync + 'static {
@@ -133,7 +126,7 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     if let Some(keeper) = &gateway.keeper {
         keeper.drain();
     }
-    runtime.block_on(finish(gateway, workers, &mut stop));
+    runtime.block_on(ending::wait(gateway, workers, &mut stop));
     runtime.block_on(gateway.end_sharing());
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
@@ -156,38 +149,4 @@ fn spawn<F: Future<Output = ()>>(
         Err(fault) => tracing::error!(%fault, "a worker could not start"),
     };
     thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
-}
-
-/// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `limits.drain`, and
-/// no longer than until a second signal. Then what is left is given up, and written down as that.
-async fn finish(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, stop: &mut Stop) {
-    let (served, mut workers_ended) = oneshot::channel();
-    let (done, ended) = oneshot::channel();
-    let keeper = gateway.keeper.clone();
-    thread::spawn(move || {
-        for worker in workers {
-            drop(worker.join());
-        }
-        let _ = served.send(());
-        if let Some(keeper) = keeper {
-            keeper.end();
-            while keeper.is_busy() {
-                thread::sleep(KEEPER_PEEK);
-            }
-        }
-        let _ = done.send(());
-    });
-    let in_flight = || gateway.in_flight();
-    tokio::select! {
-        biased;
-        _ = ended => return,
-        () = sleep(gateway.app().limits.drain) => {
-            tracing::warn!(in_flight = in_flight(), "limits.drain is over; requests still in flight are given up");
-        }
-        () = stop.told() => {
-            tracing::warn!(in_flight = in_flight(), "told to stop again; requests still in flight are given up");
-        }
-    }
-    gateway.enter(Phase::Over);
-    let _ = timeout(LAST_LINES, &mut workers_ended).await;
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 
 /// The certificate authorities a configuration trusts: the public ones, or those of `ca_file` alone.
 ///
@@ -21,6 +21,11 @@ pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
         roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     }
     if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
+}
+
+/// Whether a certificate can be checked for that name or address.
+pub fn can_check(host: &str) -> bool {
+    ServerName::try_from(host).is_ok()
 }
 
 /// The client side of every TLS connection that the gateway makes. `protocols` are offered by ALPN (RFC 7301).

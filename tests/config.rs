@@ -1,5 +1,6 @@
 //! The configuration: one bad file for each mistake, and a good one that documents every key.
 
+mod addresses;
 mod bad;
 mod documented;
 mod environment;

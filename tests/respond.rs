@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use calgate::catalog::Catalog;
+use calgate::headers::{FORWARDED, forwarded};
 use calgate::respond::{Cors, options, refusal};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::given::{code, headers};
@@ -67,13 +68,38 @@ fn options_is_answered_here_with_what_the_path_takes() {
 
 #[test]
 fn a_preflight_is_answered_to_listed_pages_only() {
-    let cors = Cors::new(vec!["https://app.example.com".to_owned()]);
+    let cors = Cors::new(vec!["https://app.example.com".to_owned()], &[]);
     let asked = |origin| preflight("/v2/me", headers([("origin", origin)]), &cors).unwrap().into_parts().0.headers;
     let listed = asked("https://App.example.com");
     assert_eq!(listed["access-control-allow-methods"], "GET, HEAD, OPTIONS, PATCH");
-    assert!(listed["access-control-allow-headers"].to_str().unwrap().contains("Authorization"));
     assert!(!listed.contains_key("access-control-allow-credentials"));
     for other in ["https://app.example.com.evil.example", "http://app.example.com", "null", "*"] {
         assert_eq!(asked(other), headers([("allow", "GET, HEAD, OPTIONS, PATCH")]), "{other}");
     }
+}
+
+#[test]
+fn a_page_may_send_all_that_is_forwarded_or_read_here() {
+    let extra = HeaderName::from_static("x-team");
+    let cors = Cors::new(vec!["https://app.example.com".to_owned()], std::slice::from_ref(&extra));
+    let asked = headers([("origin", "https://app.example.com")]);
+    let answer = preflight("/v2/me", asked, &cors).unwrap();
+    let allowed = answer.headers()["access-control-allow-headers"].to_str().unwrap();
+    let mut allowed: Vec<HeaderName> = allowed.split(", ").map(|name| name.parse().unwrap()).collect();
+    let sent: HeaderMap = allowed.iter().map(|name| (name.clone(), HeaderValue::from_static("a"))).collect();
+    let crossing = forwarded(&sent, &[extra]);
+    assert_eq!(crossing.len(), FORWARDED.len() + 1);
+    allowed.retain(|name| !crossing.contains_key(name));
+    allowed.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    let here = [
+        "authorization",
+        "cal-api-version",
+        "x-api-key",
+        "x-cal-client-id",
+        "x-cal-secret-key",
+        "x-calgate-managed-user",
+        "x-calgate-max-wait",
+        "x-request-id",
+    ];
+    assert_eq!(allowed, here);
 }

@@ -48,7 +48,7 @@ impl App {
             consumers,
             upstream,
             trusted_proxies: config.listen.trusted_proxies,
-            cors: Cors::new(config.listen.cors_origins),
+            cors: Cors::new(config.listen.cors_origins, &config.upstream.forward_headers),
             access_log: config.log.access,
             limits: config.limits,
             sharing: store,

@@ -147,6 +147,8 @@ fn read_key<'a>(section: &Section<'a>, value: &'a DeValue<'a>, span: Range<usize
         let help = "write the sha256:… line that `calgate key new` prints".to_owned();
         section.hide(span.clone());
         section.wrong(span.clone(), format!("`{}.keys`: {fault}", section.path), help);
+    } else {
+        section.show(&span);
     }
     hash.map(|hash| (hash, expires, span))
 }
@@ -166,6 +168,7 @@ fn read_managed_users(section: &Section<'_>) -> Option<Vec<UserId>> {
     let user = |value: &DeValue<'_>, span: Range<usize>| {
         let number = value.as_integer().map(toml::de::DeInteger::as_str);
         let user = value.as_str().or(number).and_then(UserId::parse);
+        section.show(&span);
         if user.is_none() {
             let help = "write its number, as 123 or \"123\"".to_owned();
             section.wrong(span, format!("`{}.managed_users`: this is no managed user's id", section.path), help);

@@ -21,7 +21,7 @@ const DEFAULT_PLAN: &str = "teams";
 /// What is wrong with the variables, shown in the configuration they stand for.
 pub fn from_environment() -> Option<Result<Config, Box<Unusable>>> {
     std::env::var_os(API_KEY)?;
-    Some(Config::parse("(environment)", &text(|name| std::env::var(name).ok())))
+    Some(Config::parse_own("(environment)", &text(|name| std::env::var(name).ok())))
 }
 
 fn text(variable: impl Fn(&str) -> Option<String>) -> String {

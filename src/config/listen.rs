@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::origin;
 use super::reader::{Located, Section};
 use crate::identify::TrustedProxies;
 
@@ -130,16 +131,17 @@ fn networks(section: &Section<'_>, list: &[Located<&str>]) -> Vec<IpNet> {
 }
 
 fn origins(section: &Section<'_>, list: &[Located<&str>]) -> Vec<String> {
-    let origin = |entry: &Located<&str>| {
-        let rest = entry.value.strip_prefix("https://").or_else(|| entry.value.strip_prefix("http://"));
-        let good = rest.is_some_and(|host| {
-            !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*')
-        });
-        if !good {
-            let help = "write each origin whole, as \"https://app.example.com\", without a path".to_owned();
-            section.wrong(entry.span.clone(), format!("`{}` is not an origin", entry.value), help);
+    let read = |entry: &Located<&str>| {
+        let fault = match origin::read(entry.value) {
+            Ok(origin) => return Some(origin),
+            Err(fault) => fault,
+        };
+        if entry.value.contains(['@', '?']) {
+            section.hide(entry.span.clone());
         }
-        good.then(|| entry.value.to_ascii_lowercase())
+        let help = "write each origin as browsers send it, such as \"https://app.example.com\"".to_owned();
+        section.wrong(entry.span.clone(), format!("`listen.cors_origins`: this is no origin: {fault}"), help);
+        None
     };
-    list.iter().filter_map(origin).collect()
+    list.iter().filter_map(read).collect()
 }

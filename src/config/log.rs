@@ -21,14 +21,28 @@ impl Default for Log {
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// The filter takes any word for the name of a module, so that a misspelt level would silence the log.
+/// The filter takes any word for the name of a module, so that a misspelt level or path would silence the log.
 fn check_level(text: &str) -> Result<(), String> {
     text.parse::<tracing_subscriber::filter::EnvFilter>().map_err(|fault| fault.to_string())?;
-    let is_said =
-        |part: &str| part.contains(['=', ':', '[']) || LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level));
-    match text.split(',').map(str::trim).find(|part| !is_said(part)) {
+    let is_level = |part: &str| LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level));
+    match text.split(',').find(|part| !is_level(part) && !is_directive(part)) {
+        Some(part) if part.trim() != part => Err(format!("`{part}` has blanks around it")),
+        Some(part) if part.contains([':', '=', '[']) => Err(format!("`{part}` is no directive")),
         Some(part) => Err(format!("`{part}` is no level")),
         None => Ok(()),
+    }
+}
+
+/// Whether it names a module, as `a::b`, and, where that is one word, what of it.
+fn is_directive(part: &str) -> bool {
+    let (path, rest) = part.split_at(part.find(['=', '[']).unwrap_or(part.len()));
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let is_path = path.split("::").all(is_name);
+    match rest.chars().next() {
+        None => is_path && path.contains("::"),
+        Some('=') => is_path && rest.len() > 1,
+        Some(_) => is_path || path.is_empty(),
     }
 }
 

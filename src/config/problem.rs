@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, and where: every mistake at once, each shown in its line.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -24,12 +24,25 @@ pub struct Problems {
     list: RefCell<Vec<Problem>>,
     keys: Option<RefCell<BTreeSet<String>>>,
     hidden: RefCell<Vec<Range<usize>>>,
+    shown: RefCell<HashSet<usize>>,
+    incomplete: Cell<bool>,
+    shows_comments: bool,
 }
 
 impl Problems {
     /// Nothing yet; the keys that are looked for will be kept, too.
     pub(super) fn with_keys() -> Self {
         Self { keys: Some(RefCell::default()), ..Self::default() }
+    }
+
+    /// Nothing yet; comments of the text are no secrets.
+    pub(super) fn with_comments() -> Self {
+        Self { shows_comments: true, ..Self::default() }
+    }
+
+    /// Whether messages may show comments.
+    pub(super) fn shows_comments(&self) -> bool {
+        self.shows_comments
     }
 
     /// Notes a mistake.
@@ -42,18 +55,36 @@ impl Problems {
         self.hidden.borrow_mut().push(span);
     }
 
-    /// Keeps out of every message what stands where the text is no TOML, and what was read there: it is a guess.
-    pub(super) fn give_up(&self, span: Range<usize>) {
-        self.list.borrow_mut().retain(|problem| !span.contains(&problem.span.start));
-        self.hide(span);
+    /// Lets messages show the text that begins at `at`: whoever read it knows that it is no secret.
+    pub(super) fn show(&self, at: usize) {
+        self.shown.borrow_mut().insert(at);
+    }
+
+    /// Whether messages may show it.
+    pub(super) fn is_shown(&self, at: usize) -> bool {
+        self.shown.borrow().contains(&at)
+    }
+
+    /// Says that part of the text could not be read: what is missing may stand there.
+    pub(super) fn mark_incomplete(&self) {
+        self.incomplete.set(true);
+    }
+
+    /// Whether part of the text could not be read.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.incomplete.get()
     }
 
     /// The text without what is hidden; every other character stays in its place.
     pub(super) fn without_hidden(&self, text: &str) -> String {
-        let hidden = self.hidden.borrow();
-        let is_hidden = |at: usize, c: char| c != '\n' && hidden.iter().any(|span| span.contains(&at));
+        let mut hidden = self.hidden.borrow().clone();
+        hidden.sort_unstable_by_key(|span| span.start);
+        let (mut next, mut until) = (hidden.into_iter().peekable(), 0);
         text.char_indices().fold(String::with_capacity(text.len()), |mut out, (at, c)| {
-            let (shown, times) = if is_hidden(at, c) { ('*', c.len_utf8()) } else { (c, 1) };
+            while let Some(span) = next.next_if(|span| span.start <= at) {
+                until = until.max(span.end);
+            }
+            let (shown, times) = if c != '\n' && at < until { ('*', c.len_utf8()) } else { (c, 1) };
             out.extend(std::iter::repeat_n(shown, times));
             out
         })
@@ -65,8 +96,8 @@ impl Problems {
     }
 
     /// All mistakes, in the order of the text.
-    pub fn into_list(self) -> Vec<Problem> {
-        let mut list = self.list.into_inner();
+    fn sorted(&self) -> Vec<Problem> {
+        let mut list = self.list.borrow().clone();
         list.sort_by_key(|problem| problem.span.start);
         list
     }
@@ -109,6 +140,11 @@ impl std::fmt::Display for Unusable {
 impl std::error::Error for Unusable {}
 
 impl Unusable {
+    pub(super) fn new(origin: &str, text: &str, problems: &Problems) -> Self {
+        let text = problems.without_hidden(text);
+        Self { origin: origin.to_owned(), text, problems: problems.sorted() }
+    }
+
     fn report<'a>(&'a self, problem: &'a Problem) -> [Group<'a>; 1] {
         let end = problem.span.end.min(self.text.len());
         let span = problem.span.start.min(end)..end;

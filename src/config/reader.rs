@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, known_names};
+use super::secret::may_be_secret;
 use crate::tls;
 
 /// A value and where it stands.
@@ -64,6 +65,17 @@ impl<'a> Section<'a> {
         self.problems.hide(span);
     }
 
+    /// Lets messages show a value, which is no secret. Text is shown nowhere else.
+    pub fn show(&self, span: &Range<usize>) {
+        self.problems.show(span.start);
+    }
+
+    fn show_value(&self, key: &str) {
+        if let Some(value) = self.table.get(key) {
+            self.show(&value.span());
+        }
+    }
+
     fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
@@ -73,8 +85,11 @@ impl<'a> Section<'a> {
         self.table.get(key)
     }
 
-    /// Notes that a key has to be there.
+    /// Notes that a key has to be there; where not all could be read, it may be.
     pub fn missing(&self, key: &'static str, help: &str) {
+        if self.problems.is_incomplete() {
+            return;
+        }
         self.wrong(self.span.clone(), format!("`{}` is missing", self.key(key)), help.to_owned());
     }
 
@@ -93,8 +108,26 @@ impl<'a> Section<'a> {
         Some(Located { value: read, span: value.span() })
     }
 
+    /// What [`Self::typed`] reads, of a key that holds no secret.
+    fn shown<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        read: impl Fn(&'a DeValue<'a>) -> Option<T>,
+    ) -> Option<Located<T>> {
+        self.show_value(key);
+        self.typed(key, wanted, read)
+    }
+
     /// Text.
     pub fn string(&self, key: &'static str) -> Option<Located<&'a str>> {
+        let text = self.unshown(key)?;
+        self.show(&text.span);
+        Some(text)
+    }
+
+    /// Text that no message shows unless [`Self::show`] is called.
+    pub fn unshown(&self, key: &'static str) -> Option<Located<&'a str>> {
         self.typed(key, "a string", DeValue::as_str)
     }
 
@@ -116,7 +149,7 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`.
     pub fn boolean(&self, key: &'static str) -> Option<bool> {
-        self.typed(key, "true or false", DeValue::as_bool).map(|located| located.value)
+        self.shown(key, "true or false", DeValue::as_bool).map(|located| located.value)
     }
 
     /// A whole number within bounds.
@@ -126,7 +159,7 @@ impl<'a> Section<'a> {
             Some(i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i64::MAX))
         };
         let wanted = format!("a whole number from {} to {}", allowed.start(), allowed.end());
-        let number = self.typed(key, &wanted, parse)?;
+        let number = self.shown(key, &wanted, parse)?;
         let fits = u32::try_from(number.value).ok().filter(|n| allowed.contains(n));
         if fits.is_none() {
             self.wrong(number.span, format!("`{}` has to be {wanted}", self.key(key)), None);
@@ -169,7 +202,9 @@ impl<'a> Section<'a> {
 
     /// A list of strings.
     pub fn strings(&self, key: &'static str) -> Option<Located<Vec<Located<&'a str>>>> {
+        self.show_value(key);
         self.list(key, |value, span| {
+            self.show(&span);
             let Some(text) = value.as_str() else {
                 self.wrong(span, format!("`{}` takes strings, not {}", self.key(key), value.type_str()), None);
                 return None;
@@ -220,7 +255,7 @@ impl<'a> Section<'a> {
 
     /// A moment, written as a TOML date-time with an offset.
     pub fn moment(&self, key: &'static str) -> Option<Timestamp> {
-        let text = self.typed(key, "a date and time with an offset", |v| v.as_datetime().map(ToString::to_string))?;
+        let text = self.shown(key, "a date and time with an offset", |v| v.as_datetime().map(ToString::to_string))?;
         let parsed = text.value.parse::<Timestamp>().ok();
         if parsed.is_none() {
             let help = "write it with its offset, as 2027-01-31T00:00:00Z".to_owned();
@@ -241,8 +276,13 @@ impl<'a> Section<'a> {
             if asked.contains(&name) {
                 continue;
             }
-            let help = known_names(name, asked.iter().copied());
             hide_values(value, self.problems);
+            if !is_name(name) || may_be_secret(name) {
+                self.problems.hide(key.span());
+                self.problems.note(key.span(), format!("unknown key in `{}`", self.path), None);
+                continue;
+            }
+            let help = known_names(name, asked.iter().copied());
             self.problems.note(key.span(), format!("unknown key `{}`", full(name)), help);
         }
     }

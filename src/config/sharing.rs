@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::contents::Authority;
+use super::hiding::is_plain;
 use super::reader::Section;
 use super::secret;
 use crate::secret::Secret;
+use crate::sharing::link::Address;
 use crate::sharing::{Kind, OnLoss};
 
 /// Where limits are that several gateways share.
@@ -68,6 +70,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
         let help = "say of what in `redis_kind`: \"cluster\" or \"sentinel\"".to_owned();
         section.wrong(span, "`store.redis` names several addresses", help);
     }
+    if let Some((_, span)) = section.raw("redis").filter(|_| !several || kind != Kind::Single)
+        && let Err(fault) = Address::check(&redis, &kind)
+    {
+        let help = "each address is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
+        section.wrong(span, format!("`store.redis` cannot be used: {fault}"), help);
+    }
     Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| path.value), on_loss })
 }
 
@@ -98,6 +106,9 @@ fn read_url(section: &Section<'_>) -> Option<Secret> {
         }
         return None;
     };
+    if value.as_str().is_some_and(is_plain) {
+        section.show(&span);
+    }
     let url = match value.as_str() {
         Some(url) if !url.contains('@') => match Secret::new(url) {
             Ok(url) => url,

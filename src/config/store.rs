@@ -6,7 +6,7 @@ use super::contents::Authority;
 use super::reader::Section;
 use super::secret;
 use crate::secret::Secret;
-use crate::store::{SealKey, SealKeys};
+use crate::store::{Postgres, SealKey, SealKeys};
 
 /// A configured store.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl StoreConfig {
                 None
             }
             (Some(path), false) => Some(Place::File(PathBuf::from(path.value))),
-            (None, true) => secret::read(section, "postgres").map(|address| Place::Postgres { address, ca_file }),
+            (None, true) => read_postgres(section).map(|address| Place::Postgres { address, ca_file }),
             (Some(path), true) => {
                 let help = "leave one of `path` and `postgres` out".to_owned();
                 section.wrong(path.span, "a store is either a file or a PostgreSQL database", help);
@@ -83,6 +83,14 @@ impl StoreConfig {
             }
         }
     }
+}
+
+fn read_postgres(section: &Section<'_>) -> Option<Secret> {
+    let address = secret::read(section, "postgres")?;
+    if let (Err(fault), Some((_, span))) = (Postgres::check(&address), section.raw("postgres")) {
+        section.wrong(span, format!("`store.postgres` cannot be used: {fault}"), None);
+    }
+    Some(address)
 }
 
 /// Whether tokens are to be kept; the section may be there only for gateways to share limits.

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use http::Uri;
 use http::header::HeaderName;
+use http::uri::Authority;
 
 use super::reader::{Located, Section};
 use crate::headers;
+use crate::tls;
 
 /// Cal.com's own address.
 pub const CAL_COM: &str = "https://api.cal.com";
@@ -47,7 +49,7 @@ impl BaseUrl {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
-        let tls = match uri.scheme_str() {
+        let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
             _ => return Err("it has to begin with https://"),
@@ -57,20 +59,35 @@ impl BaseUrl {
             return Err("it takes no user, query or fragment");
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if !tls && !is_loopback(&host) {
+        if !is_tls && !is_loopback(&host) {
             return Err("plain http:// is for loopback addresses only; use https://");
         }
+        if is_tls && !tls::can_check(&host) {
+            return Err("its host is no name that a certificate can be checked for");
+        }
+        let port = port_of(authority)?;
         let path = uri.path().trim_end_matches('/');
         if path.ends_with("/v2") {
             return Err("it has to end before /v2, which callers send");
         }
         Ok(Self {
-            tls,
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            tls: is_tls,
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             authority: authority.as_str().to_ascii_lowercase(),
             path: path.to_owned(),
             host,
         })
+    }
+}
+
+/// The port of an address, if it names one. To `http`, a number that is none is no port, and the default would be taken.
+pub(super) fn port_of(authority: &Authority) -> Result<Option<u16>, &'static str> {
+    let address = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let Some(port) = address.strip_prefix(authority.host()).filter(|rest| !rest.is_empty()) else { return Ok(None) };
+    let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|port| port.parse().ok()) {
+        Some(port @ 1..) => Ok(Some(port)),
+        _ => Err("its port is no number from 1 to 65535"),
     }
 }
 

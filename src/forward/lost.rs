@@ -3,7 +3,8 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use super::upload::{Progress, Upload};
+use super::progress::Progress;
+use super::upload::Upload;
 use crate::refusal::Refusal;
 
 /// A request that got no answer.

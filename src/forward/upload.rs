@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::download::plus;
+use super::progress::{Course, Progress};
 use crate::refusal::Refusal;
 
 /// Why a body did not get through.
@@ -45,37 +46,6 @@ impl From<UploadFault> for Refusal {
             UploadFault::TooSlow => Self::RequestTimeout,
             UploadFault::Broken => Self::BodyBroken,
         }
-    }
-}
-
-/// How far a body is, for who waits for the answer to it; nothing where all of it is here.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Progress(Option<Arc<Course>>);
-
-#[derive(Debug, Default)]
-struct Course {
-    /// When it has to be over.
-    due: OnceLock<Instant>,
-    /// When it was.
-    sent: OnceLock<Instant>,
-    /// What was wrong with it. hyper tells of it only over HTTP/1.1.
-    fault: OnceLock<UploadFault>,
-}
-
-impl Progress {
-    /// Whether there is nothing left to send.
-    pub(super) fn is_over(&self) -> bool {
-        self.0.as_ref().is_none_or(|course| course.sent.get().is_some())
-    }
-
-    /// When the body ended, or has to end at the latest; `None` where there is none, or nobody has asked for it yet.
-    pub(super) fn ends_by(&self) -> Option<Instant> {
-        self.0.as_ref().and_then(|course| course.sent.get().or(course.due.get()).copied())
-    }
-
-    /// What was wrong with it.
-    pub(super) fn fault(&self) -> Option<UploadFault> {
-        self.0.as_ref().and_then(|course| course.fault.get().copied())
     }
 }
 
@@ -160,7 +130,7 @@ impl Upload {
     pub(super) fn progress(&self) -> Progress {
         match &self.0 {
             Content::Whole(_) => Progress::default(),
-            Content::Stream(stream) => Progress(Some(stream.course.clone())),
+            Content::Stream(stream) => Progress::of(&stream.course),
         }
     }
 
@@ -172,7 +142,7 @@ impl Upload {
 
 impl Stream {
     fn note_sent(&self) {
-        let _ = self.course.sent.set(Instant::now());
+        self.course.note_sent(Instant::now());
     }
 
     fn is_over(&self) -> bool {
@@ -182,7 +152,7 @@ impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let polled = self.poll_next(cx);
         if let Poll::Ready(Some(Err(fault))) = &polled {
-            let _ = self.course.fault.set(*fault);
+            self.course.note_fault(*fault);
         }
         polled
     }
@@ -190,9 +160,7 @@ impl Stream {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let deadline = self.deadline.get_or_insert_with(|| {
             let deadline = Deadline::after(self.within);
-            if let Some(due) = deadline.at() {
-                let _ = self.course.due.set(due);
-            }
+            self.course.note_due(deadline.at());
             deadline
         });
         if !self.read.is_empty() {

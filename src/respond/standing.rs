@@ -18,6 +18,9 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-default");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
+/// Their names.
+pub(super) static NAMES: [HeaderName; 5] = [LIMIT, REMAINING, RESET, POLICY, RATE_LIMIT];
+
 /// Puts them on an answer.
 pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {
     let quota = (standing.limit, whole_seconds(standing.window));

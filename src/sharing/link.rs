@@ -59,14 +59,29 @@ impl Address {
     pub fn new(urls: &Secret, kind: &Kind, ca_file: Option<&Path>) -> Result<Self, String> {
         let ca =
             ca_file.map(std::fs::read).transpose().map_err(|e| format!("store.redis_ca_file cannot be read: {e}"))?;
-        let certificates = || TlsCertificates { client_tls: None, root_cert: ca.clone() };
+        Self::read(urls, kind, ca.as_deref()).map_err(|fault| format!("store.redis cannot be used: {fault}"))
+    }
+
+    /// Whether [`Self::new`] will take the addresses.
+    ///
+    /// # Errors
+    /// Why not, in such words.
+    pub fn check(urls: &Secret, kind: &Kind) -> Result<(), String> {
+        Self::read(urls, kind, None).map(drop)
+    }
+
+    fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>) -> Result<Self, String> {
+        let certificates = || TlsCertificates { client_tls: None, root_cert: ca.map(<[u8]>::to_vec) };
         let nodes =
             urls.with_text(|urls| urls.split(',').map(|url| node(url.trim())).collect::<Result<Vec<_>, _>>())?;
         let shown: Vec<String> = nodes.iter().map(|node| node.addr().to_string()).collect();
-        let [first, ..] = nodes.as_slice() else { return Err("store.redis names no address".to_owned()) };
+        let [first, ..] = nodes.as_slice() else { return Err("it names no address".to_owned()) };
+        if let Some(differs) = nodes.iter().find_map(|node| differs(node, first, kind)) {
+            return Err(format!("its addresses differ in {differs}"));
+        }
         let door = match kind {
             Kind::Single if nodes.len() > 1 => {
-                Err("store.redis names several addresses; say of what in `redis_kind`".to_owned())
+                Err("it names several addresses; say of what in `redis_kind`".to_owned())
             }
             Kind::Single if is_tls(first.addr()) => {
                 said(Client::build_with_tls(first.clone(), certificates())).map(|client| Door::Single(Box::new(client)))
@@ -151,7 +166,48 @@ fn sentinel(
 }
 
 fn node(url: &str) -> Result<ConnectionInfo, String> {
+    if let Some(fault) = fault_of(url) {
+        return Err(fault.to_owned());
+    }
     said(url.into_connection_info()).map(|node| node.set_tcp_settings(tcp()))
+}
+
+/// What is wrong with an address. The client's own words can repeat it.
+fn fault_of(address: &str) -> Option<&'static str> {
+    let after_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+    let after_host = authority.rsplit(['@', ']']).next().unwrap_or_default();
+    let port = after_host.split_once(':').map(|(_, port)| port.parse::<u16>());
+    let Some(url) = redis::parse_redis_url(address) else {
+        let no_port = port.is_some_and(|port| port.is_err());
+        return Some(if no_port { "its port is no number from 1 to 65535" } else { "it is no URL" });
+    };
+    let database = url.path().trim_matches('/');
+    if url.host_str().is_none_or(str::is_empty) {
+        Some("it names no host")
+    } else if url.port() == Some(0) {
+        Some("its port is no number from 1 to 65535")
+    } else if !database.bytes().all(|b| b.is_ascii_digit()) || database.len() > 9 {
+        Some("its database is no number")
+    } else if url.fragment().is_some() {
+        Some("it takes no fragment")
+    } else {
+        None
+    }
+}
+
+/// What nodes do not have in common that one connection goes by. Of sentinels, the first tells user, password and database.
+fn differs(one: &ConnectionInfo, other: &ConnectionInfo, kind: &Kind) -> Option<&'static str> {
+    let (a, b) = (one.redis_settings(), other.redis_settings());
+    if is_tls(one.addr()) != is_tls(other.addr()) {
+        return Some("whether TLS is spoken");
+    }
+    let user = a.username() != b.username() || a.password() != b.password();
+    match kind {
+        Kind::Cluster if user => Some("user or password"),
+        Kind::Cluster if a.db() != b.db() => Some("their database"),
+        Kind::Single | Kind::Cluster | Kind::Sentinel(_) => None,
+    }
 }
 
 /// A packet that waits for the acknowledgement of the one before costs more than all else of a call.
@@ -165,7 +221,7 @@ fn is_tls(address: &ConnectionAddr) -> bool {
 
 /// The kind of an error, without its details: they can repeat what stands in the URL.
 fn said<T>(result: RedisResult<T>) -> Result<T, String> {
-    result.map_err(|fault| format!("store.redis cannot be used: {}", fault.category()))
+    result.map_err(|fault| fault.category().to_owned())
 }
 
 /// Why no connection came about, and what to do where that can be told. The servers' words hold no secret.

@@ -63,6 +63,14 @@ impl Postgres {
         Ok(Self { config, tls, client: Mutex::default(), connecting: tokio::sync::Mutex::default() })
     }
 
+    /// Whether [`Self::at`] will take the address.
+    ///
+    /// # Errors
+    /// Why not; never the address.
+    pub fn check(address: &Secret) -> Result<(), String> {
+        address.with_text(address::read).map(drop)
+    }
+
     /// Does `work` on a connection; after a fault the next use begins with a new one.
     async fn with<T>(
         &self,

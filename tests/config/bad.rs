@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use calgate::config::Config;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 const FOLDER: &str = "tests/data/config/bad";
 
@@ -46,6 +48,137 @@ fn no_message_shows_a_secret() {
     }
 }
 
+/// All that is said of a configuration that cannot be used.
+fn said_of(text: &str) -> String {
+    let unusable = Config::parse("calgate.toml", text).unwrap_err();
+    format!("{unusable} {unusable:?} {:?}", unusable.lines())
+}
+
+#[test]
+fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
+    for text in [
+        "[store]\npath = \"x\"\nseal_keys = \"CANARY\"",
+        "[store]\npath = \"x\"\nseal_keys = [[\"CANARY\"], 5]",
+        "[store]\nredis = \"redis://default:CANARY\"",
+        "[store]\nredis = \"CANARY\"",
+        "[store]\nredis = \"http://h?password=CANARY\"",
+        "[store]\nredis = { url = \"CANARY\" }",
+        "[consumers.a]\nkeys = \"CANARY\"",
+        "[consumers.a]\nkeys = [[\"CANARY\"]]",
+        "[consumers.a]\nkeys = [{ hash = [\"CANARY\"] }]",
+        "[consumers.a]\nkeys = [{ hash = \"CANARY\" }]",
+        "[consumers.a]\nmanaged_users = { a = \"CANARY\" }",
+        "[consumers]\nkeys = [\"CANARY\"]",
+        "[credentials]\napi_key = \"CANARY\"",
+        "[credentials]\nmain = \"CANARY\"",
+        "[credentials]\nmain = [\"CANARY\"]",
+        "credentials = \"CANARY\"",
+        "[credentials]\nmain = { kind = \"apikey\", api_key = \"CANARY\" }",
+        "[credentials]\nmain = { api_key = \"CANARY\", client_secret = \"CANARY\" }",
+        "[credentials]\nmain = { kind = [\"CANARY\"], api_key = { env = \"CANARY\" } }",
+        "[credentials]\nmain = { kind = \"api-key\", api_key = { env = \"CANARY\" } }",
+        "[credentials]\nmain = { kind = \"api-key\", api_key = { env = [\"CANARY\"] } }",
+        "[credentials]\nmain = { kind = \"api-key\", api_key = { file = \"CANARY\" } }",
+        "[credentials]\nmain = { kind = \"api-key\", api_key = { file = \"CANARY\", env = \"CANARY\" } }",
+        "[credentials]\nmain = { kind = \"api-key\", api_key = { value = \"CANARY\" } }",
+        "[credentials]\nmain = { kind = \"api-key\", api_key = { \"CANARY\" = true } }",
+        "[listen]\nworkers = 0 # CANARY\n[log]\nlevel = '#' # CANARY # CANARY",
+        "[store]\npath = \"x\"\nseal_keys = [ # CANARY\n{ env = \"A#\" }, # CANARY\n]",
+        "[listen]\nworkers = [\"CANARY\"]\naddress = { a = \"CANARY\" }\ncors_origins = [[\"CANARY\"]]",
+        "[limits]\nx = 1\n[[limits.y]]\napi_key = \"CANARY\"",
+    ] {
+        for secret in [
+            "cal_live_0123456789abcdef0123456789abcdef",
+            "cal_not_a_real_key",
+            "calgate_billing_not_a_real_key",
+            "bm90IGEgcmVhbCBrZXksIG5vdCBhIHJlYWwga2V5IQ==",
+            "bm90IGEgcmVhbCB/ZXksIG5vdCB+IHJlYWwga2V5IQo",
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "A0123456789ABCDEF0123456789ABCDEF0123456789abcdef",
+            "eyJhbGciOiJIUzI1NiJ9.eyJuYW1lIjoibm8gcmVhbCBrZXkifQ.bm90IGEgcmVhbCBrZXksIG5vdCBhIHJlYWw",
+        ] {
+            let said = said_of(&format!("unknown = 1\n{}", text.replace("CANARY", secret)));
+            assert!(!said.contains(secret), "{text:?}: {said}");
+        }
+    }
+}
+
+/// A configuration with a secret in every place where one is written by mistake.
+const CANARIES: &str = "[listen]\naddress = \"127.0.0.1:1\"\n\n[credentials.main]\nkind = \"api-key\"\napi_key = \"canary_a=b\"\n\
+    plan = \"teams\"\n\n[credentials]\nb = { kind = \"oauth\", client_id = \"x\", client_secret = { env = \"cal_canary0123456789abcdef0123456789abcdef\" } }\n\
+    c = { api_key = 'canary', kind = \"api-key\", plan = \"teams\" }\n\n[store]\nseal_keys = [\n  \"canary==\",\n  { file = \"canary\" },\n]\n\
+    redis = \"redis://u:canary@h\"\npath = \"/a\"\n\n[consumers.a]\nkeys = [\"calgate_canary\", { hash = \"canary\" }]\n\
+    credential = \"main\"\n\n[consumers.b]\nkeys = \"\"\"\ncanary=\n  canary = \\\n canary\"\"\"\ncredential = \"main\"\n";
+
+proptest! {
+    #[test]
+    fn no_slip_of_the_pen_shows_a_secret(slips in vec((0..CANARIES.len(), any::<bool>(), "[a=\"'#\\[\\]{},\n\\\\. ]"), 1..4)) {
+        let mut text = CANARIES.to_owned();
+        for (at, is_more, what) in slips {
+            let at = at.min(text.len() - 1);
+            if is_more {
+                text.insert_str(at, &what);
+            } else if !text.split_at(at).1.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+                text.remove(at);
+            }
+        }
+        let said = said_of(&text);
+        prop_assert!(!said.contains("canary"), "{}", said);
+    }
+}
+
+#[test]
+fn a_message_shows_what_is_no_secret() {
+    for (text, shown) in [
+        ("[limits]\nbody = \"soon\"", "body = \"soon\""),
+        ("[listen]\nworkers = \"two\"", "workers = \"two\""),
+        ("[listen]\ncors_origins = \"https://a\"", "cors_origins = \"https://a\""),
+        ("[credentials.a]\nkind = \"apikey\"\nplan = \"teams\"", "kind = \"apikey\""),
+        (
+            "[credentials.a]\nkind = \"api-key\"\nplan = \"teams\"\napi_key = { env = \"CAL_API_KEY_X\" }",
+            "variable CAL_API_KEY_X",
+        ),
+        (
+            "[credentials.a]\nkind = \"api-key\"\nplan = \"teams\"\napi_key = { env = \"my_key\" }",
+            "{ env = \"my_key\" }",
+        ),
+        (
+            "[credentials.a]\nkind = \"api-key\"\nplan = \"teams\"\napi_key = { file = \"/run/x/cal_key\" }",
+            "/run/x/cal_key cannot",
+        ),
+        ("[store]\nredis = \"http://h:1/0\"", "redis = \"http://h:1/0\""),
+    ] {
+        let said = said_of(text);
+        assert!(said.contains(shown), "{text:?}: {said}");
+    }
+}
+
+#[test]
+fn beside_text_that_is_no_toml_every_key_keeps_its_name_and_every_other_mistake_its_place() {
+    let documented = include_str!("../../config/calgate.toml");
+    let mut section = "";
+    for line in documented.lines().map(|line| line.trim_start_matches('#')).filter(|line| !line.starts_with(' ')) {
+        if line.starts_with('[') {
+            section = line;
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| section != "[budget]") {
+            let text = format!(
+                "[tiers.a]\nburst = \"b\"\n{section}\n{key} = \"CANARY\n[budget]\nmode = \"loud\"\nmax_wiat = 1\n"
+            );
+            let unusable = Config::parse("calgate.toml", &text).unwrap_err();
+            let said = format!("{unusable} {unusable:?}");
+            assert!(said.contains(&format!("4 | {key} =*")) && !said.contains("CANARY"), "{text}: {said}");
+            for place in [
+                ":2:9: `tiers.a.burst`",
+                ":4:",
+                ":6:8: `budget.mode` cannot be `loud`",
+                ":7:1: unknown key `budget.max_wiat`",
+            ] {
+                assert!(unusable.lines().iter().any(|line| line.contains(place)), "{place}: {text}: {said}");
+            }
+        }
+    }
+}
+
 #[test]
 fn no_message_shows_what_is_no_toml() {
     for line in [
@@ -68,12 +201,26 @@ fn no_message_shows_what_is_no_toml() {
         "api_key = {\n\"not_a_real_key\"\n}",
         "api_key =\n\"not_a_real_key\"",
         "api_key:\nnot_a_real_key",
+        "api_key = {\"not_a_real_key",
+        "api_key = {\"not_a_real_key==\"",
+        "api_key = {\n\"not_a_real_key",
+        "api_key = { not_a_real_key = ",
+        "api_key = { \"not_a_real_key\" = 1, ]",
+        "api_key = [\n\"abc\",\n\"not_a_real_key\",",
+        "api_key = \"abcd\nnot_a_real_key=\"",
+        "api_key = \"abcd\nnot_a_real_key= x\ny\"",
+        "api_key = \"abcd\nefgh=\"\nnot_a_real_key",
+        "api_key = [ \"abcd\nQUJD=\", \"not_a_real_key\" ]",
+        "[credentials.main\napi_key = \"not_a_real_key\"",
+        "[credentials.\"not_a_real_key]",
+        "api_key = \"a\"\napi_key = \"not_a_real_key\"",
+        "api_key = { env = \"a\" } # x\n\u{1}not_a_real_key",
+        "plan = \"teams # not_a_real_key",
     ] {
         for rest in ["", "\n", "\r\n", "\n\n  \n", "\nplan = \"teams\"\n"] {
             for before in ["", "[credentials.main]\nkind = \"api-key\"\n"] {
                 let text = format!("{before}{line}{rest}");
-                let unusable = Config::parse("calgate.toml", &text).unwrap_err();
-                let said = format!("{unusable} {unusable:?} {:?}", unusable.lines());
+                let said = said_of(&text);
                 assert!(!said.contains("not_a_real_key"), "{text:?}: {said}");
             }
         }

@@ -73,6 +73,101 @@ fn the_upstreams_address_is_taken_apart() {
     {
         assert!(BaseUrl::parse(plain).is_err(), "{plain}");
     }
+    for port in ["", "0", "00", "65536", "99999", "-1", "+80", "x", "8o"] {
+        for host in ["127.0.0.1", "[::1]", "api.cal.com"] {
+            assert!(BaseUrl::parse(&format!("https://{host}:{port}/cal")).is_err(), "{host}:{port}");
+        }
+    }
+    assert_eq!(BaseUrl::parse("https://[::1]").unwrap().port, 443);
+    assert_eq!(BaseUrl::parse("https://[::1]:65535").unwrap().port, 65535);
+}
+
+#[test]
+fn origins_are_those_that_browsers_send() {
+    let read = |origin: &str| {
+        Config::parse("calgate.toml", &format!("[listen]\ncors_origins = [\"{origin}\"]\n"))
+            .map(|config| config.listen.cors_origins.concat())
+    };
+    for (text, origin) in [
+        ("https://app.example.com", "https://app.example.com"),
+        ("HTTPS://App.Example.com", "https://app.example.com"),
+        ("https://app.example.com:8443", "https://app.example.com:8443"),
+        ("https://app.example.com:80", "https://app.example.com:80"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://127.0.0.1:443", "http://127.0.0.1:443"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("http://[0:0:0:0:0:0:0:1]", "http://[::1]"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("https://a_b.example.", "https://a_b.example."),
+    ] {
+        assert_eq!(read(text).unwrap(), origin, "{text}");
+    }
+    for bad in [
+        "https://app.example.com:443",
+        "http://app.example.com:80",
+        "http://[::1]:80",
+        "https://app.example.com:",
+        "https://app.example.com:0",
+        "https://app.example.com:99999",
+        "https://app.example.com/",
+        "https://app.example.com/a",
+        "https://a.b?c",
+        "https://a.b#c",
+        "https://u@h",
+        "https://u:p@h",
+        "https://*.example.com",
+        "https://a..b",
+        "https://",
+        "https://127.1",
+        "https://256.0.0.1",
+        "https://[::ffff:1.2.3.4]",
+        "https://bücher.example",
+        "ftp://a",
+        "app.example.com",
+        "null",
+        "*",
+        "",
+    ] {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn the_level_of_the_log_is_one_that_it_has() {
+    let read = |level: &str| Config::parse("calgate.toml", &format!("[log]\nlevel = '{level}'\n"));
+    for good in [
+        "info",
+        "OFF",
+        "calgate::server=debug",
+        "calgate::server",
+        "info,calgate::keeper=debug,hyper=warn",
+        "info,my-target=debug",
+        "[a]=debug",
+        "calgate[a{b=1}]=debug,info",
+    ] {
+        assert_eq!(read(good).unwrap().log.level, good);
+    }
+    for bad in [
+        "",
+        "calgate",
+        "calgate:debug",
+        "calgate:server=debug",
+        "calgate:::server=debug",
+        "calgate::",
+        "::",
+        ":",
+        ":=debug",
+        "=debug",
+        "calgate=",
+        "calgate=loud",
+        "info,",
+        "info, debug",
+        " debug",
+        "info, calgate::keeper",
+        "info;debug",
+    ] {
+        assert!(read(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

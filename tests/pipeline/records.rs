@@ -85,5 +85,20 @@ fn browsers_may_call_only_from_configured_origins() {
         let answer = gateway.ask("GET /v2/me", &[&bearer(&key), &header]);
         assert_eq!(answer.header("access-control-allow-origin").is_some(), allowed, "{origin}");
         assert_eq!(answer.header("vary"), Some("Origin"));
+        let exposed = answer.header("access-control-expose-headers").unwrap_or_default();
+        let is_exposed = |name: &str| exposed.split(", ").any(|exposed| exposed == name);
+        for name in [
+            "x-request-id",
+            "x-ratelimit-limit-default",
+            "x-ratelimit-remaining-default",
+            "x-ratelimit-reset-default",
+            "ratelimit",
+            "ratelimit-policy",
+        ] {
+            assert!(answer.header(name).is_some() && is_exposed(name) == allowed, "{name}: {exposed}");
+        }
+        for name in ["retry-after", "x-calgate-code", "location", "etag", "allow"] {
+            assert_eq!(is_exposed(name), allowed, "{name}: {exposed}");
+        }
     }
 }

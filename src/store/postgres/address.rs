@@ -37,7 +37,25 @@ fn parse(text: &str) -> Result<Config, String> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("the address of the PostgreSQL store names no host".to_owned());
     }
-    Ok(config)
+    match counted(&config) {
+        Some(fault) => Err(format!("the address of the PostgreSQL store {fault}")),
+        None => Ok(config),
+    }
+}
+
+/// What would be found only when a connection is made.
+fn counted(config: &Config) -> Option<&'static str> {
+    let (names, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
+    let ports = config.get_ports();
+    if names.min(addresses) > 0 && names != addresses {
+        Some("has not as many values of `host` as of `hostaddr`")
+    } else if ports.contains(&0) {
+        Some("has a port that is no number from 1 to 65535")
+    } else if ports.len() > 1 && ports.len() != names.max(addresses) {
+        Some("has not as many ports as hosts")
+    } else {
+        None
+    }
 }
 
 /// Names the option that is wrong, if it is known. No other is shown: it may be a part of a password that is not

@@ -1,0 +1,94 @@
+//! What no request's head may be, whoever sends it.
+//!
+//! First on the path, before anybody is asked who they are.
+
+use http::header::{self, HeaderValue};
+use http::{Method, Version, request};
+
+use crate::catalog::path::TargetFault;
+use crate::config::limits::Bounds;
+use crate::refusal::Refusal;
+use crate::respond;
+
+/// Header fields of one request: what hyper takes over HTTP/1.1, for HTTP/2 as well.
+const MOST_FIELDS: usize = 100;
+
+/// What no request may be, whoever sends it: rules of HTTP that hyper leaves to its user.
+pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(respond::never_taken());
+    }
+    let fields = Fields::of(head);
+    if head.version < Version::HTTP_2 {
+        check_http1(head, &fields)?;
+    }
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
+    if fields.bytes > limits.head_bytes || head.headers.len() > MOST_FIELDS {
+        return Err(Refusal::HeadTooLarge);
+    }
+    if fields.upgrade {
+        return Err(Refusal::BadHeader("Upgrade is not taken; HTTP/2 is spoken with prior knowledge"));
+    }
+    let length = fields.length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limits.body_bytes) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    Ok(())
+}
+
+/// The fields that `check` goes by, found by one walk over all of them.
+#[derive(Default)]
+struct Fields<'a> {
+    bytes: usize,
+    hosts: usize,
+    host: Option<&'a HeaderValue>,
+    codings: usize,
+    coding: Option<&'a HeaderValue>,
+    length: Option<&'a HeaderValue>,
+    upgrade: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn of(head: &'a request::Parts) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in &head.headers {
+            fields.bytes += name.as_str().len() + value.len();
+            match *name {
+                header::HOST => {
+                    fields.hosts += 1;
+                    fields.host = Some(value);
+                }
+                header::TRANSFER_ENCODING => {
+                    fields.codings += 1;
+                    fields.coding = Some(value);
+                }
+                header::CONTENT_LENGTH => fields.length = fields.length.or(Some(value)),
+                // Java's client offers h2c on its own, and a server need not take the offer (RFC 9110 §7.8).
+                header::UPGRADE => fields.upgrade |= !value.as_bytes().eq_ignore_ascii_case(b"h2c"),
+                _ => {}
+            }
+        }
+        fields
+    }
+}
+
+/// RFC 9112 §3.2 and §6: the target is origin-form, the body is framed in one way, and there is exactly one `Host`.
+fn check_http1(head: &request::Parts, fields: &Fields<'_>) -> Result<(), Refusal> {
+    if head.uri.authority().is_some() || head.uri.scheme().is_some() {
+        return Err(Refusal::BadTarget(TargetFault::NotOriginForm));
+    }
+    // hyper takes codings before the last, and leaves them as they are; without their name, the body would be another.
+    let is_chunked = fields.coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || fields.codings > 1 {
+        return Err(Refusal::BadHeader("Transfer-Encoding can only be chunked"));
+    }
+    match (fields.hosts, fields.host) {
+        (1, Some(host)) if !host.is_empty() => Ok(()),
+        (0, _) if head.version == Version::HTTP_10 => Ok(()),
+        (0 | 1, _) => Err(Refusal::BadHeader("Host is missing")),
+        _ => Err(Refusal::BadHeader("Host occurs more than once")),
+    }
+}

@@ -1,0 +1,50 @@
+//! The end of the program: how long it waits for what is in flight.
+
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::reload::Stop;
+use crate::app::{Gateway, Phase};
+
+/// How often a renewal's end is looked for while the process ends.
+const KEEPER_PEEK: Duration = Duration::from_millis(10);
+
+/// What workers get to drop the requests that are given up, each of which leaves its line in the log.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `limits.drain`, and
+/// no longer than until a second signal. Then what is left is given up, and written down as that.
+pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, stop: &mut Stop) {
+    let (served, mut workers_ended) = oneshot::channel();
+    let (done, ended) = oneshot::channel();
+    let keeper = gateway.keeper.clone();
+    thread::spawn(move || {
+        for worker in workers {
+            drop(worker.join());
+        }
+        let _ = served.send(());
+        if let Some(keeper) = keeper {
+            keeper.end();
+            while keeper.is_busy() {
+                thread::sleep(KEEPER_PEEK);
+            }
+        }
+        let _ = done.send(());
+    });
+    let in_flight = || gateway.in_flight();
+    tokio::select! {
+        biased;
+        _ = ended => return,
+        () = sleep(gateway.app().limits.drain) => {
+            tracing::warn!(in_flight = in_flight(), "limits.drain is over; requests still in flight are given up");
+        }
+        () = stop.told() => {
+            tracing::warn!(in_flight = in_flight(), "told to stop again; requests still in flight are given up");
+        }
+    }
+    gateway.enter(Phase::Over);
+    let _ = timeout(LAST_LINES, &mut workers_ended).await;
+}

@@ -1,0 +1,84 @@
+//! Addresses of stores: what is wrong with one is told in its line, and never what stands in it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use calgate::config::Config;
+use tempfile::TempDir;
+
+/// What is said of a `[store]` with that address as a secret, and another mistake after it.
+fn said_of(key: &str, address: &str, more: &str) -> Vec<String> {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("address");
+    fs::write(&path, address).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let text = format!("[store]\n{key} = {{ file = \"{}\" }}\n{more}\n[limits]\nbody = \"soon\"\n", path.display());
+    let unusable = Config::parse("calgate.toml", &text).unwrap_err();
+    assert!(!format!("{unusable} {unusable:?} {:?}", unusable.lines()).contains("canary"), "{address}");
+    unusable.lines()
+}
+
+#[test]
+fn what_is_wrong_with_an_address_of_redis_is_told_beside_every_other_mistake() {
+    for (kind, address, fault) in [
+        ("single", "redis://h:99999/0", "its port is no number from 1 to 65535"),
+        ("single", "redis://h:0", "its port is no number from 1 to 65535"),
+        ("single", "redis://default:canary", "its port is no number from 1 to 65535"),
+        ("single", "redis://u:canary@[::1]:x", "its port is no number from 1 to 65535"),
+        ("single", "redis://u:canary@h o", "characters"),
+        ("single", "redis://u:canary@h^o", "it is no URL"),
+        ("single", "redis://", "it names no host"),
+        ("single", "rediss://u:canary@", "it is no URL"),
+        ("single", "redis://u:canary@h/abc", "its database is no number"),
+        ("single", "redis://u:canary@h/-1", "its database is no number"),
+        ("single", "rediss://u:canary@h#insecure", "it takes no fragment"),
+        ("single", "redis://u:canary@h?protocol=canary", "invalid client config"),
+        ("single", "redis://u:canary@a,redis://u:canary@b", "names several addresses"),
+        ("cluster", "redis://u:canary@a,rediss://u:canary@b", "its addresses differ in whether TLS is spoken"),
+        ("sentinel", "redis://u:canary@a,rediss://u:canary@b", "its addresses differ in whether TLS is spoken"),
+        ("cluster", "redis://u:canary@a,redis://u:canary2@b", "its addresses differ in user or password"),
+        ("cluster", "redis://u:canary@a/1,redis://u:canary@b/2", "its addresses differ in their database"),
+        ("cluster", "redis://u:canary@a,redis://u:canary@b:x", "its port is no number from 1 to 65535"),
+    ] {
+        let name = if kind == "sentinel" { "\nredis_sentinel = \"mymaster\"" } else { "" };
+        let lines = said_of("redis", address, &format!("redis_kind = \"{kind}\"{name}"));
+        let [first, second] = lines.as_slice() else { panic!("{address}: {lines:?}") };
+        assert!(first.starts_with("calgate.toml:2:9: `store.redis`") && first.contains(fault), "{address}: {first}");
+        assert!(second.contains("`limits.body` is not a time"), "{address}: {second}");
+    }
+    for (kind, address) in [
+        ("single", "redis://u:can%40ary@[::1]:6379/0/"),
+        ("single", "rediss://h"),
+        ("cluster", "redis://a:1,redis://b:2"),
+        ("sentinel", "redis://u:canary@a, redis://b"),
+    ] {
+        let name = if kind == "sentinel" { "\nredis_sentinel = \"mymaster\"" } else { "" };
+        let lines = said_of("redis", &address.replace(' ', ""), &format!("redis_kind = \"{kind}\"{name}"));
+        assert_eq!(lines.len(), 1, "{address}: {lines:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_address_of_postgres_is_told_beside_every_other_mistake() {
+    for (address, fault) in [
+        ("canary", "the address of the PostgreSQL store is no URL"),
+        ("redis://u:canary@h", "the address of the PostgreSQL store is no URL"),
+        ("postgres://u:canary@h:99999/d", "`port` in the address"),
+        ("postgres://u:canary@h/d?canary=1", "the address of the PostgreSQL store is not one"),
+        ("postgres://u:canary@h:0/d", "a port that is no number from 1 to 65535"),
+        ("postgres:///canary", "names no host"),
+        ("postgres://u:canary@a:1,b:2,c/d?hostaddr=1.2.3.4", "has not as many values of `host` as of `hostaddr`"),
+    ] {
+        let lines = said_of("postgres", address, "seal_keys = 1");
+        let [first, keys, second] = lines.as_slice() else { panic!("{address}: {lines:?}") };
+        assert!(
+            first.starts_with("calgate.toml:2:12: `store.postgres`") && first.contains(fault),
+            "{address}: {first}"
+        );
+        assert!(keys.contains("`store.seal_keys` has to be a list"), "{address}: {keys}");
+        assert!(second.contains("`limits.body` is not a time"), "{address}: {second}");
+    }
+    for address in ["postgres://u:canary@h:5432/d", "postgresql://h/d?sslmode=disable", "postgres://u@a:1,b:2/d"] {
+        assert_eq!(said_of("postgres", address, "seal_keys = 1").len(), 2, "{address}");
+    }
+}
