@@ -1,6 +1,7 @@
 //! Limits that several gateways share. A real server is started and ended by each test that needs one.
 
 mod agreement;
+mod boarding;
 mod breaker;
 mod buckets;
 mod faults;

@@ -35,6 +35,7 @@ pub(super) struct Membership {
     lasts: bool,
     /// Gateways on the credential, as last heard.
     gateways: AtomicU32,
+    /// The next request's name; none is called 0, so that a flight without a name is taken for no other's.
     requests: AtomicU64,
     joins: AtomicU64,
     is_in: AtomicBool,
@@ -51,7 +52,7 @@ impl Membership {
             deadline,
             lasts,
             gateways: AtomicU32::new(1),
-            requests: AtomicU64::new(0),
+            requests: AtomicU64::new(1),
             joins: AtomicU64::new(0),
             is_in: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),

@@ -1,5 +1,6 @@
 //! One budget as all workers share it: the state machine behind a lock, the requests that wait for it, and what wakes them.
 
+mod boarding;
 mod by_store;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use super::{Held, Hold, Settings, headers};
 use crate::limit::{Clock, Due, Tick};
 use crate::refusal::Refusal;
 use crate::sharing::scripts::Fate;
+use boarding::Boarding;
 
 /// The budget of one credential, or of one of its operations that Cal.com counts apart.
 #[derive(Debug)]
@@ -116,10 +118,13 @@ impl Budget {
         let (mut place, by) = loop {
             match self.line_up(asker, patience, started, std::mem::take(&mut is_new)) {
                 Lined::Up(place, by) => break (place, by),
-                Lined::Through(flight) => match &self.member {
-                    None => return take_along(due).await.map(|()| (flight, None)),
+                Lined::Through(boarding) => match &self.member {
+                    None => {
+                        take_along(due).await?;
+                        return boarding.go().map(|flight| (flight, None)).ok_or(Refusal::Internal);
+                    }
                     Some(member) => {
-                        if let Some(flight) = Box::pin(self.confirm(member, flight, &asker, &mut due)).await? {
+                        if let Some(flight) = Box::pin(self.confirm(member, boarding, &asker, &mut due)).await? {
                             return Ok((flight, None));
                         }
                     }
@@ -148,9 +153,13 @@ impl Budget {
     ) -> Result<(Flight, Option<Hold>), Refusal> {
         let now = self.clock.now();
         let (flight, by) = self.lock().machine.ask_only_observing(asker, now);
+        let boarding = Boarding::new(self, flight);
         match &self.member {
-            None => take_along(due).await.map(|()| (flight, by)),
-            Some(member) => Box::pin(self.confirm_anyway(member, flight, by, due)).await,
+            None => {
+                take_along(due).await?;
+                boarding.go().map(|flight| (flight, by)).ok_or(Refusal::Internal)
+            }
+            Some(member) => Box::pin(self.confirm_anyway(member, boarding, by, due)).await,
         }
     }
 
@@ -250,13 +259,13 @@ impl Budget {
     }
 
     /// A request asks; it `is_new` the first time that it does.
-    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick, is_new: bool) -> Lined {
+    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick, is_new: bool) -> Lined<'_> {
         let mut state = self.lock();
         if is_new {
             state.machine.comes(&asker, now);
         }
         match state.machine.ask(&asker, patience, now) {
-            Asked::Go(flight) => Lined::Through(flight),
+            Asked::Go(flight) => Lined::Through(Boarding::new(self, flight)),
             Asked::Refuse(held) => Lined::Refused(held),
             Asked::Wait(ticket, by) => {
                 let (sender, turn) = oneshot::channel();
@@ -298,10 +307,10 @@ async fn take_along(due: Option<&Due<'_>>) -> Result<(), Refusal> {
 }
 
 /// What came of asking.
-enum Lined {
+enum Lined<'a> {
     /// It waits, and for what.
     Up(Place, Hold),
-    Through(Flight),
+    Through(Boarding<'a>),
     Refused(Held),
 }
 

@@ -8,6 +8,7 @@ use super::super::machine::{Flight, Next};
 use super::super::membership::Membership;
 use super::super::queue::Asker;
 use super::super::rules::No;
+use super::boarding::Boarding;
 use super::{Budget, take_along};
 use crate::limit::Due;
 use crate::refusal::Refusal;
@@ -32,21 +33,20 @@ impl Budget {
     pub(super) async fn confirm(
         self: &Arc<Self>,
         member: &Arc<Membership>,
-        flight: Flight,
+        mut boarding: Boarding<'_>,
         asker: &Asker,
         due: &mut Option<&Due<'_>>,
     ) -> Result<Option<Flight>, Refusal> {
-        let (mut boarding, by_store, asking) = {
+        let (by_store, asking) = {
             let mut state = self.lock();
-            let (express, mut boarding) = (flight.is_express(), Boarding { budget: self, flight: Some(flight) });
             boarding.depart(member, &mut state.flying);
             let (machine, waiting) = (&state.machine, state.machine.has_turns());
-            let (request, light) = (boarding.request(), machine.light(Some(asker)));
-            (boarding, machine.is_by_store(), Asking { request, express, waiting, anyway: false, light })
+            let (request, express, light) = (boarding.request(), boarding.is_express(), machine.light(Some(asker)));
+            (machine.is_by_store(), Asking { request, express, waiting, anyway: false, light })
         };
         if !by_store {
             take_along(due.take()).await?;
-            return Ok(boarding.flight.take());
+            return Ok(boarding.go());
         }
         let beside = due.filter(|due| member.is_beside(due));
         if beside.is_none() {
@@ -56,7 +56,7 @@ impl Budget {
         match acquired {
             Ok(Acquired::Go { ahead, .. }) => {
                 learn(due, ahead);
-                Ok(boarding.flight.take())
+                Ok(boarding.go())
             }
             Ok(Acquired::Held { ahead, by, wait }) => {
                 learn(due, ahead);
@@ -84,15 +84,14 @@ impl Budget {
     pub(super) async fn confirm_anyway(
         self: &Arc<Self>,
         member: &Arc<Membership>,
-        flight: Flight,
+        mut boarding: Boarding<'_>,
         by: Option<Hold>,
         due: Option<&Due<'_>>,
     ) -> Result<(Flight, Option<Hold>), Refusal> {
-        let (mut boarding, by_store) = {
+        let by_store = {
             let mut state = self.lock();
-            let mut boarding = Boarding { budget: self, flight: Some(flight) };
             boarding.depart(member, &mut state.flying);
-            (boarding, state.machine.is_by_store())
+            state.machine.is_by_store()
         };
         take_along(due).await?;
         let asking = Asking { request: boarding.request(), express: true, waiting: false, anyway: true, light: 0 };
@@ -103,7 +102,7 @@ impl Budget {
                 Ok(_) | Err(NoAnswer) => self.go_alone(member),
             }
         }
-        Ok((boarding.flight.take().ok_or(Refusal::Internal)?, held))
+        Ok((boarding.go().ok_or(Refusal::Internal)?, held))
     }
 
     /// Lets go those that wait, one after the other, while the store says yes.
@@ -240,31 +239,5 @@ impl Budget {
 fn learn(due: &mut Option<&Due<'_>>, ahead: Option<Duration>) {
     if let (Some(due), Some(ahead)) = (due.take(), ahead) {
         due.taken(ahead);
-    }
-}
-
-/// A request that is about to go. Dropped, it did not.
-struct Boarding<'a> {
-    budget: &'a Arc<Budget>,
-    flight: Option<Flight>,
-}
-
-impl Boarding<'_> {
-    fn depart(&mut self, member: &Membership, flying: &mut std::collections::HashMap<u64, crate::limit::Tick>) {
-        if let Some(flight) = &mut self.flight {
-            member.depart(flying, flight, self.budget.clock.now());
-        }
-    }
-
-    fn request(&self) -> u64 {
-        self.flight.as_ref().map_or(0, |flight| flight.request)
-    }
-}
-
-impl Drop for Boarding<'_> {
-    fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
-            self.budget.unsent(&flight);
-        }
     }
 }
