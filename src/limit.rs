@@ -6,6 +6,7 @@
 mod bucket;
 mod due;
 mod keyed;
+mod seldom;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub use bucket::{Bucket, Quota, Standing, Tick};
 pub use due::Due;
 pub use keyed::KeyedBuckets;
+pub use seldom::Seldom;
 
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Who};

@@ -2,4 +2,5 @@
 
 mod bucket;
 mod keyed;
+mod seldom;
 mod take;

@@ -54,6 +54,12 @@ impl Breaker {
         }
     }
 
+    /// Whether its last no is over, and was so `since` ago. One that is asked nothing after a no gets no good answer, either,
+    /// and is not kept for that.
+    pub fn is_past(&self, since: Duration, now: Tick) -> bool {
+        self.blocked.is_none_or(|(_, until)| until.after(since) <= now)
+    }
+
     /// How many may be in flight, and until when that stays so by itself; `None` without bound.
     pub fn cap(&self, now: Tick) -> Option<(u32, Option<Tick>)> {
         let (_, until) = self.blocked?;

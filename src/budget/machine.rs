@@ -256,7 +256,9 @@ impl Machine {
     /// Whether it is as good as new.
     pub fn is_unused(&mut self, now: Tick) -> bool {
         self.release(now);
-        self.log.used() == 0 && self.queue.is_empty() && self.refused.cap(now).is_none() && self.edge.cap(now).is_none()
+        let window = self.settings.window;
+        let is_free = self.log.used() == 0 && self.queue.is_empty();
+        is_free && [&self.refused, &self.edge].iter().all(|breaker| breaker.is_past(window, now))
     }
 
     /// How it stands.

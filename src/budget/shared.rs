@@ -357,5 +357,9 @@ impl Drop for Place {
             self.budget.take_back(&mut state, &flight);
             self.budget.change(&mut state);
         }
+        // The driver ends where nobody waits. It may be waiting for what only an answer would change.
+        if state.waiting.is_empty() {
+            self.budget.changed.notify_one();
+        }
     }
 }

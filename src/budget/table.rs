@@ -10,7 +10,7 @@ use super::shared::Budget;
 use super::{API_KEY_PER_MINUTE, Settings};
 use crate::credential::Injection;
 use crate::identify::credential_key;
-use crate::limit::{Clock, shared_tag};
+use crate::limit::{Clock, Seldom, shared_tag};
 use crate::sharing::SharedStore;
 
 /// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
@@ -22,6 +22,7 @@ pub struct Table {
     public: Arc<Budget>,
     /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
     overflow: Arc<Budget>,
+    pruned: Seldom,
     /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
     store: Option<(Arc<SharedStore>, Duration)>,
 }
@@ -47,6 +48,7 @@ impl Table {
             clock,
             public: fresh("(public)", 1),
             overflow: fresh("(unlisted)", 2),
+            pruned: Seldom::default(),
             store,
         }
     }
@@ -85,13 +87,20 @@ impl Table {
             return budget.clone();
         }
         if self.budgets.len() >= self.capacity {
-            self.budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_unused());
+            self.prune();
             if self.budgets.len() >= self.capacity {
                 return self.overflow.clone();
             }
         }
         let fresh = || self.fresh(key, self.member(key, shared_tag(key), false), name.into(), settings);
         self.budgets.entry(key).or_insert_with(fresh).clone()
+    }
+
+    /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
+    fn prune(&self) {
+        if self.pruned.is_due(self.clock.now()) {
+            self.budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_unused());
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "any part of the key will do as a seed")]

@@ -1,13 +1,8 @@
 //! Buckets of callers that no configuration lists, in bounded memory.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use dashmap::DashMap;
 
-use super::{Bucket, Empty, Quota, Standing, Tick};
-
-/// At most how often a full table is searched for buckets that can go.
-const PRUNE_INTERVAL_NS: u64 = 1_000_000_000;
+use super::{Bucket, Empty, Quota, Seldom, Standing, Tick};
 
 /// Buckets by key. A bucket that is full again is the same as none, so forgetting it changes nothing. Where the table is
 /// full of buckets in use, newcomers share one: limits get tighter, memory stays bounded.
@@ -16,13 +11,13 @@ pub struct KeyedBuckets {
     buckets: DashMap<u128, Bucket>,
     capacity: usize,
     overflow: Bucket,
-    pruned_at: AtomicU64,
+    pruned: Seldom,
 }
 
 impl KeyedBuckets {
     /// An empty table of at most about `capacity` buckets.
     pub fn new(capacity: usize) -> Self {
-        Self { buckets: DashMap::new(), capacity, overflow: Bucket::default(), pruned_at: AtomicU64::new(0) }
+        Self { buckets: DashMap::new(), capacity, overflow: Bucket::default(), pruned: Seldom::default() }
     }
 
     /// Takes one token from the bucket of `key`.
@@ -67,11 +62,9 @@ impl KeyedBuckets {
         self.buckets.get(&key).map_or_else(|| Bucket::default().standing(quota, now), |b| b.standing(quota, now))
     }
 
-    /// Forgets the buckets that are full, at most once in [`PRUNE_INTERVAL_NS`].
+    /// Forgets the buckets that are full, now and then.
     fn prune(&self, now: Tick) {
-        let last = self.pruned_at.load(Ordering::Relaxed);
-        let due = last == 0 || now.0.saturating_sub(last) >= PRUNE_INTERVAL_NS;
-        if due && self.pruned_at.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.pruned.is_due(now) {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
     }

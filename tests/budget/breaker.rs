@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use calgate::budget::Settings;
 use calgate::budget::breaker::Breaker;
+use calgate::budget::headers::{Told, Verdict};
+use calgate::budget::machine::{Asked, Machine};
+use calgate::budget::queue::{Asker, Priority};
 use calgate::limit::Tick;
 
 fn at(seconds: u64) -> Tick {
@@ -49,4 +53,29 @@ fn the_edge_is_left_alone_for_a_second_then_two_and_a_minute_at_most() {
     (0..5).for_each(|_| breaker.good(now.after(Duration::from_secs(1))));
     breaker.block_edge(now, Some(Duration::from_secs(3600)));
     assert_eq!(breaker.cap(now), Some((0, Some(now.after(Duration::from_secs(60))))));
+}
+
+/// A budget that has been told no, by the edge or the limiter, at ten seconds, and is not used again.
+fn told_no(verdict: Verdict) -> Machine {
+    let settings = Settings { limit: 120, window: Duration::from_secs(60), replicas: 1, learn_limit: false };
+    let mut machine = Machine::new(settings, 7);
+    let asker = Asker { key: 1, weight: 1, priority: Priority::Default };
+    let Asked::Go(flight) = machine.ask(&asker, Duration::ZERO, at(9)) else { panic!("nothing holds it") };
+    machine.answered(&flight, verdict, &Told::default(), at(10)).unwrap();
+    machine
+}
+
+#[test]
+fn a_budget_that_is_not_used_again_after_a_no_is_forgotten_a_window_after_the_block() {
+    let second = Some(Duration::from_secs(1));
+    for (verdict, blocked) in [
+        (Verdict::Edge { retry_after: None }, 1),
+        (Verdict::Edge { retry_after: Some(Duration::from_secs(40)) }, 40),
+        // Longer by up to two seconds, so that gateways do not come back together.
+        (Verdict::Refused { retry_after: second }, 3),
+    ] {
+        let mut machine = told_no(verdict);
+        assert!(!machine.is_unused(at(10 + blocked + 57)), "{verdict:?}");
+        assert!(machine.is_unused(at(10 + blocked + 60).after(Duration::from_millis(100))), "{verdict:?}");
+    }
 }

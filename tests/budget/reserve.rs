@@ -1,6 +1,7 @@
 //! Slots: waiting, leaving, and what remains of it.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -173,4 +174,30 @@ fn observing_lets_through_and_tells_and_off_counts_nothing() {
     let off = app(&format!("{TEXT}[budget]\nmode = \"off\"\n"));
     let slots: Vec<Slot> = (0..6).map(|_| now(&off, "GET /v2/me").unwrap()).collect();
     assert_eq!((slots.len(), standing(&off).used), (6, 0));
+}
+
+#[test]
+fn a_budget_whose_last_request_stops_waiting_is_kept_by_nobody() {
+    let app = app(TEXT);
+    let budget = app.budget.consumers[app.consumers.named("it").unwrap().id.index()].bearer.clone().unwrap();
+    runtime().block_on(async {
+        let mut held: Vec<Slot> = Vec::new();
+        while let Ok(slot) = reserve(&app, "GET /v2/me", Some(Duration::ZERO)).await {
+            held.push(slot);
+        }
+        let before = Arc::strong_count(&budget);
+        for _ in 0..10 {
+            // As long as those in flight have no answer, time alone lets none of these go.
+            let mut waits = [(); 3].map(|()| Box::pin(reserve(&app, "GET /v2/me", None)));
+            for waits in &mut waits {
+                assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+            tokio::task::yield_now().await;
+            assert!(Arc::strong_count(&budget) > before);
+            drop(waits);
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            assert_eq!(Arc::strong_count(&budget), before);
+        }
+    });
 }
