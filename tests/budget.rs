@@ -3,6 +3,7 @@
 mod answers;
 mod asked;
 mod breaker;
+mod by_store;
 mod foreign;
 mod granted;
 mod interleavings;

@@ -63,7 +63,7 @@ pub enum Asked {
 pub enum Next {
     /// This one may send.
     Go(Ticket, Flight),
-    /// Nobody may before then; sooner only after an answer.
+    /// Nobody may before then, or the store is not asked before then; sooner only after an answer.
     At(Tick),
     /// Nobody may before an answer comes, or nobody waits.
     Idle,
@@ -170,8 +170,13 @@ impl Machine {
         (self.let_out(asker.key, now), (room.more == 0).then_some(room.by))
     }
 
-    /// Who may send next, of those that wait.
+    /// Who may send next, of those that wait. Where the store decides, nobody is without its word.
     pub fn next(&mut self, now: Tick) -> Next {
+        if self.is_by_store() { self.next_question(now) } else { self.next_allowed(now) }
+    }
+
+    /// The same where the store, if it is that which decides, has said yes.
+    pub fn next_allowed(&mut self, now: Tick) -> Next {
         self.release(now);
         if self.queue.is_empty() {
             return Next::Idle;

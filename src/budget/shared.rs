@@ -224,14 +224,12 @@ impl Budget {
     /// Something has changed: lets go all that may, and has the driver look when the next may.
     fn change(&self, state: &mut State) {
         if !state.waiting.is_empty() {
-            if !state.machine.is_by_store() {
-                self.let_go(state);
-            }
+            self.let_go(state);
             self.changed.notify_one();
         }
     }
 
-    /// Lets go all that may. Tells when the next may, if time alone will tell.
+    /// Lets go all that may without asking anybody. Tells when the next may or is to be asked for, if time alone will tell.
     fn let_go(&self, state: &mut State) -> Option<Tick> {
         let now = self.clock.now();
         loop {

@@ -146,7 +146,9 @@ impl Shared {
         while let Some(express) = self.machine.wants(now) {
             let light = self.machine.light(None);
             let Ok(name) = self.acquire(express, light, now) else { continue };
-            let Next::Go(ticket, flight) = self.machine.next(now) else { unreachable!("one that wants to go waits") };
+            let Next::Go(ticket, flight) = self.machine.next_allowed(now) else {
+                unreachable!("one that wants to go waits")
+            };
             let request = self.waiting.remove(&ticket)?;
             self.names.insert(request, name);
             return Some(Ok((request, flight)));

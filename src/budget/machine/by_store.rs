@@ -2,7 +2,7 @@
 
 use super::super::headers::Told;
 use super::super::rules::{No, Rules};
-use super::Machine;
+use super::{Machine, Next};
 use crate::limit::Tick;
 
 impl Machine {
@@ -50,6 +50,14 @@ impl Machine {
         self.release(now);
         let may = !self.queue.is_empty() && self.room(now).more > 0;
         may.then(|| self.queue.express() > 0)
+    }
+
+    /// When the store is asked again for those that wait. A no that has run out is no yes.
+    pub(super) fn next_question(&self, now: Tick) -> Next {
+        if self.queue.is_empty() {
+            return Next::Idle;
+        }
+        Next::At(self.rules.no(now).map_or(now, |no| no.again))
     }
 
     /// Whether any wait for their turn.

@@ -122,7 +122,7 @@ impl Budget {
             let mut state = self.lock();
             let now = self.clock.now();
             match acquired {
-                Ok(Acquired::Go { .. }) => match state.machine.next(now) {
+                Ok(Acquired::Go { .. }) => match state.machine.next_allowed(now) {
                     Next::Go(ticket, mut flight) => {
                         member.depart_as(asking.request, &mut state.flying, &mut flight, now);
                         self.hand_over(&mut state, ticket, flight);
