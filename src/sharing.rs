@@ -7,6 +7,7 @@
 //! meanwhile is [`owed`].
 
 pub mod breaker;
+pub mod gateways;
 mod keeper;
 pub mod link;
 pub mod owed;
@@ -15,7 +16,7 @@ pub mod scripts;
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub use link::Kind;
 use crate::limit::{Clock, Quota, Tick};
 use crate::secret::Secret;
 use breaker::{Breaker, State};
+use gateways::Gateways;
 use link::{Address, Link};
 use owed::Owed;
 use scripts::Scripts;
@@ -73,7 +75,7 @@ pub struct SharedStore {
     calls: AtomicU64,
     failures: AtomicU64,
     losses: AtomicU64,
-    gateways: AtomicU32,
+    gateways: Gateways,
 }
 
 /// How it stands, for metrics.
@@ -115,7 +117,7 @@ impl SharedStore {
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             losses: AtomicU64::new(0),
-            gateways: AtomicU32::new(1),
+            gateways: Gateways::default(),
         })
     }
 
@@ -136,12 +138,12 @@ impl SharedStore {
 
     /// Gateways on this store, as was last heard.
     pub fn gateways(&self) -> u32 {
-        self.gateways.load(Ordering::Relaxed)
+        self.gateways.count()
     }
 
-    /// So many gateways have been heard of.
+    /// A budget has heard of so many gateways on its credential.
     pub fn heard_of(&self, gateways: u32) {
-        self.gateways.store(gateways.max(1), Ordering::Relaxed);
+        self.gateways.heard(gateways, self.clock.now());
     }
 
     /// Whether it is asked at all.

@@ -1,11 +1,13 @@
 //! Limits that several gateways share. A real server is started and ended by each test that needs one.
 
 mod agreement;
+mod alone;
 mod boarding;
 mod breaker;
 mod buckets;
 mod faults;
 mod fleet;
+mod gateways;
 mod link;
 mod scripts;
 

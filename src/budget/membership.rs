@@ -100,6 +100,11 @@ impl Membership {
         self.gateways.load(Ordering::Relaxed)
     }
 
+    /// Gateways that share nothing while the store is lost. A budget that has not been heard of yet may be in use elsewhere, too.
+    pub(super) fn replicas(&self, settings: Settings) -> u32 {
+        settings.replicas.max(self.gateways()).max(self.store.gateways())
+    }
+
     /// Whether this gateway goes by the store.
     pub(super) fn is_in(&self) -> bool {
         self.is_in.load(Ordering::Relaxed)

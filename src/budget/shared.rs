@@ -75,7 +75,7 @@ impl Budget {
         if state.settings != settings {
             state.settings = settings;
             // Those that have been heard of are still there.
-            let replicas = settings.replicas.max(self.member.as_ref().map_or(1, |member| member.gateways()));
+            let replicas = self.member.as_ref().map_or(settings.replicas, |member| member.replicas(settings));
             state.machine.configure(Settings { replicas, ..settings });
             self.change(&mut state);
         }

@@ -213,7 +213,7 @@ impl Budget {
     fn go_alone(&self, member: &Membership) {
         member.leave();
         let mut state = self.lock();
-        let replicas = state.settings.replicas.max(member.gateways());
+        let replicas = member.replicas(state.settings);
         state.machine.go_alone(replicas);
         self.change(&mut state);
     }

@@ -1,0 +1,48 @@
+//! How many gateways there are on the store, as far as the budgets of this one hear: each of them hears who is on its credential.
+//!
+//! Some hear of this gateway alone, such as that of a managed user. So the most counts that any has heard within the last
+//! seconds, each of which has all budgets heard at least once.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::limit::Tick;
+
+/// What was heard counts for so long at least, and at most for twice as long.
+const COUNTS: Duration = Duration::from_secs(1);
+
+/// Counts gateways.
+#[derive(Debug)]
+pub struct Gateways(Mutex<Heard>);
+
+#[derive(Debug)]
+struct Heard {
+    since: Tick,
+    /// The most in the time before `since`, and after it.
+    most: [u32; 2],
+}
+
+impl Default for Gateways {
+    fn default() -> Self {
+        Self(Mutex::new(Heard { since: Tick::default(), most: [1; 2] }))
+    }
+}
+
+impl Gateways {
+    /// A budget has heard of so many.
+    pub fn heard(&self, gateways: u32, now: Tick) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let [before, latest] = heard.most;
+        *heard = if now.since(heard.since) >= COUNTS {
+            Heard { since: now, most: [latest, gateways] }
+        } else {
+            Heard { most: [before, latest.max(gateways)], ..*heard }
+        };
+    }
+
+    /// How many there are, this one included.
+    pub fn count(&self) -> u32 {
+        let [before, latest] = self.0.lock().unwrap_or_else(PoisonError::into_inner).most;
+        before.max(latest).max(1)
+    }
+}
