@@ -7,6 +7,7 @@ mod by_store;
 mod foreign;
 mod granted;
 mod interleavings;
+mod listed;
 mod queue;
 mod reserve;
 mod simulated;

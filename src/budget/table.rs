@@ -16,7 +16,7 @@ use crate::sharing::SharedStore;
 /// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
 #[derive(Debug)]
 pub struct Table {
-    budgets: DashMap<u128, Arc<Budget>>,
+    budgets: DashMap<u128, Known>,
     capacity: usize,
     clock: Clock,
     public: Arc<Budget>,
@@ -25,6 +25,13 @@ pub struct Table {
     pruned: Seldom,
     /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
     store: Option<(Arc<SharedStore>, Duration)>,
+}
+
+#[derive(Debug)]
+struct Known {
+    budget: Arc<Budget>,
+    /// Whether a configuration lists it, and so has the say about its settings.
+    is_listed: bool,
 }
 
 /// The key of the credential that a request is sent with; `None` where it is sent with none.
@@ -56,19 +63,22 @@ impl Table {
     /// The budget of a configured credential, with its settings. Where gateways share it, it is found by `tag`.
     pub fn configured(&self, identity: u128, tag: &Arc<str>, name: &Arc<str>, settings: Settings) -> Arc<Budget> {
         let fresh = || self.fresh(identity, self.member(identity, tag.clone(), true), name.clone(), settings);
-        let budget = self.budgets.entry(identity).or_insert_with(fresh).clone();
+        let mut known = self.budgets.entry(identity).or_insert_with(fresh);
+        known.is_listed = true;
+        let budget = known.budget.clone();
+        drop(known);
         budget.configure(settings);
         budget
     }
 
     /// Has all that are there be known to the store.
     pub fn begin(&self) {
-        self.budgets.iter().for_each(|budget| budget.begin());
+        self.budgets.iter().for_each(|known| known.budget.begin());
     }
 
     /// Says goodbye to the store for all of them.
     pub async fn end(&self) {
-        let budgets: Vec<_> = self.budgets.iter().map(|budget| budget.clone()).collect();
+        let budgets: Vec<_> = self.budgets.iter().map(|known| known.budget.clone()).collect();
         for budget in budgets {
             budget.end().await;
         }
@@ -81,31 +91,38 @@ impl Table {
     }
 
     /// The budget of a credential that no configuration lists: one that a caller brought, or a managed user's token. One
-    /// that is configured, too, has the budget that is configured.
+    /// that is configured, too, has the budget that is configured. The others are told their settings here: after a
+    /// reload nobody else would.
     pub fn unlisted(&self, key: u128, name: &str, settings: Settings) -> Arc<Budget> {
-        if let Some(budget) = self.budgets.get(&key) {
-            return budget.clone();
+        let known = self.budgets.get(&key).map(|known| (known.budget.clone(), known.is_listed));
+        if let Some((budget, is_listed)) = known {
+            if !is_listed {
+                budget.configure(settings);
+            }
+            return budget;
         }
         if self.budgets.len() >= self.capacity {
             self.prune();
             if self.budgets.len() >= self.capacity {
+                self.overflow.configure(settings.of(API_KEY_PER_MINUTE));
                 return self.overflow.clone();
             }
         }
         let fresh = || self.fresh(key, self.member(key, shared_tag(key), false), name.into(), settings);
-        self.budgets.entry(key).or_insert_with(fresh).clone()
+        self.budgets.entry(key).or_insert_with(fresh).budget.clone()
     }
 
     /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
     fn prune(&self) {
         if self.pruned.is_due(self.clock.now()) {
-            self.budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_unused());
+            self.budgets.retain(|_, Known { budget, .. }| Arc::strong_count(budget) > 1 || !budget.is_unused());
         }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "any part of the key will do as a seed")]
-    fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Arc<Budget> {
-        Arc::new(Budget::new(name, settings, self.clock, key as u64, member))
+    fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Known {
+        let budget = Arc::new(Budget::new(name, settings, self.clock, key as u64, member));
+        Known { budget, is_listed: false }
     }
 
     fn member(&self, identity: u128, tag: Arc<str>, lasts: bool) -> Option<Membership> {
