@@ -220,7 +220,7 @@ impl Machine {
                 self.gate.share_changed();
             }
         }
-        match verdict {
+        let by = match verdict {
             Verdict::Passed => {
                 self.refused.good(flight.sent);
                 self.edge.good(flight.sent);
@@ -234,11 +234,22 @@ impl Machine {
                     self.gate.suspect_others(self.granted.get(), now);
                 }
                 self.refused.block(now, until);
+                Hold::Refused
             }
-            Verdict::Edge { retry_after } => self.edge.block_edge(now, retry_after),
-        }
-        let room = self.room(now);
-        Some(Held { by: room.by, wait: room.until.map_or(self.settings.window, |until| until.since(now)) })
+            Verdict::Edge { retry_after } => {
+                self.edge.block_edge(now, retry_after);
+                Hold::Edge
+            }
+        };
+        Some(self.blocked(now).unwrap_or(Held { by, wait: Duration::ZERO }))
+    }
+
+    /// By what, and for how long, nothing is sent after a no, whoever decides on requests. Where both have said no, it is
+    /// Cal.com's own that is told, as a store tells it.
+    fn blocked(&self, now: Tick) -> Option<Held> {
+        let held =
+            |(breaker, by): (&Breaker, Hold)| breaker.cap(now)?.1.map(|until| Held { by, wait: until.since(now) });
+        [(&self.refused, Hold::Refused), (&self.edge, Hold::Edge)].into_iter().find_map(held)
     }
 
     /// Whether Cal.com's limiter, or the edge, has refused, and it is not over yet.

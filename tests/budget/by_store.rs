@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use calgate::budget::headers::{Told, Verdict};
 use calgate::budget::machine::{Asked, Machine, Next};
 use calgate::budget::queue::{Asker, Priority};
 use calgate::budget::rules::No;
-use calgate::budget::{Hold, Settings};
+use calgate::budget::{Held, Hold, Settings};
 use calgate::limit::Tick;
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -48,4 +49,40 @@ fn a_no_that_has_run_out_lets_nobody_go_before_the_store_is_asked_again() {
     again(&mut machine, at(9000));
     machine.go_alone(1);
     assert!(matches!(machine.next(at(9000)), Next::Go(..)));
+}
+
+/// What whose request is answered so at one second is told.
+fn told_of(machine: &mut Machine, verdict: Verdict) -> Held {
+    let Asked::Go(flight) = machine.ask(&asker(1), Duration::ZERO, at(900)) else { panic!("nothing holds it") };
+    machine.answered(&flight, verdict, &Told::default(), at(1000)).unwrap()
+}
+
+#[test]
+fn whose_request_is_refused_is_told_by_whom_and_for_how_long_whoever_decides() {
+    let seconds = Duration::from_secs;
+    let alone = || {
+        let mut machine = machine();
+        machine.go_alone(1);
+        machine
+    };
+    for (verdict, by, wait) in [
+        (Verdict::Edge { retry_after: None }, Hold::Edge, seconds(1)),
+        (Verdict::Edge { retry_after: Some(seconds(9)) }, Hold::Edge, seconds(9)),
+        (Verdict::Refused { retry_after: Some(seconds(7)) }, Hold::Refused, seconds(7)),
+        (Verdict::Refused { retry_after: None }, Hold::Refused, WINDOW),
+    ] {
+        let [by_store, alone] = [&mut machine(), &mut alone()].map(|machine| told_of(machine, verdict));
+        assert_eq!(by_store, alone);
+        assert_eq!(by_store.by, by);
+        let jitter = by_store.wait - wait;
+        assert!(jitter < seconds(2) && (by == Hold::Refused || jitter.is_zero()), "{by_store:?}");
+    }
+    let mut both = machine();
+    let [first, second] = [(); 2].map(|()| {
+        let Asked::Go(flight) = both.ask(&asker(1), Duration::ZERO, at(900)) else { panic!("nothing holds it") };
+        flight
+    });
+    both.answered(&first, Verdict::Refused { retry_after: Some(seconds(7)) }, &Told::default(), at(1000)).unwrap();
+    let held = both.answered(&second, Verdict::Edge { retry_after: None }, &Told::default(), at(2000)).unwrap();
+    assert!(held.by == Hold::Refused && held.wait > seconds(6), "{held:?}");
 }
