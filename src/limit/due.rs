@@ -1,7 +1,8 @@
 //! A token that is still to be taken, from a bucket that other gateways take from, too.
 //!
 //! The bucket here is a copy: it is told how each charge left the shared one, and so is never emptier than that. What it
-//! refuses, the shared one would refuse.
+//! refuses, the shared one would refuse; but for newcomers to a full table, who share one here, for as long as they have just
+//! taken from it without the store.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -28,11 +28,8 @@ impl KeyedBuckets {
         if let Some(bucket) = self.buckets.get(&key) {
             return bucket.take(quota, now);
         }
-        if self.buckets.len() >= self.capacity {
-            self.prune(now);
-            if self.buckets.len() >= self.capacity {
-                return self.overflow.take(quota, now);
-            }
+        if self.has_no_room(now) {
+            return self.overflow.take(quota, now);
         }
         self.buckets.entry(key).or_default().take(quota, now)
     }
@@ -42,31 +39,43 @@ impl KeyedBuckets {
     /// # Errors
     /// [`Empty`] if there is none.
     pub fn check(&self, key: u128, quota: Quota, now: Tick) -> Result<Standing, Empty> {
-        self.buckets.get(&key).map_or_else(|| Bucket::default().check(quota, now), |bucket| bucket.check(quota, now))
+        self.with(key, now, |bucket| bucket.check(quota, now))
     }
 
     /// The bucket of `key` is not full before `full_at`. Where the table is full, that is not remembered.
     pub fn learn(&self, key: u128, full_at: Tick, now: Tick) {
-        if self.buckets.len() >= self.capacity {
-            self.prune(now);
-        }
         if let Some(bucket) = self.buckets.get(&key) {
-            bucket.learn(full_at);
-        } else if self.buckets.len() < self.capacity {
+            return bucket.learn(full_at);
+        }
+        if !self.has_no_room(now) {
             self.buckets.entry(key).or_default().learn(full_at);
         }
     }
 
     /// How the bucket of `key` stands.
     pub fn standing(&self, key: u128, quota: Quota, now: Tick) -> Standing {
-        self.buckets.get(&key).map_or_else(|| Bucket::default().standing(quota, now), |b| b.standing(quota, now))
+        self.with(key, now, |bucket| bucket.standing(quota, now))
     }
 
-    /// Forgets the buckets that are full, now and then.
-    fn prune(&self, now: Tick) {
-        if self.pruned.is_due(now) {
+    /// Looks at the bucket that `key` would take from.
+    fn with<T>(&self, key: u128, now: Tick, look: impl FnOnce(&Bucket) -> T) -> T {
+        if let Some(bucket) = self.buckets.get(&key) {
+            return look(&bucket);
+        }
+        // While the shared one is full it is the same as a new one.
+        if !self.overflow.is_full(now) && self.has_no_room(now) {
+            look(&self.overflow)
+        } else {
+            look(&Bucket::default())
+        }
+    }
+
+    /// Whether newcomers share a bucket. Those that are full are forgotten before, now and then.
+    fn has_no_room(&self, now: Tick) -> bool {
+        if self.buckets.len() >= self.capacity && self.pruned.is_due(now) {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
+        self.buckets.len() >= self.capacity
     }
 
     /// How many buckets it holds.

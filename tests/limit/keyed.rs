@@ -35,7 +35,9 @@ proptest! {
         let mut now = Tick(1);
         for (key, pause) in requests {
             now = Tick(now.0 + pause);
+            let checked = (table.check(key, quota(), now).is_ok(), table.standing(key, quota(), now).remaining > 0);
             let allowed = table.take(key, quota(), now).is_ok();
+            prop_assert_eq!(checked, (allowed, allowed), "what is looked at is what is taken from");
             let alone = own.entry(key).or_default().take(quota(), now).is_ok();
             prop_assert!(alone || !allowed, "{} got more than a bucket of its own would give", key);
             prop_assert!(table.len() <= capacity);
@@ -68,4 +70,29 @@ fn buckets_that_are_full_again_make_room() {
     assert_eq!(take(1, 1), Ok(1), "who is known keeps its own");
     assert_eq!(take(5, 10), Ok(2), "the others were full and are gone");
     assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn who_finds_a_full_table_is_told_of_the_bucket_that_newcomers_share() {
+    let table = KeyedBuckets::new(1);
+    let at = |seconds: u64| Tick(seconds * SECOND);
+    let remaining = |key, now| table.standing(key, quota(), at(now)).remaining;
+    let drain = |key, count: u32, quota, now| {
+        for _ in 0..count {
+            let _ = table.take(key, quota, at(now));
+        }
+    };
+    drain(1, 3, quota(), 10);
+    assert_eq!((remaining(2, 10), table.check(2, quota(), at(10)).is_ok()), (3, true));
+    drain(2, 3, quota(), 10);
+    assert_eq!((remaining(3, 10), table.check(3, quota(), at(10)).is_err()), (0, true));
+    assert_eq!(remaining(3, 11), 1);
+    assert_eq!((remaining(3, 13), table.check(3, quota(), at(13)).is_ok()), (3, true));
+    let mut long = Vec::new();
+    for (key, count) in [(4, 1), (5, 9)] {
+        drain(key, count, Quota::per_minute(60, 9), 20);
+        long.push(remaining(6, 20));
+    }
+    assert_eq!(long, [3, 0], "the one that was there is gone, and its place has been taken");
+    assert_eq!(remaining(6, 26), 3, "there is room again");
 }

@@ -152,3 +152,19 @@ fn credentials_that_cal_com_refused_are_slowed_by_address_and_gateway_keys_never
     (0..1000).for_each(|n| refused(&own(n)));
     assert_eq!(heeded(&own(31), bad, 601 * SECOND), "ok", "but not for ever");
 }
+
+#[test]
+fn failures_count_where_more_addresses_fail_than_are_told_apart() {
+    let app = app("[passthrough]\nenabled = true\nplan = \"teams\"\n[limits]\ntracked_callers = 16");
+    let own = headers([("authorization", "Bearer aaaa.bbbb.cccc")]);
+    let caller = app.consumers.identify(&own, PEER, now()).unwrap();
+    let heeded = |address: &str| code(app.buckets.heed_failures(&caller, address.parse().unwrap(), Tick(SECOND)));
+    let fails = |address: &str| app.buckets.note_refused(&caller, address.parse().unwrap(), Tick(SECOND));
+    (1..=16).for_each(|n| fails(&format!("192.0.2.{n}")));
+    for n in 17..47 {
+        assert_eq!(heeded("192.0.2.99"), "ok");
+        fails(&format!("192.0.2.{n}"));
+    }
+    assert_eq!(heeded("192.0.2.99"), "GATEWAY_TOO_MANY_FAILURES", "newcomers share what they may");
+    assert_eq!(heeded("192.0.2.1"), "ok", "who is known does not");
+}
