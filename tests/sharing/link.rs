@@ -22,9 +22,10 @@ fn terms() -> Terms {
     }
 }
 
-/// Two gateways with that store.
-fn two(store: &str) -> Fleet {
-    Fleet::start(&terms(), |_| format!("on_store_loss = \"closed\"\n{store}"))
+/// Two gateways whose store is at `url`, which holds a password, and of which `lines` say more.
+fn two(terms: &Terms, url: &str, lines: &str) -> Fleet {
+    let store = format!("on_store_loss = \"closed\"\nredis = {{ env = \"CALGATE_TEST_STORE_URL\" }}\n{lines}");
+    Fleet::start_with_env(terms, |_| store.clone(), |_| vec![("CALGATE_TEST_STORE_URL", url.to_owned())])
 }
 
 /// Both gateways let 40 requests through together, and no more.
@@ -50,20 +51,53 @@ fn a_cluster_of_three() {
     eventually("a cluster", || {
         nodes.iter().all(|node| node.cli(&["cluster", "info"]).contains("cluster_state:ok")).then_some(())
     });
-    let fleet = two(&format!("redis_kind = \"cluster\"\nredis = \"{},{}\"", nodes[0].url(), nodes[1].url()));
+    nodes.iter().for_each(|node| know_the_user(node, IN_A_CLUSTER));
+    let url = as_the_user(&format!("{},{}", nodes[0].url(), nodes[1].url()));
+    let fleet = two(&terms(), &url, "redis_kind = \"cluster\"");
     they_share(&fleet);
 }
 
 #[test]
 fn a_primary_that_sentinels_name_and_its_replica_after_it() {
     let mut watched = Watched::start();
-    let fleet = two(&watched.config());
+    know_the_user(&watched.primary, BEHIND_SENTINELS);
+    know_the_user(&watched.replica, BEHIND_SENTINELS);
+    let config = watched.config();
+    let (lines, url) = config.rsplit_once("\nredis = ").unwrap();
+    let fleet = two(&terms(), &as_the_user(url.trim_matches('"')), lines);
     joined(&fleet);
     watched.primary.kill();
     watched.replica_took_over();
     let shared = |gateway: &Gateway| gateway.log().iter().filter(|line| line.contains("limits are shared")).count();
     eventually("the gateways share again", || fleet.gateways.iter().all(|gateway| shared(gateway) == 2).then_some(()));
     they_share(&fleet);
+}
+
+/// What a user of the gateways' own may do, as docs/sharing.md has it, and what besides, as the store is found.
+const USER: &[&str] =
+    &["~calgate:*", "+@read", "+@write", "+@scripting", "+@transaction", "-@dangerous", "+ping", "+time"];
+const IN_ANOTHER_DATABASE: &[&str] = &["+select"];
+const IN_A_CLUSTER: &[&str] = &["+cluster|slots", "+asking"];
+const BEHIND_SENTINELS: &[&str] = &["+role"];
+
+/// The server knows that user, who may do `more`.
+fn know_the_user(redis: &Redis, more: &[&str]) {
+    let password = format!(">{PASSWORD}");
+    let said = redis.cli(&[&["acl", "setuser", "calgate", "on", &password], USER, more].concat());
+    assert_eq!(said.trim(), "OK");
+}
+
+/// The same addresses, with that user and its password.
+fn as_the_user(urls: &str) -> String {
+    urls.replace("redis://", &format!("redis://calgate:{PASSWORD}@"))
+}
+
+#[test]
+fn what_a_user_of_the_gateways_own_may_do_is_written_down() {
+    let page = include_str!("../../docs/sharing.md").replace('\n', " ");
+    for rules in [USER, IN_ANOTHER_DATABASE, IN_A_CLUSTER, BEHIND_SENTINELS] {
+        assert!(page.contains(&format!("`{}`", rules.join(" "))), "{rules:?}");
+    }
 }
 
 /// A server that takes TLS beside plain connections, and knows a user who may do what gateways do and no more.
@@ -89,18 +123,15 @@ impl Secured {
         let (tls_port, password) = (port.to_string(), format!(">{PASSWORD}"));
         let tls = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
         let open = ["--tls-auth-clients", "no"];
-        let user = ["--user", "calgate", "on", &password, "~calgate:*", "+@read", "+@write", "+@scripting"];
-        let more = ["+@transaction", "+ping", "+time"];
+        let user = ["--user", "calgate", "on", &password];
         let others = ["--user", "default", "off", "--user", "admin", "on", &password, "+flushall"];
-        let redis = Redis::start_with(&[&tls[..], &open, &user, &more, &others].concat());
+        let redis = Redis::start_with(&[&tls[..], &open, &user, USER, IN_ANOTHER_DATABASE, &others].concat());
         Self { redis, port, folder }
     }
 
     /// Two gateways whose store is at `url`.
     fn two(url: &str, ca_file: &str) -> Fleet {
-        let terms = Terms { config: String::new(), ..terms() };
-        let store = format!("on_store_loss = \"closed\"\nredis = {{ env = \"CALGATE_TEST_STORE_URL\" }}\n{ca_file}");
-        Fleet::start_with_env(&terms, |_| store.clone(), |_| vec![("CALGATE_TEST_STORE_URL", url.to_owned())])
+        two(&Terms { config: String::new(), ..terms() }, url, ca_file)
     }
 
     /// The next gateways find full buckets.
@@ -121,7 +152,7 @@ impl Secured {
 #[test]
 fn a_user_and_a_password_come_from_the_environment_and_are_shown_nowhere() {
     let store = Secured::start();
-    let plain = format!("redis://calgate:{PASSWORD}@127.0.0.1:{}", store.redis.port);
+    let plain = format!("{}/3", as_the_user(&store.redis.url()));
     let secured = store.url(PASSWORD);
     for (url, ca_file, port) in [(plain, String::new(), store.redis.port), (secured, store.authority(), store.port)] {
         let fleet = Secured::two(&url, &ca_file);
