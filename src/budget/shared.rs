@@ -5,7 +5,7 @@ mod by_store;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -42,8 +42,8 @@ struct State {
     machine: Machine,
     settings: Settings,
     waiting: HashMap<Ticket, oneshot::Sender<Flight>>,
-    /// Whether a task lets go those whose turn it is.
-    driven: bool,
+    /// The task that lets go those whose turn it is, while it runs.
+    driver: Weak<Driver>,
     /// Requests without an answer, by what the store knows them by, and by when they have one or never will.
     flying: HashMap<u64, Tick>,
 }
@@ -59,7 +59,7 @@ impl Budget {
                 machine,
                 settings,
                 waiting: HashMap::new(),
-                driven: false,
+                driver: Weak::new(),
                 flying: HashMap::new(),
             }),
             changed: Notify::new(),
@@ -277,12 +277,12 @@ impl Budget {
     /// Starts the task that lets go those whose turn it is, unless it runs or nobody waits.
     fn drive(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.driven || state.waiting.is_empty() {
+        if state.driver.strong_count() > 0 || state.waiting.is_empty() {
             return;
         }
-        state.driven = true;
+        let driver = Arc::new(Driver(self.clone()));
+        state.driver = Arc::downgrade(&driver);
         drop(state);
-        let driver = Driver(self.clone());
         tokio::spawn(async move {
             while let Some(wait) = driver.turn().await {
                 let changed = driver.0.changed.notified();
@@ -314,6 +314,7 @@ enum Lined<'a> {
 
 /// The task that lets go those whose turn it is, while any wait. It ends with the worker that it runs on; then the next
 /// request that waits starts another.
+#[derive(Debug)]
 struct Driver(Arc<Budget>);
 
 impl Driver {
@@ -325,16 +326,11 @@ impl Driver {
         let mut state = self.0.lock();
         let next = self.0.let_go(&mut state);
         if state.waiting.is_empty() {
-            state.driven = false;
+            // From here on the next that waits starts another.
+            state.driver = Weak::new();
             return None;
         }
         Some(next.map(|at| at.since(self.0.clock.now())))
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.lock().driven = false;
     }
 }
 
@@ -356,7 +352,7 @@ impl Drop for Place {
             self.budget.change(&mut state);
         }
         // The driver ends where nobody waits. It may be waiting for what only an answer would change.
-        if state.waiting.is_empty() {
+        if state.waiting.is_empty() && state.driver.strong_count() > 0 {
             self.budget.changed.notify_one();
         }
     }

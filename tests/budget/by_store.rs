@@ -74,7 +74,7 @@ fn whose_request_is_refused_is_told_by_whom_and_for_how_long_whoever_decides() {
         let [by_store, alone] = [&mut machine(), &mut alone()].map(|machine| told_of(machine, verdict));
         assert_eq!(by_store, alone);
         assert_eq!(by_store.by, by);
-        let jitter = by_store.wait - wait;
+        let jitter = by_store.wait.checked_sub(wait).unwrap();
         assert!(jitter < seconds(2) && (by == Hold::Refused || jitter.is_zero()), "{by_store:?}");
     }
     let mut both = machine();

@@ -51,7 +51,9 @@ fn a_cluster_of_three() {
     eventually("a cluster", || {
         nodes.iter().all(|node| node.cli(&["cluster", "info"]).contains("cluster_state:ok")).then_some(())
     });
-    nodes.iter().for_each(|node| know_the_user(node, IN_A_CLUSTER));
+    for node in &nodes {
+        know_the_user(node, IN_A_CLUSTER);
+    }
     let url = as_the_user(&format!("{},{}", nodes[0].url(), nodes[1].url()));
     let fleet = two(&terms(), &url, "redis_kind = \"cluster\"");
     they_share(&fleet);
