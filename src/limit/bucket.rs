@@ -148,6 +148,12 @@ impl Bucket {
         }
     }
 
+    /// Another one that stands as this one does.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+
     /// It is not full before `full_at`: others have taken from it, too.
     pub fn learn(&self, full_at: Tick) {
         self.0.fetch_max(full_at.0, Ordering::Relaxed);

@@ -5,7 +5,8 @@ use dashmap::DashMap;
 use super::{Bucket, Empty, Quota, Seldom, Standing, Tick};
 
 /// Buckets by key. A bucket that is full again is the same as none, so forgetting it changes nothing. Where the table is
-/// full of buckets in use, newcomers share one: limits get tighter, memory stays bounded.
+/// full of buckets in use, newcomers share one: limits get tighter, memory stays bounded. Who took from that is not known, so a
+/// new bucket begins as the shared one stands, which mostly is full.
 #[derive(Debug)]
 pub struct KeyedBuckets {
     buckets: DashMap<u128, Bucket>,
@@ -31,7 +32,7 @@ impl KeyedBuckets {
         if self.has_no_room(now) {
             return self.overflow.take(quota, now);
         }
-        self.buckets.entry(key).or_default().take(quota, now)
+        self.buckets.entry(key).or_insert_with(|| self.overflow.copy()).take(quota, now)
     }
 
     /// Whether a token is there; none is taken.
@@ -39,7 +40,7 @@ impl KeyedBuckets {
     /// # Errors
     /// [`Empty`] if there is none.
     pub fn check(&self, key: u128, quota: Quota, now: Tick) -> Result<Standing, Empty> {
-        self.with(key, now, |bucket| bucket.check(quota, now))
+        self.with(key, |bucket| bucket.check(quota, now))
     }
 
     /// The bucket of `key` is not full before `full_at`. Where the table is full, that is not remembered.
@@ -48,25 +49,20 @@ impl KeyedBuckets {
             return bucket.learn(full_at);
         }
         if !self.has_no_room(now) {
-            self.buckets.entry(key).or_default().learn(full_at);
+            self.buckets.entry(key).or_insert_with(|| self.overflow.copy()).learn(full_at);
         }
     }
 
     /// How the bucket of `key` stands.
     pub fn standing(&self, key: u128, quota: Quota, now: Tick) -> Standing {
-        self.with(key, now, |bucket| bucket.standing(quota, now))
+        self.with(key, |bucket| bucket.standing(quota, now))
     }
 
     /// Looks at the bucket that `key` would take from.
-    fn with<T>(&self, key: u128, now: Tick, look: impl FnOnce(&Bucket) -> T) -> T {
-        if let Some(bucket) = self.buckets.get(&key) {
-            return look(&bucket);
-        }
-        // While the shared one is full it is the same as a new one.
-        if !self.overflow.is_full(now) && self.has_no_room(now) {
-            look(&self.overflow)
-        } else {
-            look(&Bucket::default())
+    fn with<T>(&self, key: u128, look: impl FnOnce(&Bucket) -> T) -> T {
+        match self.buckets.get(&key) {
+            Some(bucket) => look(&bucket),
+            None => look(&self.overflow),
         }
     }
 

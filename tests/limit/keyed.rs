@@ -62,6 +62,15 @@ fn a_flood_of_keys_is_bounded_from_many_threads() {
 }
 
 #[test]
+fn who_took_from_the_shared_bucket_does_not_begin_with_a_full_one() {
+    let table = KeyedBuckets::new(1);
+    let take = |key, now: u64| table.take(key, quota(), Tick(now * SECOND)).map(|standing| standing.remaining);
+    assert_eq!((take(1, 1), take(2, 1), take(2, 1), take(2, 1)), (Ok(2), Ok(2), Ok(1), Ok(0)));
+    assert_eq!(take(2, 2), Ok(0), "there is room for a bucket of its own, in which there is what came back");
+    assert!(take(2, 2).is_err());
+}
+
+#[test]
 fn buckets_that_are_full_again_make_room() {
     let table = KeyedBuckets::new(2);
     let take = |key, now: u64| table.take(key, quota(), Tick(now * SECOND)).map(|standing| standing.remaining);
@@ -94,5 +103,9 @@ fn who_finds_a_full_table_is_told_of_the_bucket_that_newcomers_share() {
         long.push(remaining(6, 20));
     }
     assert_eq!(long, [3, 0], "the one that was there is gone, and its place has been taken");
-    assert_eq!(remaining(6, 26), 3, "there is room again");
+    assert_eq!(
+        (remaining(6, 26), remaining(6, 29)),
+        (0, 3),
+        "there is room again, and a new one begins as the shared one stands"
+    );
 }
