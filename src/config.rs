@@ -26,6 +26,7 @@ pub mod store;
 pub mod tiers;
 pub mod upstream;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -119,16 +120,20 @@ impl Config {
     }
 
     fn read_text(origin: &str, text: &str, problems: &Problems) -> Result<Self, Box<Unusable>> {
-        let (mut document, faults) = DeTable::parse_recoverable(text);
-        let rest = if faults.is_empty() { String::new() } else { broken::put_aside(text, problems) };
-        if !faults.is_empty() {
-            document = DeTable::parse_recoverable(&rest).0;
+        let (document, faults) = DeTable::parse_recoverable(text);
+        if faults.is_empty() {
+            let config = Self::read_document(document.get_ref(), problems);
+            if problems.is_empty() {
+                return Ok(config);
+            }
         }
-        let config = Self::read_document(document.get_ref(), problems);
-        if problems.is_empty() {
-            return Ok(config);
-        }
-        hide_unshown(if faults.is_empty() { text } else { &rest }, document.get_ref(), problems);
+        drop(document);
+        // Once more, for messages: what they may show takes memory that a good configuration does without.
+        problems.begin_again();
+        let rest = if faults.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(broken::put_aside(text, problems)) };
+        let (document, _) = DeTable::parse_recoverable(&rest);
+        drop(Self::read_document(document.get_ref(), problems));
+        hide_unshown(&rest, document.get_ref(), problems);
         Err(Box::new(Unusable::new(origin, text, problems)))
     }
 

@@ -24,7 +24,9 @@ pub struct Problems {
     list: RefCell<Vec<Problem>>,
     keys: Option<RefCell<BTreeSet<String>>>,
     hidden: RefCell<Vec<Range<usize>>>,
+    /// Where text begins that messages may show; noted by the second reading only.
     shown: RefCell<HashSet<usize>>,
+    is_second: Cell<bool>,
     incomplete: Cell<bool>,
     shows_comments: bool,
 }
@@ -57,7 +59,16 @@ impl Problems {
 
     /// Lets messages show the text that begins at `at`: whoever read it knows that it is no secret.
     pub(super) fn show(&self, at: usize) {
-        self.shown.borrow_mut().insert(at);
+        if self.is_second.get() {
+            self.shown.borrow_mut().insert(at);
+        }
+    }
+
+    /// Forgets what was found: the same text is read a second time, for messages about it.
+    pub(super) fn begin_again(&self) {
+        self.list.borrow_mut().clear();
+        self.hidden.borrow_mut().clear();
+        self.is_second.set(true);
     }
 
     /// Whether messages may show it.
