@@ -9,7 +9,7 @@ run:
 # Installs what the tests need, and runs them all.
 test:
 	scripts/test-deps
-	cargo test --locked
+	scripts/run-tests
 	scripts/test-valkey
 
 # A release build tuned by a profile of itself, for what runs all day: target/profiled/calgate.
