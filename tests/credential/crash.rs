@@ -16,7 +16,7 @@ const STEPS: [&str; 5] = ["after-lock", "after-pending", "after-call", "after-co
 /// The status of a request for a managed user; `None` if the replica is gone, or goes while it is asked.
 fn ask(address: &str, key: &str, user: u64) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(crate::harness::PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(crate::harness::patience())).ok()?;
     let head = format!("GET /v2/me HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Api-Key: {key}\r\n");
     stream.write_all(format!("{head}x-calgate-managed-user: {user}\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
@@ -77,9 +77,13 @@ fn a_single_use_pair_outlives_a_death_at_any_step_but_one_and_that_one_is_recove
 #[test]
 fn an_oauth_grant_outlives_a_death_at_every_step() {
     for step in STEPS {
-        let rig = Rig::new(living(3));
+        let rig = Rig::new(living(3600));
         rig.import_app();
         let mut dying = dies_at(&rig, step);
+        assert_eq!(dying.ask("GET /v2/me", &[]).status, 200, "{step}");
+        // The token is refused from now on, so the next request renews it.
+        rig.sim.advance(Duration::from_secs(3601));
+        dying.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n\r\n").rest();
         assert_eq!(dying.ended(), None, "killed by a signal");
         let gateway = rig.start();
         assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200, "{step}");

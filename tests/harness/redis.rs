@@ -1,9 +1,9 @@
 //! A Redis of a test's own: started on a free port, frozen, killed, gone with the test.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use super::eventually;
+use super::{eventually, free_port};
 
 /// A running server.
 pub struct Redis {
@@ -64,11 +64,6 @@ impl Redis {
 /// The server's program: redis-server, or another that speaks as it does (scripts/test-valkey).
 fn server() -> Command {
     Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
-}
-
-/// A port that nobody listens on.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {

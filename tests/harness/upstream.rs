@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::PATIENCE;
+use super::patience;
 
 /// What a test has a request answered with; an empty answer closes the connection without one.
 type Respond = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
@@ -109,7 +109,7 @@ impl Upstream {
 }
 
 fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<Asked>>, respond: &Respond) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(patience())).unwrap();
     let mut bytes = Vec::new();
     while let Some(asked) = read_request(&mut stream, &mut bytes, connection) {
         log.lock().unwrap().push(asked.clone());

@@ -6,14 +6,14 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use super::PATIENCE;
+use super::patience;
 
 /// A connection that has room for next to nothing that its caller has not read.
 pub fn narrow(address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&address.parse::<SocketAddr>().unwrap().into()).expect("the gateway accepts");
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(patience())).unwrap();
     socket.into()
 }
 
@@ -36,7 +36,7 @@ impl Wire {
 
     /// The same on a connection that there is already.
     pub fn over(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(patience())).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, mpsc};
 
 use reqwest::{Client, Response, Version};
 
-use crate::harness::{Gateway, Key, OK, PATIENCE, Setup, Upstream, eventually, narrow};
+use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually, narrow, patience};
 
 /// A connection preface (RFC 9113 §3.4) and an empty SETTINGS frame.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -172,7 +172,7 @@ fn the_drain_waits_for_what_a_caller_makes_room_for() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let mut gateway = Setup::to(&upstream.base_url()).workers(1).billing("teams", &key).start();
     let mut caller = TcpStream::connect(&gateway.address).unwrap();
-    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.set_read_timeout(Some(patience())).unwrap();
     caller.write_all(&ask_and_take_one_byte()).unwrap();
     let mut body = loop {
         let (kind, _, payload) = read_frame(&mut caller);

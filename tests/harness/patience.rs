@@ -1,0 +1,37 @@
+//! Time limits of tests. All of them grow with one factor, because a busy machine is slower than an idle one.
+
+use std::time::{Duration, Instant};
+
+/// Environment variable with the factor, a number above 0. An idle machine needs 1.
+const VARIABLE: &str = "CALGATE_TEST_PATIENCE";
+
+/// Factor without the variable: enough for a machine that runs builds beside the tests.
+const USUAL: f64 = 4.0;
+
+/// Returns how long a test waits for an event before it fails. Only a failing test waits this long.
+pub fn patience() -> Duration {
+    scaled(Duration::from_secs(20))
+}
+
+/// Returns a time limit that suits an idle machine, multiplied by the factor.
+pub fn scaled(limit: Duration) -> Duration {
+    limit.mul_f64(factor())
+}
+
+fn factor() -> f64 {
+    let Ok(text) = std::env::var(VARIABLE) else { return USUAL };
+    let factor = text.parse().ok().filter(|factor| (0.1..=1000.0).contains(factor));
+    factor.unwrap_or_else(|| panic!("{VARIABLE}={text}: set it to a number from 0.1 to 1000"))
+}
+
+/// Waits until `ready` returns a value.
+pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let (start, patience) = (Instant::now(), patience());
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < patience, "{what} did not happen within {patience:?} ({VARIABLE} scales this)");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
