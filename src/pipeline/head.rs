@@ -29,9 +29,6 @@ pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<(), Refusa
     if fields.bytes > limits.head_bytes || head.headers.len() > MOST_FIELDS {
         return Err(Refusal::HeadTooLarge);
     }
-    if fields.upgrade {
-        return Err(Refusal::BadHeader("Upgrade is not taken; HTTP/2 is spoken with prior knowledge"));
-    }
     let length = fields.length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.body_bytes) {
         return Err(Refusal::BodyTooLarge);
@@ -48,7 +45,6 @@ struct Fields<'a> {
     codings: usize,
     coding: Option<&'a HeaderValue>,
     length: Option<&'a HeaderValue>,
-    upgrade: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -66,8 +62,6 @@ impl<'a> Fields<'a> {
                     fields.coding = Some(value);
                 }
                 header::CONTENT_LENGTH => fields.length = fields.length.or(Some(value)),
-                // Java's client offers h2c on its own, and a server need not take the offer (RFC 9110 §7.8).
-                header::UPGRADE => fields.upgrade |= !value.as_bytes().eq_ignore_ascii_case(b"h2c"),
                 _ => {}
             }
         }
