@@ -66,12 +66,16 @@ impl Answers for Admin {
         body: CallersBody,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let answered = self.router.clone().oneshot(Request::from_parts(head, Body::new(body)));
-        let answered = timeout(self.gateway.app().limits.body, answered);
+        let within = self.gateway.app().limits.body;
+        let answered = timeout(within, answered);
         async move {
             match answered.await {
                 Ok(Ok(answer)) => answer,
                 // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.
-                Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request's body took too long\n").into_response(),
+                Err(_) => {
+                    let message = format!("the request's body did not arrive within {within:?} (limits.body)\n");
+                    (StatusCode::REQUEST_TIMEOUT, message).into_response()
+                }
             }
         }
     }

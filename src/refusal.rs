@@ -82,14 +82,37 @@ pub enum Refusal {
     StoreLost,
     /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.
     Overloaded,
-    /// The target is longer than `[limits] target_bytes`.
-    TargetTooLong,
-    /// The head is larger than `[limits] head_bytes` or has too many fields.
-    HeadTooLarge,
-    /// The body is larger than `[limits] body_bytes`.
-    BodyTooLarge,
-    /// The caller took longer than `[limits] head` or `[limits] body` to send its request.
-    RequestTimeout,
+    /// The request target is longer than `[limits] target_bytes`.
+    TargetTooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The header fields are larger than `[limits] head_bytes`.
+    HeadTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The request has too many header fields.
+    TooManyFields {
+        /// The largest number of fields.
+        limit: usize,
+    },
+    /// The body is larger than a limit.
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+        /// The configuration key of the limit.
+        key: &'static str,
+    },
+    /// The client took too long to send a part of its request.
+    RequestTimeout {
+        /// The part that is late: the head or the body.
+        part: &'static str,
+        /// The time that the part may take.
+        limit: Duration,
+        /// The configuration key of the limit.
+        key: &'static str,
+    },
     /// The caller's body ended early or its framing is broken.
     BodyBroken,
     /// No connection to Cal.com, or it broke before an answer came; the log is told why.
@@ -133,6 +156,21 @@ pub fn way_back(credential: &str) -> String {
 }
 
 impl Refusal {
+    /// Refuses a head that did not arrive within `[limits] head`.
+    pub fn late_head(limit: Duration) -> Self {
+        Self::RequestTimeout { part: "head", limit, key: "limits.head" }
+    }
+
+    /// Refuses a body that did not arrive within `[limits] body`.
+    pub fn late_body(limit: Duration) -> Self {
+        Self::RequestTimeout { part: "body", limit, key: "limits.body" }
+    }
+
+    /// Refuses a body of more than `[limits] body_bytes`.
+    pub fn large_body(limit: u64) -> Self {
+        Self::BodyTooLarge { limit, key: "limits.body_bytes" }
+    }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.kind().1
@@ -165,10 +203,12 @@ impl Refusal {
             Self::UpstreamBudget(_) => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET"),
             Self::StoreLost => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_STORE_LOST"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED"),
-            Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG"),
-            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE"),
-            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE"),
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT"),
+            Self::TargetTooLong { .. } => (StatusCode::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG"),
+            Self::HeadTooLarge { .. } | Self::TooManyFields { .. } => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE")
+            }
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE"),
+            Self::RequestTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT"),
             Self::UpstreamUnreachable { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
             Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
             Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
@@ -240,10 +280,24 @@ impl Refusal {
                 .to_owned(),
             Self::StoreLost => "The gateway cannot tell whether this consumer has requests left. Try again shortly.".to_owned(),
             Self::Overloaded => "The gateway is at its limit of connections or of requests in flight. Try again shortly.".to_owned(),
-            Self::TargetTooLong => "The request target is longer than the gateway takes.".to_owned(),
-            Self::HeadTooLarge => "The request's header fields are larger than the gateway takes.".to_owned(),
-            Self::BodyTooLarge => "The request's body is larger than the gateway takes.".to_owned(),
-            Self::RequestTimeout => "The request did not arrive in time. Send it again.".to_owned(),
+            Self::TargetTooLong { limit } => format!(
+                "The request target is longer than {limit} bytes. Shorten the query, or ask the gateway's operator to raise \
+                 limits.target_bytes."
+            ),
+            Self::HeadTooLarge { limit } => format!(
+                "The request's header fields are larger than {limit} bytes in total. Send fewer or shorter fields, or ask the \
+                 gateway's operator to raise limits.head_bytes."
+            ),
+            Self::TooManyFields { limit } => {
+                format!("The request has more than {limit} header fields. Send fewer fields.")
+            }
+            Self::BodyTooLarge { limit, key } => format!(
+                "The request's body is larger than {limit} bytes. Send a smaller body, or ask the gateway's operator to raise \
+                 {key}."
+            ),
+            Self::RequestTimeout { part, limit, key } => {
+                format!("The request's {part} did not arrive within {limit:?} ({key}). Send the request again.")
+            }
             Self::BodyBroken => "The request's body broke off before its end.".to_owned(),
             Self::UpstreamUnreachable { sent: false, .. } => {
                 "Cal.com could not be reached. The request was not sent.".to_owned()
@@ -285,6 +339,11 @@ impl Refusal {
             Self::BadTarget(fault) => Some(fault.to_string()),
             Self::BadHeader(fault) => Some((*fault).to_owned()),
             Self::NotEntitled(rule) => Some(rule.to_string()),
+            Self::TargetTooLong { limit } => Some(format!("limits.target_bytes = {limit}")),
+            Self::HeadTooLarge { limit } => Some(format!("limits.head_bytes = {limit}")),
+            Self::TooManyFields { limit } => Some(format!("more than {limit} header fields")),
+            Self::BodyTooLarge { limit, key } => Some(format!("{key} = {limit}")),
+            Self::RequestTimeout { part, limit, key } => Some(format!("{part} is late: {key} = {limit:?}")),
             Self::UpstreamUnreachable { reason, .. } => Some(reason.to_string()),
             Self::UpstreamBudget(held) => Some(format!("held by {}", held.by.name())),
             Self::CredentialUnavailable { why, .. } => Some(why.to_string()),

@@ -51,11 +51,13 @@ pub(crate) fn every() -> Vec<Refusal> {
             }
             Refusal::UpstreamBudget(_) => Some(Refusal::StoreLost),
             Refusal::StoreLost => Some(Refusal::Overloaded),
-            Refusal::Overloaded => Some(Refusal::TargetTooLong),
-            Refusal::TargetTooLong => Some(Refusal::HeadTooLarge),
-            Refusal::HeadTooLarge => Some(Refusal::BodyTooLarge),
-            Refusal::BodyTooLarge => Some(Refusal::RequestTimeout),
-            Refusal::RequestTimeout => Some(Refusal::BodyBroken),
+            Refusal::Overloaded => Some(Refusal::TargetTooLong { limit: 8192 }),
+            Refusal::TargetTooLong { .. } => Some(Refusal::HeadTooLarge { limit: 32_768 }),
+            Refusal::HeadTooLarge { .. } => Some(Refusal::TooManyFields { limit: 100 }),
+            Refusal::TooManyFields { .. } => Some(Refusal::large_body(1_048_576)),
+            Refusal::BodyTooLarge { .. } => Some(Refusal::late_head(Duration::from_secs(10))),
+            Refusal::RequestTimeout { part: "head", .. } => Some(Refusal::late_body(Duration::from_millis(1500))),
+            Refusal::RequestTimeout { .. } => Some(Refusal::BodyBroken),
             Refusal::BodyBroken => {
                 Some(Refusal::UpstreamUnreachable { reason: "connection refused".into(), sent: false })
             }

@@ -19,10 +19,10 @@ use crate::refusal::Refusal;
 /// Why a body did not get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadFault {
-    /// More than `[limits] body_bytes`.
-    TooLarge,
-    /// Longer than `[limits] body`.
-    TooSlow,
+    /// The body has more bytes than `[limits] body_bytes` allows.
+    TooLarge(u64),
+    /// The body took longer than `[limits] body` allows.
+    TooSlow(Duration),
     /// It ended early, or its framing is broken.
     Broken,
 }
@@ -30,8 +30,8 @@ pub enum UploadFault {
 impl fmt::Display for UploadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLarge => "the caller's body is too large",
-            Self::TooSlow => "the caller's body came too slowly",
+            Self::TooLarge(_) => "the caller's body is too large",
+            Self::TooSlow(_) => "the caller's body came too slowly",
             Self::Broken => "the caller's body broke off",
         })
     }
@@ -42,8 +42,8 @@ impl std::error::Error for UploadFault {}
 impl From<UploadFault> for Refusal {
     fn from(fault: UploadFault) -> Self {
         match fault {
-            UploadFault::TooLarge => Self::BodyTooLarge,
-            UploadFault::TooSlow => Self::RequestTimeout,
+            UploadFault::TooLarge(limit) => Self::large_body(limit),
+            UploadFault::TooSlow(limit) => Self::late_body(limit),
             UploadFault::Broken => Self::BodyBroken,
         }
     }
@@ -67,6 +67,8 @@ struct Stream {
     read: Bytes,
     rest: Pin<Box<CallersBody>>,
     left: u64,
+    /// The largest body, in bytes.
+    limit: u64,
     within: Duration,
     /// Begins when the body is first asked for: the caller may have been kept waiting until then.
     deadline: Option<Deadline>,
@@ -94,7 +96,7 @@ impl Upload {
             return Self::empty();
         }
         let (read, rest, course) = (Bytes::new(), Box::pin(body), Arc::default());
-        Self(Content::Stream(Box::new(Stream { read, rest, left: most, within, deadline: None, course })))
+        Self(Content::Stream(Box::new(Stream { read, rest, left: most, limit: most, within, deadline: None, course })))
     }
 
     /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `most`.
@@ -168,7 +170,7 @@ impl Stream {
         }
         let polled = self.rest.as_mut().poll_frame(cx);
         if polled.is_pending() && deadline.poll_passed(cx).is_ready() {
-            return Poll::Ready(Some(Err(UploadFault::TooSlow)));
+            return Poll::Ready(Some(Err(UploadFault::TooSlow(self.within))));
         }
         let frame = match ready!(polled) {
             None => {
@@ -183,7 +185,7 @@ impl Stream {
             return Poll::Ready(None);
         };
         let Some(left) = self.left.checked_sub(data.len() as u64) else {
-            return Poll::Ready(Some(Err(UploadFault::TooLarge)));
+            return Poll::Ready(Some(Err(UploadFault::TooLarge(self.limit))));
         };
         self.left = left;
         if self.is_over() {

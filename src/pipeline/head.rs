@@ -10,8 +10,8 @@ use crate::config::limits::Bounds;
 use crate::refusal::Refusal;
 use crate::respond;
 
-/// Header fields of one request: what hyper takes over HTTP/1.1, for HTTP/2 as well.
-const MOST_FIELDS: usize = 100;
+/// Maximum number of header fields, 100: hyper's limit over HTTP/1.1, which holds for HTTP/2 as well.
+const MAX_FIELDS: usize = 100;
 
 /// What no request may be, whoever sends it: rules of HTTP that hyper leaves to its user.
 pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
@@ -24,14 +24,17 @@ pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<(), Refusa
     }
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.target_bytes {
-        return Err(Refusal::TargetTooLong);
+        return Err(Refusal::TargetTooLong { limit: limits.target_bytes });
     }
-    if fields.bytes > limits.head_bytes || head.headers.len() > MOST_FIELDS {
-        return Err(Refusal::HeadTooLarge);
+    if fields.bytes > limits.head_bytes {
+        return Err(Refusal::HeadTooLarge { limit: limits.head_bytes });
+    }
+    if head.headers.len() > MAX_FIELDS {
+        return Err(Refusal::TooManyFields { limit: MAX_FIELDS });
     }
     let length = fields.length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.body_bytes) {
-        return Err(Refusal::BodyTooLarge);
+        return Err(Refusal::large_body(limits.body_bytes));
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ impl<A: Answers> Guest<A> {
         };
         let Ok(Some((first, is_http2))) = sniffed else { return };
         let watch = Arc::new(Watch::new(Instant::now(), is_http2));
-        let io = Wire::new(stream, first, watch.clone());
+        let io = Wire::new(stream, first, watch.clone(), &limits);
         let service = service_fn(|request: Request<Incoming>| {
             let answering = watch.answering(!request.body().is_end_stream());
             let (head, body) = request.into_parts();
@@ -106,7 +106,7 @@ impl<A: Answers> Guest<A> {
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
         let end = self.drive(Pin::new(&mut connection), &watch, http1::Connection::graceful_shutdown).await;
         let Ending { stream, refusal, peer_is_gone } = connection.into_parts().io.into_inner().into_ending();
-        let late = (end == End::LateHead).then_some(Refusal::RequestTimeout);
+        let late = (end == End::LateHead).then(|| Refusal::late_head(self.gateway.app().limits.head));
         match refusal.or(late) {
             Some(refusal) => self.say(stream, &refusal).await,
             None if watch.had_body() && !peer_is_gone => linger(stream).await,

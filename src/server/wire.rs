@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::head_scan::HeadScan;
 use super::watch::{LAST_BYTES, Watch};
+use crate::config::limits::Bounds;
 use crate::refusal::Refusal;
 
 /// Bytes of an answer, head and body, that are put together before they are written: to write a list of pieces costs the
@@ -32,6 +33,10 @@ pub(super) struct Wire<T> {
     head: HeadScan,
     refusal: Option<Refusal>,
     peer_is_gone: bool,
+    /// `[limits] target_bytes`.
+    target_bytes: usize,
+    /// `[limits] head_bytes`.
+    head_bytes: usize,
     /// The end of the wait for a caller that has been told the end (HTTP/2).
     farewell: Option<Pin<Box<Sleep>>>,
 }
@@ -46,8 +51,18 @@ pub(super) struct Ending<T> {
 }
 
 impl<T: Stream> Wire<T> {
-    pub(super) fn new(stream: T, first: Bytes, watch: Arc<Watch>) -> Self {
-        Self { stream, first, watch, head: HeadScan::over(), refusal: None, peer_is_gone: false, farewell: None }
+    pub(super) fn new(stream: T, first: Bytes, watch: Arc<Watch>, limits: &Bounds) -> Self {
+        Self {
+            stream,
+            first,
+            watch,
+            head: HeadScan::over(),
+            refusal: None,
+            peer_is_gone: false,
+            target_bytes: limits.target_bytes,
+            head_bytes: limits.head_bytes,
+            farewell: None,
+        }
     }
 
     /// Takes it back from hyper.
@@ -76,9 +91,9 @@ impl<T: Stream> Wire<T> {
         }
         let refusal = match data.get(9..12) {
             Some(b"400") => Refusal::BadHeader("the request's head is malformed"),
-            Some(b"414") => Refusal::TargetTooLong,
-            Some(b"431") if self.head.is_in_request_line() => Refusal::TargetTooLong,
-            Some(b"431") => Refusal::HeadTooLarge,
+            Some(b"414") => Refusal::TargetTooLong { limit: self.target_bytes },
+            Some(b"431") if self.head.is_in_request_line() => Refusal::TargetTooLong { limit: self.target_bytes },
+            Some(b"431") => Refusal::HeadTooLarge { limit: self.head_bytes },
             _ => return false,
         };
         if data.windows(13).any(|w| w.eq_ignore_ascii_case(b"x-request-id:")) {

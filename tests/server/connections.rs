@@ -84,7 +84,20 @@ fn sizes_are_bounded_each_with_a_refusal_of_its_own() {
         let answer = gateway.ask(&request, &headers);
         assert_eq!((answer.status, answer.code()), (status, Some(code)), "{request:.40}");
         assert_eq!(answer.json()["error"]["code"], code);
+        let message = answer.json()["error"]["message"].to_string();
+        let named = [
+            ("200 bytes", "limits.target_bytes"),
+            ("2000 bytes", "limits.head_bytes"),
+            ("10 bytes", "limits.body_bytes"),
+        ];
+        let by_count = message.contains("more than 100 header fields");
+        assert!(by_count || named.iter().any(|(n, key)| message.contains(n) && message.contains(key)), "{message}");
     }
+    let details: Vec<_> =
+        gateway.access_log(6).iter().map(|line| line["detail"].as_str().unwrap().to_owned()).collect();
+    assert!(details.iter().any(|detail| detail == "limits.target_bytes = 200"), "{details:?}");
+    assert!(details.iter().any(|detail| detail == "limits.head_bytes = 2000"), "{details:?}");
+    assert!(details.iter().any(|detail| detail == "limits.body_bytes = 10"), "{details:?}");
     let chunked = format!(
         "POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n"
     );
@@ -119,9 +132,11 @@ fn a_caller_that_says_nothing_or_stalls_is_let_go() {
     assert!(gateway.connect().send("PRI * HTTP/2.0\r\n\r\nS").is_closed(), "half a preface was sent");
     let answer = gateway.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n").answer();
     assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
+    assert!(answer.text().contains("head did not arrive within 150ms (limits.head)"), "{}", answer.text());
     let half = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\nContent-Length: 5\r\n\r\n{{}}");
     let answer = gateway.connect().send(half).answer();
     assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
+    assert!(answer.text().contains("body did not arrive within 150ms (limits.body)"), "{}", answer.text());
     let mut idle = gateway.connect();
     assert_eq!(idle.ask("GET /v2/me", &[&own]).status, 200);
     assert!(idle.is_closed(), "no second request was sent");
