@@ -161,8 +161,8 @@ pub fn json(pair: &Pair) -> String {
         .to_string()
 }
 
-/// Rules by which access tokens live for so many seconds.
+/// Rules by which access tokens live for so many seconds. A refresh ends the old access token too: harder than Cal.com.
 pub fn living(seconds: u64) -> TokenRules {
     let life = Duration::from_secs(seconds);
-    TokenRules { oauth_access: life, managed_access: life, ..TokenRules::default() }
+    TokenRules { oauth_access: life, managed_access: life, refresh_ends_access: true, ..TokenRules::default() }
 }

@@ -58,12 +58,16 @@ fn every_operation_is_answered_with_what_was_understood() {
         headers.extend(endpoint.api_version.as_ref().map(|version| format!("cal-api-version: {}", version.as_str())));
         let headers: Vec<_> = headers.iter().map(String::as_str).collect();
         let answer = wire.ask(&format!("{} {}", endpoint.method, path(endpoint)), &headers);
+        if endpoint.to_string() == "GET /v2/oauth-clients" {
+            assert_eq!(answer.status, 401, "the caller has no organisation");
+            continue;
+        }
         assert_eq!(answer.status, 200, "{endpoint}: {}", answer.text());
         let data = &answer.json()["data"];
         assert_eq!(data["operation"], endpoint.to_string());
         *kinds.entry(data["credential"].as_str().unwrap().to_owned()).or_insert(0) += 1;
     }
-    assert_eq!(kinds.values().sum::<i32>() + 5, 272);
+    assert_eq!(kinds.values().sum::<i32>() + 6, 272);
     assert_eq!(kinds["platform-client"], 18 - 3, "and three more that make tokens");
 }
 

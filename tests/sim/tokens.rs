@@ -109,13 +109,41 @@ fn a_managed_users_refresh_token_is_good_once() {
     let token = |pair: &Value, name: &str| pair[name].as_str().unwrap().to_owned();
     let (status, second) = refresh_managed(&sim, &token(&first, "refreshToken"));
     assert_eq!(status, 200);
-    assert_eq!(refresh_managed(&sim, &token(&first, "refreshToken")).0, 400, "the old pair is gone");
-    assert_eq!(me(&sim, &token(&first, "accessToken")), 401);
+    assert_eq!(refresh_managed(&sim, &token(&first, "refreshToken")).0, 400, "it was used");
+    assert_eq!(me(&sim, &token(&first, "accessToken")), 200, "the old access token stays");
     assert_eq!(me(&sim, &token(&second, "accessToken")), 200);
     sim.advance(Duration::from_secs(3600));
     assert_eq!(me(&sim, &token(&second, "accessToken")), 498);
     let counts = sim.token_counts();
     assert_eq!((counts.managed_users, counts.managed_refreshes, counts.refused), (1, 1, 1));
+}
+
+#[test]
+fn any_refresh_deletes_the_expired_access_tokens_of_the_client() {
+    let sim = Sim::start(Options::default()).unwrap();
+    let ((_, dead), (_, other)) = (sim.new_managed_user(DEMO_CLIENT_ID), sim.new_managed_user(DEMO_CLIENT_ID));
+    let bookings = |token: &str| {
+        let fields = [&*format!("Authorization: Bearer {token}"), "cal-api-version: 2024-08-13"];
+        let answer = ask(&sim, "GET /v2/bookings", &fields, "");
+        (answer.status, answer.text().contains(token))
+    };
+    sim.advance(Duration::from_secs(3600));
+    assert_eq!((me(&sim, &dead.access), bookings(&dead.access)), (498, (498, false)), "while its row exists");
+    assert_eq!(refresh_managed(&sim, &other.refresh).0, 200);
+    assert_eq!((me(&sim, &dead.access), bookings(&dead.access)), (401, (403, true)));
+    sim.advance(Duration::from_secs(400 * 24 * 3600));
+    assert_eq!(refresh_managed(&sim, &dead.refresh).0, 200, "the expiry of a refresh token is never checked");
+}
+
+#[test]
+fn a_confidential_client_may_not_send_a_verifier() {
+    let sim = Sim::start(Options::default()).unwrap();
+    let code = code(&sim, DEMO_OAUTH_CLIENT_ID, "");
+    let client = format!("client_id={DEMO_OAUTH_CLIENT_ID}&client_secret={DEMO_OAUTH_SECRET}");
+    let (status, said) =
+        oauth(&sim, &format!("grant_type=authorization_code&{client}&code={code}&code_verifier=x&{BACK}"));
+    assert_eq!((status, said["error"].as_str()), (400, Some("invalid_request")));
+    assert_eq!(said["error_description"], "property code_verifier should not exist");
 }
 
 #[test]

@@ -85,7 +85,8 @@ pub struct TokenRules {
     pub managed_access: Duration,
     /// Life of a managed user's refresh token, which may be used once.
     pub managed_refresh: Duration,
-    /// Whether refreshing a managed user's pair ends its old access token, too. Its old refresh token always ends.
+    /// Whether refreshing a managed user's pair ends its old access token, too. Its old refresh token always ends. Cal.com
+    /// leaves the access token (FACTS §1); tests turn this on for a harder case.
     pub refresh_ends_access: bool,
     /// Leave `expires_in` out of OAuth answers.
     pub leave_out_expires_in: bool,
@@ -150,7 +151,7 @@ impl Default for TokenRules {
             oauth_refresh: days(30),
             managed_access: Duration::from_secs(60 * 60),
             managed_refresh: days(365),
-            refresh_ends_access: true,
+            refresh_ends_access: false,
             leave_out_expires_in: false,
             lag: Duration::ZERO,
             lag_uses: 0,

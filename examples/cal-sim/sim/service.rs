@@ -115,7 +115,12 @@ fn grant(
         NoRoute::BrokenEscape => Fault::new(400, "BadRequestException", "Failed to decode a parameter of the path"),
     })?;
     let (given, now) = (Presented::of(&head.headers), state.clock.now());
+    authentication::guard(state, &route, &given, now)?;
     let caller = authentication::check(state, &route, &given, now)?;
+    if route.endpoint.to_string() == "GET /v2/oauth-clients" {
+        // Without an organisation, to a good credential as well (FACTS §1).
+        return Err(Fault::unauthorized("User is not in an organization: Organization ID not found"));
+    }
     if let Some(outcome) = token_operations::answer(state, &route, &caller, body, now) {
         let answer = match outcome {
             Ok(answer) => answer,

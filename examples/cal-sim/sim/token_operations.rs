@@ -49,7 +49,7 @@ fn oauth_token(state: &State, fields: &HashMap<String, String>, now: Duration) -
     let granted = oauth_grant(state, fields, now);
     let (status, body) = match granted {
         Ok(pair) => (200, oauth_body(state, &pair)),
-        Err((status, error)) => (status, json!({ "error": error, "error_description": "the request is not granted" })),
+        Err((status, error, why)) => (status, json!({ "error": error, "error_description": why })),
     };
     let mut answer = answer::json_answer(status, &body);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -66,35 +66,44 @@ fn oauth_body(state: &State, pair: &Pair) -> Value {
     body
 }
 
-fn oauth_grant(state: &State, fields: &HashMap<String, String>, now: Duration) -> Result<Pair, (u16, &'static str)> {
+/// Status, RFC 6749 error code and description.
+type OAuthFault = (u16, &'static str, &'static str);
+
+const INVALID_CLIENT: OAuthFault = (401, "invalid_client", "client authentication failed");
+const INVALID_GRANT: OAuthFault = (400, "invalid_grant", "the request is not granted");
+
+fn oauth_grant(state: &State, fields: &HashMap<String, String>, now: Duration) -> Result<Pair, OAuthFault> {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let (id, mut clients) = (field("client_id"), state.options.credentials.oauth_clients.iter());
-    let (id, secret) = clients.find(|(known, _)| Some(known.as_str()) == id).ok_or((401, "invalid_client"))?;
-    if secret.is_some() && secret.as_deref() != field("client_secret") {
-        return Err((401, "invalid_client"));
+    let (id, secret) = clients.find(|(known, _)| Some(known.as_str()) == id).ok_or(INVALID_CLIENT)?;
+    if field("client_secret").is_some() && field("code_verifier").is_some() {
+        // A confidential client uses no PKCE at all (FACTS §1).
+        return Err((400, "invalid_request", "property code_verifier should not exist"));
     }
-    let invalid = (400, "invalid_grant");
+    if secret.is_some() && secret.as_deref() != field("client_secret") {
+        return Err(INVALID_CLIENT);
+    }
     match field("grant_type") {
         Some("authorization_code") => {
-            let code = field("code").and_then(|code| state.tokens().take_code(code)).ok_or(invalid)?;
+            let code = field("code").and_then(|code| state.tokens().take_code(code)).ok_or(INVALID_GRANT)?;
             let verified = match (&code.challenge, field("code_verifier")) {
                 (Some(challenge), Some(verifier)) => *challenge == jwt::challenge(verifier),
                 (None, None) => secret.is_some(),
                 _ => false,
             };
             if code.client != *id || Some(code.redirect_uri.as_str()) != field("redirect_uri") || !verified {
-                return Err(invalid);
+                return Err(INVALID_GRANT);
             }
             state.counts().code_exchanges += 1;
             Ok(state.tokens().issue(&Holder::OAuth { client: id.clone() }, now))
         }
         Some("refresh_token") => {
             let refresh = field("refresh_token").unwrap_or_default();
-            let pair = state.tokens().refresh_oauth(id, refresh, now).ok_or(invalid)?;
+            let pair = state.tokens().refresh_oauth(id, refresh, now).ok_or(INVALID_GRANT)?;
             state.counts().oauth_refreshes += 1;
             Ok(pair)
         }
-        _ => Err((400, "unsupported_grant_type")),
+        _ => Err((400, "unsupported_grant_type", "this grant is not supported")),
     }
 }
 

@@ -115,15 +115,18 @@ impl Tokens {
         Some(self.issue(&holder, now))
     }
 
-    /// A new pair for a managed user's refresh token, which ends in the same step.
+    /// A new pair for a managed user's refresh token, which ends in the same step. Cal.com never checks whether it has
+    /// expired. It deletes every expired access token of the client (FACTS §1).
     pub(super) fn refresh_managed(&mut self, client: &str, refresh: &str, now: Duration) -> Option<Pair> {
-        let known = self.refresh.get(refresh).filter(|token| now < token.ends)?;
+        let known = self.refresh.get(refresh)?;
         let holder = known.holder.clone();
         if !matches!(&holder, Holder::Managed { client: own, .. } if own == client) {
             return None;
         }
         let issued = known.issued;
         self.refresh.remove(refresh);
+        let of_client = |holder: &Holder| matches!(holder, Holder::Managed { client: own, .. } if own == client);
+        self.access.retain(|_, token| now < token.ends || !of_client(&token.holder));
         if self.rules.refresh_ends_access {
             self.access.retain(|_, token| token.holder != holder || token.issued != issued);
         }
