@@ -11,6 +11,7 @@ mod holders;
 pub mod lifecycle;
 pub mod live;
 pub mod managed;
+pub mod refusals;
 mod suited;
 pub mod tokens;
 

@@ -6,6 +6,7 @@
 mod bucket;
 mod due;
 mod keyed;
+mod proven;
 mod seldom;
 
 use std::net::IpAddr;
@@ -15,8 +16,10 @@ use std::time::{Duration, Instant};
 pub use bucket::{Bucket, Quota, Standing, Tick};
 pub use due::Due;
 pub use keyed::KeyedBuckets;
+pub use proven::ProvenKeys;
 pub use seldom::Seldom;
 
+use crate::catalog::Accepts;
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Who};
 use crate::refusal::Refusal;
@@ -90,6 +93,8 @@ pub struct Keyed {
     pub credentials: KeyedBuckets,
     /// Requests without a valid key or credential, by client address.
     pub failures: KeyedBuckets,
+    /// Callers' own credentials that Cal.com has accepted: they are no guesses.
+    pub proven: ProvenKeys,
 }
 
 /// How many requests without a valid key or credential one address may send a minute before they are answered 429.
@@ -107,7 +112,7 @@ impl Keyed {
     /// Empty tables of at most `capacity` entries each.
     pub fn new(capacity: usize) -> Self {
         let table = || KeyedBuckets::new(capacity);
-        Self { addresses: table(), credentials: table(), failures: table() }
+        Self { addresses: table(), credentials: table(), failures: table(), proven: ProvenKeys::new(capacity) }
     }
 }
 
@@ -187,31 +192,51 @@ impl Limits {
     }
 
     /// Counts that Cal.com refused the credential that `caller` brought, as a bad key from `address` is counted. Many may
-    /// be sent before the first one is refused: each counts, also where there are too many already.
+    /// be sent before the first one is refused: each counts, also where there are too many already. A credential that
+    /// Cal.com has accepted before is no guess: such a refusal is about the resource (FACTS §1).
     pub fn note_refused(&self, caller: &Caller<'_>, address: IpAddr, now: Tick) {
-        if matches!(caller.who(), Who::Passthrough(_)) {
+        if let Who::Passthrough(own) = caller.who()
+            && !self.keyed.proven.has(own.key)
+        {
             let all = Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE * FAILURES_REMEMBERED);
             let _ = self.keyed.failures.take(AddressKey::of(address).as_u128(), all, now);
         }
     }
 
+    /// Records that Cal.com carried out a request. Where the operation needs a credential, the caller's own is good.
+    pub fn note_accepted(&self, grant: &Grant<'_>, now: Tick) {
+        if let Who::Passthrough(own) = grant.caller().who()
+            && needs_credential(grant)
+        {
+            self.keyed.proven.note(own.key, now);
+        }
+    }
+
     /// Whether a credential of the caller's own may be tried at all. A made-up one has a full bucket of its own, and only
-    /// Cal.com can tell it from a good one: what bounds them is the address they come from.
+    /// Cal.com can tell it from a good one: what bounds them is the address they come from. A credential that Cal.com has
+    /// accepted is no guess.
     ///
     /// # Errors
     /// [`Refusal::TooManyFailures`] where too many from `address` were no good.
     pub fn heed_failures(&self, caller: &Caller<'_>, address: IpAddr, now: Tick) -> Result<(), Refusal> {
-        if !matches!(caller.who(), Who::Passthrough(_)) {
-            return Ok(());
+        let Who::Passthrough(own) = caller.who() else { return Ok(()) };
+        match self.keyed.failures.check(AddressKey::of(address).as_u128(), failures(), now) {
+            Err(empty) if !self.keyed.proven.has(own.key) => {
+                Err(Refusal::TooManyFailures { retry_after: empty.retry_after })
+            }
+            Ok(_) | Err(_) => Ok(()),
         }
-        let checked = self.keyed.failures.check(AddressKey::of(address).as_u128(), failures(), now);
-        checked.map(|_| ()).map_err(|empty| Refusal::TooManyFailures { retry_after: empty.retry_after })
     }
 
     /// The tier of a consumer.
     pub fn tier(&self, consumer: ConsumerId) -> Option<&Tier> {
         self.consumers.get(consumer.index()).map(|own| &*own.tier)
     }
+}
+
+/// Returns whether a successful response proves that the credential is good. A public operation answers anybody.
+fn needs_credential(grant: &Grant<'_>) -> bool {
+    grant.matched().endpoint().is_some_and(|endpoint| !endpoint.public && endpoint.accepts != Accepts::Any)
 }
 
 /// What a credential is known by where gateways share limits: a part of its hash.

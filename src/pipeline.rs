@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use http::{Method, Response, request};
+use http::{Method, Response, StatusCode, request};
 
 use crate::app::{App, Gateway};
 use crate::budget::Slot;
@@ -99,10 +99,12 @@ async fn serve(
 
     let at = record.note_sent();
     let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
-    let (answer, access) = send(app, &ask, &access, body, &mut slot, patience).await?;
+    let Answered { answer, access, refused } = send(app, &ask, &access, body, &mut slot, patience).await?;
     record.note_answer(answer.status(), answer.body().began());
-    if is_token_refused(answer.status()) {
+    if refused {
         app.buckets.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
+    } else if answer.status().is_success() {
+        app.buckets.note_accepted(permit.grant(), record.arrival().0);
     }
     respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
 }
@@ -137,6 +139,13 @@ fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Re
     Ok(Permitted { permit: permit?, suited, capture, patience })
 }
 
+/// Cal.com's response, as whom the request was sent in the end, and whether Cal.com refused that credential.
+struct Answered<'a> {
+    answer: Response<Download>,
+    access: Cow<'a, Access>,
+    refused: bool,
+}
+
 /// Asks Cal.com, and once more where it refuses a token that another one can stand for. Answers as whom it was asked in
 /// the end.
 async fn send<'a>(
@@ -146,13 +155,22 @@ async fn send<'a>(
     body: Upload,
     slot: &mut Slot,
     patience: Option<Duration>,
-) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
+) -> Result<Answered<'a>, Refusal> {
     let spare = access.is_replaceable().then(|| body.again()).flatten();
-    let answer = app.upstream.send(ask, body, slot).await?;
-    if !access.is_refused(answer.status()) {
-        return Ok((answer, Cow::Borrowed(access)));
+    let mut answer = app.upstream.send(ask, body, slot).await?;
+    let refused = is_refused(&mut answer, access).await;
+    access.note_answered(ask.head, answer.status(), refused);
+    if !refused || !access.is_replaceable() {
+        return Ok(Answered { answer, access: Cow::Borrowed(access), refused });
     }
     Box::pin(send_as_another(app, ask, access, answer, spare, patience)).await
+}
+
+/// Returns whether Cal.com refused the credential of a request. Reading the body of a 403 for that is rare, and boxed.
+async fn is_refused(answer: &mut Response<Download>, access: &Access) -> bool {
+    is_token_refused(answer.status())
+        || answer.status() == StatusCode::FORBIDDEN
+            && Box::pin(respond::names_dead_token(answer, access.injection())).await
 }
 
 /// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
@@ -163,20 +181,22 @@ async fn send_as_another<'a>(
     answer: Response<Download>,
     spare: Option<Upload>,
     patience: Option<Duration>,
-) -> Result<(Response<Download>, Cow<'a, Access>), Refusal> {
-    match (access.instead(&app.credentials.holders).await?, spare) {
+) -> Result<Answered<'a>, Refusal> {
+    let holders = &app.credentials.holders;
+    match (access.instead(holders, ask.head, answer.status()).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
-        (None, _) => Ok((answer, Cow::Borrowed(access))),
+        (None, _) => Ok(Answered { answer, access: Cow::Borrowed(access), refused: true }),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
             let mut slot = app.budget.reserve_again(ask.permit, &other, patience).await?;
             let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
-            let answer = app.upstream.send(&ask, body, &mut slot).await?;
-            other.is_refused(answer.status());
+            let mut answer = app.upstream.send(&ask, body, &mut slot).await?;
+            let refused = is_refused(&mut answer, &other).await;
+            other.note_retried(ask.head, answer.status(), refused, holders);
             if is_token_expired(answer.status()) {
                 return Err(Refusal::CredentialRefused { renewed: false });
             }
-            Ok((answer, Cow::Owned(other)))
+            Ok(Answered { answer, access: Cow::Owned(other), refused })
         }
     }
 }

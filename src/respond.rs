@@ -5,6 +5,7 @@
 
 mod answer;
 mod cors;
+mod dead_token;
 mod inspect;
 mod searched;
 mod standing;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub use answer::{Answer, Source};
 pub use cors::Cors;
+pub use dead_token::names_dead_token;
 pub use inspect::inspect;
 
 use crate::catalog::Catalog;

@@ -68,7 +68,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("bytes", ANYWHERE),
     ("clap", &["cli"]),
     ("crc32fast", &["credential/holders", "identify/key", "store/sqlite"]),
-    ("dashmap", &["budget/table", "credential/holders", "limit/keyed"]),
+    ("dashmap", &["budget/table", "credential/holders", "limit/keyed", "limit/proven"]),
     ("flate2", &["respond/inspect"]),
     ("foldhash", &["record/ending"]),
     ("futures-util", &["forward/connect", "pipeline", "server/connection", "sharing"]),

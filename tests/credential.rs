@@ -9,6 +9,7 @@ mod lifecycle;
 mod live;
 mod managed;
 mod oauth;
+mod refused;
 pub mod rig;
 mod trouble;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, request};
 use tokio::time::{sleep, timeout};
 
-use super::lifecycle::{Remedy, SETTLE_WAIT, Used, remedy};
+use super::lifecycle::{Remedy, SETTLE_WAIT, SETTLING, Used, remedy};
 use super::live::{Holder, Live, Readiness};
 use super::managed::UserId;
 use super::{Holders, Injection};
@@ -123,30 +123,47 @@ impl Access {
         self.held.is_some()
     }
 
-    /// Whether an answer of that status says that the token is no good. Where it is good, that is noted.
-    pub fn is_refused(&self, status: StatusCode) -> bool {
-        let refused = is_token_refused(status);
-        if let Some((holder, live)) = &self.held
-            && !refused
-        {
-            holder.note_worked(live);
+    /// Records how Cal.com answered a request with this access. `refused` says that it refused the token.
+    pub fn note_answered(&self, head: &request::Parts, status: StatusCode, refused: bool) {
+        let Some((holder, live)) = self.held.as_ref().filter(|_| !refused) else { return };
+        holder.note_worked(live);
+        if holder.refusals.is_in_use() && status.is_success() {
+            holder.refusals.note_accepted(holder.refusals.request(head), false);
         }
-        refused && self.held.is_some()
+    }
+
+    /// Records how Cal.com answered the second try of a refused request.
+    pub fn note_retried(&self, head: &request::Parts, status: StatusCode, refused: bool, holders: &Holders) {
+        self.note_answered(head, status, refused);
+        if let Some((holder, live)) = &self.held {
+            holder.refusals.note_retry(holder.refusals.request(head), live.generation, refused, holders.now());
+        }
     }
 
     /// The access to try a refused request with, once: a newer token, or the same one where it may not be known
-    /// everywhere yet. `None` where nothing helps, and Cal.com's answer is the answer.
+    /// everywhere yet. `None` where nothing helps, and Cal.com's answer is the answer. `status` is that of the refusal.
     ///
     /// # Errors
     /// As of [`Choice::access`], where a newer token was called for and could not be had.
-    pub async fn instead(&self, holders: &Holders) -> Result<Option<Access>, Refusal> {
+    pub async fn instead(
+        &self,
+        holders: &Holders,
+        head: &request::Parts,
+        status: StatusCode,
+    ) -> Result<Option<Access>, Refusal> {
         let Some((holder, used)) = &self.held else { return Ok(None) };
-        let age = used.age(holders.now());
+        let now = holders.now();
+        let age = used.age(now);
         let mut live = holder.live();
         if live.generation == used.generation {
             live = holder.attended().await;
         }
-        let refused = Used { generation: used.generation, age, is_new: used.unproven || used.by_refusal };
+        let request = holder.refusals.request(head);
+        let is_new = used.unproven || used.by_refusal;
+        let settled = !is_new || age >= SETTLING;
+        // 498 is about the token, whatever was refused before.
+        let lasting = !is_token_expired(status) && holder.refusals.is_lasting(request, used.generation, settled, now);
+        let refused = Used { generation: used.generation, age, is_new, lasting };
         match remedy(refused, live.generation, live.renewing, holder.is_renewable()) {
             Remedy::UseNewer => {}
             Remedy::SameAgain => {
@@ -154,6 +171,7 @@ impl Access {
                 live = holder.attended().await;
             }
             Remedy::Renew => {
+                holder.refusals.note_renewal(request, used.generation);
                 holder.note_refused(used.generation);
                 live = newer(holder, used.generation, holders).await?;
             }

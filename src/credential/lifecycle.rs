@@ -211,7 +211,7 @@ pub const SETTLING: Duration = Duration::from_secs(10);
 /// How long to wait before such a token is tried again.
 pub const SETTLE_WAIT: Duration = Duration::from_millis(500);
 
-/// What to do about an answer of 401 or 498 to a request that carried a token of calgate's.
+/// What to do about a response that refuses calgate's token: 401, 498, or the 403 for a deleted token (FACTS §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// There is a newer token: use that.
@@ -234,6 +234,8 @@ pub struct Used {
     /// Whether it came of a renewal and has not worked yet, or of a renewal for another refusal: what refuses every token
     /// must not have every token renewed.
     pub is_new: bool,
+    /// Whether the renewed token was refused for the same request too, so that another renewal does not help.
+    pub lasting: bool,
 }
 
 /// Decides about a refused token, where `stored` is the generation in the store now, and `renewing` whether a renewal has
@@ -245,6 +247,7 @@ pub fn remedy(used: Used, stored: u64, renewing: bool, renewable: bool) -> Remed
         () if !renewable => Remedy::Nothing,
         // A renewal may end the token before it (FACTS §1).
         () if renewing => Remedy::Renew,
+        () if used.lasting => Remedy::Nothing,
         () if used.is_new && used.age < SETTLING => Remedy::SameAgain,
         () => Remedy::Renew,
     }

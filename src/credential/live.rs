@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::Means;
 use super::entry::{Entry, Pair, RecordName};
 use super::lifecycle::{due_after, used_until};
+use super::refusals::Refusals;
 use crate::limit::Tick;
 use crate::refusal::Refusal;
 
@@ -200,6 +201,8 @@ pub struct Holder {
     pub turn: tokio::sync::Mutex<()>,
     /// Whether it has been used since it was last renewed.
     pub used: AtomicBool,
+    /// The requests for which a renewed token does not help.
+    pub refusals: Refusals,
     live: watch::Sender<Arc<Live>>,
     /// How often the keeper was asked to look after it; up to which of these it has taken up; whether it is told.
     asks: AtomicU64,
@@ -217,6 +220,7 @@ impl Holder {
             means: ArcSwap::from_pointee(means),
             turn: tokio::sync::Mutex::default(),
             used: AtomicBool::new(false),
+            refusals: Refusals::default(),
             live: watch::Sender::new(Arc::default()),
             asks: AtomicU64::new(0),
             taken: AtomicU64::new(0),

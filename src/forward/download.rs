@@ -74,6 +74,13 @@ impl Download {
         None
     }
 
+    /// Reads the body as [`Self::read_up_to`] does, and keeps it: what was read is passed on as if it had not been.
+    pub async fn peek_up_to(&mut self, most: usize) -> Option<Bytes> {
+        let read = self.read_up_to(most).await?;
+        self.ahead = Some(Box::new(Ahead { read: read.clone(), fault: None }));
+        Some(read)
+    }
+
     /// When the head of the answer came.
     pub fn began(&self) -> std::time::Instant {
         self.began.into_std()

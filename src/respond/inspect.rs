@@ -19,7 +19,7 @@ use crate::forward::Download;
 use crate::refusal::Refusal;
 
 /// Bytes of an error's body that are read before it is passed on; a longer one is searched on its way.
-const MOST_ERROR: usize = 64 * 1024;
+pub(super) const MOST_ERROR: usize = 64 * 1024;
 
 /// Bytes that an error may have when it is no longer compressed.
 const MOST_INFLATED: usize = 1024 * 1024;
@@ -93,7 +93,7 @@ fn searched(mut answer: Response<Download>, secret: &[u8]) -> Response<Source> {
 }
 
 /// What a compressed error says.
-fn inflated(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub(super) fn inflated(body: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut text = Vec::new();
     let most = MOST_INFLATED + 1;
     let read = MultiGzDecoder::new(body).take(most as u64).read_to_end(&mut text);
@@ -120,7 +120,7 @@ fn clean_headers(headers: &mut HeaderMap, secret: &[u8]) {
 }
 
 /// Text: JSON, HTML, plain text, forms.
-fn is_text(headers: &HeaderMap) -> bool {
+pub(super) fn is_text(headers: &HeaderMap) -> bool {
     let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/plain");
     let media = media.to_ascii_lowercase();
     media.starts_with("text/") || ["json", "xml", "urlencoded"].iter().any(|kind| media.contains(kind))

@@ -256,8 +256,13 @@ fn states_have_names() {
 #[test]
 fn a_refused_token_is_replaced_or_tried_again_or_neither() {
     let (old, young) = (Duration::from_secs(60), Duration::from_secs(1));
-    let used = |age, is_new| Used { generation: 5, age, is_new };
+    let used = |age, is_new| Used { generation: 5, age, is_new, lasting: false };
+    let lasting = |age, is_new| Used { lasting: true, ..used(age, is_new) };
     let table = [
+        (lasting(old, true), 5, false, true, Remedy::Nothing),
+        (lasting(young, true), 5, false, true, Remedy::Nothing),
+        (lasting(old, true), 6, false, true, Remedy::UseNewer),
+        (lasting(old, true), 5, true, true, Remedy::Renew),
         (used(old, false), 6, false, true, Remedy::UseNewer),
         (used(young, true), 6, true, false, Remedy::UseNewer),
         (used(old, false), 1, false, true, Remedy::UseNewer),

@@ -1,0 +1,51 @@
+//! Credentials of callers that Cal.com has accepted, in bounded memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use super::{Seldom, Tick};
+
+/// Time after which an unused credential may be forgotten to make room.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// Minimum time between two updates of one entry, so that frequent callers do not write to shared memory.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Credentials by the hash that identifies them, and when each was last accepted. Where the table is full of recent ones,
+/// no newcomer is remembered.
+#[derive(Debug)]
+pub struct ProvenKeys {
+    accepted: DashMap<u128, AtomicU64>,
+    capacity: usize,
+    pruned: Seldom,
+}
+
+impl ProvenKeys {
+    /// Creates an empty table of at most about `capacity` credentials.
+    pub fn new(capacity: usize) -> Self {
+        Self { accepted: DashMap::new(), capacity, pruned: Seldom::default() }
+    }
+
+    /// Records that Cal.com accepted a credential.
+    pub fn note(&self, key: u128, now: Tick) {
+        if let Some(last) = self.accepted.get(&key) {
+            if now.since(Tick(last.load(Ordering::Relaxed))) >= UPDATE_INTERVAL {
+                last.store(now.0, Ordering::Relaxed);
+            }
+            return;
+        }
+        if self.accepted.len() >= self.capacity && self.pruned.is_due(now) {
+            self.accepted.retain(|_, last| now.since(Tick(*last.get_mut())) < REMEMBERED);
+        }
+        if self.accepted.len() < self.capacity {
+            self.accepted.insert(key, AtomicU64::new(now.0));
+        }
+    }
+
+    /// Returns whether Cal.com has accepted a credential.
+    pub fn has(&self, key: u128) -> bool {
+        self.accepted.contains_key(&key)
+    }
+}

@@ -1,0 +1,34 @@
+//! The 403 with which Cal.com refuses a deleted access token.
+//!
+//! On 16 operations a class guard runs before authentication. It answers 403 and repeats the token (FACTS §1). This
+//! message with the token that was sent proves that Cal.com carried nothing out and that the token is dead.
+
+use http::header::CONTENT_ENCODING;
+use http::{Response, StatusCode};
+
+use super::inspect::{MOST_ERROR, inflated, is_text};
+use crate::credential::Injection;
+use crate::forward::Download;
+
+/// The message up to the token.
+const MESSAGE: &[u8] = b"PermissionsGuard - no oAuth client found for access token=";
+
+/// Returns whether this response refuses the injected bearer token as deleted. The body stays in the response.
+pub async fn names_dead_token(answer: &mut Response<Download>, injection: &Injection) -> bool {
+    let Injection::Bearer(_) = injection else { return false };
+    let Some(token) = injection.secret().filter(|_| answer.status() == StatusCode::FORBIDDEN) else { return false };
+    if !is_text(answer.headers()) {
+        return false;
+    }
+    let Some(body) = answer.body_mut().peek_up_to(MOST_ERROR).await else { return false };
+    let is_gzip = answer.headers().get(CONTENT_ENCODING).is_some_and(|c| c.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    if is_gzip { inflated(&body).is_ok_and(|body| has_message(&body, token)) } else { has_message(&body, token) }
+}
+
+/// Returns whether the text has the message with exactly this token.
+fn has_message(text: &[u8], token: &[u8]) -> bool {
+    let starts = text.windows(MESSAGE.len()).enumerate().filter(|(_, window)| *window == MESSAGE);
+    let after = |at: usize| text.get(at + MESSAGE.len()..).and_then(|rest| rest.strip_prefix(token));
+    let ends = |rest: &[u8]| !rest.first().is_some_and(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b));
+    !token.is_empty() && starts.filter_map(|(at, _)| after(at)).any(ends)
+}
