@@ -3,7 +3,9 @@
 //! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
 
+pub mod media;
 mod rooms;
+pub mod times;
 
 use std::time::Duration;
 

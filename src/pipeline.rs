@@ -16,6 +16,7 @@ use http::{Method, Response, StatusCode, request};
 
 use crate::app::{App, Gateway};
 use crate::budget::Slot;
+use crate::budget::headers::is_body_decisive;
 use crate::catalog::UnknownEndpoints;
 use crate::credential::capture::{self, Capture};
 use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
@@ -99,8 +100,11 @@ async fn serve(
 
     let at = record.note_sent();
     let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
-    let Answered { answer, access, refused } = send(app, &ask, &access, body, &mut slot, patience).await?;
+    let Answered { mut answer, access, refused } = send(app, &ask, &access, body, &mut slot, patience).await?;
     record.note_answer(answer.status(), answer.body().began());
+    if is_body_decisive(answer.status(), answer.headers()) {
+        Box::pin(respond::note_edge_limit(&mut answer, &slot)).await;
+    }
     if refused {
         app.buckets.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
     } else if answer.status().is_success() {

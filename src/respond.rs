@@ -6,6 +6,7 @@
 mod answer;
 mod cors;
 mod dead_token;
+mod edge;
 mod inspect;
 mod searched;
 mod standing;
@@ -21,6 +22,7 @@ use serde::Serialize;
 pub use answer::{Answer, Source};
 pub use cors::Cors;
 pub use dead_token::names_dead_token;
+pub use edge::{note_edge_limit, reports_rate_limit};
 pub use inspect::inspect;
 
 use crate::catalog::Catalog;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod requests;
+mod times;
 
 use calgate::headers::is_safe_token;
 

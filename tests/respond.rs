@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use calgate::catalog::Catalog;
 use calgate::headers::{FORWARDED, forwarded};
-use calgate::respond::{Cors, options, refusal};
+use calgate::respond::{Cors, options, refusal, reports_rate_limit};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -102,4 +102,21 @@ fn a_page_may_send_all_that_is_forwarded_or_read_here() {
         "x-request-id",
     ];
     assert_eq!(allowed, here);
+}
+
+#[test]
+fn only_error_1015_is_a_report_about_rate() {
+    for page in [
+        "error code: 1015",
+        "<title>Access denied</title><span class=\"cf-error-type\">Error</span> <span class=\"cf-error-code\">1015</span>",
+        r#"{"status":403,"error_code":1015,"error_name":"rate_limited"}"#,
+        "ERROR 1015",
+    ] {
+        assert!(reports_rate_limit(page.as_bytes()), "{page}");
+    }
+    for page in
+        ["", "error code: 1020", "error code: 10150", "error 21015", "Ray ID 1015", "1015 error", "error: x1015"]
+    {
+        assert!(!reports_rate_limit(page.as_bytes()), "{page}");
+    }
 }

@@ -3,22 +3,21 @@
 //! `X-RateLimit-{Limit,Remaining,Reset}-<Name>` is Cal.com's own (FACTS §2). Also read are the same without a name, the
 //! fields `RateLimit-{Limit,Remaining,Reset}`, and the IETF's `RateLimit` and `RateLimit-Policy` in the form of
 //! draft-ietf-httpapi-ratelimit-headers-07 (`limit=…, remaining=…, reset=…`) and of later ones (`"name";r=…;t=…`, `q=…`).
+//! Times are read by the rule of [`crate::headers::times`].
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
+
+use crate::headers::media;
+use crate::headers::times::{Reference, TimeLeft};
 
 /// Limits that one answer may tell of; a credential has one or two.
 pub const MOST_NAMES: usize = 4;
 
-/// A reset above this is a moment, in seconds since 1970, not a number of seconds.
-const EPOCH_FROM: u64 = 1_000_000_000;
-
-/// A limit, or a time to its reset, above this says nothing that can be used.
+/// A limit above this says nothing that can be used.
 const MOST_LIMIT: u64 = 1_000_000;
-const MOST_RESET: u64 = 24 * 3600;
 
 /// What an answer says of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,35 +46,64 @@ pub struct Told {
 pub enum Verdict {
     /// The limiter let the request pass, whatever came of it.
     Passed,
+    /// No success, and no word of limits: Cal.com's limiter may not have counted it (FACTS §2), or not have seen it.
+    Unclear,
     /// Cal.com's limiter refused it.
     Refused {
         /// `Retry-After`, which Cal.com does not send today.
         retry_after: Option<Duration>,
     },
-    /// The edge in front of Cal.com refused it: 429 or 403, and neither Cal.com's headers nor its JSON.
+    /// The edge in front of Cal.com limits the rate: a 429 with neither Cal.com's headers nor its JSON, or a body that says so.
     Edge {
         /// `Retry-After`.
         retry_after: Option<Duration>,
     },
 }
 
+/// A time that is not used, because it is longer than any that Cal.com's limiter gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ignored {
+    /// The field that has it: `reset` or `retry-after`.
+    pub field: &'static str,
+    /// The time, in seconds.
+    pub seconds: u64,
+}
+
+/// What an answer's head says about rates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The limits that it tells of.
+    pub told: Told,
+    /// A time of it that is not used.
+    pub ignored: Option<Ignored>,
+}
+
 /// What of a limit has been found so far.
 #[derive(Default)]
-struct Parts {
+struct Parts<'a> {
     name: u64,
     limit: Option<u64>,
     remaining: Option<u64>,
-    reset: Option<u64>,
+    reset: Option<&'a str>,
 }
 
-type Found = SmallVec<[Parts; 1]>;
+/// What the times of an answer are read by.
+struct Times {
+    reference: Reference,
+    window: Duration,
+    ignored: Option<Ignored>,
+}
 
-/// Reads an answer's head. `wall` is the calendar's now, for resets that are moments.
-pub fn read(status: StatusCode, headers: &HeaderMap, wall: SystemTime) -> (Verdict, Told) {
+type Found<'a> = SmallVec<[Parts<'a>; 1]>;
+
+/// Reads an answer's head. `wall` is the calendar's now, for absolute times in answers without a `Date`; `window` is how long
+/// Cal.com's windows last.
+pub fn read(status: StatusCode, headers: &HeaderMap, wall: SystemTime, window: Duration) -> Reading {
     let mut found = Found::new();
     for (field, value) in headers {
-        let field = field.as_str();
-        let Some(rest) = field.strip_prefix("x-").unwrap_or(field).strip_prefix("ratelimit") else { continue };
+        let Some(rest) = limit_field(field.as_str()) else { continue };
         let value = value.to_str().unwrap_or_default();
         match rest.strip_prefix('-') {
             None if rest.is_empty() => structured(value, &mut found),
@@ -84,28 +112,46 @@ pub fn read(status: StatusCode, headers: &HeaderMap, wall: SystemTime) -> (Verdi
             None => {}
         }
     }
-    let told = Told {
-        absurd: found.iter().any(|parts| parts.remaining.is_some() && parts.seen(wall).is_none()),
-        limits: found.iter().filter_map(|parts| parts.seen(wall)).collect(),
-    };
-    (verdict(status, headers, found.is_empty()), told)
+    let mut told = Told::default();
+    if found.is_empty() && status != StatusCode::TOO_MANY_REQUESTS {
+        let verdict = if status.is_success() { Verdict::Passed } else { Verdict::Unclear };
+        return Reading { verdict, told, ignored: None };
+    }
+    let mut times = Times { reference: Reference::of(headers, wall), window, ignored: None };
+    for parts in &found {
+        match parts.seen(&mut times) {
+            Some(seen) => told.limits.push(seen),
+            None => told.absurd |= parts.remaining.is_some(),
+        }
+    }
+    let verdict = verdict(status, headers, found.is_empty(), &mut times);
+    Reading { verdict, told, ignored: times.ignored }
 }
 
-fn verdict(status: StatusCode, headers: &HeaderMap, silent: bool) -> Verdict {
-    let json = headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
-    let after = || headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs);
-    let from_edge = silent && !json;
-    match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::FORBIDDEN if from_edge => Verdict::Edge { retry_after: after() },
-        StatusCode::TOO_MANY_REQUESTS => {
-            Verdict::Refused { retry_after: after().filter(|wait| wait.as_secs() <= MOST_RESET) }
-        }
-        _ => Verdict::Passed,
+/// What follows `RateLimit` in the name of a field about limits.
+fn limit_field(name: &str) -> Option<&str> {
+    name.strip_prefix("x-").unwrap_or(name).strip_prefix("ratelimit")
+}
+
+/// Whether the edge may have answered, and its body has to tell whether that is about rate. A 429 tells so itself. Cal.com's
+/// limiter puts its fields on every error that it counted (FACTS §2).
+pub fn is_body_decisive(status: StatusCode, headers: &HeaderMap) -> bool {
+    let is_error = status.is_client_error() || status.is_server_error();
+    is_error
+        && status != StatusCode::TOO_MANY_REQUESTS
+        && headers.keys().all(|name| limit_field(name.as_str()).is_none())
+}
+
+fn verdict(status: StatusCode, headers: &HeaderMap, silent: bool, times: &mut Times) -> Verdict {
+    if status != StatusCode::TOO_MANY_REQUESTS {
+        return Verdict::Passed;
     }
+    let retry_after = times.retry_after(headers);
+    if silent && !media::is_json(headers) { Verdict::Edge { retry_after } } else { Verdict::Refused { retry_after } }
 }
 
 /// `Limit`, `Limit-<Name>` and their like: one number of one limit.
-fn single(rest: &str, value: &str, found: &mut Found) {
+fn single<'a>(rest: &str, value: &'a str, found: &mut Found<'a>) {
     let (part, name) = rest.split_once('-').unwrap_or((rest, ""));
     // Drafts append the policy to the number: `100, 100;w=60`.
     let digits = value.split([',', ';']).next().unwrap_or_default().trim();
@@ -115,13 +161,15 @@ fn single(rest: &str, value: &str, found: &mut Found) {
     match part {
         "limit" => parts.limit = number,
         "remaining" => parts.remaining = number,
-        "reset" => parts.reset = number,
+        // A date has a comma of its own.
+        "reset" if !digits.starts_with(|c: char| c.is_ascii_digit()) => parts.reset = Some(value.trim()),
+        "reset" => parts.reset = Some(digits),
         _ => {}
     }
 }
 
 /// `RateLimit` and `RateLimit-Policy`: items with parameters, or draft 07's plain parameters.
-fn structured(value: &str, found: &mut Found) {
+fn structured<'a>(value: &'a str, found: &mut Found<'a>) {
     for item in value.split(',') {
         let mut words = item.split(';').map(str::trim);
         let first = words.next().unwrap_or_default();
@@ -131,18 +179,19 @@ fn structured(value: &str, found: &mut Found) {
         for word in plain.into_iter().chain(words) {
             let Some((key, digits)) = word.split_once('=') else { continue };
             let Some(parts) = parts(found, name_hash(name)) else { return };
-            let number = Some(digits.trim().parse().unwrap_or(u64::MAX));
+            let digits = digits.trim();
+            let number = Some(digits.parse().unwrap_or(u64::MAX));
             match key {
                 "limit" | "q" => parts.limit = number,
                 "remaining" | "r" => parts.remaining = number,
-                "reset" | "t" => parts.reset = number,
+                "reset" | "t" => parts.reset = Some(digits),
                 _ => {}
             }
         }
     }
 }
 
-fn parts(found: &mut Found, name: u64) -> Option<&mut Parts> {
+fn parts<'f, 'a>(found: &'f mut Found<'a>, name: u64) -> Option<&'f mut Parts<'a>> {
     let known = found.iter().position(|parts| parts.name == name);
     if known.is_none() && found.len() < MOST_NAMES {
         found.push(Parts { name, ..Parts::default() });
@@ -153,9 +202,26 @@ fn parts(found: &mut Found, name: u64) -> Option<&mut Parts> {
     }
 }
 
-impl Parts {
-    /// The limit, if it was told whole and makes sense.
-    fn seen(&self, wall: SystemTime) -> Option<Seen> {
+/// The time in `Retry-After`, as [`read`] reads it.
+pub fn retry_after(headers: &HeaderMap, wall: SystemTime, window: Duration) -> (Option<Duration>, Option<Ignored>) {
+    let mut times = Times { reference: Reference::of(headers, wall), window, ignored: None };
+    (times.retry_after(headers), times.ignored)
+}
+
+impl Times {
+    fn retry_after(&mut self, headers: &HeaderMap) -> Option<Duration> {
+        let left = self.reference.retry_after(headers, self.window)?;
+        if let TimeLeft::TooLong(seconds) = left {
+            self.ignored = Some(Ignored { field: "retry-after", seconds });
+        }
+        left.trusted()
+    }
+}
+
+impl Parts<'_> {
+    /// The limit, if it was told whole and makes sense. A reset that is not trusted is taken for that of a window which has
+    /// just begun: what is left holds at least until then.
+    fn seen(&self, times: &mut Times) -> Option<Seen> {
         let limit = match self.limit {
             Some(limit) => Some(u32::try_from(limit).ok().filter(|&n| n >= 1 && limit <= MOST_LIMIT)?),
             None => None,
@@ -164,16 +230,14 @@ impl Parts {
         if limit.is_some_and(|limit| remaining > limit) {
             return None;
         }
-        let reset = match self.reset? {
-            moment if moment > EPOCH_FROM => {
-                let now = wall.duration_since(UNIX_EPOCH).ok()?.as_secs();
-                // Milliseconds, where seconds would be thousands of years away.
-                let moment = if moment > EPOCH_FROM * 1000 { moment.div_ceil(1000) } else { moment };
-                moment.saturating_sub(now)
+        let reset = match times.reference.time_left(self.reset?, times.window)? {
+            TimeLeft::Trusted(left) => left,
+            TimeLeft::TooLong(seconds) => {
+                times.ignored = Some(Ignored { field: "reset", seconds });
+                times.window
             }
-            seconds => seconds,
         };
-        (reset <= MOST_RESET).then_some(Seen { name: self.name, limit, remaining, reset: Duration::from_secs(reset) })
+        Some(Seen { name: self.name, limit, remaining, reset })
     }
 }
 

@@ -212,7 +212,9 @@ impl Machine {
     /// The answer to a request has come. Tells what to answer instead where the limiter refused it.
     pub fn answered(&mut self, flight: &Flight, verdict: Verdict, told: &Told, now: Tick) -> Option<Held> {
         self.log.over(flight.consumer, now, self.window());
-        self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
+        if verdict == Verdict::Passed || !told.limits.is_empty() {
+            self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
+        }
         if let Some(limit) = told.limits.iter().filter_map(|seen| seen.limit).max() {
             let before = self.share();
             self.granted.told(limit);
@@ -226,6 +228,7 @@ impl Machine {
                 self.edge.good(flight.sent);
                 return None;
             }
+            Verdict::Unclear => return None,
             Verdict::Refused { retry_after } => {
                 let reset = told.limits.iter().map(|seen| seen.reset).max();
                 let wait = retry_after.into_iter().chain(reset).max().unwrap_or(self.settings.window);
@@ -242,6 +245,12 @@ impl Machine {
             }
         };
         Some(self.blocked(now).unwrap_or(Held { by, wait: Duration::ZERO }))
+    }
+
+    /// The edge limits the rate, as the body of an answer says.
+    pub fn limited_by_edge(&mut self, retry_after: Option<Duration>, now: Tick) -> Held {
+        self.edge.block_edge(now, retry_after);
+        self.blocked(now).unwrap_or(Held { by: Hold::Edge, wait: Duration::ZERO })
     }
 
     /// By what, and for how long, nothing is sent after a no, whoever decides on requests. Where both have said no, it is

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Settings;
+use super::headers::{Told, Verdict};
 use super::machine::Flight;
 use super::shared::Budget;
 use crate::limit::{Due, Tick};
@@ -142,6 +143,12 @@ impl Membership {
         if flying.remove(&flight.request).is_some() {
             self.tell(settings, flight.request, fate);
         }
+    }
+
+    /// Tells that the edge limits the rate. The store counts this as one more request, for one window.
+    pub(super) fn tell_of_edge_limit(self: &Arc<Self>, settings: Settings, retry_after: Option<Duration>) {
+        let fate = Fate::answered(Duration::ZERO, Verdict::Edge { retry_after }, Told::default());
+        self.tell(settings, self.next_request(), fate);
     }
 
     fn tell(self: &Arc<Self>, settings: Settings, request: u64, fate: Fate) {

@@ -12,13 +12,13 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::headers::Verdict;
+use super::headers::{Ignored, Reading, Verdict};
 use super::machine::{Asked, Flight, Machine, Next};
 use super::membership::Membership;
 use super::queue::{Asker, Ticket};
 use super::standing::Standing;
 use super::{Held, Hold, Settings, headers};
-use crate::limit::{Clock, Due, Tick};
+use crate::limit::{Clock, Due, Seldom, Tick};
 use crate::refusal::Refusal;
 use crate::sharing::scripts::Fate;
 use boarding::Boarding;
@@ -33,6 +33,7 @@ pub struct Budget {
     changed: Notify,
     apart: Mutex<HashMap<u64, Arc<Budget>>>,
     absurd: AtomicBool,
+    warned: Seldom,
     /// Its place in the store that other gateways go by, too.
     member: Option<Arc<Membership>>,
 }
@@ -65,6 +66,7 @@ impl Budget {
             changed: Notify::new(),
             apart: Mutex::default(),
             absurd: AtomicBool::new(false),
+            warned: Seldom::default(),
             member: member.map(Arc::new),
         }
     }
@@ -165,23 +167,17 @@ impl Budget {
 
     /// The head of an answer has come. Tells what holds the credential from now on where the limiter refused the request.
     pub(super) fn answered(&self, flight: &Flight, status: StatusCode, fields: &HeaderMap) -> Option<Held> {
-        let (verdict, told) = headers::read(status, fields, std::time::SystemTime::now());
-        if told.absurd && !self.absurd.swap(true, Ordering::Relaxed) {
-            tracing::warn!(credential = &*self.name, "Cal.com's rate limit headers make no sense; they are ignored");
-        }
         let now = self.clock.now();
         let mut state = self.lock();
-        let known = verdict == Verdict::Passed || state.machine.is_refused(now);
+        let window = state.settings.window;
+        let Reading { verdict, told, ignored } = headers::read(status, fields, std::time::SystemTime::now(), window);
+        if told.absurd || ignored.is_some() {
+            self.warn_of_fields(told.absurd, ignored);
+        }
+        let known = matches!(verdict, Verdict::Passed | Verdict::Unclear) || state.machine.is_refused(now);
         let held = state.machine.answered(flight, verdict, &told, now);
         if let Some(held) = held.filter(|_| !known) {
-            let (credential, status, seconds) = (&*self.name, status.as_u16(), held.wait.as_secs());
-            tracing::warn!(
-                credential,
-                status,
-                by = held.by.name(),
-                seconds,
-                "Cal.com's limiter refused a request: the credential is blocked for so many seconds"
-            );
+            self.warn_of_block(status, held);
         }
         if let Some(member) = &self.member {
             let (ago, settings) = (now.since(flight.sent()), state.settings);
@@ -189,6 +185,46 @@ impl Budget {
         }
         self.change(&mut state);
         held
+    }
+
+    /// The edge limits the rate, as the body of an answer says whose head was taken for no refusal.
+    pub(super) fn limited_by_edge(&self, status: StatusCode, fields: &HeaderMap) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let (settings, known) = (state.settings, state.machine.is_refused(now));
+        let (retry_after, ignored) = headers::retry_after(fields, std::time::SystemTime::now(), settings.window);
+        self.warn_of_fields(false, ignored);
+        let held = state.machine.limited_by_edge(retry_after, now);
+        if !known {
+            self.warn_of_block(status, held);
+        }
+        if let Some(member) = &self.member {
+            // The store has settled the request itself.
+            member.tell_of_edge_limit(settings, retry_after);
+        }
+        self.change(&mut state);
+    }
+
+    fn warn_of_block(&self, status: StatusCode, held: Held) {
+        let (credential, status, seconds) = (&*self.name, status.as_u16(), held.wait.as_secs());
+        tracing::warn!(
+            credential,
+            status,
+            by = held.by.name(),
+            seconds,
+            "Cal.com's limiter refused a request: the credential is blocked for so many seconds"
+        );
+    }
+
+    /// Logs fields of an answer that are not used, at most once a second.
+    fn warn_of_fields(&self, absurd: bool, ignored: Option<Ignored>) {
+        if absurd && !self.absurd.swap(true, Ordering::Relaxed) {
+            tracing::warn!(credential = &*self.name, "Cal.com's rate limit headers make no sense; they are ignored");
+        }
+        if let Some(Ignored { field, seconds }) = ignored.filter(|_| self.warned.is_due(self.clock.now())) {
+            let credential = &*self.name;
+            tracing::warn!(credential, field, seconds, "ignoring a time from upstream that is longer than any block");
+        }
     }
 
     /// A request was sent, and nothing more will be known of it.

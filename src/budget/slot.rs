@@ -104,6 +104,15 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// The body of an answer with this head says that the edge limits the rate.
+    pub fn limited_by_edge(&self, status: StatusCode, headers: &HeaderMap) {
+        if let Some(taken) = &self.place {
+            taken.budget.limited_by_edge(status, headers);
+        }
+    }
+}
+
 impl Taken {
     async fn board(&mut self, due: Option<&Due<'_>>) -> Result<Option<Held>, Refusal> {
         let (flight, held) = match self.mode {

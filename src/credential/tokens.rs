@@ -3,17 +3,16 @@
 //! A life is counted from receipt, so the moments in an answer are held against the clock that wrote them, Cal.com's own
 //! (`Date`), and not against ours, which may be wrong.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use http::header::DATE;
-use jiff::fmt::rfc2822::DateTimeParser;
 use serde::Deserialize;
 
 use super::entry::Pair;
 use super::managed::UserId;
+use crate::headers::times;
 use crate::secret::Secret;
 
 /// The life of an access token of which nothing is said: the shorter of the two that Cal.com has (FACTS §1).
@@ -31,9 +30,8 @@ pub struct Receipt {
 impl Receipt {
     /// Of an answer with these headers, which came at `here`.
     pub fn of(headers: &HeaderMap, here: u64) -> Self {
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let there = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok());
-        Self { here, there: there.and_then(|moment| u64::try_from(moment.as_second()).ok()) }
+        let there = times::date(headers).and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+        Self { here, there: there.map(|since| since.as_secs()) }
     }
 
     /// How long it is from the answer to `moment`, in seconds since 1970 by Cal.com's calendar. That calendar is best

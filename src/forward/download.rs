@@ -81,6 +81,14 @@ impl Download {
         Some(read)
     }
 
+    /// Reads at most about `most` bytes and leaves the body complete: what was read comes first when the body is passed on.
+    pub async fn peek(&mut self, most: usize) -> Bytes {
+        if let Some(whole) = self.read_up_to(most).await {
+            self.ahead = Some(Box::new(Ahead { read: whole, fault: None }));
+        }
+        self.ahead.as_ref().map(|ahead| ahead.read.clone()).unwrap_or_default()
+    }
+
     /// When the head of the answer came.
     pub fn began(&self) -> std::time::Instant {
         self.began.into_std()

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG};
 use http::{HeaderMap, HeaderValue, Response};
 
 use super::Source;
@@ -16,6 +16,7 @@ use crate::credential::capture::Capture;
 use crate::credential::tokens::Receipt;
 use crate::credential::{Credentials, Injection};
 use crate::forward::Download;
+use crate::headers::media::media_type;
 use crate::refusal::Refusal;
 
 /// Bytes of an error's body that are read before it is passed on; a longer one is searched on its way.
@@ -121,8 +122,7 @@ fn clean_headers(headers: &mut HeaderMap, secret: &[u8]) {
 
 /// Text: JSON, HTML, plain text, forms.
 pub(super) fn is_text(headers: &HeaderMap) -> bool {
-    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/plain");
-    let media = media.to_ascii_lowercase();
+    let media = media_type(headers).unwrap_or("text/plain").to_ascii_lowercase();
     media.starts_with("text/") || ["json", "xml", "urlencoded"].iter().any(|kind| media.contains(kind))
 }
 

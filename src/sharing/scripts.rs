@@ -246,6 +246,7 @@ impl Scripts {
             Fate::Answered { ago, verdict, told, jitter } => {
                 let (name, wait) = match verdict {
                     Verdict::Passed => ("passed", None),
+                    Verdict::Unclear => ("unclear", None),
                     Verdict::Refused { retry_after } => ("refused", retry_after),
                     Verdict::Edge { retry_after } => ("edge", retry_after),
                 };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use calgate::budget::headers::{Seen, Verdict, name_hash, read};
+use calgate::budget::headers::{Ignored, Reading, Seen, Verdict, name_hash};
 use http::{HeaderMap, StatusCode};
 
 use crate::given::headers;
@@ -13,8 +13,12 @@ fn wall() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(WALL)
 }
 
+fn read(status: StatusCode, fields: &HeaderMap) -> Reading {
+    calgate::budget::headers::read(status, fields, wall(), Duration::from_secs(60))
+}
+
 fn told(fields: &HeaderMap) -> Vec<Seen> {
-    read(StatusCode::OK, fields, wall()).1.limits.to_vec()
+    read(StatusCode::OK, fields).told.limits.to_vec()
 }
 
 fn seen(name: &str, limit: Option<u32>, remaining: u32, reset: u64) -> Seen {
@@ -62,11 +66,11 @@ fn two_limits_are_two() {
         ("x-ratelimit-reset-default", "40"),
         ("x-ratelimit-limit-long", "1000"),
         ("x-ratelimit-remaining-long", "900"),
-        ("x-ratelimit-reset-long", "3000"),
+        ("x-ratelimit-reset-long", "180"),
     ]);
     let mut both = told(&fields);
     both.sort_by_key(|seen| seen.remaining);
-    assert_eq!(both, [seen("default", Some(120), 0, 40), seen("long", Some(1000), 900, 3000)]);
+    assert_eq!(both, [seen("default", Some(120), 0, 40), seen("long", Some(1000), 900, 180)]);
 }
 
 #[test]
@@ -76,7 +80,8 @@ fn what_makes_no_sense_is_ignored_and_said() {
         ("120", "121", "40"),
         ("120", "-1", "40"),
         ("120", "many", "40"),
-        ("120", "7", "90000"),
+        ("120", "7", "-40"),
+        ("120", "7", "soon"),
         ("120", "7", ""),
         ("99999999999999999999", "7", "40"),
         ("120", "7", "NaN"),
@@ -86,28 +91,69 @@ fn what_makes_no_sense_is_ignored_and_said() {
             ("x-ratelimit-remaining-default", remaining),
             ("x-ratelimit-reset-default", reset),
         ]);
-        let (_, told) = read(StatusCode::OK, &fields, wall());
+        let told = read(StatusCode::OK, &fields).told;
         assert!(told.limits.is_empty() && told.absurd, "{fields:?}");
     }
-    assert!(!read(StatusCode::OK, &headers([("x-ratelimit-limit", "120")]), wall()).1.absurd, "half of it is no fault");
+    assert!(!read(StatusCode::OK, &headers([("x-ratelimit-limit", "120")])).told.absurd, "half of it is no fault");
 }
 
 #[test]
-fn cal_coms_no_is_told_from_that_of_the_edge_in_front_of_it() {
+fn absolute_times_are_relative_to_the_date_of_the_response() {
+    let date = httpdate_of(WALL - 3600);
+    let reset = (WALL - 3600 + 40).to_string();
+    for reset in [reset.clone(), format!("{reset}000"), httpdate_of(WALL - 3600 + 40)] {
+        let fields = headers([
+            ("date", &*date),
+            ("x-ratelimit-limit-default", "120"),
+            ("x-ratelimit-remaining-default", "7"),
+            ("x-ratelimit-reset-default", &*reset),
+        ]);
+        assert_eq!(told(&fields), [seen("Default", Some(120), 7, 40)], "{reset}, an hour behind this machine");
+    }
+}
+
+#[test]
+fn a_reset_in_milliseconds_is_recognised_and_one_that_is_too_long_is_ignored() {
+    for (reset, seconds, ignored) in [("59000", 59, None), ("180", 180, None), ("86400", 60, Some(86400))] {
+        let fields = headers([
+            ("x-ratelimit-limit-default", "120"),
+            ("x-ratelimit-remaining-default", "7"),
+            ("x-ratelimit-reset-default", reset),
+        ]);
+        let reading = read(StatusCode::OK, &fields);
+        assert_eq!(reading.told.limits.to_vec(), [seen("Default", Some(120), 7, seconds)], "what is left still counts");
+        assert_eq!(reading.ignored, ignored.map(|seconds| Ignored { field: "reset", seconds }));
+    }
+}
+
+#[test]
+fn only_a_429_is_a_refusal_and_its_media_type_tells_whose() {
     let json = ("content-type", "application/json; charset=utf-8");
-    let html = ("content-type", "text/html");
+    let spelled = ("content-type", "Application/JSON;charset=UTF-8");
+    let html = ("content-type", "Text/HTML");
+    let problem = ("content-type", "application/problem+json");
     let after = ("retry-after", "17");
     let wait = Some(Duration::from_secs(17));
+    let date = httpdate_of(WALL + 17);
     for (status, fields, verdict) in [
         (200, headers([json]), Verdict::Passed),
-        (403, headers([json]), Verdict::Passed),
-        (403, headers([html]), Verdict::Edge { retry_after: None }),
+        (403, headers([json]), Verdict::Unclear),
+        (403, headers([html]), Verdict::Unclear),
         (403, headers([html, ("x-ratelimit-remaining-default", "7")]), Verdict::Passed),
+        (404, headers([json]), Verdict::Unclear),
         (429, headers([html, after]), Verdict::Edge { retry_after: wait }),
+        (429, headers([problem, after]), Verdict::Edge { retry_after: wait }),
+        (429, headers([html, ("retry-after", &*date)]), Verdict::Edge { retry_after: wait }),
+        (429, headers([html, ("retry-after", "86400")]), Verdict::Edge { retry_after: None }),
         (429, headers([json, after]), Verdict::Refused { retry_after: wait }),
+        (429, headers([spelled, after]), Verdict::Refused { retry_after: wait }),
         (429, headers([html, ("x-ratelimit-remaining-default", "0")]), Verdict::Refused { retry_after: None }),
-        (503, headers([html]), Verdict::Passed),
+        (503, headers([html]), Verdict::Unclear),
     ] {
-        assert_eq!(read(StatusCode::from_u16(status).unwrap(), &fields, wall()).0, verdict, "{status} {fields:?}");
+        assert_eq!(read(StatusCode::from_u16(status).unwrap(), &fields).verdict, verdict, "{status} {fields:?}");
     }
+}
+
+fn httpdate_of(seconds: u64) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
 }

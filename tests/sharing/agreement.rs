@@ -43,6 +43,7 @@ enum What {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Passed,
+    Unclear,
     Refused(Option<u64>),
     Edge(Option<u64>),
 }
@@ -51,6 +52,7 @@ fn what() -> impl Strategy<Value = What> {
     let passed = || Just(Kind::Passed);
     let kind = prop_oneof![
         30 => passed(),
+        2 => Just(Kind::Unclear),
         1 => prop::option::of(0..90_u64).prop_map(Kind::Refused),
         1 => prop::option::of(0..90_u64).prop_map(Kind::Edge),
     ];
@@ -237,6 +239,7 @@ impl Both<'_> {
         let seconds = |n: Option<u64>| n.map(Duration::from_secs);
         let verdict = match kind {
             Kind::Passed => Verdict::Passed,
+            Kind::Unclear => Verdict::Unclear,
             Kind::Refused(after) => Verdict::Refused { retry_after: seconds(after) },
             Kind::Edge(after) => Verdict::Edge { retry_after: seconds(after) },
         };

@@ -167,7 +167,7 @@ async fn read(state: &State, head: &Parts, mut body: Incoming, number: Number) -
             }
         }
     }
-    let is_json = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_json = calgate::headers::media::is_json(&head.headers);
     if is_json && length > MOST_JSON {
         return Ok(Err(Fault::new(413, "PayloadTooLargeException", "request entity too large")));
     }

@@ -38,14 +38,16 @@ for i = 7, #ARGV - FIRST_ARG, 4 do
   reset = math.max(reset or 0, seen.reset)
   told[#told + 1] = seen
 end
-gate_answered(s, told, sent)
+if verdict == 'passed' or #told > 0 then gate_answered(s, told, sent) end
 if widest then
   granted_told(s, widest)
   note_share(s)
 end
-if verdict == 'passed' then
-  good(s.refused, sent)
-  good(s.edge, sent)
+if verdict == 'passed' or verdict == 'unclear' then
+  if verdict == 'passed' then
+    good(s.refused, sent)
+    good(s.edge, sent)
+  end
   write_state(s)
   return { -1, -1 }
 end
