@@ -154,6 +154,8 @@ impl Config {
     }
 
     fn read(root: &Section<'_>) -> Self {
+        let listen = read_section(root, "listen", listen::Listen::read);
+        let upstream = read_section(root, "upstream", |section| upstream::Upstream::read(section, &listen));
         let catalog = read_section(root, "catalog", catalog::CatalogConfig::read);
         let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
         let plans = with_section(root, "plans", |section| plans::read(section, known));
@@ -166,8 +168,8 @@ impl Config {
         let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
         let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
         Self {
-            listen: read_section(root, "listen", listen::Listen::read),
-            upstream: read_section(root, "upstream", upstream::Upstream::read),
+            listen,
+            upstream,
             budget: read_section(root, "budget", budget::BudgetConfig::read),
             limits: read_section(root, "limits", limits::Bounds::read),
             entitlements: read_section(root, "entitlements", plans::read_mode),

@@ -1,7 +1,7 @@
 //! `[listen]`: where callers and operators connect.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -43,6 +43,19 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Returns whether a connection from this machine to `host` and `port` ends at this address.
+    fn is_reached_by(&self, host: &str, port: u16) -> bool {
+        let Self::Tcp(own) = self else { return false };
+        let is_loopback = own.ip().is_unspecified() || own.ip().is_loopback();
+        let is_host = match host.parse::<IpAddr>() {
+            Ok(address) => address == own.ip() || is_loopback && (address.is_loopback() || address.is_unspecified()),
+            Err(_) => is_loopback && host == "localhost",
+        };
+        own.port() == port && is_host
+    }
+}
+
 /// Where callers and operators connect.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -71,6 +84,13 @@ impl Default for Listen {
 }
 
 impl Listen {
+    /// Returns the key of the listener that a connection from this machine to `host` and `port` reaches.
+    pub(super) fn reached_by(&self, host: &str, port: u16) -> Option<&'static str> {
+        let is_admin = || self.admin.as_ref().is_some_and(|admin| admin.is_reached_by(host, port));
+        let is_gateway = self.address.is_reached_by(host, port);
+        is_gateway.then_some("listen.address").or_else(|| is_admin().then_some("listen.admin"))
+    }
+
     pub(super) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
         let workers = section.integer("workers", 1..=256).map(|n| n as usize);
@@ -119,8 +139,7 @@ fn read_address(section: &Section<'_>, key: &str, text: &Located<&str>) -> Optio
 
 fn networks(section: &Section<'_>, list: &[Located<&str>]) -> Vec<IpNet> {
     let network = |entry: &Located<&str>| {
-        let network =
-            entry.value.parse().ok().or_else(|| entry.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+        let network = entry.value.parse().ok().or_else(|| entry.value.parse::<IpAddr>().ok().map(IpNet::from));
         if network.is_none() {
             let help = "write an address or a network, as \"10.0.0.0/8\" or \"fd00::/8\"".to_owned();
             section.wrong(entry.span.clone(), format!("`{}` is not a network", entry.value), help);

@@ -7,6 +7,7 @@ use http::Uri;
 use http::header::HeaderName;
 use http::uri::Authority;
 
+use super::listen::Listen;
 use super::reader::{Located, Section};
 use crate::headers;
 use crate::tls;
@@ -96,8 +97,9 @@ fn is_loopback(host: &str) -> bool {
 }
 
 impl Upstream {
-    pub(super) fn read(section: &Section<'_>) -> Self {
+    pub(super) fn read(section: &Section<'_>, listen: &Listen) -> Self {
         let url = section.string("base_url").unwrap_or(Located { value: CAL_COM, span: section.span.clone() });
+        let given = url.span.clone();
         let base_url = BaseUrl::parse(url.value).unwrap_or_else(|fault| {
             if url.value.contains('@') {
                 section.hide(url.span.clone());
@@ -105,6 +107,10 @@ impl Upstream {
             section.wrong(url.span, format!("`upstream.base_url` cannot be used: {fault}"), None);
             BaseUrl { tls: true, host: String::new(), port: 443, authority: String::new(), path: String::new() }
         });
+        if let Some(key) = listen.reached_by(&base_url.host, base_url.port) {
+            let help = "requests would come back to calgate; name the address of Cal.com".to_owned();
+            section.wrong(given, format!("`upstream.base_url` is calgate's own address, `{key}`"), help);
+        }
         let extra = section.strings("forward_headers");
         Self {
             base_url,
