@@ -3,10 +3,9 @@
 //! On 16 operations a class guard runs before authentication. It answers 403 and repeats the token (FACTS §1). This
 //! message with the token that was sent proves that Cal.com carried nothing out and that the token is dead.
 
-use http::header::CONTENT_ENCODING;
 use http::{Response, StatusCode};
 
-use super::inspect::{MOST_ERROR, inflated, is_text};
+use super::inspect::{Coding, MOST_ERROR, inflated, is_text};
 use crate::credential::Injection;
 use crate::forward::Download;
 
@@ -21,8 +20,12 @@ pub async fn names_dead_token(answer: &mut Response<Download>, injection: &Injec
         return false;
     }
     let Some(body) = answer.body_mut().peek_up_to(MOST_ERROR).await else { return false };
-    let is_gzip = answer.headers().get(CONTENT_ENCODING).is_some_and(|c| c.as_bytes().eq_ignore_ascii_case(b"gzip"));
-    if is_gzip { inflated(&body).is_ok_and(|body| has_message(&body, token)) } else { has_message(&body, token) }
+    match Coding::of(answer.headers()) {
+        Coding::Identity => has_message(&body, token),
+        Coding::Gzip => inflated(&body).is_some_and(|body| has_message(&body, token)),
+        Coding::Other => false,
+    }
+}
 }
 
 /// Returns whether the text has the message with exactly this token.

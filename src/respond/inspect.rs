@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Source;
 use super::searched::Searched;
@@ -16,6 +16,7 @@ use crate::credential::capture::Capture;
 use crate::credential::tokens::Receipt;
 use crate::credential::{Credentials, Injection};
 use crate::forward::Download;
+use crate::headers::is_gzip;
 use crate::headers::media::media_type;
 use crate::refusal::Refusal;
 
@@ -34,8 +35,7 @@ const REMOVED: &[u8] = b"(removed by calgate)";
 /// Takes out of an answer what its caller must not see, and puts new tokens where `capture` says.
 ///
 /// # Errors
-/// [`Refusal::UpstreamInvalid`] for an answer that should hold tokens and does not, or breaks off, and for a compressed error
-/// that cannot be looked into.
+/// [`Refusal::UpstreamInvalid`] for an answer that should hold tokens and does not, or breaks off.
 pub async fn inspect(
     mut answer: Response<Download>,
     injection: &Injection,
@@ -71,14 +71,16 @@ async fn keep_tokens(
 
 async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Response<Source>, Refusal> {
     let body = answer.body_mut().read_up_to(MOST_ERROR).await;
-    let mut codings = answer.headers().get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
-    let clean = match (codings.next(), codings.next(), &body) {
-        (None | Some(b"identity"), None, Some(body)) => without(body, secret),
-        (None | Some(b"identity"), None, None) => return Ok(searched(answer, secret)),
-        (Some(b"gzip"), None, Some(body)) => without(&inflated(body)?, secret),
-        (_, _, Some(body)) if body.is_empty() => None,
-        // No other coding was asked for; and what is broken, or so much of it, cannot be looked into.
-        _ => return Err(Refusal::UpstreamInvalid),
+    let coding = Coding::of(answer.headers());
+    let clean = match (coding, &body) {
+        (Coding::Identity, None) => return Ok(searched(answer, secret)),
+        (Coding::Identity, Some(body)) => without(body, secret),
+        (_, Some(body)) if body.is_empty() => None,
+        (Coding::Gzip, Some(body)) => match inflated(body) {
+            Some(text) => without(&text, secret),
+            None => Some(unreadable(answer.status())),
+        },
+        (Coding::Gzip, None) | (Coding::Other, _) => Some(unreadable(answer.status())),
     };
     let body = body.unwrap_or_default();
     if clean.is_some() {
@@ -87,18 +89,49 @@ async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Res
     Ok(with_body(answer, body, clean))
 }
 
+/// The content coding of a response (RFC 9110 §8.4.1): names are compared without regard to case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+    /// One that calgate cannot decode, or several.
+    Other,
+}
+
+impl Coding {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+        match (codings.next().map(|value| value.to_str().unwrap_or("?").trim()), codings.next()) {
+            (None, _) => Self::Identity,
+            (Some(coding), None) if coding.is_empty() || coding.eq_ignore_ascii_case("identity") => Self::Identity,
+            (Some(coding), None) if is_gzip(coding) => Self::Gzip,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The body in place of an error that calgate cannot search: the client needs the status, and must not get the secret.
+fn unreadable(status: StatusCode) -> Vec<u8> {
+    let message = format!(
+        "Cal.com answered {} with a body that calgate cannot decode. It may contain the credential, so calgate withholds it.",
+        status.as_u16()
+    );
+    let error = serde_json::json!({ "code": "UNREADABLE_UPSTREAM_BODY", "message": message });
+    serde_json::json!({ "status": "error", "error": error }).to_string().into_bytes()
+}
+
 /// An error that is long, or breaks off.
 fn searched(mut answer: Response<Download>, secret: &[u8]) -> Response<Source> {
     answer.headers_mut().remove(ETAG);
     answer.map(|body| Source::Searched(Box::new(Searched::new(body, secret))))
 }
 
-/// What a compressed error says.
-pub(super) fn inflated(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// The text of a compressed error; `None` if it is broken, or longer than [`MOST_INFLATED`].
+pub(super) fn inflated(body: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     let most = MOST_INFLATED + 1;
     let read = MultiGzDecoder::new(body).take(most as u64).read_to_end(&mut text);
-    if body.is_empty() || read.is_ok() && text.len() < most { Ok(text) } else { Err(Refusal::UpstreamInvalid) }
+    (read.is_ok() && text.len() < most).then_some(text)
 }
 
 /// An answer whose body was read, or is another one now.
