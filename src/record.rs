@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderValue, request};
+use http::{HeaderValue, Response, StatusCode, request};
 
 pub use access_log::AccessLog;
 
@@ -18,6 +18,7 @@ use crate::app::{App, Gateway, Phase, Place};
 use crate::budget::{Held, Hold, Slot};
 use crate::catalog::{EndpointId, Matched};
 use crate::entitle::{Grant, Rule};
+use crate::headers::{REQUEST_ID, is_safe_token};
 use crate::identify::{Caller, ConsumerId, Who};
 use crate::limit::{Due, Standing, Tick};
 use crate::refusal::Refusal;
@@ -70,6 +71,8 @@ struct Rare {
     observed: Option<Rule>,
     held: Option<Held>,
     detail: Option<String>,
+    /// The id that Cal.com gave the request, where it is another than ours.
+    upstream_request_id: Option<Box<str>>,
 }
 
 impl Record {
@@ -208,8 +211,13 @@ impl Record {
         now
     }
 
-    /// Notes the status of Cal.com's answer, and when its head came.
-    pub fn note_answer(&mut self, status: http::StatusCode, at: Instant) {
+    /// Notes the status and the request id of Cal.com's answer, and when its head came.
+    pub fn note_answer<B>(&mut self, answer: &Response<B>, at: Instant) {
+        let status = answer.status();
+        let given = answer.headers().get(REQUEST_ID).filter(|id| **id != self.request_id);
+        if let Some(id) = given.and_then(|id| id.to_str().ok()).filter(|id| is_safe_token(id)) {
+            self.rare().upstream_request_id = Some(id.into());
+        }
         self.answered = Some(self.gateway.clock.at(at));
         self.status = Some(status.as_u16());
         if status == http::StatusCode::TOO_MANY_REQUESTS {
@@ -230,6 +238,12 @@ impl Record {
             self.rare().detail = Some(detail);
         }
         self.status = Some(refusal.status().as_u16());
+        // The fields of a bucket that did not refuse would contradict Retry-After.
+        let is_bucket =
+            matches!(refusal, Refusal::RateLimited { .. }) && self.standing.is_some_and(|s| s.remaining == 0);
+        if matches!(refusal.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !is_bucket {
+            self.standing = None;
+        }
         self.note_decided();
         if let Refusal::UpstreamBudget(held) = refusal {
             let waited = self.sent.unwrap_or_else(|| self.gateway.clock.now()).since(self.started);

@@ -79,6 +79,7 @@ impl Record {
             status,
             code: self.code,
             detail: rare.and_then(|rare| rare.detail.as_deref()),
+            upstream_request_id: rare.and_then(|rare| rare.upstream_request_id.as_deref()),
             observed: rare.and_then(|rare| rare.observed.as_ref()).map(ToString::to_string),
             bytes_out: self.bytes_out,
             held_by: held.map(|held| held.by.name()),
@@ -146,6 +147,8 @@ struct Line<'a> {
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     observed: Option<String>,
     bytes_out: u64,

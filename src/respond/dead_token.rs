@@ -26,7 +26,6 @@ pub async fn names_dead_token(answer: &mut Response<Download>, injection: &Injec
         Coding::Other => false,
     }
 }
-}
 
 /// Returns whether the text has the message with exactly this token.
 fn has_message(text: &[u8], token: &[u8]) -> bool {
