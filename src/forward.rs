@@ -20,7 +20,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
@@ -39,7 +39,7 @@ use crate::catalog::Matched;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
-use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY};
+use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY, UpstreamAddress};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use crate::tls;
@@ -280,8 +280,9 @@ impl Upstream {
         }
         if grant.matched().fitting().iter().any(|endpoint| endpoint.credential_operation) {
             // Tokens in the answer have to be found there.
-            headers.remove(ACCEPT_ENCODING);
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
+        headers.insert(VIA, headers::via(ask.head));
         headers.insert(REQUEST_ID, ask.request_id.clone());
         match ask.injection.clone() {
             Injection::Nothing => {}
@@ -306,17 +307,19 @@ impl Upstream {
         Ok(request)
     }
 
-    /// The path that goes upstream, and the query as it came. Mostly it is what the caller wrote, which has been parsed already.
+    /// The path that goes upstream, and the query. Mostly both are what the caller wrote, which has been parsed already.
     fn path(&self, matched: &Matched<'_>, asked: &Uri) -> Result<PathAndQuery, Refusal> {
-        if let Some(given) = asked.path_and_query().filter(|_| self.base_path.is_empty() && matched.is_as_written()) {
+        let query = asked.query().unwrap_or_default();
+        let is_as_written = self.base_path.is_empty() && query.is_ascii() && matched.is_as_written();
+        if let Some(given) = asked.path_and_query().filter(|_| is_as_written) {
             return Ok(given.clone());
         }
         let mut path = String::with_capacity(self.base_path.len() + asked.path().len() + 64);
         path.push_str(&self.base_path);
         matched.write_upstream_path(&mut path);
-        if let Some(query) = asked.query() {
+        if asked.query().is_some() {
             path.push('?');
-            path.push_str(query);
+            write_query(&mut path, query);
         }
         PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)
     }
@@ -348,9 +351,26 @@ impl Upstream {
         let (mut head, body) = response.into_parts();
         // The version is that of the hop the answer came by (RFC 9110 §6.2), not of the one it goes out by.
         head.version = Version::HTTP_11;
-        headers::clean_answer(&mut head.headers, &self.authority, &self.base_path);
+        let address = UpstreamAddress { authority: &self.authority, base_path: &self.base_path };
+        headers::clean_answer(&mut head.headers, address);
         let connection = http1.map(|http1| (self.id, http1));
         Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, connection)))
+    }
+}
+
+/// Writes a query with every byte beyond ASCII percent-encoded, as RFC 3986 §2.1 has it. A raw one means the same to most
+/// servers over HTTP/1.1, but HTTP/2 does not carry it (RFC 9113 §8.3.1).
+fn write_query(out: &mut String, query: &str) {
+    use std::fmt::Write as _;
+    for character in query.chars() {
+        if character.is_ascii() {
+            out.push(character);
+        } else {
+            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
     }
 }
 

@@ -3,18 +3,25 @@
 //! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
 
+mod accept_encoding;
+mod links;
 pub mod media;
 mod rooms;
 pub mod times;
+mod via;
 
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+pub use accept_encoding::is_gzip;
+pub use links::UpstreamAddress;
 pub use rooms::let_go;
+pub use via::{names_this_process, via};
 
 use crate::refusal::Refusal;
+use accept_encoding::AcceptedCodings;
 
 /// Chooses the version of an operation (FACTS §4).
 pub const API_VERSION: HeaderName = HeaderName::from_static("cal-api-version");
@@ -36,7 +43,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The request headers that are forwarded when a caller sends them. Everything else stays here: credentials, cookies,
 /// addresses (`Forwarded`, `X-Forwarded-*`, `CF-*`, `X-Real-IP`), method and URL overrides, and their spellings with
 /// underscores, which some servers read as the same name.
-pub const FORWARDED: [&str; 18] = [
+pub const FORWARDED: [&str; 19] = [
     "accept",
     "accept-language",
     "cache-control",
@@ -48,6 +55,7 @@ pub const FORWARDED: [&str; 18] = [
     "if-match",
     "if-modified-since",
     "if-none-match",
+    "if-range",
     "if-unmodified-since",
     "pragma",
     "range",
@@ -128,13 +136,16 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     let mut out = rooms::room();
     let named = named_by_connection(incoming);
-    let mut codings = Codings::default();
+    let mut codings = AcceptedCodings::default();
+    let (mut has_range, mut has_if_range) = (false, false);
     for (name, value) in incoming {
         if *name == header::ACCEPT_ENCODING {
             codings.read(value);
         }
         let crosses = FORWARDED.contains(&name.as_str()) || extra.contains(name);
         if crosses && !is_among(&named, name) {
+            has_range |= *name == header::RANGE;
+            has_if_range |= *name == header::IF_RANGE;
             if *name == header::CONTENT_LENGTH {
                 // hyper and h2 refuse lengths that differ; one of those that agree is enough (RFC 9110 §8.6).
                 out.insert(name.clone(), value.clone());
@@ -143,37 +154,15 @@ pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
             }
         }
     }
-    if codings.take_gzip() && !is_among(&named, &header::ACCEPT_ENCODING) {
-        out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    // Without its condition, a range could be one of another representation (RFC 9110 §13.1.5).
+    if has_if_range != has_range && incoming.contains_key(header::IF_RANGE) {
+        out.remove(header::RANGE);
+        out.remove(header::IF_RANGE);
+    }
+    if let Some(accepted) = codings.for_upstream().filter(|_| !is_among(&named, &header::ACCEPT_ENCODING)) {
+        out.insert(header::ACCEPT_ENCODING, accepted);
     }
     out
-}
-
-/// What a caller's `Accept-Encoding` says of gzip, and of codings that it does not name (RFC 9110 §12.5.3). No other coding
-/// is asked for, because answers of errors are searched for secrets.
-#[derive(Default)]
-struct Codings {
-    gzip: Option<bool>,
-    others: Option<bool>,
-}
-
-impl Codings {
-    fn read(&mut self, line: &HeaderValue) {
-        for coding in line.to_str().unwrap_or_default().split(',') {
-            let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
-            let said = match name.trim() {
-                "gzip" => &mut self.gzip,
-                "*" => &mut self.others,
-                _ => continue,
-            };
-            let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
-            *said = Some(said.unwrap_or(true) && weight.is_some_and(|weight| weight > 0.0));
-        }
-    }
-
-    fn take_gzip(&self) -> bool {
-        self.gzip.or(self.others).unwrap_or(false)
-    }
 }
 
 /// The one value of `cal-api-version`, if the caller sent it.
@@ -236,15 +225,14 @@ fn comes_back(name: &HeaderName) -> bool {
                 | "set-cookie"
                 | "set-cookie2"
                 | "strict-transport-security"
-                | "x-request-id"
         )
         || ["access-control-", "x-calgate-", "x-ratelimit-"].iter().any(|start| name.starts_with(start));
     !dropped
 }
 
-/// Removes from an answer's headers what does not come back, and turns a `Location` on the upstream into one here.
-/// `authority` and `base_path` are the upstream's.
-pub fn clean_answer(headers: &mut HeaderMap, authority: &str, base_path: &str) {
+/// Removes from an answer's headers what does not come back, and rewrites references to the upstream. `X-Request-Id` stays
+/// until the record has read it; `respond` puts the gateway's own in its place.
+pub fn clean_answer(headers: &mut HeaderMap, upstream: UpstreamAddress<'_>) {
     let gone: SmallVec<[HeaderName; 8]> = {
         let named = named_by_connection(headers);
         headers.keys().filter(|name| !comes_back(name) || is_among(&named, name)).cloned().collect()
@@ -252,39 +240,7 @@ pub fn clean_answer(headers: &mut HeaderMap, authority: &str, base_path: &str) {
     for name in gone {
         headers.remove(name);
     }
-    if let Some(location) = headers.get(header::LOCATION)
-        && let Some(here) = local_location(location, authority, base_path)
-    {
-        headers.insert(header::LOCATION, here);
-    }
-}
-
-/// A `Location` on the upstream as a path here; `None` for any other, which stays as it is.
-fn local_location(location: &HeaderValue, authority: &str, base_path: &str) -> Option<HeaderValue> {
-    let text = location.to_str().ok()?;
-    let path = match ["https://", "http://", "//"].iter().find_map(|start| strip_start(text, start)) {
-        Some(rest) => {
-            let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            let host = host.rsplit('@').next().unwrap_or_default();
-            without_default_port(host).eq_ignore_ascii_case(without_default_port(authority)).then_some(path)?
-        }
-        None if text.starts_with('/') => text,
-        None => return None,
-    };
-    let under_base = |rest: &&str| rest.is_empty() || rest.starts_with(['/', '?', '#']);
-    let path = path.strip_prefix(base_path).filter(under_base).unwrap_or(path);
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    HeaderValue::from_str(&format!("{slash}{path}")).ok()
-}
-
-/// What follows `start`, which is compared without case.
-fn strip_start<'a>(text: &'a str, start: &str) -> Option<&'a str> {
-    let (head, rest) = text.split_at_checked(start.len())?;
-    head.eq_ignore_ascii_case(start).then_some(rest)
-}
-
-fn without_default_port(authority: &str) -> &str {
-    [":443", ":80"].iter().find_map(|port| authority.strip_suffix(port)).unwrap_or(authority)
+    links::rewrite(headers, upstream);
 }
 
 /// Whether `text` may stand in a header and a log as a request id.

@@ -76,7 +76,7 @@ async fn serve(
     if !record.is_admitted() {
         return Err(Refusal::Overloaded);
     }
-    let body_limit = head::check(head, &app.limits)?;
+    let body_rule = head::check(head, &app.limits)?;
     if head.method == Method::OPTIONS {
         let answer = respond::options(app.catalog(), &app.cors, head)?;
         record.note_answered_here(answer.status());
@@ -85,11 +85,11 @@ async fn serve(
 
     let Permitted { permit, suited, capture, patience } = permit(app, head, record)?;
     let access = app.credentials.choose(suited).access(&app.credentials.holders).await?;
-    let body = Upload::new(body, body_limit.bytes, app.limits.body);
+    let body = Upload::new(body, body_rule.limit, app.limits.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
     let may_come_back = access.is_replaceable() || app.upstream.may_leave_alone();
     let again = may_come_back.then_some(app.limits.replay_body_limit);
-    let read_first = body_limit.is_read_first.then(|| usize::try_from(body_limit.bytes).unwrap_or(usize::MAX));
+    let read_first = body_rule.is_read_first.then(|| usize::try_from(body_rule.limit.bytes).unwrap_or(usize::MAX));
     let body = match capture.as_ref().map(|_| usize::MAX).or(again.max(read_first)) {
         Some(most) => body.kept(most).await?,
         None => body,

@@ -126,6 +126,8 @@ pub enum Refusal {
     UpstreamInvalid,
     /// Cal.com did not answer within `[limits] upstream_headers`.
     UpstreamTimeout,
+    /// The request has passed this process before: its upstream leads back to it.
+    Loop,
     /// A fault of the gateway's own.
     Internal,
 }
@@ -164,11 +166,6 @@ impl Refusal {
     /// Refuses a body that did not arrive within `[limits] body`.
     pub fn late_body(limit: Duration) -> Self {
         Self::RequestTimeout { part: "body", limit, key: "limits.body" }
-    }
-
-    /// Refuses a body of more than `[limits] body_bytes`.
-    pub fn large_body(limit: u64) -> Self {
-        Self::BodyTooLarge { limit, key: "limits.body_bytes" }
     }
 
     /// The stable code.
@@ -212,6 +209,7 @@ impl Refusal {
             Self::UpstreamUnreachable { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
             Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
             Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
+            Self::Loop => (StatusCode::LOOP_DETECTED, "GATEWAY_LOOP"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
         }
     }
@@ -308,6 +306,9 @@ impl Refusal {
             Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely.".to_owned(),
             Self::UpstreamTimeout => "Cal.com did not answer in time. Whether the request was carried out is unknown \
                                       unless it was a GET."
+                .to_owned(),
+            Self::Loop => "This request has already passed this gateway: its upstream leads back to it. An operator has to \
+                           correct base_url in [upstream]."
                 .to_owned(),
             Self::Internal => "The gateway failed on this request. Its log has the request's id.".to_owned(),
         }

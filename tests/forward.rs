@@ -2,5 +2,6 @@
 
 mod answers;
 mod cal_com;
+mod hop;
 mod http2;
 mod retries;

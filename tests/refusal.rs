@@ -54,7 +54,7 @@ pub(crate) fn every() -> Vec<Refusal> {
             Refusal::Overloaded => Some(Refusal::TargetTooLong { limit: 8192 }),
             Refusal::TargetTooLong { .. } => Some(Refusal::HeadTooLarge { limit: 32_768 }),
             Refusal::HeadTooLarge { .. } => Some(Refusal::TooManyFields { limit: 100 }),
-            Refusal::TooManyFields { .. } => Some(Refusal::large_body(1_048_576)),
+            Refusal::TooManyFields { .. } => Some(Refusal::BodyTooLarge { limit: 1_048_576, key: "limits.body_bytes" }),
             Refusal::BodyTooLarge { .. } => Some(Refusal::late_head(Duration::from_secs(10))),
             Refusal::RequestTimeout { part: "head", .. } => Some(Refusal::late_body(Duration::from_millis(1500))),
             Refusal::RequestTimeout { .. } => Some(Refusal::BodyBroken),
@@ -66,7 +66,8 @@ pub(crate) fn every() -> Vec<Refusal> {
             }
             Refusal::UpstreamUnreachable { .. } => Some(Refusal::UpstreamInvalid),
             Refusal::UpstreamInvalid => Some(Refusal::UpstreamTimeout),
-            Refusal::UpstreamTimeout => Some(Refusal::Internal),
+            Refusal::UpstreamTimeout => Some(Refusal::Loop),
+            Refusal::Loop => Some(Refusal::Internal),
             Refusal::Internal => None,
         };
         list.push(refusal);

@@ -13,6 +13,8 @@ pub struct Bounds {
     pub head_bytes: usize,
     /// Bytes of a request body.
     pub body_bytes: u64,
+    /// Bytes of a JSON request body: Cal.com answers a longer one with 413 (FACTS §5).
+    pub json_body_bytes: u64,
     /// Bytes of a request body that is kept, so that the request can be sent again with a renewed token.
     pub replay_body_limit: usize,
     /// From accepting a connection to its first byte.
@@ -41,12 +43,22 @@ pub struct Bounds {
     pub tracked_callers: usize,
 }
 
+/// The largest size of a request body, and the configuration key that sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLimit {
+    /// Bytes.
+    pub bytes: u64,
+    /// The key, such as `limits.body_bytes`.
+    pub key: &'static str,
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {
             target_bytes: 8 * 1024,
             head_bytes: 32 * 1024,
             body_bytes: 1024 * 1024,
+            json_body_bytes: 100 * 1024,
             replay_body_limit: 64 * 1024,
             first_byte: Duration::from_secs(10),
             head: Duration::from_secs(10),
@@ -65,6 +77,15 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// The limit of a body: the narrower of the two where it is JSON.
+    pub fn body_limit(&self, is_json: bool) -> BodyLimit {
+        if is_json && self.json_body_bytes < self.body_bytes {
+            BodyLimit { bytes: self.json_body_bytes, key: "limits.json_body_bytes" }
+        } else {
+            BodyLimit { bytes: self.body_bytes, key: "limits.body_bytes" }
+        }
+    }
+
     pub(super) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
         let count = |key, allowed, default: usize| section.integer(key, allowed).map_or(default, |n| n as usize);
@@ -73,6 +94,9 @@ impl Bounds {
             target_bytes: count("target_bytes", 64..=65_000, default.target_bytes),
             head_bytes: count("head_bytes", 1024..=1_048_576, default.head_bytes),
             body_bytes: section.integer("body_bytes", 0..=u32::MAX).map_or(default.body_bytes, u64::from),
+            json_body_bytes: section
+                .integer("json_body_bytes", 0..=u32::MAX)
+                .map_or(default.json_body_bytes, u64::from),
             replay_body_limit: count("replay_body_limit", 0..=1_048_576, default.replay_body_limit),
             first_byte: time("first_byte", default.first_byte),
             head: time("head", default.head),

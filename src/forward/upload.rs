@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use super::deadline::Deadline;
 use super::download::plus;
 use super::progress::{Course, Progress};
+use crate::config::limits::BodyLimit;
 use crate::refusal::Refusal;
 
 /// Why a body did not get through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadFault {
-    /// The body has more bytes than `[limits] body_bytes` allows.
-    TooLarge(u64),
+    /// The body has more bytes than its limit allows.
+    TooLarge(BodyLimit),
     /// The body took longer than `[limits] body` allows.
     TooSlow(Duration),
     /// It ended early, or its framing is broken.
@@ -42,7 +43,7 @@ impl std::error::Error for UploadFault {}
 impl From<UploadFault> for Refusal {
     fn from(fault: UploadFault) -> Self {
         match fault {
-            UploadFault::TooLarge(limit) => Self::large_body(limit),
+            UploadFault::TooLarge(limit) => Self::BodyTooLarge { limit: limit.bytes, key: limit.key },
             UploadFault::TooSlow(limit) => Self::late_body(limit),
             UploadFault::Broken => Self::BodyBroken,
         }
@@ -68,7 +69,7 @@ struct Stream {
     rest: Pin<Box<CallersBody>>,
     left: u64,
     /// The largest body, in bytes.
-    limit: u64,
+    limit: BodyLimit,
     within: Duration,
     /// Begins when the body is first asked for: the caller may have been kept waiting until then.
     deadline: Option<Deadline>,
@@ -86,17 +87,17 @@ impl Upload {
         Self(Content::Whole(bytes))
     }
 
-    /// A caller's body, of at most `most` bytes, all of which have to be there `within` that time from when they are asked for.
+    /// A caller's body, of at most `limit` bytes, all of which have to be there `within` that time from when they are asked for.
     pub fn new(
         body: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
-        most: u64,
+        limit: BodyLimit,
         within: Duration,
     ) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
         let (read, rest, course) = (Bytes::new(), Box::pin(body), Arc::default());
-        Self(Content::Stream(Box::new(Stream { read, rest, left: most, limit: most, within, deadline: None, course })))
+        Self(Content::Stream(Box::new(Stream { read, rest, left: limit.bytes, limit, within, deadline: None, course })))
     }
 
     /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `most`.

@@ -6,15 +6,26 @@ use http::header::{self, HeaderValue};
 use http::{Method, Version, request};
 
 use crate::catalog::path::TargetFault;
-use crate::config::limits::Bounds;
+use crate::config::limits::{BodyLimit, Bounds};
+use crate::headers::{self, media};
 use crate::refusal::Refusal;
 use crate::respond;
 
 /// Maximum number of header fields, 100: hyper's limit over HTTP/1.1, which holds for HTTP/2 as well.
 const MAX_FIELDS: usize = 100;
 
-/// What no request may be, whoever sends it: rules of HTTP that hyper leaves to its user.
-pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<(), Refusal> {
+/// How a request's body is taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyRule {
+    /// Its largest size.
+    pub(super) limit: BodyLimit,
+    /// Whether calgate reads the body as far as the limit before it sends the request: Cal.com would refuse a longer one, and
+    /// no field states the length.
+    pub(super) is_read_first: bool,
+}
+
+/// Checks the rules that hold for every request, whoever sends it: those of HTTP that hyper leaves to its user, and limits.
+pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<BodyRule, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(respond::never_taken());
     }
@@ -32,11 +43,16 @@ pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<(), Refusa
     if head.headers.len() > MAX_FIELDS {
         return Err(Refusal::TooManyFields { limit: MAX_FIELDS });
     }
-    let length = fields.length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limits.body_bytes) {
-        return Err(Refusal::large_body(limits.body_bytes));
+    if fields.is_loop {
+        return Err(Refusal::Loop);
     }
-    Ok(())
+    let length = fields.length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let is_json = fields.has_content_type && media::is_json(&head.headers);
+    let body = limits.body_limit(is_json);
+    if length.is_some_and(|length| length > body.bytes) {
+        return Err(Refusal::BodyTooLarge { limit: body.bytes, key: body.key });
+    }
+    Ok(BodyRule { limit: body, is_read_first: is_json && length.is_none() })
 }
 
 /// The fields that `check` goes by, found by one walk over all of them.
@@ -48,6 +64,9 @@ struct Fields<'a> {
     codings: usize,
     coding: Option<&'a HeaderValue>,
     length: Option<&'a HeaderValue>,
+    has_content_type: bool,
+    /// Whether the request has passed this process before.
+    is_loop: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -65,6 +84,8 @@ impl<'a> Fields<'a> {
                     fields.coding = Some(value);
                 }
                 header::CONTENT_LENGTH => fields.length = fields.length.or(Some(value)),
+                header::CONTENT_TYPE => fields.has_content_type = true,
+                header::VIA => fields.is_loop |= headers::names_this_process(value),
                 _ => {}
             }
         }

@@ -1,12 +1,12 @@
 //! Answer headers: a deny-rule, so that nothing of the upstream hop or of its session reaches a caller.
 
-use calgate::headers::clean_answer;
+use calgate::headers::{UpstreamAddress, clean_answer};
 use http::HeaderMap;
 
 use crate::given::headers;
 
 fn cleaned(mut fields: HeaderMap) -> HeaderMap {
-    clean_answer(&mut fields, "api.cal.com", "");
+    clean_answer(&mut fields, UpstreamAddress { authority: "api.cal.com", base_path: "" });
     fields
 }
 
@@ -38,7 +38,6 @@ fn what_belongs_to_the_upstream_hop_or_to_cal_coms_origin_stays_there() {
         "x-ratelimit-reset-other",
         "ratelimit",
         "ratelimit-policy",
-        "x-request-id",
         "x-calgate-code",
         "x-calgate-anything",
     ];
@@ -81,7 +80,7 @@ fn what_any_connection_line_names_is_dropped() {
 fn a_location_on_the_upstream_becomes_one_here() {
     let here = |location: &str, authority: &str, base: &str| {
         let mut fields = headers([("location", location)]);
-        clean_answer(&mut fields, authority, base);
+        clean_answer(&mut fields, UpstreamAddress { authority, base_path: base });
         fields["location"].to_str().unwrap().to_owned()
     };
     let table = [
@@ -117,4 +116,35 @@ fn a_location_on_the_upstream_becomes_one_here() {
         assert_eq!(here(location, "proxy:8443", "/cal"), expected, "{location}");
     }
     assert_eq!(here("https://api.cal.com/v2", "api.cal.com:443", ""), "/v2");
+}
+
+#[test]
+fn content_location_and_each_target_of_a_link_become_local_too() {
+    let table = [
+        ("content-location", "https://api.cal.com/v2/me", "/v2/me"),
+        (
+            "link",
+            "<https://api.cal.com/v2/bookings?take=2&skip=2>; rel=\"next\"",
+            "</v2/bookings?take=2&skip=2>; rel=\"next\"",
+        ),
+        (
+            "link",
+            "</v2/a>; rel=prev, <https://API.cal.com:443/v2/b>;rel=next,<https://cal.com/x>; title=\"<https://api.cal.com/c>\"",
+            "</v2/a>; rel=prev, </v2/b>;rel=next,<https://cal.com/x>; title=\"<https://api.cal.com/c>\"",
+        ),
+        (
+            "link",
+            "<https://api.cal.com/d>; title=\"a \\\" <https://api.cal.com/e>\"",
+            "</d>; title=\"a \\\" <https://api.cal.com/e>\"",
+        ),
+        ("link", "<https://api.cal.com/unfinished", "<https://api.cal.com/unfinished"),
+        ("link", "\"\\", "\"\\"),
+        ("link", "<>; rel=self", "<>; rel=self"),
+    ];
+    for (name, given, expected) in table {
+        let cleaned = cleaned(headers([(name, given)]));
+        assert_eq!(cleaned.get(name).unwrap(), expected, "{name}: {given}");
+    }
+    let lines = cleaned(headers([("link", "<https://api.cal.com/a>"), ("link", "<https://api.cal.com/b>")]));
+    assert_eq!(lines, headers([("link", "</a>"), ("link", "</b>")]));
 }

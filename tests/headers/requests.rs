@@ -57,7 +57,7 @@ const NEVER: [&str; 46] = [
     "x_http_method_override",
 ];
 
-const CROSSING: [&str; 18] = [
+const CROSSING: [&str; 19] = [
     "accept",
     "accept-language",
     "cache-control",
@@ -69,6 +69,7 @@ const CROSSING: [&str; 18] = [
     "if-match",
     "if-modified-since",
     "if-none-match",
+    "if-range",
     "if-unmodified-since",
     "pragma",
     "range",
@@ -85,7 +86,9 @@ fn name(text: &str) -> HeaderName {
 #[test]
 fn what_a_call_needs_crosses_as_it_came() {
     for crossing in CROSSING {
-        let out = forwarded(&headers([(crossing, "one"), (crossing, "two")]), &[]);
+        // `If-Range` crosses with `Range` only.
+        let range = if crossing == "if-range" { "range" } else { "x-none" };
+        let out = forwarded(&headers([(range, "bytes=0-1"), (crossing, "one"), (crossing, "two")]), &[]);
         let expected: &[&str] = if crossing == "content-length" { &["two"] } else { &["one", "two"] };
         assert_eq!(out.get_all(crossing).iter().collect::<Vec<_>>(), expected, "{crossing}");
     }
@@ -102,25 +105,47 @@ fn what_could_identify_a_caller_or_steer_the_request_never_crosses() {
 #[test]
 fn no_coding_is_asked_for_but_one_that_can_be_looked_into() {
     for (taken, asked) in [
-        ("gzip, deflate, br, zstd", Some("gzip")),
-        ("br;q=1.0, gzip;q=0.8", Some("gzip")),
-        ("*", Some("gzip")),
-        ("br", None),
-        ("gzip;q=0", None),
-        ("gzip; q=0.0, br", None),
-        ("", None),
-        ("gzip;q=0, *", None),
-        ("*, gzip;q=0", None),
-        ("*;q=0, gzip", Some("gzip")),
-        ("*;q=0", None),
+        ("gzip, deflate, br, zstd", "gzip"),
+        ("br;q=1.0, gzip;q=0.8", "gzip"),
+        ("*", "gzip"),
+        ("GZIP", "gzip"),
+        ("x-gzip;q=0.5", "gzip"),
+        ("gzip ; Q=0.3", "gzip"),
+        ("br", "identity"),
+        ("gzip;q=0", "identity"),
+        ("gzip; q=0.0, br", "identity"),
+        ("gzip;q=nothing", "identity"),
+        ("", "identity"),
+        ("identity", "identity"),
+        ("Identity;q=1, *;q=0", "identity"),
+        ("gzip;q=0, *", "identity"),
+        ("*, gzip;q=0", "identity"),
+        ("identity, gzip;q=0.2", "identity, gzip;q=0.5"),
+        ("identity;q=0.2, gzip", "gzip"),
+        ("*;q=0, gzip", "gzip, *;q=0"),
+        ("gzip, identity;q=0", "gzip, *;q=0"),
+        ("*;q=0", "*;q=0"),
+        ("br, identity;q=0", "*;q=0"),
     ] {
         let out = forwarded(&headers([("accept-encoding", taken)]), &[]);
-        assert_eq!(out.get("accept-encoding").map(|value| value.to_str().unwrap()), asked, "{taken}");
+        assert_eq!(out.get("accept-encoding").unwrap(), asked, "{taken}");
     }
+    assert!(forwarded(&headers([]), &[]).is_empty(), "a client that names no coding leaves the choice to the server");
     let lines = headers([("accept-encoding", "gzip;q=0"), ("accept-encoding", "*")]);
-    assert!(forwarded(&lines, &[]).is_empty());
+    assert_eq!(forwarded(&lines, &[]), headers([("accept-encoding", "identity")]));
     let named = headers([("accept-encoding", "gzip"), ("connection", "accept-encoding")]);
     assert!(forwarded(&named, &[]).is_empty());
+}
+
+#[test]
+fn a_range_and_its_condition_cross_together_or_not_at_all() {
+    let (range, condition) = (("range", "bytes=0-9"), ("if-range", "\"v1\""));
+    assert_eq!(forwarded(&headers([range, condition]), &[]), headers([range, condition]));
+    assert_eq!(forwarded(&headers([range]), &[]), headers([range]));
+    assert!(forwarded(&headers([condition]), &[]).is_empty());
+    for named in ["range", "if-range", "If-Range, range"] {
+        assert!(forwarded(&headers([range, condition, ("connection", named)]), &[]).is_empty(), "{named}");
+    }
 }
 
 #[test]
@@ -195,7 +220,9 @@ proptest! {
             }
             prop_assert!(!named.contains(name), "{}", name);
         }
-        for name in incoming.keys().filter(|name| CROSSING.contains(&name.as_str()) && !named.contains(name)) {
+        let is_conditional_range = incoming.contains_key("if-range");
+        let crosses_alone = |name: &&HeaderName| !(is_conditional_range && matches!(name.as_str(), "range" | "if-range"));
+        for name in incoming.keys().filter(crosses_alone).filter(|name| CROSSING.contains(&name.as_str()) && !named.contains(name)) {
             let connection = incoming.get_all("connection").iter();
             let tokens: Vec<_> = connection.flat_map(|line| line.to_str().unwrap().split(',')).collect();
             if !tokens.iter().any(|token| token.trim().eq_ignore_ascii_case(name.as_str())) {

@@ -1,0 +1,62 @@
+//! `Accept-Encoding` as calgate sends it: the codings that the client accepts, as far as calgate can read them.
+//!
+//! calgate searches error responses for secrets, so it requests no coding that it cannot decode.
+
+use http::HeaderValue;
+
+/// Codings that a client accepts (RFC 9110 §12.5.3).
+#[derive(Debug, Default)]
+pub(super) struct AcceptedCodings {
+    /// Whether the client sent the field. Without it, calgate sends none either.
+    is_present: bool,
+    gzip: Option<f32>,
+    identity: Option<f32>,
+    others: Option<f32>,
+}
+
+impl AcceptedCodings {
+    /// Reads one line of the field. Of several weights for one coding, the lowest counts.
+    pub(super) fn read(&mut self, line: &HeaderValue) {
+        self.is_present = true;
+        for member in line.to_str().unwrap_or_default().split(',') {
+            let (coding, parameters) = member.split_once(';').unwrap_or((member, ""));
+            let weight = weight(parameters);
+            let known = match coding.trim() {
+                name if is_gzip(name) => &mut self.gzip,
+                name if name.eq_ignore_ascii_case("identity") => &mut self.identity,
+                "*" => &mut self.others,
+                _ => continue,
+            };
+            *known = Some(known.map_or(weight, |before| before.min(weight)));
+        }
+    }
+
+    /// The field's value for the request to Cal.com.
+    pub(super) fn for_upstream(&self) -> Option<HeaderValue> {
+        let gzip = self.gzip.or(self.others).unwrap_or(0.0);
+        // Only a weight of 0 refuses the identity coding. Where the client does not list it, gzip is as good.
+        let identity = self.identity.or(self.others.filter(|weight| *weight <= 0.0)).unwrap_or(f32::MIN_POSITIVE);
+        let value = match (gzip > 0.0, identity > 0.0) {
+            (true, true) if identity > gzip => "identity, gzip;q=0.5",
+            (true, true) => "gzip",
+            (true, false) => "gzip, *;q=0",
+            (false, true) => "identity",
+            (false, false) => "*;q=0",
+        };
+        self.is_present.then(|| HeaderValue::from_static(value))
+    }
+}
+
+/// Returns whether a coding's name means gzip, by either of its names (RFC 9110 §8.4.1.3).
+pub fn is_gzip(coding: &str) -> bool {
+    coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip")
+}
+
+/// The weight among a coding's parameters; 1 without one, and 0 for one that is no number.
+fn weight(parameters: &str) -> f32 {
+    let mut weights = parameters.split(';').filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse::<f32>().unwrap_or(0.0))
+    });
+    weights.next().unwrap_or(1.0)
+}

@@ -1,0 +1,77 @@
+//! `Via`: the intermediaries that a request has passed (RFC 9110 §7.6.3). A process that finds itself there is in a loop.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
+
+use http::header::{HeaderMap, HeaderValue, VIA};
+use http::{Version, request};
+
+/// Begins the pseudonym of each calgate process.
+const PSEUDONYM_PREFIX: &str = "calgate-";
+
+/// This process's pseudonym, and its `Via` members by the version of the request that it received. Static text makes a clone
+/// free of reference counting, and there is one such value on each request.
+struct Identity {
+    pseudonym: String,
+    http10: HeaderValue,
+    http11: HeaderValue,
+    http2: HeaderValue,
+}
+
+static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
+    // Random keys differ between processes, also where containers share a process id.
+    let pseudonym = format!("{PSEUDONYM_PREFIX}{:016x}", RandomState::new().hash_one(std::process::id()));
+    let member = |version: &str| {
+        let text: &'static str = Box::leak(format!("{version} {pseudonym}").into_boxed_str());
+        HeaderValue::from_static(text)
+    };
+    let (http10, http11, http2) = (member("1.0"), member("1.1"), member("2"));
+    Identity { pseudonym, http10, http11, http2 }
+});
+
+impl Identity {
+    fn member(&self, version: Version) -> &HeaderValue {
+        match version {
+            Version::HTTP_2 => &self.http2,
+            Version::HTTP_10 => &self.http10,
+            _ => &self.http11,
+        }
+    }
+}
+
+/// Returns whether a received `Via` line names this process.
+pub fn names_this_process(line: &HeaderValue) -> bool {
+    members(line).any(|(_, received_by)| received_by == IDENTITY.pseudonym)
+}
+
+/// Returns the field for the request to Cal.com: the members of other calgate processes, which a loop may lead through, then
+/// this one. Other members name hosts behind the gateway, which are no concern of Cal.com's.
+pub fn via(received: &request::Parts) -> HeaderValue {
+    let own = IDENTITY.member(received.version);
+    if !received.headers.contains_key(VIA) {
+        return own.clone();
+    }
+    with_earlier(&received.headers, own).unwrap_or_else(|| own.clone())
+}
+
+fn with_earlier(received: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> {
+    let mut text = String::new();
+    for line in received.get_all(VIA) {
+        for (protocol, pseudonym) in members(line).filter(|(_, name)| name.starts_with(PSEUDONYM_PREFIX)) {
+            text.push_str(protocol);
+            text.push(' ');
+            text.push_str(pseudonym);
+            text.push_str(", ");
+        }
+    }
+    text.push_str(own.to_str().ok()?);
+    HeaderValue::from_str(&text).ok()
+}
+
+/// The received protocol and the recipient of each member of a line. Comments are left out.
+fn members(line: &HeaderValue) -> impl Iterator<Item = (&str, &str)> {
+    line.to_str().unwrap_or_default().split(',').filter_map(|member| {
+        let mut words = member.split_ascii_whitespace();
+        Some((words.next()?, words.next()?))
+    })
+}
