@@ -101,7 +101,7 @@ fn find<'a>(app: &'a App, target: &'a str) -> Matched<'a> {
 fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Choice, Refusal> {
     let caller = app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
     let matched = app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
-    app.catalog().check_version(headers::api_version(headers)?)?;
+    calgate::catalog::version::check(headers::api_version(headers)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
     let suited = app.credentials.suit(&grant, headers)?;
     app.credentials.capture(&grant)?;

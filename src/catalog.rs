@@ -12,14 +12,16 @@ pub mod import;
 pub mod path;
 pub mod tag;
 mod trie;
+pub mod version;
 
 use std::sync::OnceLock;
 
-use http::{HeaderValue, Method};
+use http::Method;
 
-pub use endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, SubLimit};
+pub use endpoint::{Accepts, Endpoint, EndpointId, SubLimit};
 pub use path::CanonicalPath;
 pub use tag::{Prefix, Tag};
+pub use version::ApiVersion;
 
 use crate::refusal::Refusal;
 use trie::{Found, Trie};
@@ -29,8 +31,6 @@ use trie::{Found, Trie};
 pub struct Catalog {
     endpoints: Vec<Endpoint>,
     trie: Trie,
-    /// Every `cal-api-version` that Cal.com knows.
-    versions: Vec<ApiVersion>,
 }
 
 /// What a request asks for, in canonical form: the proof that its path and method are known (or that the operator chose
@@ -106,11 +106,7 @@ impl Catalog {
             endpoint.id = EndpointId::at(index)?;
         }
         let trie = Trie::build(&endpoints)?;
-        let mut versions: Vec<_> = endpoints.iter().filter_map(|e| e.api_version.clone()).collect();
-        versions.extend(ApiVersion::parse(endpoint::OLDEST_VERSION));
-        versions.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        versions.dedup();
-        Ok(Self { endpoints, trie, versions })
+        Ok(Self { endpoints, trie })
     }
 
     /// All endpoints, ordered by path and method.
@@ -123,17 +119,6 @@ impl Catalog {
         let (method, template) = name.split_once(' ')?;
         let same = |e: &&Endpoint| e.method.as_str() == method && e.template.as_str() == template.trim_start();
         self.endpoints.iter().find(same)
-    }
-
-    /// Checks a caller's `cal-api-version`. One that Cal.com does not know would silently mean its oldest (FACTS §4).
-    ///
-    /// # Errors
-    /// [`Refusal::UnknownVersion`].
-    pub fn check_version(&self, given: Option<&HeaderValue>) -> Result<(), Refusal> {
-        match given {
-            Some(given) if !self.versions.iter().any(|known| known.header() == *given) => Err(Refusal::UnknownVersion),
-            _ => Ok(()),
-        }
     }
 
     /// Finds what `method` and `target` ask for. `target` is the path of an origin-form request target as it came,

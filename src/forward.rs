@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, VIA};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ pub use download::{Download, DownloadFault};
 pub use upload::Upload;
 
 use crate::budget::Slot;
-use crate::catalog::Matched;
+use crate::catalog::{ApiVersion, Matched};
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
@@ -64,6 +64,7 @@ pub struct Upstream {
     tls: Option<(TlsConnector, ServerName<'static>)>,
     offers_http2: bool,
     extra_headers: Vec<HeaderName>,
+    pins_api_version: bool,
     connect_within: Duration,
     headers_within: Duration,
     total_within: Duration,
@@ -110,6 +111,7 @@ impl Upstream {
             offers_http2: config.http2 && tls.is_some(),
             tls,
             extra_headers: config.forward_headers.clone(),
+            pins_api_version: config.pin_api_version,
             connect_within: limits.upstream_connect,
             headers_within: limits.upstream_headers,
             total_within: limits.upstream_total,
@@ -275,8 +277,8 @@ impl Upstream {
         let grant = ask.permit.grant();
         let path = self.path(grant.matched(), &ask.head.uri)?;
         let mut headers = headers::forwarded(&ask.head.headers, &self.extra_headers);
-        if let Some(version) = self.api_version(ask)? {
-            headers.insert(API_VERSION, version);
+        if let Some(version) = self.api_version(grant.matched(), &ask.head.headers)? {
+            headers.insert(API_VERSION, version.clone());
         }
         if grant.matched().fitting().iter().any(|endpoint| endpoint.credential_operation) {
             // Tokens in the answer have to be found there.
@@ -324,14 +326,19 @@ impl Upstream {
         PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)
     }
 
-    /// The caller's `cal-api-version`, or the endpoint's own.
-    #[expect(clippy::unused_self, reason = "part of how this upstream is asked")]
-    fn api_version(&self, ask: &Ask<'_, '_>) -> Result<Option<HeaderValue>, Refusal> {
-        if let Some(given) = headers::api_version(&ask.head.headers)? {
-            return Ok(Some(given.clone()));
-        }
-        let endpoint = ask.permit.grant().matched().endpoint();
-        Ok(endpoint.and_then(|e| e.api_version.as_ref()).map(crate::catalog::ApiVersion::header))
+    /// The version that a request goes upstream with: the one that the client sends. Where it sends none, that is none, or
+    /// the catalog's if the operator pins versions: without the header, Cal.com uses another version (FACTS §4).
+    ///
+    /// # Errors
+    /// [`Refusal::BadHeader`] if the client sends several.
+    pub fn api_version<'r>(
+        &self,
+        matched: &'r Matched<'_>,
+        sent: &'r HeaderMap,
+    ) -> Result<Option<&'r HeaderValue>, Refusal> {
+        let pinned =
+            || matched.endpoint().filter(|_| self.pins_api_version)?.api_version.as_ref().map(ApiVersion::value);
+        Ok(headers::api_version(sent)?.or_else(pinned))
     }
 
     /// Takes an answer, unless it is one that could be read in two ways.

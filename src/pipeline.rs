@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use http::{Method, Response, StatusCode, request};
+use http::{HeaderValue, Method, Response, StatusCode, request};
 
 use crate::app::{App, Gateway};
 use crate::budget::Slot;
 use crate::budget::headers::is_body_decisive;
-use crate::catalog::UnknownEndpoints;
+use crate::catalog::{UnknownEndpoints, version};
 use crate::credential::capture::{self, Capture};
 use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
@@ -25,7 +25,7 @@ use crate::headers;
 use crate::limit::Permit;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::respond::{self, Answer, Source};
+use crate::respond::{self, Answer, HINT, Source};
 use crate::server::CallersBody;
 
 /// Answers one request of the connection from `peer`.
@@ -106,6 +106,10 @@ async fn serve(
     if is_body_decisive(answer.status(), answer.headers()) {
         Box::pin(respond::note_edge_limit(&mut answer, &slot)).await;
     }
+    if let Some(hint) = version_hint(app, &permit, head, answer.status())? {
+        record.note_hint(&hint);
+        answer.headers_mut().insert(HINT, hint);
+    }
     if refused {
         app.buckets.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
     } else if answer.status().is_success() {
@@ -133,7 +137,7 @@ fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Re
     app.buckets.heed_failures(&caller, record.client(), now)?;
     let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
     record.note_matched(&matched);
-    app.catalog().check_version(headers::api_version(&head.headers)?)?;
+    version::check(headers::api_version(&head.headers)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
     record.note_grant(&grant);
     let suited = app.credentials.suit(&grant, &head.headers)?;
@@ -142,6 +146,18 @@ fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Re
     let (standing, permit) = app.buckets.take(grant, now);
     record.note_standing(standing);
     Ok(Permitted { permit: permit?, suited, capture, patience })
+}
+
+/// The hint for a 404 of Cal.com's that may be about the version of the request (FACTS §4).
+fn version_hint(
+    app: &App,
+    permit: &Permit<'_>,
+    head: &request::Parts,
+    status: StatusCode,
+) -> Result<Option<HeaderValue>, Refusal> {
+    let matched = permit.grant().matched();
+    let Some(endpoint) = matched.endpoint().filter(|_| status == StatusCode::NOT_FOUND) else { return Ok(None) };
+    Ok(endpoint.version_hint(app.upstream.api_version(matched, &head.headers)?))
 }
 
 /// Cal.com's response, as whom the request was sent in the end, and whether Cal.com refused that credential.

@@ -225,6 +225,11 @@ impl Record {
         }
     }
 
+    /// Notes the hint that the gateway adds to Cal.com's response.
+    pub fn note_hint(&mut self, hint: &HeaderValue) {
+        self.rare().detail = hint.to_str().ok().map(str::to_owned);
+    }
+
     /// Notes an answer that the gateway gives itself without refusing.
     pub fn note_answered_here(&mut self, status: http::StatusCode) {
         self.status = Some(status.as_u16());

@@ -19,8 +19,8 @@ pub enum Refusal {
     BadTarget(TargetFault),
     /// A header rule is broken; the text says which and never quotes a value.
     BadHeader(&'static str),
-    /// `cal-api-version` names a version that Cal.com does not know.
-    UnknownVersion,
+    /// `cal-api-version` is not a date, which Cal.com would silently read as its oldest version.
+    InvalidVersion,
     /// No key, or a key that is unknown, expired or revoked.
     Unauthenticated,
     /// Too many bad keys from one address.
@@ -180,7 +180,7 @@ impl Refusal {
 
     fn kind(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::BadTarget(_) | Self::BadHeader(_) | Self::UnknownVersion | Self::BodyBroken => {
+            Self::BadTarget(_) | Self::BadHeader(_) | Self::InvalidVersion | Self::BodyBroken => {
                 (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST")
             }
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED"),
@@ -218,11 +218,10 @@ impl Refusal {
         match self {
             Self::BadTarget(fault) => format!("The request is not taken: {fault}. Send the path in canonical form."),
             Self::BadHeader(fault) => format!("The request is not taken: {fault}."),
-            Self::UnknownVersion => {
-                "The header cal-api-version names a version that Cal.com does not know; leave the header out to get the \
-                 current one."
-                    .to_owned()
-            }
+            Self::InvalidVersion => "The header cal-api-version is not a date of the form YYYY-MM-DD. Cal.com would \
+                                     silently read it as 2024-04-15. Send a version such as 2024-08-13, or leave the \
+                                     header out."
+                .to_owned(),
             Self::Unauthenticated => "No valid gateway key. Send one that begins with calgate_ as Authorization: Bearer \
                                       or X-Api-Key; an operator makes keys with `calgate key new`."
                 .to_owned(),

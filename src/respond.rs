@@ -32,6 +32,9 @@ use crate::refusal::Refusal;
 
 const CODE: HeaderName = HeaderName::from_static("x-calgate-code");
 
+/// What the gateway knows about an error response of Cal.com.
+pub const HINT: HeaderName = HeaderName::from_static("x-calgate-hint");
+
 /// What is answered to `OPTIONS` on a path with no catalog entry, and to methods that are never taken.
 const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 

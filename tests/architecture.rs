@@ -81,7 +81,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hyper-util", &["forward", "server"]),
     ("ipnet", &["config/listen", "identify/address"]),
     ("itoa", &["respond"]),
-    ("jiff", &["cli/credentials", "config/reader", "respond"]),
+    ("jiff", &["catalog/version", "cli/credentials", "config/reader", "respond"]),
     ("memchr", &["catalog/path", "server/head_scan"]),
     ("mimalloc", &["main"]),
     ("notify", &["server/reload"]),

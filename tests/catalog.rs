@@ -6,3 +6,4 @@ mod import;
 mod lookup;
 mod path;
 mod tag;
+mod version;

@@ -6,3 +6,4 @@ mod headers;
 mod limits;
 mod paths;
 mod records;
+mod versions;

@@ -21,8 +21,8 @@ pub(crate) fn every() -> Vec<Refusal> {
     while let Some(refusal) = next {
         next = match &refusal {
             Refusal::BadTarget(_) => Some(Refusal::BadHeader("Host occurs more than once")),
-            Refusal::BadHeader(_) => Some(Refusal::UnknownVersion),
-            Refusal::UnknownVersion => Some(Refusal::Unauthenticated),
+            Refusal::BadHeader(_) => Some(Refusal::InvalidVersion),
+            Refusal::InvalidVersion => Some(Refusal::Unauthenticated),
             Refusal::Unauthenticated => Some(Refusal::TooManyFailures { retry_after }),
             Refusal::TooManyFailures { .. } => Some(rule()),
             Refusal::NotEntitled(_) => Some(Refusal::CredentialOperation),
@@ -135,7 +135,7 @@ fn no_refusal_repeats_what_the_caller_sent() {
     }
     let matched = find("GET /v2/bookings/marker").unwrap();
     refusals.push(app.entitlements.grant(caller(&app, "it"), matched).unwrap_err());
-    refusals.push(calgate::catalog::Catalog::built_in().check_version(Some(&"marker".parse().unwrap())).unwrap_err());
+    refusals.push(calgate::catalog::version::check(Some(&"marker".parse().unwrap())).unwrap_err());
     for refusal in refusals {
         let (outward, detail) = (refusal.outward(), refusal.detail().unwrap_or_default());
         let shown = format!("{outward:?} {detail} {refusal:?}").to_lowercase();

@@ -6,6 +6,7 @@ use std::fmt;
 use super::Catalog;
 use super::endpoint::Endpoint;
 use super::facts::{self, Lost};
+use super::version::ApiVersion;
 
 /// One difference between two catalogs.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +84,7 @@ fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String,
             ("credential", e.accepts.name().to_owned()),
             ("public", e.public.to_string()),
             ("api_version", e.api_version.as_ref().map_or("none".to_owned(), |v| v.as_str().to_owned())),
+            ("api_versions", listed(&e.api_versions)),
             ("requests_per_minute", e.sub_limit.map_or("none".to_owned(), |l| l.requests_per_minute.to_string())),
             ("credential_operation", e.credential_operation.to_string()),
         ]
@@ -93,4 +95,10 @@ fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String,
         .filter(|((_, older), (_, newer))| older != newer)
         .map(|((name, older), (_, newer))| (name, older, newer))
         .collect()
+}
+
+/// The versions of an operation, as a difference shows them.
+fn listed(versions: &[ApiVersion]) -> String {
+    let versions: Vec<_> = versions.iter().map(ApiVersion::as_str).collect();
+    if versions.is_empty() { "unknown".to_owned() } else { versions.join(", ") }
 }

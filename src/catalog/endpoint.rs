@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path::CanonicalPath;
 use super::tag::Tag;
-
-/// The version that Cal.com silently falls back to when the header is missing or unknown (FACTS §4).
-pub const OLDEST_VERSION: &str = "2024-04-15";
+use super::version::{self, ApiVersion};
 
 /// An endpoint's index in its catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -60,29 +58,6 @@ impl Accepts {
 pub struct SubLimit {
     /// Requests per 60 s window.
     pub requests_per_minute: u32,
-}
-
-/// The value of `cal-api-version` an operation is documented with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiVersion(HeaderValue);
-
-impl ApiVersion {
-    /// Reads a version of the form `YYYY-MM-DD`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let shaped = text.len() == 10
-            && text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
-        shaped.then(|| HeaderValue::from_str(text).ok().map(Self)).flatten()
-    }
-
-    /// The version as text.
-    pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-
-    /// The header value to send.
-    pub fn header(&self) -> HeaderValue {
-        self.0.clone()
-    }
 }
 
 /// One segment of a path template.
@@ -203,8 +178,11 @@ pub struct Endpoint {
     pub accepts: Accepts,
     /// Whether it answers without any credential.
     pub public: bool,
-    /// The `cal-api-version` to send where the caller names none.
+    /// The `cal-api-version` that `[upstream] pin_api_version` adds where the client sends none.
     pub api_version: Option<ApiVersion>,
+    /// The versions that the operation is known to have (FACTS §4); none where nothing is known. They make a hint, and
+    /// never a refusal.
+    pub api_versions: Box<[ApiVersion]>,
     /// Its own upstream counter, where it has one.
     pub sub_limit: Option<SubLimit>,
     /// Whether it shows or changes credentials (FACTS §1).
@@ -215,6 +193,12 @@ impl Endpoint {
     /// What it is, from one document to the next.
     pub(super) fn identity(&self) -> (String, &str) {
         (self.template.shape(), self.method.as_str())
+    }
+
+    /// The hint for a request that Cal.com answered 404, where the operation is not known to have the version that the
+    /// request used: the one it `sent`, or Cal.com's oldest.
+    pub fn version_hint(&self, sent: Option<&HeaderValue>) -> Option<HeaderValue> {
+        version::hint(&self.to_string(), &self.api_versions, sent)
     }
 
     pub(super) fn sort_key(&self) -> (&str, &str) {

@@ -1,5 +1,5 @@
 //! What Cal.com's document does not say about its own operations: which answer without a credential, which have a
-//! counter of their own, which show or change credentials. Each list names its source in FACTS.
+//! counter of their own, which show or change credentials, which versions each has. Each list names its source in FACTS.
 
 use std::fmt;
 
@@ -8,6 +8,7 @@ use http::Method;
 use super::Catalog;
 use super::endpoint::{Accepts, Endpoint, SubLimit, shape};
 use super::path::CanonicalPath;
+use super::version::ApiVersion;
 
 /// Operations that answer without a credential although the document lists credential headers, or lists none
 /// (FACTS §1). OAuth callbacks are recognised by their query parameters instead, see `import`.
@@ -17,9 +18,9 @@ const PUBLIC: &[&str] = &[
     "GET /v2/slots/reservations/{uid}",
     "PATCH /v2/slots/reservations/{uid}",
     "DELETE /v2/slots/reservations/{uid}",
-    "GET /v2/auth/oauth2/clients/{clientId}",
     "POST /v2/auth/oauth2/token",
     "GET /v2/teams/{teamId}/event-types",
+    "GET /v2/organizations/{orgId}/teams/{teamId}/event-types",
     "POST /v2/bookings",
     "GET /v2/bookings/{bookingUid}",
     "GET /v2/bookings/by-seat/{seatUid}",
@@ -167,8 +168,58 @@ pub(super) fn lost(endpoints: &[Endpoint]) -> Vec<Lost> {
         .collect()
 }
 
-/// What an operation takes for which the document lists no credential header: a public one anything, any other the
-/// credential of a user (FACTS §1: team conferencing and `stripe/check`).
+/// The credential kinds of an operation for which the document lists no credential header: a public one takes anything.
+/// Any other takes every kind, because the application accepts any kind nearly everywhere (FACTS §1).
 pub(super) fn accepts_unlisted(public: bool) -> Accepts {
-    if public { Accepts::Any } else { Accepts::Bearer }
+    if public { Accepts::Any } else { Accepts::Either }
+}
+
+/// Versions that only users report and that the document does not name (FACTS §4).
+const BOOKING_CREATION: &str = "2026-02-25";
+const BOOKING_LIST: &str = "2026-05-01";
+const EVENT_TYPES: &str = "2026-06-12";
+
+/// The versions of groups of operations (FACTS §4). The first entry that fits an operation counts.
+const VERSIONS: &[(Scope, &[&str])] = &[
+    (Scope::Operation("GET /v2/bookings"), &["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13", BOOKING_LIST]),
+    (
+        Scope::Operation("POST /v2/bookings"),
+        &["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13", BOOKING_CREATION],
+    ),
+    (Scope::Operation("GET /v2/bookings/{bookingUid}"), &["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13"]),
+    (
+        Scope::Operation("POST /v2/bookings/{bookingUid}/cancel"),
+        &["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13"],
+    ),
+    (Scope::Versioned("/v2/bookings"), &["2024-08-13"]),
+    (Scope::Versioned("/v2/event-types"), &["2024-04-15", "2024-06-11", "2024-06-14", EVENT_TYPES]),
+    (Scope::Versioned("/v2/schedules"), &["2024-04-15", "2024-06-11", "2024-06-14"]),
+    (Scope::Versioned("/v2/slots"), &["2024-09-04"]),
+    (Scope::Containing("/verified-resources/"), &["2024-04-15"]),
+    (Scope::Containing("/v2/event-types/{eventTypeId}/private-links"), &["2024-04-15"]),
+];
+
+/// The operations that share a list of versions.
+enum Scope {
+    /// One operation.
+    Operation(&'static str),
+    /// Those under a path for which the document names a version.
+    Versioned(&'static str),
+    /// Those whose path contains this.
+    Containing(&'static str),
+}
+
+/// The versions that an operation (`METHOD /template`) is known to have; `named` tells whether the document names one.
+pub(super) fn versions(operation: &str, named: bool) -> Box<[ApiVersion]> {
+    let operation = shape(operation);
+    let path = operation.split_once(' ').map_or("", |(_, path)| path);
+    let fits = |scope: &Scope| match scope {
+        Scope::Operation(listed) => shape(listed) == operation,
+        Scope::Versioned(start) => {
+            named && path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        Scope::Containing(part) => path.contains(&shape(part)),
+    };
+    let listed = VERSIONS.iter().find(|(scope, _)| fits(scope)).map_or(&[][..], |(_, versions)| versions);
+    listed.iter().filter_map(|version| ApiVersion::parse(version)).collect()
 }

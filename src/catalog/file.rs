@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use http::Method;
 use serde::Deserialize;
 
-use super::endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, SubLimit, Template};
+use super::endpoint::{Accepts, Endpoint, EndpointId, SubLimit, Template};
 use super::tag::Tag;
+use super::version::ApiVersion;
 use super::{Catalog, facts};
 
 const HEAD: &str = "\
@@ -15,7 +16,8 @@ const HEAD: &str = "\
 #   tag                   canonical documentation tag; its first word (Orgs, Teams, Platform) is what plans go by
 #   credential            what it takes: bearer, client (x-cal-client-id and x-cal-secret-key), either, any
 #   public                answers without a credential
-#   api_version           the cal-api-version sent where the caller names none
+#   api_version           the cal-api-version that [upstream] pin_api_version adds where the client sends none
+#   api_versions          the versions that the operation has, where that is known: they make a hint, never a refusal
 #   requests_per_minute   Cal.com counts it apart from the credential's main limit
 #   credential_operation  shows or changes credentials: refused unless a consumer is allowed it by name
 ";
@@ -35,6 +37,8 @@ struct Row {
     #[serde(default)]
     public: bool,
     api_version: Option<String>,
+    #[serde(default)]
+    api_versions: Vec<String>,
     requests_per_minute: Option<u32>,
     #[serde(default)]
     credential_operation: bool,
@@ -53,9 +57,11 @@ impl Row {
             "DELETE" => Method::DELETE,
             other => return Err(in_this(format!("the method `{other}` is none of GET, POST, PUT, PATCH, DELETE"))),
         };
-        let version = self.api_version.as_deref().map(|text| {
-            ApiVersion::parse(text).ok_or_else(|| in_this(format!("the api_version `{text}` is not a date")))
-        });
+        let version = |key: &str, text: &str| {
+            ApiVersion::parse(text).ok_or_else(|| in_this(format!("the {key} `{text}` is not a date")))
+        };
+        let api_versions =
+            self.api_versions.iter().map(|text| version("api_versions entry", text)).collect::<Result<_, _>>();
         if self.requests_per_minute == Some(0) {
             return Err(in_this("requests_per_minute has to be at least 1".to_owned()));
         }
@@ -66,7 +72,8 @@ impl Row {
             tag: Tag::canonical(&self.tag).map_err(in_this)?,
             accepts: self.credential,
             public: self.public,
-            api_version: version.transpose()?,
+            api_version: self.api_version.as_deref().map(|text| version("api_version", text)).transpose()?,
+            api_versions: api_versions?,
             sub_limit: self.requests_per_minute.map(|requests_per_minute| SubLimit { requests_per_minute }),
             credential_operation: self.credential_operation,
         })
@@ -124,6 +131,10 @@ fn write_row(out: &mut String, endpoint: &Endpoint) {
     }
     if let Some(version) = &endpoint.api_version {
         line("api_version", &quoted(version.as_str()));
+    }
+    if !endpoint.api_versions.is_empty() {
+        let quoted: Vec<_> = endpoint.api_versions.iter().map(|version| quoted(version.as_str())).collect();
+        line("api_versions", &format!("[{}]", quoted.join(", ")));
     }
     if let Some(limit) = endpoint.sub_limit {
         line("requests_per_minute", &limit.requests_per_minute);

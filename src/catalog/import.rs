@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Catalog;
-use super::endpoint::{Accepts, ApiVersion, Endpoint, EndpointId, Template};
+use super::endpoint::{Accepts, Endpoint, EndpointId, Template};
 use super::facts::{self, Lost};
 use super::tag::Tag;
+use super::version::ApiVersion;
 
 /// The keys of a path item that are operations (OpenAPI 3.0 §4.7.9); the others describe the path as a whole.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -147,16 +148,18 @@ fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, Stri
     };
     let name = format!("{method} {path}");
     let listed = accepts(&operation)?;
-    // FACTS §1: an OAuth provider calls back with a code and a state and no credential; but nothing under
+    // FACTS §1: an OAuth provider calls back with a code and a state and no credential; but no callback under
     // organizations is public.
     let callback = method == "GET" && listed.is_none() && operation.has_query("code") && operation.has_query("state");
     let public = facts::is_public(&name) || (callback && !path.starts_with("/v2/organizations/"));
+    let api_version = api_version(&operation)?;
     Ok(Endpoint {
         id: EndpointId::default(),
         method: Method::from_bytes(method.as_bytes()).map_err(|e| e.to_string())?,
         accepts: listed.unwrap_or_else(|| facts::accepts_unlisted(public)),
         public,
-        api_version: api_version(&operation)?,
+        api_versions: facts::versions(&name, api_version.is_some()),
+        api_version,
         sub_limit: facts::sub_limit(method, path),
         credential_operation: facts::is_credential_operation(&name),
         tag,

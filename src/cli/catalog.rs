@@ -114,6 +114,7 @@ fn as_json(endpoint: &Endpoint) -> serde_json::Value {
         "credential": endpoint.accepts.name(),
         "public": endpoint.public,
         "api_version": endpoint.api_version.as_ref().map(crate::catalog::ApiVersion::as_str),
+        "api_versions": endpoint.api_versions.iter().map(crate::catalog::ApiVersion::as_str).collect::<Vec<_>>(),
         "requests_per_minute": endpoint.sub_limit.map(|limit| limit.requests_per_minute),
         "credential_operation": endpoint.credential_operation,
     })

@@ -26,6 +26,8 @@ pub struct Upstream {
     pub http2: bool,
     /// Request headers that are forwarded beside the usual ones.
     pub forward_headers: Vec<HeaderName>,
+    /// Whether the catalog's `cal-api-version` is added where the client sends none.
+    pub pin_api_version: bool,
 }
 
 /// An upstream address, taken apart.
@@ -117,6 +119,7 @@ impl Upstream {
             ca_file: section.ca_file("ca_file").map(|path| path.value),
             http2: section.boolean("http2").unwrap_or(true),
             forward_headers: extra.map(|list| header_names(section, &list.value)).unwrap_or_default(),
+            pin_api_version: section.boolean("pin_api_version").unwrap_or(false),
         }
     }
 }

@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-use super::{CODE, standing};
+use super::{CODE, HINT, standing};
 use crate::credential::managed::MANAGED_USER;
 use crate::headers::{API_KEY, API_VERSION, CLIENT_ID, FORWARDED, MAX_WAIT, REQUEST_ID, SECRET_KEY};
 
@@ -16,8 +16,8 @@ static READ: [HeaderName; 8] =
     [AUTHORIZATION, API_KEY, API_VERSION, CLIENT_ID, SECRET_KEY, MANAGED_USER, MAX_WAIT, REQUEST_ID];
 
 /// What a page may read beside the usual and how its bucket stands.
-static READABLE: [HeaderName; 8] =
-    [ALLOW, CODE, CONTENT_DISPOSITION, ETAG, LOCATION, REQUEST_ID, RETRY_AFTER, WWW_AUTHENTICATE];
+static READABLE: [HeaderName; 9] =
+    [ALLOW, CODE, CONTENT_DISPOSITION, ETAG, HINT, LOCATION, REQUEST_ID, RETRY_AFTER, WWW_AUTHENTICATE];
 
 /// The origins that may call from a browser.
 #[derive(Debug, Clone)]

@@ -12,7 +12,8 @@ fn each_change_is_named_once_in_the_order_of_paths() {
     let older = catalog(
         "@'GET /v2/a'\ntag = 'A'\ncredential = 'bearer'\n\
          @'GET /v2/b'\ntag = 'B'\ncredential = 'bearer'\nrequests_per_minute = 7\n\
-         @'GET /v2/c'\ntag = 'C'\ncredential = 'bearer'\napi_version = '2024-06-14'\nrequests_per_minute = 5\n",
+         @'GET /v2/c'\ntag = 'C'\ncredential = 'bearer'\napi_version = '2024-06-14'\napi_versions = ['2024-04-15', '2024-06-14']\n\
+         requests_per_minute = 5\n",
     );
     let newer = catalog(
         "@'GET /v2/a'\ntag = 'A'\ncredential = 'bearer'\n\
@@ -23,7 +24,7 @@ fn each_change_is_named_once_in_the_order_of_paths() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     added    POST /v2/a  (Orgs / A)  credential_operation: true
     dropped  GET /v2/b  (B)  requests_per_minute: 7
-    moved    GET /v2/c  tag: C -> Teams / C  credential: bearer -> any  public: false -> true  api_version: 2024-06-14 -> none  requests_per_minute: 5 -> none  credential_operation: false -> true
+    moved    GET /v2/c  tag: C -> Teams / C  credential: bearer -> any  public: false -> true  api_version: 2024-06-14 -> none  api_versions: 2024-04-15, 2024-06-14 -> unknown  requests_per_minute: 5 -> none  credential_operation: false -> true
     ");
     assert_eq!(diff(&newer, &older).len(), 3);
     assert_eq!(diff(&older, &older), []);

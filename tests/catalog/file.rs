@@ -31,6 +31,8 @@ fn what_is_wrong_is_named() {
         (row("GET /v2/..", ""), "a segment `..` that is neither"),
         (row("GET /v2/a{b}", ""), "a segment `a{b}` that is neither"),
         (row("GET /v2/a", "api_version = \"new\""), "the api_version `new` is not a date"),
+        (row("GET /v2/a", "api_version = \"2024-13-01\""), "the api_version `2024-13-01` is not a date"),
+        (row("GET /v2/a", "api_versions = [\"1\"]"), "the api_versions entry `1` is not a date"),
         (row("GET /v2/a", "requests_per_minute = 0"), "requests_per_minute has to be at least 1"),
         (row("GET /v2/a", "").replace("\"A\"", "\"A/B\""), "the tag `A/B` is not words separated by ` / `"),
         (row("GET /v2/a", "").replace("bearer", "cookie"), "unknown variant `cookie`"),

@@ -1,7 +1,7 @@
 //! The catalog of small API documents, fact by fact, and of Cal.com's own where it is at hand.
 
 use calgate::catalog::import::{ImportError, import};
-use calgate::catalog::{Accepts, Catalog, Endpoint, file};
+use calgate::catalog::{Accepts, ApiVersion, Catalog, Endpoint, file};
 use serde_json::{Value, json};
 
 use crate::given::{known_document, openapi};
@@ -41,7 +41,7 @@ fn the_credential_kinds_are_those_of_the_header_parameters() {
         (vec![header(secret, true), header(id, true)], Accepts::Client),
         (vec![header(bearer, false), header(secret, false), header(id, false)], Accepts::Either),
         (vec![header(bearer, false), header(id, false)], Accepts::Any),
-        (vec![], Accepts::Bearer),
+        (vec![], Accepts::Either),
     ];
     for (parameters, expected) in table {
         let shown = json!(parameters).to_string();
@@ -90,6 +90,26 @@ fn the_version_is_the_default_of_its_parameter_or_the_date_in_its_description() 
         let document = document(&[("GET", "/v2/things", "Things", parameter(rest))]);
         assert_eq!(faults(&document), [format!("GET /v2/things: {fault}")]);
     }
+}
+
+/// FACTS §4, counted in the operations of the whole catalog.
+#[test]
+fn the_versions_of_an_operation_are_those_that_are_known() {
+    let with = |versions: &str| {
+        let is_listed =
+            |e: &&Endpoint| e.api_versions.iter().map(ApiVersion::as_str).collect::<Vec<_>>().join(" ") == versions;
+        Catalog::built_in().endpoints().iter().filter(is_listed).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let three = "2024-04-15 2024-06-11 2024-06-14";
+    assert_eq!(with(&format!("{three} 2024-08-13 2026-02-25")), ["POST /v2/bookings"]);
+    assert_eq!(with(&format!("{three} 2024-08-13 2026-05-01")), ["GET /v2/bookings"]);
+    let others = ["GET /v2/bookings/{bookingUid}", "POST /v2/bookings/{bookingUid}/cancel"];
+    assert_eq!(with(&format!("{three} 2024-08-13")), others);
+    assert_eq!(with("2024-08-13").len(), 21 - 4);
+    assert_eq!(with(&format!("{three} 2026-06-12")).len(), 5);
+    assert_eq!(with(three).len(), 6);
+    assert_eq!(with("2024-09-04").len(), 5);
+    assert_eq!(with("2024-04-15").len(), 28);
 }
 
 #[test]
@@ -230,18 +250,20 @@ fn the_built_in_catalog_is_whole() {
     assert_eq!(count(&|e| e.credential_operation), 10);
     assert_eq!(count(&|e| e.sub_limit.is_some()), 12);
     assert_eq!(count(&|e| e.accepts == Accepts::Client), 18);
-    assert_eq!(count(&|e| e.accepts == Accepts::Either), 92);
-    assert_eq!(count(&|e| e.public && e.template.as_str().starts_with("/v2/organizations")), 0);
+    assert_eq!(count(&|e| e.accepts == Accepts::Either), 92 + 9);
+    let public_of_organizations =
+        endpoints.iter().filter(|e| e.public && e.template.as_str().starts_with("/v2/organizations"));
+    let public_of_organizations: Vec<_> = public_of_organizations.map(ToString::to_string).collect();
+    assert_eq!(public_of_organizations, ["GET /v2/organizations/{orgId}/teams/{teamId}/event-types"]);
 }
 
-/// FACTS §1: eighteen operations list no credential header. Ten of them are public; the others are a team's conferencing
-/// and Stripe under an organization, which need a user. Slot reservations take a bearer or a client id, or nothing.
+/// FACTS §1: eighteen operations list no credential header. Nine of them are public; a team's conferencing and Stripe under an
+/// organization need a user, and so does reading an OAuth client. Slot reservations take a bearer or a client id, or nothing.
 #[test]
-fn operations_without_credential_headers_are_public_or_take_a_bearer() {
+fn operations_without_credential_headers_are_public_or_take_every_kind() {
     let any = Catalog::built_in().endpoints().iter().filter(|e| e.accepts == Accepts::Any);
     let names: Vec<_> = any.clone().map(ToString::to_string).collect();
     let expected = [
-        "GET /v2/auth/oauth2/clients/{clientId}",
         "POST /v2/auth/oauth2/token",
         "GET /v2/calendars/{calendar}/save",
         "GET /v2/conferencing/{app}/oauth/callback",
@@ -256,11 +278,13 @@ fn operations_without_credential_headers_are_public_or_take_a_bearer() {
     assert_eq!(names, expected);
     assert!(any.clone().all(|e| e.public));
     for name in [
+        "GET /v2/auth/oauth2/clients/{clientId}",
         "GET /v2/organizations/{orgId}/teams/{teamId}/conferencing",
         "GET /v2/organizations/{orgId}/teams/{teamId}/conferencing/{app}/oauth/callback",
         "GET /v2/organizations/{orgId}/teams/{teamId}/stripe/check",
         "GET /v2/organizations/{orgId}/teams/{teamId}/stripe/save",
     ] {
-        assert_eq!(Catalog::built_in().named(name).unwrap().accepts, Accepts::Bearer, "{name}");
+        let endpoint = Catalog::built_in().named(name).unwrap();
+        assert_eq!((endpoint.accepts, endpoint.public), (Accepts::Either, false), "{name}");
     }
 }

@@ -192,18 +192,6 @@ fn what_shows_credentials_is_not_forwarded_as_unknown_by_a_catalog_that_lacks_it
 }
 
 #[test]
-fn a_version_that_cal_com_does_not_know_is_refused() {
-    let check = |text: &str| Catalog::built_in().check_version(Some(&text.parse().unwrap()));
-    for known in ["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13", "2024-09-04"] {
-        assert_eq!(code(check(known)), "ok", "{known}");
-    }
-    for unknown in ["2024-08-14", "2024-8-13", "", "latest", "2024-08-13, 2024-08-13"] {
-        assert!(matches!(check(unknown), Err(Refusal::UnknownVersion)), "{unknown}");
-    }
-    assert_eq!(code(Catalog::built_in().check_version(None)), "ok");
-}
-
-#[test]
 fn a_catalog_cannot_have_more_endpoints_than_can_be_numbered() {
     let sample = Catalog::built_in().endpoints()[0].clone();
     let numbered = |n: usize| {

@@ -67,6 +67,7 @@ fn the_built_in_catalog_can_be_listed() {
         json!({
             "method": "POST", "path": "/v2/bookings/{bookingUid}/cancel", "tag": "Bookings", "prefix": "(unprefixed)",
             "credential": "either", "public": true, "api_version": "2024-08-13", "requests_per_minute": null,
+            "api_versions": ["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13"],
             "credential_operation": false,
         })
     );

@@ -41,9 +41,9 @@ fn trusting(sim: &Sim, upstream: &str, key: &Key) -> (Gateway, tempfile::NamedTe
 }
 
 #[test]
-fn every_operation_gets_the_credential_and_the_version_it_takes() {
+fn every_operation_gets_the_credential_it_takes_and_the_version_that_is_pinned() {
     let (sim, key) = (Sim::start(unlimited()).unwrap(), Key::new());
-    let gateway = setup(&sim, "", &key).start();
+    let gateway = setup(&sim, "pin_api_version = true", &key).start();
     let mut connection = gateway.connect();
     let operations = Catalog::built_in().endpoints().iter().filter(|endpoint| !endpoint.credential_operation);
     let mut asked = 0;

@@ -102,9 +102,16 @@ fn a_version_that_is_missing_or_unknown_is_the_oldest() {
         let headers: Vec<_> = [bearer.as_str()].iter().chain(more).copied().collect();
         ask(sim.address(), path, &headers).status
     };
-    assert_eq!(status("GET /v2/bookings", &[]), 404);
-    assert_eq!(status("GET /v2/bookings", &["cal-api-version: 2030-01-01"]), 404);
-    assert_eq!(status("GET /v2/bookings", &["cal-api-version: 2024-08-13"]), 200);
+    assert_eq!(status("GET /v2/slots", &[]), 404);
+    assert_eq!(status("GET /v2/slots", &["cal-api-version: 2030-01-01"]), 404);
+    assert_eq!(status("GET /v2/slots", &["cal-api-version: 2024-09-04"]), 200);
+    for version in ["2024-04-15", "2024-08-13", "2026-05-01", "2030-01-01"] {
+        assert_eq!(status("GET /v2/bookings", &[&format!("cal-api-version: {version}")]), 200, "{version}");
+    }
+    assert_eq!(status("GET /v2/bookings", &["cal-api-version: 2024-09-04"]), 404);
+    assert_eq!(status("GET /v2/bookings/x/references", &["cal-api-version: 2024-06-14"]), 404);
+    assert_eq!(status("GET /v2/verified-resources/emails", &["cal-api-version: 2024-08-13"]), 404);
+    assert_eq!(status("GET /v2/verified-resources/emails", &[]), 200);
     assert_eq!(status("GET /v2/me", &[]), 200, "an operation without versions");
 }
 

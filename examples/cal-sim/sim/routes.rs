@@ -1,6 +1,7 @@
 //! Which operation a path means to Cal.com: `NestJS` on Express, not calgate's own stricter reading (FACTS §4, §5).
 
-use calgate::catalog::endpoint::{OLDEST_VERSION, Segment};
+use calgate::catalog::endpoint::Segment;
+use calgate::catalog::version::OLDEST_VERSION;
 use calgate::catalog::{Catalog, Endpoint};
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
@@ -34,9 +35,10 @@ pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Result<R
     let given: Vec<&str> = body.strip_suffix('/').unwrap_or(body).split('/').collect();
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let version = version(headers);
-    // Versions and templates are dates and sorted: what is literal comes before what is a parameter.
+    // The catalog is sorted by template: a literal comes before a parameter.
     let endpoint = Catalog::built_in().endpoints().iter().find(|endpoint| {
-        let is_there = endpoint.api_version.as_ref().is_none_or(|own| own.as_str() <= version.as_str());
+        let versions = &endpoint.api_versions;
+        let is_there = versions.is_empty() || versions.iter().any(|own| own.as_str() == version);
         endpoint.method == *method && is_there && fits(endpoint.template.segments(), &given)
     });
     let endpoint = endpoint.ok_or(NoRoute::Unknown)?;
@@ -69,7 +71,7 @@ fn rewritten(path: &str) -> String {
 /// A version that is not known means the oldest, and so does none.
 fn version(headers: &HeaderMap) -> String {
     let given = headers.get("cal-api-version").and_then(|value| value.to_str().ok());
-    let mut known = Catalog::built_in().endpoints().iter().filter_map(|endpoint| endpoint.api_version.as_ref());
+    let mut known = Catalog::built_in().endpoints().iter().flat_map(|endpoint| &endpoint.api_versions);
     let known = given.filter(|given| known.any(|known| known.as_str() == *given));
     known.unwrap_or(OLDEST_VERSION).to_owned()
 }
