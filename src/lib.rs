@@ -37,6 +37,7 @@ pub mod keeper;
 pub mod sharing;
 pub mod store;
 
+pub mod foreign;
 pub mod headers;
 pub mod refusal;
 pub mod request_id;

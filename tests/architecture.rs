@@ -17,7 +17,7 @@ const STAGES: [&[&str]; 8] = [
 ];
 
 /// What a stage may use that is no stage: each of them these …
-const SHARED: [&str; 4] = ["headers", "refusal", "request_id", "secret"];
+const SHARED: [&str; 5] = ["foreign", "headers", "refusal", "request_id", "secret"];
 /// … and some of them more.
 const MORE: [(&str, &[&str]); 4] = [
     ("budget", &["sharing"]),
@@ -27,7 +27,7 @@ const MORE: [(&str, &[&str]); 4] = [
 ];
 
 /// Modules beside the path, and all of the crate that each may use. The others put the whole together.
-const BESIDE: [(&str, &[&str]); 11] = [
+const BESIDE: [(&str, &[&str]); 12] = [
     (
         "config",
         &[
@@ -45,14 +45,15 @@ const BESIDE: [(&str, &[&str]); 11] = [
             "tls",
         ],
     ),
+    ("foreign", &[]),
     ("headers", &["refusal"]),
     ("keeper", &["budget", "credential", "forward", "limit", "refusal", "secret", "store"]),
     ("memory", &[]),
     ("refusal", &["budget", "catalog", "entitle"]),
     ("request_id", &["headers"]),
     ("secret", &[]),
-    ("sharing", &["budget", "limit", "secret"]),
-    ("store", &["config", "secret", "tls"]),
+    ("sharing", &["budget", "foreign", "limit", "secret"]),
+    ("store", &["config", "foreign", "secret", "tls"]),
     ("telemetry", &["budget", "sharing"]),
     ("tls", &[]),
 ];

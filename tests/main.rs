@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod credential;
 mod entitle;
+mod foreign;
 mod forward;
 mod given;
 mod harness;

@@ -11,8 +11,10 @@ use http_body_util::{BodyExt, Limited};
 use secrecy::zeroize::Zeroizing;
 use tokio::time::timeout;
 
+use super::lost::describe;
 use super::pool::Connection;
 use super::{Upload, Upstream, connect};
+use crate::foreign::cleaned;
 
 /// Bytes of an answer that are read at most.
 const MOST_ANSWER: usize = 256 * 1024;
@@ -76,8 +78,8 @@ impl Upstream {
 
     async fn exchange_call(&self, connection: Connection, call: Call) -> Result<Called, CallFault> {
         let fault = |mut fault: hyper::client::conn::TrySendError<Request<Upload>>| match fault.take_message() {
-            Some(_) => CallFault::NotSent(fault.error().to_string()),
-            None => CallFault::Unknown(fault.error().to_string()),
+            Some(_) => CallFault::NotSent(describe(fault.error())),
+            None => CallFault::Unknown(describe(fault.error())),
         };
         let response = match connection {
             Connection::Http1(mut http1) => {
@@ -90,7 +92,7 @@ impl Upstream {
             }
         };
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MOST_ANSWER).collect().await.map_err(|e| CallFault::Unknown(e.to_string()))?;
+        let body = Limited::new(body, MOST_ANSWER).collect().await.map_err(|e| CallFault::Unknown(cleaned(e)))?;
         Ok(Called { status: head.status, headers: head.headers, body: Zeroizing::new(body.to_bytes().into()) })
     }
 

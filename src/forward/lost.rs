@@ -1,10 +1,11 @@
 //! Why a request got no answer: what it means for its caller, and whether it may be sent again.
 
 use std::error::Error as _;
-use std::sync::Arc;
+use std::fmt::Display;
 
 use super::progress::Progress;
 use super::upload::Upload;
+use crate::foreign::cleaned;
 use crate::refusal::Refusal;
 
 /// A request that got no answer.
@@ -21,8 +22,8 @@ impl From<Refusal> for Lost {
 }
 
 /// No connection, and so nothing was sent.
-pub(super) fn not_reached(why: impl Into<Arc<str>>) -> Refusal {
-    Refusal::UpstreamUnreachable { reason: why.into(), sent: false }
+pub(super) fn not_reached(why: impl Display) -> Refusal {
+    Refusal::UpstreamUnreachable { reason: cleaned(why).into(), sent: false }
 }
 
 /// Whether upstream says that it has not looked at a request, so that it may be sent again whatever it is: it ended the
@@ -44,9 +45,17 @@ pub(super) fn refusal(error: &hyper::Error, body: &Progress, sent: bool) -> Refu
     if error.is_parse() {
         return Refusal::UpstreamInvalid;
     }
-    let reason: Arc<str> = match error.source() {
-        Some(source) => format!("{error}: {source}").into(),
-        None => error.to_string().into(),
-    };
-    Refusal::UpstreamUnreachable { reason, sent }
+    Refusal::UpstreamUnreachable { reason: describe(error).into(), sent }
+}
+
+/// What a failed exchange says in the log. An HTTP/2 error is its code: the text of a GOAWAY frame is the peer's own.
+pub(super) fn describe(error: &hyper::Error) -> String {
+    let source = error.source();
+    match source.and_then(|source| source.downcast_ref::<h2::Error>()).map(|fault| (fault, fault.reason())) {
+        Some((fault, Some(reason))) => {
+            let what = if fault.is_go_away() { "GOAWAY" } else { "RST_STREAM" };
+            format!("HTTP/2 {what}, code {} ({})", u32::from(reason), reason.description())
+        }
+        _ => cleaned(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))),
+    }
 }

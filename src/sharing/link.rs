@@ -12,6 +12,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, 
 use redis::{Pipeline, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value};
 use tokio::time::timeout;
 
+use crate::foreign::cleaned;
 use crate::secret::Secret;
 
 /// Connecting, TLS and finding the primary included, takes no longer.
@@ -224,9 +225,9 @@ fn said<T>(result: RedisResult<T>) -> Result<T, String> {
     result.map_err(|fault| fault.category().to_owned())
 }
 
-/// Why no connection came about, and what to do where that can be told. The servers' words hold no secret.
+/// Why no connection came about, and what to do where that can be told. The server's words are cleaned.
 pub(super) fn reason(fault: &RedisError) -> String {
-    let said = fault.to_string();
+    let said = cleaned(fault);
     // A bad signature is that of an authority of the same name with another key.
     if ["UnknownIssuer", "BadSignature"].iter().any(|word| said.contains(word)) {
         return format!("{said}; its certificate is by an authority unknown here: name that in store.redis_ca_file");

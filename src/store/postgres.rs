@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Later, Lock, Row, Store, StoreFault};
+use crate::foreign::cleaned;
 use crate::secret::Secret;
 use crate::tls;
 
@@ -147,11 +148,12 @@ fn too_slow() -> StoreFault {
     StoreFault::Unusable("PostgreSQL did not answer in time".to_owned())
 }
 
-/// The server's own words or the operating system's, both without the address.
+/// The error's code (SQLSTATE) and text, which the server or the operating system wrote; never the address.
 fn unusable(fault: &tokio_postgres::Error) -> StoreFault {
     use std::error::Error as _;
     let cause = fault.source().map(|source| format!(": {source}")).unwrap_or_default();
-    StoreFault::Unusable(format!("PostgreSQL: {fault}{cause}"))
+    let code = fault.code().map(|code| format!(" ({})", code.code())).unwrap_or_default();
+    StoreFault::Unusable(format!("PostgreSQL: {}{code}", cleaned(format!("{fault}{cause}"))))
 }
 
 fn signed(version: u64) -> i64 {

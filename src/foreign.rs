@@ -1,0 +1,70 @@
+//! Text from outside of calgate, such as a database's error message, made safe for a log or a terminal.
+//!
+//! Such a text can be long, can hold control characters, and can repeat a secret that calgate sent or received. Where a
+//! code or a kind says enough, log that instead.
+
+use std::fmt::{Display, Write};
+
+/// Maximum length of a cleaned text, 256 characters: an error message fits, a document does not.
+const MAX_CHARACTERS: usize = 256;
+
+/// Shortest word that counts as a secret by its length alone, 32 characters: keys and tokens are longer than names are.
+const SECRET_LENGTH: usize = 32;
+
+/// How Cal.com's API keys, calgate's gateway keys and JSON Web Tokens begin.
+const SECRET_STARTS: [&str; 3] = ["cal_", "calgate_", "eyJ"];
+
+/// Stands in the place of a word that may be a secret.
+const MASK: &str = "(hidden)";
+
+/// Returns a text of at most 256 characters, without control characters and without words that may be secrets.
+pub fn cleaned(text: impl Display) -> String {
+    let mut bounded = Bounded { text: String::new(), left: MAX_CHARACTERS };
+    // An error means that the text is longer.
+    let is_whole = write!(bounded, "{text}").is_ok();
+    let mut out = String::with_capacity(bounded.text.len());
+    for piece in bounded.text.split_inclusive(|c: char| !is_word(c)) {
+        let word = piece.trim_end_matches(|c: char| !is_word(c));
+        out.push_str(if is_secret(word) { MASK } else { word });
+        out.push_str(piece.get(word.len()..).unwrap_or_default());
+    }
+    if !is_whole {
+        out.push('…');
+    }
+    out
+}
+
+/// Returns whether the character belongs to a word: those of keys, Base64 and tokens.
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '/' | '.' | '~' | '%')
+}
+
+fn is_secret(word: &str) -> bool {
+    let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
+    // A path or a host name is long, too, but its parts are not.
+    let longest = word.split(['.', '/']).map(str::len).max().unwrap_or_default();
+    SECRET_STARTS.iter().any(|start| word.starts_with(start) && word.len() > start.len())
+        || has_digit && longest >= SECRET_LENGTH
+}
+
+/// Text of limited length, in which control and formatting characters are spaces.
+struct Bounded {
+    text: String,
+    left: usize,
+}
+
+impl Write for Bounded {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for character in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(std::fmt::Error)?;
+            self.text.push(if is_printable(character) { character } else { ' ' });
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a terminal shows the character without acting on it. Marks of writing direction would reorder a line.
+fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}

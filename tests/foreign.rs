@@ -1,0 +1,40 @@
+//! Text from outside of calgate in logs: bounded, printable, without secrets.
+
+use calgate::foreign::cleaned;
+use proptest::prelude::*;
+
+#[test]
+fn an_ordinary_message_stays_as_it_is() {
+    for text in [
+        "FATAL: password authentication failed for user \"calgate\" (28P01)",
+        "connecting failed: Connection refused (os error 111)",
+        "invalid peer certificate: certificate not valid for name \"db-primary.internal.example-company.com:5432\"",
+        "/var/lib/calgate/tokens-of-the-production-environment.db: disk I/O error",
+        "",
+    ] {
+        assert_eq!(cleaned(text), text);
+    }
+}
+
+#[test]
+fn a_word_that_may_be_a_secret_is_hidden() {
+    let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2ln";
+    for (text, expected) in [
+        ("token=cal_live_1 is bad".to_owned(), "token=(hidden) is bad"),
+        ("the key cal_live_1 is bad".to_owned(), "the key (hidden) is bad"),
+        ("key:calgate_abc".to_owned(), "key:(hidden)"),
+        (format!("no client for \"{jwt}\""), "no client for \"(hidden)\""),
+        ("id 0123456789abcdef0123456789abcdef!".to_owned(), "id (hidden)!"),
+    ] {
+        assert_eq!(cleaned(&text), expected, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_short_and_printable(text in "\\PC{0,400}|(.|\n){0,400}") {
+        let cleaned = cleaned(&text);
+        prop_assert!(cleaned.chars().count() <= 8 * 256, "a hidden word is shorter than a mask for each character");
+        prop_assert!(!cleaned.chars().any(char::is_control));
+    }
+}
