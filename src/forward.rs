@@ -350,12 +350,12 @@ impl Upstream {
         slot: &mut Slot,
     ) -> Result<Response<Download>, Refusal> {
         slot.answered(response.status(), response.headers())?;
-        let ambiguous =
-            response.headers().contains_key(TRANSFER_ENCODING) && response.headers().contains_key(CONTENT_LENGTH);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS || ambiguous {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS || has_two_lengths(response.headers()) {
             return Err(Refusal::UpstreamInvalid);
         }
         let (mut head, body) = response.into_parts();
+        // Extensions are of the upstream hop: hyper keeps the reason phrase there, and would send it on.
+        head.extensions.clear();
         // The version is that of the hop the answer came by (RFC 9110 §6.2), not of the one it goes out by.
         head.version = Version::HTTP_11;
         let address = UpstreamAddress { authority: &self.authority, base_path: &self.base_path };
@@ -363,6 +363,14 @@ impl Upstream {
         let connection = http1.map(|http1| (self.id, http1));
         Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, connection)))
     }
+}
+
+/// Returns whether a response's length is stated in two ways (RFC 9112 §6.3), also where it has no body, as for `HEAD`.
+fn has_two_lengths(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return false };
+    let is_number = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
+    !is_number || lengths.next().is_some() || headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Writes a query with every byte beyond ASCII percent-encoded, as RFC 3986 §2.1 has it. A raw one means the same to most

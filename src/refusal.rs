@@ -124,6 +124,13 @@ pub enum Refusal {
     },
     /// What came back is not an answer that may be passed on.
     UpstreamInvalid,
+    /// Cal.com's response broke off or stalled before any of it reached the client.
+    UpstreamBroken {
+        /// The status that Cal.com answered.
+        status: StatusCode,
+        /// Why, for the log.
+        reason: &'static str,
+    },
     /// Cal.com did not answer within `[limits] upstream_headers`.
     UpstreamTimeout,
     /// The request has passed this process before: its upstream leads back to it.
@@ -208,12 +215,14 @@ impl Refusal {
             Self::RequestTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT"),
             Self::UpstreamUnreachable { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
             Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
+            Self::UpstreamBroken { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_BROKEN"),
             Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
             Self::Loop => (StatusCode::LOOP_DETECTED, "GATEWAY_LOOP"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one exhaustive list of texts, so that none can be forgotten")]
     fn message(&self) -> String {
         match self {
             Self::BadTarget(fault) => format!("The request is not taken: {fault}. Send the path in canonical form."),
@@ -302,7 +311,14 @@ impl Refusal {
             Self::UpstreamUnreachable { .. } => "Cal.com could not be reached. Whether the request was carried out is unknown \
                                           unless it was a GET."
                 .to_owned(),
-            Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely.".to_owned(),
+            Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely. The request was sent, and may \
+                                      have been carried out."
+                .to_owned(),
+            Self::UpstreamBroken { status, .. } => format!(
+                "Cal.com answered {}, and its response broke off. The request was sent, and may have been carried out: check \
+                 before you send it again.",
+                status.as_u16()
+            ),
             Self::UpstreamTimeout => "Cal.com did not answer in time. Whether the request was carried out is unknown \
                                       unless it was a GET."
                 .to_owned(),
@@ -345,6 +361,7 @@ impl Refusal {
             Self::BodyTooLarge { limit, key } => Some(format!("{key} = {limit}")),
             Self::RequestTimeout { part, limit, key } => Some(format!("{part} is late: {key} = {limit:?}")),
             Self::UpstreamUnreachable { reason, .. } => Some(reason.to_string()),
+            Self::UpstreamBroken { status, reason } => Some(format!("status {}: {reason}", status.as_u16())),
             Self::UpstreamBudget(held) => Some(format!("held by {}", held.by.name())),
             Self::CredentialUnavailable { why, .. } => Some(why.to_string()),
             _ => None,

@@ -1,6 +1,7 @@
 //! The way to Cal.com and back, through the program: what is sent twice, what is not passed on, what is streamed.
 
 mod answers;
+mod broken;
 mod cal_com;
 mod hop;
 mod http2;

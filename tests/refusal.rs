@@ -7,6 +7,8 @@ use calgate::budget::{Held, Hold};
 use calgate::catalog::path::TargetFault;
 use calgate::refusal::{Refusal, whole_seconds};
 
+use http::StatusCode;
+
 use crate::given::{app, caller, find, key};
 
 /// One of each. The match is exhaustive, so a new refusal cannot be left out of the table.
@@ -65,7 +67,10 @@ pub(crate) fn every() -> Vec<Refusal> {
                 Some(Refusal::UpstreamUnreachable { reason: "connection closed".into(), sent: true })
             }
             Refusal::UpstreamUnreachable { .. } => Some(Refusal::UpstreamInvalid),
-            Refusal::UpstreamInvalid => Some(Refusal::UpstreamTimeout),
+            Refusal::UpstreamInvalid => {
+                Some(Refusal::UpstreamBroken { status: StatusCode::CREATED, reason: "the upstream answer broke off" })
+            }
+            Refusal::UpstreamBroken { .. } => Some(Refusal::UpstreamTimeout),
             Refusal::UpstreamTimeout => Some(Refusal::Loop),
             Refusal::Loop => Some(Refusal::Internal),
             Refusal::Internal => None,

@@ -22,12 +22,19 @@ pub enum DownloadFault {
     Broken,
 }
 
-impl fmt::Display for DownloadFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl DownloadFault {
+    /// The same in words, for the log.
+    pub fn reason(self) -> &'static str {
+        match self {
             Self::TooSlow => "the upstream answer took too long",
             Self::Broken => "the upstream answer broke off",
-        })
+        }
+    }
+}
+
+impl fmt::Display for DownloadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
     }
 }
 
@@ -35,6 +42,8 @@ impl std::error::Error for DownloadFault {}
 
 /// The body of a forwarded answer. Trailers are dropped, as headers of the upstream hop are.
 pub struct Download {
+    /// The first frame, which [`Self::start`] has taken. It is not part of `ahead`, as most bodies have one and few that.
+    first: Option<Bytes>,
     /// What was read of it before it is passed on.
     ahead: Option<Box<Ahead>>,
     inner: Incoming,
@@ -53,7 +62,7 @@ struct Ahead {
 
 impl Download {
     pub(super) fn new(inner: Incoming, began: Instant, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
-        Self { ahead: None, inner, began, deadline, connection }
+        Self { first: None, ahead: None, inner, began, deadline, connection }
     }
 
     /// Reads at most about `most` bytes. If that is all of the body, it is handed over; otherwise it comes first when
@@ -72,6 +81,30 @@ impl Download {
         }
         self.ahead = Some(Box::new(Ahead { read: read.freeze(), fault }));
         None
+    }
+
+    /// Takes what is already there of the body, without waiting. A body that is broken from its start is found before its head
+    /// is passed on.
+    ///
+    /// # Errors
+    /// Why the body broke off.
+    pub async fn start(&mut self) -> Result<(), DownloadFault> {
+        if self.is_end_stream() {
+            return Ok(());
+        }
+        match poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_frame(cx))).await {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.first = frame.into_data().ok();
+                Ok(())
+            }
+            Poll::Ready(Some(Err(fault))) => Err(fault),
+            Poll::Ready(None) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Why reading ahead stopped, if the body broke off.
+    pub fn fault(&self) -> Option<DownloadFault> {
+        self.ahead.as_ref().and_then(|ahead| ahead.fault)
     }
 
     /// Reads the body as [`Self::read_up_to`] does, and keeps it: what was read is passed on as if it had not been.
@@ -119,6 +152,9 @@ impl Body for Download {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         if let Some(ahead) = &mut this.ahead {
             if !ahead.read.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut ahead.read)))));
@@ -144,11 +180,13 @@ impl Body for Download {
 
     fn is_end_stream(&self) -> bool {
         let over = |ahead: &Ahead| ahead.read.is_empty() && ahead.fault.is_none();
-        self.ahead.as_deref().is_none_or(over) && self.inner.is_end_stream()
+        self.first.is_none() && self.ahead.as_deref().is_none_or(over) && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        plus(&self.inner.size_hint(), self.ahead.as_ref().map_or(0, |ahead| ahead.read.len()))
+        let (first, ahead) =
+            (self.first.as_ref().map_or(0, Bytes::len), self.ahead.as_ref().map_or(0, |a| a.read.len()));
+        plus(&self.inner.size_hint(), first + ahead)
     }
 }
 

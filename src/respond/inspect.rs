@@ -15,7 +15,7 @@ use super::searched::Searched;
 use crate::credential::capture::Capture;
 use crate::credential::tokens::Receipt;
 use crate::credential::{Credentials, Injection};
-use crate::forward::Download;
+use crate::forward::{Download, DownloadFault};
 use crate::headers::is_gzip;
 use crate::headers::media::media_type;
 use crate::refusal::Refusal;
@@ -52,7 +52,10 @@ pub async fn inspect(
     let failed = answer.status().is_client_error() || answer.status().is_server_error();
     match injection.secret().filter(|_| failed && is_text(answer.headers())) {
         Some(secret) => Box::pin(clean_body(answer, secret)).await,
-        None => Ok(answer.map(Source::from)),
+        None => match answer.body_mut().start().await {
+            Ok(()) => Ok(answer.map(Source::from)),
+            Err(fault) => Err(broken(answer.status(), fault)),
+        },
     }
 }
 
@@ -64,13 +67,20 @@ async fn keep_tokens(
 ) -> Result<Response<Source>, Refusal> {
     let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let receipt = Receipt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
-    let body = answer.body_mut().read_up_to(MOST_TOKENS).await.ok_or(Refusal::UpstreamInvalid)?;
+    let body = answer.body_mut().read_up_to(MOST_TOKENS).await;
+    let body = body.ok_or_else(|| match answer.body().fault() {
+        Some(fault) => broken(answer.status(), fault),
+        None => Refusal::UpstreamInvalid,
+    })?;
     let told = credentials.keep(capture, &body, receipt).await?;
     Ok(with_body(answer, body, told))
 }
 
 async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Response<Source>, Refusal> {
     let body = answer.body_mut().read_up_to(MOST_ERROR).await;
+    if let Some(fault) = answer.body().fault() {
+        return Err(broken(answer.status(), fault));
+    }
     let coding = Coding::of(answer.headers());
     let clean = match (coding, &body) {
         (Coding::Identity, None) => return Ok(searched(answer, secret)),
@@ -87,6 +97,11 @@ async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Res
         answer.headers_mut().remove(CONTENT_ENCODING);
     }
     Ok(with_body(answer, body, clean))
+}
+
+/// The refusal in place of a response that broke off before any of it reached the client.
+fn broken(status: StatusCode, fault: DownloadFault) -> Refusal {
+    Refusal::UpstreamBroken { status, reason: fault.reason() }
 }
 
 /// The content coding of a response (RFC 9110 §8.4.1): names are compared without regard to case.
@@ -120,7 +135,7 @@ fn unreadable(status: StatusCode) -> Vec<u8> {
     serde_json::json!({ "status": "error", "error": error }).to_string().into_bytes()
 }
 
-/// An error that is long, or breaks off.
+/// An error that is too long to be read before it is passed on.
 fn searched(mut answer: Response<Download>, secret: &[u8]) -> Response<Source> {
     answer.headers_mut().remove(ETAG);
     answer.map(|body| Source::Searched(Box::new(Searched::new(body, secret))))

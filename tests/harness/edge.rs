@@ -119,3 +119,8 @@ pub fn reset(stream: u32, reason: u32) -> Vec<u8> {
 pub fn go_away(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
 }
+
+/// The end of a connection with an error code and a text of the peer's own (RFC 9113 §6.8).
+pub fn go_away_saying(last: u32, code: u32, text: &str) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[&last.to_be_bytes(), &code.to_be_bytes(), text.as_bytes()].concat())
+}
