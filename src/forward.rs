@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
@@ -299,6 +300,10 @@ impl Upstream {
             absolute.build().map_err(|_| Refusal::Internal)?
         } else {
             headers.insert(HOST, self.authority_value.clone());
+            if !body.is_end_stream() && body.size_hint().exact().is_none() {
+                // Without this field, hyper leaves out the body of a GET or HEAD.
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             Uri::from(path)
         };
         let mut request = Request::new(body);

@@ -5,6 +5,8 @@
 
 mod head;
 
+pub(crate) use head::MAX_FIELDS;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;

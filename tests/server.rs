@@ -2,5 +2,7 @@
 
 mod connections;
 mod drain;
+mod framing;
+mod half_close;
 mod http2;
 mod reload;

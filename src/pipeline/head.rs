@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::respond;
 
 /// Maximum number of header fields, 100: hyper's limit over HTTP/1.1, which holds for HTTP/2 as well.
-const MAX_FIELDS: usize = 100;
+pub(crate) const MAX_FIELDS: usize = 100;
 
 /// How a request's body is taken.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,18 +24,18 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::Answers;
 use super::aside::Aside;
 use super::doorway::Admission;
+use super::framing::max_head;
 use super::guarded::{CallersBody, Outgoing};
+use super::hangup::Stream;
 use super::lasting::lasting;
+use super::opening::{self, First, Incomplete};
 use super::watch::{Verdict, Watch};
-use super::wire::{Ending, Stream, Wire};
+use super::wire::{CUT_HEAD, Ending, Wire};
 use crate::app::{Gateway, Phase};
 use crate::config::limits::Bounds;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond;
-
-/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection without a request may still bring one that is on its way, once the drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_millis(200);
@@ -58,51 +58,56 @@ pub(super) struct Guest<A> {
 
 impl<A: Answers> Guest<A> {
     pub(super) async fn serve<T: Stream>(self, mut stream: T) {
-        let limits = self.gateway.app().limits.clone();
         if !self.admission.is_welcome {
             return self.say(stream, &Refusal::Overloaded).await;
         }
+        let limits = self.gateway.app().limits.clone();
         let mut phases = self.phases.clone();
         let drained = async {
             let _ = phases.wait_for(|phase| *phase >= Phase::Draining).await;
             sleep(DRAIN_GRACE).await;
         };
-        let sniffed = tokio::select! {
+        let first = tokio::select! {
             biased;
-            sniffed = timeout(limits.first_byte, sniff(&mut stream)) => sniffed,
+            first = opening::protocol(&mut stream, &limits) => first,
             () = drained => return,
         };
-        let Ok(Some((first, is_http2))) = sniffed else { return };
-        let watch = Arc::new(Watch::new(Instant::now(), is_http2));
-        let io = Wire::new(stream, first, watch.clone(), &limits);
-        let service = service_fn(|request: Request<Incoming>| {
-            let answering = watch.answering(!request.body().is_end_stream());
-            let (head, body) = request.into_parts();
-            let body = CallersBody::new(body, &answering);
-            let lasts = self.answers.outlasts_caller(&head);
-            let answer = self.answers.answer(self.admission.peer, head, body);
-            let answer = if lasts { Either::Left(lasting(answer, self.open.clone())) } else { Either::Right(answer) };
-            answer.map(|mut answer| {
-                if answering.watch().has_left_unread() {
-                    // Where the next request would begin, nobody knows (RFC 9112 §9.6).
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer.map(|body| Outgoing::new(body, answering)))
-            })
-        });
+        let Some(First { mut bytes, is_http2 }) = first else { return };
         if is_http2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder.timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
-            builder.keep_alive_interval(Duration::from_secs(30));
-            // Beyond that, h2 refuses by itself, with no more than a status; fields count 32 bytes more (RFC 9113 §6.5.2).
-            let most = head_room(&limits).saturating_mul(2);
-            builder.max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX));
-            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-            self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
-            return;
+            // Boxed, so that a silent connection costs little.
+            return Box::pin(self.serve_http2(stream, bytes.freeze(), &limits)).await;
         }
+        let began = Instant::now();
+        let refusal = match opening::head(&mut stream, &mut bytes, began, &limits).await {
+            Ok(()) => return Box::pin(self.serve_http1(stream, bytes.freeze(), began, &limits)).await,
+            Err(Incomplete::Late) => Refusal::late_head(limits.head),
+            Err(Incomplete::Cut) => CUT_HEAD,
+            Err(Incomplete::Broken) => return,
+        };
+        self.say(stream, &refusal).await;
+    }
+
+    async fn serve_http2<T: Stream>(&self, stream: T, first: Bytes, limits: &Bounds) {
+        let watch = Arc::new(Watch::new(Instant::now(), true));
+        let io = Wire::new(stream, first, watch.clone(), limits);
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
+        builder.keep_alive_interval(Duration::from_secs(30));
+        // Beyond that, h2 refuses by itself, with no more than a status; fields count 32 bytes more (RFC 9113 §6.5.2).
+        let most = max_head(limits).saturating_mul(2);
+        builder.max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX));
+        let service = service_fn(|request| self.answer(&watch, request));
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+        self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
+    }
+
+    async fn serve_http1<T: Stream>(&self, stream: T, first: Bytes, began: Instant, limits: &Bounds) {
+        let watch = Arc::new(Watch::new(began, false));
+        let io = Wire::new(stream, first, watch.clone(), limits);
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_room(&limits));
+        // `framing` refuses larger heads, with a message.
+        builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(2 * max_head(limits));
+        let service = service_fn(|request| self.answer(&watch, request));
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
         let end = self.drive(Pin::new(&mut connection), &watch, http1::Connection::graceful_shutdown).await;
         let Ending { stream, refusal, peer_is_gone } = connection.into_parts().io.into_inner().into_ending();
@@ -112,6 +117,27 @@ impl<A: Answers> Guest<A> {
             None if watch.had_body() && !peer_is_gone => linger(stream).await,
             None => {}
         }
+    }
+
+    /// Answers one request.
+    fn answer(
+        &self,
+        watch: &Arc<Watch>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Outgoing<A::Body>>, Infallible>> + Send + use<A> {
+        let answering = watch.answering(!request.body().is_end_stream());
+        let (head, body) = request.into_parts();
+        let body = CallersBody::new(body, &answering);
+        let lasts = self.answers.outlasts_caller(&head);
+        let answer = self.answers.answer(self.admission.peer, head, body);
+        let answer = if lasts { Either::Left(lasting(answer, self.open.clone())) } else { Either::Right(answer) };
+        answer.map(|mut answer| {
+            if answering.watch().has_left_unread() {
+                // Where the next request would begin, nobody knows (RFC 9112 §9.6).
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer.map(|body| Outgoing::new(body, answering)))
+        })
     }
 
     /// Polls a connection to its end, minding its deadlines and the drain.
@@ -205,25 +231,4 @@ enum End {
     Quiet,
     /// In the middle of a head, which took too long.
     LateHead,
-}
-
-/// What a head may take in all: the limits for its parts, and room for the rest of it.
-fn head_room(limits: &Bounds) -> usize {
-    limits.target_bytes + limits.head_bytes + 4096
-}
-
-/// Reads the first bytes, as many as it takes to tell the protocol. `None` if the caller left.
-async fn sniff<T: Stream>(stream: &mut T) -> Option<(Bytes, bool)> {
-    let mut first = BytesMut::with_capacity(4096);
-    loop {
-        if stream.read_buf(&mut first).await.ok()? == 0 {
-            return None;
-        }
-        if first.starts_with(HTTP2_PREFACE) {
-            return Some((first.freeze(), true));
-        }
-        if !HTTP2_PREFACE.starts_with(&first) {
-            return Some((first.freeze(), false));
-        }
-    }
 }

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
 
 use crate::config::limits::Bounds;
 
@@ -18,7 +21,7 @@ pub(super) struct Watch {
     http2: bool,
     /// Whether nothing came yet.
     fresh: AtomicBool,
-    /// Whether a head has begun and not ended (HTTP/1.1).
+    /// Whether the bytes read so far end within a head (HTTP/1.1).
     in_head: AtomicBool,
     /// Holds on requests that are being answered.
     holds: AtomicU32,
@@ -36,6 +39,10 @@ pub(super) struct Watch {
     had_body: AtomicBool,
     /// Whether the last request's body was let go of before its end: what comes next is the rest of it, and no head.
     left_unread: AtomicBool,
+    /// Whether a read waits until the connection is idle.
+    is_awaited: AtomicBool,
+    /// Wakes that read.
+    awaiter: AtomicWaker,
     /// Requests so far.
     requests: AtomicU64,
     /// When each answer that is going out began, the oldest first, by the number of its request (HTTP/2).
@@ -70,21 +77,46 @@ impl Watch {
             since: AtomicU64::new(0),
             had_body: AtomicBool::new(false),
             left_unread: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
+            awaiter: AtomicWaker::new(),
             requests: AtomicU64::new(0),
             answers: Mutex::default(),
         }
     }
 
-    /// Notes that bytes came. Answers whether they begin a head.
-    pub(super) fn bytes_came(&self) -> bool {
-        let begins = !self.http2 && self.is_idle();
-        if begins {
-            self.note_now(&self.since);
-            self.in_head.store(true, Relaxed);
-            self.fresh.store(false, Relaxed);
+    /// Records that bytes came over HTTP/1.1, and whether they end within a head.
+    pub(super) fn note_read(&self, in_head: bool) {
+        if in_head && self.is_idle() {
+            // The first head began when the connection was opened.
+            if !self.fresh.load(Relaxed) {
+                self.note_now(&self.since);
+            }
             self.had_body.store(false, Relaxed);
         }
-        begins
+        self.fresh.store(false, Relaxed);
+        self.in_head.store(in_head, Relaxed);
+    }
+
+    /// Returns whether a request is being answered, or the end of a response is still to be written. If so, wakes `waker`
+    /// once neither is.
+    pub(super) fn is_busy_or_wakes(&self, waker: &Waker) -> bool {
+        let is_busy = self.is_answering() || self.is_backed_up();
+        self.is_awaited.store(is_busy, Relaxed);
+        if is_busy {
+            self.awaiter.register(waker);
+        }
+        is_busy
+    }
+
+    /// Returns whether a request is being answered.
+    pub(super) fn is_answering(&self) -> bool {
+        self.holds.load(Relaxed) > 0
+    }
+
+    fn wake_awaiter(&self) {
+        if self.is_awaited.load(Relaxed) {
+            self.awaiter.wake();
+        }
     }
 
     /// Whether the connection is HTTP/2.
@@ -99,7 +131,7 @@ impl Watch {
 
     /// Whether the rest of a head is all that it waits for. What was answered before goes first.
     pub(super) fn awaits_head(&self) -> bool {
-        self.is_in_head() && !self.is_backed_up()
+        self.is_in_head() && !self.is_answering() && !self.is_backed_up()
     }
 
     /// Whether no request is going on. What hyper has of the last answer may still have to be written.
@@ -113,6 +145,7 @@ impl Watch {
             self.backed_up.store(!taken, Relaxed);
             if taken {
                 self.note_now(&self.since);
+                self.wake_awaiter();
             }
         }
     }
@@ -141,7 +174,6 @@ impl Watch {
 
     /// Notes that a request is being answered, until the last hold on it is dropped.
     pub(super) fn answering(self: &Arc<Self>, has_body: bool) -> Answering {
-        self.in_head.store(false, Relaxed);
         self.fresh.store(false, Relaxed);
         self.had_body.store(has_body, Relaxed);
         self.answered.store(false, Relaxed);
@@ -262,6 +294,8 @@ impl Drop for Answering {
         if self.watch.holds.load(Relaxed) == 1 {
             self.watch.note_now(&self.watch.since);
         }
-        self.watch.holds.fetch_sub(1, Relaxed);
+        if self.watch.holds.fetch_sub(1, Relaxed) == 1 {
+            self.watch.wake_awaiter();
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! A caller's connection as bytes, with the rules that hyper cannot be told: those of `head_scan`, and no answers that
-//! are not the gateway's own.
+//! A caller's connection as bytes, with the rules that hyper cannot be told: those of `framing`, a client that has closed
+//! only its sending side, and no answers that are not the gateway's own.
 
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::head_scan::HeadScan;
+use super::framing::{Framing, Violation};
+use super::hangup::{Reset, Stream};
 use super::watch::{LAST_BYTES, Watch};
 use crate::config::limits::Bounds;
 use crate::refusal::Refusal;
@@ -20,9 +21,8 @@ use crate::refusal::Refusal;
 /// kernel more than that.
 const ONE_PIECE: usize = 4096;
 
-/// A byte stream from a caller.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+/// The refusal of a request whose client closed its sending side within the head.
+pub(super) const CUT_HEAD: Refusal = Refusal::BadHeader("the client closed its sending side within the head");
 
 /// A caller's connection.
 pub(super) struct Wire<T> {
@@ -30,7 +30,9 @@ pub(super) struct Wire<T> {
     /// What was read to tell HTTP/1.1 from HTTP/2.
     first: Bytes,
     watch: Arc<Watch>,
-    head: HeadScan,
+    framing: Framing,
+    /// Why nothing more is passed on from the client, once that is so (HTTP/1.1).
+    input_end: Option<InputEnd>,
     refusal: Option<Refusal>,
     peer_is_gone: bool,
     /// `[limits] target_bytes`.
@@ -39,6 +41,14 @@ pub(super) struct Wire<T> {
     head_bytes: usize,
     /// The end of the wait for a caller that has been told the end (HTTP/2).
     farewell: Option<Pin<Box<Sleep>>>,
+}
+
+/// The end of a client's requests. Those before it are still answered.
+enum InputEnd {
+    /// The client has closed its sending side. Completes if the client leaves altogether.
+    HalfClosed(Option<Reset>),
+    /// The next bytes break a rule.
+    Refused(Refusal),
 }
 
 /// How a connection is left by hyper.
@@ -56,7 +66,8 @@ impl<T: Stream> Wire<T> {
             stream,
             first,
             watch,
-            head: HeadScan::over(),
+            framing: Framing::new(limits),
+            input_end: None,
             refusal: None,
             peer_is_gone: false,
             target_bytes: limits.target_bytes,
@@ -67,32 +78,78 @@ impl<T: Stream> Wire<T> {
 
     /// Takes it back from hyper.
     pub(super) fn into_ending(self) -> Ending<T> {
-        Ending { stream: self.stream, refusal: self.refusal, peer_is_gone: self.peer_is_gone }
+        let is_cut = matches!(self.input_end, Some(InputEnd::HalfClosed(_))) && self.watch.awaits_head();
+        let refusal = self.refusal.or(is_cut.then_some(CUT_HEAD));
+        Ending { stream: self.stream, refusal, peer_is_gone: self.peer_is_gone }
     }
 
-    fn check_head(&mut self, new: &[u8]) -> std::io::Result<()> {
+    /// Reads bytes that may be passed on. Returns how many, which is 0 at the end of the client's requests.
+    fn poll_requests(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<usize>> {
+        let before = buf.filled().len();
+        ready!(self.poll_bytes(cx, buf))?;
+        let new = buf.filled().get(before..).unwrap_or_default();
         if new.is_empty() {
-            return Ok(());
+            let reset = if self.watch.is_answering() { self.stream.wait_for_reset().ok() } else { None };
+            self.input_end = Some(InputEnd::HalfClosed(reset));
+            return Poll::Ready(Ok(0));
         }
-        if self.watch.bytes_came() && !self.head.ran_ahead() {
-            self.head = HeadScan::default();
+        let mut passed = new.len();
+        if let Err(Violation { good, refusal }) = self.framing.follow(new) {
+            buf.set_filled(before + good);
+            passed = good;
+            self.input_end = Some(InputEnd::Refused(refusal));
         }
-        self.head.go_on_with(new).map_err(|fault| {
-            self.refusal = Some(Refusal::BadHeader(fault));
-            Error::new(ErrorKind::InvalidData, fault)
-        })
+        self.watch.note_read(self.framing.is_in_head());
+        Poll::Ready(Ok(passed))
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if !self.first.is_empty() {
+            let n = self.first.len().min(buf.remaining());
+            buf.put_slice(self.first.get(..n).unwrap_or_default());
+            self.first.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        self.peer_is_gone = read.is_err() || buf.filled().len() == before;
+        Poll::Ready(read)
+    }
+
+    /// Tells hyper of the end of the client's requests: within a body at once, else when all before it are answered. To
+    /// hyper, the end is a disconnect, and it would drop what it is answering.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let is_in_body = self.framing.is_in_body();
+        match &mut self.input_end {
+            Some(InputEnd::Refused(_)) if is_in_body => {
+                Poll::Ready(Err(Error::new(ErrorKind::InvalidData, "the body's framing is malformed")))
+            }
+            Some(_) if is_in_body => Poll::Ready(Ok(())),
+            Some(InputEnd::HalfClosed(Some(reset))) if self.watch.is_answering() => {
+                if reset.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+                }
+                self.watch.is_busy_or_wakes(cx.waker());
+                Poll::Pending
+            }
+            _ if self.watch.is_busy_or_wakes(cx.waker()) => Poll::Pending,
+            Some(InputEnd::Refused(refusal)) => {
+                self.refusal = Some(refusal.clone());
+                Poll::Ready(Err(Error::new(ErrorKind::InvalidData, "the request breaks a rule of HTTP")))
+            }
+            Some(InputEnd::HalfClosed(_)) | None => Poll::Ready(Ok(())),
+        }
     }
 
     /// hyper answers what it cannot parse by itself, with an empty body. Such an answer is kept back, and the gateway's
     /// own is written when the connection ends. It is told by what only the gateway's answers have: a request id.
     fn is_foreign_answer(&mut self, data: &[u8]) -> bool {
-        if !self.watch.awaits_head() || !data.starts_with(b"HTTP/1.") {
+        if self.watch.is_http2() || self.watch.is_answering() || !data.starts_with(b"HTTP/1.") {
             return false;
         }
         let refusal = match data.get(9..12) {
             Some(b"400") => Refusal::BadHeader("the request's head is malformed"),
             Some(b"414") => Refusal::TargetTooLong { limit: self.target_bytes },
-            Some(b"431") if self.head.is_in_request_line() => Refusal::TargetTooLong { limit: self.target_bytes },
             Some(b"431") => Refusal::HeadTooLarge { limit: self.head_bytes },
             _ => return false,
         };
@@ -117,17 +174,13 @@ impl<T: Stream> AsyncRead for Wire<T> {
             // To hyper the caller has ended here; what it still sends is read and dropped when the connection is over.
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        if this.first.is_empty() {
-            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
-            this.peer_is_gone = read.is_err() || buf.filled().len() == before;
-            read?;
-        } else {
-            let n = this.first.len().min(buf.remaining());
-            buf.put_slice(this.first.get(..n).unwrap_or_default());
-            this.first.advance(n);
+        if this.watch.is_http2() {
+            return this.poll_bytes(cx, buf);
         }
-        Poll::Ready(this.check_head(buf.filled().get(before..).unwrap_or_default()))
+        if this.input_end.is_none() && ready!(this.poll_requests(cx, buf))? > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        this.poll_end(cx)
     }
 }
 

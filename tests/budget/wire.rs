@@ -157,7 +157,7 @@ fn a_caller_that_leaves_gives_its_place_up() {
     let mut connection = gateway.connect();
     connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: gateway\r\n{}\r\n\r\n", own(&key)));
     crate::harness::eventually("waiting", || (waiting() == 1).then_some(()));
-    drop(connection);
+    connection.hang_up();
     crate::harness::eventually("leaving", || (waiting() == 0).then_some(()));
     assert_eq!(upstream.asked().len(), 2);
 }

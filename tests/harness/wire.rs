@@ -2,9 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::patience;
 
@@ -114,9 +115,16 @@ impl Wire {
         matches!(self.0.fill_buf(), Ok([]) | Err(_))
     }
 
-    /// Ends this side of the connection.
+    /// Closes the sending side, and waits for responses.
+    pub fn end_sending(&mut self) -> &mut Self {
+        let _ = self.0.get_mut().shutdown(std::net::Shutdown::Write);
+        self
+    }
+
+    /// Leaves without waiting for a response: the connection is reset.
     pub fn hang_up(self) {
-        let _ = self.0.into_inner().shutdown(std::net::Shutdown::Both);
+        let stream = self.0.into_inner();
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 

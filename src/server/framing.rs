@@ -1,0 +1,288 @@
+//! Follows the framing of an HTTP/1.1 request stream, and checks the rules of RFC 9112 that hyper does not keep.
+//!
+//! hyper takes a bare line feed, cuts a fragment off the target, and lets `Transfer-Encoding` win over `Content-Length`. A
+//! proxy in front of the gateway may read other requests from the same bytes. Every byte of the connection is followed,
+//! bodies included, so that the start of each head is known and no head escapes the check.
+
+use std::mem;
+
+use memchr::memchr;
+use smallvec::SmallVec;
+
+use crate::config::limits::Bounds;
+use crate::pipeline::MAX_FIELDS;
+use crate::refusal::Refusal;
+
+const LENGTH: &[u8] = b"content-length:";
+const CODING: &[u8] = b"transfer-encoding:";
+
+/// Bytes of a request line beside the target, and of a head beside the target and the fields: 4 KiB.
+const HEAD_SLACK: usize = 4096;
+
+/// Maximum length of a chunk-size line with its extensions, 4 KiB. Signed uploads use less than 100 bytes.
+const MAX_CHUNK_LINE: usize = 4096;
+
+/// Position in a request stream.
+#[derive(Debug)]
+pub(super) struct Framing {
+    part: Part,
+    line: Line,
+    head: Head,
+    has_head: bool,
+    /// `[limits] target_bytes`.
+    target_bytes: usize,
+    /// `[limits] head_bytes`.
+    head_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The request line, or the empty lines before it.
+    RequestLine,
+    Fields,
+    /// A body with `Content-Length`, and its bytes to come.
+    Body(u64),
+    ChunkSize,
+    /// The data of a chunk, and its bytes to come.
+    ChunkData(u64),
+    /// The line end behind the data of a chunk.
+    ChunkEnd,
+    Trailers,
+}
+
+/// The current line, where it came in several reads.
+#[derive(Debug, Default)]
+struct Line {
+    /// The first bytes of the line: enough for a field name and a length.
+    start: SmallVec<[u8; 64]>,
+    length: usize,
+    last: Option<u8>,
+}
+
+/// The part of a head that was read so far.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: usize,
+    fields: usize,
+    length: Option<u64>,
+    is_chunked: bool,
+}
+
+/// A broken rule.
+#[derive(Debug)]
+pub(super) struct Violation {
+    /// The number of bytes before the line that breaks the rule.
+    pub(super) good: usize,
+    pub(super) refusal: Refusal,
+}
+
+/// The largest head, in bytes: the limits of its parts, and [`HEAD_SLACK`].
+pub(super) fn max_head(limits: &Bounds) -> usize {
+    limits.target_bytes + limits.head_bytes + HEAD_SLACK
+}
+
+impl Framing {
+    /// The start of a connection.
+    pub(super) fn new(limits: &Bounds) -> Self {
+        Self {
+            part: Part::RequestLine,
+            line: Line::default(),
+            head: Head::default(),
+            has_head: false,
+            target_bytes: limits.target_bytes,
+            head_bytes: limits.head_bytes,
+        }
+    }
+
+    /// Returns whether a head has begun and not ended. Empty lines before a request do not begin one (RFC 9112 §2.2).
+    pub(super) fn is_in_head(&self) -> bool {
+        self.part == Part::Fields || self.part == Part::RequestLine && self.line.length > 0
+    }
+
+    /// Returns whether a head has ended.
+    pub(super) fn has_head(&self) -> bool {
+        self.has_head
+    }
+
+    /// Returns whether the head of a request has ended and its body has not.
+    pub(super) fn is_in_body(&self) -> bool {
+        !matches!(self.part, Part::RequestLine | Part::Fields)
+    }
+
+    /// Follows `new`, the next bytes of the stream.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(super) fn follow(&mut self, new: &[u8]) -> Result<(), Violation> {
+        let mut rest = new;
+        while !rest.is_empty() {
+            let good = new.len() - rest.len();
+            rest = self.step(rest).map_err(|refusal| Violation { good, refusal })?;
+        }
+        Ok(())
+    }
+
+    /// Follows the rest of a line, or of a body. Returns the bytes behind it.
+    fn step<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Refusal> {
+        if let Part::Body(left) | Part::ChunkData(left) = &mut self.part {
+            let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= taken as u64;
+            self.part = match self.part {
+                Part::Body(0) => Part::RequestLine,
+                Part::ChunkData(0) => Part::ChunkEnd,
+                part => part,
+            };
+            return Ok(bytes.get(taken..).unwrap_or_default());
+        }
+        let end = memchr(b'\n', bytes);
+        let (piece, behind) = bytes.split_at(end.unwrap_or(bytes.len()));
+        let length = self.line.length + piece.len();
+        self.check_length(length, piece)?;
+        match end {
+            Some(_) if self.line.length == 0 => self.end_line(piece, piece.len(), piece.last().copied())?,
+            _ => {
+                self.line.add(piece);
+                if end.is_some() {
+                    let Line { start, length, last } = mem::take(&mut self.line);
+                    self.end_line(&start, length, last)?;
+                }
+            }
+        }
+        Ok(behind.get(1..).unwrap_or_default())
+    }
+
+    /// Checks the length of a line so far, of which `piece` is new.
+    fn check_length(&mut self, length: usize, piece: &[u8]) -> Result<(), Refusal> {
+        match self.part {
+            Part::RequestLine => {
+                self.head.bytes += piece.len();
+                if self.head.bytes > self.target_bytes + HEAD_SLACK {
+                    return Err(Refusal::TargetTooLong { limit: self.target_bytes });
+                }
+                if memchr(b'#', piece).is_some() {
+                    return Err(Refusal::BadHeader("the request target has a fragment (#)"));
+                }
+            }
+            Part::Fields => {
+                self.head.bytes += piece.len();
+                if self.head.bytes > self.target_bytes + self.head_bytes + HEAD_SLACK {
+                    return Err(Refusal::HeadTooLarge { limit: self.head_bytes });
+                }
+            }
+            Part::ChunkSize if length > MAX_CHUNK_LINE => return Err(Refusal::BodyBroken),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a line of `length` bytes, which begins with `start` and ends with `last`.
+    fn end_line(&mut self, start: &[u8], length: usize, last: Option<u8>) -> Result<(), Refusal> {
+        if last != Some(b'\r') {
+            return Err(if self.is_in_body() {
+                Refusal::BodyBroken
+            } else {
+                Refusal::BadHeader("a line of the head ends without a carriage return")
+            });
+        }
+        let is_empty = length == 1;
+        let is_whole = start.len() == length;
+        let text = if is_whole { start.split_last().map_or(start, |(_, text)| text) } else { start };
+        self.part = match self.part {
+            Part::RequestLine | Part::Trailers if is_empty => Part::RequestLine,
+            Part::RequestLine => Part::Fields,
+            Part::Fields if is_empty => self.end_head(),
+            Part::Fields => {
+                self.read_field(text, is_whole)?;
+                Part::Fields
+            }
+            Part::ChunkSize => match chunk_size(text).ok_or(Refusal::BodyBroken)? {
+                0 => Part::Trailers,
+                size => Part::ChunkData(size),
+            },
+            Part::ChunkEnd if is_empty => Part::ChunkSize,
+            Part::Trailers => Part::Trailers,
+            Part::ChunkEnd | Part::Body(_) | Part::ChunkData(_) => return Err(Refusal::BodyBroken),
+        };
+        Ok(())
+    }
+
+    /// Reads the framing fields (RFC 9112 §6). Exactly one of them may occur, with a value that can be read in one way.
+    fn read_field(&mut self, field: &[u8], is_whole: bool) -> Result<(), Refusal> {
+        let head = &mut self.head;
+        head.fields += 1;
+        if head.fields > MAX_FIELDS {
+            return Err(Refusal::TooManyFields { limit: MAX_FIELDS });
+        }
+        let value = |name: &[u8]| match field.split_at_checked(name.len()) {
+            Some((given, value)) if given.eq_ignore_ascii_case(name) => Some(trimmed(value)),
+            _ => None,
+        };
+        // Most fields are told apart by their first letter.
+        match field.first().map(u8::to_ascii_lowercase) {
+            Some(b'c') => {
+                let Some(value) = value(LENGTH) else { return Ok(()) };
+                let length = digits(value).filter(|_| is_whole);
+                if length.is_none() || head.length.is_some_and(|before| Some(before) != length) {
+                    return Err(Refusal::BadHeader("Content-Length is not one number"));
+                }
+                head.length = length;
+            }
+            Some(b't') => {
+                let Some(value) = value(CODING) else { return Ok(()) };
+                if head.is_chunked || !is_whole || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Refusal::BadHeader("Transfer-Encoding can only be chunked"));
+                }
+                head.is_chunked = true;
+            }
+            _ => return Ok(()),
+        }
+        if head.is_chunked && head.length.is_some() {
+            return Err(Refusal::BadHeader("Content-Length and Transfer-Encoding cannot both be sent"));
+        }
+        Ok(())
+    }
+
+    /// Ends a head. Returns what follows it (RFC 9112 §6.3).
+    fn end_head(&mut self) -> Part {
+        self.has_head = true;
+        match mem::take(&mut self.head) {
+            Head { is_chunked: true, .. } => Part::ChunkSize,
+            Head { length: Some(length @ 1..), .. } => Part::Body(length),
+            _ => Part::RequestLine,
+        }
+    }
+}
+
+impl Line {
+    fn add(&mut self, piece: &[u8]) {
+        let wanted = self.start.inline_size() - self.start.len();
+        self.start.extend_from_slice(piece.get(..wanted).unwrap_or(piece));
+        self.length += piece.len();
+        self.last = piece.last().copied().or(self.last);
+    }
+}
+
+/// The value of a field without the optional white space around it (RFC 9110 §5.6.3).
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
+}
+
+/// The size in a chunk-size line (RFC 9112 §7.1). Extensions are ignored; anything else behind the size is an error.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (size, rest) = line.split_at(end);
+    let is_extension =
+        |rest: &[u8]| rest.first() == Some(&b';') && rest.iter().all(|byte| *byte == b'\t' || *byte >= b' ');
+    if !rest.is_empty() && !is_extension(trimmed(rest)) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()
+}
