@@ -92,7 +92,8 @@ async fn serve(
     let may_come_back = access.is_replaceable() || app.upstream.may_leave_alone();
     let again = may_come_back.then_some(app.limits.replay_body_limit);
     let read_first = body_rule.is_read_first.then(|| usize::try_from(body_rule.limit.bytes).unwrap_or(usize::MAX));
-    let body = match capture.as_ref().map(|_| usize::MAX).or(again.max(read_first)) {
+    let unproven = body.is_unproven_empty().then_some(0);
+    let body = match capture.as_ref().map(|_| usize::MAX).or(again.max(read_first).or(unproven)) {
         Some(most) => body.kept(most).await?,
         None => body,
     };

@@ -11,6 +11,7 @@ mod ending;
 mod framing;
 mod guarded;
 mod hangup;
+mod http2;
 mod lasting;
 mod listener;
 mod opening;
@@ -44,7 +45,10 @@ use reload::Stop;
 /// What answers the requests of a connection.
 pub(crate) trait Answers: Clone + Send + Sync + 'static {
     /// The body it answers with.
-    type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
+    type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send>
+        + Send
+        + Unpin
+        + 'static;
 
     /// A place for one more connection, unless there are too many.
     fn admit(&self) -> Option<Place>;

@@ -5,4 +5,5 @@ mod drain;
 mod framing;
 mod half_close;
 mod http2;
+mod http2_requests;
 mod reload;

@@ -51,7 +51,10 @@ impl From<UploadFault> for Refusal {
 }
 
 /// A body as the server hands it on.
-type CallersBody = dyn Body<Data = Bytes, Error = hyper::Error> + Send;
+type CallersBody = dyn Body<Data = Bytes, Error = BoxError> + Send;
+
+/// Why reading a body failed. The cause is not told to anybody.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
 pub struct Upload(Content);
@@ -89,7 +92,7 @@ impl Upload {
 
     /// A caller's body, of at most `limit` bytes, all of which have to be there `within` that time from when they are asked for.
     pub fn new(
-        body: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
+        body: impl Body<Data = Bytes, Error = BoxError> + Send + 'static,
         limit: BodyLimit,
         within: Duration,
     ) -> Self {
@@ -127,6 +130,12 @@ impl Upload {
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
             Content::Stream(_) => None,
         }
+    }
+
+    /// Returns whether the body should be empty, but may still turn out not to be: an HTTP/2 request with
+    /// `Content-Length: 0` whose stream has not ended.
+    pub fn is_unproven_empty(&self) -> bool {
+        !self.is_end_stream() && self.size_hint().exact() == Some(0)
     }
 
     /// How far it is, now and later.

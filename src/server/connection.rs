@@ -13,10 +13,10 @@ use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use http_body_util::Either as Of;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -25,8 +25,9 @@ use super::Answers;
 use super::aside::Aside;
 use super::doorway::Admission;
 use super::framing::max_head;
-use super::guarded::{CallersBody, Outgoing};
+use super::guarded::{CallersBody, Outgoing, Source};
 use super::hangup::Stream;
+use super::http2::{self, RequestBody};
 use super::lasting::lasting;
 use super::opening::{self, First, Incomplete};
 use super::watch::{Verdict, Watch};
@@ -42,9 +43,6 @@ const DRAIN_GRACE: Duration = Duration::from_millis(200);
 
 /// How long a connection that is over still takes what a caller sends.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Concurrent streams of one HTTP/2 connection.
-const MOST_STREAMS: u32 = 256;
 
 /// What one connection needs.
 pub(super) struct Guest<A> {
@@ -90,14 +88,11 @@ impl<A: Answers> Guest<A> {
     async fn serve_http2<T: Stream>(&self, stream: T, first: Bytes, limits: &Bounds) {
         let watch = Arc::new(Watch::new(Instant::now(), true));
         let io = Wire::new(stream, first, watch.clone(), limits);
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS);
-        builder.keep_alive_interval(Duration::from_secs(30));
         // Beyond that, h2 refuses by itself, with no more than a status; fields count 32 bytes more (RFC 9113 §6.5.2).
         let most = max_head(limits).saturating_mul(2);
-        builder.max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX));
-        let service = service_fn(|request| self.answer(&watch, request));
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let answer = |request| self.answer(&watch, RequestBody::of(request).map(Of::Right));
+        let mut connection = std::pin::pin!(http2::Connection::new(io, most, answer));
         self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
     }
 
@@ -107,7 +102,8 @@ impl<A: Answers> Guest<A> {
         let mut builder = http1::Builder::new();
         // `framing` refuses larger heads, with a message.
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(2 * max_head(limits));
-        let service = service_fn(|request| self.answer(&watch, request));
+        let service =
+            service_fn(|request: Request<_>| self.answer(&watch, request.map(Of::Left)).map(Ok::<_, Infallible>));
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
         let end = self.drive(Pin::new(&mut connection), &watch, http1::Connection::graceful_shutdown).await;
         let Ending { stream, refusal, peer_is_gone } = connection.into_parts().io.into_inner().into_ending();
@@ -123,8 +119,8 @@ impl<A: Answers> Guest<A> {
     fn answer(
         &self,
         watch: &Arc<Watch>,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<Outgoing<A::Body>>, Infallible>> + Send + use<A> {
+        request: Request<Source>,
+    ) -> impl Future<Output = Response<Outgoing<A::Body>>> + Send + use<A> {
         let answering = watch.answering(!request.body().is_end_stream());
         let (head, body) = request.into_parts();
         let body = CallersBody::new(body, &answering);
@@ -136,14 +132,15 @@ impl<A: Answers> Guest<A> {
                 // Where the next request would begin, nobody knows (RFC 9112 §9.6).
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer.map(|body| Outgoing::new(body, answering)))
+            answer.map(|body| Outgoing::new(body, answering))
         })
     }
 
     /// Polls a connection to its end, minding its deadlines and the drain.
-    async fn drive<C>(&self, mut connection: Pin<&mut C>, watch: &Watch, stop: impl Fn(Pin<&mut C>)) -> End
+    async fn drive<C, E>(&self, mut connection: Pin<&mut C>, watch: &Watch, stop: impl Fn(Pin<&mut C>)) -> End
     where
-        C: Future<Output = hyper::Result<()>>,
+        C: Future<Output = Result<(), E>>,
+        E: std::fmt::Display,
     {
         let (mut told, mut head_is_minded) = (false, false);
         let mut waiting = Aside::new(self.drained_or_due(Instant::now(), told));

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Either};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::http2::RequestBody;
 use super::watch::Answering;
 
 /// Bytes of a body that are read to nobody's use, and how long that may take.
@@ -39,6 +40,13 @@ enum Hold {
 pub(super) struct Piece {
     bytes: Bytes,
     _underway: Option<Arc<Underway>>,
+}
+
+impl Piece {
+    /// A piece without bytes, which ends a response.
+    pub(super) fn empty() -> Self {
+        Self { bytes: Bytes::new(), _underway: None }
+    }
 }
 
 impl<B> Outgoing<B> {
@@ -108,17 +116,20 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
     }
 }
 
+/// A body as it comes over HTTP/1.1 or HTTP/2.
+pub(super) type Source = Either<Incoming, RequestBody>;
+
 /// The body of a request. It can outlive the answer, which need not wait for its end.
 pub struct CallersBody {
     /// `None` only while it is dropped.
-    body: Option<Incoming>,
+    body: Option<Source>,
     is_over: bool,
     /// `None` where there is no body.
     answering: Option<Answering>,
 }
 
 impl CallersBody {
-    pub(super) fn new(body: Incoming, answering: &Answering) -> Self {
+    pub(super) fn new(body: Source, answering: &Answering) -> Self {
         let is_over = body.is_end_stream();
         Self { is_over, body: Some(body), answering: (!is_over).then(|| answering.clone()) }
     }
@@ -137,7 +148,7 @@ impl Drop for CallersBody {
 
 /// Reads what is left of a body, for its caller was told that the connection goes on, and may ask the next thing there. Where
 /// that takes too long, the connection ends all the same.
-async fn read_off(mut body: Incoming, answering: Answering) {
+async fn read_off(mut body: Source, answering: Answering) {
     let reading = async {
         let mut left = MOST_READ_OFF;
         while let Some(frame) = body.frame().await {
@@ -152,9 +163,9 @@ async fn read_off(mut body: Incoming, answering: Answering) {
 
 impl Body for CallersBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
