@@ -2,6 +2,7 @@
 
 mod connections;
 mod drain;
+mod endings;
 mod framing;
 mod half_close;
 mod http2;

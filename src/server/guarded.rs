@@ -21,9 +21,11 @@ const MOST_READ_OFF: usize = 256 * 1024;
 const READ_OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// The body of an answer.
-pub(super) struct Outgoing<B> {
+pub(super) struct Outgoing<B: Body> {
     body: B,
     underway: Hold,
+    /// Why the body broke off, until the bytes before it are written.
+    fault: Option<Box<B::Error>>,
 }
 
 /// An answer that is going out, for as long as it is held.
@@ -49,13 +51,13 @@ impl Piece {
     }
 }
 
-impl<B> Outgoing<B> {
+impl<B: Body> Outgoing<B> {
     pub(super) fn new(body: B, answering: Answering) -> Self {
         answering.note_answer();
         let by_pieces = answering.watch().is_http2();
         let underway = Underway(answering);
         let underway = if by_pieces { Hold::Pieces(Arc::new(underway)) } else { Hold::Body { _underway: underway } };
-        Self { body, underway }
+        Self { body, underway, fault: None }
     }
 }
 
@@ -103,8 +105,20 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| this.underway.piece(bytes)))))
+        if let Some(fault) = this.fault.take() {
+            return Poll::Ready(Some(Err(*fault)));
+        }
+        match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame.map_data(|bytes| this.underway.piece(bytes))))),
+            Some(Err(fault)) => {
+                // At an error, hyper and h2 drop what they have not written yet, the head included. A client that sees a
+                // connection close without a byte sends its request again (RFC 9110 §9.2.2): they write first.
+                this.fault = Some(Box::new(fault));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

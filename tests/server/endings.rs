@@ -1,0 +1,21 @@
+//! No connection ends without a byte once a request was read from it.
+
+use crate::harness::{Key, Setup, Upstream};
+
+#[test]
+fn a_response_that_breaks_off_at_once_is_not_taken_for_no_response() {
+    let broken = [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+        "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+    ];
+    for response in broken {
+        let (upstream, key) = (Upstream::answering(|_| response.into()), Key::new());
+        let gateway = Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
+        let mut client = gateway.connect();
+        let own = format!("Host: h\r\nX-Api-Key: {}", key.text);
+        client.send(format!("POST /v2/bookings HTTP/1.1\r\n{own}\r\nContent-Length: 2\r\n\r\n{{}}"));
+        assert!(client.rest().starts_with(b"HTTP/1.1 "), "{response:?}");
+        assert_eq!(upstream.asked().len(), 1, "{response:?}");
+    }
+}
