@@ -1,6 +1,6 @@
 # The commands of this project. `make run` and `make test` need nothing but Rust.
 
-.PHONY: run test bench release
+.PHONY: run test test-long bench release
 
 # Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
 run:
@@ -11,6 +11,14 @@ test:
 	scripts/test-deps
 	scripts/run-tests
 	scripts/test-valkey
+
+# The nightly run: CASES random cases of each property test (TESTS="budget::" for some of them). A case that fails is kept in
+# proptest-regressions/. Commit that file.
+CASES ?= 20000
+test-long:
+	scripts/test-deps
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PROPTEST_CASES=$(CASES) \
+		cargo test --locked --release -- --skip sharing::fleet --skip sharing::faults $(TESTS)
 
 # A release build tuned by a profile of itself, for what runs all day: target/profiled/calgate.
 release:

@@ -27,6 +27,7 @@ mod headers;
 mod identify;
 mod limit;
 mod pipeline;
+mod properties;
 mod refusal;
 mod request_id;
 mod respond;

@@ -7,6 +7,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use crate::given::{code, find};
+use crate::properties::cases;
 
 /// The path of an endpoint with `values` for its parameters.
 pub(super) fn fill(endpoint: &Endpoint, values: &[String]) -> String {
@@ -45,6 +46,8 @@ fn near_path() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn the_catalog_finds_what_a_naive_matcher_finds(path in near_path(), upper in any::<bool>()) {
         let asked = if upper { path.to_uppercase() } else { path.clone() };

@@ -5,6 +5,8 @@ use calgate::catalog::{CanonicalPath, Catalog, UnknownEndpoints};
 use http::Method;
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 fn canonical(raw: &str) -> Result<String, TargetFault> {
     let path = CanonicalPath::parse(raw)?;
     Ok("/".to_owned() + &path.segments().collect::<Vec<_>>().join("/"))
@@ -124,6 +126,8 @@ fn in_escape(text: &str) -> bool {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn the_canonical_form_is_canonical(raw in raw_path()) {
         let Ok(once) = canonical(&raw) else { return Ok(()) };

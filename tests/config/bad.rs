@@ -9,6 +9,8 @@ use calgate::config::Config;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 const FOLDER: &str = "tests/data/config/bad";
 
 /// The names of the files with that extension.
@@ -111,6 +113,8 @@ const CANARIES: &str = "[listen]\naddress = \"127.0.0.1:1\"\n\n[credentials.main
     credential = \"main\"\n\n[consumers.b]\nkeys = \"\"\"\ncanary=\n  canary = \\\n canary\"\"\"\ncredential = \"main\"\n";
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn no_slip_of_the_pen_shows_a_secret(slips in vec((0..CANARIES.len(), any::<bool>(), "[a=\"'#\\[\\]{},\n\\\\. ]"), 1..4)) {
         let mut text = CANARIES.to_owned();

@@ -11,6 +11,8 @@ use calgate::credential::lifecycle::{
 use calgate::secret::Secret;
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 fn text(secret: &Secret) -> String {
     secret.with_text(str::to_owned)
 }
@@ -106,6 +108,8 @@ fn renew(stored: &mut Entry, cal: &mut CalCom, fence: u64, ability: Ability, fat
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn whatever_happens_the_next_good_renewal_succeeds_where_it_can(
         fates in prop::collection::vec(fate(), 0..12),

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::given::{code, headers};
+use crate::properties::cases;
 
 /// Names that never cross, whatever an operator adds: callers, cookies, addresses, overrides, framing, the gateway's own.
 const NEVER: [&str; 46] = [
@@ -194,6 +195,8 @@ fn header_name() -> impl Strategy<Value = HeaderName> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     /// Whatever comes and whatever an operator could add: every field that leaves is one of the few above or one that the
     /// operator added, none is one of those that never do, and none is named by `Connection`.
     #[test]

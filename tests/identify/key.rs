@@ -3,6 +3,8 @@
 use calgate::identify::{GatewayKey, KeyHash};
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 /// A key and its hash, made once by hand: `printf %s KEY | sha256sum`.
 const KEY: &str = "calgate_5cb1d8ffb2e993708d9d2801d8f77fa8e5024aa4a77d920c";
 const HASH: &str = "sha256:4132cc7711020e605336e5d5bbebb03fe665c93dcd671aea502540737505f708";
@@ -56,6 +58,8 @@ fn what_is_no_hash_is_none() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn any_one_wrong_digit_is_noticed(at in 8..KEY.len(), digit in "[0-9a-f]") {
         let mut key = KEY.to_owned();

@@ -11,6 +11,8 @@ use governor::{Quota as Oracle, RateLimiter};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 const SECOND: u64 = 1_000_000_000;
 
 fn after(now: Tick, wait: Duration) -> Tick {
@@ -27,6 +29,8 @@ fn pauses() -> impl Strategy<Value = Vec<u64>> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn verdicts_are_those_of_governor(quota in quota(), pauses in pauses()) {
         let interval = quota.window() / quota.burst();

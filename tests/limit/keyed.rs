@@ -6,6 +6,8 @@ use calgate::limit::{Bucket, KeyedBuckets, Quota, Tick};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 const SECOND: u64 = 1_000_000_000;
 
 fn quota() -> Quota {
@@ -13,6 +15,8 @@ fn quota() -> Quota {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn with_room_each_key_has_a_bucket_of_its_own(requests in vec((0..20_u128, 0..SECOND), 1..300)) {
         let table = KeyedBuckets::new(100);

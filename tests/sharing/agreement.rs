@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::budget::table::limiter::{Limiter, NamedLimit};
 use crate::harness::Redis;
+use crate::properties::cases;
 
 const WINDOW: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -303,7 +304,7 @@ impl Bench {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 128, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { max_shrink_iters: 200, ..cases(128) }
 }
 
 #[test]
@@ -344,7 +345,7 @@ fn hits() -> impl Strategy<Value = Vec<(u64, Who)>> {
 #[test]
 fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
     let bench = std::cell::RefCell::new(Bench::start());
-    let config = ProptestConfig { cases: 32, ..config() };
+    let config = ProptestConfig { max_shrink_iters: 200, ..cases(32) };
     proptest!(config, |(limit in 40..120_u32, hits in hits())| {
         let bench = &mut *bench.borrow_mut();
         bench.empty();

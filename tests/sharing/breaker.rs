@@ -6,6 +6,8 @@ use calgate::limit::Tick;
 use calgate::sharing::breaker::{Breaker, State};
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 fn at(ms: u64) -> Tick {
     Tick(1_000_000_000).after(Duration::from_millis(ms))
 }
@@ -81,6 +83,8 @@ fn what_fails_while_it_recovers_opens_it_again() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn gateways_that_fail_together_do_not_probe_together(seeds in prop::collection::hash_set(any::<u64>(), 20)) {
         let probes: std::collections::HashSet<u64> = seeds

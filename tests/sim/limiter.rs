@@ -6,6 +6,7 @@ use calgate::limit::{Bucket, Quota, Tick};
 use proptest::prelude::*;
 
 use crate::cal_sim::limiter::{Limiter, NamedLimit, Standing};
+use crate::properties::cases;
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -132,6 +133,8 @@ fn a_token_bucket_of_the_same_number_causes_blocks() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn no_window_serves_more_than_its_limit(
         limit in 1_u32..20,

@@ -9,6 +9,8 @@ use calgate::telemetry::Metrics;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::properties::cases;
+
 /// The value of a series, which has to be there.
 fn value<T: FromStr<Err: Debug>>(text: &str, series: &str) -> T {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -25,6 +27,8 @@ fn buckets(text: &str) -> Vec<(f64, usize)> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn whatever_threads_count_adds_up(threads in vec(vec(0..100_000_000_000_u64, 0..20), 1..20)) {
         let metrics = Metrics::default();
