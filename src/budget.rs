@@ -11,6 +11,7 @@
 
 pub mod asked;
 pub mod breaker;
+pub mod ends;
 pub mod foreign;
 pub mod gate;
 pub mod granted;

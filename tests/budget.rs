@@ -4,6 +4,7 @@ mod answers;
 mod asked;
 mod breaker;
 mod by_store;
+mod counterexamples;
 mod edge;
 mod foreign;
 mod granted;

@@ -2,7 +2,7 @@
 //!
 //! Each answer tells a limit's count and, in whole seconds, the end of its window (FACTS §2). Within a window the *least*
 //! count that was seen holds, as answers overtake each other, and what is in flight may not be part of it yet. A window
-//! counts as over a second after the end that was told, or a moment after the end that its first request told better;
+//! counts as over after the latest end that is possible by all responses ([`ends`](super::ends) has the rule and its proof);
 //! then little goes out until the next answer tells of a new one.
 //! That also covers windows that Cal.com prolongs with their old count: the answer to the request that did it says so.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::ends::{Ends, ROUNDING, Relation};
 use super::foreign::{Foreign, Whole, part};
 use super::headers::{MOST_NAMES, Seen};
 use super::replicas::Share;
@@ -17,9 +18,6 @@ use crate::limit::Tick;
 
 /// Requests in flight at most while nothing is known of the window.
 const UNKNOWN: u32 = 4;
-
-/// Ends of windows are told in whole seconds: they are that much later, or earlier, at most.
-const ROUNDING: Duration = Duration::from_secs(1);
 
 /// How long before a window may end several gateways leave alone what is left of it, if it is not much: a request that
 /// arrives as it ends could prolong it, and only the gateway that sent it would know. What was last heard is no proof of
@@ -61,8 +59,7 @@ pub struct Now {
 struct Window {
     name: u64,
     limit: Option<u32>,
-    /// The window ends between these two.
-    ends: (Tick, Tick),
+    ends: Ends,
     least: u32,
     /// Our requests that were counted in it, as far as answers told.
     own: u32,
@@ -108,20 +105,15 @@ impl Gate {
         }
     }
 
-    /// Other gateways' answers have told of windows, too.
-    pub fn heard(&mut self, told: &[Seen], now: Now) {
-        for seen in told {
+    /// The store tells of windows, as other gateways' responses told of them.
+    pub fn heard(&mut self, told: &[(Seen, Ends)], now: Now) {
+        for (seen, ends) in told {
             let has_room = self.windows.len() < MOST_NAMES;
-            let (latest, earliest) = (now.at.after(seen.reset), now.at.after(seen.reset).before(ROUNDING * 2));
             match self.windows.iter_mut().find(|window| window.name == seen.name) {
-                Some(window) if earliest <= window.ends.1 => {
-                    window.ends.1 = window.ends.1.min(latest);
-                    window.least = window.least.min(seen.remaining);
-                }
-                Some(window) => *window = window.next(seen, (earliest, latest), now),
+                Some(window) => window.hear(seen, *ends, now),
                 None if has_room => {
                     let foreign = Foreign::new(seen.remaining, now.at, now.at);
-                    self.windows.push(Window::heard(seen, (earliest, latest), foreign));
+                    self.windows.push(Window::heard(seen, *ends, foreign));
                 }
                 None => {}
             }
@@ -180,7 +172,7 @@ impl Gate {
     /// How those take turns who have to, where in a whole window this gateway lets out `light` requests that need not;
     /// `None` where nothing is known.
     pub fn turns(&self, now: Now, light: u32) -> Option<Turns> {
-        let known = self.windows.iter().filter(|window| now.at <= window.ends.1);
+        let known = self.windows.iter().filter(|window| now.at <= window.ends.latest);
         known.map(|window| window.turns(now, self.suspected(now.at), light)).min()
     }
 
@@ -191,7 +183,7 @@ impl Gate {
 
     /// The count that Cal.com last told of the window that is open, the widest of several.
     pub fn remaining(&self, now: Tick) -> Option<u32> {
-        self.windows.iter().filter(|window| now <= window.ends.1).map(|window| window.least).max()
+        self.windows.iter().filter(|window| now <= window.ends.latest).map(|window| window.least).max()
     }
 
     /// Requests of others on the same credential in one window: seen, where this gateway is `alone`, or suspected.
@@ -206,16 +198,6 @@ impl Gate {
     }
 }
 
-/// Between when and when a window ends, by what one answer told. A window's first request says it best: the window began
-/// as that arrived, and is as long as windows are, if the time that was told agrees.
-fn ends(seen: &Seen, sent: Tick, now: Now) -> (Tick, Tick) {
-    let first = seen.limit.is_some_and(|limit| seen.remaining.saturating_add(1) == limit);
-    if first && seen.reset.abs_diff(now.window) < ROUNDING {
-        return (sent.after(now.window), now.at.after(now.window).after(now.window / 256));
-    }
-    (sent.after(seen.reset).before(ROUNDING), now.at.after(seen.reset).after(ROUNDING))
-}
-
 impl Window {
     fn new(seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
         Self::after(Foreign::new(seen.remaining, sent, now.at), seen, sent, now, suspected)
@@ -223,19 +205,23 @@ impl Window {
 
     /// A window that is new to us, with what is known of others.
     fn after(foreign: Foreign, seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
-        let (name, limit, ends) = (seen.name, seen.limit, ends(seen, sent, now));
+        let (name, limit, ends) = (seen.name, seen.limit, Ends::of_response(seen, sent, now.at, now.window));
         let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, foreign };
         window.note_tail(seen, now, suspected);
         window
     }
 
     /// A window that only others have told of.
-    fn heard(seen: &Seen, ends: (Tick, Tick), foreign: Foreign) -> Self {
+    fn heard(seen: &Seen, ends: Ends, foreign: Foreign) -> Self {
         Self { name: seen.name, limit: seen.limit, ends, least: seen.remaining, own: 0, tail: 0, foreign }
     }
 
-    fn next(&self, seen: &Seen, ends: (Tick, Tick), now: Now) -> Self {
-        Self::heard(seen, ends, self.foreign_of_next(seen, now.at, now))
+    fn hear(&mut self, seen: &Seen, ends: Ends, now: Now) {
+        match self.ends.note(ends, now.at, now.window) {
+            Relation::Over => {}
+            Relation::Open => self.least = self.least.min(seen.remaining),
+            Relation::Next => *self = Self::heard(seen, ends, self.foreign_of_next(seen, now.at, now)),
+        }
     }
 
     fn foreign_of_next(&self, seen: &Seen, sent: Tick, now: Now) -> Foreign {
@@ -248,18 +234,15 @@ impl Window {
 
     fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
         self.limit = seen.limit.or(self.limit);
-        let (earliest, latest) = ends(seen, sent, now);
-        if latest < self.ends.0 {
-            return; // From a window before this one.
+        match self.ends.note(Ends::of_response(seen, sent, now.at, now.window), now.at, now.window) {
+            Relation::Over => return,
+            Relation::Open => {}
+            Relation::Next => {
+                *self = Self::after(self.foreign_of_next(seen, sent, now), seen, sent, now, suspected);
+                return;
+            }
         }
-        if earliest > self.ends.1 {
-            *self = Self::after(self.foreign_of_next(seen, sent, now), seen, sent, now, suspected);
-            return;
-        }
-        // An answer that took very long may be from the window before: it makes nothing looser.
-        if earliest.after(now.window) > self.ends.1 {
-            self.ends = (self.ends.0.max(earliest), self.ends.1.min(latest));
-        }
+        // Where it may belong to either of two windows, it counts in both.
         self.least = self.least.min(seen.remaining);
         self.note_tail(seen, now, suspected);
         self.foreign.own();
@@ -273,7 +256,7 @@ impl Window {
     }
 
     fn reserve(&self, now: Now, suspected: u32) -> u32 {
-        self.foreign.reserve(now.at, self.ends.1, self.whole(now), suspected, now.share.is_none())
+        self.foreign.reserve(now.at, self.ends.latest, self.whole(now), suspected, now.share.is_none())
     }
 
     /// What is left to us, in flight or not.
@@ -282,7 +265,7 @@ impl Window {
     }
 
     fn room(&self, now: Now, suspected: u32) -> Room {
-        let latest = self.ends.1;
+        let latest = self.ends.latest;
         if now.at > latest {
             return Room { more: UNKNOWN.min(now.own()).saturating_sub(now.in_flight), until: None };
         }
@@ -301,7 +284,7 @@ impl Window {
     /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
     /// cares only where it knows the end well enough for that to cost next to nothing, or where others would not be told.
     fn closing(&self, now: Now) -> Tick {
-        let (earliest, latest) = self.ends;
+        let Ends { earliest, latest } = self.ends;
         match now.share {
             Some(_) => earliest.before(CLOSING),
             None if latest.since(earliest) < ROUNDING || self.foreign.seen() > 0 => earliest.before(now.window / 240),
@@ -320,11 +303,11 @@ impl Window {
         let more = self.left(now, suspected).saturating_sub(now.in_flight);
         let closing = self.closing(now).since(now.at);
         let Some(share) = now.share else { return Turns::Every(closing / more.saturating_add(1)) };
-        let given_away = self.ends.1.before(now.window * GIVEN_AWAY / 1000);
+        let given_away = self.ends.latest.before(now.window * GIVEN_AWAY / 1000);
         if now.at >= given_away {
             return Turns::AtOnce;
         }
-        let rest = self.ends.1.since(now.at);
+        let rest = self.ends.latest.since(now.at);
         let expected = part(light.saturating_mul(share.gateways), rest, now.window);
         let even = part(self.limit.unwrap_or(u32::MAX).saturating_sub(share.tail()), rest, now.window);
         let is_ahead = more > even.saturating_add(share.tail());

@@ -5,10 +5,21 @@
 //! flight* are below c.
 //!
 //! # Why R gateways never exceed N together
-//! Of one gateway's requests that Cal.com counts in the tail, take the one sent last. When it was sent, every other one
-//! either had its answer, which said that it was in the tail, or was in flight; together they were below c. So no gateway
-//! has more than c in the tail, all R together no more than R·c, and the requests before the tail are N − R·c.
-//! What a gateway last heard may be as old as it likes; only what its own answers say counts.
+//! Take a window and, of one gateway's requests that Cal.com counts in its tail, the one that was sent last, at time t. At t, each of the
+//! others either was in flight or had its response, which said that it was in the tail. A response counts until the gateway takes its
+//! window to be over, and by the proof in `ends.rs` that is never too early. As the window was still open at t, all of them counted,
+//! and together they were below c. So no gateway has more than c requests in the tail. All R gateways together have at most R·c, and the
+//! requests before the tail are N − R·c.
+//!
+//! What a gateway last heard of the window may be as old as it likes. Only the responses to its own requests count.
+//!
+//! # What the proof does not cover
+//! - A request that was sent and gets no response (a *lost* one). Nobody knows which window counts it. A gateway takes it to be in the tail
+//!   of the open window, but it may arrive in that of the next. So a window may exceed N by the lost requests that it counts, and by no more.
+//! - Windows that Cal.com prolongs with their old count. The gate avoids the end of a window for that (`gate.rs`).
+//! - More gateways than N. Each gateway may send one request of its own, so they may exceed N, whatever rule each goes by alone. They need a
+//!   store.
+//! - Several limits of one credential. The proof is of one limit, which all gateways go by.
 
 use std::time::Duration;
 

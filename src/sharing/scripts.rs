@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation, aio::ConnectionLike};
 
+use crate::budget::ends::Ends;
 use crate::budget::headers::{Seen, Told, Verdict};
 use crate::budget::{Hold, Settings};
-use crate::limit::Quota;
+use crate::limit::{Quota, Tick};
 use crate::sharing::owed::Owing;
 
 /// All scripts.
@@ -142,8 +143,25 @@ pub struct Heard {
     pub members: u32,
     /// Requests of others on the credential in one window: seen, expected by the windows before, or suspected.
     pub foreign: u32,
-    /// Cal.com's open windows: what is left of each.
-    pub windows: Told,
+    /// Cal.com's open windows.
+    pub windows: Vec<OpenWindow>,
+}
+
+/// A window of Cal.com's, as the responses to all gateways describe it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenWindow {
+    /// What is left of it, and the latest time to its end.
+    pub seen: Seen,
+    /// How much earlier than that it may end.
+    pub uncertain: Duration,
+}
+
+impl OpenWindow {
+    /// The bounds of its end, where the store was asked at `asked` and has answered by `now`.
+    pub fn ends(&self, asked: Tick, now: Tick) -> Ends {
+        let Self { seen, uncertain } = self;
+        Ends { earliest: asked.after(seen.reset).before(*uncertain), latest: now.after(seen.reset) }
+    }
 }
 
 impl Fate {
@@ -326,18 +344,19 @@ impl Heard {
     fn read(words: &[String]) -> Option<Self> {
         let (head, windows) = words.split_at_checked(6)?;
         let number = |at: usize| head.get(at)?.parse::<u32>().ok();
-        let mut told = Told::default();
-        for window in windows.chunks_exact(4) {
-            let [name, limit, remaining, reset] = window else { continue };
-            told.limits.push(Seen {
+        let read = |window: &[String]| {
+            let [name, limit, remaining, reset, uncertain] = window else { return None };
+            let seen = Seen {
                 name: name.parse().ok()?,
                 limit: limit.parse().ok(),
                 remaining: remaining.parse().ok()?,
                 reset: Duration::from_nanos(reset.parse().ok()?),
-            });
-        }
+            };
+            Some(OpenWindow { seen, uncertain: Duration::from_nanos(uncertain.parse().ok()?) })
+        };
+        let windows = windows.chunks_exact(5).map(read).collect::<Option<Vec<_>>>()?;
         let (gateways, members, foreign) = (number(1)?, number(2)?, number(5)?);
-        Some(Self { is_member: number(0)? == 1, gateways, members, foreign, windows: told })
+        Some(Self { is_member: number(0)? == 1, gateways, members, foreign, windows })
     }
 }
 

@@ -128,7 +128,7 @@ fn with_a_store_others_are_those_it_tells_of_and_so_they_are_when_it_is_lost() {
     machine.go_by_store(2);
     sees_forty_of_somebody(&mut machine);
     assert_eq!(machine.standing(at(11)).foreign, 0);
-    machine.told_by_store(&Told::default(), 7, at(11));
+    machine.told_by_store(&[], 7, at(11));
     assert_eq!(machine.standing(at(11)).foreign, 7);
     machine.go_alone(1);
     assert_eq!(machine.standing(at(11)).foreign, 7);

@@ -6,7 +6,7 @@ use calgate::budget::headers::{Seen, Told, Verdict};
 use calgate::budget::{Hold, Settings};
 use calgate::limit::Quota;
 use calgate::sharing::owed::Owing;
-use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Missed, Scripts};
+use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Missed, OpenWindow, Scripts};
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 
@@ -305,7 +305,7 @@ fn a_heartbeat_leaves_out_what_is_in_flight() {
     let request = bench.acquire(START, A).unwrap();
     bench.acquire(START, A).unwrap();
     bench.settle(START, A, request, answered_of(16, 4));
-    assert_eq!(bench.heartbeat(START, A).windows.limits[0].remaining, 3);
+    assert_eq!(bench.heartbeat(START, A).windows[0].seen.remaining, 3);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn a_heartbeat_tells_what_is_left_of_cal_coms_window() {
     let request = bench.acquire(START, A).unwrap();
     bench.settle(START, A, request, answered(1));
     let heard = bench.heartbeat(START, B);
-    let [seen] = heard.windows.limits.as_slice() else { panic!("{heard:?}") };
+    let [OpenWindow { seen, .. }] = heard.windows.as_slice() else { panic!("{heard:?}") };
     assert_eq!((seen.name, seen.limit, seen.remaining), (1, Some(2), 1));
 }
 

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use calgate::budget::headers::Told;
 use calgate::budget::machine::{Asked, Flight, Machine, Next};
 use calgate::budget::queue::{Asker, Ticket};
 use calgate::budget::rules::No;
@@ -169,7 +168,7 @@ impl Shared {
     pub fn settle(&mut self, request: usize, fate: Fate, now: Tick) {
         let Some(name) = self.names.remove(&request) else { return };
         self.store.borrow_mut().settle(self.index, name, fate, now);
-        self.machine.told_by_store(&Told::default(), self.store.borrow().foreign, now);
+        self.machine.told_by_store(&[], self.store.borrow().foreign, now);
     }
 
     fn acquire(&mut self, express: bool, light: u32, now: Tick) -> Result<u64, ()> {

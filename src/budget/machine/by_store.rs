@@ -1,6 +1,7 @@
 //! A budget that goes by a store, while there is one that answers.
 
-use super::super::headers::Told;
+use super::super::ends::Ends;
+use super::super::headers::Seen;
 use super::super::rules::{No, Rules};
 use super::{Machine, Next};
 use crate::limit::Tick;
@@ -38,11 +39,11 @@ impl Machine {
     }
 
     /// The store tells of Cal.com's windows, as far as other gateways' answers have told of them, and of what others use.
-    pub fn told_by_store(&mut self, told: &Told, others: u32, now: Tick) {
+    pub fn told_by_store(&mut self, windows: &[(Seen, Ends)], others: u32, now: Tick) {
         if let Rules::Store { foreign, .. } = &mut self.rules {
             *foreign = others;
         }
-        self.gate.heard(&told.limits, self.gate_now(now));
+        self.gate.heard(windows, self.gate_now(now));
     }
 
     /// Whether anybody waits who may be let out; and if so, whether without taking turns.

@@ -10,7 +10,7 @@ use super::super::queue::Asker;
 use super::super::rules::No;
 use super::boarding::Boarding;
 use super::{Budget, take_along};
-use crate::limit::Due;
+use crate::limit::{Due, Tick};
 use crate::refusal::Refusal;
 use crate::sharing::breaker::State;
 use crate::sharing::scripts::{Acquired, Asking, Heard, Missed};
@@ -171,8 +171,9 @@ impl Budget {
 
     async fn beat_closed(&self, member: &Arc<Membership>) {
         if member.is_in() {
+            let asked = self.clock.now();
             match member.heartbeat(self.settings()).await {
-                Ok(heard) if heard.is_member => return self.hear(&heard),
+                Ok(heard) if heard.is_member => return self.hear(&heard, asked),
                 Ok(_) => {}
                 // The next request will tell; it is the breaker that gives the store up.
                 Err(NoAnswer) => return,
@@ -196,11 +197,12 @@ impl Budget {
         self.change(&mut state);
     }
 
-    fn hear(&self, heard: &Heard) {
+    fn hear(&self, heard: &Heard, asked: Tick) {
         let now = self.clock.now();
+        let windows: Vec<_> = heard.windows.iter().map(|window| (window.seen, window.ends(asked, now))).collect();
         let mut state = self.lock();
         state.machine.go_by_store(heard.members);
-        state.machine.told_by_store(&heard.windows, heard.foreign, now);
+        state.machine.told_by_store(&windows, heard.foreign, now);
     }
 
     fn held_by_store(&self, by: Hold, wait: Option<Duration>) {

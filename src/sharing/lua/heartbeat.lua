@@ -1,8 +1,8 @@
 -- This gateway is there. It tells how many there are, and what is known of the credential, for the time when it cannot be asked.
 --
 -- ARGV: this gateway, its membership. Answers: whether it is a member; all gateways, those that go by the store; the limit,
--- how many of it are used, how many others on the credential use in a window; then name, limit (-1: not told), what is left and
--- nanoseconds to the end of each window.
+-- how many of it are used, how many others on the credential use in a window; then name, limit (-1: not told), what is left,
+-- nanoseconds to the latest end of each window, and how much earlier it may end.
 
 local gateway, membership = ARGV[FIRST_ARG], ARGV[FIRST_ARG + 1]
 local member = redis.call('ZSCORE', JOINED, membership)
@@ -20,7 +20,7 @@ for _, w in ipairs(s.windows) do
   if s.gateways == s.members then answer[6] = math.max(answer[6], w.seen, w.expected) end
   if w.latest >= 0 then
     local left = math.min(down(w.least, s.in_flight), down(s.granted, s.used))
-    for _, value in ipairs({ w.name, w.limit or -1, left, w.latest }) do answer[#answer + 1] = value end
+    for _, value in ipairs({ w.name, w.limit or -1, left, w.latest, w.latest - w.earliest }) do answer[#answer + 1] = value end
   end
 end
 write_state(s)

@@ -27,19 +27,23 @@ local function new_window(s, seen, sent, earliest, latest, expected)
   return w
 end
 
+-- The bounds of a window's end are combined as ends.rs proves it.
 local function note(s, i, seen, sent)
   local w = s.windows[i]
   w.limit = seen.limit or w.limit
   local earliest, latest = ends(seen, sent)
   if latest < w.earliest then return end
-  if earliest > w.latest then
+  local may_be_later, may_be_earlier = latest >= w.earliest + window, earliest + window <= w.latest
+  if earliest > w.latest or (0 > w.latest and may_be_later) then
     s.windows[i] = new_window(s, seen, sent, earliest, latest, expected_next(s, w))
     return
   end
-  -- An answer that took very long may be from the window before: it makes nothing looser.
-  if earliest + window > w.latest then
-    w.earliest, w.latest = math.max(w.earliest, earliest), math.min(w.latest, latest)
+  if may_be_later then
+    w.latest = may_be_earlier and math.max(w.latest, latest) or latest
+  elseif not may_be_earlier then
+    w.latest = math.min(w.latest, latest)
   end
+  w.earliest = math.max(w.earliest, earliest)
   w.least = math.min(w.least, seen.remaining)
   note_tail(s, w, seen.remaining)
   w.own, w.told_at = w.own + 1, math.max(w.told_at, sent)
