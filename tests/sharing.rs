@@ -4,6 +4,7 @@ mod agreement;
 mod alone;
 mod boarding;
 mod breaker;
+mod bucket_agreement;
 mod buckets;
 mod faults;
 mod fleet;

@@ -8,8 +8,8 @@ use calgate::budget::Settings;
 use calgate::budget::headers::{Seen, Told, Verdict};
 use calgate::budget::machine::{Asked, Flight, Machine, Next};
 use calgate::budget::queue::{Asker, Priority};
-use calgate::limit::{Bucket, Quota, Tick};
-use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Heard, Limit, Member, Scripts};
+use calgate::limit::Tick;
+use calgate::sharing::scripts::{Acquired, Asking, Fate, Heard, Limit, Member, Scripts};
 use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
@@ -265,15 +265,15 @@ impl Both<'_> {
 }
 
 /// A server and a link to it, for all cases of a test.
-struct Bench {
+pub(super) struct Bench {
     _redis: Redis,
-    runtime: Runtime,
-    link: MultiplexedConnection,
-    scripts: Scripts,
+    pub(super) runtime: Runtime,
+    pub(super) link: MultiplexedConnection,
+    pub(super) scripts: Scripts,
 }
 
 impl Bench {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let redis = Redis::start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = redis::Client::open(redis.url()).unwrap();
@@ -297,13 +297,13 @@ impl Bench {
         (&self.runtime, both)
     }
 
-    fn empty(&mut self) {
+    pub(super) fn empty(&mut self) {
         let link = &mut self.link;
         self.runtime.block_on(async { redis::cmd("FLUSHALL").query_async::<()>(link).await }).unwrap();
     }
 }
 
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     ProptestConfig { max_shrink_iters: 200, ..cases(128) }
 }
 
@@ -374,28 +374,5 @@ fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
                 }
             }
         });
-    });
-}
-
-#[test]
-fn a_bucket_is_charged_as_a_single_gateway_charges_it() {
-    let bench = std::cell::RefCell::new(Bench::start());
-    let asks = prop::collection::vec((0..3_000_000_u64, 0..2_usize), 1..200);
-    proptest!(config(), |(tiers in [(1..1000_u32, 1..20_u32), (1..1000_u32, 1..20_u32)], asks in asks)| {
-        let bench = &mut *bench.borrow_mut();
-        bench.empty();
-        let quotas = tiers.map(|(per_minute, burst)| Quota::per_minute(per_minute, burst));
-        let (bucket, mut at) = (Bucket::default(), START);
-        for (pause, tier) in asks {
-            at += pause;
-            let charge = Charge { key: "calgate:{test}:bucket:billing", quota: quotas[tier] };
-            let link = &mut bench.link;
-            let theirs = bench.runtime.block_on(bench.scripts.charge(link, charge, Some(at))).unwrap();
-            match (theirs, bucket.take(quotas[tier], Tick(at * 1000))) {
-                (Ok(ahead), Ok(standing)) => prop_assert_eq!(ahead, standing.reset),
-                (Err(ahead), Err(empty)) => prop_assert_eq!(ahead, empty.standing.reset),
-                (theirs, ours) => prop_assert!(false, "{theirs:?}, {ours:?}"),
-            }
-        }
     });
 }
