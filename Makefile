@@ -1,6 +1,6 @@
 # The commands of this project. `make run` and `make test` need nothing but Rust.
 
-.PHONY: run test test-long bench release
+.PHONY: run test test-long test-stalls bench release
 
 # Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
 run:
@@ -18,7 +18,12 @@ CASES ?= 20000
 test-long:
 	scripts/test-deps
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PROPTEST_CASES=$(CASES) \
-		cargo test --locked --release -- --skip sharing::fleet --skip sharing::faults $(TESTS)
+		cargo test --locked --release -- --skip sharing::fleet --skip sharing::faults --skip sharing::stalls $(TESTS)
+
+# Gateways that are stopped, throttled or far from their store, for two minutes each.
+test-stalls:
+	scripts/test-deps
+	CALGATE_STALL_SECONDS=120 cargo test --locked -- sharing::stalls --nocapture --test-threads 1
 
 # A release build tuned by a profile of itself, for what runs all day: target/profiled/calgate.
 release:

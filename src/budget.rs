@@ -19,6 +19,7 @@ pub mod headers;
 pub mod log;
 pub mod machine;
 mod membership;
+pub mod parts;
 pub mod queue;
 pub mod replicas;
 pub mod rules;

@@ -8,6 +8,7 @@
 
 pub mod breaker;
 pub mod gateways;
+mod heard;
 mod keeper;
 pub mod link;
 pub mod owed;
@@ -35,8 +36,15 @@ use link::{Address, Link};
 use owed::Owed;
 use scripts::Scripts;
 
-/// A call without an answer by then has failed. A request whose fate it decides is waited with once more as long.
+/// A call without an answer by then has failed, if `store.redis_timeout` does not say. A request whose fate it decides is waited with once
+/// more as long.
 pub const WITHIN: Duration = Duration::from_millis(50);
+
+/// A timer that fires so much late shows that this process did not run, and not that the store was late.
+const STALLED: Duration = Duration::from_millis(10);
+
+/// So many times at most a call is waited for again after that.
+const MOST_STALLS: u32 = 4;
 
 /// What becomes of the consumers' buckets while the store cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,6 +71,7 @@ pub struct SharedStore {
     pub on_loss: OnLoss,
     /// This gateway's name there; another one after each start.
     pub gateway: String,
+    within: Duration,
     clock: Clock,
     owed: Owed,
     link: Mutex<Option<Link>>,
@@ -98,12 +107,19 @@ impl SharedStore {
     ///
     /// # Errors
     /// What of the addresses cannot be used.
-    pub fn new(urls: &Secret, kind: &Kind, ca_file: Option<&Path>, on_loss: OnLoss) -> Result<Self, String> {
+    pub fn new(
+        urls: &Secret,
+        kind: &Kind,
+        ca_file: Option<&Path>,
+        on_loss: OnLoss,
+        within: Duration,
+    ) -> Result<Self, String> {
         let clock = Clock::start();
         let id = uuid::Uuid::new_v4();
         let breaker = Breaker::new(clock.now(), id.as_u64_pair().1);
         Ok(Self {
-            address: Address::new(urls, kind, ca_file)?,
+            address: Address::new(urls, kind, ca_file, within)?,
+            within,
             scripts: Scripts::default(),
             on_loss,
             gateway: id.simple().to_string(),
@@ -134,6 +150,11 @@ impl SharedStore {
         thread.map_err(|e| format!("the store's thread could not be started: {e}"))?;
         let _ = first.recv();
         Ok(())
+    }
+
+    /// A call without an answer by then has failed.
+    pub fn within(&self) -> Duration {
+        self.within
     }
 
     /// Gateways on this store, as was last heard.
@@ -201,7 +222,7 @@ impl SharedStore {
         let given_up = async { drop(news.wait_for(|state| matches!(state, State::Open { .. })).await) };
         tokio::select! {
             biased;
-            late = timeout(WITHIN, answer) => late.map_err(|_| NoAnswer)?.map_err(|_| NoAnswer),
+            late = timeout(self.within, answer) => late.map_err(|_| NoAnswer)?.map_err(|_| NoAnswer),
             () = given_up => Err(NoAnswer),
         }
     }
@@ -225,13 +246,23 @@ impl SharedStore {
         &self.scripts
     }
 
-    /// `None` where no answer has come in time.
+    /// `None` where no answer has come in time. A process that was stopped has not seen an answer that came meanwhile.
     async fn noted<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Option<Result<T, NoAnswer>> {
-        let answer = timeout(WITHIN, answer).await;
+        let mut answer = pin!(answer);
+        let mut stalls = 0;
+        let answer = loop {
+            let asked = self.clock.now();
+            let answer = timeout(self.within, answer.as_mut()).await;
+            let stalled = answer.is_err() && self.clock.now().since(asked) > self.within + STALLED;
+            if !stalled || stalls == MOST_STALLS {
+                break answer;
+            }
+            stalls += 1;
+        };
         let fault = match &answer {
             Ok(Ok(_)) => None,
             Ok(Err(fault)) => Some(fault.category().to_owned()),
-            Err(_) => Some(format!("no answer within {} ms", WITHIN.as_millis())),
+            Err(_) => Some(format!("no answer within {} ms", self.within.as_millis())),
         };
         self.note(fault.as_ref());
         Some(answer.ok()?.map_err(|_| NoAnswer))

@@ -1,6 +1,7 @@
 //! What tests need to run the real program: the gateway as a process, raw connections to it, and an upstream that
 //! answers byte for byte what a test tells it to.
 
+mod cpu;
 pub mod edge;
 mod fleet;
 mod gateway;
@@ -12,6 +13,7 @@ mod redis;
 mod upstream;
 mod wire;
 
+pub use cpu::CpuLimit;
 pub use edge::Edge;
 pub use fleet::{Fleet, Tally, Terms};
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};

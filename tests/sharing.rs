@@ -11,6 +11,7 @@ mod fleet;
 mod gateways;
 mod link;
 mod scripts;
+mod stalls;
 
 use std::time::Instant;
 

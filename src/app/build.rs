@@ -8,6 +8,7 @@ use super::{App, new_keyed};
 use crate::catalog::{Catalog, EndpointId};
 use crate::config::Config;
 use crate::config::consumers::{ConsumerConfig, NarrowingLists};
+use crate::config::sharing::SharingConfig;
 use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials, Holders};
 use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
@@ -35,7 +36,8 @@ impl App {
             (Some(app), _) => app.sharing.clone(),
             (None, None) => None,
             (None, Some(store)) => {
-                Some(Arc::new(SharedStore::new(&store.redis, &store.kind, store.ca_file.as_deref(), store.on_loss)?))
+                let SharingConfig { redis, kind, ca_file, on_loss, timeout } = store;
+                Some(Arc::new(SharedStore::new(redis, kind, ca_file.as_deref(), *on_loss, *timeout)?))
             }
         };
         Ok(Self {

@@ -4,15 +4,19 @@
 //! property tests drive is the very code that runs. `budget` gives it a lock and a timer.
 
 mod by_store;
+mod flights;
 mod turns;
 
 use std::time::Duration;
+
+pub use flights::Flight;
 
 use super::breaker::Breaker;
 use super::gate::{Gate, Now};
 use super::granted::Granted;
 use super::headers::{Told, Verdict};
 use super::log::Log;
+use super::parts;
 use super::queue::{Asker, Queue, Ticket};
 use super::replicas::{Share, equal_part};
 use super::rules::{No, Rules};
@@ -22,30 +26,6 @@ use crate::limit::Tick;
 
 /// Waits after a 429 are longer by up to one part in so many, so that gateways do not come back together.
 const JITTER: u64 = 32;
-
-/// A request that has been let out. Each has to be ended by one of [`Machine::answered`], [`Machine::lost`] and
-/// [`Machine::unsent`].
-#[derive(Debug)]
-#[must_use = "a request that is never ended counts for ever"]
-pub struct Flight {
-    consumer: u64,
-    sent: Tick,
-    express: bool,
-    /// What a store knows it by.
-    pub(super) request: u64,
-}
-
-impl Flight {
-    /// When it was let out.
-    pub fn sent(&self) -> Tick {
-        self.sent
-    }
-
-    /// Whether it did not have to take turns when it was let out at once.
-    pub fn is_express(&self) -> bool {
-        self.express
-    }
-}
 
 /// The answer to [`Machine::ask`].
 #[derive(Debug)]
@@ -76,6 +56,9 @@ pub struct Machine {
     rules: Rules,
     granted: Granted,
     log: Log,
+    /// What a store keeps for this gateway, and the requests that were let out of that.
+    held: parts::Held,
+    part_log: Log,
     gate: Gate,
     refused: Breaker,
     edge: Breaker,
@@ -111,6 +94,8 @@ impl Machine {
             settings,
             rules: Rules::default(),
             log: Log::default(),
+            held: parts::Held::default(),
+            part_log: Log::default(),
             gate: Gate::default(),
             refused: Breaker::default(),
             edge: Breaker::default(),
@@ -211,7 +196,7 @@ impl Machine {
 
     /// The answer to a request has come. Tells what to answer instead where the limiter refused it.
     pub fn answered(&mut self, flight: &Flight, verdict: Verdict, told: &Told, now: Tick) -> Option<Held> {
-        self.log.over(flight.consumer, now, self.window());
+        self.over(flight, now);
         if verdict == Verdict::Passed || !told.limits.is_empty() {
             self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
         }
@@ -264,18 +249,6 @@ impl Machine {
     /// Whether Cal.com's limiter, or the edge, has refused, and it is not over yet.
     pub fn is_refused(&self, now: Tick) -> bool {
         [&self.refused, &self.edge].iter().any(|breaker| breaker.cap(now).is_some())
-    }
-
-    /// A request was sent and nothing will be known of it: it has arrived by `deadline`, if at all.
-    pub fn lost(&mut self, flight: &Flight, deadline: Tick) {
-        self.log.over(flight.consumer, deadline, self.window());
-        self.gate.lost();
-    }
-
-    /// A request was not sent after all.
-    pub fn unsent(&mut self, flight: &Flight) {
-        self.log.unsent();
-        self.queue.released(flight.consumer);
     }
 
     /// Whether it is as good as new.
@@ -340,17 +313,6 @@ impl Machine {
         self.rules.gateways().unwrap_or(self.settings.replicas)
     }
 
-    fn release(&mut self, now: Tick) {
-        while let Some(consumer) = self.log.release(now) {
-            self.queue.released(consumer);
-        }
-    }
-
-    fn let_out(&mut self, consumer: u64, now: Tick) -> Flight {
-        self.log.sent();
-        Flight { consumer, sent: now, express: false, request: 0 }
-    }
-
     /// Of several that keep it as low, the first that is looked at is told.
     fn room(&self, now: Tick) -> Room {
         if self.rules.gateways().is_some() {
@@ -368,6 +330,11 @@ impl Machine {
         room.tighten(free, Hold::Requests, self.log.next_release());
         let gate = self.gate.room(self.gate_now(now));
         room.tighten(gate.more, Hold::Remaining, gate.until);
+        if let Some(part) = self.held.limit(now) {
+            let until =
+                self.part_log.next_release().map_or(self.held.shares_from(), |at| at.min(self.held.shares_from()));
+            room.tighten(part.saturating_sub(self.part_log.used()), Hold::Requests, Some(until));
+        }
         room
     }
 

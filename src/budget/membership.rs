@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::Settings;
 use super::headers::{Told, Verdict};
 use super::machine::Flight;
+use super::parts::Part;
 use super::shared::Budget;
 use crate::limit::{Due, Tick};
 use crate::sharing::breaker::State;
@@ -41,6 +43,8 @@ pub(super) struct Membership {
     joins: AtomicU64,
     is_in: AtomicBool,
     is_kept: AtomicBool,
+    /// Wakes the task that has it heard.
+    hurry: Notify,
 }
 
 impl Membership {
@@ -57,7 +61,28 @@ impl Membership {
             joins: AtomicU64::new(0),
             is_in: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
+            hurry: Notify::new(),
         }
+    }
+
+    /// From a request's being let out to the moment by which it has an answer or never will.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// How long a call to the store may take.
+    pub(super) fn within(&self) -> Duration {
+        self.store.within()
+    }
+
+    /// Whether the store has been given up.
+    pub(super) fn is_lost(&self) -> bool {
+        !self.store.answers()
+    }
+
+    /// Has it be heard at once, and not at the next beat.
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// The same for another limit of the credential.
@@ -122,7 +147,7 @@ impl Membership {
         settings: Settings,
         asking: Asking,
         due: Option<&Due<'_>>,
-    ) -> Result<Acquired, NoAnswer> {
+    ) -> Result<(Acquired, Part), NoAnswer> {
         let charge = due.map(|due| (due.key(), due.quota()));
         let charge = charge.as_ref().map(|(key, quota)| Charge { key, quota: *quota });
         let scripts = self.store.scripts();
@@ -177,9 +202,9 @@ impl Membership {
     }
 
     /// Is heard, and hears.
-    pub(super) async fn heartbeat(&self, settings: Settings) -> Result<Heard, NoAnswer> {
+    pub(super) async fn heartbeat(&self, settings: Settings, epoch: u64) -> Result<Heard, NoAnswer> {
         let (scripts, limit, member) = (self.store.scripts(), self.limit(settings), self.member());
-        let ask = |mut link| async move { scripts.heartbeat(&mut link, limit, member).await };
+        let ask = |mut link| async move { scripts.heartbeat(&mut link, limit, member, epoch).await };
         let heard = self.store.call(ask).await?;
         self.gateways.store(heard.gateways.max(1), Ordering::Relaxed);
         self.store.heard_of(heard.gateways);
@@ -223,10 +248,14 @@ impl Membership {
 async fn keep(budget: Weak<Budget>, mut news: tokio::sync::watch::Receiver<State>) {
     loop {
         let state = *news.borrow_and_update();
-        match budget.upgrade() {
-            Some(budget) if budget.beat(state).await => {}
+        let member = match budget.upgrade() {
+            Some(budget) if budget.beat(state).await => budget.membership(),
             _ => return,
+        };
+        let Some(member) = member else { return };
+        tokio::select! {
+            _ = timeout(BEAT, news.changed()) => {}
+            () = member.hurry.notified() => {}
         }
-        drop(timeout(BEAT, news.changed()).await);
     }
 }

@@ -1,6 +1,8 @@
 //! `[store] redis`: where limits are that several gateways share.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::contents::Authority;
 use super::hiding::is_plain;
@@ -8,7 +10,7 @@ use super::reader::Section;
 use super::secret;
 use crate::secret::Secret;
 use crate::sharing::link::Address;
-use crate::sharing::{Kind, OnLoss};
+use crate::sharing::{Kind, OnLoss, WITHIN};
 
 /// Where limits are that several gateways share.
 #[derive(Debug, Clone)]
@@ -21,17 +23,19 @@ pub struct SharingConfig {
     pub ca_file: Option<PathBuf>,
     /// What becomes of the consumers' buckets while the store cannot be asked.
     pub on_loss: OnLoss,
+    /// How long a call may take.
+    pub timeout: Duration,
 }
 
 /// What tells it from another one without a secret: a running gateway keeps to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharingIdentity(String, Kind, Option<Authority>, OnLoss);
+pub struct SharingIdentity(String, Kind, Option<Authority>, OnLoss, Duration);
 
 impl SharingConfig {
     /// What tells it from another one.
     pub fn identity(&self) -> SharingIdentity {
         let authority = Authority::of(self.ca_file.as_deref());
-        SharingIdentity(self.redis.fingerprint(), self.kind.clone(), authority, self.on_loss)
+        SharingIdentity(self.redis.fingerprint(), self.kind.clone(), authority, self.on_loss, self.timeout)
     }
 }
 
@@ -47,7 +51,11 @@ const KINDS: [(&str, KindName); 3] =
 
 const ON_LOSS: [(&str, OnLoss); 3] = [("local", OnLoss::Local), ("share", OnLoss::Share), ("closed", OnLoss::Closed)];
 
-const KEYS: [&str; 5] = ["redis", "redis_kind", "redis_sentinel", "redis_ca_file", "on_store_loss"];
+const KEYS: [&str; 6] = ["redis", "redis_kind", "redis_sentinel", "redis_ca_file", "redis_timeout", "on_store_loss"];
+
+/// Allowed values of `redis_timeout`. The store takes a gateway to be cut off that it has not heard from for 1.5 s, and a heartbeat every half
+/// second may take twice this time.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(500);
 
 /// Whether limits are to be shared.
 pub(super) fn is_there(section: &Section<'_>) -> bool {
@@ -60,6 +68,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
     let kind = read_kind(section);
     let ca_file = section.ca_file("redis_ca_file");
     let on_loss = section.choice("on_store_loss", &ON_LOSS).unwrap_or_default();
+    let timeout = read_timeout(section);
     let redis = redis?;
     let (is_tls, several) = redis.with_text(|urls| (urls.contains("rediss://"), urls.contains(',')));
     if let Some(path) = ca_file.as_ref().filter(|_| !is_tls) {
@@ -76,7 +85,18 @@ pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
         let help = "each address is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
         section.wrong(span, format!("`store.redis` cannot be used: {fault}"), help);
     }
-    Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| path.value), on_loss })
+    Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| path.value), on_loss, timeout })
+}
+
+fn read_timeout(section: &Section<'_>) -> Duration {
+    let Some(timeout) = section.duration("redis_timeout") else { return WITHIN };
+    if let Some((_, span)) = section.raw("redis_timeout").filter(|_| !TIMEOUTS.contains(&timeout)) {
+        let help =
+            "write a time from \"5ms\" to \"500ms\"; a store that is farther away cannot be asked for each request"
+                .to_owned();
+        section.wrong(span, format!("`store.redis_timeout` is {} ms", timeout.as_millis()), help);
+    }
+    timeout
 }
 
 fn read_kind(section: &Section<'_>) -> Kind {

@@ -57,10 +57,10 @@ impl Address {
     ///
     /// # Errors
     /// What cannot be used, in words that hold no part of the URLs but hosts and ports.
-    pub fn new(urls: &Secret, kind: &Kind, ca_file: Option<&Path>) -> Result<Self, String> {
+    pub fn new(urls: &Secret, kind: &Kind, ca_file: Option<&Path>, within: Duration) -> Result<Self, String> {
         let ca =
             ca_file.map(std::fs::read).transpose().map_err(|e| format!("store.redis_ca_file cannot be read: {e}"))?;
-        Self::read(urls, kind, ca.as_deref()).map_err(|fault| format!("store.redis cannot be used: {fault}"))
+        Self::read(urls, kind, ca.as_deref(), within).map_err(|fault| format!("store.redis cannot be used: {fault}"))
     }
 
     /// Whether [`Self::new`] will take the addresses.
@@ -68,10 +68,10 @@ impl Address {
     /// # Errors
     /// Why not, in such words.
     pub fn check(urls: &Secret, kind: &Kind) -> Result<(), String> {
-        Self::read(urls, kind, None).map(drop)
+        Self::read(urls, kind, None, super::WITHIN).map(drop)
     }
 
-    fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>) -> Result<Self, String> {
+    fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>, within: Duration) -> Result<Self, String> {
         let certificates = || TlsCertificates { client_tls: None, root_cert: ca.map(<[u8]>::to_vec) };
         let nodes =
             urls.with_text(|urls| urls.split(',').map(|url| node(url.trim())).collect::<Result<Vec<_>, _>>())?;
@@ -90,7 +90,7 @@ impl Address {
             Kind::Single => said(Client::open(first.clone())).map(|client| Door::Single(Box::new(client))),
             Kind::Cluster => {
                 let mut builder = ClusterClientBuilder::new(nodes.clone()).retries(0).tcp_settings(tcp());
-                builder = builder.connection_timeout(CONNECT_WITHIN).response_timeout(super::WITHIN * 2);
+                builder = builder.connection_timeout(CONNECT_WITHIN).response_timeout(within * 2);
                 if is_tls(first.addr()) {
                     builder = builder.certs(certificates());
                 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation, aio::ConnectionLike};
 
-use crate::budget::ends::Ends;
-use crate::budget::headers::{Seen, Told, Verdict};
+use crate::budget::headers::{Told, Verdict};
+use crate::budget::parts::Part;
 use crate::budget::{Hold, Settings};
-use crate::limit::{Quota, Tick};
+use crate::limit::Quota;
+pub use crate::sharing::heard::{Heard, OpenWindow};
 use crate::sharing::owed::Owing;
 
 /// All scripts.
@@ -68,6 +69,8 @@ pub struct Asking {
     pub anyway: bool,
     /// What others here who need not take turns are expected to ask for in a window.
     pub light: u32,
+    /// The latest epoch of parts that this gateway knows.
+    pub epoch: u64,
 }
 
 /// The answer to [`Scripts::acquire`].
@@ -132,38 +135,6 @@ pub struct Missed {
     pub left: Duration,
 }
 
-/// The answer to [`Scripts::heartbeat`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Whether this gateway is a member.
-    pub is_member: bool,
-    /// Gateways that have been heard of lately.
-    pub gateways: u32,
-    /// Those of them that go by the store.
-    pub members: u32,
-    /// Requests of others on the credential in one window: seen, expected by the windows before, or suspected.
-    pub foreign: u32,
-    /// Cal.com's open windows.
-    pub windows: Vec<OpenWindow>,
-}
-
-/// A window of Cal.com's, as the responses to all gateways describe it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenWindow {
-    /// What is left of it, and the latest time to its end.
-    pub seen: Seen,
-    /// How much earlier than that it may end.
-    pub uncertain: Duration,
-}
-
-impl OpenWindow {
-    /// The bounds of its end, where the store was asked at `asked` and has answered by `now`.
-    pub fn ends(&self, asked: Tick, now: Tick) -> Ends {
-        let Self { seen, uncertain } = self;
-        Ends { earliest: asked.after(seen.reset).before(*uncertain), latest: now.after(seen.reset) }
-    }
-}
-
 impl Fate {
     /// An answer to a request that was sent `ago`. A call takes a while to arrive, and the script counts from then.
     pub fn answered(ago: Duration, verdict: Verdict, told: Told) -> Self {
@@ -176,11 +147,12 @@ impl Default for Scripts {
     fn default() -> Self {
         const LIMIT: &str = include_str!("lua/limit.lua");
         const OTHERS: &str = include_str!("lua/others.lua");
+        const PARTS: &str = include_str!("lua/parts.lua");
         const ROOM: &str = include_str!("lua/room.lua");
         const BUCKET: &str = include_str!("lua/bucket.lua");
         let script = |parts: &[&str]| Script::new(&parts.concat());
         Self {
-            acquire: script(&[LIMIT, OTHERS, ROOM, BUCKET, include_str!("lua/acquire.lua")]),
+            acquire: script(&[LIMIT, PARTS, OTHERS, ROOM, BUCKET, include_str!("lua/acquire.lua")]),
             charge: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/charge.lua")]),
             owe: script(&[include_str!("lua/clock.lua"), BUCKET, include_str!("lua/owe.lua")]),
             // Nearly all end before what is made of a no.
@@ -189,10 +161,11 @@ impl Default for Scripts {
                 OTHERS,
                 include_str!("lua/told.lua"),
                 include_str!("lua/settle.lua"),
+                PARTS,
                 ROOM,
                 include_str!("lua/refused.lua"),
             ]),
-            heartbeat: script(&[LIMIT, include_str!("lua/heartbeat.lua")]),
+            heartbeat: script(&[LIMIT, PARTS, include_str!("lua/heartbeat.lua")]),
             join: script(&[LIMIT, include_str!("lua/join.lua")]),
         }
     }
@@ -207,7 +180,7 @@ impl Scripts {
         member: Member<'_>,
         asking: Asking,
         charge: Option<Charge<'_>>,
-    ) -> RedisResult<Acquired> {
+    ) -> RedisResult<(Acquired, Part)> {
         let mut call = limit.call(&self.acquire);
         call.arg(member.gateway).arg(member.name()).arg(asking.request);
         call.arg(u8::from(asking.express)).arg(u8::from(asking.waiting)).arg(u8::from(asking.anyway)).arg(asking.light);
@@ -216,14 +189,16 @@ impl Scripts {
         } else {
             call.arg(0).arg(0);
         }
-        let (verdict, ahead, by, wait): (u8, i64, u8, i64) = invoke(&call, link).await?;
+        call.arg(asking.epoch);
+        let (verdict, ahead, by, wait, epoch, requests): (u8, i64, u8, i64, u64, u32) = invoke(&call, link).await?;
         let ahead = nanoseconds(ahead);
-        Ok(match verdict {
+        let acquired = match verdict {
             0 => Acquired::Go { ahead, by: nanoseconds(wait).map(|_| hold(by)) },
             1 => Acquired::Empty { ahead: ahead.unwrap_or_default() },
             2 => Acquired::Held { ahead, by: hold(by), wait: nanoseconds(wait) },
             _ => Acquired::Stranger,
-        })
+        };
+        Ok((acquired, Part { epoch, requests }))
     }
 
     /// Takes one token from a bucket: how far ahead its being full lies, as an error where there was none.
@@ -287,9 +262,10 @@ impl Scripts {
         link: &mut impl ConnectionLike,
         limit: Limit<'_>,
         member: Member<'_>,
+        epoch: u64,
     ) -> RedisResult<Heard> {
         let mut call = limit.call(&self.heartbeat);
-        call.arg(member.gateway).arg(member.name());
+        call.arg(member.gateway).arg(member.name()).arg(epoch);
         let words: Vec<String> = invoke(&call, link).await?;
         Ok(Heard::read(&words).unwrap_or_default())
     }
@@ -325,7 +301,7 @@ impl Limit<'_> {
     fn call<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
         let mut call = script.prepare_invoke();
         // The number of the state's form is in its name: another release neither reads nor spoils it.
-        for part in ["state.3", "log", "flying", "joined", "known"] {
+        for part in ["state.4", "log", "flying", "joined", "known", "parts"] {
             call.key(format!("{}:{part}", self.keys));
         }
         call.arg(clock_arg(self.clock)).arg(self.settings.limit).arg(u8::from(self.settings.learn_limit));
@@ -337,26 +313,6 @@ impl Limit<'_> {
 impl Member<'_> {
     fn name(&self) -> String {
         format!("{}:{}", self.gateway, self.times)
-    }
-}
-
-impl Heard {
-    fn read(words: &[String]) -> Option<Self> {
-        let (head, windows) = words.split_at_checked(6)?;
-        let number = |at: usize| head.get(at)?.parse::<u32>().ok();
-        let read = |window: &[String]| {
-            let [name, limit, remaining, reset, uncertain] = window else { return None };
-            let seen = Seen {
-                name: name.parse().ok()?,
-                limit: limit.parse().ok(),
-                remaining: remaining.parse().ok()?,
-                reset: Duration::from_nanos(reset.parse().ok()?),
-            };
-            Some(OpenWindow { seen, uncertain: Duration::from_nanos(uncertain.parse().ok()?) })
-        };
-        let windows = windows.chunks_exact(5).map(read).collect::<Option<Vec<_>>>()?;
-        let (gateways, members, foreign) = (number(1)?, number(2)?, number(5)?);
-        Some(Self { is_member: number(0)? == 1, gateways, members, foreign, windows })
     }
 }
 

@@ -47,7 +47,7 @@ fn a_no_that_has_run_out_lets_nobody_go_before_the_store_is_asked_again() {
     assert_eq!(again(&mut machine, at(9000)), at(9000));
     assert!(matches!(machine.next_allowed(at(9000)), Next::Go(..)), "it has been asked");
     again(&mut machine, at(9000));
-    machine.go_alone(1);
+    machine.go_alone(1, WINDOW, at(9000));
     assert!(matches!(machine.next(at(9000)), Next::Go(..)));
 }
 
@@ -62,7 +62,7 @@ fn whose_request_is_refused_is_told_by_whom_and_for_how_long_whoever_decides() {
     let seconds = Duration::from_secs;
     let alone = || {
         let mut machine = machine();
-        machine.go_alone(1);
+        machine.go_alone(1, WINDOW, at(0));
         machine
     };
     for (verdict, by, wait) in [

@@ -130,7 +130,7 @@ fn with_a_store_others_are_those_it_tells_of_and_so_they_are_when_it_is_lost() {
     assert_eq!(machine.standing(at(11)).foreign, 0);
     machine.told_by_store(&[], 7, at(11));
     assert_eq!(machine.standing(at(11)).foreign, 7);
-    machine.go_alone(1);
+    machine.go_alone(1, Duration::ZERO, at(11));
     assert_eq!(machine.standing(at(11)).foreign, 7);
 }
 

@@ -151,6 +151,8 @@ fn a_message_shows_what_is_no_secret() {
             "/run/x/cal_key cannot",
         ),
         ("[store]\nredis = \"http://h:1/0\"", "redis = \"http://h:1/0\""),
+        ("[store]\nredis = \"redis://h\"\nredis_timeout = \"1ms\"", "`store.redis_timeout` is 1 ms"),
+        ("[store]\nredis = \"redis://h\"\nredis_timeout = \"2s\"", "write a time from \"5ms\" to \"500ms\""),
     ] {
         let said = said_of(text);
         assert!(said.contains(shown), "{text:?}: {said}");

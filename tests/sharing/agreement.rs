@@ -23,6 +23,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const SEED: u64 = 7;
 const START: u64 = 1_700_000_000_000_000;
 
+/// An epoch of parts after all others.
+const ANY_EPOCH: u64 = 1 << 52;
+
 /// A moment of the server's clock as one of the gateway's.
 fn tick(at: u64) -> Tick {
     Tick(at * 1000)
@@ -98,9 +101,13 @@ impl Both<'_> {
         let known = format!("{}:known", self.keys);
         let joined = format!("{}:joined", self.keys);
         let mut pipe = redis::pipe();
+        // All of them, and this one, have given up the parts that are kept for gateways: a single gateway keeps none.
+        let parts = format!("{}:parts", self.keys);
         for other in 1..self.settings.replicas {
             pipe.cmd("ZADD").arg(&known).arg(self.at).arg(format!("other-{other}"));
+            pipe.cmd("HSET").arg(&parts).arg(format!("other-{other}")).arg(ANY_EPOCH);
         }
+        pipe.cmd("HSET").arg(&parts).arg("this").arg(ANY_EPOCH);
         pipe.cmd("ZADD").arg(&known).arg(self.at).arg("this");
         pipe.cmd("ZADD").arg(&joined).arg(self.at).arg("this:1");
         pipe.query_async::<()>(self.link).await.unwrap();
@@ -157,16 +164,17 @@ impl Both<'_> {
 
     async fn heartbeat(&mut self) -> Heard {
         let (scripts, limit, member) = (self.scripts, self.limit(), Member { gateway: "this", times: 1 });
-        scripts.heartbeat(&mut self.link.clone(), limit, member).await.unwrap()
+        scripts.heartbeat(&mut self.link.clone(), limit, member, ANY_EPOCH).await.unwrap()
     }
 
     async fn acquire(&mut self, asker: Option<&Asker>, express: bool, anyway: bool) -> Acquired {
         self.asked += 1;
         let light = self.machine.light(asker);
-        let asking = Asking { request: self.asked, express, waiting: self.machine.has_turns(), anyway, light };
+        let asking =
+            Asking { request: self.asked, express, waiting: self.machine.has_turns(), anyway, light, epoch: ANY_EPOCH };
         let member = Member { gateway: "this", times: 1 };
         let (scripts, limit) = (self.scripts, self.limit());
-        scripts.acquire(&mut self.link.clone(), limit, member, asking, None).await.unwrap()
+        scripts.acquire(&mut self.link.clone(), limit, member, asking, None).await.unwrap().0
     }
 
     async fn asks(&mut self, consumer: u64, anyway: bool, waits: bool) {

@@ -28,6 +28,9 @@ struct Bench {
 const A: Member<'static> = Member { gateway: "a", times: 1 };
 const B: Member<'static> = Member { gateway: "b", times: 1 };
 
+/// An epoch of parts after all others: who names it holds no more than the current part.
+const ANY_EPOCH: u64 = 1 << 52;
+
 const TOKEN: Duration = Duration::from_secs(1);
 
 fn limit(limit: u32, at: u64) -> Limit<'static> {
@@ -64,18 +67,20 @@ impl Bench {
 
     fn acquire_with(&mut self, at: u64, member: Member<'_>, charge: Option<Charge<'_>>) -> Acquired {
         self.requests += 1;
-        let asking = Asking { request: self.requests, express: true, waiting: false, anyway: false, light: 0 };
+        let asking =
+            Asking { request: self.requests, express: true, waiting: false, anyway: false, light: 0, epoch: ANY_EPOCH };
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, charge)).unwrap()
+        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, charge)).unwrap().0
     }
 
     /// Takes a token of a bucket of `burst`, one of which comes back in a second: how far ahead its being full lies.
     /// What one is told that has to take turns.
     fn turn(&mut self, at: u64, member: Member<'_>) -> Acquired {
         self.requests += 1;
-        let asking = Asking { request: self.requests, express: false, waiting: true, anyway: false, light: 0 };
+        let asking =
+            Asking { request: self.requests, express: false, waiting: true, anyway: false, light: 0, epoch: ANY_EPOCH };
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, None)).unwrap()
+        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, None)).unwrap().0
     }
 
     fn charge(&mut self, at: u64, burst: u32) -> Result<Duration, Duration> {
@@ -98,7 +103,7 @@ impl Bench {
 
     fn heartbeat(&mut self, at: u64, member: Member<'_>) -> calgate::sharing::scripts::Heard {
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.heartbeat(link, limit(self.limit, at), member)).unwrap()
+        self.runtime.block_on(scripts.heartbeat(link, limit(self.limit, at), member, ANY_EPOCH)).unwrap()
     }
 }
 

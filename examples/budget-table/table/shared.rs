@@ -39,6 +39,8 @@ pub struct Store {
     next_beat: Tick,
     /// What others use, as last heard.
     foreign: u32,
+    /// The epoch of parts that all gateways have learned of.
+    epoch: u64,
 }
 
 /// One gateway.
@@ -63,7 +65,7 @@ pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
     let settings = Settings { limit: cell.limit, window: WINDOW, replicas: 1, learn_limit: false };
     let gateways = (0..cell.gateways).map(|index| format!("g{index}")).collect();
     let (scripts, next_beat) = (Scripts::default(), Tick::default());
-    let store = Store { runtime, link, scripts, settings, gateways, next_beat, foreign: 0 };
+    let store = Store { runtime, link, scripts, settings, gateways, next_beat, foreign: 0, epoch: 0 };
     for gateway in &store.gateways {
         let (link, member) = (&mut store.link.clone(), Member { gateway, times: 1 });
         store.runtime.block_on(store.scripts.join(link, store.limit(Tick::default()), member, true, &[]))?;
@@ -86,11 +88,14 @@ impl Store {
     /// All gateways are heard twice a second, whether or not anything is asked of them.
     fn beat(&mut self, now: Tick) {
         while self.next_beat <= now {
-            let limit = self.limit(self.next_beat);
+            let (limit, mut epoch) = (self.limit(self.next_beat), self.epoch);
             for gateway in &self.gateways {
-                let call = self.scripts.heartbeat(&mut self.link, limit, Member { gateway, times: 1 });
-                self.foreign = self.runtime.block_on(call).expect("the store answers").foreign;
+                let member = Member { gateway, times: 1 };
+                let call = self.scripts.heartbeat(&mut self.link, limit, member, self.epoch);
+                let heard = self.runtime.block_on(call).expect("the store answers");
+                (self.foreign, epoch) = (heard.foreign, heard.part.epoch);
             }
+            self.epoch = epoch;
             self.next_beat = self.next_beat.after(BEAT);
         }
     }
@@ -98,8 +103,9 @@ impl Store {
     fn acquire(&mut self, index: usize, asking: Asking, now: Tick) -> Acquired {
         self.beat(now);
         let (limit, member) = (self.limit(now), Member { gateway: &self.gateways[index], times: 1 });
+        let asking = Asking { epoch: self.epoch, ..asking };
         let call = self.scripts.acquire(&mut self.link, limit, member, asking, None);
-        self.runtime.block_on(call).expect("the store answers")
+        self.runtime.block_on(call).expect("the store answers").0
     }
 
     fn settle(&mut self, index: usize, request: u64, fate: Fate, now: Tick) {
@@ -174,7 +180,7 @@ impl Shared {
     fn acquire(&mut self, express: bool, light: u32, now: Tick) -> Result<u64, ()> {
         self.asked += 1;
         let request = self.asked;
-        let asking = Asking { request, express, waiting: self.machine.has_turns(), anyway: false, light };
+        let asking = Asking { request, express, waiting: self.machine.has_turns(), anyway: false, light, epoch: 0 };
         let acquired = self.store.borrow_mut().acquire(self.index, asking, now);
         match acquired {
             Acquired::Go { .. } => return Ok(request),

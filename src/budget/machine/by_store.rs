@@ -1,7 +1,10 @@
 //! A budget that goes by a store, while there is one that answers.
 
+use std::time::Duration;
+
 use super::super::ends::Ends;
 use super::super::headers::Seen;
+use super::super::parts::Part;
 use super::super::rules::{No, Rules};
 use super::{Machine, Next};
 use crate::limit::Tick;
@@ -25,11 +28,36 @@ impl Machine {
         }
     }
 
-    /// The store cannot be asked: from now on this gateway is one of `replicas` that share nothing.
-    pub fn go_alone(&mut self, replicas: u32) {
+    /// The store has told of the parts that it keeps, when it was asked at `asked`. Tells whether it is to learn soon that this gateway
+    /// knows.
+    pub fn told_part(&mut self, part: Part, asked: Tick) -> bool {
+        self.held.told(part, asked, self.is_by_store())
+    }
+
+    /// The latest epoch of parts that is known here. Only who goes by the store may name it there.
+    pub fn epoch(&self) -> u64 {
+        self.held.epoch()
+    }
+
+    /// Whether the store has ever told of parts, which it tells its members.
+    pub fn has_heard(&self) -> bool {
+        self.held.has_heard()
+    }
+
+    /// It is about to join: it gives up its part.
+    pub fn give_up_part(&mut self) {
+        self.held.give_up();
+    }
+
+    /// The store cannot be asked: from now on this gateway is one of `replicas`, and sends no more than its part until all requests
+    /// have an answer or never will that the store let out, which takes `deadline`.
+    pub fn go_alone(&mut self, replicas: u32, deadline: Duration, now: Tick) {
         let before = self.share();
         if let Some(others) = self.rules.foreign() {
             self.gate.expect_others(others);
+            if replicas > 1 {
+                self.held.leave(self.settings.window, deadline, now);
+            }
         }
         self.rules = Rules::Own;
         self.settings.replicas = replicas.max(1);

@@ -30,6 +30,11 @@ impl<'a> Boarding<'a> {
         self.flight.as_ref().is_some_and(Flight::is_express)
     }
 
+    /// Whether it was let out for the store to decide on.
+    pub(super) fn is_by_store(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.by_store)
+    }
+
     /// Gives it the name that the store will know it by.
     pub(super) fn depart(&mut self, member: &Membership, flying: &mut HashMap<u64, Tick>) {
         if let Some(flight) = &mut self.flight {

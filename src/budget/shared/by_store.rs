@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::super::Hold;
 use super::super::machine::{Flight, Next};
 use super::super::membership::Membership;
+use super::super::parts::Part;
 use super::super::queue::Asker;
 use super::super::rules::No;
 use super::boarding::Boarding;
 use super::{Budget, take_along};
 use crate::limit::{Due, Tick};
 use crate::refusal::Refusal;
+use crate::sharing::NoAnswer;
 use crate::sharing::breaker::State;
 use crate::sharing::scripts::{Acquired, Asking, Heard, Missed};
-use crate::sharing::{NoAnswer, WITHIN};
 
 /// Who is told no asks again within this time of the moment that it was told, so that gateways do not come together.
 const JITTER_NS: u64 = 8_000_000;
@@ -23,7 +24,7 @@ impl Budget {
     /// Begins to be heard in the store, if it has one. Nothing goes out until that is done, or has failed.
     pub fn begin(self: &Arc<Self>) {
         let Some(member) = self.member.as_ref().filter(|member| !member.is_kept()) else { return };
-        self.wait_for_store(1, WITHIN);
+        self.wait_for_store(1, member.within());
         if !member.keep(self) {
             self.go_alone(member);
         }
@@ -42,9 +43,14 @@ impl Budget {
             boarding.depart(member, &mut state.flying);
             let (machine, waiting) = (&state.machine, state.machine.has_turns());
             let (request, express, light) = (boarding.request(), boarding.is_express(), machine.light(Some(asker)));
-            (machine.is_by_store(), Asking { request, express, waiting, anyway: false, light })
+            let asking = Asking { request, express, waiting, anyway: false, light, epoch: machine.epoch() };
+            (machine.is_by_store(), asking)
         };
         if !by_store {
+            // The store has been lost since, and nobody has asked whether this gateway's own rules let it out.
+            if boarding.is_by_store() {
+                return Ok(None);
+            }
             take_along(due.take()).await?;
             return Ok(boarding.go());
         }
@@ -52,8 +58,7 @@ impl Budget {
         if beside.is_none() {
             take_along(due.take()).await?;
         }
-        let acquired = member.acquire(self.settings(), asking, beside).await;
-        match acquired {
+        match self.acquire(member, asking, beside).await {
             Ok(Acquired::Go { ahead, .. }) => {
                 learn(due, ahead);
                 Ok(boarding.go())
@@ -68,11 +73,11 @@ impl Budget {
                 None => Ok(None),
             },
             Ok(Acquired::Stranger) => {
-                self.go_alone(member);
+                self.join_again(member);
                 Ok(None)
             }
             Err(NoAnswer) => {
-                self.go_alone(member);
+                self.ask_again(member);
                 // Whether the store has taken the token is not known; it has had the time to say so.
                 beside.and_then(|_| due.take()).map_or(Ok(()), Due::take_alone)?;
                 Ok(None)
@@ -94,12 +99,21 @@ impl Budget {
             state.machine.is_by_store()
         };
         take_along(due).await?;
-        let asking = Asking { request: boarding.request(), express: true, waiting: false, anyway: true, light: 0 };
+        let request = boarding.request();
+        let asking = Asking {
+            request,
+            express: true,
+            waiting: false,
+            anyway: true,
+            light: 0,
+            epoch: self.lock().machine.epoch(),
+        };
         let mut held = by;
         if by_store {
-            match member.acquire(self.settings(), asking, None).await {
+            match self.acquire(member, asking, None).await {
                 Ok(Acquired::Go { by, .. }) => held = by,
-                Ok(_) | Err(NoAnswer) => self.go_alone(member),
+                Ok(_) => self.join_again(member),
+                Err(NoAnswer) => self.ask_again(member),
             }
         }
         Ok((boarding.go().ok_or(Refusal::Internal)?, held))
@@ -116,9 +130,10 @@ impl Budget {
                 }
                 let Some(express) = state.machine.wants(now) else { return };
                 let (waiting, light) = (state.machine.has_turns(), state.machine.light(None));
-                Asking { request: member.next_request(), express, waiting, anyway: false, light }
+                let (request, epoch) = (member.next_request(), state.machine.epoch());
+                Asking { request, express, waiting, anyway: false, light, epoch }
             };
-            let acquired = member.acquire(self.settings(), asking, None).await;
+            let acquired = self.acquire(member, asking, None).await;
             let mut state = self.lock();
             let now = self.clock.now();
             match acquired {
@@ -133,10 +148,14 @@ impl Budget {
                     drop(state);
                     self.held_by_store(by, wait);
                 }
-                Ok(Acquired::Empty { .. } | Acquired::Stranger) | Err(NoAnswer) => {
+                Ok(Acquired::Empty { .. } | Acquired::Stranger) => {
+                    drop(state);
+                    return self.join_again(member);
+                }
+                Err(NoAnswer) => {
                     member.take_back(state.settings, asking.request);
                     drop(state);
-                    return self.go_alone(member);
+                    return self.ask_again(member);
                 }
             }
         }
@@ -152,6 +171,8 @@ impl Budget {
         }
         match store {
             State::Open { .. } => self.go_alone(member),
+            // It has not been asked yet, and is in a moment.
+            State::Recovering { .. } if !self.lock().machine.has_heard() => self.wait_for_store(1, member.within()),
             State::Recovering { .. } => {
                 self.go_alone(member);
                 let (settings, missed) = self.missed();
@@ -171,21 +192,65 @@ impl Budget {
 
     async fn beat_closed(&self, member: &Arc<Membership>) {
         if member.is_in() {
-            let asked = self.clock.now();
-            match member.heartbeat(self.settings()).await {
-                Ok(heard) if heard.is_member => return self.hear(&heard, asked),
+            let (asked, epoch) = (self.clock.now(), self.lock().machine.epoch());
+            match member.heartbeat(self.settings(), epoch).await {
+                Ok(heard) if heard.is_member => return self.hear(member, &heard, asked),
                 Ok(_) => {}
                 // The next request will tell; it is the breaker that gives the store up.
                 Err(NoAnswer) => return,
             }
         }
         // Nothing goes out while the store is told of everything, so that nothing is left out.
-        self.wait_for_store(member.gateways(), WITHIN);
+        self.wait_for_store(member.gateways(), member.within());
+        self.lock().machine.give_up_part();
         let (settings, missed) = self.missed();
         match member.join(settings, true, &missed).await {
             Ok(()) => self.wait_for_store(member.gateways(), Duration::ZERO),
-            Err(NoAnswer) => self.go_alone(member),
+            Err(NoAnswer) => self.ask_again(member),
         }
+    }
+
+    /// May a request go out? What the store tells of parts beside is noted.
+    async fn acquire(
+        &self,
+        member: &Arc<Membership>,
+        asking: Asking,
+        due: Option<&Due<'_>>,
+    ) -> Result<Acquired, NoAnswer> {
+        let asked = self.clock.now();
+        let (acquired, part) = member.acquire(self.settings(), asking, due).await?;
+        self.note_part(member, part, asked);
+        Ok(acquired)
+    }
+
+    fn note_part(&self, member: &Membership, part: Part, asked: Tick) {
+        if self.lock().machine.told_part(part, asked) {
+            member.hurry();
+        }
+    }
+
+    /// The store has not answered in time. That says nothing of it, and others go by it: until it is given up, nothing goes out.
+    fn ask_again(&self, member: &Membership) {
+        if member.is_lost() {
+            return self.go_alone(member);
+        }
+        self.hold(member.within());
+    }
+
+    /// The store does not know this gateway, which has to join first.
+    fn join_again(&self, member: &Membership) {
+        member.leave();
+        member.hurry();
+        self.ask_again(member);
+    }
+
+    fn hold(&self, wait: Duration) {
+        let now = self.clock.now();
+        self.lock().machine.held_by_store(No::for_now(wait, now));
+    }
+
+    pub(in super::super) fn membership(&self) -> Option<Arc<Membership>> {
+        self.member.clone()
     }
 
     /// The store decides, for so many gateways, and says no for a while yet.
@@ -197,8 +262,9 @@ impl Budget {
         self.change(&mut state);
     }
 
-    fn hear(&self, heard: &Heard, asked: Tick) {
+    fn hear(&self, member: &Membership, heard: &Heard, asked: Tick) {
         let now = self.clock.now();
+        self.note_part(member, heard.part, asked);
         let windows: Vec<_> = heard.windows.iter().map(|window| (window.seen, window.ends(asked, now))).collect();
         let mut state = self.lock();
         state.machine.go_by_store(heard.members);
@@ -214,9 +280,9 @@ impl Budget {
 
     fn go_alone(&self, member: &Membership) {
         member.leave();
-        let mut state = self.lock();
+        let (mut state, now) = (self.lock(), self.clock.now());
         let replicas = member.replicas(state.settings);
-        state.machine.go_alone(replicas);
+        state.machine.go_alone(replicas, member.deadline(), now);
         self.change(&mut state);
     }
 

@@ -19,6 +19,12 @@ for i = FIRST_ARG + 3, #ARGV, 3 do
 end
 keep_log()
 redis.call('ZADD', KNOWN, now, gateway)
-if joins then redis.call('ZADD', JOINED, now, membership) end
+if joins then
+  redis.call('ZADD', JOINED, now, membership)
+  -- It has given up its part. The next epoch gives it another, once it has learned of that.
+  local s = read_state()
+  s.epoch = s.epoch + 1
+  write_state(s)
+end
 keep_gateways()
 return redis.call('ZCARD', KNOWN)

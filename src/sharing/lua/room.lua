@@ -96,8 +96,8 @@ end
 
 local function room(s)
   local found = { more = UNBOUNDED, by = REQUESTS }
-  local tighten = function(more, by, ends)
-    if more < found.more then found = { more = more, by = by, ends = ends } end
+  local tighten = function(more, by, ends, is_kept)
+    if more < found.more then found = { more = more, by = by, ends = ends, is_kept = is_kept } end
   end
   local after_no = function(breaker, by)
     local cap, ends = breaker_cap(breaker)
@@ -105,7 +105,9 @@ local function room(s)
   end
   after_no(s.refused, REFUSED)
   after_no(s.edge, EDGE)
-  tighten(down(part(s), s.used), REQUESTS, next_release(s))
+  local limit = part(s)
+  tighten(down(limit, s.used), REQUESTS, next_release(s))
+  tighten(down(down(s.granted, kept(s)), s.used), REQUESTS, nil, true)
   local gate = gate_room(s)
   tighten(gate.more, REMAINING, gate.ends)
   return found

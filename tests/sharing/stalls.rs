@@ -1,0 +1,122 @@
+//! Gateways that do not run for a while, or whose store is far away. Some of eight then go by the store, some by their own rules, and some are
+//! between the two. Whatever they do, Cal.com never refuses a request.
+//!
+//! `CALGATE_STALL_SECONDS` makes each run that long (`make test-stalls`).
+
+use std::time::{Duration, Instant};
+
+use super::joined;
+use crate::budget::table::random::Random;
+use crate::harness::{CpuLimit, Fleet, Proxy, Redis, Terms};
+
+const WINDOW: Duration = Duration::from_secs(6);
+const LIMIT: u32 = 120;
+
+fn length() -> Duration {
+    let seconds = std::env::var("CALGATE_STALL_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(13))
+}
+
+fn terms() -> Terms {
+    let config = String::new();
+    Terms { gateways: 8, limit: LIMIT, window: WINDOW, quirk: false, others: 0, config, per_minute: 1_000_000 }
+}
+
+/// Three times what Cal.com grants is asked for while `meanwhile` goes on.
+fn three_times_the_load(name: &str, fleet: &Fleet, meanwhile: impl FnOnce()) {
+    joined(fleet);
+    let per_second = 3.0 * f64::from(LIMIT) / WINDOW.as_secs_f64();
+    let (before, started) = (fleet.sim.seen_count(), Instant::now());
+    let tally = fleet.random_load(per_second, length(), meanwhile);
+    let (used, took) = (fleet.sim.seen_count() - before, started.elapsed());
+    let granted = f64::from(LIMIT) * took.as_secs_f64() / WINDOW.as_secs_f64();
+    println!(
+        "{name}: {} of Cal.com's 429s, {used} requests in {:.1} s ({:.0} % of N), the store was given up {} times; {:?}",
+        fleet.sim.rate_limited(),
+        took.as_secs_f64(),
+        100.0 * f64::from(u32::try_from(used).unwrap()) / granted,
+        fleet.losses(),
+        tally.answers
+    );
+    assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
+    let other = tally.answers.keys().find(|(status, code)| *status != 200 && code != "GATEWAY_UPSTREAM_BUDGET");
+    assert_eq!(other, None, "{:?}", tally.answers);
+    assert!(tally.of(200) > 0, "{:?}", tally.answers);
+}
+
+/// Stops each gateway at random moments for up to `longest`, whatever the others do.
+fn stops(fleet: &Fleet, longest: Duration) {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for (seed, gateway) in (1..).zip(&fleet.gateways) {
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                while start.elapsed() < length() {
+                    std::thread::sleep(Duration::from_secs_f64(random.unit() * 3.0));
+                    gateway.signal("-STOP");
+                    std::thread::sleep(longest.mul_f64(0.05 + 0.95 * random.unit()));
+                    gateway.signal("-CONT");
+                }
+            });
+        }
+    });
+}
+
+/// A fleet whose gateways reach the store through proxies that hold each packet for up to half of `farthest`, each another time.
+fn far(farthest: Duration, redis: &Redis, store: &str) -> (Fleet, Vec<Proxy>) {
+    let proxies: Vec<Proxy> = (0..8).map(|_| Proxy::to(redis.port)).collect();
+    let fleet = Fleet::start(&terms(), |index| format!("redis = \"{}\"\n{store}", proxies[index].url()));
+    joined(&fleet);
+    let mut random = Random::new(5);
+    let least = Duration::from_millis(20);
+    for proxy in &proxies {
+        proxy.slow(least + (farthest / 2).saturating_sub(least).mul_f64(random.unit()));
+    }
+    (fleet, proxies)
+}
+
+#[test]
+fn gateways_are_stopped_at_random() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"", redis.url()));
+    three_times_the_load("stops of up to 2 s", &fleet, || stops(&fleet, Duration::from_secs(2)));
+}
+
+#[test]
+fn gateways_are_stopped_at_random_with_more_time_for_the_store() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\nredis_timeout = \"500ms\"", redis.url()));
+    three_times_the_load("stops of up to 2 s, timeout 500 ms", &fleet, || stops(&fleet, Duration::from_secs(2)));
+}
+
+#[test]
+fn gateways_have_a_tenth_of_a_processor() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\nredis_timeout = \"250ms\"", redis.url()));
+    joined(&fleet);
+    let limits: Vec<_> = fleet.gateways.iter().map(|gateway| CpuLimit::of(gateway.pid(), 10)).collect();
+    three_times_the_load("CPU quotas of 10 %", &fleet, || std::thread::sleep(length()));
+    drop(limits);
+}
+
+#[test]
+fn a_store_is_far_away() {
+    let redis = Redis::start();
+    let (fleet, _proxies) = far(Duration::from_millis(200), &redis, "redis_timeout = \"500ms\"");
+    three_times_the_load("a store 40 to 200 ms away, timeout 500 ms", &fleet, || std::thread::sleep(length()));
+}
+
+#[test]
+fn a_store_is_farther_away_than_its_timeout_allows() {
+    let redis = Redis::start();
+    let (fleet, proxies) = far(Duration::from_millis(200), &redis, "");
+    three_times_the_load("a store 40 to 200 ms away, at times", &fleet, || {
+        let (start, mut random) = (Instant::now(), Random::new(9));
+        while start.elapsed() < length() {
+            let proxy = &proxies[random.below(proxies.len())];
+            let delay = if random.below(2) == 0 { 0 } else { 20 + random.below(80) as u64 };
+            proxy.slow(Duration::from_millis(delay));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+}
