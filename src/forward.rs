@@ -7,22 +7,20 @@ mod call;
 mod connect;
 mod deadline;
 mod download;
+mod exchange;
 mod lost;
 mod origin;
 mod pool;
 mod progress;
 mod upload;
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, VIA};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use rustls_pki_types::ServerName;
@@ -33,6 +31,7 @@ pub use call::{Call, CallFault, Called};
 pub use deadline::Deadline;
 pub(crate) use download::plus;
 pub use download::{Download, DownloadFault};
+pub use pool::{MAX_KEPT, keep_idle};
 pub use upload::Upload;
 
 use crate::budget::Slot;
@@ -45,11 +44,9 @@ use crate::limit::Permit;
 use crate::refusal::Refusal;
 use crate::tls;
 use connect::connect;
-use deadline::Alarm;
-use lost::{Lost, not_reached, refusal, was_left_alone};
+use lost::{Lost, not_reached};
 use origin::Origin;
 use pool::{Connection, Http1};
-use progress::Progress;
 
 /// Where Cal.com is and how it is asked.
 pub struct Upstream {
@@ -140,19 +137,17 @@ impl Upstream {
         let total = Deadline::after_moment(now, self.total_within);
         let Some(connection) = pool::take(self.id, now) else {
             // What is rare is boxed, here and below: it is large, and every request in flight would carry room for it.
-            let (response, http1) = Box::pin(self.send_anew(ask, body, slot)).await?;
+            let (response, http1) = Box::pin(self.send_anew(ask, body, slot, None)).await?;
             return self.accept(response, http1, total, slot);
         };
-        let shared = connection.shared();
+        let failed = connection.number();
         let (response, http1) = match self.exchange(connection, ask, body, slot, now).await {
             Ok(answered) => answered,
             Err(Lost { again: Some(body), refusal }) => {
-                if let Some(number) = shared {
-                    pool::leave(self.id, number);
-                }
+                pool::leave(self.id, failed);
                 Box::pin(async {
                     slot.again().await.map_err(|_| refusal)?;
-                    self.send_anew(ask, body, slot).await
+                    self.send_anew(ask, body, slot, Some(failed)).await
                 })
                 .await?
             }
@@ -166,111 +161,39 @@ impl Upstream {
         self.offers_http2
     }
 
-    /// Sends a request on another connection than those it may have failed on.
-    async fn send_anew(&self, ask: &Ask<'_, '_>, body: Upload, slot: &mut Slot) -> Result<Answered, Refusal> {
-        let connection = self.connect().await?;
+    /// Sends a request on a connection that was opened after the one numbered `failed`, if it failed on one.
+    async fn send_anew(
+        &self,
+        ask: &Ask<'_, '_>,
+        body: Upload,
+        slot: &mut Slot,
+        failed: Option<u64>,
+    ) -> Result<Answered, Refusal> {
+        let connection = self.connect(failed).await?;
         self.exchange(connection, ask, body, slot, Instant::now()).await.map_err(|lost| lost.refusal)
     }
 
-    async fn connect(&self) -> Result<Connection, Refusal> {
-        match tokio::time::timeout(self.connect_within, self.connection()).await {
+    async fn connect(&self, failed: Option<u64>) -> Result<Connection, Refusal> {
+        match tokio::time::timeout(self.connect_within, self.connection(failed)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(fault)) => Err(not_reached(fault)),
             Err(_) => Err(not_reached("connecting took longer than limits.upstream_connect")),
         }
     }
 
-    /// A new connection, or one that a request before has made for all while this one waited for it.
-    async fn connection(&self) -> Result<Connection, String> {
+    /// A new connection, or one that a request before has made for all while this one waited for it. After a failure, idle
+    /// connections are not tried one after the other: what ended the first may have ended them all.
+    async fn connection(&self, failed: Option<u64>) -> Result<Connection, String> {
         let turn = match pool::turn(self.id).filter(|_| self.offers_http2) {
             Some(turn) => Some(turn.lock_owned().await),
             None => None,
         };
         // Meanwhile it may have turned out that each needs its own.
         let _turn = turn.filter(|_| pool::turn(self.id).is_some());
-        match pool::take(self.id, Instant::now()) {
+        match pool::take_newer(self.id, failed, Instant::now()) {
             Some(made) => Ok(made),
             None => connect(self).await,
         }
-    }
-
-    async fn exchange(
-        &self,
-        connection: Connection,
-        ask: &Ask<'_, '_>,
-        body: Upload,
-        slot: &mut Slot,
-        now: Instant,
-    ) -> Result<Answered, Lost> {
-        let progress = body.progress();
-        let repeatable = body.is_empty() && matches!(ask.head.method, Method::GET | Method::HEAD);
-        match connection {
-            Connection::Http1(mut http1) => {
-                let before = http1.received();
-                let request = self.request(ask, body, Version::HTTP_11)?;
-                slot.sending();
-                let Http1 { sender, alarm, .. } = &mut http1;
-                let answer = pin!(sender.try_send_request(request));
-                match self.in_time(answer, alarm, now, &progress).await? {
-                    // Upstream may never read the rest of a body that it has answered: no other request follows on there.
-                    Ok(response) => Ok((response, progress.is_over().then_some(http1))),
-                    Err(mut fault) => {
-                        let unsent = fault.take_message().map(Request::into_body);
-                        let is_unsent = unsent.is_some();
-                        if is_unsent {
-                            slot.not_sent();
-                        }
-                        let silent = http1.received() == before;
-                        let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
-                        Err(Lost { refusal: refusal(fault.error(), &progress, !is_unsent), again })
-                    }
-                }
-            }
-            Connection::Http2(mut http2) => {
-                let spare = body.again();
-                let request = self.request(ask, body, Version::HTTP_2)?;
-                slot.sending();
-                let answer = pin!(http2.sender.try_send_request(request));
-                match self.in_time(answer, &mut Alarm::default(), now, &progress).await? {
-                    Ok(response) => Ok((response, None)),
-                    Err(mut fault) => {
-                        let unsent = fault.take_message().map(Request::into_body);
-                        let left_alone = unsent.is_some() || was_left_alone(fault.error());
-                        if left_alone {
-                            slot.not_sent();
-                        }
-                        let again = unsent.or(spare.filter(|_| left_alone || repeatable));
-                        Err(Lost { refusal: refusal(fault.error(), &progress, !left_alone), again })
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the head of an answer, `[limits] upstream_headers` from `now`, and from the end of the request's body. A
-    /// body that is too slow fails by a deadline of its own.
-    async fn in_time<T>(
-        &self,
-        mut answer: Pin<&mut impl Future<Output = T>>,
-        alarm: &mut Alarm,
-        now: Instant,
-        body: &Progress,
-    ) -> Result<T, Refusal> {
-        let mut deadline = now + self.headers_within;
-        poll_fn(|cx| {
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Ok(answer));
-            }
-            loop {
-                ready!(alarm.poll_passed(deadline, cx));
-                let later = body.ends_by().map_or(deadline, |end| end + self.headers_within);
-                if later <= deadline {
-                    return Poll::Ready(Err(Refusal::UpstreamTimeout));
-                }
-                deadline = later;
-            }
-        })
-        .await
     }
 
     /// The request as it goes upstream.

@@ -1,16 +1,16 @@
 //! Connections to Cal.com: each worker thread keeps its own, so that taking one needs no lock.
 //!
 //! Cal.com closes idle connections after a few seconds (FACTS §5). One that has been idle for nearly that long is not
-//! used again: a request on it could be lost.
+//! used again: a request on it could be lost. A task closes it soon after, because each takes a file descriptor.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::deadline::Alarm;
 use super::upload::Upload;
@@ -18,18 +18,26 @@ use super::upload::Upload;
 /// How long a connection may have been idle to be used again: less than the 5 s that older Node servers keep one.
 const MOST_IDLE: Duration = Duration::from_secs(4);
 
-/// Idle connections that one worker keeps at most.
-const MOST_KEPT: usize = 256;
+/// Time between two looks for connections that have been idle for too long, 1 s: short beside [`MOST_IDLE`].
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Idle connections that one worker keeps at most: 256, or fewer where file descriptors are short.
+static MOST_KEPT: AtomicUsize = AtomicUsize::new(MAX_KEPT);
+
+/// Upper bound of [`MOST_KEPT`].
+pub const MAX_KEPT: usize = 256;
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { upstream: 0, idle: Vec::new(), shared: None, made: 0, turn: None }) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool::to(0)) };
 }
 
 struct Pool {
     /// Which upstream the connections are to; a reload that changes it starts afresh.
     upstream: u64,
-    /// HTTP/1.1 connections, the last used at the end.
+    /// Idle HTTP/1.1 connections and when each became idle, the last used at the end.
     idle: Vec<(Http1, Instant)>,
+    /// Whether a task of this worker closes what is idle for too long.
+    is_swept: bool,
     /// The HTTP/2 connection.
     shared: Option<Http2>,
     /// HTTP/2 connections so far.
@@ -39,8 +47,19 @@ struct Pool {
 }
 
 impl Pool {
-    fn to(upstream: u64) -> Self {
-        Self { upstream, idle: Vec::new(), shared: None, made: 0, turn: Some(Arc::default()) }
+    const fn to(upstream: u64) -> Self {
+        Self { upstream, idle: Vec::new(), is_swept: false, shared: None, made: 0, turn: None }
+    }
+
+    /// Removes the idle connections that became idle before `moment`.
+    fn idle_before(&mut self, moment: Instant) -> Vec<(Http1, Instant)> {
+        let count = self.idle.iter().take_while(|(_, since)| *since <= moment).count();
+        let removed = self.idle.drain(..count).collect();
+        if self.idle.is_empty() {
+            // A burst leaves no memory behind.
+            self.idle = Vec::new();
+        }
+        removed
     }
 }
 
@@ -74,20 +93,26 @@ pub(super) struct Http2 {
 }
 
 impl Connection {
-    /// The number of a connection that others use, too.
-    pub(super) fn shared(&self) -> Option<u64> {
+    /// The number of a connection that other requests use, too; 0 for one that they do not.
+    pub(super) fn number(&self) -> u64 {
         match self {
-            Self::Http1(_) => None,
-            Self::Http2(http2) => Some(http2.number),
+            Self::Http1(_) => 0,
+            Self::Http2(http2) => http2.number,
         }
     }
+}
+
+/// Sets how many idle connections each worker keeps at most.
+pub fn keep_idle(most: usize) {
+    MOST_KEPT.store(most.min(MAX_KEPT), Ordering::Relaxed);
 }
 
 /// The pool of `upstream`, unless it is that of a later one: requests that began before a reload have none any more.
 fn with_pool<T>(upstream: u64, f: impl FnOnce(&mut Pool) -> Option<T>) -> Option<T> {
     POOL.with_borrow_mut(|pool| {
         if pool.upstream < upstream {
-            *pool = Pool::to(upstream);
+            let is_swept = pool.is_swept;
+            *pool = Pool { is_swept, turn: Some(Arc::default()), ..Pool::to(upstream) };
         }
         if pool.upstream == upstream { f(pool) } else { None }
     })
@@ -95,14 +120,22 @@ fn with_pool<T>(upstream: u64, f: impl FnOnce(&mut Pool) -> Option<T>) -> Option
 
 /// A connection to `upstream` that is ready at `now`, if this worker has one.
 pub(super) fn take(upstream: u64, now: Instant) -> Option<Connection> {
+    take_newer(upstream, None, now)
+}
+
+/// The same. After a request failed on the connection numbered `failed`: one that was opened later, and no idle one.
+pub(super) fn take_newer(upstream: u64, failed: Option<u64>, now: Instant) -> Option<Connection> {
     with_pool(upstream, |pool| {
         if let Some(shared) = &pool.shared {
-            if shared.sender.is_ready() {
+            if shared.sender.is_ready() && failed.is_none_or(|failed| shared.number > failed) {
                 return Some(Connection::Http2(shared.clone()));
             }
             if shared.sender.is_closed() {
                 pool.shared = None;
             }
+        }
+        if failed.is_some() {
+            return None;
         }
         while let Some((http1, since)) = pool.idle.pop() {
             if now.duration_since(since) < MOST_IDLE && http1.sender.is_ready() {
@@ -118,7 +151,39 @@ pub(super) fn give_back(upstream: u64, http1: Http1, since: Instant) {
     if http1.sender.is_closed() {
         return;
     }
-    with_pool(upstream, |pool| (pool.idle.len() < MOST_KEPT).then(|| pool.idle.push((http1, since))));
+    with_pool(upstream, |pool| {
+        if pool.idle.len() >= MOST_KEPT.load(Ordering::Relaxed) {
+            return None;
+        }
+        if !pool.is_swept {
+            pool.is_swept = true;
+            tokio::spawn(sweep());
+        }
+        pool.idle.push((http1, since));
+        Some(())
+    });
+}
+
+/// Closes every idle connection to `upstream` of this worker.
+pub(super) fn close_idle(upstream: u64) {
+    drop(with_pool(upstream, |pool| Some(std::mem::take(&mut pool.idle))));
+}
+
+/// Closes connections that have been idle for too long, until none is idle.
+async fn sweep() {
+    loop {
+        sleep(SWEEP_INTERVAL).await;
+        let (closed, is_over) = POOL.with_borrow_mut(|pool| {
+            let over = Instant::now().checked_sub(MOST_IDLE);
+            let closed = over.map(|moment| pool.idle_before(moment));
+            pool.is_swept = !pool.idle.is_empty();
+            (closed, !pool.is_swept)
+        });
+        drop(closed);
+        if is_over {
+            return;
+        }
+    }
 }
 
 /// Keeps a new HTTP/2 connection for every request of this worker.

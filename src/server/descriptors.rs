@@ -5,6 +5,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::app::Gateway;
+use crate::forward;
 
 /// Those that are no caller's: operators' connections, callers that are turned away, files, calls of the gateway's own.
 const RESERVE: usize = 200;
@@ -12,10 +13,17 @@ const RESERVE: usize = 200;
 /// Those that a worker has of its own: its listener and its runtime.
 const PER_WORKER: usize = 6;
 
+/// Part of the free descriptors that idle connections to Cal.com may take, an eighth: a new one costs a few round trips, a
+/// descriptor that is missing costs a request.
+const IDLE_PART: usize = 8;
+
 /// Takes as many descriptors as this process may have, and has `gateway` take no more connections and requests than they are
 /// enough for; tells the operator where the configuration has room for more.
 pub(super) fn make_room(gateway: &Gateway, workers: usize) {
     let free = raised().saturating_sub(workers.saturating_mul(PER_WORKER).saturating_add(RESERVE));
+    let idle = (free / IDLE_PART / workers.max(1)).min(forward::MAX_KEPT);
+    forward::keep_idle(idle);
+    let free = free.saturating_sub(idle.saturating_mul(workers));
     let app = gateway.app();
     let wanted = (app.limits.connections, app.limits.in_flight);
     let (connections, in_flight) = shares(free, wanted.0, wanted.1);

@@ -1,8 +1,9 @@
 //! A pooled connection that Cal.com has closed costs no request that may be sent again, and repeats none that may not.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Gateway, Key, OK, Setup, Upstream};
+use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually};
 
 fn start(upstream: &Upstream, key: &Key) -> Gateway {
     // One worker, so that a second request finds the connection of the first.
@@ -82,4 +83,51 @@ fn connections_that_upstream_closes_between_requests_cost_no_request() {
         upstream.close_connections();
     }
     assert_eq!(upstream.asked().len(), 40);
+}
+
+/// Has `callers` requests in flight at once, each on a connection of its own.
+fn burst(gateway: &Gateway, key: &Key, callers: usize) {
+    std::thread::scope(|scope| {
+        for _ in 0..callers {
+            scope.spawn(|| assert_eq!(gateway.ask("GET /v2/me", &[&bearer(key)]).status, 200));
+        }
+    });
+}
+
+/// Holds the requests of a burst until all of them are there, so that each has a connection.
+fn holding(size: usize, then: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Upstream {
+    let (together, requests) = (Barrier::new(size), AtomicUsize::new(0));
+    Upstream::answering(move |asked| {
+        if requests.fetch_add(1, Ordering::Relaxed) < size {
+            together.wait();
+            return OK.into();
+        }
+        then(asked.connection)
+    })
+}
+
+#[test]
+fn a_restart_of_the_upstream_costs_no_get_however_many_connections_were_idle() {
+    const IDLE: usize = 30;
+    // After its restart, it knows none of the connections from before.
+    let upstream = holding(IDLE, |connection| if connection < IDLE { Vec::new() } else { OK.into() });
+    let key = Key::new();
+    let gateway = start(&upstream, &key);
+    burst(&gateway, &key, IDLE);
+    for _ in 0..IDLE {
+        assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
+    }
+    let failed = upstream.asked().iter().skip(IDLE).filter(|asked| asked.connection < IDLE).count();
+    assert_eq!(failed, 1, "one failure closes the other idle connections");
+}
+
+#[test]
+fn idle_connections_are_closed_by_time() {
+    const BURST: usize = 400;
+    let upstream = holding(BURST, |_| OK.into());
+    let key = Key::new();
+    let gateway = start(&upstream, &key);
+    burst(&gateway, &key, BURST);
+    eventually("the end of what no request uses", || (upstream.open_connections() == 0).then_some(()));
+    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }

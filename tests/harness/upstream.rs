@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -35,6 +36,7 @@ pub struct Upstream {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    serving: Arc<AtomicUsize>,
 }
 
 /// An answer with a small JSON body.
@@ -53,15 +55,22 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let serving = Arc::new(AtomicUsize::new(0));
         let (log, accepted, respond): (_, _, Arc<Respond>) = (asked.clone(), open.clone(), Arc::new(respond));
+        let served = serving.clone();
         thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
                 let (stream, log, respond) = (stream.unwrap(), log.clone(), respond.clone());
                 accepted.lock().unwrap().push(stream.try_clone().unwrap());
-                thread::spawn(move || serve(stream, connection, &log, &*respond));
+                let served = served.clone();
+                served.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    serve(stream, connection, &log, &*respond);
+                    served.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, asked, open }
+        Self { address, asked, open, serving }
     }
 
     /// One that sends the pieces of a chunked body back as they come.
@@ -89,6 +98,11 @@ impl Upstream {
         for stream in self.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
+    }
+
+    /// How many connections the other side has not closed.
+    pub fn open_connections(&self) -> usize {
+        self.serving.load(Ordering::SeqCst)
     }
 
     pub fn base_url(&self) -> String {
