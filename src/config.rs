@@ -19,6 +19,7 @@ pub mod log;
 mod origin;
 pub mod plans;
 pub mod problem;
+pub mod proxy;
 pub mod reader;
 mod secret;
 pub mod sharing;

@@ -8,12 +8,18 @@ mod connect;
 mod deadline;
 mod download;
 mod exchange;
+mod http2;
+mod io;
 mod lost;
+mod obtain;
 mod origin;
 mod pool;
 mod progress;
+mod proxy;
+mod resolve;
 mod upload;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -32,26 +38,28 @@ pub use deadline::Deadline;
 pub(crate) use download::plus;
 pub use download::{Download, DownloadFault};
 pub use pool::{MAX_KEPT, keep_idle};
+pub use resolve::{LookupTimes, Resolver};
 pub use upload::Upload;
 
 use crate::budget::Slot;
 use crate::catalog::{ApiVersion, Matched};
 use crate::config::limits::Bounds;
+use crate::config::proxy::Proxy;
 use crate::config::upstream::Upstream as UpstreamConfig;
 use crate::credential::Injection;
 use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY, UpstreamAddress};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use crate::tls;
-use connect::connect;
-use lost::{Lost, not_reached};
+use lost::Lost;
 use origin::Origin;
-use pool::{Connection, Http1};
+use pool::Lease;
 
 /// Where Cal.com is and how it is asked.
 pub struct Upstream {
-    /// Tells the pools of one configuration's upstream from another's; a later one has the larger number.
-    id: u64,
+    /// Tells the pools of one configuration's upstream from another's; a later one has the larger number. It changes when all
+    /// connections are to be new.
+    id: AtomicU64,
     /// What it was made from.
     origin: Origin,
     host: String,
@@ -61,8 +69,18 @@ pub struct Upstream {
     base_path: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     offers_http2: bool,
+    /// The proxy that leads there.
+    proxy: Option<Proxy>,
+    /// What the proxy is asked for: `host:port`.
+    tunnelled: String,
+    /// The host that is connected to, which may be the proxy, and its port.
+    dialled: (String, u16),
+    /// Its addresses.
+    resolver: Arc<Resolver>,
     extra_headers: Vec<HeaderName>,
     pins_api_version: bool,
+    connection_age: Duration,
+    lookup_within: Duration,
     connect_within: Duration,
     headers_within: Duration,
     total_within: Duration,
@@ -88,18 +106,23 @@ impl Upstream {
     /// # Errors
     /// What cannot be used, in words.
     pub fn new(config: &UpstreamConfig, limits: &Bounds) -> Result<Self, String> {
-        static IDS: AtomicU64 = AtomicU64::new(1);
         let base = &config.base_url;
         let tls = if base.tls {
             let protocols: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-            let client = tls::client(tls::roots(config.ca_file.as_deref())?, protocols)?;
+            let client = tls::client(tls::trusted(config.ca_file.as_deref(), config.roots)?, protocols)?;
             let name = ServerName::try_from(base.host.clone()).map_err(|_| "the host is not a name TLS can check")?;
             Some((TlsConnector::from(client), name))
         } else {
             None
         };
+        let proxy = config.proxy.on_the_way_to(base)?;
+        let (dialled, port) = proxy.as_ref().map_or((&*base.host, base.port), |proxy| (proxy.host(), proxy.port()));
         Ok(Self {
-            id: IDS.fetch_add(1, Ordering::Relaxed),
+            id: AtomicU64::new(next_id()),
+            tunnelled: host_and_port(&base.host, base.port),
+            resolver: Resolver::system(dialled, port),
+            dialled: (dialled.to_owned(), port),
+            proxy,
             origin: Origin::of(config, limits),
             host: base.host.clone(),
             port: base.port,
@@ -110,6 +133,8 @@ impl Upstream {
             tls,
             extra_headers: config.forward_headers.clone(),
             pins_api_version: config.pin_api_version,
+            connection_age: limits.upstream_connection_age,
+            lookup_within: limits.upstream_lookup,
             connect_within: limits.upstream_connect,
             headers_within: limits.upstream_headers,
             total_within: limits.upstream_total,
@@ -119,6 +144,26 @@ impl Upstream {
     /// Whether it is what would be made of that: then a reload keeps it, and its connections.
     pub fn is_of(&self, config: &UpstreamConfig, limits: &Bounds) -> bool {
         self.origin == Origin::of(config, limits)
+    }
+
+    /// Takes over the addresses that `older` knows, where both connect to the same host.
+    #[must_use]
+    pub fn remembering(mut self, older: &Self) -> Self {
+        if self.dialled == older.dialled {
+            older.resolver.expire();
+            self.resolver = older.resolver.clone();
+        }
+        self
+    }
+
+    /// Has every request from now on use a new connection, to addresses that are looked up anew. Those under way end on theirs.
+    pub fn reconnect(&self) {
+        self.id.store(next_id(), Ordering::Relaxed);
+        self.resolver.expire();
+    }
+
+    fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
     }
 
     /// Sends a permitted request and waits for the head of the answer. The answer's headers are clean: what belongs to
@@ -135,16 +180,16 @@ impl Upstream {
     pub async fn send(&self, ask: &Ask<'_, '_>, body: Upload, slot: &mut Slot) -> Result<Response<Download>, Refusal> {
         let now = Instant::from_std(ask.at);
         let total = Deadline::after_moment(now, self.total_within);
-        let Some(connection) = pool::take(self.id, now) else {
+        let Some(connection) = pool::take(self.id(), now) else {
             // What is rare is boxed, here and below: it is large, and every request in flight would carry room for it.
-            let (response, http1) = Box::pin(self.send_anew(ask, body, slot, None)).await?;
-            return self.accept(response, http1, total, slot);
+            let (response, lease) = Box::pin(self.send_anew(ask, body, slot, None)).await?;
+            return self.accept(response, lease, total, slot);
         };
         let failed = connection.number();
-        let (response, http1) = match self.exchange(connection, ask, body, slot, now).await {
+        let (response, lease) = match self.exchange(connection, ask, body, slot, now).await {
             Ok(answered) => answered,
             Err(Lost { again: Some(body), refusal }) => {
-                pool::leave(self.id, failed);
+                pool::leave(self.id(), failed);
                 Box::pin(async {
                     slot.again().await.map_err(|_| refusal)?;
                     self.send_anew(ask, body, slot, Some(failed)).await
@@ -153,7 +198,7 @@ impl Upstream {
             }
             Err(lost) => return Err(lost.refusal),
         };
-        self.accept(response, http1, total, slot)
+        self.accept(response, lease, total, slot)
     }
 
     /// Whether a request may come back as one that Cal.com left alone, to be sent once more: HTTP/2 has words for that.
@@ -171,29 +216,6 @@ impl Upstream {
     ) -> Result<Answered, Refusal> {
         let connection = self.connect(failed).await?;
         self.exchange(connection, ask, body, slot, Instant::now()).await.map_err(|lost| lost.refusal)
-    }
-
-    async fn connect(&self, failed: Option<u64>) -> Result<Connection, Refusal> {
-        match tokio::time::timeout(self.connect_within, self.connection(failed)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(fault)) => Err(not_reached(fault)),
-            Err(_) => Err(not_reached("connecting took longer than limits.upstream_connect")),
-        }
-    }
-
-    /// A new connection, or one that a request before has made for all while this one waited for it. After a failure, idle
-    /// connections are not tried one after the other: what ended the first may have ended them all.
-    async fn connection(&self, failed: Option<u64>) -> Result<Connection, String> {
-        let turn = match pool::turn(self.id).filter(|_| self.offers_http2) {
-            Some(turn) => Some(turn.lock_owned().await),
-            None => None,
-        };
-        // Meanwhile it may have turned out that each needs its own.
-        let _turn = turn.filter(|_| pool::turn(self.id).is_some());
-        match pool::take_newer(self.id, failed, Instant::now()) {
-            Some(made) => Ok(made),
-            None => connect(self).await,
-        }
     }
 
     /// The request as it goes upstream.
@@ -273,7 +295,7 @@ impl Upstream {
     fn accept(
         &self,
         response: Response<Incoming>,
-        http1: Option<Http1>,
+        lease: Option<Lease>,
         total: Deadline,
         slot: &mut Slot,
     ) -> Result<Response<Download>, Refusal> {
@@ -288,8 +310,7 @@ impl Upstream {
         head.version = Version::HTTP_11;
         let address = UpstreamAddress { authority: &self.authority, base_path: &self.base_path };
         headers::clean_answer(&mut head.headers, address);
-        let connection = http1.map(|http1| (self.id, http1));
-        Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, connection)))
+        Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, lease)))
     }
 }
 
@@ -323,5 +344,15 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
-/// The head of an answer and its body to come, and the connection, if it can be kept.
-type Answered = (Response<Incoming>, Option<Http1>);
+/// The head of a response, its body to come, and what that holds of the connection.
+type Answered = (Response<Incoming>, Option<Lease>);
+
+/// `host:port`, with an IPv6 address in brackets.
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn next_id() -> u64 {
+    static IDS: AtomicU64 = AtomicU64::new(1);
+    IDS.fetch_add(1, Ordering::Relaxed)
+}

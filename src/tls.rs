@@ -23,6 +23,46 @@ pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
 }
 
+/// Which public certificate authorities are trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roots {
+    /// Those that are compiled in.
+    Bundled,
+    /// Those of the system, or of the file that `SSL_CERT_FILE` names.
+    System,
+    /// All of these.
+    Both,
+}
+
+impl Roots {
+    /// The choice where the configuration makes none. Who sets `SSL_CERT_FILE` has an authority to add.
+    pub fn of_environment() -> Self {
+        let is_set = std::env::var_os("SSL_CERT_FILE").is_some_and(|file| !file.is_empty());
+        if is_set { Self::Both } else { Self::Bundled }
+    }
+}
+
+/// The certificate authorities to trust Cal.com by: those of `ca_file` alone, or else those of `choice`.
+///
+/// # Errors
+/// Why a file cannot be used.
+pub fn trusted(ca_file: Option<&Path>, choice: Roots) -> Result<RootCertStore, String> {
+    if ca_file.is_some() || choice == Roots::Bundled {
+        return roots(ca_file);
+    }
+    let mut trusted = if choice == Roots::Both { roots(None)? } else { RootCertStore::empty() };
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = trusted.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.first().map(|fault| format!(" ({fault})")).unwrap_or_default();
+        return Err(format!(
+            "the system has no certificate authorities{why}: set SSL_CERT_FILE, upstream.ca_file, or upstream.roots to \
+             \"bundled\""
+        ));
+    }
+    Ok(trusted)
+}
+
 /// Whether a certificate can be checked for that name or address.
 pub fn can_check(host: &str) -> bool {
     ServerName::try_from(host).is_ok()

@@ -3,6 +3,11 @@
 mod answers;
 mod broken;
 mod cal_com;
+mod connections;
+mod egress;
 mod hop;
 mod http2;
+mod names;
+mod resolve;
 mod retries;
+mod uploads;

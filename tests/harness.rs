@@ -10,6 +10,7 @@ mod port;
 mod postgres;
 mod proxy;
 mod redis;
+mod tunnel;
 mod upstream;
 mod wire;
 
@@ -22,5 +23,6 @@ pub use port::free_port;
 pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use redis::{Redis, Watched};
-pub use upstream::{Asked, OK, Upstream};
+pub use tunnel::Tunnel;
+pub use upstream::{Asked, OK, Upstream, find};
 pub use wire::{Answer, Wire, narrow};

@@ -25,8 +25,15 @@ impl App {
     /// What cannot be used although it is written well: the upstream's name, its certificate authority.
     pub fn build(config: Config, previous: Option<&App>) -> Result<Self, String> {
         let made = previous.map(|app| &app.upstream).filter(|made| made.is_of(&config.upstream, &config.limits));
-        let upstream = made
-            .map_or_else(|| Upstream::new(&config.upstream, &config.limits).map(Arc::new), |made| Ok(made.clone()))?;
+        let upstream = if let Some(made) = made {
+            made.clone()
+        } else {
+            let upstream = Upstream::new(&config.upstream, &config.limits)?;
+            Arc::new(match previous {
+                Some(app) => upstream.remembering(&app.upstream),
+                None => upstream,
+            })
+        };
         let names = Names::of(&config);
         let consumers = consumers(&config);
         let holders = previous.map_or_else(Arc::default, |app| app.credentials.holders.clone());

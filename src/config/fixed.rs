@@ -17,7 +17,8 @@ pub struct Fixed {
     tracked_callers: usize,
     store: Option<Identity>,
     sharing: Option<SharingIdentity>,
-    /// By these two the store of shared limits knows when a request is lost.
+    /// By these three the store of shared limits knows when a request is lost.
+    lookup_within: Duration,
     connect_within: Duration,
     headers_within: Duration,
 }
@@ -31,6 +32,7 @@ impl Fixed {
             tracked_callers: config.limits.tracked_callers,
             store: config.store.as_ref().map(StoreConfig::identity),
             sharing: config.sharing.as_ref().map(SharingConfig::identity),
+            lookup_within: config.limits.upstream_lookup,
             connect_within: config.limits.upstream_connect,
             headers_within: config.limits.upstream_headers,
         }
@@ -47,6 +49,7 @@ impl Fixed {
             ("log.format", self.log.json != newer.log.json),
             ("store", self.store != newer.store.as_ref().map(StoreConfig::identity)),
             ("store.redis", self.sharing != newer.sharing.as_ref().map(SharingConfig::identity)),
+            ("limits.upstream_lookup for store.redis", is_shared && self.lookup_within != limits.upstream_lookup),
             ("limits.upstream_connect for store.redis", is_shared && self.connect_within != limits.upstream_connect),
             ("limits.upstream_headers for store.redis", is_shared && self.headers_within != limits.upstream_headers),
             ("limits.tracked_callers", self.tracked_callers != newer.limits.tracked_callers),

@@ -31,12 +31,16 @@ pub struct Bounds {
     pub connections: usize,
     /// Requests in flight.
     pub in_flight: usize,
+    /// Looking up Cal.com's name.
+    pub upstream_lookup: Duration,
     /// Connecting to Cal.com, TLS included.
     pub upstream_connect: Duration,
     /// From the end of a request, its body included, to the head of its answer.
     pub upstream_headers: Duration,
     /// From sending a request to the end of its answer. A caller that has not taken an answer after that time is let go.
     pub upstream_total: Duration,
+    /// A connection to Cal.com's whole life; it ends after the requests it is in.
+    pub upstream_connection_age: Duration,
     /// From SIGTERM to giving up on requests in flight.
     pub drain: Duration,
     /// Callers without a configured consumer that are told apart (addresses, passthrough credentials).
@@ -67,9 +71,11 @@ impl Default for Bounds {
             connection_age: Duration::from_secs(3600),
             connections: 10_000,
             in_flight: 4096,
+            upstream_lookup: Duration::from_secs(10),
             upstream_connect: Duration::from_secs(5),
             upstream_headers: Duration::from_secs(30),
             upstream_total: Duration::from_secs(60),
+            upstream_connection_age: Duration::from_secs(300),
             drain: Duration::from_secs(30),
             tracked_callers: 65_536,
         }
@@ -105,9 +111,11 @@ impl Bounds {
             connection_age: time("connection_age", default.connection_age),
             connections: count("connections", 1..=1_000_000, default.connections),
             in_flight: count("in_flight", 1..=1_000_000, default.in_flight),
+            upstream_lookup: time("upstream_lookup", default.upstream_lookup),
             upstream_connect: time("upstream_connect", default.upstream_connect),
             upstream_headers: time("upstream_headers", default.upstream_headers),
             upstream_total: time("upstream_total", default.upstream_total),
+            upstream_connection_age: time("upstream_connection_age", default.upstream_connection_age),
             drain: time("drain", default.drain),
             tracked_callers: count("tracked_callers", 16..=10_000_000, default.tracked_callers),
         }

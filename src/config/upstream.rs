@@ -8,9 +8,10 @@ use http::header::HeaderName;
 use http::uri::Authority;
 
 use super::listen::Listen;
+use super::proxy::ProxyChoice;
 use super::reader::{Located, Section};
 use crate::headers;
-use crate::tls;
+use crate::tls::{self, Roots};
 
 /// Cal.com's own address.
 pub const CAL_COM: &str = "https://api.cal.com";
@@ -22,6 +23,10 @@ pub struct Upstream {
     pub base_url: BaseUrl,
     /// The only certificate authority to trust, instead of the public ones: a PEM file.
     pub ca_file: Option<PathBuf>,
+    /// The public authorities to trust, where there is no `ca_file`.
+    pub roots: Roots,
+    /// Which HTTP proxy leads there.
+    pub proxy: ProxyChoice,
     /// Whether HTTP/2 is offered where TLS is used.
     pub http2: bool,
     /// Request headers that are forwarded beside the usual ones.
@@ -29,6 +34,9 @@ pub struct Upstream {
     /// Whether the catalog's `cal-api-version` is added where the client sends none.
     pub pin_api_version: bool,
 }
+
+/// The values of `upstream.roots`.
+const ROOTS: [(&str, Roots); 3] = [("bundled", Roots::Bundled), ("system", Roots::System), ("both", Roots::Both)];
 
 /// An upstream address, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +91,13 @@ impl BaseUrl {
     }
 }
 
+impl BaseUrl {
+    /// Whether it is this machine's own.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+}
+
 /// The port of an address, if it names one. To `http`, a number that is none is no port, and the default would be taken.
 pub(super) fn port_of(authority: &Authority) -> Result<Option<u16>, &'static str> {
     let address = authority.as_str().rsplit('@').next().unwrap_or_default();
@@ -117,6 +132,8 @@ impl Upstream {
         Self {
             base_url,
             ca_file: section.ca_file("ca_file").map(|path| path.value),
+            roots: section.choice("roots", &ROOTS).unwrap_or_else(Roots::of_environment),
+            proxy: ProxyChoice::read(section),
             http2: section.boolean("http2").unwrap_or(true),
             forward_headers: extra.map(|list| header_names(section, &list.value)).unwrap_or_default(),
             pin_api_version: section.boolean("pin_api_version").unwrap_or(false),

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use secrecy::zeroize::Zeroizing;
 use tokio::time::timeout;
 
+use super::http2::Http2;
 use super::lost::describe;
 use super::pool::Connection;
 use super::{Upload, Upstream, connect};
@@ -68,10 +69,7 @@ impl Upstream {
     /// # Errors
     /// Whether it may have been carried out, and why there is no answer.
     pub async fn call(&self, call: Call) -> Result<Called, CallFault> {
-        let connecting = timeout(self.connect_within, connect::connect(self)).await;
-        let connection = connecting
-            .unwrap_or_else(|_| Err("connecting took longer than limits.upstream_connect".to_owned()))
-            .map_err(CallFault::NotSent)?;
+        let connection = connect::connect(self, None).await.map_err(|why| CallFault::NotSent(cleaned(why)))?;
         let exchange = timeout(self.headers_within, self.exchange_call(connection, call)).await;
         exchange.unwrap_or_else(|_| Err(CallFault::Unknown("no answer within limits.upstream_headers".to_owned())))
     }
@@ -86,9 +84,9 @@ impl Upstream {
                 let request = self.call_request(call, Version::HTTP_11)?;
                 http1.sender.try_send_request(request).await.map_err(fault)?
             }
-            Connection::Http2(mut http2) => {
+            Connection::Http2(Http2 { mut sender, stream: _stream, .. }) => {
                 let request = self.call_request(call, Version::HTTP_2)?;
-                http2.sender.try_send_request(request).await.map_err(fault)?
+                sender.try_send_request(request).await.map_err(fault)?
             }
         };
         let (head, body) = response.into_parts();

@@ -1,66 +1,101 @@
-//! Opens a connection to Cal.com.
+//! Opens a connection to Cal.com: name, TCP, proxy, TLS, HTTP.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::sleep;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Upstream;
 use super::deadline::Alarm;
+use super::http2::{self, MAX_HEAD};
+use super::io::{Observed, Received};
+use super::lost::describe;
 use super::pool::{self, Connection, Http1};
-
-/// Bytes of an answer's head that are read at most.
-const MOST_HEAD: usize = 64 * 1024;
-
-/// How often an HTTP/2 connection is asked whether the other side is still there, also when nothing is going on: one that
-/// was lost without a word would cost the next requests their whole patience.
-const ASK_IF_ALIVE: Duration = Duration::from_secs(20);
-
-/// How long that answer may take.
-const ALIVE_WITHIN: Duration = Duration::from_secs(5);
+use super::proxy;
 
 /// How long an address has to itself before the next one is tried beside it (RFC 8305 §8).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// Bytes of one answer over HTTP/2 that wait for its caller to take them. All answers share a connection: no caller may hold
-/// up those of others, so there is room on the connection for all of them.
-const AHEAD: u32 = 128 * 1024;
+/// Time for which sent bytes may stay unacknowledged before the connection counts as dead, 10 s: a path that was lost
+/// without a word would otherwise cost each request its whole `limits.upstream_headers`.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
-/// The most room that a connection can have (RFC 9113 §6.9.1).
-const ALL_AHEAD: u32 = (1 << 31) - 1;
+/// The right to open the HTTP/2 connection of a worker. It ends when other requests can use that connection.
+pub(super) type Turn = OwnedMutexGuard<()>;
 
 /// Connects, TLS included. An HTTP/2 connection is kept for later requests, too.
 ///
 /// # Errors
 /// What failed, for the log.
-pub(super) async fn connect(upstream: &Upstream) -> Result<Connection, String> {
-    let address = (upstream.host.as_str(), upstream.port);
-    let addresses = lookup_host(address).await.map_err(|e| format!("the name cannot be looked up: {e}"))?;
-    let tcp = first_to_answer(addresses.collect()).await.map_err(|e| format!("connecting failed: {e}"))?;
-    tcp.set_nodelay(true).map_err(|e| format!("setting up the socket failed: {e}"))?;
-    let Some((connector, name)) = &upstream.tls else { return http1(tcp).await };
-    let tls = connector.connect(name.clone(), tcp).await.map_err(|e| format!("TLS failed: {e}"))?;
-    if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return http2(upstream.id, tls).await;
+pub(super) async fn connect(upstream: &Upstream, turn: Option<Turn>) -> Result<Connection, String> {
+    let addresses = upstream.resolver.addresses(upstream.lookup_within).await;
+    let addresses = addresses.map_err(|fault| match &upstream.proxy {
+        Some(proxy) => format!("the proxy {}: {fault}", proxy.address()),
+        None => fault,
+    })?;
+    let opened = timeout(upstream.connect_within, open(upstream, &addresses, turn)).await;
+    let opened = opened.unwrap_or_else(|_| Err("connecting took longer than limits.upstream_connect".to_owned()));
+    if opened.is_err() {
+        upstream.resolver.expire();
     }
-    pool::speaks_http1(upstream.id);
-    http1(tls).await
+    opened
+}
+
+async fn open(upstream: &Upstream, addresses: &[SocketAddr], turn: Option<Turn>) -> Result<Connection, String> {
+    let mut tcp = first_to_answer(addresses).await.map_err(|fault| match &upstream.proxy {
+        Some(proxy) => format!("connecting to the proxy {} failed: {fault}", proxy.address()),
+        None => format!("connecting failed: {fault}"),
+    })?;
+    set_up(&tcp).map_err(|e| format!("setting up the socket failed: {e}"))?;
+    if let Some(proxy) = &upstream.proxy {
+        tcp = proxy::tunnel(tcp, proxy, &upstream.tunnelled).await?;
+    }
+    let id = upstream.id();
+    let expires = Instant::now().checked_add(upstream.connection_age);
+    let Some((connector, name)) = &upstream.tls else { return http1(id, tcp, expires).await };
+    let tls = connector.connect(name.clone(), tcp).await.map_err(|fault| tls_failed(&fault))?;
+    if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return http2::open(id, tls, turn, expires).await;
+    }
+    pool::speaks_http1(id);
+    http1(id, tls, expires).await
+}
+
+fn set_up(tcp: &TcpStream) -> std::io::Result<()> {
+    tcp.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    SockRef::from(tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+/// What a failed handshake says, and the setting that changes it.
+fn tls_failed(fault: &std::io::Error) -> String {
+    let fault = fault.to_string();
+    // A bad signature is that of an authority of the same name with another key.
+    if ["UnknownIssuer", "BadSignature"].iter().any(|word| fault.contains(word)) {
+        return format!(
+            "TLS failed: {fault}; calgate does not know the certificate's issuer: set upstream.ca_file, or upstream.roots to \
+             \"system\" or \"both\""
+        );
+    }
+    format!("TLS failed: {fault}")
 }
 
 /// Connects to whichever address answers first. Each next one is tried when one before has failed or takes long: a name may
 /// have addresses that lead nowhere from here, IPv6 ones for one (RFC 8305 §5).
-async fn first_to_answer(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
-    let (mut attempts, mut addresses) = (FuturesUnordered::new(), addresses.into_iter());
+async fn first_to_answer(addresses: &[SocketAddr]) -> std::io::Result<TcpStream> {
+    let (mut attempts, mut addresses) = (FuturesUnordered::new(), addresses.iter());
     let mut fault = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     loop {
         attempts.extend(addresses.next().map(TcpStream::connect));
@@ -75,74 +110,19 @@ async fn first_to_answer(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStrea
     }
 }
 
-async fn http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> Result<Connection, String> {
+async fn http1<T>(upstream: u64, io: T, expires: Option<Instant>) -> Result<Connection, String>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let received = Arc::new(AtomicU64::new(0));
-    let io = TokioIo::new(Counted { io, received: received.clone() });
+    let io = TokioIo::new(Observed::new(io, Received(received.clone())));
     // Requests are small: one buffer costs less than a list of them.
-    let handshake = http1::Builder::new().max_header_size(MOST_HEAD).writev(false).handshake(io).await;
+    let handshake = http1::Builder::new().max_header_size(MAX_HEAD).writev(false).handshake(io).await;
     let (sender, connection) = handshake.map_err(|e| e.to_string())?;
     tokio::spawn(async move {
         if let Err(fault) = connection.await {
-            tracing::debug!(%fault, "an upstream connection ended");
+            tracing::debug!(fault = describe(&fault), "an upstream connection ended");
         }
     });
-    Ok(Connection::Http1(Http1 { sender, received, alarm: Alarm::default() }))
-}
-
-async fn http2<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(id: u64, io: T) -> Result<Connection, String> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).max_header_list_size(u32::try_from(MOST_HEAD).unwrap_or(u32::MAX));
-    builder.initial_stream_window_size(AHEAD).initial_connection_window_size(ALL_AHEAD);
-    builder.keep_alive_interval(ASK_IF_ALIVE).keep_alive_timeout(ALIVE_WITHIN).keep_alive_while_idle(true);
-    let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|e| e.to_string())?;
-    tokio::spawn(async move {
-        if let Err(fault) = connection.await {
-            tracing::debug!(%fault, "an upstream connection ended");
-        }
-    });
-    Ok(pool::share(id, sender))
-}
-
-/// Counts the bytes that arrive: whether a lost request may be sent again depends on whether a byte of its answer came.
-struct Counted<T> {
-    io: T,
-    received: Arc<AtomicU64>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        // Nobody else writes it.
-        let received = this.received.load(Ordering::Relaxed) + (buf.filled().len() - before) as u64;
-        this.received.store(received, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
+    Ok(Connection::Http1(Http1 { sender, received, alarm: Alarm::default(), upstream, expires }))
 }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
-use super::pool::{self, Http1};
+use super::pool::{self, Lease};
 
 /// Why an answer broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct Download {
     /// When its head came.
     began: Instant,
     deadline: Deadline,
-    /// The connection it comes from, and whose pool that goes back to.
-    connection: Option<(u64, Http1)>,
+    /// What it holds of the connection it comes from.
+    connection: Option<Lease>,
 }
 
 /// What was read ahead, and how it broke off meanwhile.
@@ -61,7 +61,7 @@ struct Ahead {
 }
 
 impl Download {
-    pub(super) fn new(inner: Incoming, began: Instant, deadline: Deadline, connection: Option<(u64, Http1)>) -> Self {
+    pub(super) fn new(inner: Incoming, began: Instant, deadline: Deadline, connection: Option<Lease>) -> Self {
         Self { first: None, ahead: None, inner, began, deadline, connection }
     }
 
@@ -130,8 +130,8 @@ impl Download {
     /// Keeps the connection, now that nothing more comes on it. That it is idle is reckoned from the head of the answer: the
     /// clock was read then, and most bodies come along with their heads.
     fn over(&mut self) {
-        if let Some((upstream, http1)) = self.connection.take() {
-            pool::give_back(upstream, http1, self.began);
+        if let Some(Lease::Http1(http1)) = self.connection.take() {
+            pool::give_back(http1, self.began);
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use http::{Method, Request, Version};
 use tokio::time::Instant;
 
 use super::deadline::Alarm;
+use super::http2::Http2;
 use super::lost::{Lost, refusal, was_left_alone};
-use super::pool::{self, Connection, Http1};
+use super::pool::{self, Connection, Http1, Lease};
 use super::progress::Progress;
 use super::{Answered, Ask, Upload, Upstream};
 use crate::budget::Slot;
@@ -36,7 +38,7 @@ impl Upstream {
                 let answer = pin!(sender.try_send_request(request));
                 match self.in_time(answer, alarm, now, &progress).await? {
                     // Upstream may never read the rest of a body that it has answered: no other request follows on there.
-                    Ok(response) => Ok((response, progress.is_over().then_some(http1))),
+                    Ok(response) => Ok((response, progress.is_over().then_some(Lease::Http1(http1)))),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
                         let is_unsent = unsent.is_some();
@@ -45,20 +47,28 @@ impl Upstream {
                             slot.not_sent();
                         } else if silent {
                             // Whatever ended this connection without a byte, such as a restart, may have ended the others.
-                            pool::close_idle(self.id);
+                            pool::close_idle(http1.upstream);
                         }
                         let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
                         Err(Lost { refusal: refusal(fault.error(), &progress, !is_unsent), again })
                     }
                 }
             }
-            Connection::Http2(mut http2) => {
+            Connection::Http2(Http2 { mut sender, stream, .. }) => {
                 let spare = body.again();
+                let mut body = body;
+                let lease = if body.is_empty() {
+                    Lease::Stream(stream)
+                } else {
+                    let stream = Arc::new(stream);
+                    body.hold(stream.clone());
+                    Lease::Half(stream)
+                };
                 let request = self.request(ask, body, Version::HTTP_2)?;
                 slot.sending();
-                let answer = pin!(http2.sender.try_send_request(request));
+                let answer = pin!(sender.try_send_request(request));
                 match self.in_time(answer, &mut Alarm::default(), now, &progress).await? {
-                    Ok(response) => Ok((response, None)),
+                    Ok(response) => Ok((response, Some(lease))),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
                         let left_alone = unsent.is_some() || was_left_alone(fault.error());

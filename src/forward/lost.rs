@@ -26,14 +26,13 @@ pub(super) fn not_reached(why: impl Display) -> Refusal {
     Refusal::UpstreamUnreachable { reason: cleaned(why).into(), sent: false }
 }
 
-/// Whether upstream says that it has not looked at a request, so that it may be sent again whatever it is: it ended the
-/// connection at an earlier one (RFC 9113 §6.8), or refused this one (§8.7).
+/// Returns whether upstream guarantees that it did not process a request, so that any method can be sent again: it ended the
+/// connection at an earlier stream, for whatever reason (RFC 9113 §6.8), or refused this one (§8.7).
 pub(super) fn was_left_alone(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).filter(|cause| cause.is_remote());
-    cause.is_some_and(|cause| match cause.reason() {
-        Some(h2::Reason::NO_ERROR) => cause.is_go_away(),
-        Some(h2::Reason::REFUSED_STREAM) => cause.is_reset(),
-        _ => false,
+    // The library reports a peer's GOAWAY to the streams above its last stream id alone.
+    cause.is_some_and(|cause| {
+        cause.is_go_away() || (cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
     })
 }
 

@@ -11,13 +11,19 @@ use crate::config::upstream::Upstream as UpstreamConfig;
 pub(super) struct Origin {
     config: UpstreamConfig,
     authority: Option<Authority>,
-    within: [Duration; 3],
+    within: [Duration; 5],
 }
 
 impl Origin {
     /// What one would be made from now.
     pub(super) fn of(config: &UpstreamConfig, limits: &Bounds) -> Self {
-        let within = [limits.upstream_connect, limits.upstream_headers, limits.upstream_total];
+        let within = [
+            limits.upstream_lookup,
+            limits.upstream_connect,
+            limits.upstream_headers,
+            limits.upstream_total,
+            limits.upstream_connection_age,
+        ];
         Self { config: config.clone(), authority: Authority::of(config.ca_file.as_deref()), within }
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::deadline::Alarm;
+use super::http2::{Http2, Shared, Stream, Waiting};
 use super::upload::Upload;
 
 /// How long a connection may have been idle to be used again: less than the 5 s that older Node servers keep one.
@@ -38,17 +39,27 @@ struct Pool {
     idle: Vec<(Http1, Instant)>,
     /// Whether a task of this worker closes what is idle for too long.
     is_swept: bool,
-    /// The HTTP/2 connection.
-    shared: Option<Http2>,
+    /// HTTP/2 connections: one, unless the peer takes fewer streams than are wanted.
+    shared: Vec<Shared>,
     /// HTTP/2 connections so far.
     made: u64,
-    /// Held by who makes it, so that not everyone does; `None` where upstream speaks HTTP/1.1 only.
+    /// Held by who makes an HTTP/2 connection, so that not everyone does; `None` where upstream speaks HTTP/1.1 only.
     turn: Option<Arc<Mutex<()>>>,
+    /// Requests that wait for a stream.
+    waiting: Option<Arc<Waiting>>,
 }
 
 impl Pool {
     const fn to(upstream: u64) -> Self {
-        Self { upstream, idle: Vec::new(), is_swept: false, shared: None, made: 0, turn: None }
+        Self { upstream, idle: Vec::new(), is_swept: false, shared: Vec::new(), made: 0, turn: None, waiting: None }
+    }
+
+    /// Has a task close what is idle for too long.
+    fn sweep_later(&mut self) {
+        if !self.is_swept {
+            self.is_swept = true;
+            tokio::spawn(sweep());
+        }
     }
 
     /// Removes the idle connections that became idle before `moment`.
@@ -70,6 +81,10 @@ pub(super) struct Http1 {
     pub(super) received: Arc<AtomicU64>,
     /// By when the head of an answer has to be there.
     pub(super) alarm: Alarm,
+    /// Which upstream it is to.
+    pub(super) upstream: u64,
+    /// When the pool lets go of it.
+    pub(super) expires: Option<Instant>,
 }
 
 impl Http1 {
@@ -84,12 +99,14 @@ pub(super) enum Connection {
     Http2(Http2),
 }
 
-/// An HTTP/2 connection, for all requests of this worker.
-#[derive(Clone)]
-pub(super) struct Http2 {
-    pub(super) sender: http2::SendRequest<Upload>,
-    /// Tells it from those before and after it.
-    number: u64,
+/// The part of a connection that a response holds until its end.
+pub(super) enum Lease {
+    /// All of it, to be used again.
+    Http1(Http1),
+    /// Its stream.
+    Stream(#[expect(dead_code, reason = "held, and counted as open until it is dropped")] Stream),
+    /// Its stream, which the body of the request holds, too.
+    Half(#[expect(dead_code, reason = "held, and counted as open until it is dropped")] Arc<Stream>),
 }
 
 impl Connection {
@@ -111,8 +128,10 @@ pub fn keep_idle(most: usize) {
 fn with_pool<T>(upstream: u64, f: impl FnOnce(&mut Pool) -> Option<T>) -> Option<T> {
     POOL.with_borrow_mut(|pool| {
         if pool.upstream < upstream {
-            let is_swept = pool.is_swept;
-            *pool = Pool { is_swept, turn: Some(Arc::default()), ..Pool::to(upstream) };
+            // Its numbers go on: a request that failed on an old connection is told from those on new ones.
+            let (is_swept, made) = (pool.is_swept, pool.made);
+            let (turn, waiting) = (Some(Arc::default()), Some(Arc::default()));
+            *pool = Pool { is_swept, made, turn, waiting, ..Pool::to(upstream) };
         }
         if pool.upstream == upstream { f(pool) } else { None }
     })
@@ -126,13 +145,11 @@ pub(super) fn take(upstream: u64, now: Instant) -> Option<Connection> {
 /// The same. After a request failed on the connection numbered `failed`: one that was opened later, and no idle one.
 pub(super) fn take_newer(upstream: u64, failed: Option<u64>, now: Instant) -> Option<Connection> {
     with_pool(upstream, |pool| {
-        if let Some(shared) = &pool.shared {
-            if shared.sender.is_ready() && failed.is_none_or(|failed| shared.number > failed) {
-                return Some(Connection::Http2(shared.clone()));
-            }
-            if shared.sender.is_closed() {
-                pool.shared = None;
-            }
+        if !pool.shared.is_empty() {
+            pool.shared.retain(|shared| !shared.is_over(now));
+        }
+        if let Some(http2) = pool.shared.iter_mut().find_map(|shared| shared.stream(failed, now)) {
+            return Some(Connection::Http2(http2));
         }
         if failed.is_some() {
             return None;
@@ -147,18 +164,15 @@ pub(super) fn take_newer(upstream: u64, failed: Option<u64>, now: Instant) -> Op
 }
 
 /// Keeps an HTTP/1.1 connection whose answer was read to its end, and counts it as idle `since` then.
-pub(super) fn give_back(upstream: u64, http1: Http1, since: Instant) {
-    if http1.sender.is_closed() {
+pub(super) fn give_back(http1: Http1, since: Instant) {
+    if http1.sender.is_closed() || http1.expires.is_some_and(|expires| expires <= since) {
         return;
     }
-    with_pool(upstream, |pool| {
+    with_pool(http1.upstream, |pool| {
         if pool.idle.len() >= MOST_KEPT.load(Ordering::Relaxed) {
             return None;
         }
-        if !pool.is_swept {
-            pool.is_swept = true;
-            tokio::spawn(sweep());
-        }
+        pool.sweep_later();
         pool.idle.push((http1, since));
         Some(())
     });
@@ -169,15 +183,16 @@ pub(super) fn close_idle(upstream: u64) {
     drop(with_pool(upstream, |pool| Some(std::mem::take(&mut pool.idle))));
 }
 
-/// Closes connections that have been idle for too long, until none is idle.
+/// Closes connections that have been idle for too long, or are too old, until there are no more.
 async fn sweep() {
     loop {
         sleep(SWEEP_INTERVAL).await;
         let (closed, is_over) = POOL.with_borrow_mut(|pool| {
-            let over = Instant::now().checked_sub(MOST_IDLE);
-            let closed = over.map(|moment| pool.idle_before(moment));
-            pool.is_swept = !pool.idle.is_empty();
-            (closed, !pool.is_swept)
+            let now = Instant::now();
+            let idle = now.checked_sub(MOST_IDLE).map(|moment| pool.idle_before(moment));
+            let shared: Vec<_> = pool.shared.extract_if(.., |shared| shared.is_over(now)).collect();
+            pool.is_swept = !pool.idle.is_empty() || !pool.shared.is_empty();
+            ((idle, shared), !pool.is_swept)
         });
         drop(closed);
         if is_over {
@@ -186,28 +201,46 @@ async fn sweep() {
     }
 }
 
-/// Keeps a new HTTP/2 connection for every request of this worker.
-pub(super) fn share(upstream: u64, sender: http2::SendRequest<Upload>) -> Connection {
-    let mut http2 = Http2 { sender, number: 0 };
+/// The number of a new HTTP/2 connection, and who waits for its streams.
+pub(super) fn next_http2(upstream: u64) -> Option<(u64, Arc<Waiting>)> {
     with_pool(upstream, |pool| {
         pool.made += 1;
-        http2.number = pool.made;
-        pool.shared.replace(http2.clone())
+        Some((pool.made, pool.waiting.clone()?))
+    })
+}
+
+/// Keeps a new HTTP/2 connection for every request of this worker.
+pub(super) fn share(upstream: u64, shared: Shared) {
+    with_pool(upstream, |pool| {
+        pool.sweep_later();
+        pool.shared.push(shared);
+        Some(())
     });
-    Connection::Http2(http2)
 }
 
 /// Lets go of the HTTP/2 connection with that number: what failed on it is not to be sent on it again.
 pub(super) fn leave(upstream: u64, number: u64) {
-    with_pool(upstream, |pool| pool.shared.take_if(|shared| shared.number == number));
+    with_pool(upstream, |pool| {
+        let place = pool.shared.iter().position(|shared| shared.number() == number)?;
+        Some(pool.shared.remove(place))
+    });
 }
 
-/// What whoever makes a connection to `upstream` holds meanwhile, where the connection may be one for all.
-pub(super) fn turn(upstream: u64) -> Option<Arc<Mutex<()>>> {
-    with_pool(upstream, |pool| pool.turn.clone())
+/// What whoever makes a connection to `upstream` holds meanwhile, where the connection may be one for all, and those who wait
+/// for a stream on one.
+pub(super) fn turn(upstream: u64) -> Option<(Arc<Mutex<()>>, Arc<Waiting>)> {
+    with_pool(upstream, |pool| Some((pool.turn.clone()?, pool.waiting.clone()?)))
 }
 
 /// Notes that each request to `upstream` needs a connection of its own.
 pub(super) fn speaks_http1(upstream: u64) {
     with_pool(upstream, |pool| pool.turn.take());
+}
+
+/// Notes that requests to `upstream` share a connection after all.
+pub(super) fn speaks_http2(upstream: u64) {
+    with_pool(upstream, |pool| {
+        pool.turn.get_or_insert_default();
+        Some(())
+    });
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::download::plus;
+use super::http2::Stream;
 use super::progress::{Course, Progress};
 use crate::config::limits::BodyLimit;
 use crate::refusal::Refusal;
@@ -57,16 +58,20 @@ type CallersBody = dyn Body<Data = Bytes, Error = BoxError> + Send;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
-pub struct Upload(Content);
+pub struct Upload {
+    content: Content,
+    /// The HTTP/2 stream it is sent on, which is open until its end.
+    stream: Option<Arc<Stream>>,
+}
 
 enum Content {
     /// All of it, which may be nothing.
     Whole(Bytes),
     /// What still comes. Boxed, for most requests have no body, and all of them are handed on many times.
-    Stream(Box<Stream>),
+    Coming(Box<Coming>),
 }
 
-struct Stream {
+struct Coming {
     /// What was read of it so far, and where the rest comes from.
     read: Bytes,
     rest: Pin<Box<CallersBody>>,
@@ -87,7 +92,7 @@ impl Upload {
 
     /// A body that is all here.
     pub(super) fn whole(bytes: Bytes) -> Self {
-        Self(Content::Whole(bytes))
+        Self::of(Content::Whole(bytes))
     }
 
     /// A caller's body, of at most `limit` bytes, all of which have to be there `within` that time from when they are asked for.
@@ -100,7 +105,24 @@ impl Upload {
             return Self::empty();
         }
         let (read, rest, course) = (Bytes::new(), Box::pin(body), Arc::default());
-        Self(Content::Stream(Box::new(Stream { read, rest, left: limit.bytes, limit, within, deadline: None, course })))
+        Self::of(Content::Coming(Box::new(Coming {
+            read,
+            rest,
+            left: limit.bytes,
+            limit,
+            within,
+            deadline: None,
+            course,
+        })))
+    }
+
+    fn of(content: Content) -> Self {
+        Self { content, stream: None }
+    }
+
+    /// Has the stream count as open until the body is dropped.
+    pub(super) fn hold(&mut self, stream: Arc<Stream>) {
+        self.stream = Some(stream);
     }
 
     /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `most`.
@@ -115,20 +137,20 @@ impl Upload {
                 None => return Ok(Self::whole(read.freeze())),
             }
         }
-        Ok(match self.0 {
-            Content::Stream(mut stream) if read.len() > most => {
+        Ok(match self.content {
+            Content::Coming(mut stream) if read.len() > most => {
                 stream.read = read.freeze();
-                Self(Content::Stream(stream))
+                Self::of(Content::Coming(stream))
             }
-            Content::Whole(_) | Content::Stream(_) => Self::whole(read.freeze()),
+            Content::Whole(_) | Content::Coming(_) => Self::whole(read.freeze()),
         })
     }
 
     /// The same body once more, if all of it is here.
     pub fn again(&self) -> Option<Self> {
-        match &self.0 {
+        match &self.content {
             Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
-            Content::Stream(_) => None,
+            Content::Coming(_) => None,
         }
     }
 
@@ -140,19 +162,19 @@ impl Upload {
 
     /// How far it is, now and later.
     pub(super) fn progress(&self) -> Progress {
-        match &self.0 {
+        match &self.content {
             Content::Whole(_) => Progress::default(),
-            Content::Stream(stream) => Progress::of(&stream.course),
+            Content::Coming(stream) => Progress::of(&stream.course),
         }
     }
 
     /// Whether there is nothing to send, so that a request can be sent twice.
     pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.0, Content::Whole(bytes) if bytes.is_empty())
+        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
     }
 }
 
-impl Stream {
+impl Coming {
     fn note_sent(&self) {
         self.course.note_sent(Instant::now());
     }
@@ -210,24 +232,24 @@ impl Body for Upload {
     type Error = UploadFault;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Stream(stream) => stream.poll(cx),
+            Content::Coming(stream) => stream.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.content {
             Content::Whole(bytes) => bytes.is_empty(),
-            Content::Stream(stream) => stream.is_over(),
+            Content::Coming(stream) => stream.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(stream) => plus(&stream.rest.size_hint(), stream.read.len()),
+            Content::Coming(stream) => plus(&stream.rest.size_hint(), stream.read.len()),
         }
     }
 }

@@ -93,7 +93,11 @@ pub(super) async fn until_told_to_stop(
     loop {
         tokio::select! {
             () = stop.told() => return Ok(()),
-            _ = hangup.recv() => reload(gateway, &source, fixed),
+            _ = hangup.recv() => {
+                reload(gateway, &source, fixed);
+                gateway.app().upstream.reconnect();
+                tracing::info!("new connections to the upstream are opened from now on");
+            }
             Some(()) = news.recv() => {
                 sleep(SETTLE).await;
                 while news.try_recv().is_ok() {}

@@ -14,10 +14,12 @@ use crate::credential::rig::SEAL_KEY;
 const FILE: &str = include_str!("../../config/calgate.toml");
 
 /// Keys that are there as an example, because they have no default or one that the machine decides.
-const EXAMPLES: [&str; 9] = [
+const EXAMPLES: [&str; 11] = [
     "tiers.premium.max_wait",
     "listen.workers",
     "upstream.ca_file",
+    "upstream.roots",
+    "upstream.proxy",
     "catalog.file",
     "anonymous.consumer",
     "passthrough.plan",

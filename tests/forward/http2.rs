@@ -11,6 +11,7 @@ use crate::harness::{Edge, Gateway, Key, Setup, Wire, eventually, narrow};
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;
 const NO_ERROR: u32 = 0;
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn own(key: &Key) -> String {
     format!("X-Api-Key: {}", key.text)
@@ -27,7 +28,8 @@ fn post(gateway: &Gateway, key: &Key) -> (u16, Option<String>) {
 
 #[test]
 fn a_post_that_cal_com_left_alone_is_sent_again_on_another_connection() {
-    for left_alone in [go_away(1), reset(3, REFUSED_STREAM)] {
+    let ended = [NO_ERROR, INTERNAL_ERROR, ENHANCE_YOUR_CALM].map(|reason| go_away(1, reason));
+    for left_alone in ended.into_iter().chain([reset(3, REFUSED_STREAM)]) {
         let edge = Edge::answering(move |connection, stream| match (connection, stream) {
             (0, 3) => left_alone.clone(),
             _ => ok(stream, b"{}"),

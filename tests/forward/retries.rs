@@ -7,7 +7,11 @@ use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually};
 
 fn start(upstream: &Upstream, key: &Key) -> Gateway {
     // One worker, so that a second request finds the connection of the first.
-    Setup::to(&upstream.base_url()).with("[limits]\nupstream_headers = \"2s\"").billing("teams", key).workers(1).start()
+    Setup::to(&upstream.base_url())
+        .with("[limits]\nupstream_headers = \"2s\"\n[budget]\nmode = \"off\"")
+        .billing("teams", key)
+        .workers(1)
+        .start()
 }
 
 fn bearer(key: &Key) -> String {

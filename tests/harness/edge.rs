@@ -12,6 +12,21 @@ use crate::cal_sim::certificates::make;
 /// What is answered to a frame of a request: frames.
 type Script = dyn Fn(usize, u32, usize) -> Vec<u8> + Send + Sync;
 
+/// How an [`Edge`] takes connections and requests.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS`, if it sends that.
+    pub streams: Option<u32>,
+    /// How many connections it speaks on; it accepts more, and is silent on them.
+    pub connections: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { streams: None, connections: usize::MAX }
+    }
+}
+
 /// One that answers as it is told.
 pub struct Edge {
     address: SocketAddr,
@@ -29,6 +44,11 @@ impl Edge {
 
     /// `script` is told the number of a frame, too: 0 for a head, and then that of each piece of its body.
     pub fn answering_frames(script: impl Fn(usize, u32, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::by(Rules::default(), script)
+    }
+
+    /// The same, by other rules.
+    pub fn by(rules: Rules, script: impl Fn(usize, u32, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (tls, pem) = make(Ipv4Addr::LOCALHOST.into()).unwrap();
         let mut authority = tempfile::NamedTempFile::new().unwrap();
         authority.write_all(pem.as_bytes()).unwrap();
@@ -36,9 +56,19 @@ impl Edge {
         let (address, asked) = (listener.local_addr().unwrap(), Arc::default());
         let (seen, script): (Arc<Mutex<Vec<_>>>, Arc<Script>) = (Arc::clone(&asked), Arc::new(script));
         std::thread::spawn(move || {
+            let mut silent = Vec::new();
             for (number, stream) in listener.incoming().enumerate() {
                 let (tls, seen, script) = (tls.clone(), seen.clone(), script.clone());
-                std::thread::spawn(move || serve(number, stream.unwrap(), &tls, &seen, &*script));
+                let stream = stream.unwrap();
+                if number >= rules.connections {
+                    // Kept open, and not spoken on.
+                    silent.push(stream);
+                    continue;
+                }
+                let settings = rules.streams.map(|streams| [&[0, 3], &streams.to_be_bytes()[..]].concat());
+                std::thread::spawn(move || {
+                    serve(number, stream, &tls, &settings.unwrap_or_default(), &seen, &*script);
+                });
             }
         });
         Self { address, authority, asked }
@@ -59,11 +89,18 @@ impl Edge {
     }
 }
 
-fn serve(number: usize, stream: TcpStream, tls: &Arc<ServerConfig>, seen: &Mutex<Vec<(usize, u32)>>, script: &Script) {
+fn serve(
+    number: usize,
+    stream: TcpStream,
+    tls: &Arc<ServerConfig>,
+    settings: &[u8],
+    seen: &Mutex<Vec<(usize, u32)>>,
+    script: &Script,
+) {
     let mut stream = StreamOwned::new(ServerConnection::new(tls.clone()).unwrap(), stream);
     let mut preface = [0; 24];
     let _ = stream.read_exact(&mut preface);
-    let _ = stream.write_all(&frame(SETTINGS, 0, 0, &[]));
+    let _ = stream.write_all(&frame(SETTINGS, 0, 0, settings));
     let (mut head, mut pieces) = ([0; 9], HashMap::new());
     // Until the gateway has closed.
     while stream.read_exact(&mut head).is_ok() {
@@ -115,9 +152,9 @@ pub fn reset(stream: u32, reason: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &reason.to_be_bytes())
 }
 
-/// The end of a connection, for no error: streams after `last` are left alone.
-pub fn go_away(last: u32) -> Vec<u8> {
-    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
+/// The end of a connection, for a reason (RFC 9113 §7): streams after `last` are left alone.
+pub fn go_away(last: u32, reason: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[last.to_be_bytes(), reason.to_be_bytes()].concat())
 }
 
 /// The end of a connection with an error code and a text of the peer's own (RFC 9113 §6.8).

@@ -8,6 +8,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+/// A name that the certificate is for, too: one that no resolver knows, so that only a proxy leads there.
+pub const NAME: &str = "api.cal.test";
+
 /// The server's side of TLS, and the authority's certificate as PEM for those who call it.
 pub fn make(listening: IpAddr) -> io::Result<(Arc<ServerConfig>, String)> {
     let (key, certificate, authority) = issue(listening).map_err(io::Error::other)?;
@@ -28,7 +31,7 @@ pub fn issue(listening: IpAddr) -> Result<(KeyPair, rcgen::Certificate, String),
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
-    let mut server = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let mut server = CertificateParams::new(vec!["localhost".to_owned(), NAME.to_owned()])?;
     server.distinguished_name.push(DnType::CommonName, "cal-sim");
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     server.subject_alt_names.extend(loopback.map(SanType::IpAddress));

@@ -1,0 +1,173 @@
+//! Name lookups: one for many connections, timed apart from connecting, with the last good addresses to fall back on.
+//!
+//! The system's resolver is asked, and not one of our own: containers rely on `/etc/hosts`, search domains and
+//! `nsswitch.conf`. It waits 5 s before it repeats a lost packet (resolv.conf(5)). A second lookup that begins sooner makes
+//! up for that.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a lookup may take, and how long its result lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct LookupTimes {
+    /// Time for which found addresses are used without another lookup, and for which a failed lookup is not repeated where
+    /// older addresses are known.
+    pub fresh: Duration,
+    /// Wait for a lookup where older addresses are known. They are used after it.
+    pub late: Duration,
+    /// Delays after which a lookup that has not answered is begun once more beside it.
+    pub repeat: [Duration; 2],
+}
+
+impl Default for LookupTimes {
+    /// 5 s, 500 ms, and repeats after 1 s and 2 s more: the resolver's own repeat would come after 5 s.
+    fn default() -> Self {
+        let repeat = [Duration::from_secs(1), Duration::from_secs(2)];
+        Self { fresh: Duration::from_secs(5), late: Duration::from_millis(500), repeat }
+    }
+}
+
+/// The addresses of one lookup.
+type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Addresses, or why there are none.
+type Answer = Result<Arc<[SocketAddr]>, Arc<str>>;
+
+/// The addresses of one host.
+pub struct Resolver {
+    /// The address of a host that is written as one.
+    literal: Option<Arc<[SocketAddr]>>,
+    lookup: Box<dyn Fn() -> Found + Send + Sync>,
+    times: LookupTimes,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last addresses that were found.
+    good: Option<Arc<[SocketAddr]>>,
+    /// Until when they are used without another lookup.
+    fresh_until: Option<Instant>,
+    /// The lookup that is under way.
+    running: Option<watch::Receiver<Option<Answer>>>,
+}
+
+impl Resolver {
+    /// The addresses of `host`, from the system's resolver.
+    pub(super) fn system(host: &str, port: u16) -> Arc<Self> {
+        let host = host.to_owned();
+        let literal = host.parse::<IpAddr>().ok().map(|address| Arc::from([SocketAddr::from((address, port))]));
+        let lookup = move || -> Found {
+            let host = host.clone();
+            Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), port)).await?.collect()) })
+        };
+        Arc::new(Self { literal, ..Self::of(lookup, LookupTimes::default()) })
+    }
+
+    /// Addresses that `lookup` finds.
+    pub fn new(lookup: impl Fn() -> Found + Send + Sync + 'static, times: LookupTimes) -> Arc<Self> {
+        Arc::new(Self::of(lookup, times))
+    }
+
+    fn of(lookup: impl Fn() -> Found + Send + Sync + 'static, times: LookupTimes) -> Self {
+        Self { literal: None, lookup: Box::new(lookup), times, state: Mutex::default() }
+    }
+
+    /// The addresses of the host, after a lookup of at most `within` if no fresh ones are known.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn addresses(self: &Arc<Self>, within: Duration) -> Result<Arc<[SocketAddr]>, String> {
+        if let Some(literal) = &self.literal {
+            return Ok(literal.clone());
+        }
+        let (known, mut answer) = {
+            let mut state = self.state();
+            let is_fresh = state.fresh_until.is_some_and(|until| Instant::now() < until);
+            if let Some(good) = state.good.as_ref().filter(|_| is_fresh) {
+                return Ok(good.clone());
+            }
+            // The thread that ran the last one may have ended first.
+            let running = state.running.take().filter(|running| running.has_changed().is_ok());
+            let running = running.unwrap_or_else(|| self.begin());
+            state.running = Some(running.clone());
+            (state.good.clone(), running)
+        };
+        let patience = if known.is_some() { within.min(self.times.late) } else { within };
+        let answer = timeout(patience, answer.wait_for(Option::is_some)).await;
+        let why = match answer {
+            Ok(Ok(answer)) => match answer.as_ref() {
+                Some(Ok(found)) => return Ok(found.clone()),
+                Some(Err(why)) => why.to_string(),
+                None => String::new(),
+            },
+            Ok(Err(_)) => "the lookup was given up".to_owned(),
+            Err(_) => format!("no answer within {} ms (limits.upstream_lookup)", patience.as_millis()),
+        };
+        let Some(known) = known else { return Err(format!("the name cannot be looked up: {why}")) };
+        let mut state = self.state();
+        // Whoever comes next need not wait for it, too.
+        state.fresh_until = Instant::now().checked_add(self.times.fresh);
+        drop(state);
+        tracing::warn!(why, "the upstream's name cannot be looked up; its last known addresses are used");
+        Ok(known)
+    }
+
+    /// Has the next connection look the name up again: it may have moved.
+    pub fn expire(&self) {
+        self.state().fresh_until = None;
+    }
+
+    /// Begins a lookup, whose answer outlasts those who wait for it.
+    fn begin(self: &Arc<Self>) -> watch::Receiver<Option<Answer>> {
+        let (tell, answer) = watch::channel(None);
+        let resolver = self.clone();
+        tokio::spawn(async move {
+            let found = resolver.look_up().await;
+            let mut state = resolver.state();
+            if let Ok(addresses) = &found {
+                state.good = Some(addresses.clone());
+                state.fresh_until = Instant::now().checked_add(resolver.times.fresh);
+            }
+            state.running = None;
+            drop(state);
+            tell.send_replace(Some(found));
+        });
+        answer
+    }
+
+    /// Looks the name up, and once more beside it while there is no answer. The first good answer counts.
+    async fn look_up(&self) -> Answer {
+        let mut lookups = FuturesUnordered::from_iter([(self.lookup)()]);
+        let mut repeats = self.times.repeat.into_iter();
+        let mut next = repeats.next();
+        loop {
+            let answer = tokio::select! {
+                answer = lookups.next() => answer,
+                () = sleep(next.unwrap_or_default()), if next.is_some() => {
+                    lookups.push((self.lookup)());
+                    next = repeats.next();
+                    continue;
+                }
+            };
+            match answer {
+                Some(Ok(found)) if !found.is_empty() => return Ok(found.into()),
+                Some(Err(fault)) if lookups.is_empty() => return Err(fault.to_string().into()),
+                None | Some(Ok(_)) if lookups.is_empty() => return Err("it has no address".into()),
+                _ => {}
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
