@@ -22,7 +22,8 @@ const WISHES: &str = "A request may ask, in its query:
   sim_body=65536    for a body of that many bytes; sim_pause_ms=50 for a pause before each 16 KiB
   sim_delay_ms=200  for an answer that comes later
   sim_status=503    for that status; sim_edge=403 for one of the edge in front of Cal.com
-  sim_forbidden=1   for a 403 that repeats the bearer";
+  sim_forbidden=1   for a 403 that repeats the bearer
+  sim_headers=1     for a list of the header fields that arrived, without credentials";
 
 /// A simulated Cal.com API v2
 #[derive(Parser)]

@@ -1,5 +1,6 @@
 //! One request, from its head to its answer.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,11 +139,12 @@ fn grant(
         Some(length) => answer::filler(length, wishes.pause),
         None => answer::success(&json!({
             "operation": route.endpoint.to_string(),
-            "parameters": route.parameters.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "parameters": route.parameters.iter().cloned().collect::<BTreeMap<_, _>>(),
             "query": head.uri.query(),
             "version": route.version,
             "credential": caller.kind(),
             "bodyLength": body.len(),
+            "headers": wishes.headers.then(|| fields(head)),
         })),
     };
     Ok(Granted { answer, is_token_operation: false })
@@ -172,6 +174,13 @@ async fn read(state: &State, head: &Parts, mut body: Incoming, number: Number) -
         return Ok(Err(Fault::new(413, "PayloadTooLargeException", "request entity too large")));
     }
     Ok(Ok(kept))
+}
+
+/// The header fields that arrived. Credentials are left out, because a response never contains one.
+fn fields(head: &Parts) -> BTreeMap<String, String> {
+    let mut fields: BTreeMap<String, String> = pairs(&head.headers).into_iter().collect();
+    fields.retain(|name, _| name != "authorization" && name != "x-cal-secret-key");
+    fields
 }
 
 fn seen(head: &Parts) -> Seen {

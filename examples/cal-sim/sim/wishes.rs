@@ -17,6 +17,8 @@ pub(super) struct Wishes {
     pub(super) edge: Option<u16>,
     /// `sim_forbidden=1`: 403 with the bearer in its message.
     pub(super) forbidden: bool,
+    /// `sim_headers=1`: the response lists the header fields that arrived.
+    pub(super) headers: bool,
 }
 
 impl Wishes {
@@ -35,6 +37,7 @@ impl Wishes {
                 "sim_status" => wishes.status = status(value),
                 "sim_edge" => wishes.edge = status(value),
                 "sim_forbidden" => wishes.forbidden = value != 0,
+                "sim_headers" => wishes.headers = value != 0,
                 _ => {}
             }
         }
