@@ -1,6 +1,6 @@
 # The commands of this project. `make run` and `make test` need nothing but Rust.
 
-.PHONY: run test test-long test-stalls bench release
+.PHONY: run test test-long test-stalls test-quiet clients bench release
 
 # Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
 run:
@@ -24,6 +24,15 @@ test-long:
 test-stalls:
 	scripts/test-deps
 	CALGATE_STALL_SECONDS=120 cargo test --locked -- sharing::stalls --nocapture --test-threads 1
+
+# Tests that measure throughput: they need a machine on which little else runs.
+test-quiet:
+	scripts/test-deps
+	scripts/run-tests -- --ignored
+
+# HTTP clients and SDKs of other languages against calgate: CLIENTS="npm pypi java curl" (tests/clients).
+clients:
+	python3 tests/clients/run.py $(CLIENTS)
 
 # A release build tuned by a profile of itself, for what runs all day: target/profiled/calgate.
 release:
