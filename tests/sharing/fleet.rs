@@ -3,35 +3,45 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::joined;
-use crate::harness::{Fleet, Redis, Tally, Terms, eventually};
+use super::{joined, they_share_forty};
+use crate::harness::{Fleet, Redis, Tally, Terms, eventually, scaled};
 
 fn terms(limit: u32, window: Duration) -> Terms {
     Terms { gateways: 8, limit, window, quirk: false, others: 0, config: String::new(), per_minute: 1_000_000 }
 }
 
-/// Runs a fleet until it is undisturbed. Where a machine has no time for gateways, calls take longer than they may, and rules
-/// without a store hold for a while, with which less is used. Whatever happens, Cal.com never says no.
-fn undisturbed(limit: u32, window: Duration, load: impl Fn(&Fleet) -> Tally) -> Tally {
-    let run = |_| {
-        let redis = Redis::start();
-        let terms = Terms { quirk: true, ..terms(limit, window) };
-        let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
-        joined(&fleet);
-        let tally = load(&fleet);
-        println!("p99 {:?}, {:?}", tally.p99(), tally.answers);
-        assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
-        assert_eq!(tally.of(200) + tally.of(429), tally.answers.values().sum::<usize>(), "{:?}", tally.answers);
-        (fleet.losses() == 0).then_some(tally)
-    };
-    (0..5).find_map(run).expect("in one of five runs the store is never given up")
+/// Runs a fleet once. Whatever the machine has time for, Cal.com never answers 429, and every request has a response. Returns the
+/// tally, and how often gateways marked the store unavailable.
+fn safe(limit: u32, window: Duration, load: impl Fn(&Fleet) -> Tally) -> (Tally, u64) {
+    let redis = Redis::start();
+    let terms = Terms { quirk: true, ..terms(limit, window) };
+    let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
+    joined(&fleet);
+    let tally = load(&fleet);
+    println!("{} losses, p99 {:?}, {:?}", fleet.losses(), tally.p99(), tally.answers);
+    assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
+    let foreign = tally.answers.keys().find(|(status, code)| *status != 200 && code != "GATEWAY_UPSTREAM_BUDGET");
+    assert_eq!(foreign, None, "{:?}", tally.answers);
+    (tally, fleet.losses())
 }
 
-/// Much more is asked for than there is. After the first burst, `windows` windows are looked at.
+/// Runs fleets until the machine leaves one undisturbed: a store call that is late switches a gateway to the rules without a
+/// store, which use less. Every run is checked as in [`safe`].
+fn undisturbed(limit: u32, window: Duration, load: impl Fn(&Fleet) -> Tally) -> Tally {
+    let run = |_| Some(safe(limit, window, &load)).filter(|(_, losses)| *losses == 0);
+    (0..5).find_map(run).expect("in one of five runs no store call is late; is the machine quiet?").0
+}
+
+/// Clients ask for much more than the limit.
+fn saturating(fleet: &Fleet, window: Duration, windows: u32, meanwhile: impl FnOnce()) -> Tally {
+    fleet.load(32, Duration::ZERO, window * (windows + 1), meanwhile)
+}
+
+/// After the first burst, at least 95 % of `windows` windows are used.
 fn saturated(limit: u32, window: Duration, windows: u32) -> Tally {
     let used = Cell::new(0);
     let tally = undisturbed(limit, window, |fleet| {
-        fleet.load(32, Duration::ZERO, window * (windows + 1), || {
+        saturating(fleet, window, windows, || {
             std::thread::sleep(window);
             let before = fleet.sim.seen_count();
             std::thread::sleep(window * windows);
@@ -44,10 +54,15 @@ fn saturated(limit: u32, window: Duration, windows: u32) -> Tally {
     tally
 }
 
-/// Nine tenths of what there is are asked for, at random moments; all of it is served.
-fn busy(limit: u32, window: Duration) {
+/// Clients ask for nine tenths of the limit, at random moments.
+fn nine_tenths(fleet: &Fleet, limit: u32, window: Duration) -> Tally {
     let per_second = f64::from(limit) * 0.9 / window.as_secs_f64();
-    let tally = undisturbed(limit, window, |fleet| fleet.random_load(per_second, window * 4, || {}));
+    fleet.random_load(per_second, window * 4, || {})
+}
+
+/// All of nine tenths is served.
+fn busy(limit: u32, window: Duration) {
+    let tally = undisturbed(limit, window, |fleet| nine_tenths(fleet, limit, window));
     assert_eq!(tally.of(429), 0, "{:?}", tally.answers);
 }
 
@@ -87,37 +102,57 @@ fn a_block_that_one_gateway_runs_into_holds_the_others_and_is_logged_by_that_one
     assert!(!fleet.gateways[1].log().iter().any(|line| line.contains(block)), "nothing is logged twice");
 }
 
+const WINDOW: Duration = Duration::from_secs(4);
+/// With shorter windows, eight hundred requests saturate the machine.
+const LONG_WINDOW: Duration = Duration::from_secs(8);
+
 #[test]
-fn a_saturated_credential_is_used_up_and_never_exceeded() {
-    let tally = saturated(120, Duration::from_secs(4), 4);
+fn a_saturated_credential_is_never_exceeded() {
+    safe(120, WINDOW, |fleet| saturating(fleet, WINDOW, 3, || {}));
+}
+
+#[test]
+fn a_saturated_credential_of_eight_hundred_is_never_exceeded() {
+    safe(800, LONG_WINDOW, |fleet| saturating(fleet, LONG_WINDOW, 2, || {}));
+}
+
+#[test]
+fn a_busy_credential_is_never_exceeded() {
+    safe(120, WINDOW, |fleet| nine_tenths(fleet, 120, WINDOW));
+}
+
+#[test]
+#[ignore = "measures throughput: make test-quiet"]
+fn a_saturated_credential_is_used_up() {
+    let tally = saturated(120, WINDOW, 4);
     assert!(tally.of(200) * 100 >= 120 * 5 * 95, "{:?}", tally.answers);
 }
 
 #[test]
-fn a_saturated_credential_of_eight_hundred_is_used_up_and_never_exceeded() {
-    // With shorter windows it is the machine that is saturated.
-    saturated(800, Duration::from_secs(8), 2);
+#[ignore = "measures throughput: make test-quiet"]
+fn a_saturated_credential_of_eight_hundred_is_used_up() {
+    saturated(800, LONG_WINDOW, 2);
 }
 
 #[test]
+#[ignore = "measures throughput: make test-quiet"]
 fn a_busy_credential_serves_everything() {
-    busy(120, Duration::from_secs(4));
+    busy(120, WINDOW);
 }
 
 #[test]
+#[ignore = "measures throughput: make test-quiet"]
 fn a_busy_credential_of_eight_hundred_serves_everything() {
-    busy(800, Duration::from_secs(8));
+    busy(800, LONG_WINDOW);
 }
 
 #[test]
 fn a_consumer_has_its_requests_once_and_not_once_in_each_gateway() {
     let redis = Redis::start();
-    let terms =
-        Terms { config: "mode = \"off\"".to_owned(), per_minute: 40, ..terms(100_000, Duration::from_secs(60)) };
-    let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
-    let length = Duration::from_secs(3);
-    let tally = fleet.load(32, Duration::from_millis(5), length, || {});
-    println!("{:?}", tally.answers);
-    // 40 at once, and one in each 1.5 seconds. Where a gateway had no answer in time, a token may be gone that nobody got.
-    assert!((35..=42).contains(&tally.of(200)), "{:?}", tally.answers);
+    // A gateway that marks the store unavailable is back after these times.
+    let headers = scaled(Duration::from_millis(500)).as_millis();
+    let config = format!("mode = \"off\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{headers}ms\"");
+    let terms = Terms { config, per_minute: 40, ..terms(100_000, Duration::from_secs(60)) };
+    let fleet = Fleet::start(&terms, |_| format!("on_store_loss = \"closed\"\nredis = \"{}\"", redis.url()));
+    they_share_forty(&fleet);
 }

@@ -1,11 +1,11 @@
 //! The ways in which a store can be found, and what is told of one that cannot.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::joined;
+use super::{joined, they_share_forty};
 use crate::cal_sim::certificates::issue;
 use crate::harness::{Fleet, Gateway, Redis, Terms, Watched, eventually, free_port, scaled};
 
@@ -29,25 +29,6 @@ fn two(terms: &Terms, url: &str, lines: &str) -> Fleet {
     Fleet::start_with_env(terms, |_| store.clone(), |_| vec![("CALGATE_TEST_STORE_URL", url.to_owned())])
 }
 
-/// Both gateways together let 40 requests through before they refuse, and one more in each 1.5 s that this takes.
-fn they_share(fleet: &Fleet) {
-    joined(fleet);
-    let (start, mut passed, mut lost, mut limited) = (Instant::now(), 0, 0, [false; 2]);
-    while limited != [true; 2] {
-        for (gateway, limited) in limited.iter_mut().enumerate() {
-            match fleet.ask(gateway) {
-                (200, _) => passed += 1,
-                (429, code) if code == "GATEWAY_RATE_LIMITED" => *limited = true,
-                // A late reply of the store refuses the request, and may have taken its token.
-                (503, code) if code == "GATEWAY_STORE_LOST" => lost += 1,
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-    let returned = start.elapsed().as_millis() / 1500 + 1;
-    assert!(passed <= 40 + returned && passed + lost >= 40, "{passed} passed, {lost} lost, {returned} came back");
-}
-
 #[test]
 fn a_cluster_of_three() {
     let node = || {
@@ -68,7 +49,7 @@ fn a_cluster_of_three() {
     }
     let url = as_the_user(&format!("{},{}", nodes[0].url(), nodes[1].url()));
     let fleet = two(&terms(), &url, "redis_kind = \"cluster\"");
-    they_share(&fleet);
+    they_share_forty(&fleet);
 }
 
 #[test]
@@ -84,7 +65,7 @@ fn a_primary_that_sentinels_name_and_its_replica_after_it() {
     watched.replica_took_over();
     let shared = |gateway: &Gateway| gateway.log().iter().filter(|line| line.contains("limits are shared")).count();
     eventually("the gateways share again", || fleet.gateways.iter().all(|gateway| shared(gateway) == 2).then_some(()));
-    they_share(&fleet);
+    they_share_forty(&fleet);
 }
 
 /// What a user of the gateways' own may do, as docs/sharing.md has it, and what besides, as the store is found.
@@ -170,7 +151,7 @@ fn a_user_and_a_password_come_from_the_environment_and_are_shown_nowhere() {
     let secured = store.url(PASSWORD);
     for (url, ca_file, port) in [(plain, String::new(), store.redis.port), (secured, store.authority(), store.port)] {
         let fleet = Secured::two(&url, &ca_file);
-        they_share(&fleet);
+        they_share_forty(&fleet);
         let log = fleet.gateways[0].log().join("\n");
         assert!(log.contains(&port.to_string()) && !log.contains("s3cret"), "{log}");
         store.forget();
