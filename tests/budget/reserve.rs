@@ -43,7 +43,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_hundred_thousand_that_leave_leave_nothing_behind() {
+fn twenty_thousand_that_leave_leave_nothing_behind() {
     let app = app(TEXT);
     runtime().block_on(async {
         let mut cx = Context::from_waker(Waker::noop());
@@ -52,7 +52,7 @@ fn a_hundred_thousand_that_leave_leave_nothing_behind() {
             held.push(slot);
         }
         assert_eq!(held.len(), 4);
-        for n in 0..100_000 {
+        for n in 0..20_000 {
             let mut waits = Box::pin(reserve(&app, "GET /v2/me", None));
             assert!(waits.as_mut().poll(&mut cx).is_pending());
             if n % 10 == 0 {

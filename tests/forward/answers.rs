@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::harness::{Answer, Gateway, Key, Setup, Upstream};
+use crate::harness::{Answer, Gateway, Key, Setup, Upstream, scaled, time_limit};
 
 fn answered_with(bytes: &'static str) -> (Answer, Gateway) {
     let (upstream, key) = (Upstream::answering(move |_| bytes.into()), Key::new());
-    let limits = "[limits]\nupstream_headers = \"300ms\"\nupstream_total = \"600ms\"";
-    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let (headers, total) = (time_limit(300), time_limit(600));
+    let limits = format!("[limits]\nupstream_headers = \"{headers}\"\nupstream_total = \"{total}\"");
+    let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
     (gateway.ask("GET /v2/me", &[&format!("Authorization: Bearer {}", key.text)]), gateway)
 }
 
@@ -87,8 +88,9 @@ fn silence_is_a_504_and_no_upstream_is_a_502() {
 #[test]
 fn the_wait_for_an_answer_begins_when_the_body_is_there() {
     let (upstream, key) = (Upstream::start(), Key::new());
-    let limits = "[limits]\nupstream_headers = \"150ms\"\nbody = \"150ms\"";
-    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let limit = time_limit(150);
+    let limits = format!("[limits]\nupstream_headers = \"{limit}\"\nbody = \"{limit}\"");
+    let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
     let head = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\nX-Api-Key: {}\r\nContent-Length: 2\r\n\r\n", key.text);
     let mut stalled: Vec<_> = (0..10).map(|_| gateway.connect()).collect();
     for connection in &mut stalled {
@@ -103,11 +105,11 @@ fn the_wait_for_an_answer_begins_when_the_body_is_there() {
         );
     }
 
-    let limits = "[limits]\nupstream_headers = \"150ms\"";
-    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let limits = format!("[limits]\nupstream_headers = \"{limit}\"");
+    let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
     let mut slow = gateway.connect();
     slow.send(&head);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(scaled(Duration::from_millis(300)));
     assert_eq!(slow.send("{}").answer().status, 200);
 }
 
@@ -133,8 +135,8 @@ fn a_body_is_streamed_in_both_directions() {
 fn an_answer_that_breaks_off_breaks_off_here_and_says_so_in_the_log() {
     let upstream = Upstream::answering(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc".to_vec());
     let key = Key::new();
-    let limits = "[limits]\nupstream_total = \"200ms\"";
-    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let limits = format!("[limits]\nupstream_total = \"{}\"", time_limit(200));
+    let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
     let mut connection = gateway.connect();
     connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
     assert_eq!(connection.head().status, 200);
@@ -146,8 +148,11 @@ fn an_answer_that_breaks_off_breaks_off_here_and_says_so_in_the_log() {
 
 #[test]
 fn a_caller_that_leaves_is_a_499() {
-    let upstream = Upstream::answering(|_| {
-        std::thread::sleep(Duration::from_millis(300));
+    // The sender lives until the end of the test, so the upstream answers nothing before.
+    let (_release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let upstream = Upstream::answering(move |_| {
+        let _ = held.lock().unwrap().recv();
         crate::harness::OK.into()
     });
     let key = Key::new();

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
 use crate::harness::edge::{go_away, ok, reset};
-use crate::harness::{Edge, Gateway, Key, Setup, Wire, eventually, narrow};
+use crate::harness::{Edge, Gateway, Key, Setup, Wire, eventually, narrow, time_limit};
 
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;
@@ -136,7 +136,7 @@ fn what_is_wrong_with_a_callers_body_is_told_as_that() {
     for (kept, rest, status) in [0, 65536].into_iter().flat_map(|kept| {
         [("9\r\n123456789\r\n", 413), ("no chunk\r\n", 400), ("", 408)].map(|(rest, status)| (kept, rest, status))
     }) {
-        let limits = format!("body_bytes = 10\nbody = \"300ms\"\nreplay_body_limit = {kept}");
+        let limits = format!("body_bytes = 10\nbody = \"{}\"\nreplay_body_limit = {kept}", time_limit(300));
         // The simulation ends a connection on which a body broke off, and so each has its own.
         let (gateway, _authority) = to_sim(&sim, &key, &limits);
         let begun = format!(

@@ -18,6 +18,11 @@ pub fn scaled(limit: Duration) -> Duration {
     limit.mul_f64(factor())
 }
 
+/// Returns the same for a configuration: `time_limit(150)` is `600ms` where the factor is 4.
+pub fn time_limit(milliseconds: u64) -> String {
+    format!("{}ms", scaled(Duration::from_millis(milliseconds)).as_millis())
+}
+
 fn factor() -> f64 {
     let Ok(text) = std::env::var(VARIABLE) else { return USUAL };
     let factor = text.parse().ok().filter(|factor| (0.1..=1000.0).contains(factor));

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually};
+use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually, scaled, time_limit};
 
 fn gateway(upstream: &Upstream, key: &Key, limits: &str) -> Gateway {
     let limits = format!("[limits]\n{limits}");
@@ -124,19 +125,20 @@ fn a_refusal_arrives_although_the_caller_goes_on_sending() {
 #[test]
 fn a_caller_that_says_nothing_or_stalls_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
-    let limits = "first_byte = \"150ms\"\nhead = \"150ms\"\nbody = \"150ms\"\nidle = \"150ms\"";
-    let gateway = gateway(&upstream, &key, limits);
+    let (limit, shown) = (time_limit(150), format!("{:?}", scaled(Duration::from_millis(150))));
+    let limits = ["first_byte", "head", "body", "idle"].map(|name| format!("{name} = \"{limit}\"")).join("\n");
+    let gateway = gateway(&upstream, &key, &limits);
     let own = bearer(&key);
 
     assert!(gateway.connect().is_closed(), "nothing was sent");
     assert!(gateway.connect().send("PRI * HTTP/2.0\r\n\r\nS").is_closed(), "half a preface was sent");
     let answer = gateway.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n").answer();
     assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
-    assert!(answer.text().contains("head did not arrive within 150ms (limits.head)"), "{}", answer.text());
+    assert!(answer.text().contains(&format!("head did not arrive within {shown} (limits.head)")), "{}", answer.text());
     let half = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\nContent-Length: 5\r\n\r\n{{}}");
     let answer = gateway.connect().send(half).answer();
     assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
-    assert!(answer.text().contains("body did not arrive within 150ms (limits.body)"), "{}", answer.text());
+    assert!(answer.text().contains(&format!("body did not arrive within {shown} (limits.body)")), "{}", answer.text());
     let mut idle = gateway.connect();
     assert_eq!(idle.ask("GET /v2/me", &[&own]).status, 200);
     assert!(idle.is_closed(), "no second request was sent");
@@ -145,7 +147,7 @@ fn a_caller_that_says_nothing_or_stalls_is_let_go() {
 #[test]
 fn the_head_of_a_later_request_has_the_same_time_as_that_of_the_first() {
     let (upstream, key) = (Upstream::start(), Key::new());
-    let gateway = gateway(&upstream, &key, "head = \"1s\"\nidle = \"1h\"");
+    let gateway = gateway(&upstream, &key, &format!("head = \"{}\"\nidle = \"1h\"", time_limit(250)));
     let half = "GET /v2/me HTTP/1.1\r\nHost: h\r\n";
     let mut kept = gateway.connect();
     for _ in 0..2 {
@@ -235,7 +237,7 @@ fn a_caller_that_does_not_take_its_answer_is_let_go() {
 #[test]
 fn a_connection_ends_at_its_age_after_the_request_it_is_in() {
     let (upstream, key) = (Upstream::start(), Key::new());
-    let gateway = gateway(&upstream, &key, "connection_age = \"100ms\"");
+    let gateway = gateway(&upstream, &key, &format!("connection_age = \"{}\"", time_limit(100)));
     let mut connection = gateway.connect();
     let mut served = 0;
     while !connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key))).is_closed() {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, mpsc};
 
 use reqwest::{Client, Response, Version};
 
-use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually, narrow, patience};
+use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually, narrow, patience, time_limit};
 
 /// A connection preface (RFC 9113 §3.4) and an empty SETTINGS frame.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -101,8 +101,8 @@ fn a_length_that_is_said_twice_goes_on_once_and_two_lengths_go_nowhere() {
 #[test]
 fn a_connection_that_asks_nothing_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
-    let limits = "[limits]\nfirst_byte = \"150ms\"\nidle = \"150ms\"";
-    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
+    let limits = format!("[limits]\nfirst_byte = \"{0}\"\nidle = \"{0}\"", time_limit(150));
+    let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
     let settings = gateway.connect().send(HELLO).rest();
     assert!(!settings.is_empty(), "the gateway said hello and went away");
 }

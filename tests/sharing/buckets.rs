@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use calgate::sharing::WITHIN;
 
 use super::{degraded, joined};
-use crate::harness::{Fleet, Proxy, Redis, Terms, eventually};
+use crate::harness::{Fleet, Proxy, Redis, Terms, eventually, time_limit};
 
 /// Two gateways with ways of their own to one store, which share a consumer's four requests; one more comes back in 15 s.
 struct Pair {
@@ -29,7 +29,10 @@ impl Pair {
             window: Duration::from_secs(60),
             quirk: false,
             others: 0,
-            config: format!("mode = \"{mode}\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"500ms\""),
+            config: format!(
+                "mode = \"{mode}\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{}\"",
+                time_limit(500)
+            ),
             per_minute: 4,
         };
         let fleet = Fleet::start(&terms, |index| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{degraded, joined};
-use crate::harness::{Fleet, Proxy, Redis, Terms, Watched};
+use crate::harness::{Fleet, Proxy, Redis, Terms, Watched, time_limit};
 
 const WINDOW: Duration = Duration::from_secs(4);
 
@@ -36,7 +36,7 @@ fn terms() -> Terms {
         window: WINDOW,
         quirk: false,
         others: 0,
-        config: "[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"1s\"".to_owned(),
+        config: format!("[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{}\"", time_limit(500)),
         per_minute: 1_000_000,
     }
 }

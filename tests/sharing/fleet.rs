@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::{joined, they_share_forty};
-use crate::harness::{Fleet, Redis, Tally, Terms, eventually, scaled};
+use crate::harness::{Fleet, Redis, Tally, Terms, eventually, time_limit};
 
 fn terms(limit: u32, window: Duration) -> Terms {
     Terms { gateways: 8, limit, window, quirk: false, others: 0, config: String::new(), per_minute: 1_000_000 }
@@ -150,8 +150,8 @@ fn a_busy_credential_of_eight_hundred_serves_everything() {
 fn a_consumer_has_its_requests_once_and_not_once_in_each_gateway() {
     let redis = Redis::start();
     // A gateway that marks the store unavailable is back after these times.
-    let headers = scaled(Duration::from_millis(500)).as_millis();
-    let config = format!("mode = \"off\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{headers}ms\"");
+    let headers = time_limit(500);
+    let config = format!("mode = \"off\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{headers}\"");
     let terms = Terms { config, per_minute: 40, ..terms(100_000, Duration::from_secs(60)) };
     let fleet = Fleet::start(&terms, |_| format!("on_store_loss = \"closed\"\nredis = \"{}\"", redis.url()));
     they_share_forty(&fleet);

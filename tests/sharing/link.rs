@@ -7,18 +7,18 @@ use tempfile::TempDir;
 
 use super::{joined, they_share_forty};
 use crate::cal_sim::certificates::issue;
-use crate::harness::{Fleet, Gateway, Redis, Terms, Watched, eventually, free_port, scaled};
+use crate::harness::{Fleet, Gateway, Redis, Terms, Watched, eventually, free_port, time_limit};
 
 /// Two gateways that share a consumer's 40 requests.
 fn terms() -> Terms {
-    let headers = scaled(Duration::from_millis(500)).as_millis();
+    let headers = time_limit(500);
     Terms {
         gateways: 2,
         limit: 100_000,
         window: Duration::from_secs(60),
         quirk: false,
         others: 0,
-        config: format!("[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{headers}ms\""),
+        config: format!("[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{headers}\""),
         per_minute: 40,
     }
 }
