@@ -5,6 +5,7 @@
 //! them; it waits only where a token has run out. Keeping tokens fresh is the work of the `keeper`, beside the path.
 
 mod access;
+mod answers;
 pub mod capture;
 pub mod entry;
 mod holders;
@@ -73,10 +74,12 @@ impl ApiKey {
 pub struct OAuthClient {
     /// Its id at Cal.com.
     pub client_id: String,
-    /// Its secret; a public client has none and uses PKCE (RFC 7636) alone.
+    /// Its secret; a public client has none and uses PKCE (RFC 7636) instead.
     pub client_secret: Option<Secret>,
     /// The page where a user grants access.
     pub authorize_url: String,
+    /// Whether a login uses PKCE.
+    pub pkce: bool,
 }
 
 /// A platform client, and the API key it has beside, if any, for operations that take only a bearer.

@@ -5,6 +5,7 @@
 
 mod capture;
 pub mod endpoint;
+pub mod oauth;
 mod probe;
 mod publish;
 mod renew;

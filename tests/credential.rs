@@ -9,6 +9,7 @@ mod lifecycle;
 mod live;
 mod managed;
 mod oauth;
+mod odd;
 mod refused;
 pub mod rig;
 mod trouble;

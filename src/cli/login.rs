@@ -1,4 +1,4 @@
-//! `calgate login`: the authorization-code flow (RFC 6749 §4.1) with PKCE and state.
+//! `calgate login`: the authorization-code flow (RFC 6749 §4.1) with state, and with PKCE as the credential says.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -16,10 +16,10 @@ use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
 use crate::config::problem::known_names;
 use crate::credential::entry::RecordName;
-use crate::credential::lifecycle::Outcome as Answered;
 use crate::credential::{Kind, OAuthClient};
 use crate::forward::Upstream;
-use crate::keeper::endpoint::{Authorized, CalCom, exchange_code};
+use crate::keeper::endpoint::CalCom;
+use crate::keeper::oauth::{Authorized, cleaned, exchange_code};
 use crate::store::Vault;
 
 /// For which credential, and how the browser is heard.
@@ -63,13 +63,15 @@ fn login(args: &LoginArgs) -> Result<Outcome, Outcome> {
     let redirect = RedirectUrl::new(format!("http://127.0.0.1:{port}/callback")).map_err(failed)?;
     let page = AuthUrl::new(client.authorize_url.clone())
         .map_err(|_| Outcome::Misused("calgate: authorize_url is not a URL".to_owned()))?;
-    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-    let (address, state) = BasicClient::new(ClientId::new(client.client_id.clone()))
-        .set_auth_uri(page)
-        .set_redirect_uri(redirect.clone())
-        .authorize_url(CsrfToken::new_random)
-        .set_pkce_challenge(challenge)
-        .url();
+    let (challenge, verifier) = client.pkce.then(PkceCodeChallenge::new_random_sha256).unzip();
+    let oauth =
+        BasicClient::new(ClientId::new(client.client_id.clone())).set_auth_uri(page).set_redirect_uri(redirect.clone());
+    let request = oauth.authorize_url(CsrfToken::new_random);
+    let request = match challenge {
+        Some(challenge) => request.set_pkce_challenge(challenge),
+        None => request,
+    };
+    let (address, state) = request.url();
     print(&format!("Open this address in a browser and grant access:\n\n  {address}\n\n"));
     let code = match &listener {
         Some(listener) => hear(listener, &state)?,
@@ -89,10 +91,8 @@ fn finish(
     let cal_com = CalCom { upstream, budgets: None };
     let stored = block_on(async {
         match exchange_code(&cal_com, client, authorized).await {
-            Answered::Renewed(pair) => put(vault, name, &pair).await.map_err(|fault| fault.to_string()),
-            Answered::NotAsked(why) | Answered::Unknown(why) | Answered::Refused(why) => {
-                Err(format!("the code could not be exchanged for tokens: {why}"))
-            }
+            Ok(pair) => put(vault, name, &pair).await.map_err(|fault| fault.to_string()),
+            Err(why) => Err(format!("the code could not be exchanged for tokens: {why}")),
         }
     });
     stored.map_err(failed)?.map_err(failed)?;
@@ -190,10 +190,10 @@ fn heard(address: &str, state: &CsrfToken) -> Heard {
     }
     if let Some(error) = value("error") {
         let known = error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        return Heard::Answer(Err(format!(
-            "access was not granted ({})",
-            if known { &error } else { "unknown error" }
-        )));
+        let error = if known { &*error } else { "unknown error" };
+        let said = value("error_description").map(|said| cleaned(&said, &[])).filter(|said| !said.is_empty());
+        let said = said.map(|said| format!(": \"{said}\"")).unwrap_or_default();
+        return Heard::Answer(Err(format!("access was not granted ({error}){said}")));
     }
     value("code").map_or(Heard::Nothing, |code| Heard::Answer(Ok(code)))
 }

@@ -118,7 +118,8 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
                 Some(given) => Some(given?),
                 None => None,
             };
-            Some(Kind::OAuth(OAuthClient { client_id: client_id?, client_secret, authorize_url: authorize_url? }))
+            let pkce = pkce(section, client_secret.is_some());
+            Some(Kind::OAuth(OAuthClient { client_id: client_id?, client_secret, authorize_url: authorize_url?, pkce }))
         }
         KindName::PlatformClient => read_platform_client(section).map(Kind::PlatformClient),
     }
@@ -144,6 +145,16 @@ fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
         recover: recover.unwrap_or(false),
     });
     Some(PlatformClient { id: client_id.parse().ok()?, secret, api_key, managed })
+}
+
+/// Reads `pkce`. Cal.com refuses a `code_verifier` beside a client's secret, and needs one without (FACTS §1).
+fn pkce(section: &Section<'_>, has_secret: bool) -> bool {
+    let chosen = section.choice("pkce", &[("auto", None), ("always", Some(true)), ("never", Some(false))]);
+    if chosen == Some(Some(false)) && !has_secret {
+        let help = "leave `pkce` out, or add `client_secret`".to_owned();
+        section.wrong(section.span.clone(), format!("`{}`: a client without a secret needs PKCE", section.path), help);
+    }
+    chosen.flatten().unwrap_or(!has_secret)
 }
 
 /// Reads `authorize_url`, which a person opens and logs in at: by the rules of `upstream.base_url`, for any path and query.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::Value;
 
+use super::entry::Pair;
 use super::live::Holder;
 use super::managed::UserId;
 use super::tokens::{Receipt, of_api_key, of_managed};
@@ -90,35 +91,92 @@ impl Credentials {
         }
     }
 
-    /// Captures the tokens of an answer. What is answered to the caller instead of `body` comes back.
+    /// Captures the tokens of an answer. What is answered to the caller instead of `body` comes back. Where tokens are
+    /// revealed, they reach the caller even if they cannot be kept.
     ///
     /// # Errors
     /// [`Refusal::UpstreamInvalid`] for an answer that holds none: what Cal.com did is unknown then.
     pub async fn keep(&self, capture: &Capture, body: &[u8], receipt: Receipt) -> Result<Option<Vec<u8>>, Refusal> {
-        let (pair, user) = match capture.holds {
-            Holds::ApiKey => (of_api_key(body, receipt).ok_or(Refusal::UpstreamInvalid)?, None),
-            Holds::Pair(named) => {
-                let (pair, answered) = of_managed(body, receipt).ok_or(Refusal::UpstreamInvalid)?;
-                (pair, Some(named.or(answered).ok_or(Refusal::UpstreamInvalid)?))
-            }
+        let (pair, user) = match capture.holds.read(body, receipt) {
+            Ok(read) => read,
+            Err(why) => return capture.unkept(why).map(|()| None),
         };
+        let withheld = if capture.reveal { None } else { Some(withheld(body, &pair).ok_or(Refusal::UpstreamInvalid)) };
         let name = RecordName { credential: capture.credential.clone(), user };
         let holder: Arc<Holder> = self.holders.hold(name, || capture.means.clone());
         if !holder.capture(pair).await {
             tracing::error!(credential = %holder.name, "new tokens are not stored yet; they are in use, and storing goes on");
         }
-        if capture.reveal { Ok(None) } else { withheld(body).map(Some).ok_or(Refusal::UpstreamInvalid) }
+        withheld.transpose()
     }
 }
 
-/// The answer without its tokens.
-fn withheld(body: &[u8]) -> Option<Vec<u8>> {
-    let mut answer: Value = serde_json::from_slice(body).ok()?;
-    let data = answer.get_mut("data")?.as_object_mut()?;
-    for name in ["accessToken", "refreshToken", "apiKey"] {
-        if let Some(token) = data.get_mut(name) {
-            *token = Value::from(WITHHELD);
+impl Holds {
+    /// Reads the tokens of a response, and whose they are.
+    fn read(self, body: &[u8], receipt: Receipt) -> Result<(Pair, Option<UserId>), &'static str> {
+        match self {
+            Self::ApiKey => {
+                let key = of_api_key(body, receipt).ok_or("the response holds no API key that calgate can read")?;
+                Ok((key, None))
+            }
+            Self::Pair(named) => {
+                let (pair, answered) =
+                    of_managed(body, receipt).ok_or("the response holds no tokens that calgate can read")?;
+                let user = named.or(answered).ok_or("the response does not say whose tokens these are")?;
+                Ok((pair, Some(user)))
+            }
         }
     }
+}
+
+impl Capture {
+    /// Logs that new tokens are not kept.
+    ///
+    /// # Errors
+    /// [`Refusal::UpstreamInvalid`] where the caller may not see them either.
+    pub fn unkept(&self, why: &'static str) -> Result<(), Refusal> {
+        let credential = &*self.credential;
+        if self.reveal {
+            tracing::error!(credential, why, "new tokens are not kept; the client gets them");
+            return Ok(());
+        }
+        let todo = "get new ones, with reveal_tokens = true if that happens again";
+        tracing::error!(credential, why, todo, "new tokens are lost: they can neither be kept nor shown");
+        Err(Refusal::UpstreamInvalid)
+    }
+}
+
+/// Length from which a text is looked for inside other texts of a response.
+const MIN_SEARCHED: usize = 8;
+
+/// Names of fields that hold tokens.
+const TOKEN_FIELDS: [&str; 6] = ["accessToken", "refreshToken", "apiKey", "access_token", "refresh_token", "api_key"];
+
+/// The answer without its tokens, wherever they stand.
+fn withheld(body: &[u8], pair: &Pair) -> Option<Vec<u8>> {
+    let mut answer: Value = serde_json::from_slice(body).ok()?;
+    let refresh = pair.refresh.as_ref();
+    pair.access.with_text(|access| match refresh {
+        Some(refresh) => refresh.with_text(|refresh| withhold(&mut answer, &[access, refresh])),
+        None => withhold(&mut answer, &[access]),
+    });
     serde_json::to_vec(&answer).ok()
+}
+
+fn withhold(value: &mut Value, tokens: &[&str]) {
+    match value {
+        Value::String(text) if tokens.iter().any(|token| token.len() >= MIN_SEARCHED && text.contains(token)) => {
+            *value = Value::from(WITHHELD);
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| withhold(value, tokens)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if value.is_string() && TOKEN_FIELDS.contains(&&**name) {
+                    *value = Value::from(WITHHELD);
+                }
+                withhold(value, tokens);
+            }
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

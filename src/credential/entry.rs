@@ -105,6 +105,8 @@ pub struct Entry {
     /// For an API key: the fingerprint of the configured one that the stored one replaced. Another one in the
     /// configuration is newer than what is stored.
     pub replaces: Option<String>,
+    /// Consecutive renewals that Cal.com refused without saying that the refresh token is no good.
+    pub rejections: u32,
 }
 
 /// The text of a secret in the form that is sealed: read where it lies, which an `Option<Cow<str>>` of serde's is not, and
@@ -112,6 +114,18 @@ pub struct Entry {
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    /// Wraps a text, which is wiped if it is a copy.
+    pub(super) fn new(text: Cow<'a, str>) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Text<'_> {
     fn of(secret: &Secret) -> Text<'static> {
@@ -160,6 +174,14 @@ pub struct Form<'a> {
     needs_login: Option<String>,
     fault: Option<String>,
     replaces: Option<String>,
+    /// Written only where there are any, so that an older version of calgate reads all other records.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    rejections: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Entry {
@@ -185,6 +207,7 @@ impl Entry {
             needs_login: self.needs_login.clone(),
             fault: self.fault.clone(),
             replaces: self.replaces.clone(),
+            rejections: self.rejections,
         };
         // Writing text and numbers into memory cannot fail.
         drop(serde_json::to_writer(&mut *out, &form));
@@ -206,6 +229,7 @@ impl Entry {
             needs_login: form.needs_login,
             fault: form.fault,
             replaces: form.replaces,
+            rejections: form.rejections,
         })
     }
 }

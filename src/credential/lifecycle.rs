@@ -50,7 +50,25 @@ pub enum Outcome {
     Unknown(String),
     /// The refresh token is no good (or, for a recovery, the user is unknown).
     Refused(String),
+    /// A definite refusal that does not say what is no good. It was not carried out.
+    Rejected(String),
 }
+
+impl Outcome {
+    /// The new pair.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn into_pair(self) -> Result<Pair, String> {
+        match self {
+            Self::Renewed(pair) => Ok(pair),
+            Self::NotAsked(why) | Self::Unknown(why) | Self::Refused(why) | Self::Rejected(why) => Err(why),
+        }
+    }
+}
+
+/// Consecutive definite refusals after which the credential needs a login: asking for ever would hide that.
+pub const MAX_REJECTIONS: u32 = 5;
 
 /// What to do once the outcome is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,19 +137,34 @@ impl Entry {
                 self.replace(pair);
                 Next::Use
             }
-            Outcome::NotAsked(why) => {
-                if own.is_some_and(|pending| !pending.in_doubt && pending.step == Step::Refresh) {
-                    self.pending = None;
-                }
-                self.fault = Some(why);
-                Next::TryLater
-            }
+            Outcome::NotAsked(why) => self.not_carried_out(own, why),
             Outcome::Unknown(why) => {
                 self.fault = Some(why);
                 Next::TryLater
             }
             Outcome::Refused(why) => self.refused(own, ability, why),
+            Outcome::Rejected(why) => self.rejected(own, ability, why),
         }
+    }
+
+    fn not_carried_out(&mut self, own: Option<Pending>, why: String) -> Next {
+        if own.is_some_and(|pending| !pending.in_doubt && pending.step == Step::Refresh) {
+            self.pending = None;
+        }
+        self.fault = Some(why);
+        Next::TryLater
+    }
+
+    fn rejected(&mut self, own: Option<Pending>, ability: Ability, why: String) -> Next {
+        if own.is_none() {
+            return Next::UseStored;
+        }
+        self.rejections = self.rejections.saturating_add(1);
+        if self.rejections < MAX_REJECTIONS {
+            return self.not_carried_out(own, why);
+        }
+        self.rejections = 0;
+        self.refused(own, ability, format!("{why}, {MAX_REJECTIONS} times in a row"))
     }
 
     fn refused(&mut self, own: Option<Pending>, ability: Ability, why: String) -> Next {
@@ -159,6 +192,7 @@ impl Entry {
         self.needs_login = None;
         self.fault = None;
         self.replaces = None;
+        self.rejections = 0;
     }
 
     /// Notes that the pair of `generation` has worked. Answers whether that changed anything.

@@ -10,13 +10,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use serde::Deserialize;
 
-use super::entry::Pair;
+use super::answers::{Loose, Tokens};
+use super::entry::{Pair, Text};
 use super::managed::UserId;
 use crate::headers::times;
 use crate::secret::Secret;
 
 /// The life of an access token of which nothing is said: the shorter of the two that Cal.com has (FACTS §1).
 const USUAL_LIFE: Duration = Duration::from_secs(30 * 60);
+
+/// Upper bound of a life that an answer gives, ten years: no sum of times overflows.
+const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// When an answer came.
 #[derive(Debug, Clone, Copy)]
@@ -37,17 +41,21 @@ impl Receipt {
     /// How long it is from the answer to `moment`, in seconds since 1970 by Cal.com's calendar. That calendar is best
     /// read in the token itself, which was issued for this answer.
     fn until(&self, moment: u64, claims: &Claims) -> Duration {
-        Duration::from_secs(moment.saturating_sub(claims.iat.or(self.there).unwrap_or(self.here / 1000)))
+        Duration::from_secs(moment.saturating_sub(claims.iat.0.map(whole).or(self.there).unwrap_or(self.here / 1000)))
     }
 }
 
 /// What a token says of itself; it is not verified, as Cal.com said it just now.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Claims {
-    exp: Option<u64>,
-    iat: Option<u64>,
+    exp: Loose,
+    iat: Loose,
+    /// The end of a managed user's token, in milliseconds.
+    #[serde(rename = "expiresAt")]
+    expires_at: Loose,
     #[serde(rename = "ownerId")]
-    owner_id: Option<u64>,
+    owner_id: Loose,
 }
 
 fn claims(token: &str) -> Claims {
@@ -57,64 +65,50 @@ fn claims(token: &str) -> Claims {
 
 /// The life of a token by its own `exp` (RFC 7519 §4.1.4), where an answer says nothing (FACTS §1).
 fn own_life(claims: &Claims, receipt: Receipt) -> Duration {
-    claims.exp.map_or(USUAL_LIFE, |exp| receipt.until(exp, claims))
+    let end = claims.exp.0.or(claims.expires_at.0.map(|millis| millis / 1000.0));
+    end.map_or(USUAL_LIFE, |end| receipt.until(whole(end), claims))
 }
 
-/// A pair of the OAuth token endpoint. `None` if a token is nothing that a header can carry.
-pub fn of_oauth(access: &str, refresh: Option<&str>, expires_in: Option<Duration>, receipt: Receipt) -> Option<Pair> {
-    Some(Pair {
-        lifetime: Some(expires_in.unwrap_or_else(|| own_life(&claims(access), receipt))),
-        access: Secret::new(access).ok()?,
-        refresh: refresh.map(Secret::new).transpose().ok()?,
-        received_at: receipt.here,
-    })
+/// Whole seconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+fn whole(seconds: f64) -> u64 {
+    seconds as u64
 }
 
-/// The tokens of a managed user, as three operations answer them.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ManagedKeys<'a> {
-    access_token: &'a str,
-    refresh_token: &'a str,
-    access_token_expires_at: Option<u64>,
-    user: Option<ManagedUser>,
-}
-
-#[derive(Deserialize)]
-struct ManagedUser {
-    id: u64,
-}
-
-#[derive(Deserialize)]
-struct Success<T> {
-    data: T,
-}
-
-/// A managed user's pair, and whose it is, if the answer or the token says so. Moments are epoch milliseconds.
-pub fn of_managed(body: &[u8], receipt: Receipt) -> Option<(Pair, Option<UserId>)> {
-    let Success { data: keys } = serde_json::from_slice::<Success<ManagedKeys<'_>>>(body).ok()?;
-    let claims = claims(keys.access_token);
-    let lifetime = keys.access_token_expires_at.map(|at| receipt.until(at / 1000, &claims));
-    let user = keys.user.map(|user| user.id).or(claims.owner_id).and_then(UserId::of_number);
+/// The pair of a response, and the user that it names. `None` if there is no access token that a header can carry.
+fn pair(tokens: &Tokens<'_>, sent: Option<&str>, receipt: Receipt) -> Option<(Pair, Option<UserId>)> {
+    let access = tokens.access.as_ref()?.as_str();
+    let claims = claims(access);
+    // A life of nothing is an odd field: the token would be renewed for ever.
+    let given = tokens.expires_in.filter(|seconds| *seconds >= 1.0);
+    let lasting = given.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let ending = || tokens.expires_at.map(|end| receipt.until(whole(end), &claims));
+    let refresh = tokens.refresh.as_ref().map(Text::as_str).or(sent);
     let pair = Pair {
-        access: Secret::new(keys.access_token).ok()?,
-        refresh: Some(Secret::new(keys.refresh_token).ok()?),
+        lifetime: Some(lasting.or_else(ending).unwrap_or_else(|| own_life(&claims, receipt)).min(LONGEST_LIFE)),
+        access: Secret::new(access).ok()?,
+        // An odd one must not cost the access token, which serves until it ends.
+        refresh: refresh.and_then(|refresh| Secret::new(refresh).ok()),
         received_at: receipt.here,
-        lifetime: Some(lifetime.unwrap_or_else(|| own_life(&claims, receipt))),
     };
-    Some((pair, user))
+    Some((pair, tokens.user.or_else(|| claims.owner_id.0.map(whole).and_then(UserId::of_number))))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NewKey<'a> {
-    api_key: &'a str,
+/// A pair of the OAuth token endpoint. Without a new refresh token, `sent` stays good. `None` if there is no access token that
+/// a header can carry.
+pub fn of_oauth(body: &[u8], sent: Option<&str>, receipt: Receipt) -> Option<Pair> {
+    pair(&Tokens::read(body)?, sent, receipt).map(|(pair, _)| pair)
+}
+
+/// A managed user's pair, and whose it is, if the answer or the token says so.
+pub fn of_managed(body: &[u8], receipt: Receipt) -> Option<(Pair, Option<UserId>)> {
+    pair(&Tokens::read(body)?, None, receipt)
 }
 
 /// A new API key.
 pub fn of_api_key(body: &[u8], receipt: Receipt) -> Option<Pair> {
-    let Success { data: key } = serde_json::from_slice::<Success<NewKey<'_>>>(body).ok()?;
-    let access = Secret::new(key.api_key).ok()?;
+    let tokens = Tokens::read(body)?;
+    let access = Secret::new(tokens.api_key.as_ref()?.as_str()).ok()?;
     Some(Pair { access, refresh: None, received_at: receipt.here, lifetime: None })
 }
 
@@ -137,7 +131,7 @@ pub fn of_import(text: &[u8], now: u64) -> Result<Pair, &'static str> {
     )?;
     let receipt = Receipt { here: now, there: None };
     // These tokens were issued some time ago, by a calendar that agrees with this one or is not known.
-    let claims = Claims { iat: None, ..claims(import.access_token) };
+    let claims = Claims { iat: Loose(None), ..claims(import.access_token) };
     let lifetime = import.expires_at.map(|at| receipt.until(at, &claims));
     Ok(Pair {
         lifetime: Some(lifetime.unwrap_or_else(|| own_life(&claims, receipt))),

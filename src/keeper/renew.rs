@@ -136,8 +136,5 @@ impl Keeper {
 }
 
 fn reason(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Renewed(_) => String::new(),
-        Outcome::NotAsked(why) | Outcome::Unknown(why) | Outcome::Refused(why) => why.clone(),
-    }
+    outcome.clone().into_pair().err().unwrap_or_default()
 }

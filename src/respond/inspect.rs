@@ -67,11 +67,12 @@ async fn keep_tokens(
 ) -> Result<Response<Source>, Refusal> {
     let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let receipt = Receipt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
-    let body = answer.body_mut().read_up_to(MOST_TOKENS).await;
-    let body = body.ok_or_else(|| match answer.body().fault() {
-        Some(fault) => broken(answer.status(), fault),
-        None => Refusal::UpstreamInvalid,
-    })?;
+    let Some(body) = answer.body_mut().read_up_to(MOST_TOKENS).await else {
+        let unkept = capture.unkept("the response broke off, or is longer than 256 KiB");
+        let fault = answer.body().fault();
+        unkept.map_err(|invalid| fault.map_or(invalid, |fault| broken(answer.status(), fault)))?;
+        return Ok(answer.map(Source::from));
+    };
     let told = credentials.keep(capture, &body, receipt).await?;
     Ok(with_body(answer, body, told))
 }

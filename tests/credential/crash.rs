@@ -14,7 +14,7 @@ use crate::harness::{Gateway, eventually, scaled};
 const STEPS: [&str; 5] = ["after-lock", "after-pending", "after-call", "after-commit", "after-use"];
 
 /// The status of a request for a managed user; `None` if the replica is gone, or goes while it is asked.
-fn ask(address: &str, key: &str, user: u64) -> Option<u16> {
+pub fn ask(address: &str, key: &str, user: u64) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(crate::harness::patience())).ok()?;
     let head = format!("GET /v2/me HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Api-Key: {key}\r\n");
@@ -27,7 +27,7 @@ fn ask(address: &str, key: &str, user: u64) -> Option<u16> {
 }
 
 /// Tells the callers that it is over, also where the test fails before it is.
-struct Over<'a>(&'a AtomicBool);
+pub struct Over<'a>(pub &'a AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use calgate::credential::entry::{Entry, Pair, Pending, Step};
 use calgate::credential::lifecycle::{
-    Ability, Call, Next, NotBegun, Outcome, Remedy, Used, due_after, remedy, rest_after, used_until,
+    Ability, Call, MAX_REJECTIONS, Next, NotBegun, Outcome, Remedy, Used, due_after, remedy, rest_after, used_until,
 };
 use calgate::secret::Secret;
 use proptest::prelude::*;
@@ -178,6 +178,7 @@ proptest! {
             needs_login: why.clone(),
             fault: why,
             replaces: None,
+            rejections: 3,
         };
         let read = Entry::from_bytes(&entry.to_bytes()).unwrap();
         prop_assert_eq!(text(&read.current.as_ref().unwrap().access), secret);
@@ -226,6 +227,29 @@ fn a_pair_that_never_worked_and_is_refused_falls_back_on_the_one_before() {
     let Ok(Call::Refresh(token)) = stored.begin(1, ability) else { panic!("a refresh") };
     assert_eq!(text(&token), "r-0");
     assert_eq!(stored.settle(1, 2, ability, Outcome::Refused("no".to_owned())), Next::NeedsLogin);
+}
+
+#[test]
+fn only_consecutive_definite_refusals_need_a_login() {
+    let ability = Ability { recover: false };
+    let (mut stored, mut fence) = (entry(), 0);
+    let mut settle = |stored: &mut Entry, outcome: fn(String) -> Outcome| {
+        fence += 1;
+        stored.begin(fence, ability).unwrap();
+        stored.settle(fence, stored.generation, ability, outcome("400".to_owned()))
+    };
+    for _ in 1..MAX_REJECTIONS {
+        assert_eq!(settle(&mut stored, Outcome::Rejected), Next::TryLater);
+    }
+    for _ in 0..20 {
+        assert_eq!(settle(&mut stored, Outcome::NotAsked), Next::TryLater);
+    }
+    assert!(stored.needs_login.is_none() && Entry::from_bytes(&stored.to_bytes()).unwrap().rejections == 4);
+    let mut renewed = stored.clone();
+    renewed.replace(pair(1));
+    assert_eq!(settle(&mut renewed, Outcome::Rejected), Next::TryLater, "a success begins the count anew");
+    assert_eq!(settle(&mut stored, Outcome::Rejected), Next::NeedsLogin);
+    assert_eq!(stored.needs_login.as_deref(), Some("400, 5 times in a row"));
 }
 
 type Change = fn(&mut Entry);

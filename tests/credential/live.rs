@@ -104,7 +104,9 @@ fn a_life_is_what_the_answer_says_or_the_token_itself() {
     let receipt = Receipt::of(&headers, 7);
     assert_eq!((receipt.here, receipt.there), (7, Some(10_000)));
     let life = |access: &str, expires_in: Option<u64>| {
-        let pair = of_oauth(access, None, expires_in.map(Duration::from_secs), receipt).unwrap();
+        let expires_in = expires_in.map(|seconds| format!(",\"expires_in\":{seconds}")).unwrap_or_default();
+        let body = format!("{{\"access_token\":\"{access}\"{expires_in}}}");
+        let pair = of_oauth(body.as_bytes(), None, receipt).unwrap();
         assert_eq!(pair.received_at, 7);
         pair.lifetime.unwrap().as_secs()
     };
@@ -112,7 +114,8 @@ fn a_life_is_what_the_answer_says_or_the_token_itself() {
     assert_eq!(life(&jwt("{\"iat\":500,\"exp\":2300}"), None), 1800);
     assert_eq!(life(&jwt("{\"exp\":10900}"), None), 900);
     assert_eq!(life("opaque", None), 1800);
-    assert!(of_oauth("not a token", None, None, receipt).is_none());
+    assert!(of_oauth(b"{\"access_token\":\"not a token\"}", None, receipt).is_none());
+    assert!(of_oauth(b"{\"access_token\":", None, receipt).is_none());
 
     let managed = |token: &str, rest: &str| {
         let body = format!("{{\"data\":{{\"accessToken\":\"{token}\",\"refreshToken\":\"r\"{rest}}}}}");

@@ -1,10 +1,12 @@
 //! OAuth grants: had by logging in, renewed in time, never seen by callers.
 
 use std::fs::Permissions;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use calgate::keeper::oauth::cleaned;
 
 use super::rig::{OTHER_SEAL_KEY, Rig, living};
 use crate::cal_sim::Seen;
@@ -42,7 +44,7 @@ fn a_login_hears_the_browser_and_stores_the_grant() {
         .unwrap();
     let mut lines = BufReader::new(login.stdout.take().unwrap()).lines().map_while(Result::ok);
     let page = lines.find_map(|line| address(&line)).unwrap();
-    assert!(page.contains("code_challenge_method=S256") && page.contains("state="), "{page}");
+    assert!(!page.contains("code_challenge") && page.contains("state="), "{page}");
     let back = granted(&rig, &page);
     let (host, target) = back.strip_prefix("http://").unwrap().split_at(back.find("/callback").unwrap() - 7);
     let forged = target.replace("state=", "state=x");
@@ -60,6 +62,63 @@ fn a_login_hears_the_browser_and_stores_the_grant() {
     eventually("the grant in use", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));
     assert_eq!(gateway.ask_admin("GET /readyz", &[]).text(), "ready\n");
     assert_eq!(rig.state("app"), "fresh");
+}
+
+/// The code that a login in `process` is given, and what it prints after it.
+fn pasted(rig: &Rig, credential: &str) -> std::process::Output {
+    let file = rig.folder.path().join("paste.toml");
+    std::fs::write(&file, rig.setup().text()).unwrap();
+    let mut login = Command::new(env!("CARGO_BIN_EXE_calgate"))
+        .args(["login", credential, "--code", "--config", file.to_str().unwrap()])
+        .envs([("SEAL_KEY", super::rig::SEAL_KEY), ("CLIENT_SECRET", "x")])
+        .env("OAUTH_SECRET", crate::cal_sim::options::DEMO_OAUTH_SECRET)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(login.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let page = lines.find_map(|line| address(&line)).unwrap();
+    let back = granted(rig, &page);
+    writeln!(login.stdin.take().unwrap(), "{back}").unwrap();
+    let rest: Vec<_> = lines.collect();
+    let mut output = login.wait_with_output().unwrap();
+    output.stdout = [page, rest.join("\n")].join("\n").into_bytes();
+    output
+}
+
+#[test]
+fn pkce_goes_by_the_secret_unless_the_operator_says_otherwise() {
+    let public = format!(
+        "[credentials.public]\nkind = \"oauth\"\nclient_id = \"{}\"\nplan = \"teams\"\n",
+        crate::cal_sim::options::DEMO_PUBLIC_CLIENT_ID
+    );
+    for (pkce, has_challenge, works) in [("", true, true), ("pkce = \"always\"\n", true, true)] {
+        let mut rig = Rig::new(TokenRules::default());
+        let authorize = format!("authorize_url = \"{}/auth/oauth2/authorize\"\n", rig.sim.base_url());
+        rig.platform = format!("{public}{authorize}{pkce}").leak();
+        let output = pasted(&rig, "public");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!((said.contains("code_challenge="), output.status.success()), (has_challenge, works), "{said}");
+    }
+    // A client with a secret: Cal.com refuses the verifier, and the message says so in its words.
+    for (pkce, works) in [("pkce = \"auto\"", true), ("pkce = \"never\"", true), ("pkce = \"always\"", false)] {
+        let mut rig = Rig::new(TokenRules::default());
+        rig.app = pkce;
+        let output = pasted(&rig, "app");
+        let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((out.contains("code_challenge="), output.status.success()), (!works, works), "{out}{said}");
+        assert_eq!(said.contains("\"property code_verifier should not exist\""), !works, "{said}");
+    }
+}
+
+#[test]
+fn foreign_words_are_printed_on_one_line_without_secrets() {
+    let hidden = ["code-1".to_owned(), String::new()];
+    let token = "x".repeat(60);
+    assert_eq!(cleaned("no code-1\r\n\u{1b}[31m \u{202e}now", &hidden), "no (removed) [31m now");
+    assert_eq!(cleaned(&format!("token={token} is bad"), &hidden), "(removed) is bad");
+    assert_eq!(cleaned(&"word ".repeat(500), &hidden).len(), 200);
 }
 
 #[test]

@@ -38,9 +38,13 @@ pub struct Rig {
     /// Keys of the credential `platform`, and of the consumer `users`.
     pub platform: &'static str,
     pub users: &'static str,
+    /// More keys of the credential `app`.
+    pub app: &'static str,
     /// What stands in `[budget]`.
     pub budget: &'static str,
     pub environment: Vec<(String, String)>,
+    /// What stands in the place of the simulated Cal.com.
+    pub upstream: Option<String>,
 }
 
 impl Rig {
@@ -54,7 +58,8 @@ impl Rig {
         let environment = Vec::new();
         // Callers here ask as fast as they can, of a Cal.com without a limiter.
         let budget = "mode = \"off\"";
-        Self { sim, key: Key::new(), folder, place, platform: "", users: "", budget, environment }
+        let upstream = None;
+        Self { sim, key: Key::new(), folder, place, platform: "", users: "", app: "", budget, environment, upstream }
     }
 
     /// The file of the embedded store.
@@ -69,12 +74,12 @@ impl Rig {
             "[store]\n{}\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n\
              [tiers.roomy]\nrequests_per_minute = 1000000\n\
              [credentials.app]\nkind = \"oauth\"\nclient_id = \"{DEMO_OAUTH_CLIENT_ID}\"\n\
-             client_secret = {{ env = \"OAUTH_SECRET\" }}\nauthorize_url = \"{authorize}\"\nplan = \"unrestricted\"\n\
+             client_secret = {{ env = \"OAUTH_SECRET\" }}\nauthorize_url = \"{authorize}\"\nplan = \"unrestricted\"\n{}\n\
              [credentials.platform]\nkind = \"platform-client\"\nclient_id = \"{DEMO_CLIENT_ID}\"\n\
              client_secret = {{ env = \"CLIENT_SECRET\" }}\nmanaged_users = true\nplan = \"unrestricted\"\n{}\n\
              [consumers.users]\nkeys = [\"{users_key}\"]\ncredential = \"platform\"\ntier = \"roomy\"\n{}\n\
              [consumers.app]\ncredential = \"app\"\ntier = \"roomy\"\n[anonymous]\nconsumer = \"app\"\n",
-            self.place, self.platform, self.users
+            self.place, self.app, self.platform, self.users
         )
     }
 
@@ -86,7 +91,7 @@ impl Rig {
 
     /// A replica, to be started.
     pub fn setup(&self) -> Setup {
-        let setup = Setup::to(&self.sim.base_url());
+        let setup = Setup::to(self.upstream.as_deref().unwrap_or(&self.sim.base_url()));
         let setup = setup.with(&format!("[budget]\n{}", self.budget)).with(&self.config());
         self.variables().iter().fold(setup, |setup, (name, value)| setup.env(name, value))
     }
