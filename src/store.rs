@@ -32,7 +32,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// if there is no `row`. Once this answers `true`, the change outlives a crash; `false`: the record is another one.
     fn compare_and_swap<'a>(&'a self, name: &'a str, expected: Option<u64>, row: Option<&'a Row>) -> Later<'a, bool>;
 
-    /// Takes the lock of that name among all replicas; `None` if another one holds it. It ends with its holder: no
+    /// Takes the lock of that name among all replicas; `None` if it is not free now. It ends with its holder: no
     /// clock is asked, and a holder that was killed holds nothing.
     fn lock<'a>(&'a self, name: &'a str) -> Later<'a, Option<Lock>>;
 

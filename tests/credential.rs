@@ -10,6 +10,7 @@ mod live;
 mod managed;
 mod oauth;
 mod odd;
+mod pooler;
 mod refused;
 pub mod rig;
 mod trouble;

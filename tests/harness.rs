@@ -20,7 +20,7 @@ pub use fleet::{Fleet, Tally, Terms};
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
 pub use patience::{eventually, patience, scaled, time_limit};
 pub use port::free_port;
-pub use postgres::Postgres;
+pub use postgres::{PgBouncer, Postgres};
 pub use proxy::Proxy;
 pub use redis::{Redis, Watched};
 pub use tunnel::Tunnel;

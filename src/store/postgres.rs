@@ -1,16 +1,20 @@
 //! The shared store: PostgreSQL, for replicas on several machines.
 //!
-//! Locks are the session's advisory locks, which the server ends with the connection that holds them. The connection is
-//! made when it is needed and made again after a fault; nothing here waits longer than [`PATIENCE`], the connection included.
+//! It works through a connection pooler in transaction mode, such as `PgBouncer`: nothing outlives a transaction, and no
+//! statement is prepared. A lock is an advisory lock of an open transaction. It has a connection of its own, with which the
+//! server ends it. Connections are made when they are needed and made again after a fault; no step here takes longer than
+//! [`PATIENCE`], the connection included.
 
 mod address;
+mod lock;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::config::SslMode;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -18,6 +22,7 @@ use super::{Later, Lock, Row, Store, StoreFault};
 use crate::foreign::cleaned;
 use crate::secret::Secret;
 use crate::tls;
+use lock::Locks;
 
 /// How long one operation may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,16 +38,22 @@ const SCHEMA: &str = "
 
 /// A store in a PostgreSQL database.
 pub struct Postgres {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
+    server: Server,
     client: Mutex<Option<Arc<Client>>>,
     /// Held by who connects.
     connecting: tokio::sync::Mutex<()>,
+    locks: Arc<Locks>,
+}
+
+/// Where the database is and how it is connected to.
+struct Server {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Postgres").field("tls", &self.tls.is_some()).finish_non_exhaustive()
+        f.debug_struct("Postgres").field("tls", &self.server.tls.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -61,7 +72,9 @@ impl Postgres {
         config.connect_timeout(PATIENCE / share).keepalives_idle(Duration::from_secs(15)).application_name("calgate");
         let tls = encrypted.then(|| tls::roots(ca_file).and_then(|roots| tls::client(roots, &[])));
         let tls = tls.transpose()?.map(|client| MakeRustlsConnect::new(Arc::unwrap_or_clone(client)));
-        Ok(Self { config, tls, client: Mutex::default(), connecting: tokio::sync::Mutex::default() })
+        let server = Server { config, tls };
+        let (client, connecting, locks) = (Mutex::default(), tokio::sync::Mutex::default(), Arc::default());
+        Ok(Self { server, client, connecting, locks })
     }
 
     /// Whether [`Self::at`] will take the address.
@@ -102,7 +115,7 @@ impl Postgres {
         if let Some(client) = open() {
             return Ok(client);
         }
-        let client = Arc::new(self.connect().await.map_err(|fault| unusable(&fault))?);
+        let client = Arc::new(self.server.connect().await.map_err(|fault| unusable(&fault))?);
         *self.kept() = Some(client.clone());
         Ok(client)
     }
@@ -117,7 +130,9 @@ impl Postgres {
             *kept = None;
         }
     }
+}
 
+impl Server {
     async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let client = if let Some(tls) = &self.tls {
             let (client, connection) = self.config.connect(tls.clone()).await?;
@@ -128,10 +143,12 @@ impl Postgres {
             tokio::spawn(log_end(connection));
             client
         };
-        client.batch_execute("SET synchronous_commit = on").await?;
+        // A pooler in statement mode says here that it has no transactions, and not when the first lock is needed.
+        client.batch_execute("BEGIN").await?;
+        client.batch_execute("ROLLBACK").await?;
         let there =
             "SELECT to_regclass('calgate_credentials') IS NOT NULL AND to_regclass('calgate_fence') IS NOT NULL";
-        if !client.query_one(there, &[]).await?.get::<_, bool>(0) {
+        if !client.query_typed_one(there, &[]).await?.try_get::<_, bool>(0)? {
             client.batch_execute(SCHEMA).await?;
         }
         Ok(client)
@@ -153,72 +170,95 @@ fn unusable(fault: &tokio_postgres::Error) -> StoreFault {
     use std::error::Error as _;
     let cause = fault.source().map(|source| format!(": {source}")).unwrap_or_default();
     let code = fault.code().map(|code| format!(" ({})", code.code())).unwrap_or_default();
-    StoreFault::Unusable(format!("PostgreSQL: {}{code}", cleaned(format!("{fault}{cause}"))))
+    // PgBouncer's words. In that mode no transaction can be opened, and so no lock held.
+    let remedy = if cause.contains("statement pooling") { "; set pool_mode = transaction (or session)" } else { "" };
+    StoreFault::Unusable(format!("PostgreSQL: {}{code}{remedy}", cleaned(format!("{fault}{cause}"))))
 }
 
 fn signed(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
+/// Holds for every row, and has the transaction of the statement wait at its end until it is on disk. A setting of the
+/// session would be lost behind a pooler.
+const DURABLY: &str = "set_config('synchronous_commit', 'on', true) = 'on'";
+
+/// Makes the change of [`Store::compare_and_swap`], in one statement that is a transaction of its own. Answers how many rows
+/// it changed.
+async fn swap(
+    client: &Client,
+    name: &str,
+    expected: Option<u64>,
+    row: Option<&Row>,
+) -> Result<u64, tokio_postgres::Error> {
+    match (expected.map(signed), row) {
+        (None, None) => Ok(0),
+        (None, Some(row)) => {
+            let insert =
+                format!("INSERT INTO calgate_credentials SELECT $1, $2, $3, $4 WHERE {DURABLY} ON CONFLICT DO NOTHING");
+            let (version, key_id, sealed) = (signed(row.version), &row.key_id, &row.sealed);
+            let values: [Value<'_>; 4] =
+                [(&name, Type::TEXT), (&version, Type::INT8), (key_id, Type::TEXT), (sealed, Type::BYTEA)];
+            client.execute_typed(&insert, &values).await
+        }
+        (Some(expected), Some(row)) => {
+            let update = format!(
+                "UPDATE calgate_credentials SET version = $2, key_id = $3, sealed = $4 \
+                 WHERE name = $1 AND version = $5 AND {DURABLY}"
+            );
+            let (version, key_id, sealed) = (signed(row.version), &row.key_id, &row.sealed);
+            let values: [Value<'_>; 5] = [
+                (&name, Type::TEXT),
+                (&version, Type::INT8),
+                (key_id, Type::TEXT),
+                (sealed, Type::BYTEA),
+                (&expected, Type::INT8),
+            ];
+            client.execute_typed(&update, &values).await
+        }
+        (Some(expected), None) => {
+            let delete = format!("DELETE FROM calgate_credentials WHERE name = $1 AND version = $2 AND {DURABLY}");
+            client.execute_typed(&delete, &[(&name, Type::TEXT), (&expected, Type::INT8)]).await
+        }
+    }
+}
+
+/// A parameter of a statement, and its type.
+type Value<'a> = (&'a (dyn ToSql + Sync), Type);
+
 impl Store for Postgres {
     fn get<'a>(&'a self, name: &'a str) -> Later<'a, Option<Row>> {
         Box::pin(self.with(async move |client| {
             let select = "SELECT version, key_id, sealed FROM calgate_credentials WHERE name = $1";
-            let row = client.query_opt(select, &[&name]).await?;
-            Ok(row.map(|row| Row {
-                version: row.get::<_, i64>(0).unsigned_abs(),
-                key_id: row.get(1),
-                sealed: row.get(2),
-            }))
+            let row = client.query_typed_opt(select, &[(&name, Type::TEXT)]).await?;
+            let read = |row: tokio_postgres::Row| {
+                let version = row.try_get::<_, i64>(0)?.unsigned_abs();
+                Ok(Row { version, key_id: row.try_get(1)?, sealed: row.try_get(2)? })
+            };
+            row.map(read).transpose()
         }))
     }
 
     fn compare_and_swap<'a>(&'a self, name: &'a str, expected: Option<u64>, row: Option<&'a Row>) -> Later<'a, bool> {
-        Box::pin(self.with(async move |client| {
-            let changed = match (expected.map(signed), row) {
-                (None, None) => 0,
-                (None, Some(row)) => {
-                    let insert = "INSERT INTO calgate_credentials VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-                    client.execute(insert, &[&name, &signed(row.version), &row.key_id, &row.sealed]).await?
-                }
-                (Some(expected), Some(row)) => {
-                    let update = "UPDATE calgate_credentials SET version = $2, key_id = $3, sealed = $4 \
-                                  WHERE name = $1 AND version = $5";
-                    let version = signed(row.version);
-                    client.execute(update, &[&name, &version, &row.key_id, &row.sealed, &expected]).await?
-                }
-                (Some(expected), None) => {
-                    let delete = "DELETE FROM calgate_credentials WHERE name = $1 AND version = $2";
-                    client.execute(delete, &[&name, &expected]).await?
-                }
-            };
-            Ok(changed == 1)
-        }))
+        Box::pin(self.with(async move |client| Ok(swap(&client, name, expected, row).await? == 1)))
     }
 
     fn lock<'a>(&'a self, name: &'a str) -> Later<'a, Option<Lock>> {
-        Box::pin(self.with(async move |client| {
-            let take = "SELECT pg_try_advisory_lock(hashtextextended('calgate ' || $1, 0))";
-            if !client.query_one(take, &[&name]).await?.get::<_, bool>(0) {
-                return Ok(None);
-            }
-            let fence: i64 = client.query_one("SELECT nextval('calgate_fence')", &[]).await?.get(0);
-            let name = name.to_owned();
-            let runtime = tokio::runtime::Handle::current();
-            Ok(Some(Lock::new(fence.unsigned_abs(), move || {
-                runtime.spawn(async move {
-                    let release = "SELECT pg_advisory_unlock(hashtextextended('calgate ' || $1, 0))";
-                    // Where the server does not answer, the connection is let go of, and the lock ends with it.
-                    drop(timeout(PATIENCE, client.query_one(release, &[&name])).await);
-                });
-            })))
-        }))
+        Box::pin(async move {
+            let Some(transaction) = lock::take(&self.server, &self.locks, name).await? else { return Ok(None) };
+            // In a transaction of its own: in the lock's, which is never committed, a crash of the server could forget it.
+            let fence = self.with(async move |client| {
+                let next = format!("SELECT nextval('calgate_fence') WHERE {DURABLY}");
+                client.query_typed_one(&next, &[]).await?.try_get::<_, i64>(0)
+            });
+            Ok(Some(transaction.into_lock(fence.await?.unsigned_abs(), &self.locks)))
+        })
     }
 
     fn names(&self) -> Later<'_, Vec<String>> {
         Box::pin(self.with(async move |client| {
-            let rows = client.query("SELECT name FROM calgate_credentials ORDER BY name", &[]).await?;
-            Ok(rows.iter().map(|row| row.get(0)).collect())
+            let rows = client.query_typed("SELECT name FROM calgate_credentials ORDER BY name", &[]).await?;
+            rows.iter().map(|row| row.try_get(0)).collect()
         }))
     }
 }

@@ -64,7 +64,7 @@ fn what_is_wrong_with_an_address_of_postgres_is_told_beside_every_other_mistake(
         ("canary", "the address of the PostgreSQL store is no URL"),
         ("redis://u:canary@h", "the address of the PostgreSQL store is no URL"),
         ("postgres://u:canary@h:99999/d", "`port` in the address"),
-        ("postgres://u:canary@h/d?canary=1", "the address of the PostgreSQL store is not one"),
+        ("postgres://u:canary@h/d?other=1", "the parameter `other` that calgate does not know"),
         ("postgres://u:canary@h:0/d", "a port that is no number from 1 to 65535"),
         ("postgres:///canary", "names no host"),
         ("postgres://u:canary@a:1,b:2,c/d?hostaddr=1.2.3.4", "has not as many values of `host` as of `hostaddr`"),

@@ -2,8 +2,11 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+
+use super::eventually;
 
 /// A cluster that runs, or has been stopped. It is stopped for good when the test is done with it.
 pub struct Postgres {
@@ -49,17 +52,58 @@ impl Postgres {
         self.run("pg_ctl", &["stop", "-w", "-m", "immediate", "-D", self.data().to_str().unwrap()]);
     }
 
-    /// Runs one of its programs as a user that may: it refuses root.
     fn run(&self, program: &str, args: &[&str]) {
-        let program = self.programs.join(program);
-        let mut command = if is_root() {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        run(command.args(args).current_dir("/"));
+        run(as_user(&self.programs.join(program)).args(args).current_dir("/"));
+    }
+}
+
+/// A program that is run as a user that may: it refuses root.
+fn as_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command
+}
+
+/// `PgBouncer` in front of a server, on a socket of its own. It ends with the test.
+pub struct PgBouncer {
+    folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl PgBouncer {
+    /// Starts one in that pool mode, with so many connections to the server.
+    pub fn start(server: &Postgres, mode: &str, connections: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, behind) = (folder.path().display(), server.folder.path().display());
+        let settings = format!(
+            "[databases]\npostgres = host={behind} user=calgate\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n\
+             unix_socket_dir = {path}\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {connections}\n"
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        fs::write(&file, settings).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(folder.path()));
+        }
+        let child = as_user(Path::new("/usr/sbin/pgbouncer")).arg("-q").arg(file).stderr(Stdio::null()).spawn();
+        let child = child.expect("PgBouncer; `make test` installs it");
+        eventually("the pooler", || UnixStream::connect(folder.path().join(".s.PGSQL.6432")).ok());
+        Self { folder, child }
+    }
+
+    /// Its address, as a connection URL.
+    pub fn address(&self) -> String {
+        format!("postgresql:///postgres?user=calgate&port=6432&host={}", self.folder.path().display())
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

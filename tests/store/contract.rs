@@ -17,6 +17,10 @@ fn with_each(check: impl Fn(Open<'_>)) {
     let server = harness::Postgres::start();
     let address = Secret::new(&server.address()).unwrap();
     check(&|| Arc::new(Postgres::at(&address, None).unwrap()));
+    let server = harness::Postgres::start();
+    let pooler = harness::PgBouncer::start(&server, "transaction", 3);
+    let address = Secret::new(&pooler.address()).unwrap();
+    check(&|| Arc::new(Postgres::at(&address, None).unwrap()));
 }
 
 #[test]

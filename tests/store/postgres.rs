@@ -68,7 +68,12 @@ fn what_is_wrong_with_an_address_is_said_without_showing_it() {
         ("postgres://u:canary@db/x?sslrootcert=/canary", "`store.ca_file`"),
         ("postgres://u:canary@db/x?sslcert=/canary", "`sslcert` in"),
         ("postgres://u:canary@db/x?port=canary", "`port` in"),
-        ("postgres://u:pw@db/x?canary=y", "is not one"),
+        ("postgres://u:pw@db/x?pgbouncer=true", "the parameter `pgbouncer` that calgate does not know"),
+        ("postgres://u:pw@db/x?sslmode=require&schema=canary", "the parameter `schema` that"),
+        // What may be a part of a password is not shown.
+        ("postgres://u:p@ss?canary=y@db/x", "has a parameter that"),
+        ("postgres://db/x?user=u&password=a&canary=y", "has a parameter that"),
+        ("postgres://u:pw@db/x?Canary%20is=y", "has a parameter that"),
         ("postgres://u:canary@/x", "names no host"),
         ("host=db", "is no URL: postgres://"),
     ];

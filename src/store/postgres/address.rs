@@ -33,7 +33,7 @@ fn parse(text: &str) -> Result<Config, String> {
     if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
         return Err("the address of the PostgreSQL store is no URL: postgres://USER:PASSWORD@HOST/DATABASE".to_owned());
     }
-    let config = Config::from_str(text).map_err(|fault| not_understood(&fault))?;
+    let config = Config::from_str(text).map_err(|fault| not_understood(text, &fault))?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("the address of the PostgreSQL store names no host".to_owned());
     }
@@ -58,9 +58,8 @@ fn counted(config: &Config) -> Option<&'static str> {
     }
 }
 
-/// Names the option that is wrong, if it is known. No other is shown: it may be a part of a password that is not
-/// escaped.
-fn not_understood(fault: &tokio_postgres::Error) -> String {
+/// Names the option that is wrong. One that is not known is named only if it cannot be a part of a password.
+fn not_understood(text: &str, fault: &tokio_postgres::Error) -> String {
     let said = fault.source().map(ToString::to_string).unwrap_or_default();
     let option = said.split('`').nth(1).unwrap_or_default();
     match option {
@@ -76,8 +75,27 @@ fn not_understood(fault: &tokio_postgres::Error) -> String {
         _ if OPTIONS.split(' ').any(|known| known == option) => {
             format!("`{option}` in the address of the PostgreSQL store has a value that cannot be used, or is not supported")
         }
+        _ if said.starts_with("unknown option") => {
+            let named = if is_public(text, option) { format!("the parameter `{option}`") } else { "a parameter".to_owned() };
+            format!(
+                "the address of the PostgreSQL store has {named} that calgate does not know: leave it out, and escape `?` and \
+                 `&` in a password (%3F, %26)"
+            )
+        }
         _ => "the address of the PostgreSQL store is not one".to_owned(),
     }
+}
+
+/// Returns whether `option` is the name of a parameter of this URL, and no part of a password that is not escaped: no `@`
+/// follows the `?`, and no secret parameter comes before it.
+fn is_public(text: &str, option: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    let Some((_, query)) = text.split_once('?').filter(|(_, query)| !query.contains('@')) else { return false };
+    let mut before = query.split('&').map_while(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        (name != option).then_some(name)
+    });
+    (1..=40).contains(&option.len()) && option.bytes().all(plain) && !before.any(|name| name.contains("pass"))
 }
 
 /// Whether all that `config` may connect to is on this machine. Where an address is given beside a name, it is the address
