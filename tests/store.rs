@@ -4,6 +4,7 @@ mod contract;
 mod postgres;
 mod sealed;
 mod sqlite;
+mod volumes;
 
 use std::path::Path;
 

@@ -20,6 +20,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Lock files: names share them, which at worst lets two renewals wait for each other.
 const LOCK_FILES: u32 = 64;
 
+/// The remedy where the permissions of files are those of their volume.
+const ON_A_VOLUME: &str = ", or mount a volume without permissions with umask=077";
+
 const SCHEMA: &str = "
     CREATE TABLE credentials (name TEXT PRIMARY KEY, version INTEGER NOT NULL, key_id TEXT NOT NULL, sealed BLOB NOT NULL);
     CREATE TABLE fence (last INTEGER NOT NULL);
@@ -139,7 +142,7 @@ impl Inner {
             return Err(self.fault("the file is empty, which no store ever is; restore it from a backup, or remove it"));
         }
         if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(self.fault("the file is open to other users; chmod 600 it"));
+            return Err(self.fault(format!("the file is open to other users; chmod 600 it{ON_A_VOLUME}")));
         }
         let open = || -> rusqlite::Result<Connection> {
             let db = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -165,7 +168,7 @@ impl Inner {
         let mode = std::fs::metadata(folder).map_err(|fault| self.fault(fault))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             let shown = folder.display();
-            let why = format!("the folder {shown} is open to other users (mode {mode:03o}); chmod 700 it");
+            let why = format!("the folder {shown} is open to other users (mode {mode:03o}); chmod 700 it{ON_A_VOLUME}");
             return Err(StoreFault::Unusable(why));
         }
         if self.path.exists() {
@@ -178,14 +181,22 @@ impl Inner {
             db.execute_batch(SCHEMA)?;
             db.close().map_err(|(_, fault)| fault)
         });
-        let linked = written.map_err(|fault| self.fault(fault)).and_then(|()| {
-            // Another replica may have made it first; then that is the store.
-            std::fs::hard_link(&new, &self.path).or_else(|fault| {
-                if fault.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(self.fault(fault)) }
-            })
-        });
+        let done = written.map_err(|fault| self.fault(fault)).and_then(|()| self.put_in_place(&new));
         let _ = std::fs::remove_file(&new);
-        linked
+        done
+    }
+
+    /// Renames a whole new store to its name, unless another replica has made one. A hard link would do that in one step, but
+    /// not every volume has them (exFAT, SMB, some volumes of containers): the lock file keeps the replicas apart instead.
+    fn put_in_place(&self, new: &Path) -> Result<(), StoreFault> {
+        let _lock = self.open_lock_file("lock-new").and_then(|file| {
+            file.lock().map_err(|fault| self.no_locks(&fault))?;
+            Ok(file)
+        })?;
+        if self.path.exists() {
+            return Ok(());
+        }
+        std::fs::rename(new, &self.path).map_err(|fault| self.fault(fault))
     }
 
     fn beside(&self, end: &str) -> PathBuf {
@@ -198,13 +209,22 @@ impl Inner {
     /// Locks a lock file, unless another open file holds it.
     fn lock_file(&self, stripe: u32) -> Result<Option<File>, StoreFault> {
         self.make_if_missing()?;
-        let path = self.beside(&format!("lock-{stripe:02}"));
-        let file = private().create(true).truncate(false).open(path).map_err(|fault| self.fault(fault))?;
+        let file = self.open_lock_file(&format!("lock-{stripe:02}"))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(fault)) => Err(self.fault(fault)),
+            Err(TryLockError::Error(fault)) => Err(self.no_locks(&fault)),
         }
+    }
+
+    fn open_lock_file(&self, end: &str) -> Result<File, StoreFault> {
+        private().create(true).truncate(false).open(self.beside(end)).map_err(|fault| self.fault(fault))
+    }
+
+    fn no_locks(&self, fault: &std::io::Error) -> StoreFault {
+        self.fault(format!(
+            "the volume has no file locks ({fault}); put `store.path` on another one, or use `store.postgres`"
+        ))
     }
 }
 
