@@ -146,7 +146,7 @@ impl Gateway {
     pub fn start_sharing(&self) -> Result<(), String> {
         let app = self.app();
         let Some(store) = &app.sharing else { return Ok(()) };
-        store.start(app.limits.upstream_lookup + app.limits.upstream_connect + app.limits.upstream_headers)?;
+        store.start(app.upstream.response_within())?;
         app.budget.table.begin();
         Ok(())
     }

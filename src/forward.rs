@@ -84,6 +84,7 @@ pub struct Upstream {
     connect_within: Duration,
     headers_within: Duration,
     total_within: Duration,
+    response_within: Duration,
 }
 
 /// What is asked, before it has the form of any HTTP version.
@@ -138,12 +139,18 @@ impl Upstream {
             connect_within: limits.upstream_connect,
             headers_within: limits.upstream_headers,
             total_within: limits.upstream_total,
+            response_within: config.response_within(limits),
         })
     }
 
     /// Whether it is what would be made of that: then a reload keeps it, and its connections.
     pub fn is_of(&self, config: &UpstreamConfig, limits: &Bounds) -> bool {
         self.origin == Origin::of(config, limits)
+    }
+
+    /// Returns the longest time from taking a place in the budget to the head of the response.
+    pub fn response_within(&self) -> Duration {
+        self.response_within
     }
 
     /// Takes over the addresses that `older` knows, where both connect to the same host.

@@ -26,14 +26,13 @@ pub(super) fn budgets(
 ) -> Result<Budgets, String> {
     let section = &config.budget;
     let common = Settings { limit: 1, window: section.window, replicas: section.expected_replicas, learn_limit: false };
-    let limits = &config.limits;
-    let deadline = limits.upstream_lookup + limits.upstream_connect + limits.upstream_headers;
+    let deadline = config.upstream.response_within(&config.limits);
     let new_table = || {
         let store = store.map(|store| (store.clone(), deadline));
         Arc::new(Table::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE), store))
     };
     let table = previous.map_or_else(new_table, |app| app.budget.table.clone());
-    let known = Known { limits: self::limits(config), common, table: &table };
+    let known = Known { limits: limits(config), common, table: &table };
     let own = |consumer: &ConsumerConfig| {
         let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
         let tier = config.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?;

@@ -71,7 +71,7 @@ impl Default for Bounds {
             connection_age: Duration::from_secs(3600),
             connections: 10_000,
             in_flight: 4096,
-            upstream_lookup: Duration::from_secs(10),
+            upstream_lookup: Duration::from_secs(5),
             upstream_connect: Duration::from_secs(5),
             upstream_headers: Duration::from_secs(30),
             upstream_total: Duration::from_secs(60),

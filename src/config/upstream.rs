@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Uri;
 use http::header::HeaderName;
 use http::uri::Authority;
 
+use super::limits::Bounds;
 use super::listen::Listen;
 use super::proxy::ProxyChoice;
 use super::reader::{Located, Section};
@@ -114,6 +116,14 @@ fn is_loopback(host: &str) -> bool {
 }
 
 impl Upstream {
+    /// Returns the longest time from taking a place in the budget to the head of the response. An address needs no lookup.
+    pub fn response_within(&self, limits: &Bounds) -> Duration {
+        let is_address = self.base_url.host.parse::<IpAddr>().is_ok();
+        let is_direct = self.base_url.is_loopback() || self.proxy == ProxyChoice::Direct;
+        let lookup = if is_address && is_direct { Duration::ZERO } else { limits.upstream_lookup };
+        lookup + limits.upstream_connect + limits.upstream_headers
+    }
+
     pub(super) fn read(section: &Section<'_>, listen: &Listen) -> Self {
         let url = section.string("base_url").unwrap_or(Located { value: CAL_COM, span: section.span.clone() });
         let given = url.span.clone();
