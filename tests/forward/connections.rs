@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use crate::harness::edge::{Rules, ok};
-use crate::harness::{Edge, Gateway, Key, OK, Setup, Upstream, eventually};
+use crate::harness::{Edge, Gateway, Key, OK, Setup, Upstream, eventually, scaled};
 
 fn own(key: &Key) -> String {
     format!("X-Api-Key: {}", key.text)
@@ -83,7 +83,9 @@ fn a_request_that_was_given_up_before_it_had_a_stream_is_never_sent_and_says_so(
         }
         ok(stream, b"{}")
     });
-    let gateway = start(&edge, &key, "upstream_lookup = \"200ms\"\nupstream_connect = \"300ms\"");
+    // Time for a handshake on a busy machine, and less than until a PING that is not answered ends the connection.
+    let connect = scaled(Duration::from_millis(500)).as_millis().min(2500);
+    let gateway = start(&edge, &key, &format!("upstream_lookup = \"1s\"\nupstream_connect = \"{connect}ms\""));
     std::thread::scope(|scope| {
         let first = scope.spawn(|| get(&gateway, &key));
         eventually("the first request", || (edge.asked().len() == 1).then_some(()));
