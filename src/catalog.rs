@@ -8,10 +8,12 @@ pub mod diff;
 pub mod endpoint;
 mod facts;
 pub mod file;
+mod further;
 pub mod import;
 pub mod path;
 pub mod tag;
 mod trie;
+mod unknown;
 pub mod version;
 
 use std::sync::OnceLock;
@@ -39,6 +41,8 @@ pub struct Catalog {
 pub struct Matched<'a> {
     /// Every endpoint of the method that fits, the most literal first; empty for a forwarded unknown endpoint.
     fitting: Found<'a>,
+    /// For a forwarded unknown endpoint: those of other methods that fit its path.
+    others: Found<'a>,
     path: CanonicalPath<'a>,
 }
 
@@ -52,6 +56,12 @@ impl<'a> Matched<'a> {
     /// has to be allowed (FACTS §5).
     pub fn fitting(&self) -> &[&'a Endpoint] {
         &self.fitting
+    }
+
+    /// The endpoints of other methods on the path of a forwarded unknown endpoint. Whoever may not have one of them may not
+    /// have an unknown one beside it.
+    pub fn others(&self) -> &[&'a Endpoint] {
+        &self.others
     }
 
     /// The canonical path as the caller meant it.
@@ -73,15 +83,18 @@ impl<'a> Matched<'a> {
     }
 }
 
-/// Whether a path that the catalog does not hold may go upstream (`[catalog] unknown_endpoints`).
+/// Whether a path or a method that the catalog does not hold may go upstream (`[catalog] unknown_endpoints`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownEndpoints {
-    /// Unknown paths are 404.
+    /// Unknown paths are 404, unknown methods 405.
     #[default]
     Refuse,
-    /// Unknown paths under `/v2` are forwarded, within the bounds that `entitle` sets.
+    /// Unknown paths under `/v2`, and unknown methods on known paths, are forwarded, within the bounds that `entitle` sets.
     Forward,
 }
+
+/// The methods of a path that the catalog does not hold, and of methods that no path takes, for an `Allow` header.
+pub const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
 impl Catalog {
     /// The catalog that is compiled in, made from Cal.com's own document.
@@ -125,8 +138,8 @@ impl Catalog {
     /// without the query. `HEAD` is served by the `GET` of a path (FACTS §5).
     ///
     /// # Errors
-    /// [`Refusal::BadTarget`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`] and
-    /// [`Refusal::MethodNotAllowed`] for one that the catalog does not hold.
+    /// [`Refusal::BadTarget`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`],
+    /// [`Refusal::ApiV1Gone`] and [`Refusal::MethodNotAllowed`] for one that the catalog does not hold.
     pub fn find<'a>(
         &'a self,
         method: &Method,
@@ -137,29 +150,39 @@ impl Catalog {
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         let fitting = self.trie.find(&path, wanted, &self.endpoints);
         if !fitting.is_empty() {
-            return Ok(Matched { fitting, path });
+            return Ok(Matched { fitting, others: Found::new(), path });
         }
-        let allow = self.trie.methods(&path, &self.endpoints);
-        if !allow.is_empty() {
-            return Err(Refusal::MethodNotAllowed { allow });
+        let others = self.trie.of_any_method(&path, &self.endpoints);
+        if unknown == UnknownEndpoints::Forward && is_plain_method(method) && may_be_forwarded(&path, &others) {
+            return Ok(Matched { fitting, others, path });
         }
-        // A catalog that lacks an operation does not make it harmless.
-        let harmless = || path.may_be_forwarded_unknown() && !facts::is_known_to_show_credentials(wanted, &path);
-        if unknown == UnknownEndpoints::Forward && is_plain_method(method) && harmless() {
-            return Ok(Matched { fitting, path });
+        if others.is_empty() {
+            return Err(unknown::refusal(&path, &self.trie));
         }
-        Err(Refusal::UnknownEndpoint)
+        Err(Refusal::MethodNotAllowed { path: path.shown().into(), allow: Trie::methods(&others) })
     }
 
-    /// The methods of a path for an `Allow` header, `None` if the catalog does not hold the path.
+    /// The methods of a path for an `Allow` header: those that [`Self::find`] does not refuse.
     ///
     /// # Errors
-    /// [`Refusal::BadTarget`] for a path that has no canonical form.
-    pub fn allow(&self, target: &str) -> Result<Option<String>, Refusal> {
+    /// [`Refusal::BadTarget`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`] for one that the catalog
+    /// does not hold and that is not forwarded.
+    pub fn allow(&self, target: &str, unknown: UnknownEndpoints) -> Result<String, Refusal> {
         let path = CanonicalPath::parse(target).map_err(Refusal::BadTarget)?;
-        let allow = self.trie.methods(&path, &self.endpoints);
-        Ok((!allow.is_empty()).then_some(allow))
+        let endpoints = self.trie.of_any_method(&path, &self.endpoints);
+        if unknown == UnknownEndpoints::Forward && may_be_forwarded(&path, &endpoints) {
+            return Ok(ALL_METHODS.to_owned());
+        }
+        if endpoints.is_empty() { Err(unknown::refusal(&path, &self.trie)) } else { Ok(Trie::methods(&endpoints)) }
     }
+}
+
+/// Whether a method that the catalog does not hold may go upstream on a path: under `/v2`, not by an alias, and not where any
+/// operation shows credentials. A catalog that lacks such an operation does not make it harmless.
+fn may_be_forwarded(path: &CanonicalPath<'_>, others: &[&Endpoint]) -> bool {
+    path.may_be_forwarded_unknown()
+        && !others.iter().any(|endpoint| endpoint.credential_operation)
+        && !facts::is_known_to_show_credentials(path)
 }
 
 /// The methods an unknown endpoint may be called with.

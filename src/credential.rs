@@ -93,6 +93,8 @@ pub struct PlatformClient {
     pub api_key: Option<ApiKey>,
     /// Its managed users, where callers may act for them.
     pub managed: Option<ManagedUsers>,
+    /// Whether its id and secret are sent with operations, too, for which the catalog lists only a bearer.
+    pub headers_anywhere: bool,
 }
 
 /// What acting for managed users needs.

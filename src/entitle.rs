@@ -131,8 +131,11 @@ impl Entitlements {
             Who::Passthrough(_) => self.passthrough.as_ref(),
         };
         let entitlement = entitlement.ok_or(Refusal::Unauthenticated)?;
-        let closed =
-            |e: &&&Endpoint| e.credential_operation && !entitlement.credential_operations.contains(&e.id.index());
+        let brings_its_own = matches!(caller.who(), Who::Passthrough(_));
+        let closed = |e: &&&Endpoint| {
+            let is_shown = e.credential_operation && !(brings_its_own && e.echoes_credential);
+            is_shown && !entitlement.credential_operations.contains(&e.id.index())
+        };
         if matched.fitting().iter().any(|e| closed(&e)) {
             return Err(Refusal::CredentialOperation);
         }
@@ -149,7 +152,8 @@ impl Entitlement {
     /// The rule that refuses, if one does.
     fn decide(&self, matched: &Matched<'_>) -> Option<Rule> {
         if matched.endpoint().is_none() {
-            let refused = self.plan.refuses_unknown(matched.path());
+            let beside = matched.others().iter().find_map(|endpoint| self.plan.refuses(endpoint)).cloned();
+            let refused = beside.or_else(|| self.plan.refuses_unknown(matched.path()));
             return refused.or_else(|| self.narrowing.as_ref().map(|narrowing| narrowing.refusal_of_unknown()));
         }
         let by_plan = matched.fitting().iter().find_map(|e| self.plan.refuses(e));

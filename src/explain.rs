@@ -154,7 +154,7 @@ fn decide<'a>(
     }
     if *method == Method::OPTIONS {
         let here = "OPTIONS is answered by the gateway itself, for any caller".to_owned();
-        return app.catalog().allow(path)?.map(|_| here).ok_or(Refusal::UnknownEndpoint);
+        return app.catalog().allow(path, app.unknown_endpoints).map(|_| here);
     }
     let matched = app.catalog().find(method, path, app.unknown_endpoints)?;
     explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);

@@ -80,7 +80,7 @@ async fn serve(
     }
     let body_rule = head::check(head, &app.limits)?;
     if head.method == Method::OPTIONS {
-        let answer = respond::options(app.catalog(), &app.cors, head)?;
+        let answer = respond::options(app.catalog(), app.unknown_endpoints, &app.cors, head)?;
         record.note_answered_here(answer.status());
         return Ok(answer.map(Source::from));
     }

@@ -1,7 +1,10 @@
 //! Every "no" the gateway says itself, and the one place that maps each to a status, a code and a message.
 //!
 //! Used by every stage. The answer has the shape of Cal.com's own errors (FACTS §6), so that a Cal.com client shows the
-//! message, and carries `x-calgate-code`, which no answer from Cal.com ever does. It never echoes what the caller sent.
+//! message, and carries `x-calgate-code`, which no answer from Cal.com ever does. Of what the client sent, it repeats only a path, cut
+//! short and without anything that may be a secret.
+
+mod paths;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +35,14 @@ pub enum Refusal {
     NotEntitled(Rule),
     /// The operation shows or changes credentials and the consumer is not allowed it by name.
     CredentialOperation,
-    /// The credential is of a kind that the operation does not take.
+    /// The credential is of no kind that the catalog lists for the operation.
     CredentialUnsuitable {
         /// The credential's name in the config.
         credential: Arc<str>,
-        /// What the operation takes.
+        /// What the catalog lists for the operation.
         wanted: &'static str,
+        /// What can be done about it: a sentence.
+        remedy: &'static str,
     },
     /// The credential's token has run out, and nothing but a login renews it.
     CredentialNeedsLogin {
@@ -65,9 +70,18 @@ pub enum Refusal {
     /// The answer would hold new tokens, which could neither be kept nor shown.
     TokensUnkept,
     /// The catalog does not hold the path.
-    UnknownEndpoint,
+    UnknownEndpoint {
+        /// The canonical path, cut short and without anything that may be a secret.
+        path: Box<str>,
+        /// What may be wrong with it.
+        advice: Option<Box<str>>,
+    },
+    /// The path is one of API v1.
+    ApiV1Gone,
     /// The catalog holds the path with other methods.
     MethodNotAllowed {
+        /// The canonical path, as in [`Self::UnknownEndpoint`]; empty for a method that no path takes.
+        path: Box<str>,
         /// The value of `Allow`.
         allow: String,
     },
@@ -201,7 +215,8 @@ impl Refusal {
             Self::UnknownManagedUser => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_MANAGED_USER"),
             Self::ManagedUserNotAllowed => (StatusCode::FORBIDDEN, "GATEWAY_MANAGED_USER_NOT_ALLOWED"),
             Self::TokensUnkept => (StatusCode::FORBIDDEN, "GATEWAY_TOKENS_UNKEPT"),
-            Self::UnknownEndpoint => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT"),
+            Self::UnknownEndpoint { .. } => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT"),
+            Self::ApiV1Gone => (StatusCode::GONE, "GATEWAY_API_VERSION_GONE"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "GATEWAY_METHOD_NOT_ALLOWED"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED"),
             Self::UpstreamBudget(_) => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET"),
@@ -245,9 +260,10 @@ impl Refusal {
             Self::CredentialOperation => "This operation shows or changes credentials that others share. An operator can \
                                           allow it by name with allow_credential_operations."
                 .to_owned(),
-            Self::CredentialUnsuitable { credential, wanted } => {
-                format!("This operation takes {wanted}, which the credential \"{credential}\" does not have.")
-            }
+            Self::CredentialUnsuitable { credential, wanted, remedy } => format!(
+                "The credential \"{credential}\" does not have {wanted}, which the gateway's catalog lists for this \
+                 operation. {remedy}"
+            ),
             Self::CredentialNeedsLogin { credential } => format!(
                 "The credential \"{credential}\" has run out and cannot be renewed. An operator has to {}.",
                 way_back(credential)
@@ -274,10 +290,11 @@ impl Refusal {
                                    keep them nor to show them: they would be lost. An operator can add a [store] (and \
                                    managed_users), or reveal_tokens."
                 .to_owned(),
-            Self::UnknownEndpoint => "Cal.com's API has no such path as far as the gateway's catalog knows. Check the \
-                                      path; an operator can renew the catalog with `calgate catalog import`."
+            Self::UnknownEndpoint { path, advice } => paths::unknown_endpoint(path, advice.as_deref()),
+            Self::ApiV1Gone => "Cal.com's API v1 is gone: since April 2026, Cal.com answers it 410. Use API v2, whose paths \
+                                begin with /v2."
                 .to_owned(),
-            Self::MethodNotAllowed { .. } => "This path does not take this method; Allow lists those it takes.".to_owned(),
+            Self::MethodNotAllowed { path, allow } => paths::method_not_allowed(path, allow),
             Self::RateLimited { .. } => {
                 "This consumer has used up its requests for now. Wait as Retry-After says.".to_owned()
             }
@@ -355,6 +372,8 @@ impl Refusal {
             Self::BadTarget(fault) => Some(fault.to_string()),
             Self::BadHeader(fault) => Some((*fault).to_owned()),
             Self::NotEntitled(rule) => Some(rule.to_string()),
+            Self::UnknownEndpoint { path, .. } => Some(format!("no path {path} in the catalog")),
+            Self::MethodNotAllowed { path, allow } if !path.is_empty() => Some(format!("{path} takes {allow}")),
             Self::TargetTooLong { limit } => Some(format!("limits.target_bytes = {limit}")),
             Self::HeadTooLarge { limit } => Some(format!("limits.head_bytes = {limit}")),
             Self::TooManyFields { limit } => Some(format!("more than {limit} header fields")),

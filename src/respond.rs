@@ -25,7 +25,7 @@ pub use dead_token::names_dead_token;
 pub use edge::{note_edge_limit, reports_rate_limit};
 pub use inspect::inspect;
 
-use crate::catalog::Catalog;
+use crate::catalog::{ALL_METHODS, Catalog, UnknownEndpoints};
 use crate::headers::{self, REQUEST_ID};
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -34,9 +34,6 @@ const CODE: HeaderName = HeaderName::from_static("x-calgate-code");
 
 /// What the gateway knows about an error response of Cal.com.
 pub const HINT: HeaderName = HeaderName::from_static("x-calgate-hint");
-
-/// What is answered to `OPTIONS` on a path with no catalog entry, and to methods that are never taken.
-const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
 /// Cal.com's error envelope.
 #[derive(Serialize)]
@@ -71,7 +68,7 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
     if let Some(seconds) = outward.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if let Refusal::MethodNotAllowed { allow } = refusal
+    if let Refusal::MethodNotAllowed { allow, .. } = refusal
         && let Ok(allow) = HeaderValue::from_str(allow)
     {
         headers.insert(ALLOW, allow);
@@ -97,7 +94,7 @@ pub(crate) fn iso8601(at: SystemTime) -> String {
 
 /// The refusal of a method that no path takes.
 pub fn never_taken() -> Refusal {
-    Refusal::MethodNotAllowed { allow: ALL_METHODS.to_owned() }
+    Refusal::MethodNotAllowed { path: "".into(), allow: ALL_METHODS.to_owned() }
 }
 
 /// The answer to `OPTIONS`: which methods the path takes. It needs no key, as the API's document is public, and is never
@@ -105,8 +102,13 @@ pub fn never_taken() -> Refusal {
 ///
 /// # Errors
 /// [`Refusal::BadTarget`] and [`Refusal::UnknownEndpoint`].
-pub fn options(catalog: &Catalog, cors: &Cors, head: &request::Parts) -> Result<Response<Bytes>, Refusal> {
-    let allow = catalog.allow(head.uri.path())?.ok_or(Refusal::UnknownEndpoint)?;
+pub fn options(
+    catalog: &Catalog,
+    unknown: UnknownEndpoints,
+    cors: &Cors,
+    head: &request::Parts,
+) -> Result<Response<Bytes>, Refusal> {
+    let allow = catalog.allow(head.uri.path(), unknown)?;
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     if let Ok(allow) = HeaderValue::from_str(&allow) {

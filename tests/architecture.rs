@@ -110,7 +110,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("serde_json", ANYWHERE),
     ("smallvec", ANYWHERE),
     ("socket2", &["forward/connect", "server/listener"]),
-    ("strsim", &["config/problem"]),
+    ("strsim", &["catalog/trie", "config/problem"]),
     (
         "tokio",
         &[

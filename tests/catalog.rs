@@ -2,6 +2,7 @@
 
 mod diff;
 mod file;
+mod further;
 mod import;
 mod lookup;
 mod path;

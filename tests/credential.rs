@@ -36,19 +36,20 @@ fn injected(choice: Choice) -> String {
 fn a_credential_gives_what_the_operation_takes() {
     let secret = |text: &str| Secret::new(text).unwrap();
     let key = || ApiKey::new(&secret("cal_live_1"));
-    let client = |api_key| {
+    let client = |api_key, headers_anywhere| {
         let (id, secret) = ("id".parse().unwrap(), secret("s").header(""));
-        Kind::PlatformClient(PlatformClient { id, secret, api_key, managed: None })
+        Kind::PlatformClient(PlatformClient { id, secret, api_key, managed: None, headers_anywhere })
     };
-    let (key_only, client_only, both) = (Kind::ApiKey(key()), client(None), client(Some(key())));
+    let (key_only, client_only, both) = (Kind::ApiKey(key()), client(None, false), client(Some(key()), false));
+    let (client_anywhere, both_anywhere) = (client(None, true), client(Some(key()), true));
     let (bearer, pair, no) = ("Bearer cal_live_1", "id s", "GATEWAY_CREDENTIAL_UNSUITABLE");
     let table = [
-        (Accepts::Bearer, [bearer, no, bearer]),
-        (Accepts::Client, [no, pair, pair]),
-        (Accepts::Either, [bearer, pair, bearer]),
-        (Accepts::Any, [bearer, pair, bearer]),
+        (Accepts::Bearer, [bearer, no, bearer, pair, bearer]),
+        (Accepts::Client, [no, pair, pair, pair, pair]),
+        (Accepts::Either, [bearer, pair, bearer, pair, bearer]),
+        (Accepts::Any, [bearer, pair, bearer, pair, bearer]),
     ];
-    let credentials = [key_only, client_only, both].map(|kind| Credential {
+    let credentials = [key_only, client_only, both, client_anywhere, both_anywhere].map(|kind| Credential {
         name: "main".into(),
         kind,
         reveal_tokens: false,
@@ -83,6 +84,11 @@ fn it_follows_who_asks() {
         (
             headers([("x-cal-client-id", "client-id"), ("x-cal-secret-key", "secret-key")]),
             "GET /v2/oauth-clients/x/webhooks",
+            "client-id secret-key",
+        ),
+        (
+            headers([("x-cal-client-id", "client-id"), ("x-cal-secret-key", "secret-key")]),
+            "GET /v2/me",
             "client-id secret-key",
         ),
     ];

@@ -117,7 +117,7 @@ pub(crate) fn known_document() -> Value {
     let parameter =
         |place: &str, name: &str, required: bool| json!({ "in": place, "name": name, "required": required });
     let mut paths = json!({});
-    for endpoint in Catalog::built_in().endpoints() {
+    for endpoint in Catalog::built_in().endpoints().iter().filter(|endpoint| endpoint.is_documented) {
         let mut parameters = match endpoint.accepts {
             Accepts::Bearer => vec![parameter("header", "Authorization", true)],
             Accepts::Client => vec![parameter("header", "x-cal-secret-key", true)],

@@ -2,6 +2,7 @@
 
 mod callers;
 mod entitlements;
+mod further;
 mod headers;
 mod limits;
 mod paths;

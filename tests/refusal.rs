@@ -31,6 +31,7 @@ pub(crate) fn every() -> Vec<Refusal> {
             Refusal::CredentialOperation => Some(Refusal::CredentialUnsuitable {
                 credential: "main".into(),
                 wanted: "a platform client's id and secret",
+                remedy: "An operator can give the consumer a credential of kind platform-client.",
             }),
             Refusal::CredentialUnsuitable { .. } => {
                 Some(Refusal::CredentialNeedsLogin { credential: "platform/42".into() })
@@ -45,8 +46,17 @@ pub(crate) fn every() -> Vec<Refusal> {
             Refusal::CredentialRefused { renewed: false } => Some(Refusal::UnknownManagedUser),
             Refusal::UnknownManagedUser => Some(Refusal::ManagedUserNotAllowed),
             Refusal::ManagedUserNotAllowed => Some(Refusal::TokensUnkept),
-            Refusal::TokensUnkept => Some(Refusal::UnknownEndpoint),
-            Refusal::UnknownEndpoint => Some(Refusal::MethodNotAllowed { allow: "GET, HEAD, OPTIONS".to_owned() }),
+            Refusal::TokensUnkept => Some(Refusal::UnknownEndpoint {
+                path: "/v2/bookins".into(),
+                advice: Some("Is /v2/bookings meant?".into()),
+            }),
+            Refusal::UnknownEndpoint { advice: Some(_), .. } => {
+                Some(Refusal::UnknownEndpoint { path: "/v2/x".into(), advice: None })
+            }
+            Refusal::UnknownEndpoint { .. } => Some(Refusal::ApiV1Gone),
+            Refusal::ApiV1Gone => {
+                Some(Refusal::MethodNotAllowed { path: "/v2/me".into(), allow: "GET, HEAD, OPTIONS".to_owned() })
+            }
             Refusal::MethodNotAllowed { .. } => Some(Refusal::RateLimited { retry_after }),
             Refusal::RateLimited { .. } => {
                 Some(Refusal::UpstreamBudget(Held { by: Hold::Requests, wait: retry_after }))
@@ -125,16 +135,20 @@ fn every_target_fault_has_words_of_its_own() {
 }
 
 #[test]
-fn no_refusal_repeats_what_the_caller_sent() {
+fn no_refusal_repeats_a_secret_or_a_value_that_the_client_sent() {
     let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\ntags = [\"Slots\"]");
     let mut refusals = Vec::new();
     for request in [
-        "GET /v2/marker",
+        "GET /v2/calgate_marker",
+        "GET /v2/CAL_LIVE_marker/x",
+        "GET /v2/x/0123456789abcdef0123456789abcdef-marker",
+        "GET /v2/x/marker@example.com",
         "GET /v2/bookings/marker/..",
-        "PUT /v2/bookings/marker",
+        "PUT /v2/bookings/cal_marker",
         "MARKER /v2/me",
         "GET /v2/%6darker%2f",
-        "GET /marker",
+        "GET /calgate_marker",
+        "GET /v1/marker",
     ] {
         refusals.push(find(request).unwrap_err());
     }

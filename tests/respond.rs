@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use calgate::catalog::Catalog;
+use calgate::catalog::{Catalog, UnknownEndpoints};
 use calgate::headers::{FORWARDED, forwarded};
 use calgate::respond::{Cors, options, refusal, reports_rate_limit};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -50,7 +50,7 @@ fn preflight(
 ) -> Result<Response<bytes::Bytes>, calgate::refusal::Refusal> {
     let mut request = Request::options(target).body(()).unwrap();
     *request.headers_mut() = fields;
-    options(Catalog::built_in(), cors, &request.into_parts().0)
+    options(Catalog::built_in(), UnknownEndpoints::Refuse, cors, &request.into_parts().0)
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub enum Change<'a> {
         endpoint: &'a Endpoint,
         /// Each fact that differs: name, older value, newer value.
         facts: Vec<(&'static str, String, String)>,
+        /// Whether only the newer document has it: the older one is a further operation (FACTS §7).
+        has_caught_up: bool,
     },
 }
 
@@ -37,8 +39,9 @@ impl fmt::Display for Change<'_> {
                 write!(f, "dropped  {endpoint}  ({})", endpoint.tag).and_then(|()| write_marks(f, endpoint))
             }
             Self::Lost(lost) => write!(f, "LOST     {lost}"),
-            Self::Moved { endpoint, facts } => {
-                write!(f, "moved    {endpoint}")?;
+            Self::Moved { endpoint, facts, has_caught_up } => {
+                // The document has caught up with config/further-operations.toml.
+                write!(f, "{:8} {endpoint}", if *has_caught_up { "documented" } else { "moved" })?;
                 facts.iter().try_for_each(|(name, older, newer)| write!(f, "  {name}: {older} -> {newer}"))
             }
         }
@@ -69,7 +72,8 @@ pub fn diff<'a>(older: &'a Catalog, newer: &'a Catalog) -> Vec<Change<'a>> {
         (Some(endpoint), None) => Some(Change::Dropped(endpoint)),
         (Some(older), Some(newer)) => {
             let facts = moved_facts(older, newer);
-            (!facts.is_empty()).then_some(Change::Moved { endpoint: newer, facts })
+            let has_caught_up = newer.is_documented && !older.is_documented;
+            (has_caught_up || !facts.is_empty()).then_some(Change::Moved { endpoint: newer, facts, has_caught_up })
         }
         (None, None) => None,
     });
@@ -87,6 +91,7 @@ fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String,
             ("api_versions", listed(&e.api_versions)),
             ("requests_per_minute", e.sub_limit.map_or("none".to_owned(), |l| l.requests_per_minute.to_string())),
             ("credential_operation", e.credential_operation.to_string()),
+            ("echoes_credential", e.echoes_credential.to_string()),
         ]
     };
     facts(older)

@@ -165,6 +165,7 @@ impl fmt::Display for Template {
 
 /// One operation of the Cal.com API.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "marks that do not depend on each other")]
 pub struct Endpoint {
     /// Its place in the catalog.
     pub id: EndpointId,
@@ -187,6 +188,10 @@ pub struct Endpoint {
     pub sub_limit: Option<SubLimit>,
     /// Whether it shows or changes credentials (FACTS §1).
     pub credential_operation: bool,
+    /// Whether what it shows is the credential that it was sent with. A client that brings its own knows that already.
+    pub echoes_credential: bool,
+    /// Whether Cal.com's document has it; else it is a further operation (FACTS §7).
+    pub is_documented: bool,
 }
 
 impl Endpoint {

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use http::Method;
-
 use super::Catalog;
 use super::endpoint::{Accepts, Endpoint, SubLimit, shape};
 use super::path::CanonicalPath;
@@ -41,6 +39,20 @@ const CREDENTIAL_OPERATIONS: &[&str] = &[
     "POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh",
     "POST /v2/oauth/{clientId}/refresh",
     "POST /v2/organizations/{orgId}/organizations",
+    // They return a managed user's tokens, and the code for them (FACTS §7).
+    "POST /v2/oauth/{clientId}/exchange",
+    "POST /v2/oauth/{clientId}/authorize",
+];
+
+/// Operations that return an address which contains the access token or the API key of the request, as `state` for the page
+/// behind it (Cal.com's published source).
+const ECHOES: &[&str] = &[
+    "GET /v2/calendars/{calendar}/connect",
+    "GET /v2/conferencing/{app}/oauth/auth-url",
+    "GET /v2/gcal/oauth/auth-url",
+    "GET /v2/organizations/{orgId}/teams/{teamId}/conferencing/{app}/oauth/auth-url",
+    "GET /v2/organizations/{orgId}/teams/{teamId}/stripe/connect",
+    "GET /v2/stripe/connect",
 ];
 
 /// Ends of operations with an upstream counter of their own, and its requests a minute (FACTS §2).
@@ -60,7 +72,17 @@ pub(super) fn is_public(operation: &str) -> bool {
 
 /// Whether `operation` shows or changes credentials.
 pub(super) fn is_credential_operation(operation: &str) -> bool {
-    is_like_any_of(CREDENTIAL_OPERATIONS, operation)
+    is_like_any_of(CREDENTIAL_OPERATIONS, operation) || echoes_credential(operation)
+}
+
+/// Whether what `operation` shows is the credential that it was sent with.
+pub(super) fn echoes_credential(operation: &str) -> bool {
+    is_like_any_of(ECHOES, operation)
+}
+
+/// Each listed operation that shows or changes credentials: its method and its template.
+fn credential_operations() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CREDENTIAL_OPERATIONS.iter().chain(ECHOES).filter_map(|operation| operation.split_once(' '))
 }
 
 fn is_like_any_of(listed: &[&str], operation: &str) -> bool {
@@ -80,17 +102,16 @@ fn ends_like(method: &str, template: &str, listed_method: &str, listed_end: &str
     method == listed_method && shape(template).ends_with(&shape(listed_end))
 }
 
-/// Whether a request is one for an operation that shows or changes credentials, be it in a catalog or not.
-pub(super) fn is_known_to_show_credentials(method: &Method, path: &CanonicalPath<'_>) -> bool {
-    let listed = CREDENTIAL_OPERATIONS.iter().filter_map(|operation| operation.split_once(' '));
-    listed.into_iter().any(|(m, template)| m == method.as_str() && path.fits(template))
+/// Whether a path is that of an operation that shows or changes credentials, be it in a catalog or not. What another method
+/// does there is not known, so it counts as well.
+pub(super) fn is_known_to_show_credentials(path: &CanonicalPath<'_>) -> bool {
+    credential_operations().any(|(_, template)| path.fits(template))
 }
 
 /// The operations of a catalog by which a request shows or changes credentials unguarded. Of all that a request fits each
 /// has to be allowed, so that a listed operation which is marked guards wider and narrower ones.
 pub(super) fn unguarded(catalog: &Catalog) -> Vec<&Endpoint> {
-    let listed = CREDENTIAL_OPERATIONS.iter().filter_map(|operation| operation.split_once(' '));
-    let mut unguarded: Vec<_> = listed
+    let mut unguarded: Vec<_> = credential_operations()
         .flat_map(|(method, template)| {
             let meant = |e: &&Endpoint| e.method.as_str() == method && e.template.overlaps(template);
             let meant: Vec<_> = catalog.endpoints().iter().filter(meant).collect();
@@ -160,8 +181,10 @@ pub(super) fn lost(endpoints: &[Endpoint]) -> Vec<Lost> {
         let parts = listed.iter().filter_map(|operation| operation.split_once(' '));
         parts.map(move |(method, template)| Lost { method, template, fact })
     };
+    let shown = credential_operations();
+    let shown = shown.map(|(method, template)| Lost { method, template, fact: Fact::CredentialOperation });
     let ends = SUB_LIMITS.iter().map(|&(method, template, limit)| (method, template, Fact::CountedApart(limit)));
-    whole(CREDENTIAL_OPERATIONS, Fact::CredentialOperation)
+    shown
         .chain(ends.map(|(method, template, fact)| Lost { method, template, fact }))
         .chain(whole(PUBLIC, Fact::Public))
         .filter(|lost| !endpoints.iter().any(|endpoint| lost.is_in(endpoint)))

@@ -20,6 +20,8 @@ const HEAD: &str = "\
 #   api_versions          the versions that the operation has, where that is known: they make a hint, never a refusal
 #   requests_per_minute   Cal.com counts it apart from the credential's main limit
 #   credential_operation  shows or changes credentials: refused unless a consumer is allowed it by name
+#   echoes_credential     shows the credential that it was sent with: not refused to a client that brings its own
+#   undocumented          not in the document, but in config/further-operations.toml
 ";
 
 #[derive(Deserialize)]
@@ -30,6 +32,7 @@ struct File {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each key of a row")]
 struct Row {
     operation: String,
     tag: String,
@@ -42,6 +45,10 @@ struct Row {
     requests_per_minute: Option<u32>,
     #[serde(default)]
     credential_operation: bool,
+    #[serde(default)]
+    echoes_credential: bool,
+    #[serde(default)]
+    undocumented: bool,
 }
 
 impl Row {
@@ -62,6 +69,9 @@ impl Row {
         };
         let api_versions =
             self.api_versions.iter().map(|text| version("api_versions entry", text)).collect::<Result<_, _>>();
+        if self.echoes_credential && !self.credential_operation {
+            return Err(in_this("echoes_credential is for a credential_operation".to_owned()));
+        }
         if self.requests_per_minute == Some(0) {
             return Err(in_this("requests_per_minute has to be at least 1".to_owned()));
         }
@@ -76,6 +86,8 @@ impl Row {
             api_versions: api_versions?,
             sub_limit: self.requests_per_minute.map(|requests_per_minute| SubLimit { requests_per_minute }),
             credential_operation: self.credential_operation,
+            echoes_credential: self.echoes_credential,
+            is_documented: !self.undocumented,
         })
     }
 }
@@ -85,8 +97,16 @@ impl Row {
 /// # Errors
 /// What is wrong with a row.
 pub(super) fn read_own(text: &str) -> Result<Catalog, String> {
+    Catalog::new(rows(text)?)
+}
+
+/// Reads the rows of a file that is compiled in, one at a time.
+///
+/// # Errors
+/// What is wrong with a row.
+pub(super) fn rows(text: &str) -> Result<Vec<Endpoint>, String> {
     let row = |row: &str| toml::from_str::<Row>(row).map_err(|e| e.to_string())?.into_endpoint();
-    Catalog::new(text.split("[[endpoint]]").skip(1).map(row).collect::<Result<_, _>>()?)
+    text.split("[[endpoint]]").skip(1).map(row).collect()
 }
 
 /// Reads a catalog file.
@@ -139,7 +159,12 @@ fn write_row(out: &mut String, endpoint: &Endpoint) {
     if let Some(limit) = endpoint.sub_limit {
         line("requests_per_minute", &limit.requests_per_minute);
     }
-    if endpoint.credential_operation {
-        line("credential_operation", &true);
+    let marks = [
+        ("credential_operation", endpoint.credential_operation),
+        ("echoes_credential", endpoint.echoes_credential),
+        ("undocumented", !endpoint.is_documented),
+    ];
+    for (key, _) in marks.iter().filter(|(_, is_set)| *is_set) {
+        line(key, &true);
     }
 }

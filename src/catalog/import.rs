@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Catalog;
 use super::endpoint::{Accepts, Endpoint, EndpointId, Template};
 use super::facts::{self, Lost};
+use super::further;
 use super::tag::Tag;
 use super::version::ApiVersion;
 
@@ -86,7 +87,7 @@ struct Schema {
 /// What a document comes to.
 #[derive(Debug)]
 pub struct Imported {
-    /// Its operations.
+    /// Its operations, and the further ones that it lacks.
     pub catalog: Catalog,
     /// The operations it lacks of which calgate knows more than a document says. One that is only in another place now
     /// is in the catalog as if nothing were known of it: unguarded, for one that shows credentials.
@@ -133,6 +134,7 @@ pub fn import(json: &str) -> Result<Imported, Vec<ImportError>> {
     if endpoints.is_empty() {
         return Err(not_a_document("it has no operations".to_owned()));
     }
+    further::merge(&mut endpoints);
     let lost = facts::lost(&endpoints);
     let catalog = Catalog::new(endpoints).map_err(|fault| vec![ImportError::Twice(fault)])?;
     Ok(Imported { catalog, lost })
@@ -162,6 +164,8 @@ fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, Stri
         api_version,
         sub_limit: facts::sub_limit(method, path),
         credential_operation: facts::is_credential_operation(&name),
+        echoes_credential: facts::echoes_credential(&name),
+        is_documented: true,
         tag,
         template,
     })

@@ -109,6 +109,20 @@ impl<'a> CanonicalPath<'a> {
         matches!(self.text, Cow::Borrowed(_)) && !self.text.ends_with('/')
     }
 
+    /// The path for a message and a log: cut short, and without segments that may hold a secret or a person's address.
+    pub fn shown(&self) -> String {
+        let mut shown = String::new();
+        for segment in self.segments() {
+            if shown.len() > MOST_SHOWN {
+                shown.push_str("/...");
+                break;
+            }
+            shown.push('/');
+            shown.push_str(if is_plain(segment) { segment } else { "(...)" });
+        }
+        if shown.is_empty() { "/".to_owned() } else { shown }
+    }
+
     /// Writes the whole path.
     pub(super) fn write(&self, out: &mut String) {
         for segment in self.segments() {
@@ -123,6 +137,18 @@ impl<'a> CanonicalPath<'a> {
         let mut segments = self.segments();
         segments.next() == Some("v2") && segments.next().is_some_and(|second| !second.eq_ignore_ascii_case("ee"))
     }
+}
+
+/// Bytes of a path that are shown before it is cut short, and of a segment that is shown at all: no credential is so short.
+const MOST_SHOWN: usize = 100;
+const MOST_SHOWN_SEGMENT: usize = 32;
+
+/// Whether a segment may be shown: a word or a number, and nothing that begins like a key.
+pub(super) fn is_plain(segment: &str) -> bool {
+    let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    segment.len() <= MOST_SHOWN_SEGMENT
+        && segment.bytes().all(byte)
+        && !["cal_", "calgate"].iter().any(|start| contains_ignore_case(segment, start))
 }
 
 /// Splits at `/`, dropping one trailing slash.

@@ -71,6 +71,22 @@ impl Prefix {
     }
 }
 
+impl Prefix {
+    /// The prefix that a path outside the catalog counts for: that of its path, and for the paths beside `/v2/oauth` that
+    /// serve Platform customers alone, Platform (FACTS §7).
+    pub fn of_unknown_path<'a>(after_v2: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let mut segments = after_v2.clone();
+        match segments.next().map(str::to_ascii_lowercase).as_deref() {
+            Some("atoms") => match Self::of_path(segments) {
+                Self::Unprefixed => Self::Platform,
+                other => other,
+            },
+            Some("provider" | "billing") => Self::Platform,
+            _ => Self::of_path(after_v2),
+        }
+    }
+}
+
 /// A canonical documentation tag, such as `Orgs / Teams / Workflows`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);

@@ -6,10 +6,15 @@ use http::Method;
 use smallvec::SmallVec;
 
 use super::endpoint::{Endpoint, EndpointId, Segment};
-use super::path::CanonicalPath;
+use super::path::{self, CanonicalPath};
 
 /// The endpoints that fit, the most literal first. Two is the most that Cal.com's templates overlap.
 pub(super) type Found<'a> = SmallVec<[&'a Endpoint; 2]>;
+
+/// Edits between a segment and the literal that is suggested for it (and no more than one in three characters), and the
+/// longest segment that is compared at all.
+const MOST_EDITS: usize = 2;
+const LONGEST_COMPARED: usize = 40;
 
 /// A tree of path segments.
 #[derive(Debug)]
@@ -70,10 +75,42 @@ impl Trie {
         found
     }
 
-    /// The methods of every template that fits `path`, for an `Allow` header; empty if none fits.
-    pub(super) fn methods(&self, path: &CanonicalPath<'_>, all: &[Endpoint]) -> String {
-        let mut methods: Vec<&str> = Vec::new();
-        self.leaves(0, 0, path, &mut |id| methods.extend(all.get(id.index()).map(|e| e.method.as_str())));
+    /// Every endpoint whose template fits `path`, of any method.
+    pub(super) fn of_any_method<'a>(&self, path: &CanonicalPath<'_>, all: &'a [Endpoint]) -> Found<'a> {
+        let mut found = Found::new();
+        self.leaves(0, 0, path, &mut |id| found.extend(all.get(id.index())));
+        found
+    }
+
+    /// The start of a path that the catalog has and that `path` may mean: its first segment that no template has there,
+    /// replaced by the most similar one. `None` if there is none.
+    pub(super) fn similar(&self, path: &CanonicalPath<'_>) -> Option<String> {
+        let (mut at, mut text) = (0, String::new());
+        for segment in path.segments() {
+            let node = self.nodes.get(at)?;
+            text.push('/');
+            let literal = node.literals.iter().find(|(text, _)| text.eq_ignore_ascii_case(segment));
+            if let Some((literal, child)) = literal {
+                text.push_str(literal);
+                at = *child;
+            } else if let Some(child) = node.parameter {
+                text.push_str(if path::is_plain(segment) { segment } else { "(...)" });
+                at = child;
+            } else {
+                let given = segment.to_ascii_lowercase();
+                let distance = |literal: &str| strsim::damerau_levenshtein(literal, &given);
+                let similar = node.literals.iter().filter(|_| given.len() <= LONGEST_COMPARED);
+                let (most, literal) = similar.map(|(literal, _)| (distance(literal), literal)).min()?;
+                text.push_str(literal);
+                return (most <= MOST_EDITS && most * 3 <= given.len()).then_some(text);
+            }
+        }
+        None
+    }
+
+    /// The methods of `endpoints` for an `Allow` header; empty if there are none.
+    pub(super) fn methods(endpoints: &[&Endpoint]) -> String {
+        let mut methods: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.method.as_str()).collect();
         if methods.is_empty() {
             return String::new();
         }

@@ -25,7 +25,7 @@ pub(super) enum CatalogCommand {
         #[arg(long, value_name = "OPERATION")]
         gone: Vec<String>,
     },
-    /// Say what a newer document adds, drops or moves; exits with 3 if anything
+    /// Say what a newer document adds, drops, moves or catches up with; exits with 3 if anything
     Diff {
         /// The newer document
         document: PathBuf,
@@ -100,7 +100,8 @@ fn run_list(catalog: Option<&Path>, json: bool) -> Result<Outcome, String> {
     for endpoint in catalog.endpoints() {
         let (method, template, tag) = (&endpoint.method, &endpoint.template, &endpoint.tag);
         let public = if endpoint.public { ", public" } else { "" };
-        let _ = writeln!(text, "{method:6} {template}  ({tag}; {}{public})", endpoint.accepts.name());
+        let further = if endpoint.is_documented { "" } else { ", undocumented" };
+        let _ = writeln!(text, "{method:6} {template}  ({tag}; {}{public}{further})", endpoint.accepts.name());
     }
     Ok(print(&text))
 }
@@ -117,6 +118,8 @@ fn as_json(endpoint: &Endpoint) -> serde_json::Value {
         "api_versions": endpoint.api_versions.iter().map(crate::catalog::ApiVersion::as_str).collect::<Vec<_>>(),
         "requests_per_minute": endpoint.sub_limit.map(|limit| limit.requests_per_minute),
         "credential_operation": endpoint.credential_operation,
+        "echoes_credential": endpoint.echoes_credential,
+        "documented": endpoint.is_documented,
     })
 }
 

@@ -132,6 +132,7 @@ fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
     }
     let api_key = secret::read(section, "api_key").map(|key| ApiKey::new(&key));
     let secret = secret::read(section, "client_secret");
+    let headers_anywhere = section.choice("client_headers", &[("documented", false), ("anywhere", true)]);
     let managed = section.boolean("managed_users").unwrap_or(false);
     let recover = section.choice("recover", &[("off", false), ("force-refresh", true)]);
     if recover == Some(true) && !managed {
@@ -144,7 +145,8 @@ fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
         secret: secret.clone(),
         recover: recover.unwrap_or(false),
     });
-    Some(PlatformClient { id: client_id.parse().ok()?, secret, api_key, managed })
+    let headers_anywhere = headers_anywhere.unwrap_or(false);
+    Some(PlatformClient { id: client_id.parse().ok()?, secret, api_key, managed, headers_anywhere })
 }
 
 /// Reads `pkce`. Cal.com refuses a `code_verifier` beside a client's secret, and needs one without (FACTS §1).

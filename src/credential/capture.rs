@@ -28,11 +28,12 @@ enum Holds {
 }
 
 /// Operations whose answers hold tokens that calgate keeps.
-const OPERATIONS: [(&str, Holds); 4] = [
+const OPERATIONS: [(&str, Holds); 5] = [
     ("/v2/api-keys/refresh", Holds::ApiKey),
     ("/v2/oauth-clients/{clientId}/users", Holds::Pair(None)),
     ("/v2/oauth-clients/{clientId}/users/{userId}/force-refresh", Holds::Pair(None)),
     ("/v2/oauth/{clientId}/refresh", Holds::Pair(None)),
+    ("/v2/oauth/{clientId}/exchange", Holds::Pair(None)),
 ];
 
 fn holds(matched: &Matched<'_>) -> Option<Holds> {

@@ -109,7 +109,7 @@ impl Credentials {
 
 impl Credential {
     /// What of it an operation that takes `accepts` is sent with: client headers where it takes only those, the bearer
-    /// otherwise, and client headers again where there is no bearer.
+    /// otherwise, and client headers again where there is no bearer and they may go with this operation.
     ///
     /// # Errors
     /// [`Refusal::CredentialUnsuitable`] where neither is there.
@@ -121,9 +121,18 @@ impl Credential {
                 (client.api_key.as_ref().map(|key| As::Key(self, key)), Some(As::Client(client)))
             }
         };
-        suitable(accepts, bearer, client)
-            .map(Suited)
-            .ok_or_else(|| Refusal::CredentialUnsuitable { credential: self.name.clone(), wanted: wanted(accepts) })
+        let anywhere = matches!(&self.kind, Kind::PlatformClient(client) if client.headers_anywhere);
+        suitable(accepts, bearer, client, anywhere).map(Suited).ok_or_else(|| {
+            let remedy = match (accepts, &self.kind) {
+                (Accepts::Client, _) => "An operator can give the consumer a credential of kind platform-client.",
+                (_, Kind::PlatformClient(_)) => {
+                    "An operator can give it an api_key, or set client_headers = \"anywhere\" on it: then its client id and \
+                     secret are sent with any operation."
+                }
+                (_, Kind::ApiKey(_) | Kind::OAuth(_)) => "An operator can give the consumer a credential that has one.",
+            };
+            Refusal::CredentialUnsuitable { credential: self.name.clone(), wanted: wanted(accepts), remedy }
+        })
     }
 }
 
@@ -132,20 +141,27 @@ fn suit_own(own: &OwnHeaders, accepts: Accepts) -> Result<Suited<'static>, Refus
         OwnHeaders::Bearer(value) => (Some(Injection::Bearer(value)), None),
         OwnHeaders::Client { id, secret } => (None, Some(Injection::Client { id, secret })),
     };
-    suitable(accepts, bearer, client)
-        .map(|own| Suited(As::Itself(own)))
-        .ok_or_else(|| Refusal::CredentialUnsuitable { credential: "(passthrough)".into(), wanted: wanted(accepts) })
+    // The client's credential and its budget are its own, and Cal.com takes client headers nearly everywhere (FACTS §1).
+    suitable(accepts, bearer, client, true).map(|own| Suited(As::Itself(own))).ok_or_else(|| {
+        Refusal::CredentialUnsuitable {
+            credential: "(passthrough)".into(),
+            wanted: wanted(accepts),
+            remedy: "Send a platform client's id and secret.",
+        }
+    })
 }
 
 fn no_managed_users() -> Refusal {
     Refusal::BadHeader("x-calgate-managed-user is only for consumers of a platform client with managed_users")
 }
 
-fn suitable<T>(accepts: Accepts, bearer: Option<T>, client: Option<T>) -> Option<T> {
+/// The bearer or the client headers, by what an operation takes. `anywhere`: client headers stand where there is no bearer,
+/// whatever the catalog lists.
+fn suitable<T>(accepts: Accepts, bearer: Option<T>, client: Option<T>, anywhere: bool) -> Option<T> {
     match accepts {
-        Accepts::Bearer => bearer,
+        Accepts::Bearer if !anywhere => bearer,
         Accepts::Client => client,
-        Accepts::Either | Accepts::Any => bearer.or(client),
+        Accepts::Bearer | Accepts::Either | Accepts::Any => bearer.or(client),
     }
 }
 

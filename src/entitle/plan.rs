@@ -81,7 +81,8 @@ impl Plan {
     /// The rule that refuses a path outside the catalog: its tag cannot be known, so the plan has to allow the whole
     /// prefix that the path lies under.
     pub(super) fn refuses_unknown(&self, path: &CanonicalPath<'_>) -> Option<Rule> {
-        let prefix = Prefix::of_path(path.segments().skip(1));
+        let segments: Vec<_> = path.segments().skip(1).collect();
+        let prefix = Prefix::of_unknown_path(segments.iter().copied());
         let whole = self.allow.iter().any(|r| r.covers_whole(prefix)) && !self.deny.iter().any(|r| r.touches(prefix));
         let name = &self.name;
         (!whole).then(|| Rule::new(format!("plan \"{name}\" does not allow all of {}", prefix.name())))

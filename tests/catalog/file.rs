@@ -60,7 +60,8 @@ fn an_operation_that_shows_credentials_has_to_be_marked_by_whatever_names_and_in
     let both = row("GET /v2/oauth-clients", "") + &row("GET /v2/oauth-clients/{id}", "");
     let fault = file::read(&both).unwrap_err();
     assert!(fault.starts_with("`GET /v2/oauth-clients`, `GET /v2/oauth-clients/{id}`: "), "{fault}");
-    let guarded = row(refresh, mark) + &row(wide, "") + &row(narrow, "");
+    let listed = ["POST /v2/oauth/{id}/refresh", "POST /v2/oauth/{id}/exchange", "POST /v2/oauth/{id}/authorize"];
+    let guarded = listed.map(|operation| row(operation, mark)).concat() + &row(wide, "") + &row(narrow, "");
     assert!(file::read(&guarded).is_ok());
     assert!(file::read(&row("GET /v2/oauth/{id}/refresh", "")).is_ok());
 }

@@ -119,7 +119,7 @@ fn what_the_catalog_does_not_hold_is_refused() {
         ("GET /v2/nothing", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /v2", "GATEWAY_UNKNOWN_ENDPOINT"),
-        ("GET /v1/me", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v1/me", "GATEWAY_API_VERSION_GONE"),
         ("GET /api/v2/me", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /v2/ee/me", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /v2/EE/me", "GATEWAY_UNKNOWN_ENDPOINT"),
@@ -138,11 +138,11 @@ fn what_the_catalog_does_not_hold_is_refused() {
 
 #[test]
 fn allow_lists_what_a_path_takes() {
-    let Err(Refusal::MethodNotAllowed { allow }) = find("PUT /v2/schedules/default") else { panic!() };
+    let Err(Refusal::MethodNotAllowed { allow, .. }) = find("PUT /v2/schedules/default") else { panic!() };
     assert_eq!(allow, "DELETE, GET, HEAD, OPTIONS, PATCH");
-    let allow = |path| Catalog::built_in().allow(path);
-    assert_eq!(allow("/v2/api-keys/refresh/").unwrap().as_deref(), Some("OPTIONS, POST"));
-    assert_eq!(allow("/v2/nothing").unwrap(), None);
+    let allow = |path| Catalog::built_in().allow(path, UnknownEndpoints::Refuse);
+    assert_eq!(allow("/v2/api-keys/refresh/").unwrap(), "OPTIONS, POST");
+    assert_eq!(code(allow("/v2/nothing")), "GATEWAY_UNKNOWN_ENDPOINT");
     assert!(allow("/v2/..").is_err());
 }
 
@@ -152,10 +152,12 @@ fn unknown_paths_are_forwarded_only_if_the_operator_says_so_and_never_by_an_alia
         ("GET /v2/new/thing", "ok"),
         ("HEAD /v2/new/thing/", "ok"),
         ("GET /v2/organizations/1/new", "ok"),
-        ("DELETE /v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("DELETE /v2/me", "ok"),
+        ("PROPFIND /v2/me", "GATEWAY_METHOD_NOT_ALLOWED"),
+        ("PUT /v2/oauth-clients/x", "GATEWAY_METHOD_NOT_ALLOWED"),
         ("PROPFIND /v2/new", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /v2", "GATEWAY_UNKNOWN_ENDPOINT"),
-        ("GET /v1/new", "GATEWAY_UNKNOWN_ENDPOINT"),
+        ("GET /v1/new", "GATEWAY_API_VERSION_GONE"),
         ("GET /api/v2/me", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /v2/ee/me", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /v2/%65%45/me", "GATEWAY_UNKNOWN_ENDPOINT"),
@@ -186,7 +188,8 @@ fn what_shows_credentials_is_not_forwarded_as_unknown_by_a_catalog_that_lacks_it
     for (method, path, expected) in [
         (Method::HEAD, "/v2/oauth-clients/", "GATEWAY_UNKNOWN_ENDPOINT"),
         (Method::POST, "/v2/api-keys/%72efresh", "GATEWAY_UNKNOWN_ENDPOINT"),
-        (Method::GET, "/v2/api-keys/refresh", "ok"),
+        (Method::GET, "/v2/api-keys/refresh", "GATEWAY_UNKNOWN_ENDPOINT"),
+        (Method::PUT, "/v2/OAuth-Clients/x", "GATEWAY_UNKNOWN_ENDPOINT"),
         (Method::POST, "/v2/api-keys/refresh/x", "ok"),
         (Method::POST, "/v2/api-keys", "ok"),
     ] {

@@ -179,7 +179,7 @@ proptest! {
             for unknown in [UnknownEndpoints::Refuse, UnknownEndpoints::Forward] {
                 let _ = Catalog::built_in().find(&method, &target, unknown);
             }
-            let _ = Catalog::built_in().allow(&target);
+            let _ = Catalog::built_in().allow(&target, UnknownEndpoints::Forward);
         }
     }
 }

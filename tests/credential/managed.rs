@@ -43,7 +43,9 @@ fn every_operation_gets_the_kind_it_takes() {
         };
         let path: Vec<_> = endpoint.template.as_str().split('/').map(filled).collect();
         let request = format!("{} {}", endpoint.method, path.join("/"));
-        let answer = connection.ask(&request, &[&key, &whom]);
+        let version = endpoint.api_version.as_ref().or(endpoint.api_versions.first());
+        let version = version.map_or("Accept: */*".to_owned(), |own| format!("cal-api-version: {}", own.as_str()));
+        let answer = connection.ask(&request, &[&key, &whom, &version]);
         let expected = if endpoint.accepts == Accepts::Client { "platform-client" } else { "managed-user" };
         assert_eq!(answer.json()["data"]["credential"], expected, "{endpoint}: {}", answer.text());
         *asked.entry(endpoint.accepts.name()).or_default() += 1;

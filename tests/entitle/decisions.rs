@@ -58,6 +58,8 @@ enum Class {
 }
 
 fn class_by_path(path: &str) -> Class {
+    let path =
+        path.strip_prefix("/v2/atoms/organizations").map_or(path.to_owned(), |rest| format!("/v2/organizations{rest}"));
     let part = |n: usize| path.split('/').nth(n).unwrap_or_default();
     match (part(2), part(4), part(6), part(8)) {
         ("organizations", "organizations", _, _) => Class::ManagedOrganization,
@@ -66,7 +68,7 @@ fn class_by_path(path: &str) -> Class {
         }
         ("organizations", ..) => Class::Organization,
         ("teams", ..) => Class::Team,
-        ("oauth" | "oauth-clients", ..) => Class::Platform,
+        ("oauth" | "oauth-clients" | "provider" | "billing" | "atoms", ..) => Class::Platform,
         _ => Class::Plain,
     }
 }
@@ -87,7 +89,13 @@ fn class_by_tag(tag: &str) -> Class {
 }
 
 fn shows_credentials(method: &str, path: &str) -> bool {
-    path.ends_with("/refresh")
+    let shows_its_own = path.ends_with("/oauth/auth-url")
+        || ["/v2/calendars/{calendar}/connect", "/v2/stripe/connect"].contains(&path)
+        || path.ends_with("/{teamId}/stripe/connect");
+    shows_its_own
+        || path.ends_with("/exchange")
+        || path.ends_with("/authorize")
+        || path.ends_with("/refresh")
         || path.ends_with("/force-refresh")
         || ["/v2/oauth-clients", "/v2/oauth-clients/{clientId}"].contains(&path)
         || (method == "post" && (path.ends_with("/{clientId}/users") || path.ends_with("/{orgId}/organizations")))
@@ -126,8 +134,17 @@ fn make(document: &str) -> String {
                 let decision = rule(method, path, plan);
                 WORDS.iter().find(|(_, known)| *known == decision).unwrap().0
             });
-            rows.push(((path, method.to_uppercase()), words.join("\t")));
+            rows.push(((path.clone(), method.to_uppercase()), words.join("\t")));
         }
+    }
+    let further: toml::Table = include_str!("../../config/further-operations.toml").parse().unwrap();
+    for row in further["endpoint"].as_array().unwrap() {
+        let (method, path) = row["operation"].as_str().unwrap().split_once(' ').unwrap();
+        let words = PLANS.map(|plan| {
+            let decision = rule(&method.to_lowercase(), path, plan);
+            WORDS.iter().find(|(_, known)| *known == decision).unwrap().0
+        });
+        rows.push(((path.to_owned(), method.to_owned()), words.join("\t")));
     }
     rows.sort();
     let head = "# An operation, and what it is for each built-in plan: allow, deny-plan (403 GATEWAY_NOT_ENTITLED) or \

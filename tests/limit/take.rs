@@ -112,8 +112,8 @@ fn bad_keys_are_slowed_by_address_and_good_ones_never() {
     assert_eq!(told(bad, 3 * SECOND).code(), "GATEWAY_UNAUTHENTICATED");
     let fields = headers([("x-api-key", &*given::key("it"))]);
     assert_eq!(call(&app, &fields, bad, SECOND).1, "ok", "a good key from there");
-    let else_refused = app.buckets.slow_down(Refusal::UnknownEndpoint, bad, Tick(SECOND));
-    assert_eq!(else_refused.code(), "GATEWAY_UNKNOWN_ENDPOINT");
+    let else_refused = app.buckets.slow_down(Refusal::UnknownManagedUser, bad, Tick(SECOND));
+    assert_eq!(else_refused.code(), "GATEWAY_UNKNOWN_MANAGED_USER");
 }
 
 #[test]

@@ -13,8 +13,8 @@ fn every_request_is_one_line_and_one_count() {
     let own = bearer(&key);
     gateway.ask("GET /v2/bookings/secret-uid?secret=1", &[&own, "X-Request-Id: one"]);
     gateway.ask("GET /v2/organizations/1/teams", &[&own]);
-    gateway.ask("GET /v2/secret-path", &[&bearer(&Key::new())]);
-    gateway.ask("BREW /v2/secret-path", &[&own]);
+    gateway.ask("GET /v2/unknown-path", &[&bearer(&Key::new())]);
+    gateway.ask("BREW /v2/unknown-path", &[&own]);
     let lines = gateway.access_log(4);
     let line = &lines[0];
     for (field, value) in [
@@ -34,8 +34,10 @@ fn every_request_is_one_line_and_one_count() {
     assert_eq!((&lines[1]["status"], &lines[1]["code"]), (&403.into(), &"GATEWAY_NOT_ENTITLED".into()));
     assert!(lines[1]["detail"].as_str().unwrap().contains("denies \"Orgs\""), "{}", lines[1]);
     assert_eq!((&lines[2]["consumer"], &lines[2]["status"]), (&"(unknown)".into(), &401.into()));
+    assert!(lines[2]["detail"].is_null(), "{}", lines[2]);
+    assert_eq!(lines[3]["detail"], "no path /v2/unknown-path in the catalog", "an operator sees what is missing");
     let text = format!("{lines:?}{:?}{}", gateway.log(), gateway.ask_admin("GET /metrics", &[]).text());
-    for never in ["secret-uid", "secret=1", "secret-path", "BREW", &key.text, "cal_test_0123456789abcdef"] {
+    for never in ["secret-uid", "secret=1", "BREW", &key.text, "cal_test_0123456789abcdef"] {
         assert!(!text.contains(never), "{never} was written down");
     }
     let count = |labels: &str| gateway.metric("calgate_requests_total", labels);

@@ -87,9 +87,6 @@ pub(super) fn check(state: &State, route: &Route, given: &Presented, now: Durati
     match (accepts, caller) {
         // These look at no credential, so a wrong one does no harm.
         (Accepts::Any, caller) => Ok(caller.unwrap_or(Caller::Nobody)),
-        (Accepts::Bearer, Ok(Caller::PlatformClient)) => {
-            Err(Fault::unauthorized("this operation is a user's: it takes no OAuth client credentials"))
-        }
         (Accepts::Client, Ok(caller)) if caller != Caller::PlatformClient => {
             Err(Fault::unauthorized("this operation takes only 'x-cal-client-id' and 'x-cal-secret-key'"))
         }
