@@ -151,6 +151,22 @@ impl Gateway {
         Ok(())
     }
 
+    /// Goes on from what an earlier process has used of Cal.com's windows, where a token store has that.
+    pub async fn restore_used(&self) {
+        if let Some(keeper) = &self.keeper {
+            let budget = self.app().budget.clone();
+            keeper.restore_used(&budget.table, budget.settings.window).await;
+        }
+    }
+
+    /// Records what this process has used of Cal.com's windows.
+    pub async fn record_used(&self) {
+        if let Some(keeper) = &self.keeper {
+            let budget = self.app().budget.clone();
+            keeper.record_used_at_end(&budget.table, budget.settings.window).await;
+        }
+    }
+
     /// Says goodbye to the other gateways on the store.
     pub async fn end_sharing(&self) {
         let app = self.app();

@@ -12,6 +12,7 @@
 pub mod asked;
 pub mod breaker;
 pub mod ends;
+pub mod first_answer;
 pub mod foreign;
 pub mod gate;
 pub mod granted;
@@ -23,10 +24,12 @@ pub mod parts;
 pub mod queue;
 pub mod replicas;
 pub mod rules;
+pub mod scope;
 mod shared;
 mod slot;
 mod standing;
 mod table;
+pub mod used;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +42,7 @@ pub use slot::Slot;
 pub use standing::Standing;
 pub use table::{Table, identity};
 
-use crate::catalog::Endpoint;
+use crate::catalog::{Endpoint, Matched};
 use crate::credential::{Access, Injection};
 use crate::identify::{ConsumerId, Who, credential_key};
 use crate::limit::{Due, Permit};
@@ -140,6 +143,8 @@ pub struct Own {
     pub bearer: Option<Arc<Budget>>,
     /// Of its platform client.
     pub client: Option<Arc<Budget>>,
+    /// What Cal.com grants each managed user's token in a minute.
+    pub managed_user_requests_per_minute: u32,
 }
 
 /// The budgets of everyone, as one configuration sees them.
@@ -214,10 +219,8 @@ impl Budgets {
                 (self.table.unlisted(own.key, "(passthrough)", settings), self.passthrough)
             }
         };
-        let budget = match grant.matched().endpoint() {
-            Some(endpoint) => self.counted_apart(&main, endpoint).unwrap_or(main),
-            None => main,
-        };
+        let matched = grant.matched();
+        let budget = self.of_operation(&main, matched.endpoint(), || matched_key(matched)).unwrap_or(main);
         let patience = caller_waits.unwrap_or(terms.max_wait).min(terms.max_wait);
         budget.begin();
         Slot::take(budget, self.mode, terms.asker, patience, self.deadline, due).await
@@ -247,7 +250,11 @@ impl Budgets {
         if let Some((credential, user)) = access.managed_user() {
             // Cal.com counts each user's token by itself (FACTS §2).
             let key = credential_key(&["managed", credential, &user.to_string()]);
-            return self.table.unlisted(key, credential, self.settings.of(OAUTH_PER_MINUTE));
+            let settings = self.settings.of(own.managed_user_requests_per_minute);
+            return self.table.unlisted(key, credential, settings);
+        }
+        if let Some((key, configured)) = access.replacing_key().zip(own.bearer.as_ref()) {
+            return self.table.replacing(key, configured);
         }
         let known = match access.injection() {
             Injection::Bearer(_) => &own.bearer,
@@ -257,12 +264,20 @@ impl Budgets {
         known.clone().unwrap_or_else(|| self.table.public(self.settings))
     }
 
-    /// The budget of an operation that Cal.com counts apart from the credential's other requests.
-    fn counted_apart(&self, main: &Budget, endpoint: &Endpoint) -> Option<Arc<Budget>> {
-        let limit = endpoint.sub_limit?.requests_per_minute;
-        let key = name_hash(endpoint.method.as_str()) ^ name_hash(endpoint.template.as_str());
+    /// The budget of an operation that Cal.com counts apart from the credential's other requests, as the catalog lists it or as
+    /// responses have told.
+    fn of_operation(
+        &self,
+        main: &Arc<Budget>,
+        endpoint: Option<&Endpoint>,
+        key: impl FnOnce() -> u64,
+    ) -> Option<Arc<Budget>> {
+        let listed = endpoint.and_then(|endpoint| endpoint.sub_limit);
+        if listed.is_none() && !main.has_learned() {
+            return None;
+        }
         let settings = Settings { learn_limit: false, ..self.settings };
-        Some(main.counted_apart(key, settings.of(limit)))
+        main.of_operation(key(), listed.map(|listed| settings.of(listed.requests_per_minute)))
     }
 
     /// How the budget stands that a consumer's request for `endpoint` would be put to, and whether that is the operation's own;
@@ -270,7 +285,11 @@ impl Budgets {
     pub fn standing_of(&self, consumer: ConsumerId, endpoint: Option<&Endpoint>) -> Option<(Standing, bool)> {
         let own = self.consumers.get(consumer.index())?;
         let main = own.bearer.as_ref().or(own.client.as_ref())?;
-        let apart = endpoint.and_then(|endpoint| self.counted_apart(main, endpoint));
+        let apart = endpoint.and_then(|endpoint| {
+            self.of_operation(main, Some(endpoint), || {
+                operation_key(endpoint.method.as_str(), endpoint.template.as_str())
+            })
+        });
         Some((apart.as_ref().unwrap_or(main).standing(), apart.is_some()))
     }
 
@@ -295,6 +314,21 @@ impl Terms {
     fn of(self, key: u64) -> Self {
         Self { asker: Asker { key, ..self.asker }, ..self }
     }
+}
+
+/// What an operation is known by among those of its credential.
+pub fn operation_key(method: &str, path: &str) -> u64 {
+    name_hash(method) ^ name_hash(path)
+}
+
+/// The same for a request; one that the catalog does not hold goes by its own path.
+pub fn matched_key(matched: &Matched<'_>) -> u64 {
+    if let Some(endpoint) = matched.endpoint() {
+        return operation_key(endpoint.method.as_str(), endpoint.template.as_str());
+    }
+    let mut path = String::new();
+    matched.write_upstream_path(&mut path);
+    name_hash(&path)
 }
 
 /// What Cal.com grants where nothing is configured (FACTS §2): access tokens and clients more than API keys.

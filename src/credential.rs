@@ -106,6 +106,8 @@ pub struct ManagedUsers {
     pub secret: HeaderValue,
     /// Whether a lost pair may be recovered by force-refresh, which ends all other sessions of the user.
     pub recover: bool,
+    /// What Cal.com grants each user's token.
+    pub requests_per_minute: u32,
 }
 
 /// How a renewable credential gets a new pair.

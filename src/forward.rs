@@ -41,7 +41,7 @@ pub use pool::{MAX_KEPT, keep_idle};
 pub use resolve::{LookupTimes, Resolver};
 pub use upload::Upload;
 
-use crate::budget::Slot;
+use crate::budget::{Slot, matched_key};
 use crate::catalog::{ApiVersion, Matched};
 use crate::config::limits::Bounds;
 use crate::config::proxy::Proxy;
@@ -190,7 +190,7 @@ impl Upstream {
         let Some(connection) = pool::take(self.id(), now) else {
             // What is rare is boxed, here and below: it is large, and every request in flight would carry room for it.
             let (response, lease) = Box::pin(self.send_anew(ask, body, slot, None)).await?;
-            return self.accept(response, lease, total, slot);
+            return self.accept(response, lease, total, ask, slot);
         };
         let failed = connection.number();
         let (response, lease) = match self.exchange(connection, ask, body, slot, now).await {
@@ -205,7 +205,7 @@ impl Upstream {
             }
             Err(lost) => return Err(lost.refusal),
         };
-        self.accept(response, lease, total, slot)
+        self.accept(response, lease, total, ask, slot)
     }
 
     /// Whether a request may come back as one that Cal.com left alone, to be sent once more: HTTP/2 has words for that.
@@ -304,9 +304,10 @@ impl Upstream {
         response: Response<Incoming>,
         lease: Option<Lease>,
         total: Deadline,
+        ask: &Ask<'_, '_>,
         slot: &mut Slot,
     ) -> Result<Response<Download>, Refusal> {
-        slot.answered(response.status(), response.headers())?;
+        slot.answered(response.status(), response.headers(), || matched_key(ask.permit.grant().matched()))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS || has_two_lengths(response.headers()) {
             return Err(Refusal::UpstreamInvalid);
         }

@@ -9,6 +9,7 @@ pub mod oauth;
 mod probe;
 mod publish;
 mod renew;
+pub mod used;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +91,8 @@ impl Keeper {
         let mut round = interval(ROUND);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.clone().look_at_all();
+        let recorder = self.clone();
+        tokio::spawn(async move { recorder.record_used().await });
         loop {
             tokio::select! {
                 Some(job) = inbox.recv() => self.clone().start(job),

@@ -109,6 +109,8 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
     let admin = listen.admin.as_ref().map(|address| Listener::bind("listen.admin", address, 1)).transpose()?;
     let admin_address = admin.as_ref().map_or("off".to_owned(), Listener::address);
     let address = listener.address();
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(gateway.restore_used());
     let mut workers = Vec::new();
     for socket in listener.into_sockets() {
         let doorway = Doorway::new(Path(gateway.clone()), gateway, &turned_away, gateway.phases());
@@ -124,7 +126,6 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
         spawn("keeper".to_owned(), move || keeper.work())?;
     }
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let mut stop = runtime.block_on(async { Stop::listen() })?;
     runtime.block_on(reload::until_told_to_stop(gateway, source, fixed, &mut stop))?;
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
@@ -133,6 +134,7 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Resul
         keeper.drain();
     }
     runtime.block_on(ending::wait(gateway, workers, &mut stop));
+    runtime.block_on(gateway.record_used());
     runtime.block_on(gateway.end_sharing());
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {

@@ -10,8 +10,11 @@ mod foreign;
 mod granted;
 mod interleavings;
 mod listed;
+mod operations;
 mod queue;
 mod reserve;
+mod restart;
+mod scope;
 mod simulated;
 #[path = "../examples/budget-table/table/mod.rs"]
 #[allow(
@@ -20,4 +23,5 @@ mod simulated;
     reason = "the tests and the example programs each use a part, and both have the model of the limiter"
 )]
 pub mod table;
+mod used;
 mod wire;

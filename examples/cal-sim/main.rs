@@ -107,8 +107,10 @@ impl Arguments {
                 block: self.block,
                 api_key: only(self.limit),
                 other: only(self.other_limit),
+                new_api_key: only(self.limit.min(120)),
                 quirk: self.quirk,
                 foreign_per_minute: self.foreign,
+                ..Limits::default()
             },
             credentials,
             tokens,

@@ -16,6 +16,8 @@ mod clock;
 mod jwt;
 #[path = "sim/limiter.rs"]
 pub mod limiter;
+#[path = "sim/operations.rs"]
+pub mod operations;
 #[path = "sim/options.rs"]
 pub mod options;
 #[path = "sim/presented.rs"]

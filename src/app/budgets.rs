@@ -42,6 +42,10 @@ pub(super) fn budgets(
             credential: credential.credential.name.clone(),
             bearer: bearer.and_then(|(identity, _)| known.budget(credential, identity)),
             client: client.and_then(|(identity, _)| known.budget(credential, identity)),
+            managed_user_requests_per_minute: credential
+                .credential
+                .managed()
+                .map_or(OAUTH_PER_MINUTE, |managed| managed.requests_per_minute),
         })
     };
     let consumers = config.consumers.iter().map(own).collect::<Result<_, String>>()?;

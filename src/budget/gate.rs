@@ -11,6 +11,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::ends::{Ends, ROUNDING, Relation};
+use super::first_answer::FirstAnswer;
 use super::foreign::{Foreign, Whole, part};
 use super::headers::{MOST_NAMES, Seen};
 use super::replicas::Share;
@@ -37,6 +38,7 @@ pub struct Gate {
     windows: SmallVec<[Window; 1]>,
     /// Whether an answer came before any told of a limit.
     silent: bool,
+    first_answer: FirstAnswer,
     /// What others are taken to use a window, and until when, because there was a 429 that we did not cause.
     suspected: (u32, Tick),
 }
@@ -89,12 +91,33 @@ pub enum Turns {
 }
 
 impl Gate {
+    /// Has the first answer come before a burst.
+    pub fn follow_first_answer(&mut self) {
+        self.first_answer.is_followed = true;
+    }
+
+    /// A request goes out.
+    pub fn sent(&mut self, now: Tick) {
+        if self.first_answer.is_restored || (self.windows.is_empty() && !self.silent) {
+            self.first_answer.sent(now);
+        }
+    }
+
+    /// A request that was sent at `sent` is over.
+    pub fn over(&mut self, sent: Tick) {
+        self.first_answer.over(sent);
+    }
+
     /// Notes what the answer to a request that was sent at `sent` told.
     pub fn answered(&mut self, told: &[Seen], sent: Tick, now: Now) {
         if told.is_empty() && self.windows.is_empty() {
             self.silent = true;
         }
         let suspected = self.suspected(now.at);
+        if !told.is_empty() {
+            // An answer has all names of the credential: what it lacks is no limit of it any more.
+            self.windows.retain(|window| told.iter().any(|seen| seen.name == window.name));
+        }
         for seen in told {
             self.silent = false;
             if let Some(window) = self.windows.iter_mut().find(|window| window.name == seen.name) {
@@ -102,6 +125,11 @@ impl Gate {
             } else if self.windows.len() < MOST_NAMES {
                 self.windows.push(Window::new(seen, sent, now, suspected));
             }
+        }
+        if self.first_answer.is_restored && !told.is_empty() {
+            self.first_answer.is_restored = false;
+            // What is counted beside what was recorded, the process before this one has sent.
+            self.expect_others(0);
         }
     }
 
@@ -162,11 +190,37 @@ impl Gate {
     /// (FACTS §2), so the widest counts.
     pub fn room(&self, now: Now) -> Room {
         if self.windows.is_empty() {
-            let most = if self.silent { u32::MAX } else { UNKNOWN.min(now.own()) };
-            return Room { more: most.saturating_sub(now.in_flight), until: None };
+            let (most, until) =
+                if self.silent { (u32::MAX, None) } else { self.first_answer.cap(UNKNOWN.min(now.own()), now.at) };
+            return Room { more: most.saturating_sub(now.in_flight), until };
         }
         let rooms = self.windows.iter().map(|window| window.room(now, self.suspected(now.at)));
-        rooms.max_by_key(|room| room.more).unwrap_or(Room { more: 0, until: None })
+        let room = rooms.max_by_key(|room| room.more).unwrap_or(Room { more: 0, until: None });
+        if self.first_answer.is_restored {
+            let (most, until) = self.first_answer.cap(UNKNOWN.min(now.own()), now.at);
+            let more = most.saturating_sub(now.in_flight);
+            return if more < room.more { Room { more, until } } else { room };
+        }
+        room
+    }
+
+    /// The windows that are open: what is left of each when what is in flight has been counted, and until when at most.
+    pub fn open_windows(&self, now: Now) -> Vec<Seen> {
+        let open = self.windows.iter().filter(|window| now.at < window.ends.latest);
+        let seen = |window: &Window| Seen {
+            name: window.name,
+            limit: window.limit,
+            remaining: window.least.saturating_sub(now.in_flight),
+            reset: window.ends.latest.since(now.at),
+        };
+        open.map(seen).collect()
+    }
+
+    /// A process before this one has recorded an open window. It may have sent more since.
+    pub fn restore(&mut self, seen: &Seen, now: Now) {
+        self.first_answer.is_restored |= self.windows.is_empty();
+        let latest = now.at.after(seen.reset);
+        self.heard(&[(*seen, Ends { earliest: latest.before(ROUNDING * 2), latest })], now);
     }
 
     /// How those take turns who have to, where in a whole window this gateway lets out `light` requests that need not;

@@ -6,6 +6,7 @@
 mod by_store;
 mod flights;
 mod turns;
+mod used;
 
 use std::time::Duration;
 
@@ -153,6 +154,11 @@ impl Machine {
         let room = self.room(now);
         self.queue.passed(asker);
         (self.let_out(asker.key, now), (room.more == 0).then_some(room.by))
+    }
+
+    /// Takes on a request of `consumer` that was sent at `sent` by another budget, and that Cal.com counts here.
+    pub fn adopt(&mut self, consumer: u64, sent: Tick) -> Flight {
+        self.let_out(consumer, sent)
     }
 
     /// Who may send next, of those that wait. Where the store decides, nobody is without its word.

@@ -95,6 +95,11 @@ impl Membership {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The hash tag of its keys.
+    pub(super) fn tag(&self) -> Arc<str> {
+        self.tag.clone()
+    }
+
     /// Whether the bucket that `due` is of can be charged along with this budget.
     pub(super) fn is_beside(&self, due: &Due<'_>) -> bool {
         due.tag() == &*self.tag

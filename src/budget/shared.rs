@@ -1,27 +1,30 @@
 //! One budget as all workers share it: the state machine behind a lock, the requests that wait for it, and what wakes them.
 
+mod answers;
 mod boarding;
 mod by_store;
+mod operations;
+mod used;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::headers::{Ignored, Reading, Verdict};
 use super::machine::{Asked, Flight, Machine, Next};
 use super::membership::Membership;
 use super::queue::{Asker, Ticket};
+use super::scope::Names;
 use super::standing::Standing;
-use super::{Held, Hold, Settings, headers};
+use super::{Held, Hold, Settings};
 use crate::limit::{Clock, Due, Seldom, Tick};
 use crate::refusal::Refusal;
 use crate::sharing::scripts::Fate;
 use boarding::Boarding;
+use operations::Operation;
 
 /// The budget of one credential, or of one of its operations that Cal.com counts apart.
 #[derive(Debug)]
@@ -31,7 +34,16 @@ pub struct Budget {
     state: Mutex<State>,
     /// Tells the driver that something has changed.
     changed: Notify,
-    apart: Mutex<HashMap<u64, Arc<Budget>>>,
+    /// Of a credential's budget: its operations with limits of their own.
+    operations: Mutex<HashMap<u64, Operation>>,
+    /// Whether some of them were learned from responses.
+    has_learned: AtomicBool,
+    /// Of an API key that was replaced: the budget of the key that took its place.
+    replacement: Mutex<Weak<Budget>>,
+    /// Whether a limit lower than configured is still to be logged.
+    watches_limit: AtomicBool,
+    /// Of an operation's budget: that of its credential.
+    credential: Option<Weak<Budget>>,
     absurd: AtomicBool,
     warned: Seldom,
     /// Its place in the store that other gateways go by, too.
@@ -42,6 +54,8 @@ pub struct Budget {
 struct State {
     machine: Machine,
     settings: Settings,
+    /// The names of the credential's limits.
+    names: Names,
     waiting: HashMap<Ticket, oneshot::Sender<Flight>>,
     /// The task that lets go those whose turn it is, while it runs.
     driver: Weak<Driver>,
@@ -52,19 +66,25 @@ struct State {
 impl Budget {
     /// A budget that nothing has been sent on.
     pub(super) fn new(name: Arc<str>, settings: Settings, clock: Clock, seed: u64, member: Option<Membership>) -> Self {
-        let machine = Machine::new(settings, seed);
+        let mut machine = Machine::new(settings, seed);
+        machine.follow_first_answer();
         Self {
             name,
             clock,
             state: Mutex::new(State {
                 machine,
                 settings,
+                names: Names::default(),
                 waiting: HashMap::new(),
                 driver: Weak::new(),
                 flying: HashMap::new(),
             }),
             changed: Notify::new(),
-            apart: Mutex::default(),
+            operations: Mutex::default(),
+            has_learned: AtomicBool::new(false),
+            replacement: Mutex::default(),
+            watches_limit: AtomicBool::new(false),
+            credential: None,
             absurd: AtomicBool::new(false),
             warned: Seldom::default(),
             member: member.map(Arc::new),
@@ -83,8 +103,35 @@ impl Budget {
         }
     }
 
+    /// Logs once from now on when Cal.com grants fewer requests than configured.
+    pub(super) fn watch_limit(&self) {
+        let state = self.lock();
+        let is_lower = state.machine.limit() < state.settings.limit;
+        drop(state);
+        self.watches_limit.fetch_or(!is_lower, Ordering::Relaxed);
+    }
+
+    /// Another key took the place of this one's: how it stands is how that stands.
+    pub(super) fn replace_by(&self, replacement: &Arc<Self>) {
+        *self.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(replacement);
+    }
+
+    /// What the credential is called.
+    pub(super) fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    /// The hash tag of its keys in the store, where gateways share it.
+    pub(super) fn tag(&self) -> Option<Arc<str>> {
+        self.member.as_ref().map(|member| member.tag())
+    }
+
     /// How it stands.
     pub fn standing(&self) -> Standing {
+        let replacement = self.replacement.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(replacement) = replacement {
+            return replacement.standing();
+        }
         let now = self.clock.now();
         self.lock().machine.standing(now)
     }
@@ -92,19 +139,7 @@ impl Budget {
     /// Whether a new one would be the same.
     pub(super) fn is_unused(&self) -> bool {
         let now = self.clock.now();
-        let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        apart.values().all(|budget| budget.is_unused()) && self.lock().machine.is_unused(now)
-    }
-
-    /// The budget of an operation of this credential that has a limit of its own.
-    pub(super) fn counted_apart(&self, key: u64, settings: Settings) -> Arc<Budget> {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let member = || self.member.as_ref().map(|member| member.of_limit(&format!("{key:016x}")));
-        let fresh = || Arc::new(Self::new(self.name.clone(), settings, self.clock, key, member()));
-        let budget = apart.entry(key).or_insert_with(fresh).clone();
-        drop(apart);
-        budget.configure(settings);
-        budget
+        self.are_operations_unused() && self.lock().machine.is_unused(now)
     }
 
     /// A place for one request of `asker`, now or within `patience`; and what it waited for, if it did. The token that is
@@ -165,68 +200,6 @@ impl Budget {
         }
     }
 
-    /// The head of an answer has come. Tells what holds the credential from now on where the limiter refused the request.
-    pub(super) fn answered(&self, flight: &Flight, status: StatusCode, fields: &HeaderMap) -> Option<Held> {
-        let now = self.clock.now();
-        let mut state = self.lock();
-        let window = state.settings.window;
-        let Reading { verdict, told, ignored } = headers::read(status, fields, std::time::SystemTime::now(), window);
-        if told.absurd || ignored.is_some() {
-            self.warn_of_fields(told.absurd, ignored);
-        }
-        let known = matches!(verdict, Verdict::Passed | Verdict::Unclear) || state.machine.is_refused(now);
-        let held = state.machine.answered(flight, verdict, &told, now);
-        if let Some(held) = held.filter(|_| !known) {
-            self.warn_of_block(status, held);
-        }
-        if let Some(member) = &self.member {
-            let (ago, settings) = (now.since(flight.sent()), state.settings);
-            member.settle(&mut state.flying, settings, flight, Fate::answered(ago, verdict, told));
-        }
-        self.change(&mut state);
-        held
-    }
-
-    /// The edge limits the rate, as the body of an answer says whose head was taken for no refusal.
-    pub(super) fn limited_by_edge(&self, status: StatusCode, fields: &HeaderMap) {
-        let now = self.clock.now();
-        let mut state = self.lock();
-        let (settings, known) = (state.settings, state.machine.is_refused(now));
-        let (retry_after, ignored) = headers::retry_after(fields, std::time::SystemTime::now(), settings.window);
-        self.warn_of_fields(false, ignored);
-        let held = state.machine.limited_by_edge(retry_after, now);
-        if !known {
-            self.warn_of_block(status, held);
-        }
-        if let Some(member) = &self.member {
-            // The store has settled the request itself.
-            member.tell_of_edge_limit(settings, retry_after);
-        }
-        self.change(&mut state);
-    }
-
-    fn warn_of_block(&self, status: StatusCode, held: Held) {
-        let (credential, status, seconds) = (&*self.name, status.as_u16(), held.wait.as_secs());
-        tracing::warn!(
-            credential,
-            status,
-            by = held.by.name(),
-            seconds,
-            "Cal.com's limiter refused a request: the credential is blocked for so many seconds"
-        );
-    }
-
-    /// Logs fields of an answer that are not used, at most once a second.
-    fn warn_of_fields(&self, absurd: bool, ignored: Option<Ignored>) {
-        if absurd && !self.absurd.swap(true, Ordering::Relaxed) {
-            tracing::warn!(credential = &*self.name, "Cal.com's rate limit headers make no sense; they are ignored");
-        }
-        if let Some(Ignored { field, seconds }) = ignored.filter(|_| self.warned.is_due(self.clock.now())) {
-            let credential = &*self.name;
-            tracing::warn!(credential, field, seconds, "ignoring a time from upstream that is longer than any block");
-        }
-    }
-
     /// A request was sent, and nothing more will be known of it.
     pub(super) fn lost(&self, flight: &Flight, within: Duration) {
         let deadline = self.clock.now().after(within);
@@ -251,6 +224,10 @@ impl Budget {
         if let Some(member) = &self.member {
             member.settle(&mut state.flying, state.settings, flight, Fate::Unsent);
         }
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        self.lock().settings
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

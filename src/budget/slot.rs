@@ -87,15 +87,20 @@ impl Slot {
         Ok(())
     }
 
-    /// The head of the answer has come.
+    /// The head of the answer to a request for `operation` has come, see [`super::operation_key`].
     ///
     /// # Errors
     /// [`Refusal::UpstreamBudget`] where it is Cal.com's 429, or that of the edge in front of it: with the time until
-    /// anything is sent again on the credential. One that is only observed is passed on.
-    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// anything is sent again on the credential, or for the operation. One that is only observed is passed on.
+    pub fn answered(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        operation: impl FnOnce() -> u64,
+    ) -> Result<(), Refusal> {
         let Some(taken) = &mut self.place else { return Ok(()) };
         let Some(flight) = taken.flight.take() else { return Ok(()) };
-        match taken.budget.answered(&flight, status, headers) {
+        match taken.budget.answered(&flight, status, headers, operation) {
             Some(held) if status == StatusCode::TOO_MANY_REQUESTS && taken.mode == Mode::Enforce => {
                 Err(Refusal::UpstreamBudget(held))
             }

@@ -1,12 +1,13 @@
 //! All budgets, by credential. They outlive reloads: what has been sent has been sent, whatever is configured since.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 
 use super::membership::Membership;
 use super::shared::Budget;
+use super::used::Used;
 use super::{API_KEY_PER_MINUTE, Settings};
 use crate::credential::Injection;
 use crate::identify::credential_key;
@@ -23,6 +24,8 @@ pub struct Table {
     /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
     overflow: Arc<Budget>,
     pruned: Seldom,
+    /// What an earlier process has used of budgets that are not there yet.
+    used: Mutex<Used>,
     /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
     store: Option<(Arc<SharedStore>, Duration)>,
 }
@@ -44,6 +47,15 @@ pub fn identity(injection: &Injection) -> Option<u128> {
     }
 }
 
+/// What the budget of calls without a credential is recorded as.
+const PUBLIC: u128 = 1;
+
+/// Milliseconds since 1970 by this machine's calendar.
+fn wall() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Table {
     /// A table for about `capacity` unlisted credentials at once.
     pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<SharedStore>, Duration)>) -> Self {
@@ -56,6 +68,7 @@ impl Table {
             public: fresh("(public)", 1),
             overflow: fresh("(unlisted)", 2),
             pruned: Seldom::default(),
+            used: Mutex::default(),
             store,
         }
     }
@@ -68,6 +81,23 @@ impl Table {
         let budget = known.budget.clone();
         drop(known);
         budget.configure(settings);
+        budget.watch_limit();
+        budget
+    }
+
+    /// The budget of the API key `key` that took the place of the key of `configured`. Cal.com counts it by itself, so it
+    /// begins as after a start, with the same settings.
+    pub fn replacing(&self, key: u128, configured: &Arc<Budget>) -> Arc<Budget> {
+        let tag = || configured.tag().unwrap_or_else(|| shared_tag(key));
+        let settings = configured.settings();
+        let fresh = || self.fresh(key, self.member(key, tag(), true), configured.name(), settings);
+        let mut known = self.budgets.entry(key).or_insert_with(fresh);
+        known.is_listed = true;
+        let budget = known.budget.clone();
+        drop(known);
+        budget.configure(settings);
+        budget.watch_limit();
+        configured.replace_by(&budget);
         budget
     }
 
@@ -112,6 +142,24 @@ impl Table {
         self.budgets.entry(key).or_insert_with(fresh).budget.clone()
     }
 
+    /// What is used of Cal.com's open windows at `now`, in milliseconds since 1970. See [`Budget::record`].
+    pub fn used(&self, now: u64, leaves_room: bool) -> Used {
+        let mut used = Used::default();
+        self.public.record(PUBLIC, &mut used, now, leaves_room);
+        self.budgets.iter().for_each(|known| known.budget.record(*known.key(), &mut used, now, leaves_room));
+        used
+    }
+
+    /// Goes on from what an earlier process has used, at `now`, in milliseconds since 1970. Budgets that are not there yet do when
+    /// they come.
+    pub fn go_on_from(&self, mut used: Used, now: u64) {
+        self.public.go_on_from(used.take(PUBLIC), now);
+        for known in &self.budgets {
+            known.budget.go_on_from(used.take(*known.key()), now);
+        }
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = used;
+    }
+
     /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
     fn prune(&self) {
         if self.pruned.is_due(self.clock.now()) {
@@ -122,6 +170,10 @@ impl Table {
     #[expect(clippy::cast_possible_truncation, reason = "any part of the key will do as a seed")]
     fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Known {
         let budget = Arc::new(Budget::new(name, settings, self.clock, key as u64, member));
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).take(key);
+        if !used.is_empty() {
+            budget.go_on_from(used, wall());
+        }
         Known { budget, is_listed: false }
     }
 

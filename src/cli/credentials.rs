@@ -16,6 +16,7 @@ use crate::credential::Kind;
 use crate::credential::entry::{Entry, Pair, RecordName};
 use crate::credential::managed::UserId;
 use crate::credential::tokens::of_import;
+use crate::keeper::used::RECORD;
 use crate::keeper::wall;
 use crate::store::{StoreFault, Vault};
 
@@ -101,6 +102,7 @@ fn list(args: &CredentialsArgs) -> Result<Outcome, Outcome> {
 /// Every record of the store, and every renewable credential that has none.
 async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFault> {
     let mut names = vault.names().await?;
+    names.retain(|name| name != RECORD);
     for (name, credential) in &config.credentials {
         if credential.credential.means().is_some() && !names.contains(name) {
             names.push(name.clone());

@@ -10,6 +10,7 @@ use super::reader::Section;
 use super::tiers::MOST_PER_MINUTE;
 use super::upstream::BaseUrl;
 use super::{plans::PlanLists, secret};
+use crate::budget::OAUTH_PER_MINUTE;
 use crate::credential::{ApiKey, Credential, Kind, ManagedUsers, OAuthClient, PlatformClient};
 
 /// A configured credential.
@@ -139,11 +140,18 @@ fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
         let help = "add managed_users = true, or leave `recover` out".to_owned();
         section.wrong(section.span.clone(), format!("`{}.recover` is for managed users", section.path), help);
     }
+    let per_user = section.integer("managed_user_requests_per_minute", 1..=MOST_PER_MINUTE);
+    if per_user.is_some() && !managed {
+        let help = "add managed_users = true, or leave `managed_user_requests_per_minute` out".to_owned();
+        let what = format!("`{}.managed_user_requests_per_minute` is for managed users", section.path);
+        section.wrong(section.span.clone(), what, help);
+    }
     let (client_id, secret) = (id?, secret?.header(""));
     let managed = managed.then(|| ManagedUsers {
         client_id: client_id.clone(),
         secret: secret.clone(),
         recover: recover.unwrap_or(false),
+        requests_per_minute: per_user.unwrap_or(OAUTH_PER_MINUTE),
     });
     let headers_anywhere = headers_anywhere.unwrap_or(false);
     Some(PlatformClient { id: client_id.parse().ok()?, secret, api_key, managed, headers_anywhere })

@@ -118,6 +118,13 @@ impl Access {
         Some((&holder.name.credential, holder.name.user?))
     }
 
+    /// What the API key is known by that took the place of the configured one, if it is used.
+    pub fn replacing_key(&self) -> Option<u128> {
+        let (_, live) = self.held.as_ref()?;
+        live.replacing
+            .filter(|_| matches!(&self.injection, Injection::Bearer(key) if live.bearer.as_ref() == Some(key)))
+    }
+
     /// Whether another access may be had if Cal.com refuses this one, so that the request is worth keeping.
     pub fn is_replaceable(&self) -> bool {
         self.held.is_some()

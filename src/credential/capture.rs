@@ -117,7 +117,7 @@ impl Holds {
     fn read(self, body: &[u8], receipt: Receipt) -> Result<(Pair, Option<UserId>), &'static str> {
         match self {
             Self::ApiKey => {
-                let key = of_api_key(body, receipt).ok_or("the response holds no API key that calgate can read")?;
+                let key = of_api_key(body, receipt).ok_or("the response holds no API key that begins with cal_")?;
                 Ok((key, None))
             }
             Self::Pair(named) => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Means;
 use super::managed::UserId;
+use crate::identify::credential_key;
 use crate::secret::Secret;
 
 /// The name a record is stored under: a credential's, and the managed user's where it is of one.
@@ -107,6 +108,14 @@ pub struct Entry {
     pub replaces: Option<String>,
     /// Consecutive renewals that Cal.com refused without saying that the refresh token is no good.
     pub rejections: u32,
+}
+
+impl Entry {
+    /// What the API key is known by that took the place of the configured one, if there is one.
+    pub(super) fn replacing_key(&self) -> Option<u128> {
+        self.replaces.as_ref()?;
+        Some(self.current.as_ref()?.access.with_text(|key| credential_key(&[key])))
+    }
 }
 
 /// The text of a secret in the form that is sealed: read where it lies, which an `Option<Cow<str>>` of serde's is not, and

@@ -49,6 +49,8 @@ pub struct Live {
     pub generation: u64,
     /// What is injected.
     pub bearer: Option<HeaderValue>,
+    /// For an API key that took the place of the configured one: what it is known by. Cal.com counts it by itself.
+    pub replacing: Option<u128>,
     /// When the token was received.
     pub received: Tick,
     /// From when on it is renewed.
@@ -102,6 +104,7 @@ impl Live {
         Self {
             generation: entry.generation,
             bearer: entry.current.as_ref().map(|pair: &Pair| pair.access.header("Bearer ")),
+            replacing: entry.replacing_key(),
             received,
             due: lifetime.map(|lifetime| after(due_after(lifetime, jitter))),
             until: lifetime.map(|lifetime| after(used_until(lifetime))),

@@ -105,10 +105,14 @@ pub fn of_managed(body: &[u8], receipt: Receipt) -> Option<(Pair, Option<UserId>
     pair(&Tokens::read(body)?, None, receipt)
 }
 
-/// A new API key.
+/// A new API key. `None` if the response holds none: every key begins with `cal_` (FACTS §1).
 pub fn of_api_key(body: &[u8], receipt: Receipt) -> Option<Pair> {
     let tokens = Tokens::read(body)?;
-    let access = Secret::new(tokens.api_key.as_ref()?.as_str()).ok()?;
+    let key = tokens.api_key.as_ref()?.as_str();
+    if key.strip_prefix("cal_").is_none_or(str::is_empty) {
+        return None;
+    }
+    let access = Secret::new(key).ok()?;
     Some(Pair { access, refresh: None, received_at: receipt.here, lifetime: None })
 }
 

@@ -20,12 +20,16 @@ impl Keeper {
         let generation = holder.live().generation + 1;
         let mut rest = Duration::from_millis(100);
         let mut stored = Some(stored);
+        let replaces = match &**holder.means.load() {
+            Means::Key { configured } => Some(configured.clone()),
+            Means::OAuth(_) | Means::Managed(_) => None,
+        };
         loop {
             let done = match self.read(holder).await {
                 Ok(mut read) => {
                     read.entry.replace(pair.clone());
-                    if let Means::Key { configured } = &**holder.means.load() {
-                        read.entry.replaces = Some(configured.clone());
+                    if replaces.is_some() {
+                        read.entry.replaces.clone_from(&replaces);
                     }
                     let swapped = self.swap(holder, &mut read).await;
                     swapped.map(|swapped| swapped.then(|| self.publish(holder, &read.entry, Some(received))))
@@ -40,7 +44,8 @@ impl Keeper {
                 Ok(None) => {}
                 Err(fault) => {
                     tracing::error!(credential = %holder.name, %fault, "new tokens are not stored yet");
-                    let entry = Entry { generation, current: Some(pair.clone()), ..Entry::default() };
+                    let (current, replaces) = (Some(pair.clone()), replaces.clone());
+                    let entry = Entry { generation, current, replaces, ..Entry::default() };
                     self.publish(holder, &entry, Some(received));
                     let _ = stored.take().map(|stored| stored.send(false));
                     sleep(rest).await;

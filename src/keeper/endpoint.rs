@@ -13,7 +13,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
 use super::{Keeper, oauth, wall};
-use crate::budget::Budgets;
+use crate::budget::{Budgets, operation_key};
 use crate::credential::lifecycle::{Call as Wanted, Outcome};
 use crate::credential::live::Holder;
 use crate::credential::managed::UserId;
@@ -54,10 +54,11 @@ impl CalCom {
         let slot = budgets.reserve_own(&call.headers).await;
         let mut slot = slot.map_err(|refusal| CallFault::NotSent(refusal.outward().message))?;
         slot.sending();
+        let operation = operation_key("POST", &call.path);
         let called = self.upstream.call(call).await;
         match &called {
             // What a 429 means for a renewal is told by its status.
-            Ok(called) => drop(slot.answered(called.status, &called.headers)),
+            Ok(called) => drop(slot.answered(called.status, &called.headers, || operation)),
             Err(CallFault::NotSent(_)) => slot.not_sent(),
             Err(CallFault::Unknown(_)) => {}
         }

@@ -121,11 +121,29 @@ fn the_versions_of_an_operation_are_those_that_are_known() {
 fn operations_with_a_counter_of_their_own_have_a_sub_limit() {
     let emails = "/verified-resources/emails/verification-code";
     let phones = "/verified-resources/phones/verification-code";
+    let (teams, org) = ("/teams/{teamId}", "/organizations/{orgId}/teams/{teamId}");
+    let of = |owner: &str, operation: &str, limit| {
+        let tag = match owner {
+            "" => "Verified Resources",
+            "/teams/{teamId}" => "Teams Verified Resources",
+            _ => "Organization Team Verified Resources",
+        };
+        ("POST", format!("/v2{owner}{operation}"), tag, limit)
+    };
     let table = [
-        ("POST", format!("/v2{emails}/request"), "Verified Resources", Some(5)),
-        ("POST", format!("/v2{emails}/verify"), "Verified Resources", None),
-        ("POST", format!("/v2{phones}/request"), "Verified Resources", Some(3)),
-        ("POST", format!("/v2/teams/{{teamId}}{phones}/verify"), "Teams Verified Resources", Some(3)),
+        of("", &format!("{emails}/request"), Some(5)),
+        of("", &format!("{emails}/verify"), Some(3)),
+        of("", &format!("{phones}/request"), Some(3)),
+        of("", &format!("{phones}/verify"), None),
+        of(teams, &format!("{emails}/request"), Some(5)),
+        of(teams, &format!("{emails}/verify"), None),
+        of(teams, &format!("{phones}/request"), Some(3)),
+        of(teams, &format!("{phones}/verify"), Some(3)),
+        of(org, &format!("{emails}/request"), Some(3)),
+        of(org, &format!("{emails}/verify"), None),
+        of(org, &format!("{phones}/request"), Some(3)),
+        of(org, &format!("{phones}/verify"), Some(3)),
+        ("DELETE", "/v2/bookings/{uid}/attendees/{id}".to_owned(), "Bookings / Attendees", Some(5)),
         ("PATCH", "/v2/bookings/{bookingUid}/location".to_owned(), "Bookings", Some(5)),
         ("POST", "/v2/bookings/{bookingUid}/guests".to_owned(), "Bookings / Guests", Some(5)),
         ("POST", "/v2/bookings/{bookingUid}/attendees".to_owned(), "Bookings / Attendees", Some(5)),

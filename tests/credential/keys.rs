@@ -1,10 +1,13 @@
 //! API keys that a caller had refreshed: each is in use in the place of the configured one it was made from, and of no other.
 
-use super::rig::{Rig, json};
-use crate::cal_sim::options::{DEMO_API_KEY, DEMO_OAUTH_CLIENT_ID, TokenRules};
-use crate::harness::{Answer, Gateway};
+use super::rig::{Rig, SEAL_KEY, json};
+use crate::cal_sim::Sim;
+use crate::cal_sim::options::{DEMO_API_KEY, DEMO_OAUTH_CLIENT_ID, Options, TokenRules};
+use crate::harness::{Answer, Gateway, OK, Setup, Upstream};
 
 const KEY: &str = "[credentials.main]\nplan = \"unrestricted\"\nkind = \"api-key\"\napi_key = { env = \"CAL_KEY\" }\n";
+const RAISED: &str = "[credentials.main]\nplan = \"unrestricted\"\nkind = \"api-key\"\napi_key = { env = \"CAL_KEY\" }\n\
+    requests_per_minute = 800\n";
 const OTHER_KEY: &str =
     "[credentials.main]\nplan = \"unrestricted\"\nkind = \"api-key\"\napi_key = { env = \"OTHER_KEY\" }\n";
 const GRANT: &str = "[credentials.main]\nplan = \"unrestricted\"\nkind = \"oauth\"\nclient_id = \"demo\"\n";
@@ -17,13 +20,16 @@ struct Keys {
 
 impl Keys {
     fn new() -> Self {
-        let mut rig = Rig::new(TokenRules::default());
+        Self::at(Rig::new(TokenRules::default()))
+    }
+
+    fn at(mut rig: Rig) -> Self {
         let variables = [("CAL_KEY", DEMO_API_KEY), ("OTHER_KEY", "cal_live_other")];
         rig.environment.extend(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let key = crate::harness::Key::new();
         rig.platform = KEY;
         rig.users = format!(
-            "[consumers.keys]\nkeys = [\"{}\"]\ncredential = \"main\"\n\
+            "[consumers.keys]\nkeys = [\"{}\"]\ncredential = \"main\"\ntier = \"roomy\"\n\
              allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n",
             key.hash
         )
@@ -79,4 +85,66 @@ fn a_refreshed_key_is_of_no_other_key_and_of_no_other_kind() {
     let fresh = keys.rig.start();
     assert_eq!((keys.bearer(&fresh), keys.rig.state("main")), (format!("Bearer {}", grant.access), "fresh".to_owned()));
     assert_eq!(keys.with(&fresh, KEY), (configured, "configured".to_owned()));
+}
+
+#[test]
+fn a_refreshed_key_is_used_as_after_a_start_and_a_lower_limit_is_logged() {
+    let mut options = Options::default();
+    options.limits.api_key = vec![("Default".to_owned(), 800)];
+    let mut keys = Keys::at(Rig::at(Sim::start(options).unwrap()));
+    keys.rig.platform = RAISED;
+    keys.rig.budget = "max_wait = \"2s\"";
+    let gateway = keys.rig.start();
+    for _ in 0..20 {
+        assert_eq!(keys.ask(&gateway, "GET /v2/me").status, 200);
+    }
+    let refreshed = keys.ask(&gateway, "POST /v2/api-keys/refresh");
+    assert_eq!((refreshed.status, refreshed.json()["data"]["apiKey"].as_str()), (200, Some("(kept by calgate)")));
+    // Three times as many as the new key is granted, by sixteen callers at once.
+    let statuses = std::thread::scope(|scope| {
+        let caller = || (0..24).map(|_| keys.ask(&gateway, "GET /v2/me").status).collect::<Vec<_>>();
+        let callers: Vec<_> = (0..16).map(|_| scope.spawn(caller)).collect();
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+    });
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert!(
+        (100..=120).contains(&served) && keys.rig.sim.rate_limited() == 0,
+        "{served}, {}",
+        keys.rig.sim.rate_limited()
+    );
+    let logged = gateway.logged("fewer requests a window");
+    assert!(logged.contains(r#""granted":120"#) && logged.contains(r#""configured":800"#), "{logged}");
+    assert_eq!(gateway.metric("calgate_budget_limit", "main"), 120);
+}
+
+#[test]
+fn a_new_key_that_does_not_look_like_one_is_not_taken() {
+    let odd = r#"{"status":"success","data":{"apiKey":"undefined"}}"#;
+    for (reveal, answered) in [(false, (502, Some("GATEWAY_UPSTREAM_INVALID"))), (true, (200, None))] {
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{odd}", odd.len());
+        let upstream =
+            Upstream::answering(
+                move |asked| {
+                    if asked.target().ends_with("/refresh") { answer.clone().into() } else { OK.into() }
+                },
+            );
+        let (folder, key) = (tempfile::tempdir().unwrap(), crate::harness::Key::new());
+        let config = format!(
+            "[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n{KEY}reveal_tokens = {reveal}\n\
+             [consumers.keys]\nkeys = [\"{}\"]\ncredential = \"main\"\n\
+             allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n",
+            folder.path().join("tokens.db").display(),
+            key.hash
+        );
+        let setup = Setup::to(&upstream.base_url()).with(&config).env("CAL_KEY", DEMO_API_KEY);
+        let gateway = setup.env("SEAL_KEY", SEAL_KEY).start();
+        let own = format!("X-Api-Key: {}", key.text);
+        let refreshed = gateway.ask("POST /v2/api-keys/refresh", &[&own]);
+        assert_eq!((refreshed.status, refreshed.code()), answered);
+        assert!(gateway.logged("no API key that begins with cal_").contains(r#""credential":"main""#));
+        assert_eq!(gateway.ask("GET /v2/me", &[&own]).status, 200);
+        let bearer = format!("Bearer {DEMO_API_KEY}");
+        assert_eq!(upstream.asked().last().unwrap().headers("authorization"), [bearer], "the key in use stays");
+    }
 }

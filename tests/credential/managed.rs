@@ -348,3 +348,17 @@ fn of_users_nobody_acts_for_only_the_lost_ones_are_named_and_what_is_imported_fo
     let ready = || gateway.ask_admin("GET /readyz", &[]).text();
     eventually("the idle one named", || ready().contains(&named).then_some(()));
 }
+
+#[test]
+fn what_a_users_token_is_granted_is_configured() {
+    let mut rig = Rig::at(limited(TokenRules::default(), Some(500)));
+    rig.platform = "managed_user_requests_per_minute = 5";
+    rig.budget = "max_wait = \"1ms\"";
+    let ((one, _), (two, _)) = (rig.import_user(), rig.import_user());
+    let gateway = rig.start();
+    let codes = |user, times| {
+        (0..times).map(|_| rig.for_user(&gateway, user, "GET /v2/me").status).filter(|status| *status == 200).count()
+    };
+    assert_eq!((codes(one, 8), codes(two, 3), codes(one, 1)), (5, 3, 0), "each user's token by itself");
+    assert_eq!(rig.sim.rate_limited(), 0);
+}

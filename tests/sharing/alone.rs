@@ -47,7 +47,7 @@ fn one_of_two_gateways_sends_no_more_than_one_of_two_may() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let first = reserve(app, Duration::from_secs(10)).await.unwrap();
-        // By itself it would send four before an answer tells of the window.
+        // It waits for the first answer, as any gateway does.
         assert_eq!(code(reserve(app, Duration::ZERO).await), "GATEWAY_UPSTREAM_BUDGET");
         drop(first);
     });

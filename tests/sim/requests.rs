@@ -158,7 +158,13 @@ fn a_credential_is_blocked_and_says_so_in_its_headers() {
     assert_eq!((first.status, first.header("X-RateLimit-Limit-Default")), (200, Some("2")));
     assert_eq!(first.header("X-RateLimit-Remaining-Default"), Some("1"));
     assert_eq!(ask("GET /v2/me", &["Authorization: Bearer wrong"]).status, 401, "another's");
-    assert_eq!(ask("GET /v2/unknown", &[&bearer]).status, 404, "which counts");
+    assert_eq!(ask("GET /v2/unknown", &[&bearer]).status, 404, "which does not count");
+    let json = "Content-Type: Application/JSON";
+    let posted = |body: &str| Wire::connect(sim.address()).ask_with("POST /v2/webhooks", &[&bearer, json], body).status;
+    assert_eq!((posted("{"), posted(&"x".repeat(100 * 1024 + 1))), (400, 413), "nor do these");
+    assert_eq!(ask("GET /v2/bookings/%zz", &[&bearer, "cal-api-version: 2024-08-13"]).status, 400);
+    assert_eq!(ask("GET /v2/oauth-clients", &["x-cal-client-id: x"]).status, 401, "an error of a guard does");
+    assert_eq!(ask("GET /v2/me", &[&bearer]).header("X-RateLimit-Remaining-Default"), Some("0"));
     let third = ask("GET /v2/me", &[&bearer]);
     assert_eq!((third.status, third.header("X-RateLimit-Reset-Default")), (429, Some("60")));
     assert_eq!((third.header("Retry-After"), third.json()["status"].as_str()), (None, Some("error")));
@@ -174,6 +180,9 @@ fn an_operation_with_its_own_counter_leaves_the_main_one_alone() {
     let (bearer, version) = (bearer(), "cal-api-version: 2024-08-13");
     let statuses = (0..7).map(|_| ask(sim.address(), "POST /v2/bookings/x/guests", &[&bearer, version]).status);
     assert_eq!(statuses.collect::<Vec<_>>(), [200, 200, 200, 200, 200, 429, 429]);
+    let refused = ask(sim.address(), "POST /v2/bookings/x/guests", &[&bearer, version]);
+    assert_eq!(refused.header("X-RateLimit-Limit-Booking_guests_requests"), Some("5"));
+    assert_eq!(refused.header("X-RateLimit-Limit-Default"), None, "either the one or the other");
     let other = ask(sim.address(), "GET /v2/me", &[&bearer]);
     assert_eq!(other.header("X-RateLimit-Remaining-Default"), Some("119"));
 }
@@ -237,4 +246,20 @@ fn down_it_answers_nothing() {
     assert!(Wire::connect(sim.address()).send("GET /v2/me HTTP/1.1\r\nHost: x\r\n\r\n").is_closed(), "so do new ones");
     sim.set_down(false);
     assert_eq!(ask(sim.address(), "GET /v2/me", &[&bearer]).status, 200);
+}
+
+#[test]
+fn a_key_that_was_refreshed_has_lost_its_raised_limit() {
+    let mut options = Options::default();
+    options.limits.api_key = vec![("Default".to_owned(), 800)];
+    let sim = Sim::start(options).unwrap();
+    let limit = |bearer: &str| {
+        let answer = ask(sim.address(), "GET /v2/me", &[bearer]);
+        answer.header("X-RateLimit-Limit-Default").map(str::to_owned)
+    };
+    assert_eq!(limit(&bearer()).as_deref(), Some("800"));
+    let refreshed = Wire::connect(sim.address()).ask_with("POST /v2/api-keys/refresh", &[&bearer()], "{}");
+    let new = format!("Authorization: Bearer {}", refreshed.json()["data"]["apiKey"].as_str().unwrap());
+    assert_eq!(limit(&new).as_deref(), Some("120"));
+    assert_eq!(limit(&bearer()), None, "an unknown key is not counted");
 }

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::operations::{self, OperationLimit};
+
 /// The API key that is known unless other ones are given.
 pub const DEMO_API_KEY: &str = "cal_live_demo0123456789abcdef";
 /// The platform client that is known unless other ones are given.
@@ -53,8 +55,12 @@ pub struct Limits {
     /// Of each API key, and of each address without a credential: name and requests per window. None: no limit, and no
     /// headers either.
     pub api_key: Vec<(String, u32)>,
+    /// Of each API key that `POST /v2/api-keys/refresh` has made: it has lost the limits of the key before (FACTS §1).
+    pub new_api_key: Vec<(String, u32)>,
     /// Of each access token and client id.
     pub other: Vec<(String, u32)>,
+    /// Of operations with a limit of their own.
+    pub operations: Vec<OperationLimit>,
     /// Whether a window can be prolonged, see [`super::limiter`].
     pub quirk: bool,
     /// Requests a minute that somebody else makes with each credential, evenly spread.
@@ -121,7 +127,9 @@ impl Default for Limits {
             window: minute,
             block: minute,
             api_key: vec![("Default".to_owned(), 120)],
+            new_api_key: vec![("Default".to_owned(), 120)],
             other: vec![("Default".to_owned(), 500)],
+            operations: operations::usual(),
             quirk: false,
             foreign_per_minute: 0,
         }

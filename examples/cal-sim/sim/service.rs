@@ -56,7 +56,8 @@ async fn pause(time: Duration) {
     }
 }
 
-/// Counts, then reads, then looks who asks: a call that is refused has been counted (FACTS §2).
+/// Finds the operation and reads the body, then counts, then looks who asks. A call that is refused after that has been
+/// counted; one that leads nowhere, cannot be read or brings an unknown API key has not (FACTS §2).
 async fn respond(
     state: &State,
     peer: IpAddr,
@@ -72,19 +73,25 @@ async fn respond(
         return Ok(answer::whole(status, "text/html", "<html><h1>Sorry</h1></html>".to_owned()));
     }
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let now = state.clock.now();
     if head.uri.path() == "/auth/oauth2/authorize" {
-        return Ok(authorize(state, head).unwrap_or_else(|fault| fault.answer(target, state.clock.now())));
+        return Ok(authorize(state, head).unwrap_or_else(|fault| fault.answer(target, now)));
     }
     let route = routes::find(&head.method, head.uri.path(), &head.headers);
     let endpoint = route.as_ref().ok().map(|route| route.endpoint);
-    let now = state.clock.now();
-    let verdict = state.trackers.hit(Tracker::of(&head.headers, peer), endpoint, now);
     state.log.amend(number, |seen| seen.operation = endpoint.map(ToString::to_string));
     let body = read(state, head, body, number).await?;
+    let tracker = Tracker::of(&head.headers, peer);
+    let uncounted = uncounted(state, head, route, body, &tracker);
+    let (route, body) = match uncounted {
+        Ok(counted) => counted,
+        Err(fault) => return Ok(fault.answer(target, now)),
+    };
+    let verdict = state.trackers.hit(tracker, endpoint, now);
     let granted = if verdict.refused {
         Err(Fault::new(429, "ThrottlerException", "ThrottlerException: Too Many Requests"))
     } else {
-        body.and_then(|body| grant(state, head, route, &body, wishes))
+        grant(state, head, &route, &body, wishes)
     };
     let is_token_operation = granted.as_ref().is_ok_and(|granted| granted.is_token_operation);
     if is_token_operation && state.loses_answer() {
@@ -95,19 +102,14 @@ async fn respond(
     Ok(answer)
 }
 
-struct Granted {
-    answer: Answer,
-    is_token_operation: bool,
-}
-
-/// Answers a request that is within the limits.
-fn grant(
+/// The route and the body of a request that is counted, or the answer to one that is not (FACTS §2).
+fn uncounted(
     state: &State,
     head: &Parts,
     route: Result<Route, NoRoute>,
-    body: &[u8],
-    wishes: &Wishes,
-) -> Result<Granted, Fault> {
+    body: Result<Vec<u8>, Fault>,
+    tracker: &Tracker,
+) -> Result<(Route, Vec<u8>), Fault> {
     let route = route.map_err(|no_route| match no_route {
         NoRoute::Unknown => {
             let message = format!("Cannot {} {}", head.method, head.uri.path());
@@ -115,14 +117,34 @@ fn grant(
         }
         NoRoute::BrokenEscape => Fault::new(400, "BadRequestException", "Failed to decode a parameter of the path"),
     })?;
+    let body = body?;
+    let is_json = calgate::headers::media::is_json(&head.headers);
+    if is_json && !body.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
+        return Err(Fault::new(400, "BadRequestException", "Unexpected token in JSON"));
+    }
+    match tracker {
+        Tracker::ApiKey(key) if !state.api_keys().contains(key) => {
+            Err(Fault::unauthorized("Your api key is not valid"))
+        }
+        _ => Ok((route, body)),
+    }
+}
+
+struct Granted {
+    answer: Answer,
+    is_token_operation: bool,
+}
+
+/// Answers a request that is within the limits.
+fn grant(state: &State, head: &Parts, route: &Route, body: &[u8], wishes: &Wishes) -> Result<Granted, Fault> {
     let (given, now) = (Presented::of(&head.headers), state.clock.now());
-    authentication::guard(state, &route, &given, now)?;
-    let caller = authentication::check(state, &route, &given, now)?;
+    authentication::guard(state, route, &given, now)?;
+    let caller = authentication::check(state, route, &given, now)?;
     if route.endpoint.to_string() == "GET /v2/oauth-clients" {
         // Without an organisation, to a good credential as well (FACTS §1).
         return Err(Fault::unauthorized("User is not in an organization: Organization ID not found"));
     }
-    if let Some(outcome) = token_operations::answer(state, &route, &caller, body, now) {
+    if let Some(outcome) = token_operations::answer(state, route, &caller, body, now) {
         let answer = match outcome {
             Ok(answer) => answer,
             Err(fault) => fault.answer(head.uri.path(), now),

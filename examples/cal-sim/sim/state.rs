@@ -51,7 +51,7 @@ impl State {
     pub(super) fn new(options: Options) -> Self {
         Self {
             clock: Clock::new(),
-            trackers: Trackers::new(options.limits.clone()),
+            trackers: Trackers::new(options.limits.clone(), options.credentials.api_keys.clone()),
             log: Log::new(options.keep_seen),
             down: watch::Sender::new(false),
             answers_to_lose: AtomicU32::new(0),

@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use calgate::catalog::Endpoint;
-use calgate::catalog::endpoint::Segment;
 use http::HeaderMap;
 
 use super::limiter::{Limiter, NamedLimit, Verdict};
@@ -45,7 +44,9 @@ impl Tracker {
 #[derive(Debug)]
 pub(super) struct Trackers {
     limits: Limits,
-    counting: Mutex<HashMap<(Tracker, Option<u16>), Counted>>,
+    /// The API keys that have the limits of `limits.api_key`; others were made later.
+    first_keys: Vec<String>,
+    counting: Mutex<HashMap<(Tracker, Option<String>), Counted>>,
     refused: AtomicU64,
 }
 
@@ -57,13 +58,15 @@ struct Counted {
 }
 
 impl Trackers {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, counting: Mutex::default(), refused: AtomicU64::new(0) }
+    pub(super) fn new(limits: Limits, first_keys: Vec<String>) -> Self {
+        Self { limits, first_keys, counting: Mutex::default(), refused: AtomicU64::new(0) }
     }
 
     /// Counts a request.
     pub(super) fn hit(&self, tracker: Tracker, endpoint: Option<&Endpoint>, now: Duration) -> Verdict {
-        let apart = endpoint.and_then(|e| Some((e, e.sub_limit?)));
+        let is_counted = !self.limits.api_key.is_empty();
+        let of = |endpoint: &Endpoint| self.limits.operations.iter().find(|limit| limit.is_of(endpoint));
+        let apart = endpoint.filter(|_| is_counted).and_then(of);
         let foreign = match tracker {
             Tracker::Address(_) => None,
             _ if apart.is_some() => None,
@@ -73,10 +76,13 @@ impl Trackers {
         if counting.len() > MANY {
             counting.retain(|_, counted| !counted.limiter.is_forgotten(now));
         }
-        let key = (tracker, apart.and_then(|(e, _)| u16::try_from(e.id.index()).ok()));
+        let key = (tracker, apart.map(|own| own.name.clone()));
         let counted = counting.entry(key).or_insert_with_key(|(tracker, _)| {
             let limits = match (apart, tracker) {
-                (Some((endpoint, own)), _) => self.named(&[(counter_name(endpoint), own.requests_per_minute)]),
+                (Some(own), _) => self.named(&[(own.name.clone(), own.limit)]),
+                (None, Tracker::ApiKey(key)) if is_counted && !self.first_keys.contains(key) => {
+                    self.named(&self.limits.new_api_key)
+                }
                 (None, Tracker::ApiKey(_) | Tracker::Address(_)) => self.named(&self.limits.api_key),
                 (None, Tracker::Token(_) | Tracker::Client(_)) => self.named(&self.limits.other),
             };
@@ -100,17 +106,4 @@ impl Trackers {
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
-}
-
-/// A name for the counter of an operation: the literals of its path.
-fn counter_name(endpoint: &Endpoint) -> String {
-    let literals = endpoint.template.segments().iter().skip(1).filter_map(|segment| match segment {
-        Segment::Literal(text) => Some(text.replace('-', "_")),
-        Segment::Parameter(_) => None,
-    });
-    let mut name = literals.collect::<Vec<_>>().join("_");
-    if let Some(first) = name.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    name
 }

@@ -8,7 +8,7 @@ use crate::limit::Tick;
 #[derive(Debug)]
 #[must_use = "a request that is never ended counts for ever"]
 pub struct Flight {
-    pub(super) consumer: u64,
+    pub(in super::super) consumer: u64,
     pub(super) sent: Tick,
     pub(super) express: bool,
     /// Whether it is of this gateway's part.
@@ -41,6 +41,7 @@ impl Machine {
 
     pub(super) fn let_out(&mut self, consumer: u64, now: Tick) -> Flight {
         self.log.sent();
+        self.gate.sent(now);
         let of_part = !self.is_by_store() && self.held.limit(now).is_some();
         if of_part {
             self.part_log.sent();
@@ -57,6 +58,7 @@ impl Machine {
     /// A request was not sent after all.
     pub fn unsent(&mut self, flight: &Flight) {
         self.log.unsent();
+        self.gate.over(flight.sent);
         if flight.of_part {
             self.part_log.unsent();
         }
@@ -66,6 +68,7 @@ impl Machine {
     /// A request has arrived by then, if it ever does.
     pub(super) fn over(&mut self, flight: &Flight, by: Tick) {
         let window = self.window();
+        self.gate.over(flight.sent);
         self.log.over(flight.consumer, by, window);
         if flight.of_part {
             self.part_log.over(flight.consumer, by, window);

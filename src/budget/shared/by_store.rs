@@ -297,10 +297,6 @@ impl Budget {
         let missed = flying.chain(over).map(|(request, in_flight, left)| Missed { request, in_flight, left });
         (state.settings, missed.collect())
     }
-
-    fn settings(&self) -> super::Settings {
-        self.lock().settings
-    }
 }
 
 /// The token that was due is taken, and the bucket full after `ahead`.

@@ -52,6 +52,16 @@ end
 
 local function gate_answered(s, told, sent)
   if #told == 0 and #s.windows == 0 then s.silent = true end
+  if #told > 0 then
+    -- An answer has all names of the credential: what it lacks is no limit of it any more.
+    local kept = {}
+    for _, w in ipairs(s.windows) do
+      for _, seen in ipairs(told) do
+        if seen.name == w.name then kept[#kept + 1] = w end
+      end
+    end
+    s.windows = kept
+  end
   for _, seen in ipairs(told) do
     s.silent = false
     local known

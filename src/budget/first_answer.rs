@@ -1,0 +1,50 @@
+//! The first answer of a process: it comes before a burst, because a process before this one may have used the window up.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::limit::Tick;
+
+/// Requests in flight at most before the first answer, where that is followed.
+const FIRST: u32 = 1;
+
+/// How long the first answer is waited for until more requests may be in flight.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether the first answer has come, and what is sent before it.
+#[derive(Debug, Default)]
+pub struct FirstAnswer {
+    /// Whether it comes before a burst.
+    pub is_followed: bool,
+    /// Whether what is known was restored, and no answer of this process has told of a window yet.
+    pub is_restored: bool,
+    /// When the requests were sent that have no answer, before the first answer.
+    unanswered: SmallVec<[Tick; 1]>,
+}
+
+impl FirstAnswer {
+    /// A request goes out before it.
+    pub fn sent(&mut self, now: Tick) {
+        self.unanswered.push(now);
+    }
+
+    /// A request that was sent at `sent` is over.
+    pub fn over(&mut self, sent: Tick) {
+        if let Some(index) = self.unanswered.iter().position(|&at| at == sent) {
+            self.unanswered.swap_remove(index);
+        }
+    }
+
+    /// Requests that may be in flight before it, where `unknown` may be while nothing is known, and until when that stays so by
+    /// itself.
+    pub fn cap(&self, unknown: u32, now: Tick) -> (u32, Option<Tick>) {
+        if !self.is_followed && !self.is_restored {
+            return (unknown, None);
+        }
+        match self.unanswered.iter().min().map(|sent| sent.after(PATIENCE)) {
+            Some(late) if late <= now => (unknown, None),
+            late => (FIRST, late),
+        }
+    }
+}

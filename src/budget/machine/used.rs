@@ -1,0 +1,40 @@
+//! A budget's open windows, as they are recorded and restored.
+
+use std::time::Duration;
+
+use super::super::headers::Seen;
+use super::Machine;
+use crate::limit::Tick;
+
+impl Machine {
+    /// Has the first answer come before a burst: a process before this one may have used the window up.
+    pub fn follow_first_answer(&mut self) {
+        self.gate.follow_first_answer();
+    }
+
+    /// N, as configured or as answers tell.
+    pub fn limit(&self) -> u32 {
+        self.granted.get()
+    }
+
+    /// Cal.com's open windows: what is left of each when requests in flight have been counted, and until when.
+    pub fn open_windows(&mut self, now: Tick) -> Vec<Seen> {
+        self.release(now);
+        self.gate.open_windows(self.gate_now(now))
+    }
+
+    /// How long nothing is sent because Cal.com's limiter refused a request.
+    pub fn block_left(&self, now: Tick) -> Option<Duration> {
+        self.refused.cap(now)?.1.map(|until| until.since(now))
+    }
+
+    /// A process before this one has recorded an open window.
+    pub fn restore_window(&mut self, seen: &Seen, now: Tick) {
+        self.gate.restore(seen, self.gate_now(now));
+    }
+
+    /// A process before this one was refused, and the block is not over for `left`.
+    pub fn restore_block(&mut self, left: Duration, now: Tick) {
+        self.refused.block(now, now.after(left));
+    }
+}

@@ -1,0 +1,92 @@
+//! Stores what is used of Cal.com's windows, so that it outlives this process: while it serves, and once more at its end.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{Keeper, wall};
+use crate::budget::Table;
+use crate::budget::used::Used;
+use crate::store::StoreFault;
+
+/// The name of the record. No credential has it: their names hold no `/`.
+pub const RECORD: &str = "budgets/used";
+
+/// How often the record is written at most, as a part of the window.
+const PART_OF_WINDOW: u32 = 60;
+const OFTEN: Duration = Duration::from_millis(50);
+const RARELY: Duration = Duration::from_secs(1);
+
+/// How long the start and the end of the process wait for the store.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Tries to write while other processes write, too.
+const TRIES: usize = 3;
+
+impl Keeper {
+    /// Has the budgets of `table` go on from what an earlier process has recorded. Called before the first request.
+    pub async fn restore_used(&self, table: &Table, window: Duration) {
+        match timeout(TIMEOUT, self.vault.get(RECORD)).await {
+            Ok(Ok(Some(kept))) => {
+                let mut used = Used::default();
+                used.merge(Used::from_bytes(&kept.plain), wall(), window);
+                table.go_on_from(used, wall());
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(fault)) => tracing::warn!(%fault, "cannot read what is used of rate limit windows"),
+            Err(_) => tracing::warn!("the token store did not tell in time what is used of rate limit windows"),
+        }
+    }
+
+    /// Records what is used at the end of the process, when nothing is sent any more.
+    pub async fn record_used_at_end(&self, table: &Table, window: Duration) {
+        let used = table.used(wall(), false);
+        if used.is_empty() {
+            return;
+        }
+        let record = self.record(used, window);
+        match timeout(TIMEOUT, record).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::warn!(%fault, "cannot store what is used of rate limit windows"),
+            Err(_) => tracing::warn!("the token store took too long to store what is used of rate limit windows"),
+        }
+    }
+
+    /// Records what is used for as long as the process lasts.
+    pub(super) async fn record_used(&self) {
+        let mut last = Used::default();
+        loop {
+            let cal_com = self.cal_com.load_full();
+            let Some(budgets) = &cal_com.budgets else { return };
+            let (table, window) = (budgets.table.clone(), budgets.settings.window);
+            drop(cal_com);
+            let mut rounds = interval((window / PART_OF_WINDOW).clamp(OFTEN, RARELY));
+            rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            rounds.tick().await;
+            rounds.tick().await;
+            let used = table.used(wall(), true);
+            if used == last || used.is_empty() {
+                continue;
+            }
+            match self.record(used.clone(), window).await {
+                Ok(()) => last = used,
+                Err(fault) => tracing::debug!(%fault, "cannot store what is used of rate limit windows"),
+            }
+        }
+    }
+
+    /// Writes a record, with what other processes have recorded of windows that are open.
+    async fn record(&self, used: Used, window: Duration) -> Result<(), StoreFault> {
+        for _ in 0..TRIES {
+            let kept = self.vault.get(RECORD).await?;
+            let mut merged = used.clone();
+            if let Some(kept) = &kept {
+                merged.merge(Used::from_bytes(&kept.plain), wall(), window);
+            }
+            if self.vault.swap(RECORD, kept.map(|kept| kept.version), &merged.to_bytes()).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! What the limits of a response are about: the credential or one operation.
+
+use std::time::Duration;
+
+use calgate::budget::headers::{Seen, name_hash};
+use calgate::budget::scope::{Known, Names, Scope};
+
+/// What Cal.com grants the credential in a window.
+const GRANTED: u32 = 120;
+
+fn told(limits: &[(&str, u32)]) -> Vec<Seen> {
+    let seen = |&(name, limit): &(&str, u32)| Seen {
+        name: name_hash(name),
+        limit: Some(limit),
+        remaining: 1,
+        reset: Duration::from_secs(60),
+    };
+    limits.iter().map(seen).collect()
+}
+
+fn scope(usual: &[(&str, u32)], limits: &[(&str, u32)], here: bool, elsewhere: bool) -> Scope {
+    let mut names = Names::default();
+    if !usual.is_empty() {
+        names.note(&told(usual));
+    }
+    names.scope(&told(limits), GRANTED, Known { here, elsewhere })
+}
+
+#[test]
+fn default_and_several_names_are_the_credentials() {
+    let own = [("burst", 10), ("day", 1000)];
+    for usual in [&[][..], &[("default", 120)], &own] {
+        for limits in [&[("Default", 3)][..], &[("", 3)], &own] {
+            assert_eq!(scope(usual, limits, false, false), Scope::Credential, "{usual:?} {limits:?}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_the_credential_does_not_usually_have_is_the_operations() {
+    let operation = [("Org_teams_verified_resources_emails_requests", 3)];
+    assert_eq!(scope(&[("default", 120)], &operation, false, false), Scope::Operation);
+    assert_eq!(scope(&[("default", 120)], &operation, false, true), Scope::Operation, "two operations share it");
+    assert_eq!(scope(&[("burst", 120)], &operation, false, false), Scope::Operation);
+    assert_eq!(scope(&[], &operation, false, false), Scope::Operation, "the first answer of all");
+    assert_eq!(scope(&[], &operation, true, false), Scope::Operation, "the catalog knows it");
+}
+
+#[test]
+fn a_key_with_one_limit_of_its_own_is_known_by_its_size_or_by_a_second_operation() {
+    let (wide, narrow) = ([("team", 60)], [("team", 59)]);
+    assert_eq!(scope(&[], &wide, false, false), Scope::Credential);
+    assert_eq!(scope(&[], &narrow, false, false), Scope::Operation, "until another operation has it");
+    assert_eq!(scope(&[], &narrow, false, true), Scope::Credential);
+    assert_eq!(scope(&narrow, &narrow, true, false), Scope::Credential);
+}
+
+#[test]
+fn a_key_that_is_given_other_limits_is_noticed() {
+    let wide = [("raised", 800)];
+    assert_eq!(scope(&[("default", 120)], &wide, false, false), Scope::Operation);
+    assert_eq!(scope(&[("default", 120)], &wide, false, true), Scope::Credential);
+    assert_eq!(scope(&[("default", 120)], &wide, true, true), Scope::Credential);
+}
