@@ -8,6 +8,7 @@ mod connection;
 mod descriptors;
 mod doorway;
 mod ending;
+mod field_blocks;
 mod framing;
 mod guarded;
 mod hangup;

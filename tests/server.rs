@@ -7,4 +7,5 @@ mod framing;
 mod half_close;
 mod http2;
 mod http2_requests;
+mod memory;
 mod reload;

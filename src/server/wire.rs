@@ -2,16 +2,18 @@
 //! only its sending side, and no answers that are not the gateway's own.
 
 use std::io::{Error, ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::framing::{Framing, Violation};
+use super::field_blocks::FieldBlocks;
+use super::framing::{Framing, Violation, max_head};
 use super::hangup::{Reset, Stream};
 use super::watch::{LAST_BYTES, Watch};
 use crate::config::limits::Bounds;
@@ -39,6 +41,11 @@ pub(super) struct Wire<T> {
     target_bytes: usize,
     /// `[limits] head_bytes`.
     head_bytes: usize,
+    blocks: FieldBlocks,
+    /// Bytes of an unfinished field block (HTTP/2), of which so many may be passed on.
+    held: BytesMut,
+    released: usize,
+    max_held: usize,
     /// The end of the wait for a caller that has been told the end (HTTP/2).
     farewell: Option<Pin<Box<Sleep>>>,
 }
@@ -72,6 +79,10 @@ impl<T: Stream> Wire<T> {
             peer_is_gone: false,
             target_bytes: limits.target_bytes,
             head_bytes: limits.head_bytes,
+            blocks: FieldBlocks::new(),
+            held: BytesMut::new(),
+            released: 0,
+            max_held: 2 * max_head(limits),
             farewell: None,
         }
     }
@@ -114,6 +125,49 @@ impl<T: Stream> Wire<T> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         self.peer_is_gone = read.is_err() || buf.filled().len() == before;
         Poll::Ready(read)
+    }
+
+    /// Reads frames of HTTP/2, without those of an unfinished field block.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            if self.released > 0 {
+                let n = self.released.min(buf.remaining());
+                buf.put_slice(&self.held.split_to(n));
+                self.released -= n;
+                return Poll::Ready(Ok(()));
+            }
+            if self.blocks.is_open() {
+                if ready!(self.poll_block(cx))? == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(self.poll_bytes(cx, buf))?;
+            let new = buf.filled().get(before..).unwrap_or_default();
+            let (is_end, passed) = (new.is_empty(), self.blocks.follow(new));
+            self.held.extend_from_slice(new.get(passed..).unwrap_or_default());
+            buf.set_filled(before + passed);
+            if is_end || passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads more of an unfinished field block, and not into the buffer of h2. Returns the number of bytes.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let mut space = [MaybeUninit::uninit(); 4096];
+        let mut new = ReadBuf::uninit(&mut space);
+        ready!(self.poll_bytes(cx, &mut new))?;
+        let new = new.filled();
+        let passed = self.blocks.follow(new);
+        self.released = if passed > 0 { self.held.len() + passed } else { 0 };
+        self.held.extend_from_slice(new);
+        if self.held.len() > self.max_held {
+            // h2 refuses a block of this size.
+            self.released = self.held.len();
+        }
+        Poll::Ready(Ok(new.len()))
     }
 
     /// Tells hyper of the end of the client's requests: within a body at once, else when all before it are answered. To
@@ -175,7 +229,7 @@ impl<T: Stream> AsyncRead for Wire<T> {
             return Poll::Ready(Ok(()));
         }
         if this.watch.is_http2() {
-            return this.poll_bytes(cx, buf);
+            return this.poll_frames(cx, buf);
         }
         if this.input_end.is_none() && ready!(this.poll_requests(cx, buf))? > 0 {
             return Poll::Ready(Ok(()));
