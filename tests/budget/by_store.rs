@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use calgate::budget::headers::{Told, Verdict};
-use calgate::budget::machine::{Asked, Machine, Next};
+use calgate::budget::machine::{Asked, Flight, Machine, Next};
+use calgate::budget::parts::Part;
 use calgate::budget::queue::{Asker, Priority};
 use calgate::budget::rules::No;
 use calgate::budget::{Held, Hold, Settings};
@@ -85,4 +86,46 @@ fn whose_request_is_refused_is_told_by_whom_and_for_how_long_whoever_decides() {
     both.answered(&first, Verdict::Refused { retry_after: Some(seconds(7)) }, &Told::default(), at(1000)).unwrap();
     let held = both.answered(&second, Verdict::Edge { retry_after: None }, &Told::default(), at(2000)).unwrap();
     assert!(held.by == Hold::Refused && held.wait > seconds(6), "{held:?}");
+}
+
+fn asked_at_once(machine: &mut Machine, now: Tick) -> Vec<Flight> {
+    let ask = |_| match machine.ask(&asker(1), Duration::ZERO, now) {
+        Asked::Go(flight) => Some(flight),
+        Asked::Wait(ticket, _) => {
+            machine.leave(ticket, &asker(1));
+            None
+        }
+        Asked::Refuse(_) => None,
+    };
+    (0..20).filter_map(ask).collect()
+}
+
+#[test]
+fn who_loses_the_store_sends_no_more_than_its_part_until_all_that_the_store_let_out_is_over() {
+    const DEADLINE: Duration = Duration::from_secs(30);
+    let mut machine = machine();
+    machine.told_part(Part { epoch: 7, requests: 2 }, at(0));
+    machine.go_alone(2, DEADLINE, at(1000));
+    let flights = asked_at_once(&mut machine, at(1000));
+    assert_eq!(flights.len(), 2);
+    for flight in flights {
+        machine.answered(&flight, Verdict::Passed, &Told::default(), at(1100));
+    }
+    assert!(asked_at_once(&mut machine, at(60_000)).is_empty(), "both may still count");
+    // A response that was under way tells that the part is smaller.
+    machine.told_part(Part { epoch: 8, requests: 0 }, at(900));
+    assert!(asked_at_once(&mut machine, at(62_000)).is_empty(), "and it has none");
+    machine.told_part(Part { epoch: 9, requests: 5 }, at(900));
+    assert!(asked_at_once(&mut machine, at(92_000)).is_empty(), "without the store no part becomes larger");
+    assert!(!asked_at_once(&mut machine, at(92_600)).is_empty(), "from here on Cal.com's count is shared");
+}
+
+#[test]
+fn who_joins_again_has_no_part_before_it_is_told_of_one() {
+    let mut machine = machine();
+    machine.told_part(Part { epoch: 7, requests: 2 }, at(0));
+    machine.give_up_part();
+    machine.told_part(Part { epoch: 7, requests: 2 }, at(1));
+    machine.go_alone(2, WINDOW, at(2));
+    assert!(asked_at_once(&mut machine, at(2)).is_empty());
 }

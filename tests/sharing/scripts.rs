@@ -347,3 +347,39 @@ fn every_key_has_the_credentials_tag_and_an_end() {
     assert_eq!(keys.len(), 6, "{keys:?}");
     assert!(keys.iter().all(|key| key.starts_with("calgate:{x}:")), "{keys:?}");
 }
+
+/// How many requests of A's the store lets out that names the epochs of parts as it learns of them.
+fn lets_out(bench: &mut Bench, at: u64) -> usize {
+    let (mut epoch, mut count) = (bench.heartbeat(at, A).part.epoch, 0);
+    // A request that is held for the sake of parts is asked for again once its gateway knows of smaller ones.
+    for request in 1000..1300 {
+        let asking = Asking { request, express: true, waiting: false, anyway: false, light: 0, epoch };
+        let (scripts, link) = (&bench.scripts, &mut bench.link);
+        let asked = scripts.acquire(link, limit(bench.limit, at), A, asking, None);
+        let (acquired, part) = bench.runtime.block_on(asked).unwrap();
+        epoch = part.epoch;
+        count += usize::from(matches!(acquired, Acquired::Go { .. }));
+    }
+    count
+}
+
+#[test]
+fn what_a_gateway_may_send_without_the_store_is_kept_until_it_has_given_it_up() {
+    let mut bench = Bench { limit: 120, ..Bench::start() };
+    bench.join(START, A, &[]);
+    bench.join(START, B, &[]);
+    // B learns of its part, and then does not run.
+    let (scripts, link) = (&bench.scripts, &mut bench.link);
+    let heard = bench.runtime.block_on(scripts.heartbeat(link, limit(120, START), B, 0)).unwrap();
+    assert_eq!(heard.part.requests, 30, "half of what is granted, divided among both");
+    assert_eq!(lets_out(&mut bench, START), 90, "all but the part of B, however often A asks");
+    // A call of B's that is late names an epoch that is over.
+    let (scripts, link) = (&bench.scripts, &mut bench.link);
+    bench.runtime.block_on(scripts.heartbeat(link, limit(120, START), B, heard.part.epoch)).unwrap();
+    assert!(bench.acquire(START, A).is_err());
+    let runs = |bench: &mut Bench| {
+        bench.heartbeat(START, B);
+        bench.acquire(START, A).is_ok()
+    };
+    assert_eq!((0..60).filter(|_| runs(&mut bench)).count(), 30, "B runs again and gives up its part");
+}
