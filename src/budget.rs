@@ -214,9 +214,13 @@ impl Budgets {
                 (self.of(own, access), own.terms)
             }
             Who::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
-            Who::Passthrough(own) => {
+            Who::Passthrough(_) => {
                 let settings = self.settings.of(default_limit(access.injection()));
-                (self.table.unlisted(own.key, "(passthrough)", settings), self.passthrough)
+                let main = match table::identity(access.injection()) {
+                    Some(key) => self.table.unlisted(key, "(passthrough)", settings),
+                    None => self.table.public(self.settings),
+                };
+                (main, self.passthrough)
             }
         };
         let matched = grant.matched();

@@ -64,6 +64,11 @@ impl<'a> Matched<'a> {
         &self.others
     }
 
+    /// Returns whether Cal.com answers the request without a credential, whichever of the endpoints it picks.
+    pub fn is_public(&self) -> bool {
+        !self.fitting.is_empty() && self.fitting.iter().all(|endpoint| endpoint.public)
+    }
+
     /// The canonical path as the caller meant it.
     pub fn path(&self) -> &CanonicalPath<'a> {
         &self.path

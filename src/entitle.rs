@@ -126,11 +126,13 @@ impl Entitlements {
 
     fn check(&self, caller: &Caller<'_>, matched: &Matched<'_>) -> Result<(), Refusal> {
         let entitlement = match caller.who() {
-            Who::Public(_) => return only_public(matched),
+            // A caller without a key gets what Cal.com gives anyone.
+            Who::Public(_) if matched.is_public() => return Ok(()),
+            Who::Public(_) => return Err(Refusal::Unauthenticated(caller.failure())),
             Who::Consumer(consumer) => self.of(consumer.id),
             Who::Passthrough(_) => self.passthrough.as_ref(),
         };
-        let entitlement = entitlement.ok_or(Refusal::Unauthenticated)?;
+        let entitlement = entitlement.ok_or_else(|| Refusal::Unauthenticated(caller.failure()))?;
         let brings_its_own = matches!(caller.who(), Who::Passthrough(_));
         let closed = |e: &&&Endpoint| {
             let is_shown = e.credential_operation && !(brings_its_own && e.echoes_credential);
@@ -160,10 +162,4 @@ impl Entitlement {
         let narrowing = self.narrowing.as_deref();
         by_plan.or_else(|| matched.fitting().iter().find_map(|e| narrowing?.refuses(e))).cloned()
     }
-}
-
-/// A caller without a key gets what Cal.com gives anyone.
-fn only_public(matched: &Matched<'_>) -> Result<(), Refusal> {
-    let public = !matched.fitting().is_empty() && matched.fitting().iter().all(|e| e.public);
-    if public { Ok(()) } else { Err(Refusal::Unauthenticated) }
 }

@@ -241,7 +241,12 @@ impl Upstream {
         headers.insert(REQUEST_ID, ask.request_id.clone());
         match ask.injection.clone() {
             Injection::Nothing => {}
-            Injection::Bearer(value) => drop(headers.insert(http::header::AUTHORIZATION, value)),
+            Injection::Bearer(value) => {
+                headers.insert(http::header::AUTHORIZATION, value);
+                if let Some(id) = grant.caller().client_id_beside_bearer() {
+                    headers.insert(CLIENT_ID, id.clone());
+                }
+            }
             Injection::Client { id, secret } => {
                 headers.insert(CLIENT_ID, id);
                 headers.insert(SECRET_KEY, secret);

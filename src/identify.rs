@@ -4,24 +4,28 @@
 //! the caller may have what it asks for is not decided here.
 
 mod address;
+mod failure;
 mod key;
 mod own;
+mod presented;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName};
+use http::{HeaderMap, HeaderValue};
 
 pub use address::{AddressKey, TrustedProxies};
+pub use failure::{AuthFailure, NoKey};
 pub use key::{GatewayKey, KeyHash};
 pub use own::{OwnCredential, OwnHeaders, Passthrough, credential_key};
 
-use crate::headers::{self, API_KEY};
 use crate::refusal::Refusal;
+use own::Read;
+use presented::Presented;
 
 /// A consumer's index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,7 +56,7 @@ pub struct Consumer {
 pub enum Who<'a> {
     /// A consumer, by its key or by `[anonymous] consumer`.
     Consumer(&'a Consumer),
-    /// Anyone: no key was sent, and no consumer stands for such callers.
+    /// Anyone: no gateway key was sent, and no consumer stands for such callers.
     Public(AddressKey),
     /// A caller with a Cal.com credential of its own.
     Passthrough(Box<OwnCredential>),
@@ -62,6 +66,8 @@ pub enum Who<'a> {
 #[derive(Debug)]
 pub struct Caller<'a> {
     who: Who<'a>,
+    /// What it sent in place of a gateway key.
+    no_key: Option<NoKey>,
 }
 
 impl<'a> Caller<'a> {
@@ -72,7 +78,21 @@ impl<'a> Caller<'a> {
 
     /// A consumer by name, for `explain`, which has no key to go by.
     pub(crate) fn named(consumer: &'a Consumer) -> Self {
-        Self { who: Who::Consumer(consumer) }
+        Self { who: Who::Consumer(consumer), no_key: None }
+    }
+
+    /// The client id that a caller sends beside a bearer token of its own, as Cal.com's browser components do. Cal.com
+    /// authenticates and counts by the token (FACTS §1), so that the id goes upstream with it.
+    pub fn client_id_beside_bearer(&self) -> Option<&HeaderValue> {
+        match &self.who {
+            Who::Passthrough(own) => own.headers.client_id_beside_bearer(),
+            Who::Consumer(_) | Who::Public(_) => None,
+        }
+    }
+
+    /// Why it is refused what needs a gateway key or a credential.
+    pub fn failure(&self) -> AuthFailure {
+        AuthFailure::NoKey(self.no_key.unwrap_or(NoKey::Missing))
     }
 
     /// The name in logs and metrics.
@@ -108,9 +128,14 @@ struct Owner {
 pub struct Consumers {
     list: Vec<Consumer>,
     keys: HashMap<KeyHash, Owner, BuildHasherDefault<HashPrefix>>,
+    /// Keys that reloads removed, and whose they were: a request with one says so in the access log.
+    revoked: HashMap<KeyHash, Arc<str>, BuildHasherDefault<HashPrefix>>,
     anonymous: Option<ConsumerId>,
     passthrough: Option<Passthrough>,
 }
+
+/// Maximum removed keys that are remembered: as many as a large configuration has, at about 60 bytes each.
+const MAX_REVOKED: usize = 10_000;
 
 impl Consumers {
     /// Builds the tables. `names` are in the order of [`ConsumerId`].
@@ -123,7 +148,18 @@ impl Consumers {
         let list = names.into_iter().enumerate().map(|(i, name)| Consumer { id: ConsumerId::at(i), name }).collect();
         let keys =
             keys.into_iter().map(|KnownKey { hash, consumer, expires }| (hash, Owner { consumer, expires })).collect();
-        Self { list, keys, anonymous, passthrough }
+        Self { list, keys, revoked: HashMap::default(), anonymous, passthrough }
+    }
+
+    /// Remembers the keys that `previous` has, or remembers, and that are gone. The latest come first.
+    #[must_use]
+    pub fn remember_revoked(mut self, previous: &Self) -> Self {
+        let owner_of = |owner: &Owner| previous.list.get(owner.consumer.index());
+        let removed = previous.keys.iter().filter_map(|(hash, owner)| Some((*hash, (*owner_of(owner)?.name).into())));
+        let earlier = previous.revoked.iter().map(|(hash, consumer)| (*hash, consumer.clone()));
+        let gone = removed.chain(earlier).filter(|(hash, _)| !self.keys.contains_key(hash));
+        self.revoked = gone.take(MAX_REVOKED).collect();
+        self
     }
 
     /// The consumer of that name.
@@ -136,78 +172,57 @@ impl Consumers {
         &self.list
     }
 
-    /// Reads who asks from a request's headers.
+    /// Reads who asks from a request's headers. A gateway key comes first, whatever else is there; a wrong one never
+    /// becomes another identity. Then `[passthrough]` takes what has the form of a Cal.com credential. Anything else is a
+    /// placeholder: the request is the `[anonymous]` consumer's, or anyone's.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`] for a key or credential that is not good, whatever the reason;
-    /// [`Refusal::BadHeader`] where the headers name two callers.
-    pub fn identify(&self, headers: &HeaderMap, peer: IpAddr, now: SystemTime) -> Result<Caller<'_>, Refusal> {
-        match presented(headers)? {
-            Presented::Key(text) => self.by_key(text, now).ok_or(Refusal::Unauthenticated),
-            Presented::Other => self.by_own_credential(headers),
-            Presented::Nothing => Ok(match self.anonymous.and_then(|id| self.list.get(id.index())) {
-                Some(consumer) => Caller { who: Who::Consumer(consumer) },
-                None => Caller { who: Who::Public(AddressKey::of(peer)) },
-            }),
+    /// [`Refusal::Unauthenticated`] for a wrong gateway key; [`Refusal::BadHeader`] where the headers name two callers.
+    pub fn identify(&self, headers: &HeaderMap, client: IpAddr, now: SystemTime) -> Result<Caller<'_>, Refusal> {
+        let presented = Presented::of(headers)?;
+        if let Some(key) = presented.gateway_key()? {
+            let consumer = self.by_key(key, now).map_err(Refusal::Unauthenticated)?;
+            return Ok(Caller { who: Who::Consumer(consumer), no_key: None });
         }
+        self.without_key(&presented, client)
     }
 
-    fn by_key(&self, text: &str, now: SystemTime) -> Option<Caller<'_>> {
-        let hash = GatewayKey::parse(text)?.hash();
-        let (known, owner) = self.keys.get_key_value(&hash)?;
+    fn by_key(&self, text: &str, now: SystemTime) -> Result<&Consumer, AuthFailure> {
+        let hash = GatewayKey::check(text)?.hash();
+        let Some((known, owner)) = self.keys.get_key_value(&hash) else {
+            let revoked =
+                self.revoked.get(&hash).map(|consumer| AuthFailure::Revoked { hash, consumer: consumer.clone() });
+            return Err(revoked.unwrap_or(AuthFailure::Unknown(hash)));
+        };
         // The table finds the entry by the first bytes of a hash, which tells a prober nothing about a key; that the
         // whole of it agrees is compared in constant time.
         let same = verify_slices_are_equal(known.as_bytes(), hash.as_bytes()).is_ok();
-        let live = owner.expires.is_none_or(|expires| now < expires);
-        let consumer = self.list.get(owner.consumer.index())?;
-        (same && live).then_some(Caller { who: Who::Consumer(consumer) })
-    }
-
-    fn by_own_credential(&self, headers: &HeaderMap) -> Result<Caller<'_>, Refusal> {
-        let passthrough = self.passthrough.ok_or(Refusal::Unauthenticated)?;
-        let own = passthrough.read(headers)?;
-        Ok(Caller { who: Who::Passthrough(Box::new(own)) })
-    }
-}
-
-/// What a request shows of its caller.
-enum Presented<'a> {
-    /// A gateway key.
-    Key(&'a str),
-    /// Something else in one of the headers that carry credentials.
-    Other,
-    /// None of those headers.
-    Nothing,
-}
-
-/// Finds the gateway key. A header that occurs twice, or two different keys, would leave it open who asks.
-fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Refusal> {
-    let authorization = single(headers, &AUTHORIZATION, "Authorization occurs more than once")?;
-    let api_key = single(headers, &API_KEY, "X-Api-Key occurs more than once")?;
-    let bearer = authorization.and_then(bearer_token);
-    let keys = [bearer, api_key].map(|text| text.filter(|t| t.starts_with(key::PREFIX)));
-    match keys {
-        [Some(a), Some(b)] if a != b => {
-            Err(Refusal::BadHeader("Authorization and X-Api-Key carry two different gateway keys"))
+        let consumer = self.list.get(owner.consumer.index()).filter(|_| same).ok_or(AuthFailure::Unknown(hash))?;
+        if owner.expires.is_some_and(|expires| expires <= now) {
+            return Err(AuthFailure::Expired { hash, consumer: (*consumer.name).into() });
         }
-        [Some(key), _] | [None, Some(key)] => Ok(Presented::Key(key)),
-        [None, None] => {
-            let own = own::HEADERS.iter().any(|name| headers.contains_key(name));
-            Ok(if own || api_key.is_some() { Presented::Other } else { Presented::Nothing })
-        }
+        Ok(consumer)
     }
-}
 
-/// The value of a header that may occur once. One that is not visible ASCII reads as empty: present, and no key.
-fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, twice: &'static str) -> Result<Option<&'h str>, Refusal> {
-    let value = headers::single(headers, name, twice)?;
-    Ok(value.map(|value| value.to_str().unwrap_or_default()))
-}
-
-/// The token of an `Authorization: Bearer` value; the scheme is compared without case (RFC 9110 §11.1).
-fn bearer_token(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case("Bearer ").then(|| token.trim_matches(' '))
+    fn without_key(&self, presented: &Presented<'_>, client: IpAddr) -> Result<Caller<'_>, Refusal> {
+        if presented.misplaces_key() {
+            return Err(Refusal::Unauthenticated(AuthFailure::Misplaced));
+        }
+        let no_key = match self.passthrough {
+            None if presented.is_empty() => NoKey::Missing,
+            None => NoKey::Foreign,
+            Some(passthrough) => match passthrough.read(presented)? {
+                Read::Own(own) => return Ok(Caller { who: Who::Passthrough(Box::new(own)), no_key: None }),
+                Read::Nothing(no_key) => no_key,
+            },
+        };
+        let anonymous = self.anonymous.filter(|_| no_key.may_be_anonymous());
+        let who = match anonymous.and_then(|id| self.list.get(id.index())) {
+            Some(consumer) => Who::Consumer(consumer),
+            None => Who::Public(AddressKey::of(client)),
+        };
+        Ok(Caller { who, no_key: Some(no_key) })
+    }
 }
 
 /// Hashes a [`KeyHash`] by its first bytes: it is SHA-256 already.

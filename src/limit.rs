@@ -182,12 +182,10 @@ impl Limits {
     /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that
     /// the key is bad; a valid key is never slowed, wherever it comes from.
     pub fn slow_down(&self, refusal: Refusal, address: IpAddr, now: Tick) -> Refusal {
-        if !matches!(refusal, Refusal::Unauthenticated) {
-            return refusal;
-        }
+        let Refusal::Unauthenticated(failure) = refusal else { return refusal };
         match self.keyed.failures.take(AddressKey::of(address).as_u128(), failures(), now) {
-            Ok(_) => refusal,
-            Err(empty) => Refusal::TooManyFailures { retry_after: empty.retry_after },
+            Ok(_) => Refusal::Unauthenticated(failure),
+            Err(empty) => Refusal::TooManyFailures { failure: Some(failure), retry_after: empty.retry_after },
         }
     }
 
@@ -222,7 +220,7 @@ impl Limits {
         let Who::Passthrough(own) = caller.who() else { return Ok(()) };
         match self.keyed.failures.check(AddressKey::of(address).as_u128(), failures(), now) {
             Err(empty) if !self.keyed.proven.has(own.key) => {
-                Err(Refusal::TooManyFailures { retry_after: empty.retry_after })
+                Err(Refusal::TooManyFailures { failure: None, retry_after: empty.retry_after })
             }
             Ok(_) | Err(_) => Ok(()),
         }

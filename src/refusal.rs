@@ -14,6 +14,7 @@ use http::StatusCode;
 use crate::budget::Held;
 use crate::catalog::path::TargetFault;
 use crate::entitle::Rule;
+use crate::identify::AuthFailure;
 
 /// Why a request is not forwarded, or why no answer could be had for it.
 #[derive(Debug, Clone)]
@@ -24,10 +25,12 @@ pub enum Refusal {
     BadHeader(&'static str),
     /// `cal-api-version` is not a date, which Cal.com would silently read as its oldest version.
     InvalidVersion,
-    /// No key, or a key that is unknown, expired or revoked.
-    Unauthenticated,
+    /// No key, or a key that is mistyped, unknown, expired or revoked. The client is not told which.
+    Unauthenticated(AuthFailure),
     /// Too many bad keys from one address.
     TooManyFailures {
+        /// What this request is refused for, where that was looked at.
+        failure: Option<AuthFailure>,
         /// Until the next try from there is looked at.
         retry_after: Duration,
     },
@@ -204,7 +207,7 @@ impl Refusal {
             Self::BadTarget(_) | Self::BadHeader(_) | Self::InvalidVersion | Self::BodyBroken => {
                 (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST")
             }
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED"),
+            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED"),
             Self::TooManyFailures { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_TOO_MANY_FAILURES"),
             Self::NotEntitled(_) => (StatusCode::FORBIDDEN, "GATEWAY_NOT_ENTITLED"),
             Self::CredentialOperation => (StatusCode::FORBIDDEN, "GATEWAY_CREDENTIAL_OPERATION"),
@@ -246,9 +249,11 @@ impl Refusal {
                                      silently read it as 2024-04-15. Send a version such as 2024-08-13, or leave the \
                                      header out."
                 .to_owned(),
-            Self::Unauthenticated => "No valid gateway key. Send one that begins with calgate_ as Authorization: Bearer \
-                                      or X-Api-Key; an operator makes keys with `calgate key new`."
-                .to_owned(),
+            Self::Unauthenticated(_) => {
+                "No valid gateway key. Send one that begins with calgate_ as Authorization: Bearer or X-Api-Key. An \
+                 operator makes keys with `calgate key new`, and finds the reason for this answer in the access log."
+                    .to_owned()
+            }
             Self::TooManyFailures { .. } => {
                 "Too many requests without a valid gateway key or credential from this address. Correct it, then wait as \
                  Retry-After says."
@@ -348,7 +353,7 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyFailures { retry_after }
+            Self::TooManyFailures { retry_after, .. }
             | Self::RateLimited { retry_after }
             | Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
             Self::UpstreamBudget(held) => Some(held.wait),
@@ -371,6 +376,8 @@ impl Refusal {
         match self {
             Self::BadTarget(fault) => Some(fault.to_string()),
             Self::BadHeader(fault) => Some((*fault).to_owned()),
+            Self::Unauthenticated(failure) => Some(failure.to_string()),
+            Self::TooManyFailures { failure, .. } => failure.as_ref().map(ToString::to_string),
             Self::NotEntitled(rule) => Some(rule.to_string()),
             Self::UnknownEndpoint { path, .. } => Some(format!("no path {path} in the catalog")),
             Self::MethodNotAllowed { path, allow } if !path.is_empty() => Some(format!("{path} takes {allow}")),

@@ -84,6 +84,16 @@ fn it_follows_who_asks() {
         (
             headers([("x-cal-client-id", "client-id"), ("x-cal-secret-key", "secret-key")]),
             "GET /v2/oauth-clients/x/webhooks",
+            "x secret-key",
+        ),
+        (headers([("x-cal-secret-key", "secret-key")]), "GET /v2/oauth-clients/x/webhooks", "x secret-key"),
+        (headers([("x-cal-secret-key", "secret-key")]), "GET /v2/organizations/1/webhooks", "GATEWAY_UNAUTHENTICATED"),
+        (headers([("x-cal-secret-key", "secret-key")]), "GET /v2/slots", "nothing"),
+        (headers([("x-cal-client-id", "client-id"), ("authorization", own)]), "GET /v2/me", own),
+        (headers([("x-cal-client-id", "client-id")]), "GET /v2/slots", "nothing"),
+        (
+            headers([("x-cal-client-id", "client-id"), ("x-cal-secret-key", "secret-key")]),
+            "GET /v2/teams/1/event-types",
             "client-id secret-key",
         ),
         (

@@ -12,7 +12,7 @@ use calgate::refusal::Refusal;
 use calgate::respond;
 use http::HeaderMap;
 
-use crate::given::{PEER, app, code, headers, key, now};
+use crate::given::{PEER, app, code, config, find, hash, headers, key, now};
 
 /// Who the fields are from: a consumer's name, `(public)`, `(passthrough)`, or the code of a refusal.
 fn who(app: &App, fields: &HeaderMap) -> String {
@@ -25,28 +25,48 @@ const NOBODY: &str = "GATEWAY_UNAUTHENTICATED";
 const BAD: &str = "GATEWAY_BAD_REQUEST";
 
 #[test]
-fn a_key_comes_as_a_bearer_or_as_x_api_key() {
+fn a_key_is_read_from_each_place_where_clients_can_put_one() {
     let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
                    [consumers.other]\nkeys = [\"{key:other}\"]\ncredential = \"teams\"");
     let (it, other) = (key("it"), key("other"));
     let bearer = format!("Bearer {it}");
+    let (live, test) = (format!("cal_live_{it}"), format!("cal_{it}"));
+    let id = ("x-cal-client-id", "any-client-id");
     let table = [
         (headers([("authorization", &bearer)]), "it"),
         (headers([("authorization", &format!("bEARER   {it} "))]), "it"),
+        (headers([("authorization", &it)]), "it"),
+        (headers([("authorization", &live)]), "it"),
+        (headers([("authorization", &format!("Bearer {live}"))]), "it"),
+        (headers([("authorization", &format!("Bearer {test}"))]), "it"),
         (headers([("x-api-key", &it)]), "it"),
+        (headers([("x-api-key", &test)]), "it"),
+        (headers([("x-api-key", &bearer)]), "it"),
+        (headers([("x-cal-secret-key", &it)]), "it"),
+        (headers([("x-cal-secret-key", &live), id]), "it"),
+        (headers([("x-cal-secret-key", &it), id, id]), "it"),
+        (headers([("x-cal-secret-key", &it), ("x-cal-client-id", &it)]), "it"),
         (headers([("x-api-key", &it), ("authorization", &bearer)]), "it"),
+        (headers([("x-api-key", &live), ("authorization", &bearer), ("x-cal-secret-key", &test)]), "it"),
         (headers([("x-api-key", &it), ("authorization", "Bearer cal_live_of_the_app")]), "it"),
         (headers([("x-api-key", "cal_live_of_the_app"), ("authorization", &bearer)]), "it"),
+        (headers([("x-cal-secret-key", &it), ("authorization", "Bearer eyJh.eyJz.c2ln")]), "it"),
+        (headers([("authorization", &bearer), ("x-cal-secret-key", "secret-of-the-app"), id]), "it"),
         (headers([("x-api-key", &other), ("authorization", &bearer)]), BAD),
+        (headers([("x-cal-secret-key", &other), ("authorization", &bearer)]), BAD),
+        (headers([("x-cal-secret-key", &other), ("x-api-key", &it)]), BAD),
         (headers([("x-api-key", &it), ("x-api-key", &it)]), BAD),
         (headers([("authorization", &bearer), ("authorization", &bearer)]), BAD),
-        (headers([("authorization", &it)]), NOBODY),
+        (headers([("x-cal-secret-key", &it), ("x-cal-secret-key", &it)]), BAD),
         (headers([("authorization", &format!("Basic {it}"))]), NOBODY),
         (headers([("authorization", &format!("Bearer {it},{it}"))]), NOBODY),
-        (headers([("authorization", "")]), NOBODY),
-        (headers([("authorization", "é")]), NOBODY),
-        (headers([("x-api-key", "")]), NOBODY),
+        (headers([("authorization", &format!("Bearer cal_live_cal_{it}"))]), NOBODY),
         (headers([("x-api-key", &it.to_uppercase())]), NOBODY),
+        (headers([("x-cal-client-id", &it)]), NOBODY),
+        (headers([("authorization", "")]), "(public)"),
+        (headers([("authorization", "Bearer ")]), "(public)"),
+        (headers([("authorization", "é")]), "(public)"),
+        (headers([("x-api-key", "")]), "(public)"),
         (headers([("x_api_key", &it)]), "(public)"),
         (headers([("cookie", &it), ("x-calgate-key", &it)]), "(public)"),
     ];
@@ -71,36 +91,93 @@ fn two_live_keys_are_one_consumer_and_each_ends_when_it_expires() {
     assert_eq!([at("new", much_later), at("old", much_later), at("later", much_later)], ["it", "", ""]);
 }
 
+/// Why `fields` are refused, as the access log says it.
+fn why(app: &App, fields: &HeaderMap) -> String {
+    let caller = app.consumers.identify(fields, PEER, now());
+    let grant = caller.and_then(|caller| app.entitlements.grant(caller, find("GET /v2/me").unwrap()));
+    grant.unwrap_err().detail().unwrap()
+}
+
 #[test]
-fn unknown_expired_revoked_and_broken_keys_are_answered_byte_for_byte_alike() {
+fn wrong_keys_are_answered_byte_for_byte_alike_and_told_apart_in_the_log() {
     let before = app("[consumers.it]\nkeys = [\"{key:revoked}\"]\ncredential = \"teams\"");
     assert_eq!(who(&before, &headers([("x-api-key", &*key("revoked"))])), "it");
-    let app =
-        app("[consumers.it]\nkeys = [\"{key:good}\", { hash = \"{key:expired}\", expires = 2025-01-01T00:00:00Z }]\n\
-                   credential = \"teams\"");
-    let mut broken = key("good");
-    broken.replace_range(10..11, if &broken[10..11] == "0" { "1" } else { "0" });
-    let answer = |text: &str| {
-        let refusal = app.consumers.identify(&headers([("x-api-key", text)]), PEER, now()).unwrap_err();
-        assert!(matches!(refusal, Refusal::Unauthenticated));
+    let text = "[consumers.it]\nkeys = [\"{key:good}\", { hash = \"{key:expired}\", expires = 2025-01-01T00:00:00Z }]\n\
+                credential = \"teams\"";
+    let app = App::build(config(text), Some(&before)).unwrap();
+    let app = App::build(config(text), Some(&app)).unwrap();
+    let mut mistyped = key("good");
+    mistyped.replace_range(10..11, if &mistyped[10..11] == "0" { "1" } else { "0" });
+    let start = |name: &str| format!("{}…", &hash(&key(name))[..19]);
+    let table = [
+        (key("unknown"), format!("unknown gateway key {}: no consumer lists it", start("unknown"))),
+        (key("expired"), format!("expired gateway key {} of the consumer \"it\"", start("expired"))),
+        (
+            key("revoked"),
+            format!("revoked gateway key {}: a reload removed it from the consumer \"it\"", start("revoked")),
+        ),
+        (mistyped, "mistyped gateway key: its checksum does not match".to_owned()),
+        ("calgate_".to_owned(), "mistyped gateway key: wrong length or characters".to_owned()),
+        (format!("my {}", key("good")), "a gateway key in a place where it is not read".to_owned()),
+        ("garbage".to_owned(), "a credential that is not a gateway key, and passthrough.enabled is false".to_owned()),
+        (String::new(), "no gateway key in Authorization, X-Api-Key or x-cal-secret-key".to_owned()),
+    ];
+    let mut answers = Vec::new();
+    for (text, detail) in table {
+        let fields = headers([("x-api-key", &*text)]);
+        assert_eq!(why(&app, &fields), detail);
+        assert!(text.is_empty() || !detail.contains(&text), "the log holds no key");
+        let caller = app.consumers.identify(&fields, PEER, now());
+        let refusal =
+            caller.and_then(|caller| app.entitlements.grant(caller, find("GET /v2/me").unwrap())).unwrap_err();
+        assert!(matches!(refusal, Refusal::Unauthenticated(_)));
         let (head, body) = respond::refusal(&refusal, "", now()).into_parts();
-        (head.status, head.headers, body, refusal.detail())
-    };
-    let unknown = answer(&key("unknown"));
-    for bad in [&*key("expired"), &*key("revoked"), &*broken, "calgate_", "garbage"] {
-        assert_eq!(answer(bad), unknown, "{bad}");
+        answers.push((head.status, head.headers, body));
     }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+}
+
+#[test]
+fn a_key_that_comes_back_is_revoked_no_more() {
+    let text = "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"";
+    let gone = App::build(config("[consumers.it]\ncredential = \"teams\""), Some(&app(text))).unwrap();
+    let fields = headers([("x-api-key", &*key("it"))]);
+    assert!(why(&gone, &fields).starts_with("revoked"));
+    let back = App::build(config(text), Some(&gone)).unwrap();
+    assert_eq!(who(&back, &fields), "it");
 }
 
 #[test]
 fn callers_without_a_key_are_the_anonymous_consumer_or_the_public() {
-    let sidecar = app("[consumers.app]\ncredential = \"teams\"\n[anonymous]\nconsumer = \"app\"");
+    let sidecar =
+        app("[consumers.app]\nkeys = [\"{key:app}\"]\ncredential = \"teams\"\n[anonymous]\nconsumer = \"app\"");
     assert_eq!(who(&sidecar, &HeaderMap::new()), "app");
-    assert_eq!(who(&sidecar, &headers([("x-api-key", &*key("unknown"))])), NOBODY, "a bad key is no missing key");
-    assert_eq!(who(&sidecar, &headers([("authorization", "Bearer cal_live_0123456789")])), NOBODY);
+    for placeholder in [
+        headers([("authorization", "Bearer cal_live_0123456789")]),
+        headers([("authorization", "cal_placeholder")]),
+        headers([("authorization", "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl")]),
+        headers([("authorization", "Basic dXNlcjpwYXNz")]),
+        headers([("authorization", "")]),
+        headers([("x-api-key", "not-needed")]),
+        headers([("x-cal-secret-key", "not-needed"), ("x-cal-client-id", "not-needed")]),
+        headers([("x-cal-client-id", "not-needed"), ("x-cal-client-id", "not-needed")]),
+        headers([("authorization", "Bearer x"), ("x-cal-secret-key", "y"), ("x-api-key", "z")]),
+    ] {
+        assert_eq!(who(&sidecar, &placeholder), "app", "{placeholder:?}");
+    }
+    for wrong in
+        [key("unknown"), "calgate_mistyped".to_owned(), key("app").to_uppercase(), format!("\"{}\"", key("app"))]
+    {
+        for name in ["authorization", "x-api-key", "x-cal-secret-key", "x-cal-client-id"] {
+            let fields = headers([(name, &wrong)]);
+            assert_eq!(who(&sidecar, &fields), NOBODY, "{name}: a wrong key is not a placeholder");
+        }
+    }
     let shared = app("");
     let caller = shared.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
     assert!(matches!(caller.who(), Who::Public(address) if *address == AddressKey::of(PEER)));
+    assert_eq!(who(&shared, &headers([("x-cal-client-id", "client-id")])), "(public)", "an id identifies nobody");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use calgate::budget::{Held, Hold};
 use calgate::catalog::path::TargetFault;
+use calgate::identify::AuthFailure;
 use calgate::refusal::{Refusal, whole_seconds};
 
 use http::StatusCode;
@@ -24,8 +25,10 @@ pub(crate) fn every() -> Vec<Refusal> {
         next = match &refusal {
             Refusal::BadTarget(_) => Some(Refusal::BadHeader("Host occurs more than once")),
             Refusal::BadHeader(_) => Some(Refusal::InvalidVersion),
-            Refusal::InvalidVersion => Some(Refusal::Unauthenticated),
-            Refusal::Unauthenticated => Some(Refusal::TooManyFailures { retry_after }),
+            Refusal::InvalidVersion => Some(Refusal::Unauthenticated(AuthFailure::Checksum)),
+            Refusal::Unauthenticated(failure) => {
+                Some(Refusal::TooManyFailures { failure: Some(failure.clone()), retry_after })
+            }
             Refusal::TooManyFailures { .. } => Some(rule()),
             Refusal::NotEntitled(_) => Some(Refusal::CredentialOperation),
             Refusal::CredentialOperation => Some(Refusal::CredentialUnsuitable {

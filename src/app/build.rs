@@ -36,6 +36,10 @@ impl App {
         };
         let names = Names::of(&config);
         let consumers = consumers(&config);
+        let consumers = match previous {
+            Some(app) => consumers.remember_revoked(&app.consumers),
+            None => consumers,
+        };
         let holders = previous.map_or_else(Arc::default, |app| app.credentials.holders.clone());
         let credentials = names.credentials(&config, holders)?;
         credentials.hold();

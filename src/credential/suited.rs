@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::entry::RecordName;
 use super::live::Holder;
@@ -10,9 +10,9 @@ use super::managed::{self, UserId};
 use super::{
     ApiKey, Choice, Credential, Credentials, Injection, Kind, ManagedUsers, Means, OAuthClient, PlatformClient,
 };
-use crate::catalog::Accepts;
+use crate::catalog::{Accepts, Matched};
 use crate::entitle::Grant;
-use crate::identify::{Consumer, ConsumerId, OwnHeaders, Who};
+use crate::identify::{AuthFailure, Consumer, ConsumerId, OwnHeaders, Who};
 use crate::refusal::Refusal;
 
 /// The proof that a caller has what its operation takes, and may act for whom it names.
@@ -54,12 +54,19 @@ impl Credentials {
     pub fn suit(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Suited<'_>, Refusal> {
         // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
         let accepts = grant.matched().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
-        match (grant.caller().who(), managed::named(headers)?) {
+        let suited = match (grant.caller().who(), managed::named(headers)?) {
             (Who::Consumer(consumer), None) => self.of(consumer.id).ok_or(Refusal::Internal)?.suits(accepts),
             (Who::Consumer(consumer), Some(user)) => self.suit_user(consumer, user, accepts),
             (Who::Public(_) | Who::Passthrough(_), Some(_)) => Err(no_managed_users()),
             (Who::Public(_), None) => Ok(Suited(As::Nobody)),
-            (Who::Passthrough(own), None) => suit_own(&own.headers, accepts),
+            (Who::Passthrough(own), None) => suit_own(&own.headers, accepts, grant.matched()),
+        };
+        match suited {
+            // A public operation needs no credential, so that one of the wrong kind is left out instead.
+            Err(Refusal::CredentialUnsuitable { .. } | Refusal::Unauthenticated(_)) if grant.matched().is_public() => {
+                Ok(Suited(As::Nobody))
+            }
+            suited => suited,
         }
     }
 
@@ -136,10 +143,19 @@ impl Credential {
     }
 }
 
-fn suit_own(own: &OwnHeaders, accepts: Accepts) -> Result<Suited<'static>, Refusal> {
+/// As whom a caller with a credential of its own is sent.
+///
+/// # Errors
+/// [`Refusal::CredentialUnsuitable`] for one of the wrong kind; [`Refusal::Unauthenticated`] for a client's secret to
+/// which there is no id.
+fn suit_own(own: &OwnHeaders, accepts: Accepts, matched: &Matched<'_>) -> Result<Suited<'static>, Refusal> {
     let (bearer, client) = match own.clone() {
-        OwnHeaders::Bearer(value) => (Some(Injection::Bearer(value)), None),
-        OwnHeaders::Client { id, secret } => (None, Some(Injection::Client { id, secret })),
+        OwnHeaders::Bearer { authorization, .. } => (Some(Injection::Bearer(authorization)), None),
+        OwnHeaders::Client { id, secret } => {
+            let id = client_id_in_path(matched).or(id);
+            let id = id.ok_or(Refusal::Unauthenticated(AuthFailure::SecretWithoutId))?;
+            (None, Some(Injection::Client { id, secret }))
+        }
     };
     // The client's credential and its budget are its own, and Cal.com takes client headers nearly everywhere (FACTS §1).
     suitable(accepts, bearer, client, true).map(|own| Suited(As::Itself(own))).ok_or_else(|| {
@@ -149,6 +165,13 @@ fn suit_own(own: &OwnHeaders, accepts: Accepts) -> Result<Suited<'static>, Refus
             remedy: "Send a platform client's id and secret.",
         }
     })
+}
+
+/// The client id in the path, by which Cal.com authenticates before it looks at the header (FACTS §1). It is sent as the
+/// header, too: Cal.com counts by the client only where the header names it, and by calgate's address otherwise (FACTS §2).
+fn client_id_in_path(matched: &Matched<'_>) -> Option<HeaderValue> {
+    let template = matched.endpoint()?.template.as_str();
+    HeaderValue::from_str(matched.path().parameter(template, "{clientId}")?).ok()
 }
 
 fn no_managed_users() -> Refusal {

@@ -8,6 +8,8 @@ use std::fmt::{self, Write as _};
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
+use super::AuthFailure;
+
 /// What every gateway key begins with.
 pub(super) const PREFIX: &str = "calgate_";
 
@@ -21,15 +23,21 @@ pub struct GatewayKey<'a>(&'a str);
 impl<'a> GatewayKey<'a> {
     /// Takes `text` if it has the form of a key.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let digits = text.strip_prefix(PREFIX)?;
-        let all: &[u8; LENGTH - PREFIX.len()] = digits.as_bytes().try_into().ok()?;
+        Self::check(text).ok()
+    }
+
+    /// The same, with the reason where it has not.
+    pub(super) fn check(text: &'a str) -> Result<Self, AuthFailure> {
+        let digits = text.strip_prefix(PREFIX).ok_or(AuthFailure::Malformed)?;
+        let all: &[u8; LENGTH - PREFIX.len()] = digits.as_bytes().try_into().map_err(|_| AuthFailure::Malformed)?;
         // All of them are looked at in any case: that is done many at a time.
         let lower_hex = |b: u8| b.is_ascii_digit() | (b'a'..=b'f').contains(&b);
         if !all.iter().fold(true, |so_far, b| so_far & lower_hex(*b)) {
-            return None;
+            return Err(AuthFailure::Malformed);
         }
-        let (random, checksum) = digits.split_at_checked(2 * RANDOM_BYTES)?;
-        (u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(random.as_bytes()))).then_some(Self(text))
+        let (random, checksum) = digits.split_at_checked(2 * RANDOM_BYTES).ok_or(AuthFailure::Malformed)?;
+        let is_right = u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(random.as_bytes()));
+        is_right.then_some(Self(text)).ok_or(AuthFailure::Checksum)
     }
 
     /// Makes a new key from the operating system's random source.
@@ -75,6 +83,12 @@ impl KeyHash {
             *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
         }
         Some(Self(hash))
+    }
+
+    /// Its beginning, which is enough to find the line in a configuration.
+    pub(super) fn start(&self) -> String {
+        let start = self.0.first_chunk::<6>().map_or_else(String::new, |start| hex(start));
+        format!("sha256:{start}…")
     }
 
     pub(super) fn as_bytes(&self) -> &[u8; 32] {

@@ -1,15 +1,11 @@
 //! Passthrough: callers that bring a Cal.com credential of their own.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use http::header::{AUTHORIZATION, HeaderName};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
-use super::{bearer_token, single};
-use crate::headers::{CLIENT_ID, SECRET_KEY};
+use super::NoKey;
+use super::presented::Presented;
 use crate::refusal::Refusal;
-
-/// The headers that a Cal.com credential comes in.
-pub(super) const HEADERS: [HeaderName; 3] = [AUTHORIZATION, CLIENT_ID, SECRET_KEY];
 
 /// Beginnings of API keys (FACTS §1): `cal_live_` is live mode, any other `cal_` test mode.
 const API_KEY: &str = "cal_";
@@ -28,22 +24,45 @@ pub struct Passthrough {
 pub struct OwnCredential {
     /// The headers to send upstream.
     pub headers: OwnHeaders,
-    /// What its bucket is keyed by: half of its SHA-256.
+    /// What its bucket is keyed by: half of the SHA-256 of its secret part. The client id is not in it, because a caller
+    /// could vary that where Cal.com reads the id from the path.
     pub key: u128,
 }
 
 /// The forms a caller's own credential has.
 #[derive(Clone)]
 pub enum OwnHeaders {
-    /// An API key or an access token: the `Authorization` value to send.
-    Bearer(HeaderValue),
-    /// A platform client's id and secret.
+    /// An API key or an access token.
+    Bearer {
+        /// The `Authorization` value to send.
+        authorization: HeaderValue,
+        /// `x-cal-client-id`. It says which client the user came by, and authenticates nobody (FACTS §1).
+        client_id: Option<HeaderValue>,
+    },
+    /// A platform client's secret.
     Client {
-        /// `x-cal-client-id`
-        id: HeaderValue,
+        /// `x-cal-client-id`. Without it, the id has to be in the path.
+        id: Option<HeaderValue>,
         /// `x-cal-secret-key`
         secret: HeaderValue,
     },
+}
+
+impl OwnHeaders {
+    pub(super) fn client_id_beside_bearer(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Bearer { client_id, .. } => client_id.as_ref(),
+            Self::Client { .. } => None,
+        }
+    }
+}
+
+/// What a request has in place of a gateway key, read by the rules of `[passthrough]`.
+pub(super) enum Read {
+    /// A credential of the caller's own.
+    Own(OwnCredential),
+    /// Nothing that may be sent.
+    Nothing(NoKey),
 }
 
 impl std::fmt::Debug for OwnCredential {
@@ -56,44 +75,52 @@ impl Passthrough {
     /// Reads the caller's credential.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`] for a form that Cal.com has no such credential of, or one that is switched off;
-    /// [`Refusal::BadHeader`] where a bearer and client headers are both there, of which Cal.com would authenticate by
+    /// [`Refusal::BadHeader`] where a bearer token and a client's secret are both there: Cal.com would authenticate by
     /// one and count by the other (FACTS §1).
-    pub(super) fn read(self, headers: &HeaderMap) -> Result<OwnCredential, Refusal> {
-        let authorization = single(headers, &AUTHORIZATION, "Authorization occurs more than once")?;
-        let id = single(headers, &CLIENT_ID, "x-cal-client-id occurs more than once")?;
-        let secret = single(headers, &SECRET_KEY, "x-cal-secret-key occurs more than once")?;
-        match (authorization, id, secret) {
-            (Some(value), None, None) => self.bearer(value),
-            (None, Some(id), Some(secret)) => client(id, secret),
-            (Some(_), _, _) => Err(Refusal::BadHeader("Authorization and x-cal-* client headers cannot both be sent")),
-            (None, _, _) => Err(Refusal::Unauthenticated),
+    pub(super) fn read(self, presented: &Presented<'_>) -> Result<Read, Refusal> {
+        match (presented.authorization(), presented.secret()) {
+            (Some(_), Some(_)) => Err(Refusal::BadHeader("Authorization and x-cal-secret-key cannot both be sent")),
+            (Some(token), None) => Ok(self.bearer(token, presented)),
+            (None, Some(secret)) => Ok(client(presented.client_id()?, secret)),
+            (None, None) if presented.is_empty() => Ok(Read::Nothing(NoKey::Missing)),
+            (None, None) => Ok(Read::Nothing(NoKey::NotACredential)),
         }
     }
 
-    fn bearer(self, authorization: &str) -> Result<OwnCredential, Refusal> {
-        let token = bearer_token(authorization).filter(|t| is_token(t)).ok_or(Refusal::Unauthenticated)?;
-        let is_taken = if token.starts_with(LIVE_API_KEY) {
-            self.live_keys
+    fn bearer(self, token: &str, presented: &Presented<'_>) -> Read {
+        let authorization = sensitive(&format!("Bearer {token}")).filter(|_| is_token(token));
+        let Some(authorization) = authorization else { return Read::Nothing(NoKey::NotACredential) };
+        if token.starts_with(LIVE_API_KEY) {
+            if !self.live_keys {
+                return Read::Nothing(NoKey::LiveKeysOff);
+            }
         } else if token.starts_with(API_KEY) {
-            self.test_keys
-        } else {
-            is_jwt(token)
-        };
-        if !is_taken {
-            return Err(Refusal::Unauthenticated);
+            if !self.test_keys {
+                return Read::Nothing(NoKey::TestKeysOff);
+            }
+        } else if !is_jwt(token) {
+            return Read::Nothing(NoKey::NotACredential);
         }
-        let headers = OwnHeaders::Bearer(sensitive(&format!("Bearer {token}"))?);
-        Ok(OwnCredential { headers, key: credential_key(&[token]) })
+        // Two ids, or one that is none, identify nobody, as no id does.
+        let client_id = presented.client_id().ok().flatten().filter(|id| is_token(id)).and_then(sensitive);
+        let headers = OwnHeaders::Bearer { authorization, client_id };
+        Read::Own(OwnCredential { headers, key: credential_key(&[token]) })
     }
 }
 
-fn client(id: &str, secret: &str) -> Result<OwnCredential, Refusal> {
-    if !is_token(id) || !is_token(secret) {
-        return Err(Refusal::Unauthenticated);
-    }
-    let headers = OwnHeaders::Client { id: sensitive(id)?, secret: sensitive(secret)? };
-    Ok(OwnCredential { headers, key: credential_key(&[id, secret]) })
+fn client(id: Option<&str>, secret: &str) -> Read {
+    let own = || {
+        let id = match id {
+            Some(id) => Some(sensitive(id).filter(|_| is_token(id))?),
+            None => None,
+        };
+        let secret_value = sensitive(secret).filter(|_| is_token(secret))?;
+        Some(OwnCredential {
+            headers: OwnHeaders::Client { id, secret: secret_value },
+            key: credential_key(&["", secret]),
+        })
+    };
+    own().map_or(Read::Nothing(NoKey::NotACredential), Read::Own)
 }
 
 /// `token68` of RFC 9110 §11.2, of a length that credentials have.
@@ -108,10 +135,10 @@ fn is_jwt(token: &str) -> bool {
     token.split('.').count() == 3 && token.split('.').all(part)
 }
 
-fn sensitive(text: &str) -> Result<HeaderValue, Refusal> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| Refusal::Unauthenticated)?;
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
-    Ok(value)
+    Some(value)
 }
 
 /// What a credential is told apart by: half of the SHA-256 of its parts.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use calgate::app::App;
+use calgate::identify::AuthFailure;
 use calgate::limit::{Standing, Tick};
 use calgate::refusal::Refusal;
 use http::HeaderMap;
@@ -102,7 +103,7 @@ fn a_reload_changes_tiers_and_keeps_every_bucket() {
 fn bad_keys_are_slowed_by_address_and_good_ones_never() {
     let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
     let (bad, other) = (PEER, "192.0.2.200".parse().unwrap());
-    let told = |peer, at| app.buckets.slow_down(Refusal::Unauthenticated, peer, Tick(at));
+    let told = |peer, at| app.buckets.slow_down(Refusal::Unauthenticated(AuthFailure::Checksum), peer, Tick(at));
     for _ in 0..30 {
         assert_eq!(told(bad, SECOND).code(), "GATEWAY_UNAUTHENTICATED");
     }
@@ -139,7 +140,10 @@ fn credentials_that_cal_com_refused_are_slowed_by_address_and_gateway_keys_never
         refused(&HeaderMap::new());
     }
     assert_eq!(heeded(&own(30), bad, SECOND), "GATEWAY_TOO_MANY_FAILURES");
-    assert_eq!(app.buckets.slow_down(Refusal::Unauthenticated, bad, Tick(SECOND)).code(), "GATEWAY_TOO_MANY_FAILURES");
+    assert_eq!(
+        app.buckets.slow_down(Refusal::Unauthenticated(AuthFailure::Checksum), bad, Tick(SECOND)).code(),
+        "GATEWAY_TOO_MANY_FAILURES"
+    );
     assert_eq!(heeded(&own(30), other, SECOND), "ok");
     assert_eq!(heeded(&own(30), bad, 3 * SECOND), "ok", "a failure is forgiven after two seconds");
     assert_eq!([heeded(&key, bad, SECOND), heeded(&HeaderMap::new(), bad, SECOND)], ["ok", "ok"]);

@@ -7,18 +7,32 @@ fn bearer(key: &Key) -> String {
 }
 
 #[test]
-fn a_key_is_taken_from_either_header() {
+fn a_key_is_read_from_each_place_where_clients_can_put_one() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
-    for header in [
-        format!("Authorization: Bearer {}", key.text),
-        format!("authorization: bearer {}", key.text),
-        format!("X-Api-Key: {}", key.text),
+    let text = &key.text;
+    for lines in [
+        vec![format!("Authorization: Bearer {text}")],
+        vec![format!("authorization: bearer {text}")],
+        vec![format!("Authorization: {text}")],
+        vec![format!("Authorization: Bearer cal_live_{text}")],
+        vec![format!("Authorization: cal_{text}")],
+        vec![format!("X-Api-Key: {text}")],
+        vec![format!("X-Api-Key: cal_live_{text}")],
+        vec![format!("x-cal-secret-key: {text}")],
+        vec![format!("x-cal-secret-key: cal_{text}"), "x-cal-client-id: client-0001".to_owned()],
+        vec![bearer(&key), format!("X-Api-Key: {text}")],
     ] {
-        assert_eq!(gateway.ask("GET /v2/me", &[&header]).status, 200, "{header:.30}");
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        assert_eq!(gateway.ask("GET /v2/me", &lines).status, 200, "{lines:.40?}");
     }
-    let both = [&*bearer(&key), &format!("X-Api-Key: {}", key.text)];
-    assert_eq!(gateway.ask("GET /v2/me", &both).status, 200);
+    for asked in upstream.asked() {
+        assert_eq!(asked.headers("authorization"), ["Bearer cal_test_0123456789abcdef"]);
+        assert!(!format!("{:?}", asked.headers).contains(text), "no gateway key goes upstream");
+        for own in ["x-api-key", "x-cal-secret-key", "x-cal-client-id"] {
+            assert_eq!(asked.headers(own), Vec::<&str>::new());
+        }
+    }
 }
 
 /// An answer without what differs from one request to the next.
@@ -31,32 +45,49 @@ fn without_time(answer: &Answer) -> String {
 }
 
 #[test]
-fn unknown_expired_revoked_and_garbled_keys_cannot_be_told_apart() {
+fn wrong_keys_are_told_apart_in_the_access_log_and_nowhere_else() {
     let (upstream, key, expired) = (Upstream::start(), Key::new(), Key::new());
     let keys = format!("keys = [\"{}\", {{ hash = \"{}\", expires = 2020-01-01T00:00:00Z }}]", key.hash, expired.hash);
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     gateway.reload(|text| text.replace(&format!("keys = [\"{}\"]", key.hash), &keys));
     let mut garbled = key.text.clone();
     garbled.replace_range(20..21, if &garbled[20..21] == "0" { "1" } else { "0" });
+    let (foreign, unknown) = ("a credential that is not a gateway key", Key::new());
     let presented = [
-        bearer(&Key::new()),
-        bearer(&expired),
-        format!("Authorization: Bearer {garbled}"),
-        "Authorization: Bearer calgate_".to_owned(),
-        "Authorization: Bearer cal_live_0123456789".to_owned(),
-        "Authorization: Basic dXNlcjpwYXNz".to_owned(),
-        "Authorization:".to_owned(),
-        "X-Api-Key: something".to_owned(),
+        (bearer(&unknown), "unknown gateway key sha256:"),
+        (bearer(&expired), "expired gateway key sha256:"),
+        (format!("Authorization: Bearer {garbled}"), "mistyped gateway key: its checksum"),
+        ("Authorization: Bearer calgate_".to_owned(), "mistyped gateway key: wrong length"),
+        (format!("Authorization: Token {}", key.text), "a gateway key in a place where it is not read"),
+        ("Authorization: Bearer cal_live_0123456789".to_owned(), foreign),
+        ("Authorization: Basic dXNlcjpwYXNz".to_owned(), foreign),
+        ("Authorization:".to_owned(), "no gateway key"),
+        ("X-Api-Key: something".to_owned(), foreign),
+        ("x-cal-client-id: client-0001".to_owned(), "no gateway key"),
     ];
-    let answers: Vec<_> = presented.iter().map(|header| gateway.ask("GET /v2/me", &[header])).collect();
-    assert_eq!((answers[0].status, answers[0].code()), (401, Some("GATEWAY_UNAUTHENTICATED")));
+    let answers: Vec<_> = presented.iter().map(|(header, _)| gateway.ask("GET /v2/me", &[header])).collect();
     assert!(answers[0].header("www-authenticate").is_some());
-    for (answer, header) in answers.iter().zip(&presented) {
-        assert_eq!(without_time(answer), without_time(&answers[0]), "{header:.30}");
+    for (answer, (header, detail)) in answers.iter().zip(&presented) {
+        assert_eq!((answer.status, answer.code()), (401, Some("GATEWAY_UNAUTHENTICATED")));
+        if detail.contains("gateway key sha256:") || detail.starts_with("mistyped") {
+            assert_eq!(without_time(answer), without_time(&answers[0]), "{header:.30}");
+        }
     }
     gateway.reload(|text| text.replace(&key.hash, &Key::new().hash));
     assert_eq!(without_time(&gateway.ask("GET /v2/me", &[&bearer(&key)])), without_time(&answers[0]), "revoked");
     assert_eq!(upstream.asked().len(), 0);
+    let lines = gateway.access_log(presented.len() + 1);
+    let expected = presented.iter().map(|(_, detail)| *detail).chain(["revoked gateway key sha256:"]);
+    for (line, expected) in lines.iter().zip(expected) {
+        let detail = line["detail"].as_str().unwrap();
+        assert!(detail.starts_with(expected), "{line}");
+    }
+    assert!(lines[0]["detail"].as_str().unwrap().contains(&unknown.hash[..19]), "the operator can look for it");
+    assert_eq!(lines[1]["detail"].as_str().unwrap().split('"').nth(1), Some("billing"));
+    let text = format!("{lines:?}{:?}", gateway.log());
+    for text_of_key in [&key.text, &expired.text, &unknown.text, &garbled] {
+        assert!(!text.contains(&text_of_key[8..]), "the log holds no key");
+    }
 }
 
 #[test]
@@ -75,16 +106,57 @@ fn many_bad_keys_from_one_address_are_slowed_and_valid_ones_are_not() {
     assert!(slowed.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     assert_eq!(from("203.0.113.1", &key).status, 200, "a valid key from the same address");
     assert_eq!(from("203.0.113.2", &Key::new()).status, 401, "another address");
+    let slowed = gateway.access_log(43).into_iter().find(|line| line["status"] == 429).unwrap();
+    assert!(slowed["detail"].as_str().unwrap().starts_with("unknown gateway key"), "{slowed}");
 }
 
 #[test]
-fn callers_without_a_key_are_the_anonymous_consumer_where_there_is_one() {
+fn callers_without_a_gateway_key_are_the_anonymous_consumer_where_there_is_one() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let anonymous = "[anonymous]\nconsumer = \"billing\"";
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).with(anonymous).start();
-    assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
-    assert_eq!(upstream.only().headers("authorization"), ["Bearer cal_test_0123456789abcdef"]);
-    assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&Key::new())]).status, 401, "a bad key is no missing key");
+    let placeholders = [
+        &[][..],
+        &["Authorization: Bearer cal_live_placeholder"],
+        &["Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "x-cal-client-id: placeholder"],
+        &["Authorization: Basic dXNlcjpwYXNz"],
+        &["X-Api-Key: placeholder"],
+        &["x-cal-secret-key: placeholder", "x-cal-client-id: placeholder"],
+        &["Authorization: Bearer placeholder", "x-cal-secret-key: placeholder"],
+    ];
+    for placeholder in placeholders {
+        assert_eq!(gateway.ask("GET /v2/me", placeholder).status, 200, "{placeholder:?}");
+    }
+    let asked = upstream.asked();
+    assert_eq!(asked.len(), placeholders.len());
+    for asked in asked {
+        assert_eq!(asked.headers("authorization"), ["Bearer cal_test_0123456789abcdef"]);
+        assert!(!format!("{:?}", asked.headers).contains("placeholder"));
+    }
+    for wrong in [bearer(&Key::new()), "X-Api-Key: cal_live_calgate_mistyped".to_owned()] {
+        assert_eq!(gateway.ask("GET /v2/me", &[&wrong]).status, 401, "a wrong gateway key is not a placeholder");
+    }
+}
+
+#[test]
+fn a_public_operation_is_served_without_a_foreign_credential() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    for foreign in [
+        &["Authorization: Bearer cal_live_0123456789"][..],
+        &["X-Api-Key: something"],
+        &["x-cal-client-id: client-0001"],
+        &["x-cal-client-id: client-0001", "x-cal-secret-key: secret-0001"],
+    ] {
+        let answer = gateway.ask("GET /v2/slots?eventTypeId=1", foreign);
+        assert_eq!((answer.status, answer.header("x-ratelimit-limit-default")), (200, Some("120")), "{foreign:?}");
+    }
+    for asked in upstream.asked() {
+        for name in ["authorization", "x-api-key", "x-cal-client-id", "x-cal-secret-key"] {
+            assert_eq!(asked.headers(name), Vec::<&str>::new());
+        }
+    }
+    assert_eq!(gateway.ask("GET /v2/slots", &[&bearer(&Key::new())]).status, 401, "a wrong gateway key is refused");
 }
 
 #[test]
@@ -157,6 +229,51 @@ fn passthrough_sends_the_callers_own_credential_and_nothing_else_of_it() {
         assert_eq!(gateway.ask("GET /v2/me", &[bad]).status, 401, "{bad}");
     }
     assert_eq!(gateway.ask("GET /v2/teams", &[jwt]).status, 403, "the section's plan holds");
+}
+
+#[test]
+fn passthrough_takes_the_combinations_that_cal_coms_own_clients_send() {
+    let upstream = Upstream::start();
+    let gateway = passthrough(&upstream, "");
+    let (id, secret) = ("x-cal-client-id: client-0001", "x-cal-secret-key: secret-0001");
+    let jwt = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+    let sent = jwt.trim_start_matches("Authorization: ");
+    let of_path = "GET /v2/oauth-clients/client-0002/users";
+    // What is asked, and authorization, client id and secret as they go upstream.
+    let table: [(&str, &[&str], [&str; 3]); 8] = [
+        ("GET /v2/me", &[jwt, id], [sent, "client-0001", ""]),
+        ("GET /v2/slots", &[jwt, id], [sent, "client-0001", ""]),
+        ("GET /v2/me", &["Authorization: cal_0123456789"], ["Bearer cal_0123456789", "", ""]),
+        (of_path, &[secret], ["", "client-0002", "secret-0001"]),
+        (of_path, &[secret, id], ["", "client-0002", "secret-0001"]),
+        ("GET /v2/slots", &[secret, id], ["", "client-0001", "secret-0001"]),
+        ("GET /v2/slots", &[secret], ["", "", ""]),
+        ("GET /v2/slots", &[id], ["", "", ""]),
+    ];
+    for (request, lines, _) in &table {
+        assert_eq!(gateway.ask(request, lines).status, 200, "{request} with {lines:?}");
+    }
+    for (asked, (request, lines, expected)) in upstream.asked().iter().zip(&table) {
+        let got = ["authorization", "x-cal-client-id", "x-cal-secret-key"].map(|name| asked.headers(name).join(", "));
+        assert_eq!(got, *expected, "{request} with {lines:?}");
+    }
+    assert_eq!(gateway.ask("GET /v2/me", &[secret]).status, 401, "there is no client id anywhere");
+    let detail = gateway.access_log(table.len() + 1).last().unwrap()["detail"].clone();
+    assert_eq!(detail, "x-cal-secret-key without x-cal-client-id, and no {clientId} in the path");
+}
+
+#[test]
+fn beside_passthrough_the_anonymous_consumer_has_what_is_not_a_credential() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let both =
+        "[anonymous]\nconsumer = \"billing\"\n[passthrough]\nenabled = true\nplan = \"teams\"\nlive_keys = false";
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).with(both).start();
+    let status = |header: &str| gateway.ask("GET /v2/me", &[header]).status;
+    assert_eq!(status("Authorization: Bearer placeholder"), 200);
+    assert_eq!(status("Authorization: Bearer cal_0123456789"), 200);
+    assert_eq!(status("Authorization: Bearer cal_live_0123456789"), 401, "a refused key is not the consumer's");
+    let sent: Vec<_> = upstream.asked().iter().map(|asked| asked.headers("authorization").join(", ")).collect();
+    assert_eq!(sent, ["Bearer cal_test_0123456789abcdef", "Bearer cal_0123456789"]);
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! The credentials that a request carries: read from its headers, not verified.
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use memchr::memmem;
+
+use super::key::PREFIX;
+use crate::headers::{API_KEY, CLIENT_ID, SECRET_KEY};
+use crate::refusal::Refusal;
+
+/// Prefixes of Cal.com's own API keys (FACTS §1). Some clients refuse to send a key without one of them.
+const CAL_COM_PREFIXES: [&[u8]; 2] = [b"cal_live_", b"cal_"];
+
+/// The values of the headers that carry credentials. An empty value counts as an absent one.
+#[derive(Default)]
+pub(super) struct Presented<'a> {
+    authorization: Option<&'a [u8]>,
+    api_key: Option<&'a [u8]>,
+    secret: Option<&'a [u8]>,
+    client_id: Option<&'a [u8]>,
+    has_two_client_ids: bool,
+}
+
+impl<'a> Presented<'a> {
+    /// Reads all of them in one walk over the headers.
+    ///
+    /// # Errors
+    /// [`Refusal::BadHeader`] where a header that may hold a key occurs twice: which one counts would be a guess.
+    pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
+        let mut read = Self::default();
+        for (name, value) in headers {
+            let value = value.as_bytes().trim_ascii();
+            let (field, twice) = if *name == AUTHORIZATION {
+                (&mut read.authorization, "Authorization occurs more than once")
+            } else if *name == API_KEY {
+                (&mut read.api_key, "X-Api-Key occurs more than once")
+            } else if *name == SECRET_KEY {
+                (&mut read.secret, "x-cal-secret-key occurs more than once")
+            } else {
+                if *name == CLIENT_ID {
+                    // An id alone identifies nobody, so that two of them matter only beside a secret.
+                    read.has_two_client_ids |= read.client_id.replace(value).is_some();
+                }
+                continue;
+            };
+            if field.replace(value).is_some() {
+                return Err(Refusal::BadHeader(twice));
+            }
+        }
+        read.authorization = read.authorization.map(without_scheme);
+        Ok(read)
+    }
+
+    /// The values that may be a key, without the empty ones.
+    fn candidates(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        [self.authorization, self.api_key, self.secret].into_iter().flatten().filter(|value| !value.is_empty())
+    }
+
+    /// The gateway key, which begins with `calgate_`.
+    ///
+    /// # Errors
+    /// [`Refusal::BadHeader`] where two headers hold two different ones.
+    pub(super) fn gateway_key(&self) -> Result<Option<&'a str>, Refusal> {
+        let mut keys = self.candidates().filter_map(key_in);
+        let Some(key) = keys.next() else { return Ok(None) };
+        if keys.all(|other| other == key) {
+            return Ok(Some(as_text(key)));
+        }
+        Err(Refusal::BadHeader("Authorization, X-Api-Key and x-cal-secret-key carry different gateway keys"))
+    }
+
+    /// Returns whether `calgate_` occurs where no key is read: after another scheme than `Bearer`, in the client id.
+    pub(super) fn misplaces_key(&self) -> bool {
+        let names_key = |value: &[u8]| memmem::find(&value.to_ascii_lowercase(), PREFIX.as_bytes()).is_some();
+        self.candidates().chain(self.client_id).any(names_key)
+    }
+
+    /// Returns whether there is no credential. A client id alone is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.candidates().next().is_none()
+    }
+
+    /// The value of `Authorization`, without the scheme `Bearer` if it has one.
+    pub(super) fn authorization(&self) -> Option<&'a str> {
+        non_empty(self.authorization)
+    }
+
+    /// The value of `x-cal-secret-key`.
+    pub(super) fn secret(&self) -> Option<&'a str> {
+        non_empty(self.secret)
+    }
+
+    /// The value of `x-cal-client-id`.
+    ///
+    /// # Errors
+    /// [`Refusal::BadHeader`] where it occurs twice.
+    pub(super) fn client_id(&self) -> Result<Option<&'a str>, Refusal> {
+        if self.has_two_client_ids {
+            return Err(Refusal::BadHeader("x-cal-client-id occurs more than once"));
+        }
+        Ok(non_empty(self.client_id))
+    }
+}
+
+fn non_empty(value: Option<&[u8]>) -> Option<&str> {
+    value.filter(|value| !value.is_empty()).map(as_text)
+}
+
+/// A value as text. One that is not ASCII has no meaning here, and is read as a question mark: it is not a credential.
+fn as_text(value: &[u8]) -> &str {
+    std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).unwrap_or("?")
+}
+
+/// The token of an `Authorization` value. The scheme is compared without case (RFC 9110 §11.1), and may be missing:
+/// Cal.com reads a bare token, too (FACTS §1).
+fn without_scheme(value: &[u8]) -> &[u8] {
+    match value.split_at_checked("Bearer".len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer") && matches!(token, [] | [b' ', ..]) => {
+            token.trim_ascii()
+        }
+        _ => value,
+    }
+}
+
+/// The gateway key that a value is, without `Bearer` and a prefix of Cal.com's. One in the wrong case is a mistyped key.
+fn key_in(value: &[u8]) -> Option<&[u8]> {
+    let is_key =
+        |text: &&[u8]| text.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()));
+    let token = without_scheme(value);
+    let mut inner = CAL_COM_PREFIXES.iter().filter_map(|prefix| token.strip_prefix(*prefix));
+    Some(token).filter(is_key).or_else(|| inner.find(is_key))
+}
