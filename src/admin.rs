@@ -1,6 +1,5 @@
 //! The admin listener: health, metrics and `explain`, apart from callers.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -20,11 +19,15 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::app::{Gateway, Phase, Place};
 use crate::explain::{Asked, Explanation, explain};
+use crate::identify::ConnectionEnds;
 use crate::server::{Answers, CallersBody};
 use crate::sharing::breaker::State as StoreState;
 
 /// The media type of the Prometheus text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers a request whose `Host` is not the listener's: a web page may have been sent here by DNS rebinding.
+const FOREIGN_HOST: &str = "Host has to be a loopback name, the address of this listener, or one of listen.hosts\n";
 
 /// What the admin listener answers with.
 #[derive(Clone)]
@@ -61,14 +64,19 @@ impl Answers for Admin {
 
     fn answer(
         &self,
-        _peer: IpAddr,
+        ends: ConnectionEnds,
         head: axum::http::request::Parts,
         body: CallersBody,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let app = self.gateway.app();
+        let is_foreign = app.keyless.hosts().check(&head, ends.local).is_err();
         let answered = self.router.clone().oneshot(Request::from_parts(head, Body::new(body)));
-        let within = self.gateway.app().limits.body;
+        let within = app.limits.body;
         let answered = timeout(within, answered);
         async move {
+            if is_foreign {
+                return (StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST).into_response();
+            }
             match answered.await {
                 Ok(Ok(answer)) => answer,
                 // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.

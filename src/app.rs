@@ -17,7 +17,7 @@ use crate::config::limits::Bounds;
 use crate::credential::Credentials;
 use crate::entitle::{Entitlements, Plan};
 use crate::forward::Upstream;
-use crate::identify::{Consumers, TrustedProxies};
+use crate::identify::{Consumers, KeylessAccess, LeakGuard, TrustedProxies};
 use crate::keeper::Keeper;
 use crate::keeper::endpoint::CalCom;
 use crate::limit::{Clock, Keyed, Limits};
@@ -39,6 +39,10 @@ pub struct App {
     pub unknown_endpoints: UnknownEndpoints,
     /// Who asks.
     pub consumers: Consumers,
+    /// Where requests without a key may come from.
+    pub keyless: KeylessAccess,
+    /// What may stand in no request's target.
+    pub leaks: LeakGuard,
     /// May they.
     pub entitlements: Entitlements,
     /// May they now.

@@ -53,6 +53,23 @@ pub enum Kind {
     PlatformClient(PlatformClient),
 }
 
+impl Kind {
+    /// Lends each configured secret to `f`.
+    pub fn with_secrets(&self, mut f: impl FnMut(&[u8])) {
+        let of_key = |key: &ApiKey| Injection::Bearer(key.authorization.clone());
+        match self {
+            Self::ApiKey(key) => of_key(key).secret().into_iter().for_each(f),
+            Self::OAuth(client) => {
+                client.client_secret.iter().for_each(|secret| secret.with_text(|text| f(text.as_bytes())));
+            }
+            Self::PlatformClient(client) => {
+                f(client.secret.as_bytes());
+                client.api_key.as_ref().map(of_key).iter().filter_map(Injection::secret).for_each(f);
+            }
+        }
+    }
+}
+
 /// An API key.
 #[derive(Debug, Clone)]
 pub struct ApiKey {

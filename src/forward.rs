@@ -143,6 +143,11 @@ impl Upstream {
         })
     }
 
+    /// The request headers that are forwarded beside the usual ones.
+    pub fn extra_headers(&self) -> &[HeaderName] {
+        &self.extra_headers
+    }
+
     /// Whether it is what would be made of that: then a reload keeps it, and its connections.
     pub fn is_of(&self, config: &UpstreamConfig, limits: &Bounds) -> bool {
         self.origin == Origin::of(config, limits)

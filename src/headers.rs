@@ -132,6 +132,11 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
     named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()))
 }
 
+/// Returns whether a request header is forwarded: one of the usual ones, of `extra`, or the version.
+pub fn is_forwarded(name: &HeaderName, extra: &[HeaderName]) -> bool {
+    FORWARDED.contains(&name.as_str()) || extra.contains(name) || *name == API_VERSION
+}
+
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     let mut out = rooms::room();

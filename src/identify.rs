@@ -5,7 +5,10 @@
 
 mod address;
 mod failure;
+mod host;
 mod key;
+mod keyless;
+mod leak;
 mod own;
 mod presented;
 
@@ -20,7 +23,12 @@ use http::{HeaderMap, HeaderValue};
 
 pub use address::{AddressKey, TrustedProxies};
 pub use failure::{AuthFailure, NoKey};
+pub use host::{ConnectionEnds, Hosts};
 pub use key::{GatewayKey, KeyHash};
+pub use keyless::KeylessAccess;
+pub(crate) use keyless::{HOST_MESSAGE, ORIGIN_MESSAGE};
+pub(crate) use leak::holds_key;
+pub use leak::{Leak, LeakGuard};
 pub use own::{OwnCredential, OwnHeaders, Passthrough, credential_key};
 
 use crate::refusal::Refusal;

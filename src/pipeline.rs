@@ -8,12 +8,12 @@ mod head;
 pub(crate) use head::MAX_FIELDS;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response, StatusCode, request};
 
 use crate::app::{App, Gateway};
@@ -24,26 +24,27 @@ use crate::credential::capture::{self, Capture};
 use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
 use crate::headers;
+use crate::identify::ConnectionEnds;
 use crate::limit::Permit;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{self, Answer, HINT, Source};
 use crate::server::CallersBody;
 
-/// Answers one request of the connection from `peer`.
+/// Answers one request of the connection between `ends`.
 #[expect(clippy::manual_async_fn, reason = "an async fn would keep the head twice in each request that waits")]
 pub fn handle(
     gateway: Arc<Gateway>,
-    peer: IpAddr,
+    ends: ConnectionEnds,
     head: request::Parts,
     body: CallersBody,
 ) -> impl Future<Output = Response<Answer>> + Send {
     async move {
         let app = gateway.app();
-        let client = app.trusted_proxies.client(peer, &head.headers);
+        let client = app.trusted_proxies.client(ends.peer, &head.headers);
         let mut record = Record::open(gateway, app.clone(), &head, client);
         // A request that panics costs that request, and is written down as what it was.
-        let served = AssertUnwindSafe(serve(&app, &head, body, &mut record)).catch_unwind().await;
+        let served = AssertUnwindSafe(serve(&app, &head, ends, body, &mut record)).catch_unwind().await;
         match served.unwrap_or(Err(Refusal::Internal)) {
             Ok(answer) => respond::finish(answer, record, head.headers),
             Err(refusal) => {
@@ -72,6 +73,7 @@ pub fn outlasts_caller(gateway: &Gateway, head: &request::Parts) -> bool {
 async fn serve(
     app: &App,
     head: &request::Parts,
+    ends: ConnectionEnds,
     body: CallersBody,
     record: &mut Record,
 ) -> Result<Response<Source>, Refusal> {
@@ -85,7 +87,7 @@ async fn serve(
         return Ok(answer.map(Source::from));
     }
 
-    let Permitted { permit, suited, capture, patience } = permit(app, head, record)?;
+    let Permitted { permit, suited, capture, patience } = permit(app, head, ends, record)?;
     let access = app.credentials.choose(suited).access(&app.credentials.holders).await?;
     let body = Upload::new(body, body_rule.limit, app.limits.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
@@ -133,10 +135,18 @@ struct Permitted<'a> {
 
 /// What is decided at once: who asks, what for, whether they may, and whether they may now. It is no part of `serve`, so
 /// that a request which waits carries nothing of it but what it needs.
-fn permit<'a>(app: &'a App, head: &'a request::Parts, record: &mut Record) -> Result<Permitted<'a>, Refusal> {
+fn permit<'a>(
+    app: &'a App,
+    head: &'a request::Parts,
+    ends: ConnectionEnds,
+    record: &mut Record,
+) -> Result<Permitted<'a>, Refusal> {
     let (now, today) = record.arrival();
+    let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    app.leaks.check(target, &head.headers, app.upstream.extra_headers())?;
     let caller = app.consumers.identify(&head.headers, record.client(), today)?;
     record.note_caller(&caller, app.buckets.standing(&caller, now));
+    app.keyless.check(&caller, head, ends)?;
     app.buckets.heed_failures(&caller, record.client(), now)?;
     let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
     record.note_matched(&matched);

@@ -4,6 +4,7 @@
 //! message, and carries `x-calgate-code`, which no answer from Cal.com ever does. Of what the client sent, it repeats only a path, cut
 //! short and without anything that may be a secret.
 
+mod detail;
 mod paths;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use http::StatusCode;
 use crate::budget::Held;
 use crate::catalog::path::TargetFault;
 use crate::entitle::Rule;
-use crate::identify::AuthFailure;
+use crate::identify::{AuthFailure, HOST_MESSAGE, Leak, ORIGIN_MESSAGE};
 
 /// Why a request is not forwarded, or why no answer could be had for it.
 #[derive(Debug, Clone)]
@@ -25,6 +26,15 @@ pub enum Refusal {
     BadHeader(&'static str),
     /// `cal-api-version` is not a date, which Cal.com would silently read as its oldest version.
     InvalidVersion,
+    /// A gateway key or another secret stands where it would be forwarded.
+    Leak(Leak),
+    /// A keyless request names a host that is not this gateway's.
+    HostNotAllowed {
+        /// The host that it names, if that can be read.
+        host: Box<str>,
+    },
+    /// A keyless request comes from a web page of another origin.
+    OriginNotAllowed,
     /// No key, or a key that is mistyped, unknown, expired or revoked. The client is not told which.
     Unauthenticated(AuthFailure),
     /// Too many bad keys from one address.
@@ -207,6 +217,9 @@ impl Refusal {
             Self::BadTarget(_) | Self::BadHeader(_) | Self::InvalidVersion | Self::BodyBroken => {
                 (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST")
             }
+            Self::Leak(_) => (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST"),
+            Self::HostNotAllowed { .. } => (StatusCode::MISDIRECTED_REQUEST, "GATEWAY_HOST_NOT_ALLOWED"),
+            Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "GATEWAY_ORIGIN_NOT_ALLOWED"),
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED"),
             Self::TooManyFailures { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_TOO_MANY_FAILURES"),
             Self::NotEntitled(_) => (StatusCode::FORBIDDEN, "GATEWAY_NOT_ENTITLED"),
@@ -249,11 +262,10 @@ impl Refusal {
                                      silently read it as 2024-04-15. Send a version such as 2024-08-13, or leave the \
                                      header out."
                 .to_owned(),
-            Self::Unauthenticated(_) => {
-                "No valid gateway key. Send one that begins with calgate_ as Authorization: Bearer or X-Api-Key. An \
-                 operator makes keys with `calgate key new`, and finds the reason for this answer in the access log."
-                    .to_owned()
-            }
+            Self::Leak(leak) => leak.message(),
+            Self::HostNotAllowed { .. } => HOST_MESSAGE.to_owned(),
+            Self::OriginNotAllowed => ORIGIN_MESSAGE.to_owned(),
+            Self::Unauthenticated(_) => AuthFailure::MESSAGE.to_owned(),
             Self::TooManyFailures { .. } => {
                 "Too many requests without a valid gateway key or credential from this address. Correct it, then wait as \
                  Retry-After says."
@@ -369,29 +381,6 @@ impl Refusal {
         let (status, code) = self.kind();
         let retry_after = self.retry_after().map(whole_seconds);
         Outward { status, code, message: self.message(), retry_after }
-    }
-
-    /// What the log is told beyond the code: the rule or the fault, never input.
-    pub fn detail(&self) -> Option<String> {
-        match self {
-            Self::BadTarget(fault) => Some(fault.to_string()),
-            Self::BadHeader(fault) => Some((*fault).to_owned()),
-            Self::Unauthenticated(failure) => Some(failure.to_string()),
-            Self::TooManyFailures { failure, .. } => failure.as_ref().map(ToString::to_string),
-            Self::NotEntitled(rule) => Some(rule.to_string()),
-            Self::UnknownEndpoint { path, .. } => Some(format!("no path {path} in the catalog")),
-            Self::MethodNotAllowed { path, allow } if !path.is_empty() => Some(format!("{path} takes {allow}")),
-            Self::TargetTooLong { limit } => Some(format!("limits.target_bytes = {limit}")),
-            Self::HeadTooLarge { limit } => Some(format!("limits.head_bytes = {limit}")),
-            Self::TooManyFields { limit } => Some(format!("more than {limit} header fields")),
-            Self::BodyTooLarge { limit, key } => Some(format!("{key} = {limit}")),
-            Self::RequestTimeout { part, limit, key } => Some(format!("{part} is late: {key} = {limit:?}")),
-            Self::UpstreamUnreachable { reason, .. } => Some(reason.to_string()),
-            Self::UpstreamBroken { status, reason } => Some(format!("status {}: {reason}", status.as_u16())),
-            Self::UpstreamBudget(held) => Some(format!("held by {}", held.by.name())),
-            Self::CredentialUnavailable { why, .. } => Some(why.to_string()),
-            _ => None,
-        }
     }
 }
 

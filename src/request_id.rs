@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use crate::headers::{REQUEST_ID, is_safe_token, single};
+use crate::identify::holds_key;
 
 thread_local! {
     /// Where this thread's sequence stands. An id has to be unique, not secret, so it needs no system call.
@@ -18,9 +19,14 @@ thread_local! {
 pub fn of(headers: &HeaderMap, at: SystemTime) -> HeaderValue {
     let given = single(headers, &REQUEST_ID, "X-Request-Id occurs more than once");
     match given {
-        Ok(Some(id)) if id.to_str().is_ok_and(is_safe_token) => id.clone(),
+        Ok(Some(id)) if id.to_str().is_ok_and(is_own_id) => id.clone(),
         _ => new(at),
     }
+}
+
+/// Returns whether a caller's id may go into logs and to Cal.com, which a gateway key may not.
+fn is_own_id(id: &str) -> bool {
+    is_safe_token(id) && !holds_key(id.as_bytes())
 }
 
 /// A new UUIDv7 (RFC 9562 §5.7).

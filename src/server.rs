@@ -21,7 +21,6 @@ mod watch;
 mod wire;
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -38,6 +37,7 @@ pub use reload::ConfigSource;
 use crate::admin::Admin;
 use crate::app::{Gateway, Phase, Place};
 use crate::config::fixed::Fixed;
+use crate::identify::ConnectionEnds;
 use crate::pipeline;
 use crate::respond::Answer;
 use doorway::Doorway;
@@ -57,7 +57,7 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
     /// Answers one request.
     fn answer(
         &self,
-        peer: IpAddr,
+        ends: ConnectionEnds,
         head: request::Parts,
         body: CallersBody,
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
@@ -85,11 +85,11 @@ impl Answers for Path {
 
     fn answer(
         &self,
-        peer: IpAddr,
+        ends: ConnectionEnds,
         head: request::Parts,
         body: CallersBody,
     ) -> impl Future<Output = Response<Answer>> + Send + use<> {
-        pipeline::handle(self.0.clone(), peer, head, body)
+        pipeline::handle(self.0.clone(), ends, head, body)
     }
 
     fn outlasts_caller(&self, head: &request::Parts) -> bool {

@@ -50,7 +50,7 @@ const BESIDE: [(&str, &[&str]); 12] = [
     ("keeper", &["budget", "credential", "forward", "limit", "refusal", "secret", "store"]),
     ("memory", &[]),
     ("refusal", &["budget", "catalog", "entitle", "identify"]),
-    ("request_id", &["headers"]),
+    ("request_id", &["headers", "identify"]),
     ("secret", &[]),
     ("sharing", &["budget", "foreign", "limit", "secret"]),
     ("store", &["config", "foreign", "secret", "tls"]),

@@ -1,7 +1,9 @@
 //! Who asks: keys, addresses, callers with a Cal.com credential of their own, and callers without anything.
 
 mod address;
+mod host;
 mod key;
+mod leak;
 mod own;
 
 use std::time::{Duration, SystemTime};

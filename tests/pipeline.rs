@@ -4,6 +4,8 @@ mod callers;
 mod entitlements;
 mod further;
 mod headers;
+mod keyless;
+mod leaks;
 mod limits;
 mod paths;
 mod records;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use calgate::budget::{Held, Hold};
 use calgate::catalog::path::TargetFault;
-use calgate::identify::AuthFailure;
+use calgate::identify::{AuthFailure, Leak};
 use calgate::refusal::{Refusal, whole_seconds};
 
 use http::StatusCode;
@@ -25,7 +25,12 @@ pub(crate) fn every() -> Vec<Refusal> {
         next = match &refusal {
             Refusal::BadTarget(_) => Some(Refusal::BadHeader("Host occurs more than once")),
             Refusal::BadHeader(_) => Some(Refusal::InvalidVersion),
-            Refusal::InvalidVersion => Some(Refusal::Unauthenticated(AuthFailure::Checksum)),
+            Refusal::InvalidVersion => Some(Refusal::Leak(Leak::KeyInTarget)),
+            Refusal::Leak(Leak::KeyInTarget) => Some(Refusal::Leak(Leak::SecretInTarget)),
+            Refusal::Leak(Leak::SecretInTarget) => Some(Refusal::Leak(Leak::KeyInHeader)),
+            Refusal::Leak(Leak::KeyInHeader) => Some(Refusal::HostNotAllowed { host: "evil.example:8080".into() }),
+            Refusal::HostNotAllowed { .. } => Some(Refusal::OriginNotAllowed),
+            Refusal::OriginNotAllowed => Some(Refusal::Unauthenticated(AuthFailure::Checksum)),
             Refusal::Unauthenticated(failure) => {
                 Some(Refusal::TooManyFailures { failure: Some(failure.clone()), retry_after })
             }

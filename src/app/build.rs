@@ -13,7 +13,7 @@ use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials, Holders};
 use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
 use crate::forward::Upstream;
-use crate::identify::{ConsumerId, Consumers, KnownKey};
+use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
 use crate::limit::{Bucket, Limits, Own, Quota, Tier};
 use crate::respond::Cors;
 use crate::sharing::SharedStore;
@@ -35,6 +35,7 @@ impl App {
             })
         };
         let names = Names::of(&config);
+        let leaks = leaks(&config);
         let consumers = consumers(&config);
         let consumers = match previous {
             Some(app) => consumers.remember_revoked(&app.consumers),
@@ -58,6 +59,8 @@ impl App {
             buckets: names.limits(&config, previous, store.as_ref())?,
             budget: Arc::new(budgets(&config, previous, store.as_ref())?),
             credentials,
+            keyless: KeylessAccess::new(config.listen.hosts, config.listen.cors_origins.clone()),
+            leaks,
             consumers,
             upstream,
             trusted_proxies: config.listen.trusted_proxies,
@@ -68,6 +71,13 @@ impl App {
             own_catalog: config.catalog.own,
         })
     }
+}
+
+/// Finds gateway keys, and the secrets of this configuration.
+fn leaks(config: &Config) -> LeakGuard {
+    let mut leaks = LeakGuard::new();
+    config.credentials.values().for_each(|config| config.credential.kind.with_secrets(|secret| leaks.add(secret)));
+    leaks
 }
 
 fn consumers(config: &Config) -> Consumers {

@@ -65,7 +65,7 @@ fn ask(admin: &Admin) -> Result<String, String> {
 }
 
 fn exchange(mut stream: impl Read + Write) -> std::io::Result<String> {
-    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: calgate\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer)?;
     Ok(answer)

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::origin;
 use super::reader::{Located, Section};
-use crate::identify::TrustedProxies;
+use crate::identify::{Hosts, TrustedProxies};
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub struct Listen {
     pub trusted_proxies: TrustedProxies,
     /// Origins that browsers may call from; none: no CORS.
     pub cors_origins: Vec<String>,
+    /// Hosts by which requests without a key, and operators, may name the gateway.
+    pub hosts: Hosts,
 }
 
 impl Default for Listen {
@@ -79,6 +81,7 @@ impl Default for Listen {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             trusted_proxies: TrustedProxies::default(),
             cors_origins: Vec::new(),
+            hosts: Hosts::default(),
         }
     }
 }
@@ -96,6 +99,7 @@ impl Listen {
         let workers = section.integer("workers", 1..=256).map(|n| n as usize);
         let proxies = section.strings("trusted_proxies").map(|list| networks(section, &list.value));
         let origins = section.strings("cors_origins").map(|list| origins(section, &list.value));
+        let hosts = section.strings("hosts").map(|list| hosts(section, &list.value));
         let given = section.string("address");
         let address = match &given {
             Some(text) => read_address(section, "address", text),
@@ -120,6 +124,7 @@ impl Listen {
             workers: workers.unwrap_or(default.workers),
             trusted_proxies: TrustedProxies::new(proxies.unwrap_or_default()),
             cors_origins: origins.unwrap_or_default(),
+            hosts: hosts.unwrap_or_default(),
         }
     }
 }
@@ -147,6 +152,20 @@ fn networks(section: &Section<'_>, list: &[Located<&str>]) -> Vec<IpNet> {
         network
     };
     list.iter().filter_map(network).collect()
+}
+
+fn hosts(section: &Section<'_>, list: &[Located<&str>]) -> Hosts {
+    let mut hosts = Hosts::default();
+    for entry in list {
+        if !hosts.add(entry.value) {
+            if entry.value.contains('@') {
+                section.hide(entry.span.clone());
+            }
+            let help = "write a name or an address without a port, such as \"calgate.internal\"".to_owned();
+            section.wrong(entry.span.clone(), format!("`listen.hosts`: `{}` is not a host", entry.value), help);
+        }
+    }
+    hosts
 }
 
 fn origins(section: &Section<'_>, list: &[Located<&str>]) -> Vec<String> {

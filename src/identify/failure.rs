@@ -62,6 +62,12 @@ pub enum AuthFailure {
     SecretWithoutId,
 }
 
+impl AuthFailure {
+    /// The text for the client, the same for every failure: a prober learns nothing from it.
+    pub(crate) const MESSAGE: &str = "No valid gateway key. Send one that begins with calgate_ as Authorization: Bearer or \
+         X-Api-Key. An operator makes keys with `calgate key new`, and finds the reason for this answer in the access log.";
+}
+
 impl From<NoKey> for AuthFailure {
     fn from(no_key: NoKey) -> Self {
         Self::NoKey(no_key)

@@ -125,7 +125,7 @@ impl<A: Answers> Guest<A> {
         let (head, body) = request.into_parts();
         let body = CallersBody::new(body, &answering);
         let lasts = self.answers.outlasts_caller(&head);
-        let answer = self.answers.answer(self.admission.peer, head, body);
+        let answer = self.answers.answer(self.admission.ends, head, body);
         let answer = if lasts { Either::Left(lasting(answer, self.open.clone())) } else { Either::Right(answer) };
         answer.map(|mut answer| {
             if answering.watch().has_left_unread() {
@@ -194,7 +194,7 @@ impl<A: Answers> Guest<A> {
 
     /// Refuses where there is no request to answer, and closes.
     async fn say<T: Stream>(&self, mut stream: T, refusal: &Refusal) {
-        let mut record = Record::without_request(&self.gateway, self.admission.peer);
+        let mut record = Record::without_request(&self.gateway, self.admission.ends.peer);
         record.note_refusal(refusal);
         let text = respond::raw(refusal, &record);
         let said = timeout(Duration::from_secs(1), async {

@@ -13,6 +13,7 @@ use super::Answers;
 use super::connection::Guest;
 use super::listener::Bound;
 use crate::app::{Gateway, Phase, Place};
+use crate::identify::ConnectionEnds;
 
 /// How long accepting rests after it failed, for want of file descriptors mostly.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -31,7 +32,7 @@ pub(super) struct Doorway<A> {
 
 /// What is settled about a connection when it is accepted.
 pub(super) struct Admission {
-    pub(super) peer: IpAddr,
+    pub(super) ends: ConnectionEnds,
     /// Whether there is room for it; else it is told so.
     pub(super) is_welcome: bool,
     _place: Place,
@@ -81,7 +82,7 @@ impl<A: Answers> Doorway<A> {
                 _ = phases.wait_for(|phase| *phase >= Phase::Draining) => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, open),
+                Ok((stream, ends)) => self.admit(stream, ends, open),
                 // One that is gone already is nothing; anything else needs a rest, or it would spin.
                 Err(fault) if fault.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(fault) => {
@@ -92,7 +93,7 @@ impl<A: Answers> Doorway<A> {
         }
     }
 
-    fn admit(&self, stream: Accepted, peer: IpAddr, open: &mpsc::Sender<()>) {
+    fn admit(&self, stream: Accepted, ends: ConnectionEnds, open: &mpsc::Sender<()>) {
         // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
         let place = self.answers.admit();
         let is_welcome = place.is_some();
@@ -101,7 +102,7 @@ impl<A: Answers> Doorway<A> {
             answers: self.answers.clone(),
             gateway: self.gateway.clone(),
             phases: self.phases.clone(),
-            admission: Admission { peer, is_welcome, _place: place },
+            admission: Admission { ends, is_welcome, _place: place },
             open: open.clone(),
         };
         match stream {
@@ -119,16 +120,18 @@ impl Door {
         })
     }
 
-    async fn accept(&self) -> std::io::Result<(Accepted, IpAddr)> {
+    async fn accept(&self) -> std::io::Result<(Accepted, ConnectionEnds)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let _ = stream.set_nodelay(true);
-                Ok((Accepted::Tcp(stream), peer.ip()))
+                let ends = ConnectionEnds { peer: peer.ip(), local: Some(stream.local_addr()?.ip()) };
+                Ok((Accepted::Tcp(stream), ends))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Accepted::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST)))
+                let ends = ConnectionEnds { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), local: None };
+                Ok((Accepted::Unix(stream), ends))
             }
         }
     }

@@ -83,7 +83,7 @@ fn an_oauth_grant_outlives_a_death_at_every_step() {
         assert_eq!(dying.ask("GET /v2/me", &[]).status, 200, "{step}");
         // The token is refused from now on, so the next request renews it.
         rig.sim.advance(Duration::from_secs(3601));
-        dying.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n\r\n").rest();
+        dying.connect().send("GET /v2/me HTTP/1.1\r\nHost: localhost\r\n\r\n").rest();
         assert_eq!(dying.ended(), None, "killed by a signal");
         let gateway = rig.start();
         assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200, "{step}");

@@ -51,7 +51,7 @@ impl Wire {
     /// Sends a request without a body, and reads its answer.
     pub fn ask(&mut self, request: &str, headers: &[&str]) -> Answer {
         let lines = lines(headers);
-        self.send(format!("{request} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n"));
+        self.send(format!("{request} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"));
         if request.starts_with("HEAD ") { self.head() } else { self.answer() }
     }
 
@@ -59,7 +59,7 @@ impl Wire {
     pub fn ask_with(&mut self, request: &str, headers: &[&str], body: &str) -> Answer {
         let length = format!("Content-Length: {}\r\n", body.len());
         let lines = lines(headers) + &length;
-        self.send(format!("{request} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n{body}"));
+        self.send(format!("{request} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n{body}"));
         self.answer()
     }
 

@@ -354,7 +354,8 @@ fn the_admin_listener_is_apart_from_callers() {
 fn bodies_that_do_not_come_keep_nobody_from_the_admin_listener() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key, "body = \"1s\"");
-    let begun = "POST /explain HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let begun =
+        "POST /explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     let mut flood: Vec<_> = (0..100).map(|_| Wire::connect(gateway.admin)).collect();
     for operator in &mut flood {
         operator.send(begun);

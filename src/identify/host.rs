@@ -1,0 +1,119 @@
+//! Host names under which a listener answers: a browser that was sent to calgate by a foreign name shows it in `Host`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::header::HOST;
+use http::{Version, request};
+
+use super::leak::holds_key;
+
+/// The two ends of a client's connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionEnds {
+    /// The client's address. The peer of a Unix-domain socket counts as the loopback address.
+    pub peer: IpAddr,
+    /// The address that the client connected to; `None` for a Unix-domain socket.
+    pub local: Option<IpAddr>,
+}
+
+/// The host of an authority (RFC 3986 §3.2.2).
+#[derive(Debug, PartialEq, Eq)]
+enum Host<'a> {
+    Address(IpAddr),
+    Name(&'a str),
+}
+
+impl<'a> Host<'a> {
+    /// Reads a host without a port.
+    fn parse(text: &'a str) -> Option<Self> {
+        if let Some(inner) = text.strip_prefix('[') {
+            let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
+            return Some(Self::Address(IpAddr::V6(address).to_canonical()));
+        }
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Some(Self::Address(address.into()));
+        }
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        (!name.is_empty() && name.bytes().all(is_name)).then_some(Self::Name(name))
+    }
+
+    /// Reads `host` or `host:port`, as in a `Host` field. The port is left aside: it may be mapped to another one.
+    fn of_authority(text: &'a str) -> Option<Self> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port),
+            _ => (text, ""),
+        };
+        let is_port = port.bytes().all(|b| b.is_ascii_digit());
+        Self::parse(host).filter(|_| is_port)
+    }
+}
+
+/// Host names and addresses that an operator lists in `[listen] hosts`.
+#[derive(Debug, Default, Clone)]
+pub struct Hosts {
+    names: Vec<Box<str>>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Hosts {
+    /// Adds one that is written without a port; an IPv6 address may be written without brackets. Returns whether it is one.
+    pub fn add(&mut self, text: &str) -> bool {
+        let bare = text.parse::<Ipv6Addr>().ok().map(|address| Host::Address(IpAddr::V6(address).to_canonical()));
+        match bare.or_else(|| Host::parse(text)) {
+            Some(Host::Address(address)) => self.addresses.push(address),
+            Some(Host::Name(name)) => self.names.push(name.into()),
+            None => return false,
+        }
+        true
+    }
+
+    /// Checks the `Host` of a request, or its `:authority` in HTTP/2, against DNS rebinding: a foreign name that resolves to
+    /// this address makes a browser take calgate for a part of a foreign site. A loopback name, the address of the
+    /// connection's own end and listed hosts are good. No browser reaches a Unix-domain socket, and none leaves `Host` out,
+    /// as HTTP/1.0 allows.
+    ///
+    /// # Errors
+    /// The host that is not good, for the access log; an empty text where it cannot be read.
+    pub fn check(&self, head: &request::Parts, local: Option<IpAddr>) -> Result<(), Box<str>> {
+        let Some(local) = local else { return Ok(()) };
+        let mut given = authorities(head).peekable();
+        if given.peek().is_none() && head.version != Version::HTTP_10 {
+            return Err(Box::default());
+        }
+        match given.find(|authority| !self.allows(authority, local)) {
+            None => Ok(()),
+            Some(foreign) => {
+                let is_shown = Host::of_authority(foreign).is_some() && !holds_key(foreign.as_bytes());
+                Err(if is_shown { foreign.into() } else { Box::default() })
+            }
+        }
+    }
+
+    fn allows(&self, authority: &str, local: IpAddr) -> bool {
+        match Host::of_authority(authority) {
+            Some(Host::Address(address)) => {
+                address.is_loopback() || address == local.to_canonical() || self.addresses.contains(&address)
+            }
+            Some(Host::Name(name)) => {
+                is_localhost(name) || self.names.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+            }
+            None => false,
+        }
+    }
+}
+
+/// The authority of a request, wherever it has one: HTTP/2 may have both.
+pub(super) fn authorities(head: &request::Parts) -> impl Iterator<Item = &str> {
+    let fields = head.headers.get_all(HOST).iter().map(|value| value.to_str().unwrap_or_default());
+    head.uri.authority().map(http::uri::Authority::as_str).into_iter().chain(fields)
+}
+
+/// `localhost` and all names below it, which resolve to loopback addresses (RFC 6761 §6.3).
+fn is_localhost(name: &str) -> bool {
+    const LOCALHOST: &str = "localhost";
+    let Some((rest, end)) = name.len().checked_sub(LOCALHOST.len()).and_then(|at| name.split_at_checked(at)) else {
+        return false;
+    };
+    end.eq_ignore_ascii_case(LOCALHOST) && (rest.is_empty() || rest.ends_with('.'))
+}
