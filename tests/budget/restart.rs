@@ -122,10 +122,31 @@ fn with_a_token_store_what_was_used_outlives_the_process() {
     assert!(restarted(&token_store(&folder), "-TERM") > 100);
 }
 
+/// What was recorded before a crash is known to the next process. What was sent after the last record is not.
 #[test]
-fn with_a_token_store_what_was_used_outlives_a_crash() {
-    let folder = tempfile::tempdir().unwrap();
-    assert!(restarted(&token_store(&folder), "-KILL") > 100);
+fn with_a_token_store_what_was_recorded_outlives_a_crash() {
+    let window = Duration::from_secs(600);
+    for _ in 0..3 {
+        let (sim, key, folder) = (cal_com(window), Key::new(), tempfile::tempdir().unwrap());
+        let store = token_store(&folder);
+        let mut before = start_with(&sim, &key, &store, window);
+        let address = before.address.parse().unwrap();
+        (0..LIMIT).for_each(|_| assert_eq!(ask(address, &key), Some(200)));
+        let written = records(&folder);
+        eventually("two more records", || (records(&folder) >= written + 2).then_some(()));
+        before.signal("-KILL");
+        before.ended();
+        let after = start_with(&sim, &key, &store, window);
+        assert_eq!(ask(after.address.parse().unwrap(), &key), Some(429));
+        assert_eq!((sim.seen_count(), sim.rate_limited()), (LIMIT as usize, 0), "Cal.com is not asked");
+    }
+}
+
+/// How often what is used has been recorded in the store.
+fn records(folder: &tempfile::TempDir) -> i64 {
+    let store = rusqlite::Connection::open(folder.path().join("store/tokens.db")).unwrap();
+    let version = "SELECT version FROM credentials WHERE name = 'budgets/used'";
+    store.query_row(version, [], |row| row.get(0)).unwrap_or(0)
 }
 
 #[test]
