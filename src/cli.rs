@@ -18,7 +18,7 @@ use clap::builder::OsStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::environment::from_environment;
-use crate::config::{Config, problem::Unusable};
+use crate::config::{Config, Secrets, problem::Unusable};
 use crate::server::ConfigSource;
 
 /// A rate-limiting, authenticating reverse proxy for the Cal.com API v2.
@@ -38,7 +38,7 @@ enum Command {
     /// Serve until SIGTERM or Ctrl-C; SIGHUP or a change of the file reloads the configuration
     Serve(ConfigArgs),
     /// Report everything that is wrong with a configuration
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// Say what would be decided about a request, and by which rule, without sending one
     Explain(explain::ExplainArgs),
     /// Make gateway keys
@@ -64,6 +64,22 @@ struct ConfigArgs {
     /// The configuration file; without one, and with `CAL_API_KEY` set, the environment is the configuration
     #[arg(long, value_name = "FILE", env = "CALGATE_CONFIG", value_parser = OsStringValueParser::new())]
     config: Option<OsString>,
+}
+
+/// A configuration whose secrets may be elsewhere.
+#[derive(Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Do not read the files and variables that hold secrets, so that a machine without them can check the rest
+    #[arg(long)]
+    without_secrets: bool,
+}
+
+impl CheckArgs {
+    fn secrets(&self) -> Secrets {
+        if self.without_secrets { Secrets::Placeholders } else { Secrets::Read }
+    }
 }
 
 /// What a command came to.
@@ -122,10 +138,15 @@ pub fn main() -> ExitCode {
 impl ConfigArgs {
     /// Reads the configuration.
     fn read(&self) -> Result<(Config, ConfigSource), Outcome> {
+        self.read_with(Secrets::Read)
+    }
+
+    /// Reads the configuration, with or without its secrets.
+    fn read_with(&self, secrets: Secrets) -> Result<(Config, ConfigSource), Outcome> {
         let misused = |unusable: Box<Unusable>| Outcome::Misused(unusable.to_string());
         // A variable that is set to nothing names nothing.
         if let Some(path) = self.config.as_ref().filter(|path| !path.is_empty()) {
-            return ConfigSource::read(Path::new(path)).map_err(misused);
+            return ConfigSource::read(Path::new(path), secrets).map_err(misused);
         }
         match from_environment() {
             Some(config) => Ok((config.map_err(misused)?, ConfigSource::Environment)),

@@ -26,6 +26,7 @@ pub mod sharing;
 pub mod store;
 pub mod tiers;
 pub mod upstream;
+mod warnings;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +75,17 @@ pub struct Config {
     pub sharing: Option<sharing::SharingConfig>,
     /// `[log]`
     pub log: log::Log,
+    /// What is probably a mistake, each as `file:line:column: message`.
+    pub warnings: Vec<String>,
+}
+
+/// Where the secrets of a configuration come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// The files and variables that it names.
+    Read,
+    /// Nowhere: placeholders stand for them, so that a machine without them can check the rest.
+    Placeholders,
 }
 
 impl Config {
@@ -90,18 +102,24 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub fn from_file(path: &Path) -> Result<(Self, Contents), Box<Unusable>> {
+    pub fn from_file(path: &Path, secrets: Secrets) -> Result<(Self, Contents), Box<Unusable>> {
         Catalog::built_in(); // which lives on, and so is not made among what is soon gone
         memory::apart(|| {
             let origin = path.display().to_string();
             let unusable = |message: String| {
                 let problems = vec![problem::Problem { span: 0..0, message, help: None }];
-                Err(Box::new(Unusable { origin: origin.clone(), text: String::new(), problems }))
+                Err(Box::new(Unusable { origin: origin.clone(), text: String::new(), problems, unreported: 0 }))
             };
             match std::fs::read_to_string(path) {
                 // It is being written, or there was no room on the disk for it: no wish to refuse everybody.
                 Ok(text) if text.trim().is_empty() => unusable("the configuration file is empty".to_owned()),
-                Ok(text) => Ok((Self::parse(&origin, &text)?, Contents::of(text.as_bytes()))),
+                Ok(text) => {
+                    let problems = match secrets {
+                        Secrets::Read => Problems::default(),
+                        Secrets::Placeholders => Problems::with_placeholders(),
+                    };
+                    Ok((Self::read_text(&origin, &text, &problems)?, Contents::of(text.as_bytes())))
+                }
                 Err(fault) => unusable(format!("the configuration file cannot be read: {fault}")),
             }
         })
@@ -123,8 +141,10 @@ impl Config {
     fn read_text(origin: &str, text: &str, problems: &Problems) -> Result<Self, Box<Unusable>> {
         let (document, faults) = DeTable::parse_recoverable(text);
         if faults.is_empty() {
-            let config = Self::read_document(document.get_ref(), problems);
+            let mut config = Self::read_document(document.get_ref(), problems);
             if problems.is_empty() {
+                warnings::note(&Section::new("", document.get_ref(), 0..0, problems), &config);
+                config.warnings = problems.warnings(origin, text);
                 return Ok(config);
             }
         }
@@ -152,6 +172,14 @@ impl Config {
         drop(Self::read_document(document.get_ref(), &problems));
         drop(document);
         problems.into_keys()
+    }
+
+    /// Names of the keys that hold no secret wherever they stand, among those that reading `text` looks for.
+    fn plain_keys(text: &str) -> BTreeSet<String> {
+        let problems = Problems::with_keys();
+        let (document, _) = DeTable::parse_recoverable(text);
+        drop(Self::read_document(document.get_ref(), &problems));
+        problems.plain_keys()
     }
 
     fn read(root: &Section<'_>) -> Self {
@@ -186,6 +214,7 @@ impl Config {
             store,
             sharing,
             consumers: consumers.into_values().flatten().collect(),
+            warnings: Vec::new(),
         }
     }
 }

@@ -32,7 +32,7 @@ use tokio::sync::watch as channel;
 
 pub use guarded::CallersBody;
 pub use listener::Listener;
-pub use reload::ConfigSource;
+pub use reload::{ConfigSource, log_warnings};
 
 use crate::admin::Admin;
 use crate::app::{Gateway, Phase, Place};

@@ -1,6 +1,6 @@
 //! `calgate serve` and `calgate check`.
 
-use super::{ConfigArgs, Outcome, print};
+use super::{CheckArgs, ConfigArgs, Outcome, print};
 use crate::app::{App, Gateway};
 use crate::config::fixed::Fixed;
 use crate::record::AccessLog;
@@ -12,6 +12,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Err(outcome) => return outcome,
     };
     telemetry::start_log(&config.log.level, config.log.json);
+    server::log_warnings(&config);
     let fixed = Fixed::of(&config);
     let access_log = match AccessLog::start() {
         Ok(log) => log,
@@ -28,11 +29,14 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     }
 }
 
-pub(super) fn check(args: &ConfigArgs) -> Outcome {
-    let (config, _) = match args.read() {
+pub(super) fn check(args: &CheckArgs) -> Outcome {
+    let (config, _) = match args.config.read_with(args.secrets()) {
         Ok(read) => read,
         Err(outcome) => return outcome,
     };
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
     let (consumers, credentials) = (config.consumers.len(), config.credentials.len());
     // As `serve` begins; neither opens anything.
     let store = config.store.as_ref().map(store::of).transpose();

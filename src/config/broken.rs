@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::Config;
 use super::problem::Problems;
 use super::reader::is_name;
+use super::secret::may_be_secret;
 
 /// After so many, the rest of the text is put aside as one: each takes a reading of all of it.
 const MOST: usize = 20;
@@ -35,7 +36,14 @@ pub(super) fn put_aside(text: &str, problems: &Problems) -> String {
         }
         let shown = rest.get(statement.clone()).and_then(|text| known.beginning(first_line(text))).unwrap_or(0);
         problems.note(place(fault), fault.message(), None);
-        problems.hide(statement.start + shown..statement.end);
+        let (after, line_end) = (
+            statement.start + shown,
+            statement.start + first_line(rest.get(statement.clone()).unwrap_or_default()).len(),
+        );
+        for hidden in known.secrets_of(&rest, statement.start..line_end.max(after), shown) {
+            problems.hide(hidden);
+        }
+        problems.hide(line_end.max(after)..statement.end);
         let is_last = statement.end == rest.len();
         rest = blank(&rest, &statement);
         if is_last {
@@ -66,6 +74,8 @@ fn blank(text: &str, part: &Range<usize>) -> String {
 struct Known {
     sections: BTreeSet<String>,
     keys: BTreeSet<String>,
+    /// Those of the keys that hold no secret, whichever section they stand in.
+    plain: BTreeSet<String>,
 }
 
 impl Known {
@@ -73,7 +83,35 @@ impl Known {
         let asked = Config::keys_looked_for(EVERY_SECTION);
         let (sections, keys): (Vec<_>, Vec<_>) = asked.into_iter().partition(|key| !key.contains('.'));
         let last = |key: String| key.rsplit('.').next().map(str::to_owned);
-        Self { sections: sections.into_iter().collect(), keys: keys.into_iter().filter_map(last).collect() }
+        Self {
+            sections: sections.into_iter().collect(),
+            keys: keys.into_iter().filter_map(last).collect(),
+            plain: Config::plain_keys(EVERY_SECTION),
+        }
+    }
+
+    /// The parts of a broken line that may be a secret. `shown` bytes of it are a section or `key =`, which is none. Behind a key
+    /// that holds no secret, each word is judged by its looks, up to where another key or a comment may begin.
+    fn secrets_of(&self, text: &str, line: Range<usize>, shown: usize) -> Vec<Range<usize>> {
+        let (start, all) = (line.start + shown, line.start + shown..line.end);
+        let beginning = text.get(line.start..start).unwrap_or_default();
+        let key = beginning.trim().trim_end_matches('=').trim_end().rsplit('.').next().unwrap_or_default();
+        let rest = text.get(all.clone()).unwrap_or_default();
+        if !beginning.ends_with('=') || !self.plain.contains(key) {
+            return vec![all];
+        }
+        let plain_end = rest.find(['=', '#']).unwrap_or(rest.len());
+        let is_word = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | ',' | '[' | ']' | '{' | '}');
+        let mut hidden = vec![start + plain_end..line.end];
+        let mut at = start;
+        for piece in rest.get(..plain_end).unwrap_or_default().split_inclusive(|c| !is_word(c)) {
+            let word = piece.trim_end_matches(|c| !is_word(c));
+            if may_be_secret(word) || word.contains(['@', '%']) || !word.is_ascii() {
+                hidden.push(at..at + word.len());
+            }
+            at += piece.len();
+        }
+        hidden
     }
 
     /// The lines of the statement that the first fault of `text` is in, to where the next one begins that is known. Nothing is
@@ -107,8 +145,9 @@ impl Known {
     /// How much of a line is `[section]` or `key =`, if it begins so with a name that is known. Any other may be base64.
     fn beginning(&self, line: &str) -> Option<usize> {
         let first = |name: &str| name.split('.').next().is_some_and(|first| self.sections.contains(first));
-        if let Some(name) = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            return (is_name(name) && first(name)).then_some(line.len());
+        if let Some(name) = line.trim().strip_prefix('[') {
+            let name = name.strip_suffix(']').unwrap_or(name);
+            return (is_name(name) && first(name) && !may_be_secret(name)).then_some(line.len());
         }
         let (key, _) = line.split_once('=')?;
         let name = key.trim();

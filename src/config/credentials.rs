@@ -9,9 +9,10 @@ use super::problem::known_names;
 use super::reader::Section;
 use super::tiers::MOST_PER_MINUTE;
 use super::upstream::BaseUrl;
-use super::{plans::PlanLists, secret};
+use super::{plans::PlanLists, secret, warnings};
 use crate::budget::OAUTH_PER_MINUTE;
 use crate::credential::{ApiKey, Credential, Kind, ManagedUsers, OAuthClient, PlatformClient};
+use crate::secret::Secret;
 
 /// A configured credential.
 #[derive(Debug, Clone)]
@@ -109,10 +110,10 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
             if section.raw("api_key").is_none() {
                 section.missing("api_key", "write api_key = { file = \"…\" } or { env = \"…\" }");
             }
-            Some(Kind::ApiKey(ApiKey::new(&secret::read(section, "api_key")?)))
+            Some(Kind::ApiKey(ApiKey::new(&read_secret(section, "api_key")?)))
         }
         KindName::OAuth => {
-            let client_secret = section.raw("client_secret").map(|_| secret::read(section, "client_secret"));
+            let client_secret = section.raw("client_secret").map(|_| read_secret(section, "client_secret"));
             let authorize_url = authorize_url(section);
             let client_id = client_id(section);
             let client_secret = match client_secret {
@@ -126,13 +127,20 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
     }
 }
 
+/// Reads a secret of Cal.com's, and warns of one that is hardly that.
+fn read_secret(section: &Section<'_>, key: &'static str) -> Option<Secret> {
+    let secret = secret::read(section, key)?;
+    warnings::note_secret(section, key, &secret);
+    Some(secret)
+}
+
 fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
     let id = client_id(section);
     if section.raw("client_secret").is_none() {
         section.missing("client_secret", "write client_secret = { file = \"…\" } or { env = \"…\" }");
     }
-    let api_key = secret::read(section, "api_key").map(|key| ApiKey::new(&key));
-    let secret = secret::read(section, "client_secret");
+    let api_key = read_secret(section, "api_key").map(|key| ApiKey::new(&key));
+    let secret = read_secret(section, "client_secret");
     let headers_anywhere = section.choice("client_headers", &[("documented", false), ("anywhere", true)]);
     let managed = section.boolean("managed_users").unwrap_or(false);
     let recover = section.choice("recover", &[("off", false), ("force-refresh", true)]);

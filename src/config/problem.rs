@@ -17,11 +17,20 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+/// Maximum number of mistakes that are reported, 50: more help nobody, and each shows its line.
+const MAX_REPORTED: usize = 50;
+
 /// What reading a configuration found: its mistakes (reading goes on after each, so that an operator sees them all), and,
 /// where that is asked, the keys that were looked for.
 #[derive(Debug, Default)]
 pub struct Problems {
     list: RefCell<Vec<Problem>>,
+    /// Mistakes beyond [`MAX_REPORTED`].
+    unreported: Cell<usize>,
+    warnings: RefCell<Vec<Problem>>,
+    /// Keys whose values no reader takes for a secret, where keys are asked for.
+    plain_keys: RefCell<BTreeSet<String>>,
+    has_placeholders: bool,
     keys: Option<RefCell<BTreeSet<String>>>,
     hidden: RefCell<Vec<Range<usize>>>,
     /// Where text begins that messages may show; noted by the second reading only.
@@ -42,6 +51,16 @@ impl Problems {
         Self { shows_comments: true, ..Self::default() }
     }
 
+    /// Nothing yet; secrets are not read, and placeholders stand for them.
+    pub(super) fn with_placeholders() -> Self {
+        Self { has_placeholders: true, ..Self::default() }
+    }
+
+    /// Whether placeholders stand for secrets.
+    pub(super) fn has_placeholders(&self) -> bool {
+        self.has_placeholders
+    }
+
     /// Whether messages may show comments.
     pub(super) fn shows_comments(&self) -> bool {
         self.shows_comments
@@ -49,7 +68,27 @@ impl Problems {
 
     /// Notes a mistake.
     pub fn note(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.list.borrow_mut().push(Problem { span, message: message.into(), help: help.into() });
+        let mut list = self.list.borrow_mut();
+        if list.len() < MAX_REPORTED {
+            list.push(Problem { span, message: message.into(), help: help.into() });
+        } else {
+            self.unreported.set(self.unreported.get() + 1);
+        }
+    }
+
+    /// Notes what is probably a mistake, and does not keep the configuration from being used.
+    pub fn warn(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.len() < MAX_REPORTED {
+            warnings.push(Problem { span, message: message.into(), help: help.into() });
+        }
+    }
+
+    /// Each warning as `file:line:column: message`.
+    pub(super) fn warnings(&self, origin: &str, text: &str) -> Vec<String> {
+        let mut warnings = self.warnings.borrow().clone();
+        warnings.sort_by_key(|warning| warning.span.start);
+        warnings.iter().map(|warning| warning.line(origin, text)).collect()
     }
 
     /// Keeps a part of the text out of every message: it is, or may be, a secret.
@@ -67,6 +106,8 @@ impl Problems {
     /// Forgets what was found: the same text is read a second time, for messages about it.
     pub(super) fn begin_again(&self) {
         self.list.borrow_mut().clear();
+        self.unreported.set(0);
+        self.warnings.borrow_mut().clear();
         self.hidden.borrow_mut().clear();
         self.is_second.set(true);
     }
@@ -120,6 +161,18 @@ impl Problems {
         }
     }
 
+    /// Notes that a key's value is no secret, wherever the key stands.
+    pub(super) fn note_plain_key(&self, key: &str) {
+        if self.keys.is_some() && !self.plain_keys.borrow().contains(key) {
+            self.plain_keys.borrow_mut().insert(key.to_owned());
+        }
+    }
+
+    /// Names of the keys whose values are no secrets.
+    pub(super) fn plain_keys(&self) -> BTreeSet<String> {
+        self.plain_keys.borrow().clone()
+    }
+
     /// Every key that was looked for.
     pub(super) fn into_keys(self) -> BTreeSet<String> {
         self.keys.map(RefCell::into_inner).unwrap_or_default()
@@ -133,8 +186,10 @@ pub struct Unusable {
     pub origin: String,
     /// The text, without what may be a secret.
     pub text: String,
-    /// At least one.
+    /// At least one; the first 50 that were found.
     pub problems: Vec<Problem>,
+    /// How many more were found.
+    pub unreported: usize,
 }
 
 impl std::fmt::Display for Unusable {
@@ -144,7 +199,11 @@ impl std::fmt::Display for Unusable {
             writeln!(f, "{}\n", renderer.render(&self.report(problem)))?;
         }
         let count = self.problems.len();
-        write!(f, "{}: {count} {}", self.origin, if count == 1 { "problem" } else { "problems" })
+        write!(f, "{}: {count} {}", self.origin, if count == 1 { "problem" } else { "problems" })?;
+        if self.unreported > 0 {
+            write!(f, ", and {} more that are not shown", self.unreported)?;
+        }
+        Ok(())
     }
 }
 
@@ -153,7 +212,7 @@ impl std::error::Error for Unusable {}
 impl Unusable {
     pub(super) fn new(origin: &str, text: &str, problems: &Problems) -> Self {
         let text = problems.without_hidden(text);
-        Self { origin: origin.to_owned(), text, problems: problems.sorted() }
+        Self { origin: origin.to_owned(), text, problems: problems.sorted(), unreported: problems.unreported.get() }
     }
 
     fn report<'a>(&'a self, problem: &'a Problem) -> [Group<'a>; 1] {
@@ -167,30 +226,38 @@ impl Unusable {
         }]
     }
 
-    /// Each problem as `file:line:column: message`, for a log line.
+    /// Each problem as `file:line:column: message`, for a log line, and how many more there are.
     pub fn lines(&self) -> Vec<String> {
-        let place = |at: usize| {
-            let before = self.text.get(..at.min(self.text.len())).unwrap_or_default();
-            let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-            (before.matches('\n').count() + 1, column)
-        };
-        self.problems
-            .iter()
-            .map(|problem| {
-                let (line, column) = place(problem.span.start);
-                let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-                format!("{}:{line}:{column}: {}{help}", self.origin, problem.message)
-            })
-            .collect()
+        let mut lines: Vec<_> = self.problems.iter().map(|problem| problem.line(&self.origin, &self.text)).collect();
+        if self.unreported > 0 {
+            lines.push(format!("{}: {} more problems", self.origin, self.unreported));
+        }
+        lines
     }
 }
+
+impl Problem {
+    /// It as `file:line:column: message (help)`.
+    fn line(&self, origin: &str, text: &str) -> String {
+        let before = text.get(..self.span.start.min(text.len())).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+        let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{origin}:{line}:{column}: {}{help}", self.message)
+    }
+}
+
+/// Number of names beyond which none is guessed, 1,000: each mistake compares all of them.
+const MAX_COMPARED: usize = 1000;
 
 /// "did you mean", or the names there are.
 pub fn known_names<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
-    let closest = known.iter().map(|name| (strsim::jaro_winkler(wrong, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let compared = if known.len() > MAX_COMPARED { &[][..] } else { &known[..] };
+    let closest =
+        compared.iter().map(|name| (strsim::jaro_winkler(wrong, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
     let guess = closest.filter(|(likeness, _)| *likeness > 0.8).map(|(_, name)| format!("did you mean `{name}`? "));
     let list = match known.as_slice() {
         [] => "none is known".to_owned(),

@@ -60,6 +60,16 @@ impl<'a> Section<'a> {
         self.problems.note(span, message, help);
     }
 
+    /// Notes what is probably a mistake.
+    pub fn warn(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.problems.warn(span, message, help);
+    }
+
+    /// Whether placeholders stand for secrets.
+    pub(super) fn has_placeholders(&self) -> bool {
+        self.problems.has_placeholders()
+    }
+
     /// Keeps a value out of every message: it is, or may be, a secret.
     pub fn hide(&self, span: Range<usize>) {
         self.problems.hide(span);
@@ -71,6 +81,7 @@ impl<'a> Section<'a> {
     }
 
     fn show_value(&self, key: &str) {
+        self.problems.note_plain_key(key);
         if let Some(value) = self.table.get(key) {
             self.show(&value.span());
         }
@@ -121,6 +132,7 @@ impl<'a> Section<'a> {
 
     /// Text.
     pub fn string(&self, key: &'static str) -> Option<Located<&'a str>> {
+        self.problems.note_plain_key(key);
         let text = self.unshown(key)?;
         self.show(&text.span);
         Some(text)

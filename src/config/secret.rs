@@ -37,6 +37,7 @@ pub(super) fn read_value<'a>(
         }
     }
     let found = match (file, env) {
+        (Some(_), None) | (None, Some(_)) if section.has_placeholders() => Some(Ok(placeholder(key))),
         (Some(file), None) if source.raw("env").is_none() => Some(from_file(Path::new(file.value))),
         (None, Some(env)) if source.raw("file").is_none() => Some(from_env(env.value)),
         (None, None) if source.raw("file").or(source.raw("env")).is_some() => None,
@@ -51,6 +52,18 @@ pub(super) fn read_value<'a>(
             None
         }
     }
+}
+
+/// What stands for a secret that is not read: a text of the form that `key` takes.
+fn placeholder(key: &str) -> String {
+    match key {
+        "seal_keys" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "postgres" => "postgres://calgate@localhost/calgate",
+        "redis" => "rediss://localhost:6379",
+        "proxy" => "http://localhost:3128",
+        _ => "placeholder-of-a-secret-that-is-not-read",
+    }
+    .to_owned()
 }
 
 /// Letters and digits in one piece: names have no more, and keys have.

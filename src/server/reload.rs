@@ -1,7 +1,8 @@
 //! Signals and file changes: what changes or ends a running gateway.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use notify::{RecursiveMode, Watcher};
@@ -11,15 +12,18 @@ use tokio::time::{Duration, sleep};
 
 use super::descriptors;
 use crate::app::Gateway;
-use crate::config::Config;
 use crate::config::contents::Contents;
 use crate::config::fixed::Fixed;
 use crate::config::problem::Unusable;
+use crate::config::{Config, Secrets};
 use crate::memory;
 use crate::telemetry::ReloadLabels;
 
 /// Editors and orchestrators write in several steps; a change is read when they have had time to finish.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// Maximum number of links that are followed to a file, 16: longer chains are loops, or nearly.
+const MAX_LINKS: usize = 16;
 
 /// Where the configuration came from.
 #[derive(Debug, Clone)]
@@ -42,9 +46,9 @@ impl ConfigSource {
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub fn read(path: &Path) -> Result<(Config, Self), Box<Unusable>> {
+    pub fn read(path: &Path, secrets: Secrets) -> Result<(Config, Self), Box<Unusable>> {
         let can_be_read_again = path.metadata().is_ok_and(|file| file.is_file());
-        let (config, seen) = Config::from_file(path)?;
+        let (config, seen) = Config::from_file(path, secrets)?;
         Ok((config, if can_be_read_again { Self::File { path: path.to_owned(), seen } } else { Self::Pipe }))
     }
 }
@@ -109,12 +113,13 @@ pub(super) async fn until_told_to_stop(
 
 /// Watches for a change of the file.
 fn watch(path: &Path, seen: Contents, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let (file, tell, mut last) = (path.to_owned(), changed.clone(), Some(seen));
+    let (file, tell, mut last, mut watched) = (path.to_owned(), changed.clone(), Some(seen), Watched::of(path));
     let on_event = move |event: notify::Result<notify::Event>| {
         // Opening and reading are events, too: a look at the file would bring about the next look at it.
-        if event.is_ok_and(|event| event.kind.is_access()) {
+        if event.is_ok_and(|event| event.kind.is_access() || !watched.concerns(&event)) {
             return;
         }
+        watched = Watched::of(&file);
         let now = Contents::read(&file);
         if now != last {
             last = now;
@@ -134,6 +139,37 @@ fn watch(path: &Path, seen: Contents, changed: &mpsc::Sender<()>) -> Option<noti
     watcher.inspect_err(|fault| tracing::warn!(%fault, "the configuration is not watched; send SIGHUP to reload")).ok()
 }
 
+/// The names by which events tell of a change of the file: its own, and those of the links and folders that lead to it. A
+/// mounted Kubernetes volume replaces the link `..data`, not the file.
+struct Watched {
+    names: BTreeSet<OsString>,
+    places: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    fn of(path: &Path) -> Self {
+        let mut names: BTreeSet<OsString> = path.file_name().map(OsStr::to_owned).into_iter().collect();
+        let mut current = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            let Ok(target) = current.read_link() else { break };
+            names.extend(target.components().filter_map(|part| match part {
+                Component::Normal(name) => Some(name.to_owned()),
+                _ => None,
+            }));
+            current = current.parent().unwrap_or(Path::new(".")).join(target);
+        }
+        Self { names, places: places(path) }
+    }
+
+    /// Returns whether the file may have changed. An event without a path may be about any file.
+    fn concerns(&self, event: &notify::Event) -> bool {
+        let is_named = |path: &PathBuf| path.file_name().is_some_and(|name| self.names.contains(name));
+        event.need_rescan()
+            || event.paths.is_empty()
+            || event.paths.iter().any(|path| is_named(path) || self.places.contains(path))
+    }
+}
+
 /// Where a change shows: in the file's folder, as editors and orchestrators replace files and links rather than write into them;
 /// in the folder of the file that a link leads to; and in the file itself, where a container has it and not its folder.
 fn places(path: &Path) -> BTreeSet<PathBuf> {
@@ -145,15 +181,23 @@ fn places(path: &Path) -> BTreeSet<PathBuf> {
     [Some(folder(path)), led_to.as_deref().map(folder), led_to].into_iter().flatten().collect()
 }
 
+/// Logs what is probably a mistake in a configuration.
+pub fn log_warnings(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(warning, "configuration warning");
+    }
+}
+
 /// Reads the configuration again. One that cannot be used changes nothing.
 fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
     let ConfigSource::File { path, .. } = source else {
         tracing::info!("there is no configuration file to reload");
         return;
     };
-    let read = Config::from_file(path).map_err(|unusable| unusable.lines().join("; "));
+    let read = Config::from_file(path, Secrets::Read).map_err(|unusable| unusable.lines().join("; "));
     let replaced = read.and_then(|(config, _)| {
         let waiting = fixed.changed_in(&config);
+        log_warnings(&config);
         gateway.replace(config).map(|()| waiting)
     });
     memory::give_back();

@@ -103,3 +103,99 @@ fn a_new_key_is_for_a_name_that_the_configuration_takes() {
     let said = text(&run(&["key", "new", "team.billing"], &[]).stdout);
     assert!(said.contains("[consumers.\"team.billing\"]"), "{said}");
 }
+
+/// What `check` says of a configuration, and its exit code.
+fn checked(config: &str, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let (_folder, file) = config_file(config);
+    let output = run(&[&["check", "--config", &file], args].concat(), variables);
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn what_is_probably_a_mistake_is_a_warning_in_its_line() {
+    let config = "[listen]\naddress = \"0.0.0.0:8080\"\nadmin = \"0.0.0.0:9090\"\n\
+                  [credentials.main]\nkind = \"api-key\"\napi_key = { env = \"KEY\" }\nplan = \"teams\"\n\
+                  [credentials.spare]\nkind = \"api-key\"\napi_key = { env = \"SPARE\" }\nplan = \"teams\"\n\
+                  [consumers.app]\ncredential = \"main\"\n\
+                  [consumers.billing]\ncredential = \"main\"\ntier = \"premium\"\n\
+                  keys = [{ hash = \"sha256:0048163b989438d8cdf6636401ab1000f0c942dabc2f9a1e818279527719f6df\", expires = 2020-01-01T00:00:00Z }]\n\
+                  [consumers.nobody]\ncredential = \"main\"\n\
+                  [anonymous]\nconsumer = \"app\"\n";
+    let long = "k".repeat(5_000);
+    for (key, expected) in [
+        ("calgate_0123456789", "`credentials.main.api_key` holds a gateway key"),
+        ("\"cal_live_0123456789\"", "`credentials.main.api_key` begins or ends with a quotation mark"),
+        (&long, "`credentials.main.api_key` has 5000 characters"),
+    ] {
+        let (code, said) = checked(config, &[], &[("KEY", key), ("SPARE", "cal_live_1")]);
+        assert_eq!(code, Some(0), "{said}");
+        let warnings = [
+            (2, "anyone who reaches `listen.address` acts as the consumer `app`"),
+            (2, "calgate speaks no TLS there"),
+            (3, "`listen.admin` is reached over a network"),
+            (6, expected),
+            (8, "no consumer uses `credentials.spare`"),
+            (16, "the tier `premium` of `consumers.billing` has 800 requests a minute"),
+            (14, "1 of the 1 keys of `consumers.billing` have expired"),
+            (18, "`consumers.nobody` has no key"),
+        ];
+        for (line, warning) in warnings {
+            let is_said = |said: &str| said.contains(&format!("calgate.toml:{line}:")) && said.contains(warning);
+            assert!(said.lines().any(is_said), "line {line}: {warning}\n{said}");
+        }
+        assert_eq!(said.lines().filter(|line| line.starts_with("warning: ")).count(), warnings.len(), "{said}");
+        assert!(!said.contains(key), "{said}");
+    }
+}
+
+#[test]
+fn a_configuration_can_be_checked_where_its_secrets_are_not() {
+    let config = "[credentials.main]\nkind = \"api-key\"\napi_key = { file = \"/run/secrets/nowhere\" }\nplan = \"teams\"\n\
+                  [credentials.app]\nkind = \"oauth\"\nclient_id = \"a\"\nclient_secret = { env = \"NOT_SET\" }\nplan = \"teams\"\n\
+                  [consumers.billing]\ncredential = \"main\"\n\
+                  [store]\npostgres = { env = \"NOT_SET\" }\nseal_keys = [{ env = \"NOT_SET\" }]\nredis = { env = \"NOT_SET\" }\n";
+    let (code, said) = checked(config, &[], &[]);
+    assert!(code == Some(2) && said.contains("NOT_SET is not set"), "{said}");
+    let (code, said) = checked(config, &["--without-secrets"], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = checked(&config.replace("\"teams\"", "\"teems\""), &["--without-secrets"], &[]);
+    assert!(code == Some(2) && said.contains("did you mean `teams`?"), "{said}");
+    let written = config.replace("{ file = \"/run/secrets/nowhere\" }", "\"cal_live_canary\"");
+    let (code, said) = checked(&written, &["--without-secrets"], &[]);
+    assert!(code == Some(2) && said.contains("must not be written in the configuration"), "{said}");
+    assert!(!said.contains("canary"), "{said}");
+}
+
+#[test]
+fn of_very_many_mistakes_fifty_are_shown_and_the_rest_are_counted() {
+    let mut config = String::from("[listen]\nadress = 1\n");
+    for number in 0..20_000 {
+        config += &format!("[consumers.c{number}]\ncredential = \"nothing\"\n");
+    }
+    let (code, said) = checked(&config, &[], &[]);
+    assert_eq!(code, Some(2));
+    assert_eq!(said.matches("error: ").count(), 50);
+    assert!(said.ends_with("50 problems, and 19951 more that are not shown\n"), "{}", &said[said.len() - 200..]);
+}
+
+#[test]
+fn a_broken_line_shows_what_cannot_be_a_secret() {
+    for (line, shown, hidden) in [
+        ("plan = teams", "plan = teams", ""),
+        ("plan = \"teams", "plan = \"teams", ""),
+        ("tier = premium # for cal_live_canary", "tier = premium *", "canary"),
+        ("tags = [\"Me\", Bookings]", "tags = [\"Me\", Bookings]", ""),
+        ("plan = teams api_key = \"canary\"", "plan = teams api_key ", "canary"),
+        ("base_url = https://user:canary@cal.com", "base_url = ", "canary"),
+        ("plan = cal_live_canary", "plan = ", "canary"),
+        ("plan = 0123456789012345678901234canary", "plan = ", "canary"),
+        ("api_key = canary", "api_key =", "canary"),
+        ("api_key = { env = canary", "api_key =", "canary"),
+        ("[credentials.main", "[credentials.main", ""),
+    ] {
+        let (code, said) = checked(&format!("[listen]\n{line}\n"), &[], &[]);
+        assert_eq!(code, Some(2), "{line}");
+        assert!(said.contains(&format!("2 | {shown}")), "{line} is shown as\n{said}");
+        assert!(hidden.is_empty() || !said.contains(hidden), "{line} is shown as\n{said}");
+    }
+}

@@ -187,3 +187,28 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
     assert_eq!(gateway.metric("calgate_credentials", "credential=\"main\""), 1, "and still is");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }
+
+#[test]
+fn other_files_in_the_folder_are_no_reason_to_read_the_configuration_again() {
+    const PADDING: usize = 1024 * 1024;
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let padding = format!("# {}\n", "x".repeat(PADDING));
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).with(&padding).start();
+    // What the kernel counts as read by the process, which only its owner can see, and for this program only root.
+    let read = || {
+        let counters = std::fs::read_to_string(format!("/proc/{}/io", gateway.pid())).ok()?;
+        counters.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse::<usize>().ok()
+    };
+    let Some(before) = read() else {
+        println!("skipped: the counters of another process can be read by root only");
+        return;
+    };
+    let folder = gateway.file.parent().unwrap().to_owned();
+    for number in 0..200 {
+        std::fs::write(folder.join(format!("other-{number}")), "x").unwrap();
+    }
+    // Events come in order: when this change is in force, those before it are over.
+    gateway.reload(|text| text.replace("plan = \"teams\"", "plan = \"platform-free\""));
+    let times = (read().unwrap() - before) / PADDING;
+    assert!(times < 10, "the file was read {times} times");
+}

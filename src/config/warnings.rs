@@ -1,0 +1,114 @@
+//! Settings that a gateway can serve with, and that are probably not what the operator wants.
+//!
+//! `calgate check` prints them, and `calgate serve` logs them. The configuration is valid when they are looked for.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use super::Config;
+use super::listen::Address;
+use super::reader::Section;
+use crate::budget::{API_KEY_PER_MINUTE, OAUTH_PER_MINUTE};
+use crate::config::credentials::CredentialConfig;
+use crate::credential::Kind;
+use crate::secret::Secret;
+
+/// Longest text that is taken for an API key or a client secret without a warning, 1,024 characters. Cal.com's have fewer
+/// than 100.
+const MAX_SECRET: usize = 1024;
+
+/// Looks for them in a whole configuration.
+pub(super) fn note(root: &Section<'_>, config: &Config) {
+    note_listeners(root, config);
+    note_credentials(root, config);
+    note_consumers(root, config);
+}
+
+/// Warns of a text that is hardly the API key or client secret it stands for.
+pub(super) fn note_secret(section: &Section<'_>, key: &'static str, secret: &Secret) {
+    let fault = secret.with_text(|text| {
+        if text.starts_with("calgate_") {
+            Some("holds a gateway key, not a secret of Cal.com's".to_owned())
+        } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+            Some("begins or ends with a quotation mark".to_owned())
+        } else {
+            (text.len() > MAX_SECRET).then(|| format!("has {} characters", text.len()))
+        }
+    });
+    if let (Some(fault), Some((_, span))) = (fault, section.raw(key)) {
+        let help = "look into the file or variable that it comes from".to_owned();
+        section.warn(span, format!("`{}.{key}` {fault}", section.path), help);
+    }
+}
+
+fn note_listeners(root: &Section<'_>, config: &Config) {
+    let Some(section) = root.section("listen") else { return };
+    let is_remote = |address: &Address| matches!(address, Address::Tcp(tcp) if !tcp.ip().is_loopback());
+    if is_remote(&config.listen.address)
+        && let Some(address) = section.string("address")
+    {
+        if let Some(consumer) = &config.anonymous.consumer {
+            let help = "listen on a loopback address or a Unix socket, or leave `anonymous.consumer` out".to_owned();
+            let message =
+                format!("anyone who reaches `listen.address` acts as the consumer `{consumer}`, without a key");
+            section.warn(address.span.clone(), message, help);
+        }
+        let help = "put a proxy that speaks TLS in front, or listen on a loopback address".to_owned();
+        section.warn(address.span, "`listen.address` is reached over a network, and calgate speaks no TLS there", help);
+    }
+    if config.listen.admin.as_ref().is_some_and(is_remote)
+        && let Some(admin) = section.string("admin")
+    {
+        let help = "keep callers away from it: it tells of consumers, credentials and limits".to_owned();
+        section.warn(admin.span, "`listen.admin` is reached over a network, and asks for no key", help);
+    }
+}
+
+fn note_credentials(root: &Section<'_>, config: &Config) {
+    let used: BTreeSet<&str> = config.consumers.iter().map(|consumer| &*consumer.credential).collect();
+    for (name, section) in root.section("credentials").iter().flat_map(Section::named_sections) {
+        if !used.contains(name.value) {
+            let help = "name it as the `credential` of a consumer, or remove it".to_owned();
+            section.warn(name.span, format!("no consumer uses `{}`", section.path), help);
+        }
+    }
+}
+
+fn note_consumers(root: &Section<'_>, config: &Config) {
+    let now = SystemTime::now();
+    for (name, section) in root.section("consumers").iter().flat_map(Section::named_sections) {
+        let Some(consumer) = config.consumers.iter().find(|consumer| &*consumer.name == name.value) else { continue };
+        let is_anonymous = config.anonymous.consumer.as_deref() == Some(name.value);
+        if consumer.keys.is_empty() && !is_anonymous {
+            let help = "`calgate key new` makes a key and the line for `keys`".to_owned();
+            section.warn(name.span.clone(), format!("`{}` has no key: nobody can call as it", section.path), help);
+        }
+        let expired = consumer.keys.iter().filter(|(_, expires)| expires.is_some_and(|expires| expires <= now)).count();
+        if expired > 0 {
+            let message = format!("{expired} of the {} keys of `{}` have expired", consumer.keys.len(), section.path);
+            section.warn(name.span.clone(), message, "remove them, or make new ones".to_owned());
+        }
+        let tier = config.tiers.get(&*consumer.tier);
+        let Some((tier, credential)) = tier.zip(config.credentials.get(&*consumer.credential)) else { continue };
+        let granted = credential.per_minute();
+        if tier.requests_per_minute > granted && !credential.learn_limit {
+            let message = format!(
+                "the tier `{}` of `{}` has {} requests a minute, and its credential `{}` never more than {granted}",
+                consumer.tier, section.path, tier.requests_per_minute, consumer.credential
+            );
+            let help = "name a smaller tier, or set the credential's requests_per_minute to what Cal.com grants it";
+            section.warn(section.string("tier").map_or(name.span, |tier| tier.span), message, help.to_owned());
+        }
+    }
+}
+
+impl CredentialConfig {
+    /// Requests a minute that Cal.com grants the credential, as configured or by its kind (FACTS §2).
+    fn per_minute(&self) -> u32 {
+        let by_kind = match self.credential.kind {
+            Kind::ApiKey(_) => API_KEY_PER_MINUTE,
+            Kind::OAuth(_) | Kind::PlatformClient(_) => OAUTH_PER_MINUTE,
+        };
+        self.requests_per_minute.unwrap_or(by_kind)
+    }
+}
