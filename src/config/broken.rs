@@ -86,7 +86,8 @@ impl Known {
         Self {
             sections: sections.into_iter().collect(),
             keys: keys.into_iter().filter_map(last).collect(),
-            plain: Config::plain_keys(EVERY_SECTION),
+            // `file` is also where a secret comes from, and a secret itself may stand there.
+            plain: Config::plain_keys(EVERY_SECTION).into_iter().filter(|key| key != "file").collect(),
         }
     }
 
@@ -98,11 +99,11 @@ impl Known {
         let key = beginning.trim().trim_end_matches('=').trim_end().rsplit('.').next().unwrap_or_default();
         let rest = text.get(all.clone()).unwrap_or_default();
         if !beginning.ends_with('=') || !self.plain.contains(key) {
-            return vec![all];
+            return std::iter::once(all).collect();
         }
         let plain_end = rest.find(['=', '#']).unwrap_or(rest.len());
         let is_word = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | ',' | '[' | ']' | '{' | '}');
-        let mut hidden = vec![start + plain_end..line.end];
+        let mut hidden = Vec::new();
         let mut at = start;
         for piece in rest.get(..plain_end).unwrap_or_default().split_inclusive(|c| !is_word(c)) {
             let word = piece.trim_end_matches(|c| !is_word(c));
@@ -111,6 +112,7 @@ impl Known {
             }
             at += piece.len();
         }
+        hidden.push(start + plain_end..line.end);
         hidden
     }
 

@@ -113,13 +113,13 @@ pub(super) async fn until_told_to_stop(
 
 /// Watches for a change of the file.
 fn watch(path: &Path, seen: Contents, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let (file, tell, mut last, mut watched) = (path.to_owned(), changed.clone(), Some(seen), Watched::of(path));
+    let (file, tell, mut last, mut names) = (path.to_owned(), changed.clone(), Some(seen), Watched::of(path));
     let on_event = move |event: notify::Result<notify::Event>| {
         // Opening and reading are events, too: a look at the file would bring about the next look at it.
-        if event.is_ok_and(|event| event.kind.is_access() || !watched.concerns(&event)) {
+        if event.is_ok_and(|event| event.kind.is_access() || !names.concerns(&event)) {
             return;
         }
-        watched = Watched::of(&file);
+        names = Watched::of(&file);
         let now = Contents::read(&file);
         if now != last {
             last = now;
