@@ -47,7 +47,7 @@ const BESIDE: [(&str, &[&str]); 12] = [
     ),
     ("foreign", &[]),
     ("headers", &["refusal"]),
-    ("keeper", &["budget", "credential", "forward", "limit", "refusal", "secret", "store"]),
+    ("keeper", &["budget", "credential", "foreign", "forward", "limit", "refusal", "secret", "store"]),
     ("memory", &[]),
     ("refusal", &["budget", "catalog", "entitle", "identify"]),
     ("request_id", &["headers", "identify"]),

@@ -17,9 +17,10 @@ use crate::config::Config;
 use crate::config::problem::known_names;
 use crate::credential::entry::RecordName;
 use crate::credential::{Kind, OAuthClient};
+use crate::foreign::cleaned;
 use crate::forward::Upstream;
 use crate::keeper::endpoint::CalCom;
-use crate::keeper::oauth::{Authorized, cleaned, exchange_code};
+use crate::keeper::oauth::{Authorized, exchange_code};
 use crate::store::Vault;
 
 /// For which credential, and how the browser is heard.
@@ -191,7 +192,7 @@ fn heard(address: &str, state: &CsrfToken) -> Heard {
     if let Some(error) = value("error") {
         let known = error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let error = if known { &*error } else { "unknown error" };
-        let said = value("error_description").map(|said| cleaned(&said, &[])).filter(|said| !said.is_empty());
+        let said = value("error_description").map(cleaned).filter(|said| !said.is_empty());
         let said = said.map(|said| format!(": \"{said}\"")).unwrap_or_default();
         return Heard::Answer(Err(format!("access was not granted ({error}){said}")));
     }

@@ -22,16 +22,11 @@ use crate::credential::OAuthClient;
 use crate::credential::entry::Pair;
 use crate::credential::lifecycle::Outcome;
 use crate::credential::tokens::{Receipt, of_oauth};
+use crate::foreign::cleaned;
 use crate::forward::{Call, CallFault, Called};
 use crate::secret::Secret;
 
 const TOKEN_PATH: &str = "/v2/auth/oauth2/token";
-
-/// Maximum length of an error description that is printed, in characters.
-const MAX_DESCRIPTION: usize = 200;
-
-/// Length from which a word of a description may be a token that the endpoint repeats.
-const TOKEN_LENGTH: usize = 40;
 
 /// What a login brings back from the browser.
 pub struct Authorized {
@@ -73,7 +68,7 @@ pub async fn exchange_code(cal_com: &CalCom, client: &OAuthClient, authorized: A
     }
     let answer = request.set_redirect_uri(Cow::Owned(redirect)).request_async(&http).await;
     let Some(called) = http.called() else { return not_called(answer.err()).into_pair() };
-    let description = description(&called.body).map(|text| cleaned(&text, &hidden));
+    let description = description(&called.body).map(|text| cleaned(without(text, &hidden)));
     let outcome = outcome(&called, None).into_pair();
     outcome.map_err(|why| match description {
         Some(description) if !description.is_empty() => format!("{why}: \"{description}\""),
@@ -178,16 +173,10 @@ fn description(body: &[u8]) -> Option<String> {
     places.iter().find_map(|place| body.pointer(place)?.as_str()).map(str::to_owned)
 }
 
-/// A foreign text that can be printed: one line of bounded length, without any of the `hidden` texts and without anything
-/// that may be a token.
-pub fn cleaned(text: &str, hidden: &[String]) -> String {
-    let mut text = text.to_owned();
+/// The text without any of the `hidden` ones.
+fn without(mut text: String, hidden: &[String]) -> String {
     for secret in hidden.iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(&**secret, "(removed)");
+        text = text.replace(&**secret, "(hidden)");
     }
-    let printable = |c: char| if c.is_alphanumeric() || c.is_ascii_graphic() && c != '"' { c } else { ' ' };
-    let text: String = text.chars().map(printable).collect();
-    let word = |word: &str| if word.len() >= TOKEN_LENGTH { "(removed)".to_owned() } else { word.to_owned() };
-    let words: Vec<_> = text.split_whitespace().map(word).collect();
-    words.join(" ").chars().take(MAX_DESCRIPTION).collect()
+    text
 }
