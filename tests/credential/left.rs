@@ -115,10 +115,10 @@ fn tokens_are_kept_though_nobody_waits_for_them_any_more() {
     ];
     for (round, path) in paths.into_iter().enumerate() {
         slow.ask_and_leave(&gateway, path);
-        slow.go_on.send(format!("new-{round}")).unwrap();
+        slow.go_on.send(format!("cal_new_{round}")).unwrap();
         let log = gateway.access_log(2 * round + 1);
         assert_eq!(log[2 * round]["status"], 499, "{log:?}");
-        assert_eq!(slow.bearer(&gateway, path), format!("Bearer new-{round}"), "{path}");
+        assert_eq!(slow.bearer(&gateway, path), format!("Bearer cal_new_{round}"), "{path}");
         gateway.access_log(2 * round + 2);
     }
 }
@@ -138,10 +138,10 @@ fn tokens_are_kept_though_a_caller_over_http2_lets_go_of_its_request() {
     // The connection lives on: that the stream is reset is known when the next one is answered.
     let me = client.get(format!("http://{}/v2/me", gateway.address)).bearer_auth(&slow.keys.text);
     assert_eq!(runtime.block_on(me.send()).unwrap().status(), 200);
-    slow.go_on.send("new".to_owned()).unwrap();
+    slow.go_on.send("cal_new".to_owned()).unwrap();
     let log = gateway.access_log(2);
     assert_eq!(log.iter().map(|line| &line["status"]).collect::<Vec<_>>(), [200, 499]);
-    assert_eq!(slow.bearer(&gateway, path), "Bearer new");
+    assert_eq!(slow.bearer(&gateway, path), "Bearer cal_new");
 }
 
 #[test]
@@ -153,10 +153,10 @@ fn the_drain_waits_for_tokens_that_nobody_else_waits_for() {
     assert_eq!(gateway.metric("calgate_requests_in_flight", ""), 1);
     gateway.signal("-TERM");
     gateway.logged("draining");
-    slow.go_on.send("new".to_owned()).unwrap();
+    slow.go_on.send("cal_new".to_owned()).unwrap();
     assert_eq!(gateway.ended(), Some(0));
     assert_eq!(gateway.access_log(1)[0]["status"], 499);
-    assert_eq!(slow.bearer(&slow.gateway(), path), "Bearer new");
+    assert_eq!(slow.bearer(&slow.gateway(), path), "Bearer cal_new");
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn the_drain_waits_for_a_renewal_that_nobody_else_waits_for() {
     eventually("the caller gone", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
     gateway.signal("-TERM");
     gateway.logged("draining");
-    slow.go_on.send("new".to_owned()).unwrap();
+    slow.go_on.send("cal_new".to_owned()).unwrap();
     assert_eq!(gateway.ended(), Some(0));
-    assert_eq!(slow.bearer(&slow.gateway(), "/v2/oauth/c1/refresh"), "Bearer new");
+    assert_eq!(slow.bearer(&slow.gateway(), "/v2/oauth/c1/refresh"), "Bearer cal_new");
     assert_eq!(renewals(), 1);
 }
 
@@ -208,7 +208,7 @@ fn operations_that_make_tokens_are_known_by_any_spelling() {
             known += 1;
         }
     }
-    assert_eq!(known, 4);
+    assert_eq!(known, 5);
     assert!(!may_make_tokens(&http::Method::GET, "/v2/api-keys/refresh"));
     assert!(!may_make_tokens(&http::Method::POST, "/v2/bookings"));
 }
