@@ -18,7 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::app::{Gateway, Phase, Place};
-use crate::explain::{Asked, Explanation, explain};
+use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
 use crate::identify::ConnectionEnds;
 use crate::server::{Answers, CallersBody};
 use crate::sharing::breaker::State as StoreState;
@@ -113,7 +113,9 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Question {
-    consumer: String,
+    consumer: Option<String>,
+    /// `anonymous`, or the kind of a passthrough client's credential, in the place of a consumer.
+    client: Option<String>,
     method: String,
     path: String,
     managed_user: Option<String>,
@@ -122,10 +124,22 @@ struct Question {
 async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response<Body> {
     let app = gateway.app();
     let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
-    let Some(consumer) = app.consumers.named(&question.consumer) else { return fault("there is no such consumer") };
+    let own_kind = |name: &str| OwnCredential::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    let client = match (&question.consumer, question.client.as_deref()) {
+        (Some(name), None) => match app.consumers.named(name) {
+            Some(consumer) => Client::Consumer(consumer),
+            None => return fault("there is no such consumer"),
+        },
+        (None, Some("anonymous")) => Client::Anonymous,
+        (None, Some(name)) => match own_kind(name) {
+            Some(kind) => Client::Passthrough(kind),
+            None => return fault("client is one of: anonymous, api-key, token, platform-client"),
+        },
+        _ => return fault("name one of consumer and client"),
+    };
     let Ok(method) = question.method.parse::<Method>() else { return fault("this is no method") };
     let asked = Asked { method: &method, target: &question.path, managed_user: question.managed_user.as_deref() };
-    let explanation = explain(&app, consumer, asked);
+    let explanation = explain(&app, client, asked);
     let states = app.credentials.holders.states();
     let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);
     let credential_state = explanation.credential.and_then(state_of);

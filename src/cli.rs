@@ -30,7 +30,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 it failed while running; 2 the command line or the configuration is wrong;
+Exit codes: 0 done; 1 it failed while running, or `explain` says deny; 2 the command line or the configuration is wrong;
 3 `catalog diff` found a change.";
 
 #[derive(Subcommand)]
@@ -88,6 +88,8 @@ enum Outcome {
     Failed(String),
     Misused(String),
     Changed,
+    /// `explain` printed that the request is denied.
+    Denied,
 }
 
 impl Outcome {
@@ -103,6 +105,7 @@ impl Outcome {
                 ExitCode::from(2)
             }
             Self::Changed => ExitCode::from(3),
+            Self::Denied => ExitCode::from(1),
         }
     }
 }

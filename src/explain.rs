@@ -2,6 +2,10 @@
 //!
 //! It asks the same stages as the request path, in the same order, and charges nothing.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::SystemTime;
+
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 
@@ -9,8 +13,9 @@ use crate::app::App;
 use crate::budget::{Hold, Standing};
 use crate::catalog::{Endpoint, Matched};
 use crate::credential::managed::MANAGED_USER;
-use crate::entitle::Grant;
-use crate::identify::{Caller, Consumer};
+use crate::entitle::{Grant, Plan};
+use crate::headers::{CLIENT_ID, SECRET_KEY};
+use crate::identify::{Caller, Consumer, ConsumerId, Who};
 use crate::refusal::Refusal;
 use crate::respond;
 
@@ -26,6 +31,9 @@ pub struct Explanation<'a> {
     pub code: Option<&'static str>,
     /// What it would answer, if it denies.
     pub status: Option<u16>,
+    /// The methods that the path takes, where that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow: Option<String>,
     /// The endpoint the path means.
     pub endpoint: Option<ExplainedEndpoint<'a>>,
     /// The plan of the consumer's credential.
@@ -110,25 +118,79 @@ pub struct Asked<'a> {
     pub managed_user: Option<&'a str>,
 }
 
-/// Decides what `consumer` would get for a request.
-pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, asked: Asked<'a>) -> Explanation<'a> {
+/// The client that would send a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Client<'a> {
+    /// A consumer, with a key of its own.
+    Consumer(&'a Consumer),
+    /// A client without a key.
+    Anonymous,
+    /// A client with a Cal.com credential of its own.
+    Passthrough(OwnCredential),
+}
+
+/// The kind of credential that a passthrough client sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnCredential {
+    /// An API key.
+    ApiKey,
+    /// An access token.
+    Token,
+    /// A platform client's id and secret.
+    PlatformClient,
+}
+
+impl OwnCredential {
+    /// The kinds by name.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("api-key", Self::ApiKey), ("token", Self::Token), ("platform-client", Self::PlatformClient)];
+
+    /// Header fields as such a client sends them. The values are made up: only Cal.com can tell whether one is valid.
+    fn headers(self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        match self {
+            Self::ApiKey => drop(headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer cal_live_explain"))),
+            Self::Token => drop(headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer explain"))),
+            Self::PlatformClient => {
+                headers.insert(CLIENT_ID, HeaderValue::from_static("explain"));
+                headers.insert(SECRET_KEY, HeaderValue::from_static("explain"));
+            }
+        }
+        headers
+    }
+}
+
+impl<'a> Client<'a> {
+    /// Returns the caller that the gateway would take this client for.
+    fn identify(self, app: &'a App) -> Result<Caller<'a>, Refusal> {
+        let headers = match self {
+            Self::Consumer(consumer) => return Ok(Caller::named(consumer)),
+            Self::Anonymous => HeaderMap::new(),
+            Self::Passthrough(kind) => kind.headers(),
+        };
+        app.consumers.identify(&headers, IpAddr::V4(Ipv4Addr::LOCALHOST), SystemTime::now())
+    }
+}
+
+/// Decides what `client` would get for a request.
+pub fn explain<'a>(app: &'a App, client: Client<'a>, asked: Asked<'a>) -> Explanation<'a> {
     let mut explanation = Explanation {
         decision: "allow",
         only_with: None,
         code: None,
         status: None,
+        allow: None,
         endpoint: None,
-        plan: app.plan_of(consumer.id).map(crate::entitle::Plan::name),
+        plan: None,
         rule: String::new(),
-        consumer: &consumer.name,
-        credential: app.credentials.of(consumer.id).map(|credential| &*credential.name),
+        consumer: "-",
+        credential: None,
         credential_state: None,
-        tier: app.buckets.tier(consumer.id).map(|tier| &*tier.name),
-        budget: app.budget.standing_of(consumer.id, None).map(Into::into),
+        tier: None,
+        budget: None,
         store_lost: None,
     };
-    let decided = decide(app, consumer, asked, &mut explanation);
-    match decided {
+    match decide(app, client, asked, &mut explanation) {
         Ok(rule) => explanation.rule = rule,
         Err(refusal) => {
             explanation.decision = "deny";
@@ -136,31 +198,65 @@ pub fn explain<'a>(app: &'a App, consumer: &'a Consumer, asked: Asked<'a>) -> Ex
             explanation.code = Some(refusal.code());
             explanation.status = Some(refusal.status().as_u16());
             explanation.rule = refusal.detail().unwrap_or_else(|| refusal.outward().message);
+            if let Refusal::MethodNotAllowed { allow, .. } = refusal {
+                explanation.allow = Some(allow);
+            }
         }
     }
     explanation
 }
 
+/// Fills in what is known of the caller before anything is decided.
+fn describe_caller<'a>(app: &'a App, caller: &Caller<'a>, explanation: &mut Explanation<'a>) {
+    explanation.consumer = caller.name();
+    match caller.who() {
+        Who::Consumer(consumer) => {
+            explanation.plan = app.plan_of(consumer.id).map(Plan::name);
+            explanation.credential = app.credentials.of(consumer.id).map(|credential| &*credential.name);
+            explanation.tier = app.buckets.tier(consumer.id).map(|tier| &*tier.name);
+            explanation.budget = app.budget.standing_of(consumer.id, None).map(Into::into);
+        }
+        Who::Passthrough(_) => {
+            explanation.plan = app.entitlements.passthrough.as_ref().map(|entitlement| entitlement.plan.name());
+            explanation.tier = app.buckets.passthrough.as_ref().map(|tier| &*tier.name);
+        }
+        Who::Public(_) => {}
+    }
+}
+
 fn decide<'a>(
     app: &'a App,
-    consumer: &'a Consumer,
+    client: Client<'a>,
     asked: Asked<'a>,
     explanation: &mut Explanation<'a>,
 ) -> Result<String, Refusal> {
     let Asked { method, target, .. } = asked;
     let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let caller = client.identify(app);
+    if let Ok(caller) = &caller {
+        describe_caller(app, caller, explanation);
+    }
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(respond::never_taken());
     }
     if *method == Method::OPTIONS {
-        let here = "OPTIONS is answered by the gateway itself, for any caller".to_owned();
-        return app.catalog().allow(path, app.unknown_endpoints).map(|_| here);
+        explanation.allow = Some(app.catalog().allow(path, app.unknown_endpoints)?);
+        return Ok("OPTIONS is answered by the gateway itself, for any caller".to_owned());
     }
+    let caller = caller?;
+    let consumer = match caller.who() {
+        Who::Consumer(consumer) => Some(consumer.id),
+        Who::Public(_) | Who::Passthrough(_) => None,
+    };
+    let is_public = matches!(caller.who(), Who::Public(_));
     let matched = app.catalog().find(method, path, app.unknown_endpoints)?;
     explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
-    explanation.budget = app.budget.standing_of(consumer.id, matched.endpoint()).map(Into::into);
-    let allowed_by = allowed_by(&matched, explanation.plan);
-    let grant = app.entitlements.grant(Caller::named(consumer), matched)?;
+    explanation.budget = consumer.and_then(|id| app.budget.standing_of(id, matched.endpoint())).map(Into::into);
+    let allowed_by = match is_public {
+        true => "the operation is public: Cal.com needs no credential for it".to_owned(),
+        false => allowed_by(&matched, explanation.plan),
+    };
+    let grant = app.entitlements.grant(caller, matched)?;
     suit(app, consumer, &grant, asked.managed_user, explanation)?;
     app.credentials.capture(&grant)?;
     Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
@@ -169,7 +265,7 @@ fn decide<'a>(
 /// As whom it could be sent. One that names no managed user may have to name one.
 fn suit(
     app: &App,
-    consumer: &Consumer,
+    consumer: Option<ConsumerId>,
     grant: &Grant<'_>,
     managed_user: Option<&str>,
     explanation: &mut Explanation<'_>,
@@ -179,11 +275,10 @@ fn suit(
         // What can stand in no header is as little an id as what stands here for it.
         headers.insert(MANAGED_USER, HeaderValue::from_str(user).unwrap_or(HeaderValue::from_static("?")));
     }
+    let may_act_for_any = || consumer.is_some_and(|id| app.credentials.may_act_for_any(id));
     let for_user = match app.credentials.suit(grant, &headers) {
         Ok(suited) => suited.is_for_managed_user(),
-        Err(Refusal::CredentialUnsuitable { .. })
-            if managed_user.is_none() && app.credentials.may_act_for_any(consumer.id) =>
-        {
+        Err(Refusal::CredentialUnsuitable { .. }) if managed_user.is_none() && may_act_for_any() => {
             explanation.only_with = Some("x-calgate-managed-user");
             true
         }

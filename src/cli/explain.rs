@@ -5,19 +5,18 @@ use std::fmt::Write as _;
 use clap::Args;
 use http::Method;
 
-use super::{ConfigArgs, Outcome, print};
+use super::{CheckArgs, Outcome, print};
 use crate::app::App;
 use crate::config::problem::known_names;
-use crate::explain::{Asked, Explanation, explain};
+use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
 
 /// What is asked about.
 #[derive(Args)]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
-    config: ConfigArgs,
-    /// The consumer that would ask
-    #[arg(long, value_name = "NAME")]
-    consumer: String,
+    config: CheckArgs,
+    #[command(flatten)]
+    client: ClientArgs,
     /// The request's method
     method: Method,
     /// The request's path, as a caller would send it
@@ -30,8 +29,41 @@ pub(super) struct ExplainArgs {
     json: bool,
 }
 
+/// The client that would send the request.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct ClientArgs {
+    /// The consumer that would send it
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
+    /// A client without a key would send it
+    #[arg(long)]
+    anonymous: bool,
+    /// A client with a Cal.com credential of its own would send it: api-key, token or platform-client
+    #[arg(long, value_name = "KIND", value_parser = own_credential)]
+    passthrough: Option<OwnCredential>,
+}
+
+fn own_credential(text: &str) -> Result<OwnCredential, String> {
+    let known = OwnCredential::NAMES;
+    let kind = known.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
+    kind.ok_or_else(|| known_names(text, known.iter().map(|(name, _)| *name)))
+}
+
+impl ClientArgs {
+    fn client<'a>(&self, app: &'a App) -> Result<Client<'a>, Outcome> {
+        let Some(name) = &self.consumer else {
+            return Ok(self.passthrough.map_or(Client::Anonymous, Client::Passthrough));
+        };
+        app.consumers.named(name).map(Client::Consumer).ok_or_else(|| {
+            let help = known_names(name, app.consumers.list().iter().map(|consumer| &*consumer.name));
+            Outcome::Misused(format!("calgate: there is no consumer `{name}` ({help})"))
+        })
+    }
+}
+
 pub(super) fn run(args: &ExplainArgs) -> Outcome {
-    let config = match args.config.read() {
+    let config = match args.config.config.read_with(args.config.secrets()) {
         Ok((config, _)) => config,
         Err(outcome) => return outcome,
     };
@@ -39,24 +71,28 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
         Ok(app) => app,
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
-    let Some(consumer) = app.consumers.named(&args.consumer) else {
-        let names = app.consumers.list().iter().map(|consumer| &*consumer.name);
-        let help = known_names(&args.consumer, names);
-        return Outcome::Misused(format!("calgate: there is no consumer `{}` ({help})", args.consumer));
+    let client = match args.client.client(&app) {
+        Ok(client) => client,
+        Err(outcome) => return outcome,
     };
     let asked = Asked { method: &args.method, target: &args.path, managed_user: args.managed_user.as_deref() };
-    let mut explanation = explain(&app, consumer, asked);
+    let mut explanation = explain(&app, client, asked);
     // This process has sent nothing.
     if let Some(budget) = &mut explanation.budget {
         budget.now = None;
     }
-    if args.json {
-        return match serde_json::to_string_pretty(&explanation) {
+    let printed = if args.json {
+        match serde_json::to_string_pretty(&explanation) {
             Ok(json) => print(&(json + "\n")),
             Err(fault) => Outcome::Failed(fault.to_string()),
-        };
+        }
+    } else {
+        print(&for_people(&explanation))
+    };
+    match printed {
+        Outcome::Done if explanation.code.is_some() => Outcome::Denied,
+        printed => printed,
     }
-    print(&for_people(&explanation))
 }
 
 fn for_people(explanation: &Explanation<'_>) -> String {
@@ -66,6 +102,7 @@ fn for_people(explanation: &Explanation<'_>) -> String {
         lines.push(("code", format!("{code} ({status})")));
     }
     lines.push(("rule", explanation.rule.clone()));
+    lines.extend(explanation.allow.as_ref().map(|allow| ("allow", allow.clone())));
     lines.extend(explanation.endpoint.as_ref().map(|endpoint| ("endpoint", endpoint.to_string())));
     let names = [
         ("consumer", Some(explanation.consumer)),
