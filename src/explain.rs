@@ -150,10 +150,10 @@ impl OwnCredential {
         let mut headers = HeaderMap::new();
         match self {
             Self::ApiKey => drop(headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer cal_live_explain"))),
-            Self::Token => drop(headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer explain"))),
+            Self::Token => drop(headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer explain.access.token"))),
             Self::PlatformClient => {
-                headers.insert(CLIENT_ID, HeaderValue::from_static("explain"));
-                headers.insert(SECRET_KEY, HeaderValue::from_static("explain"));
+                headers.insert(CLIENT_ID, HeaderValue::from_static("explain-client"));
+                headers.insert(SECRET_KEY, HeaderValue::from_static("explain-secret"));
             }
         }
         headers
@@ -252,9 +252,10 @@ fn decide<'a>(
     let matched = app.catalog().find(method, path, app.unknown_endpoints)?;
     explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
     explanation.budget = consumer.and_then(|id| app.budget.standing_of(id, matched.endpoint())).map(Into::into);
-    let allowed_by = match is_public {
-        true => "the operation is public: Cal.com needs no credential for it".to_owned(),
-        false => allowed_by(&matched, explanation.plan),
+    let allowed_by = if is_public {
+        "the operation is public: Cal.com needs no credential for it".to_owned()
+    } else {
+        allowed_by(&matched, explanation.plan)
     };
     let grant = app.entitlements.grant(caller, matched)?;
     suit(app, consumer, &grant, asked.managed_user, explanation)?;

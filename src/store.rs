@@ -120,3 +120,14 @@ pub fn of(config: &StoreConfig) -> Result<Vault, String> {
     };
     Ok(Vault::new(store, config.keys.clone()))
 }
+
+/// Looks for what would keep `serve` from using the store, as far as that shows without opening it.
+///
+/// # Errors
+/// What it is, in words.
+pub fn check_place(config: &StoreConfig) -> Result<(), String> {
+    match &config.place {
+        Place::File(path) => Sqlite::at(path).check_place().map_err(|fault| format!("`store.path`: {fault}")),
+        Place::Postgres { .. } => Ok(()),
+    }
+}

@@ -38,9 +38,10 @@ pub(super) fn check(args: &CheckArgs) -> Outcome {
         eprintln!("warning: {warning}");
     }
     let (consumers, credentials) = (config.consumers.len(), config.credentials.len());
-    // As `serve` begins; neither opens anything.
+    // As `serve` begins; none of these opens anything.
     let store = config.store.as_ref().map(store::of).transpose();
-    match store.and_then(|_| App::build(config, None)) {
+    let place = config.store.as_ref().map(store::check_place).transpose();
+    match store.and(place).and_then(|_| App::build(config, None)) {
         Ok(app) => {
             let endpoints = app.catalog().endpoints().len();
             print(&format!(

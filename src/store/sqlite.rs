@@ -41,6 +41,14 @@ struct Inner {
 }
 
 impl Sqlite {
+    /// Returns whether the store can be kept where it is, as far as its folder and file tell. Makes and opens nothing.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check_place(&self) -> Result<(), StoreFault> {
+        self.0.check_place()
+    }
+
     /// The store in the file at `path`, which is made when it is first needed.
     pub fn at(path: &Path) -> Self {
         Self(Arc::new(Inner { path: path.to_owned(), connection: Mutex::new(None) }))
@@ -135,8 +143,29 @@ impl Inner {
         StoreFault::Unusable(format!("{}: {fault}", self.path.display()))
     }
 
-    fn open(&self) -> Result<Connection, StoreFault> {
-        self.make_if_missing()?;
+    fn check_place(&self) -> Result<(), StoreFault> {
+        let folder = self.folder();
+        if folder.exists() {
+            self.check_folder(folder)?;
+        }
+        if self.path.exists() { self.check_file() } else { Ok(()) }
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    fn check_folder(&self, folder: &Path) -> Result<(), StoreFault> {
+        let mode = std::fs::metadata(folder).map_err(|fault| self.fault(fault))?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let shown = folder.display();
+            let why = format!("the folder {shown} is open to other users (mode {mode:03o}); chmod 700 it{ON_A_VOLUME}");
+            return Err(StoreFault::Unusable(why));
+        }
+        Ok(())
+    }
+
+    fn check_file(&self) -> Result<(), StoreFault> {
         let metadata = std::fs::metadata(&self.path).map_err(|fault| self.fault(fault))?;
         if metadata.len() == 0 {
             return Err(self.fault("the file is empty, which no store ever is; restore it from a backup, or remove it"));
@@ -144,6 +173,12 @@ impl Inner {
         if metadata.permissions().mode() & 0o077 != 0 {
             return Err(self.fault(format!("the file is open to other users; chmod 600 it{ON_A_VOLUME}")));
         }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Connection, StoreFault> {
+        self.make_if_missing()?;
+        self.check_file()?;
         let open = || -> rusqlite::Result<Connection> {
             let db = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             db.busy_timeout(BUSY)?;
@@ -160,17 +195,12 @@ impl Inner {
     /// Makes the folder (0700) and a whole new store in it (0600), unless they are there. It appears under its name only
     /// when it is whole, so a file that is not is damaged, never new.
     fn make_if_missing(&self) -> Result<(), StoreFault> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self.folder();
         if !folder.exists() {
             let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             created.map_err(|fault| StoreFault::Unusable(format!("{} cannot be made: {fault}", folder.display())))?;
         }
-        let mode = std::fs::metadata(folder).map_err(|fault| self.fault(fault))?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            let shown = folder.display();
-            let why = format!("the folder {shown} is open to other users (mode {mode:03o}); chmod 700 it{ON_A_VOLUME}");
-            return Err(StoreFault::Unusable(why));
-        }
+        self.check_folder(folder)?;
         if self.path.exists() {
             return Ok(());
         }

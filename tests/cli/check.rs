@@ -199,3 +199,22 @@ fn a_broken_line_shows_what_cannot_be_a_secret() {
         assert!(hidden.is_empty() || !said.contains(hidden), "{line} is shown as\n{said}");
     }
 }
+
+#[test]
+fn a_store_folder_that_serve_would_not_use_is_a_mistake() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let config =
+        format!("[store]\npath = \"{}/tokens.db\"\nseal_keys = [{{ env = \"SEAL\" }}]\n", folder.path().display());
+    let seal = [("SEAL", SEAL_KEY)];
+    let (code, said) = checked(&config, &[], &seal);
+    assert_eq!(code, Some(0), "{said}");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, said) = checked(&config, &[], &seal);
+    assert!(
+        code == Some(2) && said.contains("`store.path`: ") && said.contains("the folder") && said.contains("chmod 700"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made");
+}

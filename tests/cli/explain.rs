@@ -23,7 +23,7 @@ fn explain_by(config: &str, args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn it_tells_the_decision_and_its_rule() {
     let (code, said) = explain(&["GET", "/v2/organizations/7/teams?x=1"]);
-    assert_eq!(code, Some(0));
+    assert_eq!(code, Some(1), "a denial");
     insta::assert_snapshot!(said, @r#"
     decision    deny
     code        GATEWAY_NOT_ENTITLED (403)
@@ -129,8 +129,9 @@ fn where_only_a_managed_user_has_what_an_operation_takes_it_says_so() {
 
 #[test]
 fn what_the_gateway_answers_itself_is_no_refusal() {
-    let (_, said) = explain(&["OPTIONS", "/v2/organizations/7/teams"]);
+    let (code, said) = explain(&["OPTIONS", "/v2/organizations/7/teams"]);
     assert!(said.starts_with("decision    allow\nrule        OPTIONS is answered by the gateway itself"), "{said}");
+    assert!(code == Some(0) && said.contains("allow       GET, HEAD, OPTIONS, POST"), "{said}");
 }
 
 #[test]
@@ -163,4 +164,44 @@ fn the_running_gateway_answers_the_same_and_charges_nothing() {
     let answer = ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/me", "managed_user": "7" }));
     assert_eq!(answer.json()["code"], "GATEWAY_BAD_REQUEST");
     assert_eq!(upstream.asked().len(), 0);
+}
+
+/// What `explain` says to these arguments, without a consumer.
+fn explain_client(config: &str, args: &[&str]) -> (Option<i32>, String) {
+    let (_folder, file) = super::serve::config_file(config);
+    let output = run(&[&["explain", "--config", &file], args].concat(), &[]);
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn clients_without_a_gateway_key_can_be_asked_about_without_the_secrets() {
+    let open = format!("{CONSUMER}[passthrough]\nenabled = true\nplan = \"organizations\"\ntier = \"elevated\"\n");
+    let keyless = format!("{CONSUMER}[anonymous]\nconsumer = \"billing\"\n");
+    for (config, args, code, expected) in [
+        (
+            CONSUMER,
+            &["--anonymous", "GET", "/v2/slots"][..],
+            0,
+            &["consumer    (public)", "the operation is public"][..],
+        ),
+        (CONSUMER, &["--anonymous", "GET", "/v2/me"], 1, &["GATEWAY_UNAUTHENTICATED (401)"]),
+        (&keyless, &["--anonymous", "GET", "/v2/me"], 0, &["consumer    billing", "plan        teams"]),
+        (
+            &open,
+            &["--passthrough", "api-key", "GET", "/v2/me"],
+            0,
+            &["consumer    (passthrough)", "tier        elevated"],
+        ),
+        (&open, &["--passthrough", "token", "GET", "/v2/teams"], 1, &["plan \"organizations\" denies \"Teams\""]),
+        (&open, &["--passthrough", "platform-client", "GET", "/v2/oauth-clients/c/users"], 0, &["(passthrough)"]),
+        (CONSUMER, &["--passthrough", "api-key", "GET", "/v2/me"], 1, &["GATEWAY_UNAUTHENTICATED (401)"]),
+        (CONSUMER, &["--consumer", "billing", "PUT", "/v2/me"], 1, &["allow       GET, HEAD, OPTIONS, PATCH"]),
+        (CONSUMER, &["--passthrough", "apikey", "GET", "/v2/me"], 2, &["did you mean `api-key`?"]),
+        (CONSUMER, &["GET", "/v2/me"], 2, &["--consumer"]),
+        (CONSUMER, &["--anonymous", "--consumer", "billing", "GET", "/v2/me"], 2, &["cannot be used with"]),
+    ] {
+        let (exit, said) = explain_client(config, &[&["--without-secrets"], args].concat());
+        assert_eq!(exit, Some(code), "{args:?}: {said}");
+        assert!(expected.iter().all(|expected| said.contains(expected)), "{args:?}: {said}");
+    }
 }
