@@ -103,12 +103,13 @@ pub struct Figures {
 }
 
 impl SharedStore {
-    /// A store that has not been asked anything.
+    /// A store that has not been asked anything. `file` is where `urls` come from, if it is a file.
     ///
     /// # Errors
     /// What of the addresses cannot be used.
     pub fn new(
         urls: &Secret,
+        file: Option<&Path>,
         kind: &Kind,
         ca_file: Option<&Path>,
         on_loss: OnLoss,
@@ -118,7 +119,7 @@ impl SharedStore {
         let id = uuid::Uuid::new_v4();
         let breaker = Breaker::new(clock.now(), id.as_u64_pair().1);
         Ok(Self {
-            address: Address::new(urls, kind, ca_file, within)?,
+            address: Address::new(urls, file, kind, ca_file, within)?,
             within,
             scripts: Scripts::default(),
             on_loss,

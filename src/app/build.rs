@@ -48,8 +48,9 @@ impl App {
             (Some(app), _) => app.sharing.clone(),
             (None, None) => None,
             (None, Some(store)) => {
-                let SharingConfig { redis, kind, ca_file, on_loss, timeout } = store;
-                Some(Arc::new(SharedStore::new(redis, kind, ca_file.as_deref(), *on_loss, *timeout)?))
+                let SharingConfig { redis, redis_file, kind, ca_file, on_loss, timeout } = store;
+                let (file, ca_file) = (redis_file.as_deref(), ca_file.as_deref());
+                Some(Arc::new(SharedStore::new(redis, file, kind, ca_file, *on_loss, *timeout)?))
             }
         };
         Ok(Self {

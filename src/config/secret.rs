@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
@@ -52,6 +52,12 @@ pub(super) fn read_value<'a>(
             None
         }
     }
+}
+
+/// The file that `key = { file = "…" }` names.
+pub(super) fn file_of(section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
+    let (value, _) = section.raw(key)?;
+    value.as_table()?.get("file")?.get_ref().as_str().map(PathBuf::from)
 }
 
 /// What stands for a secret that is not read: a text of the form that `key` takes.

@@ -17,6 +17,8 @@ use crate::sharing::{Kind, OnLoss, WITHIN};
 pub struct SharingConfig {
     /// The server's URL, or several, separated by commas.
     pub redis: Secret,
+    /// The file that holds them, if it is one: it is read again before each connection.
+    pub redis_file: Option<PathBuf>,
     /// What is at these addresses.
     pub kind: Kind,
     /// The only certificate authority to trust, instead of the public ones: a PEM file.
@@ -65,6 +67,7 @@ pub(super) fn is_there(section: &Section<'_>) -> bool {
 /// The store, if one is configured.
 pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
     let redis = read_url(section);
+    let redis_file = secret::file_of(section, "redis");
     let kind = read_kind(section);
     let ca_file = section.ca_file("redis_ca_file");
     let on_loss = section.choice("on_store_loss", &ON_LOSS).unwrap_or_default();
@@ -85,7 +88,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
         let help = "each address is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
         section.wrong(span, format!("`store.redis` cannot be used: {fault}"), help);
     }
-    Some(SharingConfig { redis, kind, ca_file: ca_file.map(|path| path.value), on_loss, timeout })
+    Some(SharingConfig { redis, redis_file, kind, ca_file: ca_file.map(|path| path.value), on_loss, timeout })
 }
 
 fn read_timeout(section: &Section<'_>) -> Duration {

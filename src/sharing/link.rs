@@ -1,6 +1,7 @@
 //! The connection to the store: one server, the primary that sentinels name, or a cluster.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -10,6 +11,7 @@ use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _};
 use redis::{Pipeline, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value};
+use secrecy::zeroize::Zeroizing;
 use tokio::time::timeout;
 
 use crate::foreign::cleaned;
@@ -31,9 +33,26 @@ pub enum Kind {
 
 /// Where the store is.
 pub struct Address {
-    door: Door,
+    current: Mutex<Current>,
     /// What may be shown of it: hosts and ports.
     shown: String,
+    /// Where its URLs are read again before each connection, so that a rotated password is used.
+    source: Option<Source>,
+}
+
+/// The way in by the URLs that were read last.
+struct Current {
+    door: Arc<Door>,
+    /// Tells the URLs from others.
+    fingerprint: String,
+}
+
+/// A file that holds the URLs, and what else an address is made from.
+struct Source {
+    file: PathBuf,
+    kind: Kind,
+    ca: Option<Vec<u8>>,
+    within: Duration,
 }
 
 enum Door {
@@ -53,14 +72,46 @@ enum Wire {
 }
 
 impl Address {
-    /// Reads `urls`, which are separated by commas. `ca_file` is the only authority to trust, instead of the public ones.
+    /// Reads `urls`, which are separated by commas, and which `file` holds, if it is named. `ca_file` is the only authority to
+    /// trust, instead of the public ones.
     ///
     /// # Errors
     /// What cannot be used, in words that hold no part of the URLs but hosts and ports.
-    pub fn new(urls: &Secret, kind: &Kind, ca_file: Option<&Path>, within: Duration) -> Result<Self, String> {
+    pub fn new(
+        urls: &Secret,
+        file: Option<&Path>,
+        kind: &Kind,
+        ca_file: Option<&Path>,
+        within: Duration,
+    ) -> Result<Self, String> {
         let ca =
             ca_file.map(std::fs::read).transpose().map_err(|e| format!("store.redis_ca_file cannot be read: {e}"))?;
-        Self::read(urls, kind, ca.as_deref(), within).map_err(|fault| format!("store.redis cannot be used: {fault}"))
+        let read = Self::read(urls, kind, ca.as_deref(), within);
+        let (door, shown) = read.map_err(|fault| format!("store.redis cannot be used: {fault}"))?;
+        let current = Mutex::new(Current { door: Arc::new(door), fingerprint: urls.fingerprint() });
+        let source = file.map(|file| Source { file: file.to_owned(), kind: kind.clone(), ca, within });
+        Ok(Self { current, shown, source })
+    }
+
+    /// The way in, with the password that the file has now. A file that cannot be used, or names other servers, changes
+    /// nothing: other servers are in force after a restart.
+    fn door(&self) -> Arc<Door> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let urls = self.source.as_ref().and_then(|source| {
+            let text = Zeroizing::new(std::fs::read_to_string(&source.file).ok()?);
+            Secret::new(&text).ok().map(|urls| (urls, source))
+        });
+        if let Some((urls, source)) = urls.filter(|(urls, _)| urls.fingerprint() != current.fingerprint) {
+            match Self::read(&urls, &source.kind, source.ca.as_deref(), source.within) {
+                Ok((door, shown)) if shown == self.shown => {
+                    *current = Current { door: Arc::new(door), fingerprint: urls.fingerprint() };
+                    tracing::info!(store = %self, "user and password of the limit store were read again");
+                }
+                Ok(_) => tracing::warn!(store = %self, "restart required to use other addresses of store.redis"),
+                Err(fault) => tracing::warn!(store = %self, fault, "the file of store.redis cannot be used"),
+            }
+        }
+        current.door.clone()
     }
 
     /// Whether [`Self::new`] will take the addresses.
@@ -71,7 +122,8 @@ impl Address {
         Self::read(urls, kind, None, super::WITHIN).map(drop)
     }
 
-    fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>, within: Duration) -> Result<Self, String> {
+    /// The way in, and what may be shown of it.
+    fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>, within: Duration) -> Result<(Door, String), String> {
         let certificates = || TlsCertificates { client_tls: None, root_cert: ca.map(<[u8]>::to_vec) };
         let nodes =
             urls.with_text(|urls| urls.split(',').map(|url| node(url.trim())).collect::<Result<Vec<_>, _>>())?;
@@ -98,7 +150,7 @@ impl Address {
             }
             Kind::Sentinel(name) => sentinel(&nodes, first, name, certificates()),
         }?;
-        Ok(Self { door, shown: shown.join(", ") })
+        Ok((door, shown.join(", ")))
     }
 
     /// Opens a connection that answers.
@@ -106,8 +158,9 @@ impl Address {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_WITHIN))
             .set_response_timeout(Some(CONNECT_WITHIN));
+        let door = self.door();
         let connect = async {
-            let mut link = match &self.door {
+            let mut link = match &*door {
                 Door::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
                 Door::Cluster(client) => return Ok(Link(Wire::Cluster(client.get_async_connection().await?))),
                 Door::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await?,
@@ -231,6 +284,9 @@ pub(super) fn reason(fault: &RedisError) -> String {
     // A bad signature is that of an authority of the same name with another key.
     if ["UnknownIssuer", "BadSignature"].iter().any(|word| said.contains(word)) {
         return format!("{said}; its certificate is by an authority unknown here: name that in store.redis_ca_file");
+    }
+    if said.contains("not valid for name") {
+        return format!("{said}; the store announces an address that its certificate lacks: see docs/sharing.md");
     }
     if fault.kind() == ErrorKind::AuthenticationFailed {
         return format!("{said}; user and password stand in the URL of store.redis");

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{joined, they_share_forty};
 use crate::cal_sim::certificates::issue;
-use crate::harness::{Fleet, Gateway, Redis, Terms, Watched, eventually, free_port, time_limit};
+use crate::harness::{Fleet, Gateway, Key, Redis, Setup, Terms, Upstream, Watched, eventually, free_port, time_limit};
 
 /// Two gateways that share a consumer's 40 requests.
 fn terms() -> Terms {
@@ -173,4 +173,31 @@ fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_say
         assert!(!line.contains("s3cret"), "{line}");
         assert_eq!(fleet.ask(0).1, "GATEWAY_STORE_LOST");
     }
+}
+
+#[test]
+fn a_rotated_password_is_used_at_the_next_connection() {
+    let (redis, upstream, key) = (Redis::start_with(&["--requirepass", "first"]), Upstream::start(), Key::new());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("redis-url");
+    let write = |password: &str| {
+        std::fs::write(&file, format!("redis://:{password}@127.0.0.1:{}\n", redis.port)).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    write("first");
+    let gateway = Setup::to(&upstream.base_url())
+        .with(&format!("[store]\nredis = {{ file = \"{}\" }}", file.display()))
+        .billing("teams", &key)
+        .start();
+    gateway.logged("limits are shared with all gateways on this store");
+    redis.cli(&["-a", "first", "config", "set", "requirepass", "second"]);
+    write("second");
+    redis.cli(&["-a", "second", "client", "kill", "type", "normal"]);
+    let own = format!("Authorization: Bearer {}", key.text);
+    eventually("a connection with the new password", || {
+        gateway.ask("GET /v2/me", &[&own]);
+        gateway.log().iter().any(|line| line.contains("the store answers again")).then_some(())
+    });
+    gateway.logged("user and password of the limit store were read again");
+    assert!(!gateway.log().iter().any(|line| line.contains("first") || line.contains("second@")));
 }
