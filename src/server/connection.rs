@@ -34,6 +34,7 @@ use super::watch::{Verdict, Watch};
 use super::wire::{CUT_HEAD, Ending, Wire};
 use crate::app::{Gateway, Phase};
 use crate::config::limits::Bounds;
+use crate::foreign::cleaned;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond;
@@ -154,7 +155,7 @@ impl<A: Answers> Guest<A> {
                 biased;
                 ended = connection.as_mut() => {
                     if let Err(fault) = ended {
-                        tracing::debug!(%fault, "a caller's connection ended");
+                        tracing::debug!(fault = cleaned(fault), "a caller's connection ended");
                     }
                     return End::Quiet;
                 }

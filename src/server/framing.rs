@@ -6,7 +6,7 @@
 
 use std::mem;
 
-use memchr::memchr;
+use memchr::{memchr, memchr3};
 use smallvec::SmallVec;
 
 use crate::config::limits::Bounds;
@@ -34,6 +34,9 @@ pub(super) struct Framing {
     /// `[limits] head_bytes`.
     head_bytes: usize,
 }
+
+/// Most digits of a chunk's size, 16: a number of 64 bits.
+const MAX_SIZE_DIGITS: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -159,6 +162,11 @@ impl Framing {
                 if self.head.bytes > self.target_bytes + HEAD_SLACK {
                     return Err(Refusal::TargetTooLong { limit: self.target_bytes });
                 }
+                if memchr3(b'"', b'<', b'>', piece).is_some() {
+                    return Err(Refusal::BadHeader(
+                        "the path or query has a \", < or >, which has to be percent-encoded",
+                    ));
+                }
                 if memchr(b'#', piece).is_some() {
                     return Err(Refusal::BadHeader("the request target has a fragment (#)"));
                 }
@@ -195,6 +203,8 @@ impl Framing {
                 self.read_field(text, is_whole)?;
                 Part::Fields
             }
+            // The size of such a line could be cut, and hyper would read another one.
+            Part::ChunkSize if !is_whole && memchr(b';', start).is_none() => return Err(Refusal::BodyBroken),
             Part::ChunkSize => match chunk_size(text).ok_or(Refusal::BodyBroken)? {
                 0 => Part::Trailers,
                 size => Part::ChunkData(size),
@@ -279,6 +289,9 @@ fn digits(text: &[u8]) -> Option<u64> {
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (size, rest) = line.split_at(end);
+    if size.len() > MAX_SIZE_DIGITS {
+        return None;
+    }
     let is_extension =
         |rest: &[u8]| rest.first() == Some(&b';') && rest.iter().all(|byte| *byte == b'\t' || *byte >= b' ');
     if !rest.is_empty() && !is_extension(trimmed(rest)) {

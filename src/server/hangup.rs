@@ -15,7 +15,8 @@ pub(super) type Reset = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A byte stream from a client.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Waits until the client has reset the connection, or closed its socket.
+    /// Waits until the client has reset the connection. A TCP client that closes its socket with nothing unread sends only a
+    /// FIN, which says no more than a half-close; the closing of a Unix-domain socket is seen.
     ///
     /// # Errors
     /// There are no more file descriptors.
