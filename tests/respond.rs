@@ -114,9 +114,18 @@ fn only_error_1015_is_a_report_about_rate() {
     ] {
         assert!(reports_rate_limit(page.as_bytes()), "{page}");
     }
-    for page in
-        ["", "error code: 1020", "error code: 10150", "error 21015", "Ray ID 1015", "1015 error", "error: x1015"]
-    {
+    for page in [
+        "",
+        r#"{"status":"error","path":"/v2/me?x=error-1015","error":{"message":"error 1015"}}"#,
+        "{\"error_code\":1020}",
+        "{error 1015",
+        "error code: 1020",
+        "error code: 10150",
+        "error 21015",
+        "Ray ID 1015",
+        "1015 error",
+        "error: x1015",
+    ] {
         assert!(!reports_rate_limit(page.as_bytes()), "{page}");
     }
 }

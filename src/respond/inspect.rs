@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Source;
@@ -89,9 +89,9 @@ async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Res
         (_, Some(body)) if body.is_empty() => None,
         (Coding::Gzip, Some(body)) => match inflated(body) {
             Some(text) => without(&text, secret),
-            None => Some(unreadable(answer.status())),
+            None => Some(unreadable(&mut answer)),
         },
-        (Coding::Gzip, None) | (Coding::Other, _) => Some(unreadable(answer.status())),
+        (Coding::Gzip, None) | (Coding::Other, _) => Some(unreadable(&mut answer)),
     };
     let body = body.unwrap_or_default();
     if clean.is_some() {
@@ -127,7 +127,9 @@ impl Coding {
 }
 
 /// The body in place of an error that calgate cannot search: the client needs the status, and must not get the secret.
-fn unreadable(status: StatusCode) -> Vec<u8> {
+fn unreadable(answer: &mut Response<Download>) -> Vec<u8> {
+    let status = answer.status();
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     let message = format!(
         "Cal.com answered {} with a body that calgate cannot decode. It may contain the credential, so calgate withholds it.",
         status.as_u16()
