@@ -23,9 +23,13 @@ pub fn cleaned(text: impl Display) -> String {
     // An error means that the text is longer.
     let is_whole = write!(bounded, "{text}").is_ok();
     let mut out = String::with_capacity(bounded.text.len());
+    let mut left = bounded.text.len();
     for piece in bounded.text.split_inclusive(|c: char| !is_word(c)) {
+        left -= piece.len();
         let word = piece.trim_end_matches(|c: char| !is_word(c));
-        out.push_str(if is_secret(word) { MASK } else { word });
+        // A word that is cut may be the beginning of a longer one.
+        let is_cut = left == 0 && !is_whole && !word.is_empty();
+        out.push_str(if is_cut || is_secret(word) { MASK } else { word });
         out.push_str(piece.get(word.len()..).unwrap_or_default());
     }
     if !is_whole {
@@ -43,7 +47,8 @@ fn is_secret(word: &str) -> bool {
     let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
     // A path or a host name is long, too, but its parts are not.
     let longest = word.split(['.', '/']).map(str::len).max().unwrap_or_default();
-    SECRET_STARTS.iter().any(|start| word.starts_with(start) && word.len() > start.len())
+    word.split(['.', '/'])
+        .any(|part| SECRET_STARTS.iter().any(|start| part.starts_with(start) && part.len() > start.len()))
         || has_digit && longest >= SECRET_LENGTH
 }
 

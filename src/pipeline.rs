@@ -107,7 +107,7 @@ async fn serve(
     let at = record.note_sent();
     let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
     let Answered { mut answer, access, refused } = send(app, &ask, &access, body, &mut slot, patience).await?;
-    record.note_answer(&answer, answer.body().began());
+    record.note_answer(&answer, answer.body().began(), access.injection().secret());
     if is_body_decisive(answer.status(), answer.headers()) {
         Box::pin(respond::note_edge_limit(&mut answer, &slot)).await;
     }

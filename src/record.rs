@@ -211,12 +211,15 @@ impl Record {
         now
     }
 
-    /// Notes the status and the request id of Cal.com's answer, and when its head came.
-    pub fn note_answer<B>(&mut self, answer: &Response<B>, at: Instant) {
+    /// Notes the status and the request id of Cal.com's answer, and when its head came. An id that repeats `secret` is left out.
+    pub fn note_answer<B>(&mut self, answer: &Response<B>, at: Instant, secret: Option<&[u8]>) {
         let status = answer.status();
         let given = answer.headers().get(REQUEST_ID).filter(|id| **id != self.request_id);
         if let Some(id) = given.and_then(|id| id.to_str().ok()).filter(|id| is_safe_token(id)) {
-            self.rare().upstream_request_id = Some(id.into());
+            let shows = |secret: &[u8]| id.as_bytes().windows(secret.len().max(1)).any(|part| part == secret);
+            if secret.is_none_or(|secret| !shows(secret)) {
+                self.rare().upstream_request_id = Some(id.into());
+            }
         }
         self.answered = Some(self.gateway.clock.at(at));
         self.status = Some(status.as_u16());

@@ -57,7 +57,7 @@ pub fn via(received: &request::Parts) -> HeaderValue {
 fn with_earlier(received: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> {
     let mut text = String::new();
     for line in received.get_all(VIA) {
-        for (protocol, pseudonym) in members(line).filter(|(_, name)| name.starts_with(PSEUDONYM_PREFIX)) {
+        for (protocol, pseudonym) in members(line).filter(|(protocol, name)| is_calgate(protocol, name)) {
             text.push_str(protocol);
             text.push(' ');
             text.push_str(pseudonym);
@@ -66,6 +66,12 @@ fn with_earlier(received: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> 
     }
     text.push_str(own.to_str().ok()?);
     HeaderValue::from_str(&text).ok()
+}
+
+/// Returns whether a calgate process wrote the member: clients choose what stands in others.
+fn is_calgate(protocol: &str, name: &str) -> bool {
+    let is_id = |id: &str| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(protocol, "1.0" | "1.1" | "2") && name.strip_prefix(PSEUDONYM_PREFIX).is_some_and(is_id)
 }
 
 /// The received protocol and the recipient of each member of a line. Comments are left out.

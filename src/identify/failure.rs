@@ -14,6 +14,8 @@ pub enum NoKey {
     Foreign,
     /// A credential in no form that Cal.com issues, while `[passthrough]` is on.
     NotACredential,
+    /// A credential of the client's own in `X-Api-Key`, which Cal.com does not read.
+    Unread,
     /// A test-mode API key, while `passthrough.test_keys` is false.
     TestKeysOff,
     /// A live-mode API key, while `passthrough.live_keys` is false.
@@ -26,7 +28,7 @@ impl NoKey {
     pub(super) fn may_be_anonymous(self) -> bool {
         match self {
             Self::Missing | Self::Foreign | Self::NotACredential => true,
-            Self::TestKeysOff | Self::LiveKeysOff => false,
+            Self::Unread | Self::TestKeysOff | Self::LiveKeysOff => false,
         }
     }
 }
@@ -80,6 +82,9 @@ impl fmt::Display for NoKey {
             Self::Missing => "no gateway key in Authorization, X-Api-Key or x-cal-secret-key",
             Self::Foreign => "a credential that is not a gateway key, and passthrough.enabled is false",
             Self::NotACredential => "neither a gateway key nor a credential in a form that Cal.com issues",
+            Self::Unread => {
+                "a Cal.com credential in X-Api-Key, where Cal.com reads none: send it as Authorization: Bearer"
+            }
             Self::TestKeysOff => "a test-mode API key, and passthrough.test_keys is false",
             Self::LiveKeysOff => "a live-mode API key, and passthrough.live_keys is false",
         })

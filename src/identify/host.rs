@@ -49,6 +49,9 @@ impl<'a> Host<'a> {
     }
 }
 
+/// Longest host that is logged, 255 bytes: no name in the DNS is longer (RFC 1035 §2.3.4).
+const MAX_SHOWN: usize = 255;
+
 /// Host names and addresses that an operator lists in `[listen] hosts`.
 #[derive(Debug, Default, Clone)]
 pub struct Hosts {
@@ -84,7 +87,9 @@ impl Hosts {
         match given.find(|authority| !self.allows(authority, local)) {
             None => Ok(()),
             Some(foreign) => {
-                let is_shown = Host::of_authority(foreign).is_some() && !holds_key(foreign.as_bytes());
+                let is_shown = foreign.len() <= MAX_SHOWN
+                    && Host::of_authority(foreign).is_some()
+                    && !holds_key(foreign.as_bytes());
                 Err(if is_shown { foreign.into() } else { Box::default() })
             }
         }

@@ -82,6 +82,9 @@ impl Passthrough {
             (Some(_), Some(_)) => Err(Refusal::BadHeader("Authorization and x-cal-secret-key cannot both be sent")),
             (Some(token), None) => Ok(self.bearer(token, presented)),
             (None, Some(secret)) => Ok(client(presented.client_id()?, secret)),
+            (None, None) if presented.api_key().is_some_and(|key| key.starts_with(API_KEY) || is_jwt(key)) => {
+                Ok(Read::Nothing(NoKey::Unread))
+            }
             (None, None) if presented.is_empty() => Ok(Read::Nothing(NoKey::Missing)),
             (None, None) => Ok(Read::Nothing(NoKey::NotACredential)),
         }

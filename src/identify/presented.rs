@@ -85,6 +85,11 @@ impl<'a> Presented<'a> {
         non_empty(self.authorization)
     }
 
+    /// The value of `X-Api-Key`.
+    pub(super) fn api_key(&self) -> Option<&'a str> {
+        non_empty(self.api_key)
+    }
+
     /// The value of `x-cal-secret-key`.
     pub(super) fn secret(&self) -> Option<&'a str> {
         non_empty(self.secret)
