@@ -17,7 +17,7 @@ pub mod scripts;
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -85,6 +85,8 @@ pub struct SharedStore {
     failures: AtomicU64,
     losses: AtomicU64,
     gateways: Gateways,
+    /// Whether limits have been shared at any time since the start.
+    was_shared: AtomicBool,
 }
 
 /// How it stands, for metrics.
@@ -135,6 +137,7 @@ impl SharedStore {
             failures: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             gateways: Gateways::default(),
+            was_shared: AtomicBool::new(false),
         })
     }
 
@@ -151,6 +154,11 @@ impl SharedStore {
         thread.map_err(|e| format!("the store's thread could not be started: {e}"))?;
         let _ = first.recv();
         Ok(())
+    }
+
+    /// Whether limits have been shared at any time since the start: then a store that recovers has been lost before.
+    pub(crate) fn was_shared(&self) -> bool {
+        self.was_shared.load(Ordering::Relaxed)
     }
 
     /// A call without an answer by then has failed.

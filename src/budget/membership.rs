@@ -71,6 +71,11 @@ impl Membership {
     }
 
     /// How long a call to the store may take.
+    /// Whether limits have been shared at any time since the start.
+    pub(super) fn was_shared(&self) -> bool {
+        self.store.was_shared()
+    }
+
     pub(super) fn within(&self) -> Duration {
         self.store.within()
     }

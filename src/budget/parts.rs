@@ -32,6 +32,10 @@
 //! A gateway that has never reached the store since it started, or that uses a credential for the first time while the store is lost,
 //! holds no part that the store knows of. It goes by `budget.expected_replicas`. A store that comes back empty knows a gateway's
 //! requests only when that gateway has joined again.
+//!
+//! A gateway that was cut off for longer than it holds its part: what it sent from that just before may count for a window more, while
+//! the store keeps nothing for it. A gateway that was alone when it was cut off, and that another one joins while it is: the store
+//! keeps an equal part for it, and it uses all of N. Both end as the rule of `replicas.rs` and the last count of Cal.com take over.
 
 use std::time::Duration;
 

@@ -71,6 +71,11 @@ impl Used {
         other.entries.into_iter().filter(is_open).for_each(|entry| self.add(entry));
     }
 
+    /// Whether no further budget can be recorded.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_ENTRIES
+    }
+
     /// Whether nothing is recorded.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -1,6 +1,7 @@
 //! What keeps the connection: connects, probes while the store does not answer, tells it what was taken from buckets
 //! meanwhile, and closes the breaker when everything that was sent is known there.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &
                 let wait = if was_closed { since.after(recover_within).since(now) } else { Duration::ZERO };
                 if wait.is_zero() {
                     was_closed = true;
+                    store.was_shared.store(true, Ordering::Relaxed);
                     store.change(|breaker, _| breaker.recovered());
                     tracing::info!(store = %store.address, "limits are shared with all gateways on this store");
                 } else {

@@ -114,6 +114,11 @@ impl Address {
         current.door.clone()
     }
 
+    /// Hosts and ports of `urls`, if they can be used.
+    pub fn servers(urls: &Secret, kind: &Kind) -> Option<String> {
+        Self::read(urls, kind, None, super::WITHIN).ok().map(|(_, shown)| shown)
+    }
+
     /// Whether [`Self::new`] will take the addresses.
     ///
     /// # Errors

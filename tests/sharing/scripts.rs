@@ -366,6 +366,11 @@ fn lets_out(bench: &mut Bench, at: u64) -> usize {
 #[test]
 fn what_a_gateway_may_send_without_the_store_is_kept_until_it_has_given_it_up() {
     let mut bench = Bench { limit: 120, ..Bench::start() };
+    // A response without limits, long before: nothing but the log holds what follows.
+    let before = START - 300 * SECOND;
+    bench.join(before, A, &[]);
+    let request = bench.acquire(before, A).unwrap();
+    bench.settle(before, A, request, Fate::answered(Duration::ZERO, Verdict::Passed, Told::default()));
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
     // B learns of its part, and then does not run.

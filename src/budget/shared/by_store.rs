@@ -171,8 +171,10 @@ impl Budget {
         }
         match store {
             State::Open { .. } => self.go_alone(member),
-            // It has not been asked yet, and is in a moment.
-            State::Recovering { .. } if !self.lock().machine.has_heard() => self.wait_for_store(1, member.within()),
+            // At the start it has not been asked yet, and is in a moment. After a loss that takes `recover_within`.
+            State::Recovering { .. } if !member.was_shared() && !self.lock().machine.has_heard() => {
+                self.wait_for_store(1, member.within());
+            }
             State::Recovering { .. } => {
                 self.go_alone(member);
                 let (settings, missed) = self.missed();

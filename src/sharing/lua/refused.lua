@@ -14,5 +14,9 @@ else
 end
 write_state(s)
 release(s)
-local found = room(s)
-return { found.by, found.ends or -1 }
+-- As the state machine has it: what holds is a block that is not over, that of the limiter first.
+local function held(breaker, by)
+  local _, ends = breaker_cap(breaker)
+  return ends and { by, ends }
+end
+return held(s.refused, REFUSED) or held(s.edge, EDGE) or { verdict == 'refused' and REFUSED or EDGE, -1 }

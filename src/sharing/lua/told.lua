@@ -57,7 +57,10 @@ local function gate_answered(s, told, sent)
     local kept = {}
     for _, w in ipairs(s.windows) do
       for _, seen in ipairs(told) do
-        if seen.name == w.name then kept[#kept + 1] = w end
+        if seen.name == w.name then
+          kept[#kept + 1] = w
+          break
+        end
       end
     end
     s.windows = kept
