@@ -37,7 +37,7 @@ pub(super) fn read_value<'a>(
         }
     }
     let found = match (file, env) {
-        (Some(_), None) | (None, Some(_)) if section.has_placeholders() => Some(Ok(placeholder(key))),
+        (Some(_), None) | (None, Some(_)) if section.has_placeholders() => Some(Ok(placeholder(key, &source.path))),
         (Some(file), None) if source.raw("env").is_none() => Some(from_file(Path::new(file.value))),
         (None, Some(env)) if source.raw("file").is_none() => Some(from_env(env.value)),
         (None, None) if source.raw("file").or(source.raw("env")).is_some() => None,
@@ -60,16 +60,16 @@ pub(super) fn file_of(section: &Section<'_>, key: &'static str) -> Option<PathBu
     value.as_table()?.get("file")?.get_ref().as_str().map(PathBuf::from)
 }
 
-/// What stands for a secret that is not read: a text of the form that `key` takes.
-fn placeholder(key: &str) -> String {
+/// What stands for a secret that is not read: a text of the form that `key` takes. Credentials with the same secret share a
+/// budget, so each has another one.
+fn placeholder(key: &str, path: &str) -> String {
     match key {
-        "seal_keys" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-        "postgres" => "postgres://calgate@localhost/calgate",
-        "redis" => "rediss://localhost:6379",
-        "proxy" => "http://localhost:3128",
-        _ => "placeholder-of-a-secret-that-is-not-read",
+        "seal_keys" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned(),
+        "postgres" => "postgres://calgate@localhost/calgate".to_owned(),
+        "redis" => "rediss://localhost:6379".to_owned(),
+        "proxy" => "http://localhost:3128".to_owned(),
+        _ => format!("placeholder-of-{path}"),
     }
-    .to_owned()
 }
 
 /// Letters and digits in one piece: names have no more, and keys have.

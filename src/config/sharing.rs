@@ -37,7 +37,15 @@ impl SharingConfig {
     /// What tells it from another one.
     pub fn identity(&self) -> SharingIdentity {
         let authority = Authority::of(self.ca_file.as_deref());
-        SharingIdentity(self.redis.fingerprint(), self.kind.clone(), authority, self.on_loss, self.timeout)
+        // Of URLs in a file, only user and password can change without a restart.
+        let servers = self.redis_file.as_ref().and_then(|_| Address::servers(&self.redis, &self.kind));
+        SharingIdentity(
+            servers.unwrap_or_else(|| self.redis.fingerprint()),
+            self.kind.clone(),
+            authority,
+            self.on_loss,
+            self.timeout,
+        )
     }
 }
 
