@@ -28,7 +28,7 @@ test-stalls:
 # Tests that measure throughput: they need a machine on which little else runs.
 test-quiet:
 	scripts/test-deps
-	scripts/run-tests -- --ignored
+	NEXTEST_TEST_THREADS=1 RUST_TEST_THREADS=1 scripts/run-tests -- --ignored
 
 # HTTP clients and SDKs of other languages against calgate: CLIENTS="npm pypi java curl" (tests/clients).
 clients:

@@ -108,7 +108,8 @@ def main():
                 print(f"skipped: {group}: {reason}", flush=True)
                 skipped += 1
     print(f"{passed} passed, {failed} failed, {skipped} skipped" if skipped else f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    # Where nothing could be had, nothing was shown.
+    return 1 if failed or not passed else 0
 
 
 if __name__ == "__main__":

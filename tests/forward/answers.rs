@@ -92,6 +92,8 @@ fn the_wait_for_an_answer_begins_when_the_body_is_there() {
     let limits = format!("[limits]\nupstream_headers = \"{limit}\"\nbody = \"{limit}\"");
     let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
     let head = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\nX-Api-Key: {}\r\nContent-Length: 2\r\n\r\n", key.text);
+    // Until the first response, a new process sends one request at a time.
+    assert_eq!(gateway.ask("GET /v2/me", &[&format!("X-Api-Key: {}", key.text)]).status, 200);
     let mut stalled: Vec<_> = (0..10).map(|_| gateway.connect()).collect();
     for connection in &mut stalled {
         connection.send(&head);
