@@ -167,3 +167,28 @@ fn empty_lines_do_not_begin_a_head() {
     assert_eq!(late.status, 408, "a head that began later is overdue");
     assert_eq!(idle.send(&get).answer().status, 200);
 }
+
+#[test]
+fn a_chunk_size_that_comes_in_pieces_is_not_cut_short() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    let mut connection = gateway.connect();
+    let head = "Content-Type: text/plain\r\nTransfer-Encoding: chunked";
+    connection.send(format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\nX-Api-Key: {}\r\n{head}\r\n\r\n", key.text));
+    connection.send("0".repeat(70)).send("3e8\r\n");
+    let answer = connection.answer();
+    assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{}", answer.head);
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn a_query_with_a_character_that_has_to_be_encoded_is_told_so() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
+    for character in ["\"", "<", ">"] {
+        let answer = gateway.ask(&format!("GET /v2/bookings?x={character}"), &[&format!("X-Api-Key: {}", key.text)]);
+        assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{}", answer.head);
+        assert!(answer.text().contains("query") && answer.text().contains("percent-encoded"), "{}", answer.text());
+    }
+    assert!(upstream.asked().is_empty());
+}
