@@ -2,7 +2,7 @@
 //!
 //! It works through a connection pooler in transaction mode, such as `PgBouncer`: nothing outlives a transaction, and no
 //! statement is prepared. A lock is an advisory lock of an open transaction. It has a connection of its own, with which the
-//! server ends it. Connections are made when they are needed and made again after a fault; no step here takes longer than
+//! server ends it, and on which its holder changes the record. Connections are made when they are needed and made again after a fault; no step here takes longer than
 //! [`PATIENCE`], the connection included.
 
 mod address;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
@@ -88,11 +88,11 @@ impl Postgres {
     /// Does `work` on a connection; after a fault the next use begins with a new one.
     async fn with<T>(
         &self,
-        work: impl AsyncFnOnce(Arc<Client>) -> Result<T, tokio_postgres::Error>,
+        work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreFault> {
         let end = Instant::now() + PATIENCE;
         let client = timeout_at(end, self.client()).await.map_err(|_| too_slow())??;
-        let done = timeout_at(end, work(client.clone())).await;
+        let done = timeout_at(end, work(&client)).await;
         match done {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(fault)) => {
@@ -104,6 +104,22 @@ impl Postgres {
                 Err(too_slow())
             }
         }
+    }
+
+    /// Does `work` on the record of that name: in the transaction that holds its lock, if this gateway holds it.
+    async fn with_record<T>(
+        &self,
+        name: &str,
+        work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StoreFault> {
+        let Some(transaction) = self.locks.held(name) else { return self.with(work).await };
+        let done = timeout(PATIENCE, transaction.commit(work)).await;
+        let done = done.map_err(|_| too_slow()).and_then(|done| done.map_err(|fault| unusable(&fault)));
+        done.inspect_err(|_| {
+            self.locks.leave(name);
+            // Both connections are to one server.
+            *self.kept() = None;
+        })
     }
 
     async fn client(&self) -> Result<Arc<Client>, StoreFault> {
@@ -228,7 +244,7 @@ type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Store for Postgres {
     fn get<'a>(&'a self, name: &'a str) -> Later<'a, Option<Row>> {
-        Box::pin(self.with(async move |client| {
+        Box::pin(self.with_record(name, async move |client| {
             let select = "SELECT version, key_id, sealed FROM calgate_credentials WHERE name = $1";
             let row = client.query_typed_opt(select, &[(&name, Type::TEXT)]).await?;
             let read = |row: tokio_postgres::Row| {
@@ -240,19 +256,11 @@ impl Store for Postgres {
     }
 
     fn compare_and_swap<'a>(&'a self, name: &'a str, expected: Option<u64>, row: Option<&'a Row>) -> Later<'a, bool> {
-        Box::pin(self.with(async move |client| Ok(swap(&client, name, expected, row).await? == 1)))
+        Box::pin(self.with_record(name, async move |client| Ok(swap(client, name, expected, row).await? == 1)))
     }
 
     fn lock<'a>(&'a self, name: &'a str) -> Later<'a, Option<Lock>> {
-        Box::pin(async move {
-            let Some(transaction) = lock::take(&self.server, &self.locks, name).await? else { return Ok(None) };
-            // In a transaction of its own: in the lock's, which is never committed, a crash of the server could forget it.
-            let fence = self.with(async move |client| {
-                let next = format!("SELECT nextval('calgate_fence') WHERE {DURABLY}");
-                client.query_typed_one(&next, &[]).await?.try_get::<_, i64>(0)
-            });
-            Ok(Some(transaction.into_lock(fence.await?.unsigned_abs(), &self.locks)))
-        })
+        Box::pin(lock::take(&self.server, &self.locks, name))
     }
 
     fn names(&self) -> Later<'_, Vec<String>> {

@@ -99,3 +99,29 @@ fn a_lock_has_one_holder_ends_with_it_and_its_fence_grows() {
         });
     });
 }
+
+/// The pooler of [`with_each`] has three connections: all of them hold locks.
+#[test]
+fn as_many_holders_as_there_are_connections_change_their_records_and_keep_their_locks() {
+    with_each(|open| {
+        let (stores, other) = ([open(), open(), open()], open());
+        now(async {
+            let mut locks = Vec::new();
+            for (store, name) in stores.iter().zip(["a", "b", "c"]) {
+                locks.push(free(&**store, name).await);
+            }
+            for (store, name) in stores.iter().zip(["a", "b", "c"]) {
+                assert!(store.compare_and_swap(name, None, Some(&row(1, b"pending"))).await.unwrap());
+                assert!(!store.compare_and_swap(name, None, Some(&row(1, b"again"))).await.unwrap());
+                assert!(store.compare_and_swap(name, Some(1), Some(&row(2, b"done"))).await.unwrap());
+                assert_eq!(store.get(name).await.unwrap(), Some(row(2, b"done")));
+            }
+            locks.pop();
+            drop(free(&*other, "c").await);
+            assert!(other.lock("a").await.unwrap().is_none());
+            assert_eq!(other.get("a").await.unwrap(), Some(row(2, b"done")));
+            drop(locks);
+            drop(free(&*other, "a").await);
+        });
+    });
+}

@@ -1,13 +1,14 @@
 //! Locks among gateways: advisory locks of open transactions.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
 
-use super::{PATIENCE, Server, too_slow, unusable};
+use super::{DURABLY, PATIENCE, Server, too_slow, unusable};
 use crate::store::{Lock, StoreFault};
 
 /// Maximum number of locks that one gateway holds at once. Each has a connection, and behind a pooler in transaction mode a
@@ -19,56 +20,72 @@ const MAX_IDLE: usize = 1;
 
 /// Begins the transaction of a lock. The server ends it after a time that no renewal takes, for a gateway whose machine is
 /// gone without a word.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '120s'";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '120s'";
 
-/// Takes the lock, if it is free.
-const TAKE: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended('calgate ' || $1, 0))";
+/// Takes the lock, if it is free. Returns whether it was, and the lock's number.
+const TAKE: &str =
+    "SELECT pg_try_advisory_xact_lock(key), key FROM (SELECT hashtextextended('calgate ' || $1, 0) AS key) AS name";
 
-/// The connections of locks.
+/// Connections of locks.
 pub(super) struct Locks {
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Client>>,
+    held: Mutex<HashMap<String, Arc<Transaction>>>,
 }
 
 impl Default for Locks {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(MAX_LOCKS)), idle: Mutex::default() }
+        Self { permits: Arc::new(Semaphore::new(MAX_LOCKS)), idle: Mutex::default(), held: Mutex::default() }
     }
 }
 
-/// A transaction that may hold a lock. Its connection closes with it, and so the server ends the lock, unless
+/// Open transaction that holds a lock. Its connection closes with it, and so the server ends the lock, unless
 /// [`Transaction::end`] succeeds.
+///
+/// The holder changes its record in this transaction, too. Behind a pooler, as many holders as the pooler has connections
+/// would otherwise wait for each other.
 pub(super) struct Transaction {
-    client: Client,
+    /// One change at a time: a change that fails aborts the transaction.
+    client: tokio::sync::Mutex<Client>,
+    /// Number of the advisory lock.
+    key: i64,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Takes the lock of that name. `None` if another gateway holds it, or as many locks as may be are held here.
-pub(super) async fn take(server: &Server, locks: &Locks, name: &str) -> Result<Option<Transaction>, StoreFault> {
+pub(super) async fn take(server: &Server, locks: &Arc<Locks>, name: &str) -> Result<Option<Lock>, StoreFault> {
     let end = Instant::now() + PATIENCE;
     let Ok(Ok(permit)) = timeout_at(end, locks.permits.clone().acquire_owned()).await else { return Ok(None) };
     let taken = timeout(PATIENCE, begin(server, locks, permit, name)).await;
-    taken.map_err(|_| too_slow())?.map_err(|fault| unusable(&fault))
+    let taken = taken.map_err(|_| too_slow())?.map_err(|fault| unusable(&fault))?;
+    Ok(taken.map(|(transaction, fence)| locks.hold(name, transaction, fence)))
 }
 
+/// Begins a transaction with the lock, and draws the lock's fence.
 async fn begin(
     server: &Server,
     locks: &Locks,
     permit: OwnedSemaphorePermit,
     name: &str,
-) -> Result<Option<Transaction>, tokio_postgres::Error> {
+) -> Result<Option<(Transaction, u64)>, Error> {
     let client = connection_in_transaction(server, locks).await?;
-    let transaction = Transaction { client, _permit: permit };
-    let taken = transaction.client.query_typed_one(TAKE, &[(&name, Type::TEXT)]).await?;
-    if taken.try_get::<_, bool>(0)? {
-        return Ok(Some(transaction));
+    let taken = client.query_typed_one(TAKE, &[(&name, Type::TEXT)]).await?;
+    let (is_free, key) = (taken.try_get::<_, bool>(0)?, taken.try_get(1)?);
+    let transaction = Transaction { client: client.into(), key, _permit: permit };
+    if !is_free {
+        transaction.end(locks).await;
+        return Ok(None);
     }
-    transaction.end(locks).await;
-    Ok(None)
+    let fence = transaction.commit(async |client| {
+        let next = format!("SELECT nextval('calgate_fence') WHERE {DURABLY}");
+        client.query_typed_one(&next, &[]).await?.try_get::<_, i64>(0)
+    });
+    let fence = fence.await?.unsigned_abs();
+    Ok(Some((transaction, fence)))
 }
 
 /// Begins a transaction on an idle connection, or on a new one where that was closed meanwhile.
-async fn connection_in_transaction(server: &Server, locks: &Locks) -> Result<Client, tokio_postgres::Error> {
+async fn connection_in_transaction(server: &Server, locks: &Locks) -> Result<Client, Error> {
     if let Some(idle) = locks.idle()
         && idle.batch_execute(BEGIN).await.is_ok()
     {
@@ -80,23 +97,59 @@ async fn connection_in_transaction(server: &Server, locks: &Locks) -> Result<Cli
 }
 
 impl Transaction {
-    /// The lock, which ends with its drop.
-    pub(super) fn into_lock(self, fence: u64, locks: &Arc<Locks>) -> Lock {
-        let (locks, runtime) = (locks.clone(), tokio::runtime::Handle::current());
-        Lock::new(fence, move || {
-            runtime.spawn(async move { self.end(&locks).await });
-        })
+    /// Does `work`, commits it, and holds the lock in a new transaction.
+    ///
+    /// The lock of the session holds it between the two. One message carries all of it: the server carries it out even if
+    /// the gateway is gone meanwhile, and a pooler in transaction mode keeps its connection for this one.
+    pub(super) async fn commit<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Error> {
+        let key = self.key;
+        let client = self.client.lock().await;
+        let done = work(&client).await?;
+        let next = format!(
+            "SELECT pg_advisory_lock({key}); COMMIT; {BEGIN}; SELECT pg_advisory_xact_lock({key}); \
+             SELECT pg_advisory_unlock({key})"
+        );
+        client.batch_execute(&next).await?;
+        Ok(done)
     }
 
     /// Ends the transaction and keeps its connection. Where the server does not answer, the connection is closed.
     async fn end(self, locks: &Locks) {
-        if let Ok(Ok(())) = timeout(PATIENCE, self.client.batch_execute("ROLLBACK")).await {
-            locks.keep(self.client);
+        let client = self.client.into_inner();
+        if let Ok(Ok(())) = timeout(PATIENCE, client.batch_execute("ROLLBACK")).await {
+            locks.keep(client);
         }
     }
 }
 
 impl Locks {
+    /// Returns the transaction that holds the lock of that name here.
+    pub(super) fn held(&self, name: &str) -> Option<Arc<Transaction>> {
+        self.all_held().get(name).cloned()
+    }
+
+    /// Has further changes of that record made outside of the transaction, because one failed in it.
+    pub(super) fn leave(&self, name: &str) {
+        self.all_held().remove(name);
+    }
+
+    /// Makes the lock of a transaction. It ends with its drop.
+    fn hold(self: &Arc<Self>, name: &str, transaction: Transaction, fence: u64) -> Lock {
+        let transaction = Arc::new(transaction);
+        self.all_held().insert(name.to_owned(), transaction.clone());
+        let (locks, name, runtime) = (self.clone(), name.to_owned(), tokio::runtime::Handle::current());
+        Lock::new(fence, move || {
+            locks.leave(&name);
+            // A change that is still under way closes the connection at its end, which ends the lock, too.
+            let Some(transaction) = Arc::into_inner(transaction) else { return };
+            runtime.spawn(async move { transaction.end(&locks).await });
+        })
+    }
+
+    fn all_held(&self) -> MutexGuard<'_, HashMap<String, Arc<Transaction>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn idle(&self) -> Option<Client> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|client| !client.is_closed());
