@@ -29,6 +29,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -288,7 +289,8 @@ impl Upstream {
         matched.write_upstream_path(&mut path);
         if asked.query().is_some() {
             path.push('?');
-            write_query(&mut path, query);
+            // A raw character beyond ASCII means the same to most servers over HTTP/1.1, but HTTP/2 carries none (RFC 9113 §8.3.1).
+            path.extend(utf8_percent_encode(query, CONTROLS));
         }
         PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)
     }
@@ -338,22 +340,6 @@ fn has_two_lengths(headers: &HeaderMap) -> bool {
     let Some(first) = lengths.next() else { return false };
     let is_number = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
     !is_number || lengths.next().is_some() || headers.contains_key(TRANSFER_ENCODING)
-}
-
-/// Writes a query with every byte beyond ASCII percent-encoded, as RFC 3986 §2.1 has it. A raw one means the same to most
-/// servers over HTTP/1.1, but HTTP/2 does not carry it (RFC 9113 §8.3.1).
-fn write_query(out: &mut String, query: &str) {
-    use std::fmt::Write as _;
-    for character in query.chars() {
-        if character.is_ascii() {
-            out.push(character);
-        } else {
-            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
 }
 
 impl std::fmt::Debug for Upstream {

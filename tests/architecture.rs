@@ -98,6 +98,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("mimalloc", &["main"]),
     ("notify", &["server/reload"]),
     ("oauth2", &["cli/login", "keeper/oauth"]),
+    ("percent-encoding", &["forward", "identify/leak"]),
     ("prometheus-client", &["record", "telemetry"]),
     ("redis", &["sharing"]),
     ("rusqlite", &["store/sqlite"]),

@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use http::HeaderMap;
 use http::header::HeaderName;
 use memchr::{memchr, memmem};
+use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 
 use super::key::PREFIX;
@@ -108,7 +109,7 @@ impl LeakGuard {
         }
         let mut text: SmallVec<[u8; 256]> = SmallVec::from_slice(target.as_bytes());
         for _ in 0..MAX_DECODING {
-            let decoded = percent_decoded(&text);
+            let decoded: SmallVec<[u8; 256]> = percent_decode(&text).collect();
             if decoded == text {
                 return None;
             }
@@ -142,21 +143,4 @@ pub(crate) fn holds_key(text: &[u8]) -> bool {
 /// Characters that secrets have and that separate nothing in a target (RFC 3986 §2.3, unreserved).
 fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
-}
-
-fn percent_decoded(text: &[u8]) -> SmallVec<[u8; 256]> {
-    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
-    let mut out = SmallVec::new();
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        let escaped = (*byte == b'%').then(|| digit(at + 1).zip(digit(at + 2))).flatten();
-        if let Some((high, low)) = escaped {
-            out.push(high << 4 | low);
-            at += 3;
-        } else {
-            out.push(*byte);
-            at += 1;
-        }
-    }
-    out
 }
