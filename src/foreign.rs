@@ -50,6 +50,14 @@ fn is_secret(word: &str) -> bool {
     word.split(['.', '/'])
         .any(|part| SECRET_STARTS.iter().any(|start| part.starts_with(start) && part.len() > start.len()))
         || has_digit && longest >= SECRET_LENGTH
+        || word.split('.').any(is_base64_secret)
+}
+
+/// Returns whether the text looks like a secret in Base64, whose alphabet has `/` (RFC 4648 §4): as long as one, with
+/// capitals, small letters and digits. Paths rarely have all three.
+fn is_base64_secret(text: &str) -> bool {
+    let has = |is_such: fn(&u8) -> bool| text.as_bytes().iter().any(is_such);
+    text.len() >= SECRET_LENGTH && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit)
 }
 
 /// Text of limited length, in which control and formatting characters are spaces.

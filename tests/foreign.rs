@@ -10,6 +10,7 @@ fn an_ordinary_message_stays_as_it_is() {
         "connecting failed: Connection refused (os error 111)",
         "invalid peer certificate: certificate not valid for name \"db-primary.internal.example-company.com:5432\"",
         "/var/lib/calgate/tokens-of-the-production-environment.db: disk I/O error",
+        "/usr/lib/postgresql/16/bin/../share/postgresql/16/extension: no such folder",
         "",
     ] {
         assert_eq!(cleaned(text), text);
@@ -23,6 +24,8 @@ fn a_word_that_may_be_a_secret_is_hidden() {
         ("token=cal_live_1 is bad".to_owned(), "token=(hidden) is bad"),
         ("the key cal_live_1 is bad".to_owned(), "the key (hidden) is bad"),
         ("key:calgate_abc".to_owned(), "key:(hidden)"),
+        ("key q9Zr/4Tb+c1/0xYw8Lm/Kd3s/Pv7Gh2Jn/5e=".to_owned(), "key (hidden)="),
+        ("/q9Zr4Tbc10xYw8/LmKd3sPv7Gh2Jn5eUo is bad".to_owned(), "(hidden) is bad"),
         (format!("no client for \"{jwt}\""), "no client for \"(hidden)\""),
         ("id 0123456789abcdef0123456789abcdef!".to_owned(), "id (hidden)!"),
     ] {
