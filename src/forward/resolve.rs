@@ -15,6 +15,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::limit::{Clock, Seldom};
+
 /// How long a lookup may take, and how long its result lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct LookupTimes {
@@ -48,6 +50,9 @@ pub struct Resolver {
     lookup: Box<dyn Fn() -> Found + Send + Sync>,
     times: LookupTimes,
     state: Mutex<State>,
+    clock: Clock,
+    /// When the log was last told of a failed lookup.
+    warned: Seldom,
 }
 
 #[derive(Default)]
@@ -78,7 +83,14 @@ impl Resolver {
     }
 
     fn of(lookup: impl Fn() -> Found + Send + Sync + 'static, times: LookupTimes) -> Self {
-        Self { literal: None, lookup: Box::new(lookup), times, state: Mutex::default() }
+        Self {
+            literal: None,
+            lookup: Box::new(lookup),
+            times,
+            state: Mutex::default(),
+            clock: Clock::start(),
+            warned: Seldom::default(),
+        }
     }
 
     /// The addresses of the host, after a lookup of at most `within` if no fresh ones are known.
@@ -101,7 +113,11 @@ impl Resolver {
             state.running = Some(running.clone());
             (state.good.clone(), running)
         };
-        let patience = if known.is_some() { within.min(self.times.late) } else { within };
+        // Where older addresses are known, the shorter of both times applies.
+        let (patience, whose) = match &known {
+            Some(_) if self.times.late < within => (self.times.late, "the wait where older addresses are known"),
+            _ => (within, "limits.upstream_lookup"),
+        };
         let answer = timeout(patience, answer.wait_for(Option::is_some)).await;
         let why = match answer {
             Ok(Ok(answer)) => match answer.as_ref() {
@@ -110,14 +126,16 @@ impl Resolver {
                 None => String::new(),
             },
             Ok(Err(_)) => "the lookup was given up".to_owned(),
-            Err(_) => format!("no answer within {} ms (limits.upstream_lookup)", patience.as_millis()),
+            Err(_) => format!("no answer within {} ms ({whose})", patience.as_millis()),
         };
         let Some(known) = known else { return Err(format!("the name cannot be looked up: {why}")) };
         let mut state = self.state();
         // Whoever comes next need not wait for it, too.
         state.fresh_until = Instant::now().checked_add(self.times.fresh);
         drop(state);
-        tracing::warn!(why, "the upstream's name cannot be looked up; its last known addresses are used");
+        if self.warned.is_due(self.clock.now()) {
+            tracing::warn!(why, "the upstream's name cannot be looked up; its last known addresses are used");
+        }
         Ok(known)
     }
 
