@@ -5,7 +5,7 @@ mod budgets;
 mod build;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -99,6 +99,8 @@ pub struct Gateway {
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     phase: watch::Sender<Phase>,
+    /// Whether the last phase has been entered. Reading it costs less than reading the phase.
+    is_over: AtomicBool,
 }
 
 impl Gateway {
@@ -120,6 +122,7 @@ impl Gateway {
             in_flight: Arc::default(),
             connections: Arc::default(),
             phase: watch::Sender::new(Phase::Serving),
+            is_over: AtomicBool::new(false),
         }))
     }
 
@@ -233,12 +236,18 @@ impl Gateway {
 
     /// Goes on to the next phase, and tells all that wait for it.
     pub fn enter(&self, phase: Phase) {
+        self.is_over.store(phase == Phase::Over, Ordering::Relaxed);
         self.phase.send_replace(phase);
     }
 
     /// How far its end has come.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Returns whether requests without a response are given up now.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// Each phase as it is entered.

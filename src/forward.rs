@@ -20,7 +20,7 @@ mod resolve;
 mod upload;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,6 +100,16 @@ pub struct Ask<'a, 'p> {
     pub request_id: &'a HeaderValue,
     /// When it is sent.
     pub at: std::time::Instant,
+    /// Whether any of it may have been written, and have been carried out.
+    pub may_be_done: &'a AtomicBool,
+}
+
+impl Ask<'_, '_> {
+    /// Notes whether any of the request may have been written.
+    fn note_sending(&self, slot: &mut Slot, may_be_done: bool) {
+        self.may_be_done.store(may_be_done, Ordering::Relaxed);
+        if may_be_done { slot.sending() } else { slot.not_sent() }
+    }
 }
 
 impl Upstream {

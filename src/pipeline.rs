@@ -8,8 +8,12 @@ mod head;
 pub(crate) use head::MAX_FIELDS;
 
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -42,10 +46,18 @@ pub fn handle(
     async move {
         let app = gateway.app();
         let client = app.trusted_proxies.client(ends.peer, &head.headers);
-        let mut record = Record::open(gateway, app.clone(), &head, client);
-        // A request that panics costs that request, and is written down as what it was.
-        let served = AssertUnwindSafe(serve(&app, &head, ends, body, &mut record)).catch_unwind().await;
-        match served.unwrap_or(Err(Refusal::Internal)) {
+        let mut record = Record::open(gateway.clone(), app.clone(), &head, client);
+        let served = {
+            // A request that panics costs that request, and is written down as what it was.
+            let mut serving = pin!(AssertUnwindSafe(serve(&app, &head, ends, body, &mut record)).catch_unwind());
+            poll_fn(|cx| match serving.as_mut().poll(cx) {
+                Poll::Pending if gateway.is_over() => Poll::Ready(None),
+                served => served.map(Some),
+            })
+            .await
+        };
+        let served = served.map_or_else(|| Err(record.stopping()), |served| served.unwrap_or(Err(Refusal::Internal)));
+        match served {
             Ok(answer) => respond::finish(answer, record, head.headers),
             Err(refusal) => {
                 let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
@@ -105,7 +117,14 @@ async fn serve(
     record.note_slot(&slot);
 
     let at = record.note_sent();
-    let ask = Ask { head, permit: &permit, injection: access.injection(), request_id: record.request_id(), at };
+    let ask = Ask {
+        head,
+        permit: &permit,
+        injection: access.injection(),
+        request_id: record.request_id(),
+        at,
+        may_be_done: record.may_be_done(),
+    };
     let Answered { mut answer, access, refused } = send(app, &ask, &access, body, &mut slot, patience).await?;
     record.note_answer(&answer, answer.body().began(), access.injection().secret());
     if is_body_decisive(answer.status(), answer.headers()) {
@@ -222,6 +241,8 @@ async fn send_as_another<'a>(
         (None, _) => Ok(Answered { answer, access: Cow::Borrowed(access), refused: true }),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
+            // Cal.com has refused the first one.
+            ask.may_be_done.store(false, Ordering::Relaxed);
             let mut slot = app.budget.reserve_again(ask.permit, &other, patience).await?;
             let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
             let mut answer = app.upstream.send(&ask, body, &mut slot).await?;

@@ -8,6 +8,7 @@ mod ending;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, request};
@@ -53,6 +54,8 @@ pub struct Record {
     at: SystemTime,
     started: Tick,
     sent: Option<Tick>,
+    /// Whether any of the request may have been written to Cal.com, and have been carried out.
+    may_be_done: AtomicBool,
     answered: Option<Tick>,
     counted: Counted,
     endpoint: Option<EndpointId>,
@@ -110,6 +113,7 @@ impl Record {
             method,
             at,
             sent: None,
+            may_be_done: AtomicBool::new(false),
             answered: None,
             counted: Counted::Named("(unknown)"),
             endpoint: None,
@@ -209,6 +213,16 @@ impl Record {
         let now = Instant::now();
         self.sent = Some(self.gateway.clock.at(now));
         now
+    }
+
+    /// Where it is noted whether any of the request may have been written to Cal.com.
+    pub fn may_be_done(&self) -> &AtomicBool {
+        &self.may_be_done
+    }
+
+    /// Refuses the request because the program ends first.
+    pub fn stopping(&self) -> Refusal {
+        Refusal::Stopping { sent: self.may_be_done.load(Ordering::Relaxed) }
     }
 
     /// Notes the status and the request id of Cal.com's answer, and when its head came. An id that repeats `secret` is left out.

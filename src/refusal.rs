@@ -5,6 +5,7 @@
 //! short and without anything that may be a secret.
 
 mod detail;
+mod fate;
 mod paths;
 
 use std::sync::Arc;
@@ -160,6 +161,11 @@ pub enum Refusal {
     },
     /// Cal.com did not answer within `[limits] upstream_headers`.
     UpstreamTimeout,
+    /// The process ends before the request has a response.
+    Stopping {
+        /// Whether any of the request may have been sent.
+        sent: bool,
+    },
     /// The request has passed this process before: its upstream leads back to it.
     Loop,
     /// A fault of the gateway's own.
@@ -248,12 +254,12 @@ impl Refusal {
             Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
             Self::UpstreamBroken { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_BROKEN"),
             Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
+            Self::Stopping { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_STOPPING"),
             Self::Loop => (StatusCode::LOOP_DETECTED, "GATEWAY_LOOP"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one exhaustive list of texts, so that none can be forgotten")]
     fn message(&self) -> String {
         match self {
             Self::BadTarget(fault) => format!("The request is not taken: {fault}. Send the path in canonical form."),
@@ -339,20 +345,12 @@ impl Refusal {
                 format!("The request's {part} did not arrive within {limit:?} ({key}). Send the request again.")
             }
             Self::BodyBroken => "The request's body broke off before its end.".to_owned(),
-            Self::UpstreamUnreachable { sent: false, .. } => {
-                "Cal.com could not be reached. The request was not sent.".to_owned()
-            }
-            Self::UpstreamUnreachable { .. } => "Cal.com could not be reached. Whether the request was carried out is unknown \
-                                          unless it was a GET."
-                .to_owned(),
+            Self::UpstreamUnreachable { sent, .. } => fate::unreachable(*sent),
             Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely. The request was sent, and may \
                                       have been carried out."
                 .to_owned(),
-            Self::UpstreamBroken { status, .. } => format!(
-                "Cal.com answered {}, and its response broke off. The request was sent, and may have been carried out: check \
-                 before you send it again.",
-                status.as_u16()
-            ),
+            Self::UpstreamBroken { status, .. } => fate::broken(*status),
+            Self::Stopping { sent } => fate::stopping(*sent),
             Self::UpstreamTimeout => "Cal.com did not answer in time. Whether the request was carried out is unknown \
                                       unless it was a GET."
                 .to_owned(),
@@ -369,9 +367,10 @@ impl Refusal {
             | Self::RateLimited { retry_after }
             | Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
             Self::UpstreamBudget(held) => Some(held.wait),
-            Self::Overloaded | Self::StoreLost | Self::CredentialRefused { renewed: true } => {
-                Some(Duration::from_secs(1))
-            }
+            Self::Overloaded
+            | Self::StoreLost
+            | Self::Stopping { sent: false }
+            | Self::CredentialRefused { renewed: true } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

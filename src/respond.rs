@@ -73,6 +73,9 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
     {
         headers.insert(ALLOW, allow);
     }
+    if matches!(refusal, Refusal::Stopping { .. }) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if outward.status == StatusCode::UNAUTHORIZED {
         headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"calgate\""));
     }

@@ -80,6 +80,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "forward/resolve",
             "pipeline",
             "server/connection",
+            "server/http2",
             "server/watch",
             "sharing",
         ],

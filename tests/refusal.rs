@@ -89,7 +89,9 @@ pub(crate) fn every() -> Vec<Refusal> {
                 Some(Refusal::UpstreamBroken { status: StatusCode::CREATED, reason: "the upstream answer broke off" })
             }
             Refusal::UpstreamBroken { .. } => Some(Refusal::UpstreamTimeout),
-            Refusal::UpstreamTimeout => Some(Refusal::Loop),
+            Refusal::UpstreamTimeout => Some(Refusal::Stopping { sent: true }),
+            Refusal::Stopping { sent: true } => Some(Refusal::Stopping { sent: false }),
+            Refusal::Stopping { sent: false } => Some(Refusal::Loop),
             Refusal::Loop => Some(Refusal::Internal),
             Refusal::Internal => None,
         };

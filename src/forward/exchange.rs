@@ -33,7 +33,7 @@ impl Upstream {
             Connection::Http1(mut http1) => {
                 let before = http1.received();
                 let request = self.request(ask, body, Version::HTTP_11)?;
-                slot.sending();
+                ask.note_sending(slot, true);
                 let Http1 { sender, alarm, .. } = &mut http1;
                 let answer = pin!(sender.try_send_request(request));
                 match self.in_time(answer, alarm, now, &progress).await? {
@@ -44,7 +44,7 @@ impl Upstream {
                         let is_unsent = unsent.is_some();
                         let silent = http1.received() == before;
                         if is_unsent {
-                            slot.not_sent();
+                            ask.note_sending(slot, false);
                         } else if silent {
                             // Whatever ended this connection without a byte, such as a restart, may have ended the others.
                             pool::close_idle(http1.upstream);
@@ -65,7 +65,7 @@ impl Upstream {
                     Lease::Half(stream)
                 };
                 let request = self.request(ask, body, Version::HTTP_2)?;
-                slot.sending();
+                ask.note_sending(slot, true);
                 let answer = pin!(sender.try_send_request(request));
                 match self.in_time(answer, &mut Alarm::default(), now, &progress).await? {
                     Ok(response) => Ok((response, Some(lease))),
@@ -73,7 +73,7 @@ impl Upstream {
                         let unsent = fault.take_message().map(Request::into_body);
                         let left_alone = unsent.is_some() || was_left_alone(fault.error());
                         if left_alone {
-                            slot.not_sent();
+                            ask.note_sending(slot, false);
                         }
                         let again = unsent.or(spare.filter(|_| left_alone || repeatable));
                         Err(Lost { refusal: refusal(fault.error(), &progress, !left_alone), again })

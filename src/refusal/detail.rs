@@ -26,6 +26,8 @@ impl Refusal {
             Self::RequestTimeout { part, limit, key } => Some(format!("{part} is late: {key} = {limit:?}")),
             Self::UpstreamUnreachable { reason, .. } => Some(reason.to_string()),
             Self::UpstreamBroken { status, reason } => Some(format!("status {}: {reason}", status.as_u16())),
+            Self::Stopping { sent: true } => Some("given up after it was sent: calgate ended first".to_owned()),
+            Self::Stopping { sent: false } => Some("given up before it was sent: calgate ended first".to_owned()),
             Self::UpstreamBudget(held) => Some(format!("held by {}", held.by.name())),
             Self::CredentialUnavailable { why, .. } => Some(why.to_string()),
             _ => None,

@@ -93,7 +93,7 @@ impl<A: Answers> Guest<A> {
         let most = max_head(limits).saturating_mul(2);
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let answer = |request| self.answer(&watch, RequestBody::of(request).map(Of::Right));
-        let mut connection = std::pin::pin!(http2::Connection::new(io, most, answer));
+        let mut connection = std::pin::pin!(http2::Connection::new(io, most, self.phases.clone(), answer));
         self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
     }
 
@@ -127,7 +127,11 @@ impl<A: Answers> Guest<A> {
         let body = CallersBody::new(body, &answering);
         let lasts = self.answers.outlasts_caller(&head);
         let answer = self.answers.answer(self.admission.ends, head, body);
-        let answer = if lasts { Either::Left(lasting(answer, self.open.clone())) } else { Either::Right(answer) };
+        let answer = if lasts {
+            Either::Left(lasting(answer, self.open.clone(), self.phases.clone()))
+        } else {
+            Either::Right(answer)
+        };
         answer.map(|mut answer| {
             if answering.watch().has_left_unread() {
                 // Where the next request would begin, nobody knows (RFC 9112 §9.6).
@@ -143,8 +147,8 @@ impl<A: Answers> Guest<A> {
         C: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
     {
-        let (mut told, mut head_is_minded) = (false, false);
-        let mut waiting = Aside::new(self.drained_or_due(Instant::now(), told));
+        let (mut told, mut head_is_minded, mut phase) = (false, false, Phase::Serving);
+        let mut waiting = Aside::new(self.due_or_later(Instant::now(), phase));
         loop {
             // A head that comes whole is over before this is looked at.
             let head_began = poll_fn(|_| {
@@ -162,6 +166,10 @@ impl<A: Answers> Guest<A> {
                 () = head_began => true,
                 is_due = &mut waiting => is_due,
             };
+            if !is_due {
+                // At the last phase, the next poll of the connection answers its requests.
+                phase = *self.phases.borrow();
+            }
             head_is_minded = watch.awaits_head();
             let now = Instant::now();
             let verdict = if is_due { watch.verdict(now, &self.gateway.app().limits) } else { Verdict::End };
@@ -179,17 +187,17 @@ impl<A: Answers> Guest<A> {
                     now + DRAIN_GRACE
                 }
             };
-            waiting = Aside::new(self.drained_or_due(until, told));
+            waiting = Aside::new(self.due_or_later(until, phase));
         }
     }
 
-    /// Waits until then, or for the drain, unless the connection was told to end already. Answers whether it was the time.
-    async fn drained_or_due(&self, until: Instant, told: bool) -> bool {
+    /// Waits until then, or for a later phase than `seen`. Returns whether it was the time.
+    async fn due_or_later(&self, until: Instant, seen: Phase) -> bool {
         let mut phases = self.phases.clone();
         tokio::select! {
             biased;
             () = sleep_until(until.into()) => true,
-            _ = phases.wait_for(|phase| *phase >= Phase::Draining), if !told => false,
+            _ = phases.wait_for(|phase| *phase > seen) => false,
         }
     }
 

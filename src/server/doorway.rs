@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch as channel};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Answers;
 use super::connection::Guest;
@@ -20,6 +20,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Callers that are told at once that there are too many connections; what comes beyond is closed without a word.
 const MOST_TURNED_AWAY: usize = 32;
+
+/// Time that connections have, when requests without a response are given up, to write the gateway's own responses, 500 ms.
+const LAST_RESPONSES: Duration = Duration::from_millis(500);
 
 /// Where connections of one thread come in.
 pub(super) struct Doorway<A> {
@@ -69,7 +72,10 @@ impl<A: Answers> Doorway<A> {
         let mut phases = self.phases.clone();
         tokio::select! {
             _ = ended.recv() => {}
-            _ = phases.wait_for(|phase| *phase == Phase::Over) => {}
+            _ = phases.wait_for(|phase| *phase == Phase::Over) => {
+                // Each connection sees the phase by itself.
+                let _ = timeout(LAST_RESPONSES, ended.recv()).await;
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::app::{Gateway, Phase};
 /// How often a renewal's end is looked for while the process ends.
 const KEEPER_PEEK: Duration = Duration::from_millis(10);
 
-/// What workers get to drop the requests that are given up, each of which leaves its line in the log.
+/// Time that workers have to answer the requests that are given up, 1 s: longer than they wait for their connections.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `limits.drain`, and

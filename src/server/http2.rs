@@ -8,16 +8,19 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt as _;
 use h2::server::{self, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::watch as channel;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::guarded::{Outgoing, Piece};
 use super::hangup::Stream;
 use super::wire::Wire;
+use crate::app::Phase;
 
 /// Window of a stream, and of a connection, 1 MiB each: the default of `limits.body_bytes`.
 const WINDOW: u32 = 1024 * 1024;
@@ -38,6 +41,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct Connection<T, F> {
     state: State<T>,
     answer: F,
+    phases: channel::Receiver<Phase>,
     is_stopping: bool,
 }
 
@@ -59,8 +63,9 @@ struct Pings {
 }
 
 impl<T: Stream, F> Connection<T, F> {
-    /// Begins a connection. `max_header_list` is the largest decoded header list (RFC 9113 §6.5.2).
-    pub(super) fn new(io: Wire<T>, max_header_list: u32, answer: F) -> Self {
+    /// Begins a connection. `max_header_list` is the largest decoded header list (RFC 9113 §6.5.2). At the last of the
+    /// `phases`, responses that are being made are polled once more.
+    pub(super) fn new(io: Wire<T>, max_header_list: u32, phases: channel::Receiver<Phase>, answer: F) -> Self {
         let mut builder = server::Builder::new();
         builder
             .initial_window_size(WINDOW)
@@ -68,7 +73,7 @@ impl<T: Stream, F> Connection<T, F> {
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(max_header_list)
             .max_send_buffer_size(MAX_SEND_BUFFER);
-        Self { state: State::Handshaking(Box::new(builder.handshake(io))), answer, is_stopping: false }
+        Self { state: State::Handshaking(Box::new(builder.handshake(io))), answer, phases, is_stopping: false }
     }
 
     /// Takes no more requests, and ends the connection after those that have begun.
@@ -112,7 +117,8 @@ where
                     let Some(accepted) = ready!(serving.connection.poll_accept(cx)) else { return Poll::Ready(Ok(())) };
                     let (request, respond) = accepted?;
                     let expects_continue = expects_continue(&request);
-                    drop(tokio::spawn(serve_stream((this.answer)(request), respond, expects_continue)));
+                    let (answer, phases) = ((this.answer)(request), this.phases.clone());
+                    drop(tokio::spawn(serve_stream(answer, phases, respond, expects_continue)));
                 }
             }
         }
@@ -150,14 +156,20 @@ fn expects_continue(request: &Request<RecvStream>) -> bool {
 /// Sends the response to one request.
 async fn serve_stream<B>(
     answer: impl Future<Output = Response<Outgoing<B>>>,
+    mut phases: channel::Receiver<Phase>,
     mut respond: SendResponse<Piece>,
     mut expects_continue: bool,
 ) where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut answer = pin!(answer);
+    let mut over = pin!(phases.wait_for(|phase| *phase == Phase::Over).fuse());
     let answered = poll_fn(|cx| {
         if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        let is_over = over.as_mut().poll(cx).is_ready();
+        if is_over && let Poll::Ready(response) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
         if std::mem::take(&mut expects_continue) {

@@ -160,6 +160,25 @@ fn the_drain_waits_for_tokens_that_nobody_else_waits_for() {
 }
 
 #[test]
+fn a_second_signal_answers_a_client_that_waits_for_tokens() {
+    let slow = Slow::start();
+    let mut gateway = slow.gateway();
+    let mut client = gateway.connect();
+    let key = &slow.keys.text;
+    let head = format!("POST /v2/api-keys/refresh HTTP/1.1\r\nHost: h\r\nX-Api-Key: {key}\r\nContent-Length: 2");
+    client.send(format!("{head}\r\n\r\n{{}}"));
+    eventually("a request at Cal.com", || (slow.upstream.asked().len() == 1).then_some(()));
+    gateway.signal("-TERM");
+    gateway.logged("draining");
+    gateway.signal("-TERM");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_STOPPING")));
+    assert!(answer.text().contains("The request was sent to Cal.com"), "{}", answer.text());
+    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.access_log(1)[0]["status"], 503);
+}
+
+#[test]
 fn the_drain_waits_for_a_renewal_that_nobody_else_waits_for() {
     let slow = Slow::start();
     slow.import_run_out();

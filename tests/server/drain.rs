@@ -1,9 +1,10 @@
 //! The end of the program: what is in flight is finished, and nothing that was read is dropped.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
-use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually, narrow};
+use crate::harness::{Answer, Gateway, Key, Setup, Upstream, Wire, eventually, narrow};
 
 #[test]
 fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
@@ -77,53 +78,158 @@ fn callers_that_take_nothing_are_let_go_also_when_all_is_answered() {
     assert_eq!(gateway.ended(), Some(0));
 }
 
-#[test]
-fn a_request_that_never_ends_is_given_up_at_the_drain_limit() {
-    let upstream = Upstream::answering(|_| {
-        loop {
+/// An upstream that answers the first request alone, and a gateway in front of it that has sent it.
+fn endless(limits: &str) -> (Upstream, Key, Gateway) {
+    let is_first = AtomicBool::new(true);
+    let upstream = Upstream::answering(move |_| {
+        while !is_first.swap(false, Ordering::Relaxed) {
             std::thread::park();
         }
+        crate::harness::OK.into()
     });
     let key = Key::new();
-    let limits = "[limits]\ndrain = \"1h\"";
-    let mut gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
-    let mut busy = gateway.connect();
-    busy.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
-    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
-    gateway.reload(|text| text.replace("drain = \"1h\"", "drain = \"200ms\""));
-    gateway.signal("-INT");
-    assert_eq!(gateway.ended(), Some(0));
-    gateway.logged("limits.drain is over");
-    is_written_down_as_given_up(&gateway);
+    let gateway = Setup::to(&upstream.base_url()).with(limits).billing("unrestricted", &key).start();
+    // A gateway sends several at a time after the first response alone.
+    assert_eq!(gateway.connect().send(get(&key)).answer().status, 200);
+    (upstream, key, gateway)
 }
 
-/// A request that was sent and given up leaves its line, which does not say that its caller left.
-fn is_written_down_as_given_up(gateway: &Gateway) {
-    let lines = gateway.access_log(1);
-    let [line] = &lines[..] else { panic!("one line for one request: {lines:?}") };
-    assert_eq!((&line["status"], &line["code"]), (&503.into(), &"-".into()), "{line}");
-    assert_eq!(line["detail"], "given up: calgate ended before the answer did");
-    assert!(line["upstream_ms"].as_f64().unwrap() > 0.0, "{line}");
+fn get(key: &Key) -> String {
+    format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text)
 }
 
-#[test]
-fn a_second_signal_ends_it_at_once() {
-    let upstream = Upstream::answering(|_| {
-        loop {
-            std::thread::park();
-        }
-    });
-    let key = Key::new();
-    let mut gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
-    let mut busy = gateway.connect();
-    busy.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
-    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+/// Ends it by two signals.
+fn stop_at_once(gateway: &mut Gateway) {
     gateway.signal("-INT");
     gateway.logged("draining");
     gateway.signal("-INT");
     assert_eq!(gateway.ended(), Some(0));
     gateway.logged("told to stop again");
-    is_written_down_as_given_up(&gateway);
+}
+
+const SENT: &str = "The request was sent to Cal.com, and may have been carried out";
+const NOT_SENT: &str = "The request was not sent to Cal.com";
+
+/// A response that says that the gateway ended first, and whether the request was sent.
+fn says_that_it_stops(answer: &Answer, fate: &str) {
+    assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_STOPPING")), "{answer:?}");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(answer.header("retry-after").is_some(), fate == NOT_SENT);
+    assert!(answer.text().contains(fate), "{}", answer.text());
+}
+
+#[test]
+fn a_request_that_never_ends_is_answered_503_at_the_drain_limit() {
+    let (upstream, key, mut gateway) = endless("[limits]\ndrain = \"1h\"");
+    let mut busy = gateway.connect();
+    busy.send(get(&key));
+    eventually("a request in flight", || (upstream.asked().len() == 2).then_some(()));
+    gateway.reload(|text| text.replace("drain = \"1h\"", "drain = \"200ms\""));
+    gateway.signal("-INT");
+    says_that_it_stops(&busy.answer(), SENT);
+    assert_eq!(busy.rest(), b"");
+    assert_eq!(gateway.ended(), Some(0));
+    gateway.logged("limits.drain is over");
+    let log = gateway.access_log(2);
+    let [_, line] = &log[..] else { panic!("one line for each request: {log:?}") };
+    assert_eq!((&line["status"], &line["code"]), (&503.into(), &"GATEWAY_STOPPING".into()), "{line}");
+    assert_eq!(line["detail"], "given up after it was sent: calgate ended first");
+    assert!(line["upstream_ms"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_requests_that_were_sent_are_answered_503() {
+    let (upstream, key, mut gateway) = endless("");
+    let own = format!("Host: h\r\nX-Api-Key: {}", key.text);
+    let requests = [
+        get(&key),
+        format!("POST /v2/bookings HTTP/1.1\r\n{own}\r\nContent-Length: 2\r\n\r\n{{}}"),
+        // A body that is still to come.
+        format!("POST /v2/bookings HTTP/1.1\r\n{own}\r\nContent-Length: 9\r\n\r\n{{}}"),
+        format!("GET /v2/me HTTP/1.0\r\n{own}\r\n\r\n"),
+    ];
+    let clients = requests.each_ref().map(|request| {
+        let mut client = gateway.connect();
+        client.send(request);
+        client
+    });
+    let in_flight = || gateway.metric("calgate_requests_in_flight", "");
+    eventually("requests in flight", || (upstream.asked().len() == 4 && in_flight() == 4).then_some(()));
+    stop_at_once(&mut gateway);
+    for mut client in clients {
+        says_that_it_stops(&client.answer(), SENT);
+        assert_eq!(client.rest(), b"", "the connection ends behind it");
+    }
+}
+
+#[test]
+fn a_request_that_waits_for_the_budget_is_answered_503_that_it_was_not_sent() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let budget = "[budget]\nmax_wait = \"90s\"";
+    let mut gateway = Setup::to(&upstream.base_url()).with(budget).billing("unrestricted", &key).start();
+    gateway.reload(|text| text.replace("requests_per_minute = 100000\n[tiers", "requests_per_minute = 5\n[tiers"));
+    let mut client = gateway.connect();
+    for _ in 0..5 {
+        assert_eq!(client.send(get(&key)).answer().status, 200);
+    }
+    client.send(get(&key));
+    eventually("a request that waits", || (gateway.metric("calgate_requests_in_flight", "") == 1).then_some(()));
+    stop_at_once(&mut gateway);
+    says_that_it_stops(&client.answer(), NOT_SENT);
+    assert_eq!(upstream.asked().len(), 5);
+    let log = gateway.access_log(6);
+    assert_eq!(log[5]["detail"], "given up before it was sent: calgate ended first");
+}
+
+#[test]
+fn a_request_whose_connection_is_not_there_yet_is_answered_503_that_it_was_not_sent() {
+    // It accepts, and never answers the TLS handshake.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let key = Key::new();
+    let setup = Setup::to(&format!("https://{}", silent.local_addr().unwrap()));
+    let mut gateway = setup.with("[limits]\nupstream_connect = \"20s\"").billing("unrestricted", &key).start();
+    let mut client = gateway.connect();
+    client.send(get(&key));
+    let _connection = silent.accept().unwrap();
+    stop_at_once(&mut gateway);
+    says_that_it_stops(&client.answer(), NOT_SENT);
+}
+
+#[test]
+fn all_streams_of_an_http2_connection_are_answered_503() {
+    let (upstream, key, mut gateway) = endless("");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        let requests: Vec<_> = (0..5)
+            .map(|_| client.post(format!("http://{}/v2/bookings", gateway.address)).bearer_auth(&key.text).body("{}"))
+            .map(|request| tokio::spawn(request.send()))
+            .collect();
+        tokio::task::block_in_place(|| {
+            eventually("requests in flight", || (upstream.asked().len() == 6).then_some(()));
+            stop_at_once(&mut gateway);
+        });
+        for request in requests {
+            let answer = request.await.unwrap().expect("a response");
+            assert_eq!(answer.status(), 503);
+            assert_eq!(answer.headers()["x-calgate-code"], "GATEWAY_STOPPING");
+            let text = answer.text().await.unwrap();
+            assert!(text.contains(SENT), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_response_that_has_begun_is_cut_and_written_down_as_given_up() {
+    let upstream = Upstream::answering(|_| "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".into());
+    let key = Key::new();
+    let mut gateway = Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
+    let mut client = gateway.connect();
+    assert_eq!(client.send(get(&key)).head().status, 200);
+    stop_at_once(&mut gateway);
+    assert_eq!(client.rest(), b"half");
+    let log = gateway.access_log(1);
+    assert_eq!((&log[0]["status"], &log[0]["code"]), (&503.into(), &"-".into()), "{log:?}");
+    assert_eq!(log[0]["detail"], "given up: calgate ended before the answer did");
 }
 
 #[test]
