@@ -17,7 +17,8 @@ pub struct Fixed {
     tracked_callers: usize,
     store: Option<Identity>,
     sharing: Option<SharingIdentity>,
-    /// By these three the store of shared limits knows when a request is lost.
+    /// By these four the store of shared limits knows when a request is lost.
+    looks_up: bool,
     lookup_within: Duration,
     connect_within: Duration,
     headers_within: Duration,
@@ -32,6 +33,7 @@ impl Fixed {
             tracked_callers: config.limits.tracked_callers,
             store: config.store.as_ref().map(StoreConfig::identity),
             sharing: config.sharing.as_ref().map(SharingConfig::identity),
+            looks_up: config.upstream.looks_up(),
             lookup_within: config.limits.upstream_lookup,
             connect_within: config.limits.upstream_connect,
             headers_within: config.limits.upstream_headers,
@@ -41,6 +43,8 @@ impl Fixed {
     /// The keys that `newer` changes and that stay as they are until a restart.
     pub fn changed_in(&self, newer: &Config) -> Vec<&'static str> {
         let (is_shared, limits) = (self.sharing.is_some(), &newer.limits);
+        let (looked_up, looks_up) = (self.looks_up, newer.upstream.looks_up());
+        let lookup_differs = looked_up && looks_up && self.lookup_within != limits.upstream_lookup;
         let differs = [
             ("listen.address", self.listen.address != newer.listen.address),
             ("listen.admin", self.listen.admin != newer.listen.admin),
@@ -49,7 +53,8 @@ impl Fixed {
             ("log.format", self.log.json != newer.log.json),
             ("store", self.store != newer.store.as_ref().map(StoreConfig::identity)),
             ("store.redis", self.sharing != newer.sharing.as_ref().map(SharingConfig::identity)),
-            ("limits.upstream_lookup for store.redis", is_shared && self.lookup_within != limits.upstream_lookup),
+            ("upstream.base_url or upstream.proxy for store.redis", is_shared && looked_up != looks_up),
+            ("limits.upstream_lookup for store.redis", is_shared && lookup_differs),
             ("limits.upstream_connect for store.redis", is_shared && self.connect_within != limits.upstream_connect),
             ("limits.upstream_headers for store.redis", is_shared && self.headers_within != limits.upstream_headers),
             ("limits.tracked_callers", self.tracked_callers != newer.limits.tracked_callers),

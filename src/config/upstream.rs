@@ -118,10 +118,15 @@ fn is_loopback(host: &str) -> bool {
 impl Upstream {
     /// Returns the longest time from taking a place in the budget to the head of the response. An address needs no lookup.
     pub fn response_within(&self, limits: &Bounds) -> Duration {
+        let lookup = if self.looks_up() { limits.upstream_lookup } else { Duration::ZERO };
+        lookup + limits.upstream_connect + limits.upstream_headers
+    }
+
+    /// Returns whether a new connection begins with the lookup of a name: that of the upstream, or that of its proxy.
+    pub fn looks_up(&self) -> bool {
         let is_address = self.base_url.host.parse::<IpAddr>().is_ok();
         let is_direct = self.base_url.is_loopback() || self.proxy == ProxyChoice::Direct;
-        let lookup = if is_address && is_direct { Duration::ZERO } else { limits.upstream_lookup };
-        lookup + limits.upstream_connect + limits.upstream_headers
+        !(is_address && is_direct)
     }
 
     pub(super) fn read(section: &Section<'_>, listen: &Listen) -> Self {
