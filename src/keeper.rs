@@ -48,6 +48,10 @@ pub struct Keeper {
     /// A permit is held by what must not be left: it may have ended the pair that is stored.
     unfinished: Semaphore,
     draining: AtomicBool,
+    /// What the process's entries in the record of used windows are marked with.
+    process: u64,
+    /// A permit is held by who writes that record. It is closed after the last write.
+    recording: Semaphore,
 }
 
 /// A record as it was read.
@@ -61,7 +65,8 @@ impl Keeper {
     pub fn new(vault: Vault, holders: Arc<Holders>, cal_com: CalCom) -> Arc<Self> {
         let unfinished = Semaphore::new(Semaphore::MAX_PERMITS);
         let cal_com = ArcSwap::from_pointee(cal_com);
-        Arc::new(Self { vault, holders, cal_com, unfinished, draining: AtomicBool::new(false) })
+        let (draining, process) = (AtomicBool::new(false), uuid::Uuid::new_v4().as_u64_pair().0);
+        Arc::new(Self { vault, holders, cal_com, unfinished, draining, process, recording: Semaphore::new(1) })
     }
 
     /// Asks in another way from now on.

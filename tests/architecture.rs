@@ -140,7 +140,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tower-http", &["admin"]),
     ("tracing", ANYWHERE),
     ("tracing-subscriber", &["config/log", "telemetry"]),
-    ("uuid", &["request_id", "sharing"]),
+    ("uuid", &["keeper", "request_id", "sharing"]),
     ("webpki-roots", &["tls"]),
 ];
 

@@ -1,8 +1,11 @@
-//! Used windows: what a process knows of Cal.com's open windows, in a form that outlives it.
+//! Used windows: what processes know of Cal.com's open windows, in a form that outlives them.
 //!
 //! A process that starts knows nothing of what the one before it sent. Without this record its first requests could exceed
 //! a window that is nearly used up. All times are absolute, because the record is read by another process.
+//!
+//! Several processes write one record. Each replaces its own entries, which are exact when it ends, and keeps the others'.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,10 +18,13 @@ const MAX_ENTRIES: usize = 1000;
 /// Two processes that tell the same window differ by less in when it ends: seconds are whole ones (FACTS §2).
 const SAME_WINDOW_MS: u64 = 2500;
 
+/// The process of an entry that several know of, or that was written by a release that does not say.
+pub const ANY_PROCESS: u64 = 0;
+
 /// The open windows of all budgets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Used {
-    entries: Vec<Entry>,
+    entries: BTreeMap<Key, Entry>,
 }
 
 /// The open window of one limit, or a block.
@@ -29,6 +35,9 @@ pub struct Entry {
     pub budget: u128,
     /// The operation, where it has a limit of its own, and how many requests a window that grants.
     pub operation: Option<(u64, u32)>,
+    /// Whether responses told of the operation's limit. Otherwise the catalog lists it.
+    #[serde(default = "said_by_responses")]
+    pub is_learned: bool,
     /// The limit's name, as a hash; `None`: a block, whatever the limit.
     pub name: Option<u64>,
     /// Requests a window.
@@ -37,30 +46,53 @@ pub struct Entry {
     pub remaining: u32,
     /// When it ends at the latest, in milliseconds since 1970.
     pub ends: u64,
+    /// Which process knows it.
+    #[serde(default)]
+    pub process: u64,
 }
 
-impl Entry {
-    /// Whether both are about the same limit.
-    fn is_like(&self, other: &Self) -> bool {
-        let key = |entry: &Self| (entry.budget, entry.operation.map(|(key, _)| key), entry.name);
-        key(self) == key(other)
+/// What an entry is found by. The budget comes first: all entries of one lie together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    budget: u128,
+    operation: Option<u64>,
+    name: Option<u64>,
+    process: u64,
+}
+
+impl Key {
+    fn of(entry: &Entry) -> Self {
+        let operation = entry.operation.map(|(key, _)| key);
+        Self { budget: entry.budget, operation, name: entry.name, process: entry.process }
+    }
+
+    fn first(budget: u128) -> Self {
+        Self { budget, operation: None, name: None, process: 0 }
+    }
+
+    fn last(budget: u128) -> Self {
+        Self { budget, operation: Some(u64::MAX), name: Some(u64::MAX), process: u64::MAX }
     }
 }
 
 impl Used {
-    /// Adds an entry. Of two about the same window, the least that is left holds.
+    /// Adds an entry. Of two about the same window by the same process, the least that is left holds. Where the record is full,
+    /// the same goes for two by different processes.
     pub fn add(&mut self, entry: Entry) {
-        let Some(known) = self.entries.iter_mut().find(|known| known.is_like(&entry)) else {
-            if self.entries.len() < MAX_ENTRIES {
-                self.entries.push(entry);
-            }
+        let key = Key::of(&entry);
+        if !self.is_full() && !self.entries.contains_key(&key) {
+            self.entries.insert(key, entry);
             return;
-        };
+        }
+        let by_any = Key { process: 0, ..key }..=Key { process: u64::MAX, ..key };
+        let by_other = || self.entries.range(by_any).next().map(|(key, _)| *key);
+        let key = if self.entries.contains_key(&key) { Some(key) } else { by_other() };
+        let Some(known) = key.and_then(|key| self.entries.get_mut(&key)) else { return };
         if entry.ends.abs_diff(known.ends) <= SAME_WINDOW_MS {
             known.remaining = known.remaining.min(entry.remaining);
             known.ends = known.ends.max(entry.ends);
         } else if entry.ends > known.ends {
-            *known = entry;
+            *known = Entry { process: known.process, ..entry };
         }
     }
 
@@ -68,7 +100,28 @@ impl Used {
     pub fn merge(&mut self, other: Self, now: u64, window: Duration) {
         let longest = u64::try_from((window * TRUSTED_WINDOWS).as_millis()).unwrap_or(u64::MAX);
         let is_open = |entry: &Entry| entry.ends > now && entry.ends - now <= longest;
-        other.entries.into_iter().filter(is_open).for_each(|entry| self.add(entry));
+        other.entries.into_values().filter(is_open).for_each(|entry| self.add(entry));
+    }
+
+    /// The same record, written by `process`.
+    #[must_use]
+    pub fn of_process(self, process: u64) -> Self {
+        let mut all = Self::default();
+        self.entries.into_values().for_each(|entry| all.add(Entry { process, ..entry }));
+        all
+    }
+
+    /// What all processes know together: of one window, the least that is left holds.
+    #[must_use]
+    pub fn of_all(self) -> Self {
+        self.of_process(ANY_PROCESS)
+    }
+
+    /// What other processes than this one have written.
+    #[must_use]
+    pub fn of_others(mut self, process: u64) -> Self {
+        self.entries.retain(|key, _| key.process != process);
+        self
     }
 
     /// Whether no further budget can be recorded.
@@ -83,20 +136,35 @@ impl Used {
 
     /// Takes the entries of one budget.
     pub fn take(&mut self, budget: u128) -> Vec<Entry> {
-        let (own, others) = std::mem::take(&mut self.entries).into_iter().partition(|entry| entry.budget == budget);
-        self.entries = others;
-        own
+        let own = self.entries.range(Key::first(budget)..=Key::last(budget));
+        let own: Vec<Key> = own.map(|(key, _)| *key).collect();
+        own.iter().filter_map(|key| self.entries.remove(key)).collect()
     }
 
     /// The form that is stored.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        let entries: Vec<&Entry> = self.entries.values().collect();
+        serde_json::to_vec(&Stored { entries }).unwrap_or_default()
     }
 
     /// Reads the form that is stored. What another version wrote and this one cannot read is nothing.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        serde_json::from_slice(bytes).unwrap_or_default()
+        let stored: Stored<Vec<Entry>> = serde_json::from_slice(bytes).unwrap_or_default();
+        let mut used = Self::default();
+        stored.entries.into_iter().for_each(|entry| used.add(entry));
+        used
     }
+}
+
+/// The form of a record in the store.
+#[derive(Default, Serialize, Deserialize)]
+struct Stored<Entries> {
+    entries: Entries,
+}
+
+/// What a record means that does not say.
+fn said_by_responses() -> bool {
+    true
 }
 
 /// A number of 128 bits, which JSON readers lose digits of.

@@ -1,4 +1,7 @@
 //! Stores what is used of Cal.com's windows, so that it outlives this process: while it serves, and once more at its end.
+//!
+//! What is written while it serves leaves room for requests that are sent before the next write. What is written at the end is
+//! exact, and replaces that.
 
 use std::time::Duration;
 
@@ -29,7 +32,7 @@ impl Keeper {
         match timeout(TIMEOUT, self.vault.get(RECORD)).await {
             Ok(Ok(Some(kept))) => {
                 let mut used = Used::default();
-                used.merge(Used::from_bytes(&kept.plain), wall(), window);
+                used.merge(Used::from_bytes(&kept.plain).of_all(), wall(), window);
                 table.go_on_from(used, wall());
             }
             Ok(Ok(None)) => {}
@@ -38,13 +41,13 @@ impl Keeper {
         }
     }
 
-    /// Records what is used at the end of the process, when nothing is sent any more.
+    /// Records what is used at the end of the process, when nothing is sent any more. This is the process's last record.
     pub async fn record_used_at_end(&self, table: &Table, window: Duration) {
-        let used = table.used(wall(), false);
-        if used.is_empty() {
-            return;
-        }
-        let record = self.record(used, window);
+        let record = async {
+            let _turn = self.recording.acquire().await;
+            self.recording.close();
+            self.record(table.used(wall(), false), window).await
+        };
         match timeout(TIMEOUT, record).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => tracing::warn!(%fault, "cannot store what is used of rate limit windows"),
@@ -64,6 +67,7 @@ impl Keeper {
             rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
             rounds.tick().await;
             rounds.tick().await;
+            let Ok(_turn) = self.recording.acquire().await else { return };
             let used = table.used(wall(), true);
             if used == last || used.is_empty() {
                 continue;
@@ -75,15 +79,19 @@ impl Keeper {
         }
     }
 
-    /// Writes a record, with what other processes have recorded of windows that are open.
+    /// Writes what this process has `used` in place of what it wrote before, beside what other processes have recorded of windows
+    /// that are open.
     async fn record(&self, used: Used, window: Duration) -> Result<(), StoreFault> {
+        let own = used.of_process(self.process);
         for _ in 0..TRIES {
             let kept = self.vault.get(RECORD).await?;
-            let mut merged = used.clone();
-            if let Some(kept) = &kept {
-                merged.merge(Used::from_bytes(&kept.plain), wall(), window);
+            let before = kept.as_ref().map(|kept| Used::from_bytes(&kept.plain)).unwrap_or_default();
+            let mut whole = own.clone();
+            whole.merge(before.clone().of_others(self.process), wall(), window);
+            if whole == before {
+                return Ok(());
             }
-            if self.vault.swap(RECORD, kept.map(|kept| kept.version), &merged.to_bytes()).await? {
+            if self.vault.swap(RECORD, kept.map(|kept| kept.version), &whole.to_bytes()).await? {
                 return Ok(());
             }
         }

@@ -124,6 +124,24 @@ fn with_a_token_store_what_was_used_outlives_the_process() {
     assert!(restarted(&token_store(&folder), "-TERM") > 100);
 }
 
+/// While a process serves, it records no room that it could use before the next record. Its last record says what there is.
+#[test]
+fn with_a_token_store_a_process_that_ends_leaves_all_that_it_has_not_used() {
+    let window = Duration::from_secs(600);
+    let (sim, key, folder) = (cal_com(window), Key::new(), tempfile::tempdir().unwrap());
+    let store = token_store(&folder);
+    let mut before = start_with(&sim, &key, &store, window);
+    let address = before.address.parse().unwrap();
+    (0..LIMIT - 4).for_each(|_| assert_eq!(ask(address, &key), Some(200)));
+    eventually("a record that leaves no room", || (recorded(&folder)? == 0).then_some(()));
+    before.signal("-TERM");
+    before.ended();
+    let after = start_with(&sim, &key, &store, window);
+    let address = after.address.parse().unwrap();
+    let served = (0..6).filter(|_| ask(address, &key) == Some(200)).count();
+    assert_eq!((served, sim.rate_limited()), (4, 0));
+}
+
 /// What was recorded before a crash is known to the next process. What was sent after the last record is not.
 #[test]
 fn with_a_token_store_what_was_recorded_outlives_a_crash() {

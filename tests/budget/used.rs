@@ -5,7 +5,7 @@ use std::time::Duration;
 use calgate::budget::headers::{Seen, Told, Verdict};
 use calgate::budget::machine::{Asked, Machine};
 use calgate::budget::queue::{Asker, Priority};
-use calgate::budget::used::{Entry, Used};
+use calgate::budget::used::{ANY_PROCESS, Entry, Used};
 use calgate::budget::{Hold, Settings};
 use calgate::limit::Tick;
 
@@ -13,7 +13,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const NOW: u64 = 1_796_000_000_000;
 
 fn entry(budget: u128, name: u64, remaining: u32, ends: u64) -> Entry {
-    Entry { budget, operation: None, name: Some(name), limit: Some(120), remaining, ends }
+    let (name, limit) = (Some(name), Some(120));
+    Entry { budget, operation: None, is_learned: false, name, limit, remaining, ends, process: ANY_PROCESS }
 }
 
 fn used(entries: &[Entry]) -> Used {
@@ -46,6 +47,44 @@ fn of_two_processes_the_least_that_is_left_of_a_window_holds_and_the_later_windo
     both.merge(used(&theirs), NOW, WINDOW);
     both.merge(used(&[entry(4, 7, 0, NOW + 181_000)]), NOW, WINDOW);
     assert_eq!(both, used(&[entry(1, 7, 10, NOW + 21_000), entry(2, 7, 90, NOW + 50_000)]));
+}
+
+#[test]
+fn a_process_replaces_its_own_entries_and_keeps_those_of_others() {
+    let by = |process, remaining| used(&[entry(1, 7, remaining, NOW)]).of_process(process);
+    let mut both = by(1, 0);
+    both.merge(by(2, 30), NOW - 1000, WINDOW);
+    assert_eq!(both.clone().of_all(), used(&[entry(1, 7, 0, NOW)]), "the least holds for who starts");
+    let mut replaced = by(1, 40);
+    replaced.merge(both.of_others(1), NOW - 1000, WINDOW);
+    assert_eq!(replaced.of_all(), used(&[entry(1, 7, 30, NOW)]));
+}
+
+#[test]
+fn a_full_record_takes_what_another_process_knows_of_the_same_windows_and_nothing_else() {
+    let mut full = Used::default();
+    (0..2000).for_each(|budget| full.add(Entry { process: 1, ..entry(budget, 7, 30, NOW) }));
+    assert!(full.is_full());
+    full.add(Entry { process: 2, ..entry(5, 7, 10, NOW) });
+    assert_eq!(full.take(5), [Entry { process: 1, ..entry(5, 7, 10, NOW) }]);
+    assert!(full.take(1999).is_empty() && !full.is_full());
+}
+
+#[test]
+fn the_entries_of_one_budget_are_taken_and_no_others() {
+    let own =
+        [entry(u128::MAX, 1, 3, NOW), Entry { operation: Some((u64::MAX, 3)), ..entry(u128::MAX, u64::MAX, 3, NOW) }];
+    let mut both = used(&own);
+    both.add(entry(u128::MAX - 1, u64::MAX, 3, NOW));
+    assert_eq!((both.take(u128::MAX), both.take(7)), (own.to_vec(), Vec::new()));
+    assert_eq!(both, used(&[entry(u128::MAX - 1, u64::MAX, 3, NOW)]));
+}
+
+#[test]
+fn a_record_of_an_earlier_release_is_read() {
+    let stored = br#"{"entries":[{"budget":"01","operation":[9,5],"name":7,"limit":5,"remaining":2,"ends":1000}]}"#;
+    let expected = Entry { operation: Some((9, 5)), is_learned: true, limit: Some(5), ..entry(1, 7, 2, 1000) };
+    assert_eq!(Used::from_bytes(stored), used(&[expected]));
 }
 
 #[test]

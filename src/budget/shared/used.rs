@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::Settings;
 use super::super::headers::Seen;
-use super::super::used::{Entry, Used};
+use super::super::used::{ANY_PROCESS, Entry, Used};
 use super::Budget;
 use super::operations::Operation;
 
@@ -20,26 +20,38 @@ impl Budget {
         if self.member.is_some() {
             return;
         }
-        self.record_as((budget, None), used, now, leaves_room);
+        let of_credential = Entry {
+            budget,
+            operation: None,
+            is_learned: false,
+            name: None,
+            limit: None,
+            remaining: 0,
+            ends: now,
+            process: ANY_PROCESS,
+        };
+        self.record_as(&of_credential, used, now, leaves_room);
         for (key, operation) in &*self.operations() {
-            if let Operation::Own { budget: own, .. } = operation {
-                let limit = own.settings().limit;
-                own.record_as((budget, Some((*key, limit))), used, now, leaves_room);
+            if let Operation::Own { budget: own, learned, .. } = operation {
+                let operation = Some((*key, own.settings().limit));
+                let of_operation = Entry { operation, is_learned: learned.is_some(), ..of_credential };
+                own.record_as(&of_operation, used, now, leaves_room);
             }
         }
     }
 
-    fn record_as(&self, (budget, operation): (u128, Option<(u64, u32)>), used: &mut Used, now: u64, leaves_room: bool) {
+    /// Adds an entry like `begun` for each open window and block.
+    fn record_as(&self, begun: &Entry, used: &mut Used, now: u64, leaves_room: bool) {
         let ends = |left: Duration| now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         let at = self.clock.now();
         let mut state = self.lock();
         for Seen { name, limit, remaining, reset } in state.machine.open_windows(at) {
             let room = if leaves_room { limit.unwrap_or_default() / 10 } else { 0 };
             let remaining = if remaining <= room { 0 } else { remaining };
-            used.add(Entry { budget, operation, name: Some(name), limit, remaining, ends: ends(reset) });
+            used.add(Entry { name: Some(name), limit, remaining, ends: ends(reset), ..begun.clone() });
         }
         if let Some(left) = state.machine.block_left(at) {
-            used.add(Entry { budget, operation, name: None, limit: None, remaining: 0, ends: ends(left) });
+            used.add(Entry { ends: ends(left), ..begun.clone() });
         }
     }
 
@@ -49,7 +61,9 @@ impl Budget {
             let left = Duration::from_millis(entry.ends.saturating_sub(now));
             match entry.operation {
                 None => self.go_on_from_one(&entry, left),
-                Some((key, limit)) => self.restored_operation(key, limit).go_on_from_one(&entry, left),
+                Some((key, limit)) => {
+                    self.restored_operation(key, limit, entry.is_learned).go_on_from_one(&entry, left);
+                }
             }
         }
     }
@@ -66,11 +80,14 @@ impl Budget {
         }
     }
 
-    fn restored_operation(self: &Arc<Self>, key: u64, limit: u32) -> Arc<Self> {
-        let settings = Settings { limit, learn_limit: true, ..self.settings() };
+    /// The budget of an operation that the process before had. Whether the catalog still lists one that it listed shows when a request
+    /// for it comes.
+    fn restored_operation(self: &Arc<Self>, key: u64, limit: u32, is_learned: bool) -> Arc<Self> {
+        let settings = Settings { limit, learn_limit: is_learned, ..self.settings() };
+        let learned = is_learned.then_some(limit);
         let mut operations = self.operations();
-        self.has_learned.store(true, Ordering::Relaxed);
-        let fresh = || Operation::Own { budget: self.new_operation(key, settings), name: None, learned: Some(limit) };
+        self.has_learned.fetch_or(is_learned, Ordering::Relaxed);
+        let fresh = || Operation::Own { budget: self.new_operation(key, settings), name: None, learned };
         match operations.entry(key).or_insert_with(fresh) {
             Operation::Own { budget, .. } => budget.clone(),
             Operation::OfCredential => self.clone(),
