@@ -3,6 +3,7 @@
 use crate::cal_sim::Sim;
 use crate::cal_sim::operations::OperationLimit;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
+use crate::credential::rig::SEAL_KEY;
 use crate::harness::{Gateway, Key, Redis, Setup, Wire, eventually};
 
 /// An operation of which the catalog knows no limit, and one of which it knows one.
@@ -23,7 +24,7 @@ fn gateway(sim: &Sim, key: &Key, more: &str) -> Gateway {
          [consumers.c]\nkeys = [\"{}\"]\ncredential = \"main\"\ntier = \"roomy\"\n{more}",
         key.hash
     );
-    Setup::to(&sim.base_url()).with(&config).env("CAL_KEY", DEMO_API_KEY).start()
+    Setup::to(&sim.base_url()).with(&config).env("CAL_KEY", DEMO_API_KEY).env("SEAL_KEY", SEAL_KEY).start()
 }
 
 /// How often `request` is answered 200 and how often calgate refuses it, of so many times.
@@ -96,6 +97,22 @@ fn a_key_with_limits_of_its_own_is_held_to_them_whatever_operation_comes_first()
         assert_eq!(ask(&gateway, &key, "GET /v2/teams", 120), (widest - 5, 125 - widest), "{own:?}");
         assert_eq!(sim.rate_limited(), 0);
     }
+}
+
+/// A limit that responses tell may grow as they tell more. That of the catalog does not, also after a restart.
+#[test]
+fn a_limit_of_the_catalog_is_one_after_a_restart() {
+    let more = OperationLimit::new("POST /v2/bookings/{bookingUid}/guests", "Booking_guests_requests", 20);
+    let (sim, key) = (cal_com(|options| options.limits.operations = vec![more]), Key::new());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store/tokens.db");
+    let store = format!("[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n", path.display());
+    let mut before = gateway(&sim, &key, &store);
+    assert_eq!(ask(&before, &key, LISTED, 1), (1, 0));
+    before.signal("-TERM");
+    before.ended();
+    let after = gateway(&sim, &key, &store);
+    assert_eq!(ask(&after, &key, LISTED, 8), (5, 3), "the five of the catalog");
 }
 
 #[test]

@@ -52,11 +52,11 @@ impl Budget {
         let own = self.settings();
         let mut operations = self.operations();
         if let Some(settings) = listed {
-            operations.entry(key).or_insert_with(|| Operation::Own {
-                budget: self.new_operation(key, settings),
-                name: None,
-                learned: None,
-            });
+            let fresh = || Operation::Own { budget: self.new_operation(key, settings), name: None, learned: None };
+            // What the catalog lists holds, also where responses or an older record told of the operation before.
+            if let Operation::Own { learned, .. } = operations.entry(key).or_insert_with(fresh) {
+                *learned = None;
+            }
         }
         let Some(Operation::Own { budget, learned, .. }) = operations.get(&key) else { return None };
         let (budget, learned) = (budget.clone(), *learned);
