@@ -4,7 +4,8 @@
 # with [listen] address = "0.0.0.0:8080" in config/calgate.toml, as loopback is the container's own. It is the folder that is
 # mounted: where an editor replaces a file that is mounted by itself, the container goes on seeing the old one.
 
-FROM rust:1-alpine AS build
+# The version of rust-toolchain.toml, which is not copied (.dockerignore): it would fetch clippy and rustfmt into the image.
+FROM rust:1.95.0-alpine AS build
 RUN apk add --no-cache build-base cmake perl
 WORKDIR /src
 COPY . .
