@@ -21,6 +21,7 @@ pub mod plans;
 pub mod problem;
 pub mod proxy;
 pub mod reader;
+mod renamed;
 mod secret;
 pub mod sharing;
 pub mod store;
@@ -61,7 +62,7 @@ pub struct Config {
     pub plans: BTreeMap<String, plans::PlanLists>,
     /// `[entitlements] mode`
     pub entitlements: Mode,
-    /// `[store]`
+    /// `[token_store]`
     pub store: Option<store::StoreConfig>,
     /// `[credentials.NAME]`
     pub credentials: BTreeMap<String, credentials::CredentialConfig>,
@@ -71,7 +72,7 @@ pub struct Config {
     pub anonymous: callers::Anonymous,
     /// `[passthrough]`
     pub passthrough: Option<callers::PassthroughConfig>,
-    /// `[store] redis`
+    /// `[limit_store]`
     pub sharing: Option<sharing::SharingConfig>,
     /// `[log]`
     pub log: log::Log,
@@ -189,10 +190,9 @@ impl Config {
         let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
         let plans = with_section(root, "plans", |section| plans::read(section, known));
         let tiers = with_section(root, "tiers", tiers::read);
-        let section = root.section("store");
-        let has_store = section.as_ref().is_some_and(store::is_for_tokens);
-        let sharing = section.as_ref().and_then(sharing::read);
-        let store = section.and_then(store::StoreConfig::read);
+        let store = optional_section(root, "token_store", store::StoreConfig::read);
+        // The old section is a mistake of its own. Credentials that need a store are not reported beside it.
+        let has_store = root.contains("token_store") || root.contains(renamed::OLD_SECTION);
         let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans, has_store));
         let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
         let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
@@ -212,7 +212,7 @@ impl Config {
             plans,
             tiers,
             store,
-            sharing,
+            sharing: optional_section(root, "limit_store", sharing::read),
             consumers: consumers.into_values().flatten().collect(),
             warnings: Vec::new(),
         }
@@ -225,6 +225,18 @@ fn read_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(&Sec
         let (nothing, unheard) = (DeTable::new(), Problems::default());
         return read(&Section::new(key, &nothing, 0..0, &unheard));
     };
+    let value = read(&section);
+    section.finish();
+    value
+}
+
+/// Reads a section of fixed keys that has no defaults: without it there is no value.
+fn optional_section<T>(
+    root: &Section<'_>,
+    key: &'static str,
+    read: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> Option<T> {
+    let section = root.section(key)?;
     let value = read(&section);
     section.finish();
     value

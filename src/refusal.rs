@@ -106,7 +106,7 @@ pub enum Refusal {
     },
     /// The credential's budget has no place within the time that the request may wait.
     UpstreamBudget(Held),
-    /// The store of shared limits cannot be asked, and `[store] on_store_loss` is "closed".
+    /// The store of shared limits cannot be asked, and `limit_store.on_loss` is "closed".
     StoreLost,
     /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.
     Overloaded,
@@ -310,7 +310,7 @@ impl Refusal {
                                             managed_users."
                 .to_owned(),
             Self::TokensUnkept => "The answer to this operation holds new tokens, and the gateway is configured neither to \
-                                   keep them nor to show them: they would be lost. An operator can add a [store] (and \
+                                   keep them nor to show them: they would be lost. An operator can add a [token_store] (and \
                                    managed_users), or reveal_tokens."
                 .to_owned(),
             Self::UnknownEndpoint { path, advice } => paths::unknown_endpoint(path, advice.as_deref()),

@@ -1,6 +1,6 @@
 //! One truth for many gateways: consumers' buckets and credentials' budgets, decided by Redis or Valkey.
 //!
-//! Beside the path: `limit` and `budget` ask it where `[store]` is configured. A request costs one round trip, in which its
+//! Beside the path: `limit` and `budget` ask it where `[limit_store]` is configured. A request costs one round trip, in which its
 //! bucket and its budget are decided as one ([`scripts`], on the server's clock), or two where they are not in the same place
 //! there or the budget has no say; what became of it is told afterwards and not waited for. A call without an answer [`WITHIN`] has failed, and a [`breaker`] stands in front of them all. Each
 //! budget knows how to go on by itself while the store does not answer (`budget::membership`), and what is taken from buckets
@@ -36,7 +36,7 @@ use link::{Address, Link};
 use owed::Owed;
 use scripts::Scripts;
 
-/// A call without an answer by then has failed, if `store.redis_timeout` does not say. A request whose fate it decides is waited with once
+/// A call without an answer by then has failed, if `limit_store.timeout` does not say. A request whose fate it decides is waited with once
 /// more as long.
 pub const WITHIN: Duration = Duration::from_millis(50);
 

@@ -127,7 +127,7 @@ pub fn of(config: &StoreConfig) -> Result<Vault, String> {
 /// What it is, in words.
 pub fn check_place(config: &StoreConfig) -> Result<(), String> {
     match &config.place {
-        Place::File(path) => Sqlite::at(path).check_place().map_err(|fault| format!("`store.path`: {fault}")),
+        Place::File(path) => Sqlite::at(path).check_place().map_err(|fault| format!("`token_store.path`: {fault}")),
         Place::Postgres { .. } => Ok(()),
     }
 }

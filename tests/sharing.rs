@@ -27,7 +27,7 @@ fn joined(fleet: &Fleet) {
 }
 
 /// All gateways together let 40 requests of a consumer through before they refuse, and one more in each 1.5 s that this takes.
-/// The consumer has 40 requests a minute, and `on_store_loss` is "closed".
+/// The consumer has 40 requests a minute, and `on_loss` is "closed".
 fn they_share_forty(fleet: &Fleet) {
     joined(fleet);
     let start = Instant::now();

@@ -109,7 +109,7 @@ def command_of(site: Site, name: str, programs: dict[str, pathlib.Path], job: Jo
     if name in programs:
         ca_file = f'ca_file = "{site.folder}/ca.pem"' if job.tls else ""
         budget = 'mode = "enforce"' if job.budget else 'mode = "off"'
-        store = f'[store]\nredis = "redis://127.0.0.1:{job.store}"' if job.store else ""
+        store = f'[limit_store]\nredis = "redis://127.0.0.1:{job.store}"' if job.store else ""
         config = site.fill("calgate.toml", f"{name}.toml", **values, CA_FILE=ca_file, BUDGET=budget, STORE=store,
                            ACCESS_LOG=str(job.access_log).lower())
         with config.open("a") as file:

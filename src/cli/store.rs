@@ -12,7 +12,7 @@ use crate::store::{Vault, of};
 /// What to do with the store.
 #[derive(Subcommand)]
 pub(super) enum StoreCommand {
-    /// Seal every record with the first of `store.seal_keys`; afterwards the others can be taken away
+    /// Seal every record with the first of `token_store.seal_keys`; afterwards the others can be taken away
     Rekey(ConfigArgs),
 }
 
@@ -38,7 +38,7 @@ pub(super) fn run(command: &StoreCommand) -> Outcome {
 pub(super) fn open(args: &ConfigArgs) -> Result<(Config, Vault), Outcome> {
     let (config, _) = args.read()?;
     let Some(store) = &config.store else {
-        return Err(Outcome::Misused("calgate: the configuration has no [store]".to_owned()));
+        return Err(Outcome::Misused("calgate: the configuration has no [token_store]".to_owned()));
     };
     let vault = of(store).map_err(|fault| Outcome::Misused(format!("calgate: {fault}")))?;
     Ok((config, vault))

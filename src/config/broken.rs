@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::Config;
 use super::problem::Problems;
 use super::reader::is_name;
+use super::renamed;
 use super::secret::may_be_secret;
 
 /// After so many, the rest of the text is put aside as one: each takes a reading of all of it.
@@ -19,7 +20,7 @@ const MOST: usize = 20;
 /// A text in which every key has its place.
 const EVERY_SECTION: &str = "[listen]\n[upstream]\n[catalog]\n[entitlements]\n[plans.x]\n[tiers.x]\n[budget]\n\
     [credentials.a]\nkind = \"api-key\"\n[credentials.b]\nkind = \"platform-client\"\n[credentials.c]\nkind = \"oauth\"\n\
-    [store]\n[consumers.x]\n[anonymous]\n[passthrough]\n[limits]\n[log]\n";
+    [token_store]\n[limit_store]\n[consumers.x]\n[anonymous]\n[passthrough]\n[limits]\n[log]\n";
 
 /// Notes what of `text` is no TOML. What is left of it is, and every character of that is in its place.
 pub(super) fn put_aside(text: &str, problems: &Problems) -> String {
@@ -84,8 +85,8 @@ impl Known {
         let (sections, keys): (Vec<_>, Vec<_>) = asked.into_iter().partition(|key| !key.contains('.'));
         let last = |key: String| key.rsplit('.').next().map(str::to_owned);
         Self {
-            sections: sections.into_iter().collect(),
-            keys: keys.into_iter().filter_map(last).collect(),
+            sections: sections.into_iter().chain([renamed::OLD_SECTION.to_owned()]).collect(),
+            keys: keys.into_iter().filter_map(last).chain(renamed::old_keys().map(str::to_owned)).collect(),
             // `file` is also where a secret comes from, and a secret itself may stand there.
             plain: Config::plain_keys(EVERY_SECTION).into_iter().filter(|key| key != "file").collect(),
         }

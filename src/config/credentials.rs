@@ -55,8 +55,8 @@ pub(super) fn read(
         let requests_per_minute = credential.integer("requests_per_minute", 1..=MOST_PER_MINUTE);
         let learn_limit = credential.boolean("learn_limit").unwrap_or(false);
         if let Some(needs) = kind.as_ref().and_then(needs_store).filter(|_| !has_store) {
-            let help = "add [store] with `path` (or `postgres`) and `seal_keys`".to_owned();
-            credential.wrong(name.span.clone(), format!("`{}`: {needs} needs a store", credential.path), help);
+            let help = "add [token_store] with `path` (or `postgres`) and `seal_keys`".to_owned();
+            credential.wrong(name.span.clone(), format!("`{}`: {needs} needs a token store", credential.path), help);
         }
         let read = kind.zip(plan).map(|(kind, plan)| CredentialConfig {
             credential: Arc::new(Credential { name: name.value.into(), kind, reveal_tokens, stored: has_store }),
@@ -70,7 +70,7 @@ pub(super) fn read(
     credentials
 }
 
-/// Has credentials go by the store that a running gateway has, or by none: another `[store]` is in force only after a restart.
+/// Has credentials go by the store that a running gateway has, or by none: another `[token_store]` is in force only after a restart.
 ///
 /// # Errors
 /// Where one of them needs the store that is not there.
@@ -78,7 +78,7 @@ pub(super) fn go_by_store(credentials: &mut BTreeMap<String, CredentialConfig>, 
     for (name, config) in credentials.iter_mut().filter(|(_, config)| config.credential.stored != is_there) {
         if let Some(needs) = needs_store(&config.credential.kind).filter(|_| !is_there) {
             return Err(format!(
-                "`credentials.{name}`: {needs} needs a store, and [store] is in force only after a restart"
+                "`credentials.{name}`: {needs} needs a token store, and a new [token_store] is in force only after a restart"
             ));
         }
         config.credential = Arc::new(Credential { stored: is_there, ..(*config.credential).clone() });

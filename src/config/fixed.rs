@@ -51,12 +51,12 @@ impl Fixed {
             ("listen.workers", self.listen.workers != newer.listen.workers),
             ("log.level", self.log.level != newer.log.level),
             ("log.format", self.log.json != newer.log.json),
-            ("store", self.store != newer.store.as_ref().map(StoreConfig::identity)),
-            ("store.redis", self.sharing != newer.sharing.as_ref().map(SharingConfig::identity)),
-            ("upstream.base_url or upstream.proxy for store.redis", is_shared && looked_up != looks_up),
-            ("limits.upstream_lookup for store.redis", is_shared && lookup_differs),
-            ("limits.upstream_connect for store.redis", is_shared && self.connect_within != limits.upstream_connect),
-            ("limits.upstream_headers for store.redis", is_shared && self.headers_within != limits.upstream_headers),
+            ("token_store", self.store != newer.store.as_ref().map(StoreConfig::identity)),
+            ("limit_store", self.sharing != newer.sharing.as_ref().map(SharingConfig::identity)),
+            ("upstream.base_url or upstream.proxy for limit_store", is_shared && looked_up != looks_up),
+            ("limits.upstream_lookup for limit_store", is_shared && lookup_differs),
+            ("limits.upstream_connect for limit_store", is_shared && self.connect_within != limits.upstream_connect),
+            ("limits.upstream_headers for limit_store", is_shared && self.headers_within != limits.upstream_headers),
             ("limits.tracked_callers", self.tracked_callers != newer.limits.tracked_callers),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, known_names};
+use super::renamed;
 use super::secret::may_be_secret;
 use crate::tls;
 
@@ -85,6 +86,11 @@ impl<'a> Section<'a> {
         if let Some(value) = self.table.get(key) {
             self.show(&value.span());
         }
+    }
+
+    /// Returns whether the table has the key. Unlike the readers, this does not count as asking for it.
+    pub fn contains(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     fn key(&self, key: &str) -> String {
@@ -289,6 +295,10 @@ impl<'a> Section<'a> {
                 continue;
             }
             hide_values(value, self.problems);
+            if full(name) == renamed::OLD_SECTION {
+                renamed::note(key.span(), value.get_ref(), self.problems);
+                continue;
+            }
             if !is_name(name) || may_be_secret(name) {
                 self.problems.hide(key.span());
                 self.problems.note(key.span(), format!("unknown key in `{}`", self.path), None);
@@ -303,7 +313,14 @@ impl<'a> Section<'a> {
 /// What an unknown key holds tells nobody anything, and may be a secret whose key is misspelled.
 fn hide_values(value: &Spanned<DeValue<'_>>, problems: &Problems) {
     match value.get_ref() {
-        DeValue::Table(table) => table.values().for_each(|value| hide_values(value, problems)),
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                if !is_name(key.get_ref()) || may_be_secret(key.get_ref()) {
+                    problems.hide(key.span());
+                }
+                hide_values(value, problems);
+            }
+        }
         _ => problems.hide(value.span()),
     }
 }

@@ -1,4 +1,4 @@
-//! `[store] redis`: where limits are that several gateways share.
+//! `[limit_store]`: the Redis or Valkey server that holds the limits that several gateways share.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -61,68 +61,61 @@ const KINDS: [(&str, KindName); 3] =
 
 const ON_LOSS: [(&str, OnLoss); 3] = [("local", OnLoss::Local), ("share", OnLoss::Share), ("closed", OnLoss::Closed)];
 
-const KEYS: [&str; 6] = ["redis", "redis_kind", "redis_sentinel", "redis_ca_file", "redis_timeout", "on_store_loss"];
-
-/// Allowed values of `redis_timeout`. The store takes a gateway to be cut off that it has not heard from for 1.5 s, and a heartbeat every half
+/// Allowed values of `timeout`. The store takes a gateway to be cut off that it has not heard from for 1.5 s, and a heartbeat every half
 /// second may take twice this time.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(500);
 
-/// Whether limits are to be shared.
-pub(super) fn is_there(section: &Section<'_>) -> bool {
-    KEYS.iter().any(|key| section.raw(key).is_some())
-}
-
-/// The store, if one is configured.
+/// Reads the section.
 pub(super) fn read(section: &Section<'_>) -> Option<SharingConfig> {
     let redis = read_url(section);
     let redis_file = secret::file_of(section, "redis");
     let kind = read_kind(section);
-    let ca_file = section.ca_file("redis_ca_file");
-    let on_loss = section.choice("on_store_loss", &ON_LOSS).unwrap_or_default();
+    let ca_file = section.ca_file("ca_file");
+    let on_loss = section.choice("on_loss", &ON_LOSS).unwrap_or_default();
     let timeout = read_timeout(section);
     let redis = redis?;
     let (is_tls, several) = redis.with_text(|urls| (urls.contains("rediss://"), urls.contains(',')));
     if let Some(path) = ca_file.as_ref().filter(|_| !is_tls) {
-        let help = "write rediss://… in `store.redis`, or leave it out".to_owned();
-        section.wrong(path.span.clone(), "`store.redis_ca_file` is for TLS, which is not spoken there", help);
+        let help = "write rediss://… in `limit_store.redis`, or leave it out".to_owned();
+        section.wrong(path.span.clone(), "`limit_store.ca_file` is for TLS, which is not spoken there", help);
     }
     if let Some((_, span)) = section.raw("redis").filter(|_| several && kind == Kind::Single) {
-        let help = "say of what in `redis_kind`: \"cluster\" or \"sentinel\"".to_owned();
-        section.wrong(span, "`store.redis` names several addresses", help);
+        let help = "say of what in `limit_store.kind`: \"cluster\" or \"sentinel\"".to_owned();
+        section.wrong(span, "`limit_store.redis` names several addresses", help);
     }
     if let Some((_, span)) = section.raw("redis").filter(|_| !several || kind != Kind::Single)
         && let Err(fault) = Address::check(&redis, &kind)
     {
         let help = "each address is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
-        section.wrong(span, format!("`store.redis` cannot be used: {fault}"), help);
+        section.wrong(span, format!("`limit_store.redis` cannot be used: {fault}"), help);
     }
     Some(SharingConfig { redis, redis_file, kind, ca_file: ca_file.map(|path| path.value), on_loss, timeout })
 }
 
 fn read_timeout(section: &Section<'_>) -> Duration {
-    let Some(timeout) = section.duration("redis_timeout") else { return WITHIN };
-    if let Some((_, span)) = section.raw("redis_timeout").filter(|_| !TIMEOUTS.contains(&timeout)) {
+    let Some(timeout) = section.duration("timeout") else { return WITHIN };
+    if let Some((_, span)) = section.raw("timeout").filter(|_| !TIMEOUTS.contains(&timeout)) {
         let help =
             "write a time from \"5ms\" to \"500ms\"; a store that is farther away cannot be asked for each request"
                 .to_owned();
-        section.wrong(span, format!("`store.redis_timeout` is {} ms", timeout.as_millis()), help);
+        section.wrong(span, format!("`limit_store.timeout` is {} ms", timeout.as_millis()), help);
     }
     timeout
 }
 
 fn read_kind(section: &Section<'_>) -> Kind {
-    let name = section.string("redis_sentinel");
-    let kind = section.choice("redis_kind", &KINDS).unwrap_or(KindName::Single);
+    let name = section.string("sentinel");
+    let kind = section.choice("kind", &KINDS).unwrap_or(KindName::Single);
     match (kind, name) {
         (KindName::Sentinel, Some(name)) => Kind::Sentinel(name.value.to_owned()),
         (KindName::Sentinel, None) => {
-            section.missing("redis_sentinel", "the name of what the sentinels watch, such as \"mymaster\"");
+            section.missing("sentinel", "the name of what the sentinels watch, such as \"mymaster\"");
             Kind::Sentinel(String::new())
         }
         (kind, name) => {
             if let Some(name) = name {
-                let help = "write redis_kind = \"sentinel\" if the addresses are sentinels'".to_owned();
-                section.wrong(name.span, "`store.redis_sentinel` is given, but no sentinel is asked", help);
+                let help = "write kind = \"sentinel\" if the addresses are sentinels'".to_owned();
+                section.wrong(name.span, "`limit_store.sentinel` is given, but no sentinel is asked", help);
             }
             if matches!(kind, KindName::Cluster) { Kind::Cluster } else { Kind::Single }
         }
@@ -132,9 +125,7 @@ fn read_kind(section: &Section<'_>) -> Kind {
 /// A URL with a password comes from where secrets come from; one without may be written as it is.
 fn read_url(section: &Section<'_>) -> Option<Secret> {
     let Some((value, span)) = section.raw("redis") else {
-        if is_there(section) {
-            section.missing("redis", "a URL such as \"redis://127.0.0.1:6379\", or { env = \"…\" }");
-        }
+        section.missing("redis", "a URL such as \"redis://127.0.0.1:6379\", or { env = \"…\" }");
         return None;
     };
     if value.as_str().is_some_and(is_plain) {
@@ -144,7 +135,7 @@ fn read_url(section: &Section<'_>) -> Option<Secret> {
         Some(url) if !url.contains('@') => match Secret::new(url) {
             Ok(url) => url,
             Err(fault) => {
-                section.wrong(span, format!("`store.redis` cannot be used: {fault}"), None);
+                section.wrong(span, format!("`limit_store.redis` cannot be used: {fault}"), None);
                 return None;
             }
         },
@@ -153,7 +144,7 @@ fn read_url(section: &Section<'_>) -> Option<Secret> {
     let is_url = |url: &str| ["redis://", "rediss://"].iter().any(|scheme| url.trim().starts_with(scheme));
     if !url.with_text(|urls| urls.split(',').all(is_url)) {
         let help = "each is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
-        section.wrong(span, "`store.redis` holds an address that is no URL of a Redis", help);
+        section.wrong(span, "`limit_store.redis` holds an address that is no URL of a Redis", help);
         return None;
     }
     Some(url)

@@ -1,4 +1,4 @@
-//! `[store]`: where renewable credentials are kept, and what they are sealed with. `sharing` reads the keys that are not these.
+//! `[token_store]`: where renewable credentials are kept, and what they are sealed with.
 
 use std::path::PathBuf;
 
@@ -46,14 +46,9 @@ impl StoreConfig {
     }
 
     /// Reads the section.
-    pub(super) fn read(section: Section<'_>) -> Option<Self> {
-        if !is_for_tokens(&section) {
-            section.finish();
-            return None;
-        }
-        let place = Self::read_place(&section);
-        let keys = read_keys(&section);
-        section.finish();
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let place = Self::read_place(section);
+        let keys = read_keys(section);
         place.zip(keys).map(|(place, keys)| Self { place, keys })
     }
 
@@ -62,7 +57,7 @@ impl StoreConfig {
         let ca_file = section.ca_file("ca_file").map(|path| path.value);
         match (path, section.raw("postgres").is_some()) {
             (Some(path), false) if path.value.is_empty() => {
-                section.wrong(path.span, "`store.path` names no file", None);
+                section.wrong(path.span, "`token_store.path` names no file", None);
                 None
             }
             (Some(path), false) => Some(Place::File(PathBuf::from(path.value))),
@@ -88,15 +83,9 @@ impl StoreConfig {
 fn read_postgres(section: &Section<'_>) -> Option<Secret> {
     let address = secret::read(section, "postgres")?;
     if let (Err(fault), Some((_, span))) = (Postgres::check(&address), section.raw("postgres")) {
-        section.wrong(span, format!("`store.postgres` cannot be used: {fault}"), None);
+        section.wrong(span, format!("`token_store.postgres` cannot be used: {fault}"), None);
     }
     Some(address)
-}
-
-/// Whether tokens are to be kept; the section may be there only for gateways to share limits.
-pub(super) fn is_for_tokens(section: &Section<'_>) -> bool {
-    let keys = ["path", "postgres", "ca_file", "seal_keys"].map(|key| section.raw(key).is_some());
-    !super::sharing::is_there(section) || keys.contains(&true)
 }
 
 fn read_keys(section: &Section<'_>) -> Option<SealKeys> {
@@ -106,7 +95,7 @@ fn read_keys(section: &Section<'_>) -> Option<SealKeys> {
         match text.with_text(SealKey::parse) {
             Ok(key) => Some(key),
             Err(fault) => {
-                section.wrong(span, format!("a key in `store.seal_keys` cannot be used: {fault}"), None);
+                section.wrong(span, format!("a key in `token_store.seal_keys` cannot be used: {fault}"), None);
                 None
             }
         }
@@ -120,7 +109,7 @@ fn read_keys(section: &Section<'_>) -> Option<SealKeys> {
     let read = SealKeys::new(keys.value);
     if read.is_none() && section.raw("seal_keys").and_then(|(value, _)| value.as_array()).is_some_and(|a| a.is_empty())
     {
-        section.wrong(keys.span, "`store.seal_keys` has to hold a key", help.to_owned());
+        section.wrong(keys.span, "`token_store.seal_keys` has to hold a key", help.to_owned());
     }
     read
 }

@@ -114,7 +114,7 @@ impl Due<'_> {
         self.take_alone()
     }
 
-    /// Takes it from this gateway's own bucket, which is as it was last told of, as `on_store_loss` says. The store is told
+    /// Takes it from this gateway's own bucket, which is as it was last told of, as `limit_store.on_loss` says. The store is told
     /// of it later.
     ///
     /// # Errors

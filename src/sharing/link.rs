@@ -20,7 +20,7 @@ use crate::secret::Secret;
 /// Connecting, TLS and finding the primary included, takes no longer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
-/// `[store] kind`.
+/// `limit_store.kind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// The address is the server's.
@@ -85,9 +85,9 @@ impl Address {
         within: Duration,
     ) -> Result<Self, String> {
         let ca =
-            ca_file.map(std::fs::read).transpose().map_err(|e| format!("store.redis_ca_file cannot be read: {e}"))?;
+            ca_file.map(std::fs::read).transpose().map_err(|e| format!("limit_store.ca_file cannot be read: {e}"))?;
         let read = Self::read(urls, kind, ca.as_deref(), within);
-        let (door, shown) = read.map_err(|fault| format!("store.redis cannot be used: {fault}"))?;
+        let (door, shown) = read.map_err(|fault| format!("limit_store.redis cannot be used: {fault}"))?;
         let current = Mutex::new(Current { door: Arc::new(door), fingerprint: urls.fingerprint() });
         let source = file.map(|file| Source { file: file.to_owned(), kind: kind.clone(), ca, within });
         Ok(Self { current, shown, source })
@@ -107,8 +107,8 @@ impl Address {
                     *current = Current { door: Arc::new(door), fingerprint: urls.fingerprint() };
                     tracing::info!(store = %self, "user and password of the limit store were read again");
                 }
-                Ok(_) => tracing::warn!(store = %self, "restart required to use other addresses of store.redis"),
-                Err(fault) => tracing::warn!(store = %self, fault, "the file of store.redis cannot be used"),
+                Ok(_) => tracing::warn!(store = %self, "restart required to use other addresses of limit_store.redis"),
+                Err(fault) => tracing::warn!(store = %self, fault, "the file of limit_store.redis cannot be used"),
             }
         }
         current.door.clone()
@@ -139,7 +139,7 @@ impl Address {
         }
         let door = match kind {
             Kind::Single if nodes.len() > 1 => {
-                Err("it names several addresses; say of what in `redis_kind`".to_owned())
+                Err("it names several addresses; say of what in `limit_store.kind`".to_owned())
             }
             Kind::Single if is_tls(first.addr()) => {
                 said(Client::build_with_tls(first.clone(), certificates())).map(|client| Door::Single(Box::new(client)))
@@ -288,13 +288,13 @@ pub(super) fn reason(fault: &RedisError) -> String {
     let said = cleaned(fault);
     // A bad signature is that of an authority of the same name with another key.
     if ["UnknownIssuer", "BadSignature"].iter().any(|word| said.contains(word)) {
-        return format!("{said}; its certificate is by an authority unknown here: name that in store.redis_ca_file");
+        return format!("{said}; its certificate is by an authority unknown here: name that in limit_store.ca_file");
     }
     if said.contains("not valid for name") {
         return format!("{said}; the store announces an address that its certificate lacks: see docs/sharing.md");
     }
     if fault.kind() == ErrorKind::AuthenticationFailed {
-        return format!("{said}; user and password stand in the URL of store.redis");
+        return format!("{said}; user and password stand in the URL of limit_store.redis");
     }
     said
 }

@@ -253,7 +253,7 @@ impl Inner {
 
     fn no_locks(&self, fault: &std::io::Error) -> StoreFault {
         self.fault(format!(
-            "the volume has no file locks ({fault}); put `store.path` on another one, or use `store.postgres`"
+            "the volume has no file locks ({fault}); put `token_store.path` on another one, or use `token_store.postgres`"
         ))
     }
 }

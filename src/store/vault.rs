@@ -52,7 +52,7 @@ impl Vault {
                 OpenFault::UnknownKey => {
                     let known: Vec<_> = self.keys.ids().collect();
                     format!(
-                        "it is sealed with the key {}, and store.seal_keys has only {}; add that key, or remove the record with \
+                        "it is sealed with the key {}, and token_store.seal_keys has only {}; add that key, or remove the record with \
                          `calgate credentials forget {name}`",
                         printable(&row.key_id),
                         known.join(", ")

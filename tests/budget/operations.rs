@@ -119,7 +119,7 @@ fn a_limit_of_the_catalog_is_one_after_a_restart() {
 fn gateways_that_share_a_store_share_the_operations_limit_and_leave_the_credential_alone() {
     let (redis, key) = (Redis::start(), Key::new());
     let sim = cal_com(|_| {});
-    let store = format!("[store]\nredis = \"{}\"\n", redis.url());
+    let store = format!("[limit_store]\nredis = \"{}\"\n", redis.url());
     let gateways = [gateway(&sim, &key, &store), gateway(&sim, &key, &store)];
     for gateway in &gateways {
         eventually("both on the store", || (gateway.metric("calgate_sharing_gateways", "") == 2).then_some(()));

@@ -94,7 +94,7 @@ fn restarted(store: &str, signal: &str) -> usize {
 
 fn token_store(folder: &tempfile::TempDir) -> String {
     let path = folder.path().join("store/tokens.db");
-    format!("[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n", path.display())
+    format!("[token_store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n", path.display())
 }
 
 /// Of a window that is nearly used up a new process learns by its first request, before callers' burst goes out.
@@ -174,7 +174,7 @@ fn recorded(folder: &tempfile::TempDir) -> Option<u64> {
 #[test]
 fn with_shared_limits_what_was_used_outlives_a_crash() {
     let redis = Redis::start();
-    assert!(restarted(&format!("[store]\nredis = \"{}\"\n", redis.url()), "-KILL") > 100);
+    assert!(restarted(&format!("[limit_store]\nredis = \"{}\"\n", redis.url()), "-KILL") > 100);
 }
 
 /// What a process used up at once is known to the next, which asks Cal.com nothing until the window is over.

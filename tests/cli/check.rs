@@ -43,7 +43,7 @@ fn every_mistake_is_reported_at_once_in_its_place_without_what_may_be_a_secret()
 
 #[test]
 fn a_store_that_serve_could_not_use_is_a_mistake() {
-    let (_folder, file) = config_file("[store]\npostgres = { env = \"PG\" }\nseal_keys = [{ env = \"SEAL\" }]\n");
+    let (_folder, file) = config_file("[token_store]\npostgres = { env = \"PG\" }\nseal_keys = [{ env = \"SEAL\" }]\n");
     for command in ["check", "serve"] {
         let bad = [("PG", "postgres://u:p@h:notaport/x"), ("SEAL", SEAL_KEY)];
         let output = run(&[command, "--config", &file], &bad);
@@ -53,6 +53,49 @@ fn a_store_that_serve_could_not_use_is_a_mistake() {
     }
     let good = [("PG", "postgres://u:p@h:5432/x"), ("SEAL", SEAL_KEY)];
     assert_eq!(run(&["check", "--config", &file], &good).status.code(), Some(0), "nothing is opened");
+}
+
+#[test]
+fn each_key_of_the_old_store_section_is_an_error_that_names_the_new_key() {
+    let keys = [
+        ("path = \"/canary/tokens.db\"", "`store.path` is now `token_store.path`"),
+        ("postgres = \"postgres://u:canary@h/d\"", "`store.postgres` is now `token_store.postgres`"),
+        ("ca_file = \"/canary.pem\"", "`store.ca_file` is now `token_store.ca_file`"),
+        ("seal_keys = [\"canary\"]", "`store.seal_keys` is now `token_store.seal_keys`"),
+        ("redis = \"redis://u:canary@h\"", "`store.redis` is now `limit_store.redis`"),
+        ("redis_kind = \"cluster\"", "`store.redis_kind` is now `limit_store.kind`"),
+        ("redis_sentinel = \"canary\"", "`store.redis_sentinel` is now `limit_store.sentinel`"),
+        ("redis_ca_file = \"/canary.pem\"", "`store.redis_ca_file` is now `limit_store.ca_file`"),
+        ("redis_timeout = \"250ms\"", "`store.redis_timeout` is now `limit_store.timeout`"),
+        ("on_store_loss = \"closed\"", "`store.on_store_loss` is now `limit_store.on_loss`"),
+    ];
+    let lines = keys.map(|(line, _)| format!("{line}\n")).concat();
+    let (_folder, file) = config_file(&format!(
+        "[store]\n{lines}[credentials.app]\nkind = \"oauth\"\n\
+                                                client_id = \"clabc\"\nplan = \"teams\"\n"
+    ));
+    for command in ["check", "serve"] {
+        let output = run(&[command, "--config", &file], &[]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        for (at, (_, message)) in keys.iter().enumerate() {
+            let place = format!("{file}:{}:1", at + 2);
+            assert!(said.contains(message) && said.contains(&place), "{command}: {message} {place} is not in\n{said}");
+        }
+        assert!(said.contains("10 problems") && !said.contains("canary"), "{command}: no other mistake\n{said}");
+    }
+}
+
+#[test]
+fn both_stores_have_a_section_of_their_own() {
+    let (_folder, file) = config_file(
+        "[token_store]\npostgres = { env = \"PG\" }\nca_file = \"tests/data/config/ca.pem\"\n\
+         seal_keys = [{ env = \"SEAL\" }]\n\
+         [limit_store]\nredis = \"rediss://a,rediss://b\"\nkind = \"sentinel\"\nsentinel = \"mymaster\"\n\
+         ca_file = \"tests/data/config/ca.pem\"\ntimeout = \"250ms\"\non_loss = \"share\"\n",
+    );
+    let output = run(&["check", "--config", &file], &[("PG", "postgres://u:p@h/x"), ("SEAL", SEAL_KEY)]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
 }
 
 #[test]
@@ -153,7 +196,8 @@ fn a_configuration_can_be_checked_where_its_secrets_are_not() {
     let config = "[credentials.main]\nkind = \"api-key\"\napi_key = { file = \"/run/secrets/nowhere\" }\nplan = \"teams\"\n\
                   [credentials.app]\nkind = \"oauth\"\nclient_id = \"a\"\nclient_secret = { env = \"NOT_SET\" }\nplan = \"teams\"\n\
                   [consumers.billing]\ncredential = \"main\"\n\
-                  [store]\npostgres = { env = \"NOT_SET\" }\nseal_keys = [{ env = \"NOT_SET\" }]\nredis = { env = \"NOT_SET\" }\n";
+                  [token_store]\npostgres = { env = \"NOT_SET\" }\nseal_keys = [{ env = \"NOT_SET\" }]\n\
+                  [limit_store]\nredis = { env = \"NOT_SET\" }\n";
     let (code, said) = checked(config, &[], &[]);
     assert!(code == Some(2) && said.contains("NOT_SET is not set"), "{said}");
     let (code, said) = checked(config, &["--without-secrets"], &[]);
@@ -205,15 +249,20 @@ fn a_store_folder_that_serve_would_not_use_is_a_mistake() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let config =
-        format!("[store]\npath = \"{}/tokens.db\"\nseal_keys = [{{ env = \"SEAL\" }}]\n", folder.path().display());
+    let config = format!(
+        "[token_store]\npath = \"{}/tokens.db\"\nseal_keys = [{{ env = \"SEAL\" }}]\n",
+        folder.path().display()
+    );
     let seal = [("SEAL", SEAL_KEY)];
     let (code, said) = checked(&config, &[], &seal);
     assert_eq!(code, Some(0), "{said}");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (code, said) = checked(&config, &[], &seal);
     assert!(
-        code == Some(2) && said.contains("`store.path`: ") && said.contains("the folder") && said.contains("chmod 700"),
+        code == Some(2)
+            && said.contains("`token_store.path`: ")
+            && said.contains("the folder")
+            && said.contains("chmod 700"),
         "{said}"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made");

@@ -84,7 +84,7 @@ fn what_could_not_be_sent_is_foretold() {
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["code"], "GATEWAY_TOKENS_UNKEPT");
 }
 
-const PLATFORM: &str = "[store]\npath = \"/nonexistent/tokens.db\"\nseal_keys = [{ env = \"SEAL_KEY\" }]\n\
+const PLATFORM: &str = "[token_store]\npath = \"/nonexistent/tokens.db\"\nseal_keys = [{ env = \"SEAL_KEY\" }]\n\
                         [credentials.main]\nkind = \"platform-client\"\nclient_id = \"c\"\nplan = \"unrestricted\"\n\
                         client_secret = { env = \"CAL_TEST_KEY\" }\nmanaged_users = true\n\
                         [consumers.billing]\ncredential = \"main\"\n";

@@ -59,12 +59,18 @@ fn said_of(text: &str) -> String {
 #[test]
 fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
     for text in [
-        "[store]\npath = \"x\"\nseal_keys = \"CANARY\"",
-        "[store]\npath = \"x\"\nseal_keys = [[\"CANARY\"], 5]",
-        "[store]\nredis = \"redis://default:CANARY\"",
-        "[store]\nredis = \"CANARY\"",
-        "[store]\nredis = \"http://h?password=CANARY\"",
-        "[store]\nredis = { url = \"CANARY\" }",
+        "[token_store]\npath = \"x\"\nseal_keys = \"CANARY\"",
+        "[token_store]\npath = \"x\"\nseal_keys = [[\"CANARY\"], 5]",
+        "[limit_store]\nredis = \"redis://default:CANARY\"",
+        "[store]\npostgres = \"CANARY\"\nredis_timeout = [\"CANARY\"]\nseal_keys = [\n\"CANARY\",\n{ \"CANARY\" = \"CANARY\" }]",
+        "[store]\n\"CANARY\" = \"CANARY\" # CANARY",
+        "[store.redis]\nfile = \"CANARY\"\n\"CANARY\" = 1",
+        "[[store]]\nredis = \"CANARY\"",
+        "store = \"CANARY\"",
+        "[sotre]\nx = { \"CANARY\" = 1 }",
+        "[limit_store]\nredis = \"CANARY\"",
+        "[limit_store]\nredis = \"http://h?password=CANARY\"",
+        "[limit_store]\nredis = { url = \"CANARY\" }",
         "[upstream]\nproxy = \"CANARY\"",
         "[upstream]\nproxy = \"http://u:CANARY@h\"",
         "[upstream]\nproxy = \"socks5://u:CANARY@h\"",
@@ -89,7 +95,7 @@ fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
         "[credentials]\nmain = { kind = \"api-key\", api_key = { value = \"CANARY\" } }",
         "[credentials]\nmain = { kind = \"api-key\", api_key = { \"CANARY\" = true } }",
         "[listen]\nworkers = 0 # CANARY\n[log]\nlevel = '#' # CANARY # CANARY",
-        "[store]\npath = \"x\"\nseal_keys = [ # CANARY\n{ env = \"A#\" }, # CANARY\n]",
+        "[token_store]\npath = \"x\"\nseal_keys = [ # CANARY\n{ env = \"A#\" }, # CANARY\n]",
         "[listen]\nworkers = [\"CANARY\"]\naddress = { a = \"CANARY\" }\ncors_origins = [[\"CANARY\"]]",
         "[limits]\nx = 1\n[[limits.y]]\napi_key = \"CANARY\"",
     ] {
@@ -112,8 +118,9 @@ fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
 /// A configuration with a secret in every place where one is written by mistake.
 const CANARIES: &str = "[listen]\naddress = \"127.0.0.1:1\"\n\n[credentials.main]\nkind = \"api-key\"\napi_key = \"canary_a=b\"\n\
     plan = \"teams\"\n\n[credentials]\nb = { kind = \"oauth\", client_id = \"x\", client_secret = { env = \"cal_canary0123456789abcdef0123456789abcdef\" } }\n\
-    c = { api_key = 'canary', kind = \"api-key\", plan = \"teams\" }\n\n[store]\nseal_keys = [\n  \"canary==\",\n  { file = \"canary\" },\n]\n\
-    redis = \"redis://u:canary@h\"\npath = \"/a\"\n\n[consumers.a]\nkeys = [\"calgate_canary\", { hash = \"canary\" }]\n\
+    c = { api_key = 'canary', kind = \"api-key\", plan = \"teams\" }\n\n[token_store]\nseal_keys = [\n  \"canary==\",\n  { file = \"canary\" },\n]\n\
+    path = \"/a\"\n\n[limit_store]\nredis = \"redis://u:canary@h\"\n\n[store]\npath = \"/a\"\n\
+    postgres = { env = \"canary\" }\nredis = \"redis://u:canary@h\"\nseal_keys = [\n  \"canary==\",\n]\n\n[consumers.a]\nkeys = [\"calgate_canary\", { hash = \"canary\" }]\n\
     credential = \"main\"\n\n[consumers.b]\nkeys = \"\"\"\ncanary=\n  canary = \\\n canary\"\"\"\ncredential = \"main\"\n";
 
 proptest! {
@@ -154,9 +161,9 @@ fn a_message_shows_what_is_no_secret() {
             "[credentials.a]\nkind = \"api-key\"\nplan = \"teams\"\napi_key = { file = \"/run/x/cal_key\" }",
             "/run/x/cal_key cannot",
         ),
-        ("[store]\nredis = \"http://h:1/0\"", "redis = \"http://h:1/0\""),
-        ("[store]\nredis = \"redis://h\"\nredis_timeout = \"1ms\"", "`store.redis_timeout` is 1 ms"),
-        ("[store]\nredis = \"redis://h\"\nredis_timeout = \"2s\"", "write a time from \"5ms\" to \"500ms\""),
+        ("[limit_store]\nredis = \"http://h:1/0\"", "redis = \"http://h:1/0\""),
+        ("[limit_store]\nredis = \"redis://h\"\ntimeout = \"1ms\"", "`limit_store.timeout` is 1 ms"),
+        ("[limit_store]\nredis = \"redis://h\"\ntimeout = \"2s\"", "write a time from \"5ms\" to \"500ms\""),
     ] {
         let said = said_of(text);
         assert!(said.contains(shown), "{text:?}: {said}");

@@ -14,7 +14,7 @@ use crate::credential::rig::SEAL_KEY;
 const FILE: &str = include_str!("../../config/calgate.toml");
 
 /// Keys that are there as an example, because they have no default or one that the machine decides.
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 8] = [
     "tiers.premium.max_wait",
     "listen.workers",
     "upstream.ca_file",
@@ -23,13 +23,10 @@ const EXAMPLES: [&str; 11] = [
     "catalog.file",
     "anonymous.consumer",
     "passthrough.plan",
-    "store.redis",
-    "store.redis_sentinel",
-    "store.redis_ca_file",
 ];
 
-/// Sections that are there as an example, as their names are the operator's.
-const NAMED: [&str; 4] = ["plans.", "credentials.", "consumers.", "store."];
+/// Sections that are there as an example: their names are the operator's, or they have no defaults.
+const NAMED: [&str; 5] = ["plans.", "credentials.", "consumers.", "token_store.", "limit_store."];
 
 /// The file with its commented keys in force: those of which `wanted` says so, given `section.key`.
 fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
@@ -57,7 +54,7 @@ fn everything() -> String {
         .replace("CAL_API_KEY", "CARGO_PKG_NAME")
         .replace("CAL_CLIENT_SECRET", "CARGO_PKG_NAME")
         .replace("CAL_OAUTH_SECRET", "CARGO_PKG_NAME")
-        .replace("redis_kind = \"single\"", "redis_kind = \"sentinel\"")
+        .replace("kind = \"single\"", "kind = \"sentinel\"")
         .replace("env = \"CALGATE_SEAL_KEY\"", &format!("file = \"{}\"", seal_key_file().display()))
 }
 
@@ -99,6 +96,16 @@ fn each_default_that_is_written_is_the_codes() {
 }
 
 #[test]
+fn each_default_of_the_limit_store_that_is_written_is_the_codes() {
+    let keys = ["limit_store.redis", "limit_store.kind", "limit_store.timeout", "limit_store.on_loss"];
+    let text = uncommented(|key| keys.contains(&key)).replace("#[limit_store]", "[limit_store]");
+    let written = Config::parse("calgate.toml", &text).unwrap_or_else(|unusable| panic!("{unusable}"));
+    let least = Config::parse("", "[limit_store]\nredis = \"rediss://redis.internal:6379/0\"").unwrap();
+    assert_eq!(format!("{:#?}", written.sharing), format!("{:#?}", least.sharing));
+    assert!(written.sharing.is_some());
+}
+
+#[test]
 fn each_example_works() {
     let config = Config::parse("calgate.toml", &everything()).unwrap_or_else(|unusable| panic!("{unusable}"));
     assert!(config.catalog.own.is_some() && config.upstream.ca_file.is_some());
@@ -116,7 +123,7 @@ fn every_key_that_is_looked_for_is_documented_and_no_other() {
     let mut looked_for = Config::keys_looked_for(&text);
     // Every secret comes from one of two places, which the head of the file names; an example shows one of them.
     let is_source = |key: &str| {
-        ["credentials.", "store."].iter().any(|start| key.starts_with(start))
+        ["credentials.", "token_store.", "limit_store."].iter().any(|start| key.starts_with(start))
             && ["env", "file"].contains(&key.rsplit('.').next().unwrap_or_default())
     };
     // What stands under these is a name that the operator chose.
@@ -127,6 +134,6 @@ fn every_key_that_is_looked_for_is_documented_and_no_other() {
     documented.retain(|key| !is_source(key) && !is_name(key));
     looked_for.retain(|key| !is_source(key));
     // A store is either a file, as in the example, or this, which stands beside it.
-    assert!(FILE.contains("postgres = { env") && looked_for.remove("store.postgres"));
+    assert!(FILE.contains("postgres = { env") && looked_for.remove("token_store.postgres"));
     assert_eq!(documented, looked_for);
 }

@@ -131,7 +131,7 @@ fn a_new_key_that_does_not_look_like_one_is_not_taken() {
             );
         let (folder, key) = (tempfile::tempdir().unwrap(), crate::harness::Key::new());
         let config = format!(
-            "[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n{KEY}reveal_tokens = {reveal}\n\
+            "[token_store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n{KEY}reveal_tokens = {reveal}\n\
              [consumers.keys]\nkeys = [\"{}\"]\ncredential = \"main\"\n\
              allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n",
             folder.path().join("tokens.db").display(),

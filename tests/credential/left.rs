@@ -51,7 +51,7 @@ impl Slow {
 
     fn setup(&self) -> Setup {
         let path = self.folder.path().join("store/tokens.db");
-        let store = format!("[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]", path.display());
+        let store = format!("[token_store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]", path.display());
         let config = CONFIG.replace("KEYS", &self.keys.hash).replace("USERS", &self.users.hash);
         let setup = Setup::to(&self.upstream.base_url()).with(&store).with(&config);
         setup.env("SEAL_KEY", SEAL_KEY).env("CAL_KEY", "cal_live_old")

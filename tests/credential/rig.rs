@@ -33,7 +33,7 @@ pub struct Rig {
     pub sim: Sim,
     pub key: Key,
     pub folder: tempfile::TempDir,
-    /// What stands in `[store]` beside the seal keys.
+    /// What stands in `[token_store]` beside the seal keys.
     pub place: String,
     /// Keys of the credential `platform`, and of the consumer `users`.
     pub platform: &'static str,
@@ -71,7 +71,7 @@ impl Rig {
         let authorize = format!("{}/auth/oauth2/authorize", self.sim.base_url());
         let users_key = &self.key.hash;
         format!(
-            "[store]\n{}\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n\
+            "[token_store]\n{}\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n\
              [tiers.roomy]\nrequests_per_minute = 1000000\n\
              [credentials.app]\nkind = \"oauth\"\nclient_id = \"{DEMO_OAUTH_CLIENT_ID}\"\n\
              client_secret = {{ env = \"OAUTH_SECRET\" }}\nauthorize_url = \"{authorize}\"\nplan = \"unrestricted\"\n{}\n\

@@ -105,7 +105,7 @@ fn a_damaged_record_or_a_wrong_key_is_one_credentials_trouble_and_nothing_is_ove
     let gateway = rig.start();
     let refused = gateway.ask("GET /v2/me", &[]);
     assert_eq!((refused.status, refused.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
-    assert!(gateway.logged("the stored record of `app` cannot be used").contains("store.seal_keys"));
+    assert!(gateway.logged("the stored record of `app` cannot be used").contains("token_store.seal_keys"));
     assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
     assert_eq!(rig.state("app"), "damaged");
     let said = rig.refused(&["credentials", "import", "app"], "{\"access_token\":\"a\",\"refresh_token\":\"b\"}");
@@ -236,7 +236,7 @@ fn a_store_that_hangs_holds_up_neither_configured_keys_nor_the_end() {
     let address = format!("postgresql://calgate@{}/postgres", store.local_addr().unwrap());
     let (upstream, key) = (Upstream::start(), Key::new());
     let setup = Setup::to(&upstream.base_url()).env("DATABASE_URL", &address).env("SEAL_KEY", SEAL_KEY);
-    let place = "[store]\npostgres = { env = \"DATABASE_URL\" }\nseal_keys = [{ env = \"SEAL_KEY\" }]";
+    let place = "[token_store]\npostgres = { env = \"DATABASE_URL\" }\nseal_keys = [{ env = \"SEAL_KEY\" }]";
     let mut gateway = setup.with(place).billing("unrestricted", &key).start();
     let ask = || gateway.ask("GET /v2/me", &[&format!("X-Api-Key: {}", key.text)]).status;
     let given_up = || gateway.log().iter().any(|line| line.contains("the token store cannot be used"));

@@ -79,7 +79,7 @@ impl Fleet {
                      plan = \"unrestricted\"\nrequests_per_minute = {per_minute}\n\
                      [tiers.roomy]\nrequests_per_minute = {}\n\
                      [consumers.billing]\nkeys = [\"{}\"]\ncredential = \"main\"\ntier = \"roomy\"\n\
-                     [budget]\nwindow = \"{}ms\"\n{}\n[store]\n{}\n",
+                     [budget]\nwindow = \"{}ms\"\n{}\n[limit_store]\n{}\n",
                     terms.per_minute,
                     key.hash,
                     terms.window.as_millis(),

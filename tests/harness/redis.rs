@@ -124,10 +124,10 @@ impl Watched {
         Self { primary, replica, sentinel }
     }
 
-    /// Where it is, as `[store]` is told.
+    /// Where it is, as `[limit_store]` takes it.
     pub fn config(&self) -> String {
         let url = format!("redis://127.0.0.1:{}", self.sentinel.port);
-        format!("redis_kind = \"sentinel\"\nredis_sentinel = \"main\"\nredis = \"{url}\"")
+        format!("kind = \"sentinel\"\nsentinel = \"main\"\nredis = \"{url}\"")
     }
 
     /// Waits for the replica to be the primary.

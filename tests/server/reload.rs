@@ -149,26 +149,26 @@ fn what_the_connection_to_shared_limits_goes_by_is_known_to_need_a_restart() {
     let file = folder.path().join("authority.pem");
     let authority = || std::fs::write(&file, issue(Ipv4Addr::LOCALHOST.into()).unwrap().2).unwrap();
     let config = |limits: &str| {
-        let store = format!("[store]\nredis = \"rediss://127.0.0.1\"\nredis_ca_file = \"{}\"\n", file.display());
+        let store = format!("[limit_store]\nredis = \"rediss://127.0.0.1\"\nca_file = \"{}\"\n", file.display());
         Config::parse("calgate.toml", &format!("[limits]\n{limits}\n{store}")).unwrap()
     };
     authority();
     let fixed = Fixed::of(&config(""));
     assert_eq!(fixed.changed_in(&config("")), [""; 0]);
-    assert_eq!(fixed.changed_in(&config("upstream_connect = \"7s\"")), ["limits.upstream_connect for store.redis"]);
+    assert_eq!(fixed.changed_in(&config("upstream_connect = \"7s\"")), ["limits.upstream_connect for limit_store"]);
     let lookup = "upstream_lookup = \"7s\"\n";
-    assert_eq!(fixed.changed_in(&config(lookup)), ["limits.upstream_lookup for store.redis"]);
+    assert_eq!(fixed.changed_in(&config(lookup)), ["limits.upstream_lookup for limit_store"]);
     // An address needs no lookup, and a proxy's name does.
     let address = "[upstream]\nbase_url = \"https://192.0.2.1\"\nproxy = ";
     let direct = config(&format!("{address}\"none\""));
-    let upstream = ["upstream.base_url or upstream.proxy for store.redis"];
+    let upstream = ["upstream.base_url or upstream.proxy for limit_store"];
     assert_eq!(fixed.changed_in(&direct), upstream);
     assert_eq!(fixed.changed_in(&config(&format!("{address}\"http://proxy.example:3128\""))), [""; 0]);
     let fixed_to_address = Fixed::of(&direct);
     assert_eq!(fixed_to_address.changed_in(&config("")), upstream);
     assert_eq!(fixed_to_address.changed_in(&config(&format!("{lookup}{address}\"none\""))), [""; 0], "it is not used");
     authority();
-    assert_eq!(fixed.changed_in(&config("")), ["store.redis"], "another authority in the same file");
+    assert_eq!(fixed.changed_in(&config("")), ["limit_store"], "another authority in the same file");
 }
 
 #[test]
@@ -179,7 +179,8 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
     std::fs::write(&seal_key, crate::credential::rig::SEAL_KEY).unwrap();
     std::fs::set_permissions(&seal_key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (tokens, seal_key) = (folder.path().join("tokens.db"), seal_key.display().to_string());
-    let store = format!("\n[store]\npath = \"{}\"\nseal_keys = [{{ file = \"{seal_key}\" }}]\n", tokens.display());
+    let store =
+        format!("\n[token_store]\npath = \"{}\"\nseal_keys = [{{ file = \"{seal_key}\" }}]\n", tokens.display());
     let gateway = start(&upstream, &key);
     gateway.reload(|text| format!("{text}{store}"));
     gateway.logged("after a restart");
@@ -188,7 +189,7 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
     let app = "[credentials.app]\nkind = \"oauth\"\nclient_id = \"app\"\nplan = \"teams\"\n";
     gateway.reload(|text| format!("{text}{app}"));
     let refused = gateway.logged("the old one stays in force");
-    assert!(refused.contains("`credentials.app`: an OAuth grant needs a store"), "{refused}");
+    assert!(refused.contains("`credentials.app`: an OAuth grant needs a token store"), "{refused}");
 
     let gateway = Setup::to(&upstream.base_url()).with(&store).billing("teams", &key).start();
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);

@@ -18,7 +18,7 @@ const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
 
 /// A gateway on the store.
 fn on(redis: &Redis) -> (App, Arc<SharedStore>) {
-    let app = app(&format!("{TEXT}[store]\nredis = \"{}\"\n", redis.url()));
+    let app = app(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
     let store = app.sharing.clone().unwrap();
     store.start(Duration::ZERO).unwrap();
     app.budget.table.begin();

@@ -18,7 +18,7 @@ use crate::harness::{Redis, eventually, free_port};
 fn with_store(port: u16, mode: &str) -> App {
     app(&format!(
         "[budget]\nmode = \"{mode}\"\n\
-         [store]\nredis = \"redis://127.0.0.1:{port}\"\non_store_loss = \"closed\"\n"
+         [limit_store]\nredis = \"redis://127.0.0.1:{port}\"\non_loss = \"closed\"\n"
     ))
 }
 

@@ -20,7 +20,7 @@ const LOST: &str = "GATEWAY_STORE_LOST";
 const LIMITED: &str = "GATEWAY_RATE_LIMITED";
 
 impl Pair {
-    fn start(on_store_loss: &str, mode: &str) -> Self {
+    fn start(on_loss: &str, mode: &str) -> Self {
         let redis = Redis::start();
         let proxies = [Proxy::to(redis.port), Proxy::to(redis.port)];
         let terms = Terms {
@@ -35,9 +35,8 @@ impl Pair {
             ),
             per_minute: 4,
         };
-        let fleet = Fleet::start(&terms, |index| {
-            format!("on_store_loss = \"{on_store_loss}\"\nredis = \"{}\"", proxies[index].url())
-        });
+        let fleet =
+            Fleet::start(&terms, |index| format!("on_loss = \"{on_loss}\"\nredis = \"{}\"", proxies[index].url()));
         joined(&fleet);
         Self { redis, proxies, fleet }
     }

@@ -153,6 +153,6 @@ fn a_consumer_has_its_requests_once_and_not_once_in_each_gateway() {
     let headers = time_limit(500);
     let config = format!("mode = \"off\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{headers}\"");
     let terms = Terms { config, per_minute: 40, ..terms(100_000, Duration::from_secs(60)) };
-    let fleet = Fleet::start(&terms, |_| format!("on_store_loss = \"closed\"\nredis = \"{}\"", redis.url()));
+    let fleet = Fleet::start(&terms, |_| format!("on_loss = \"closed\"\nredis = \"{}\"", redis.url()));
     they_share_forty(&fleet);
 }

@@ -25,7 +25,7 @@ fn terms() -> Terms {
 
 /// Two gateways whose store is at `url`, which holds a password, and of which `lines` say more.
 fn two(terms: &Terms, url: &str, lines: &str) -> Fleet {
-    let store = format!("on_store_loss = \"closed\"\nredis = {{ env = \"CALGATE_TEST_STORE_URL\" }}\n{lines}");
+    let store = format!("on_loss = \"closed\"\nredis = {{ env = \"CALGATE_TEST_STORE_URL\" }}\n{lines}");
     Fleet::start_with_env(terms, |_| store.clone(), |_| vec![("CALGATE_TEST_STORE_URL", url.to_owned())])
 }
 
@@ -48,7 +48,7 @@ fn a_cluster_of_three() {
         know_the_user(node, IN_A_CLUSTER);
     }
     let url = as_the_user(&format!("{},{}", nodes[0].url(), nodes[1].url()));
-    let fleet = two(&terms(), &url, "redis_kind = \"cluster\"");
+    let fleet = two(&terms(), &url, "kind = \"cluster\"");
     they_share_forty(&fleet);
 }
 
@@ -140,7 +140,7 @@ impl Secured {
     }
 
     fn authority(&self) -> String {
-        format!("redis_ca_file = \"{}\"", self.folder.path().join("ca.pem").display())
+        format!("ca_file = \"{}\"", self.folder.path().join("ca.pem").display())
     }
 }
 
@@ -162,9 +162,9 @@ fn a_user_and_a_password_come_from_the_environment_and_are_shown_nowhere() {
 fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_says_what_to_do() {
     let (store, other) = (Secured::start(), Secured::start());
     let wrong = [
-        (store.url(PASSWORD), String::new(), "authority unknown here: name that in store.redis_ca_file"),
-        (store.url(PASSWORD), other.authority(), "authority unknown here: name that in store.redis_ca_file"),
-        (store.url("s3cret-but-old"), store.authority(), "user and password stand in the URL of store.redis"),
+        (store.url(PASSWORD), String::new(), "authority unknown here: name that in limit_store.ca_file"),
+        (store.url(PASSWORD), other.authority(), "authority unknown here: name that in limit_store.ca_file"),
+        (store.url("s3cret-but-old"), store.authority(), "user and password stand in the URL of limit_store.redis"),
     ];
     for (url, ca_file, help) in wrong {
         let fleet = Secured::two(&url, &ca_file);
@@ -186,7 +186,7 @@ fn a_rotated_password_is_used_at_the_next_connection() {
     };
     write("first");
     let gateway = Setup::to(&upstream.base_url())
-        .with(&format!("[store]\nredis = {{ file = \"{}\" }}", file.display()))
+        .with(&format!("[limit_store]\nredis = {{ file = \"{}\" }}", file.display()))
         .billing("teams", &key)
         .start();
     gateway.logged("limits are shared with all gateways on this store");

@@ -85,14 +85,14 @@ fn gateways_are_stopped_at_random() {
 #[test]
 fn gateways_are_stopped_at_random_with_more_time_for_the_store() {
     let redis = Redis::start();
-    let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\nredis_timeout = \"500ms\"", redis.url()));
+    let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\ntimeout = \"500ms\"", redis.url()));
     three_times_the_load("stops of up to 2 s, timeout 500 ms", &fleet, || stops(&fleet, Duration::from_secs(2)));
 }
 
 #[test]
 fn gateways_have_a_tenth_of_a_processor() {
     let redis = Redis::start();
-    let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\nredis_timeout = \"250ms\"", redis.url()));
+    let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\ntimeout = \"250ms\"", redis.url()));
     joined(&fleet);
     let limits: Vec<_> = fleet.gateways.iter().map(|gateway| CpuLimit::of(gateway.pid(), 10)).collect();
     three_times_the_load("CPU quotas of 10 %", &fleet, || std::thread::sleep(length()));
@@ -102,7 +102,7 @@ fn gateways_have_a_tenth_of_a_processor() {
 #[test]
 fn a_store_is_far_away() {
     let redis = Redis::start();
-    let (fleet, _proxies) = far(Duration::from_millis(200), &redis, "redis_timeout = \"500ms\"");
+    let (fleet, _proxies) = far(Duration::from_millis(200), &redis, "timeout = \"500ms\"");
     three_times_the_load("a store 40 to 200 ms away, timeout 500 ms", &fleet, || std::thread::sleep(length()));
 }
 

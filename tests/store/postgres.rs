@@ -65,7 +65,7 @@ fn tls_is_left_out_only_where_all_that_is_connected_to_is_this_machine() {
 fn what_is_wrong_with_an_address_is_said_without_showing_it() {
     let table = [
         ("postgres://u:canary@db/x?sslmode=verify-full", "`sslmode` in"),
-        ("postgres://u:canary@db/x?sslrootcert=/canary", "`store.ca_file`"),
+        ("postgres://u:canary@db/x?sslrootcert=/canary", "`token_store.ca_file`"),
         ("postgres://u:canary@db/x?sslcert=/canary", "`sslcert` in"),
         ("postgres://u:canary@db/x?port=canary", "`port` in"),
         ("postgres://u:pw@db/x?pgbouncer=true", "the parameter `pgbouncer` that calgate does not know"),

@@ -33,5 +33,5 @@ fn a_volume_without_file_locks_is_named_as_one() {
     let variable = preloaded(&rig, "int flock(int a, int b) { errno = ENOLCK; return -1; }\n");
     rig.environment.push(variable);
     let said = rig.refused(&["credentials", "import", "app"], "{\"access_token\":\"a\"}");
-    assert!(said.contains("has no file locks") && said.contains("store.postgres"), "{said}");
+    assert!(said.contains("has no file locks") && said.contains("token_store.postgres"), "{said}");
 }

@@ -69,7 +69,7 @@ fn not_understood(text: &str, fault: &tokio_postgres::Error) -> String {
                 .to_owned()
         }
         "sslrootcert" => {
-            "`sslrootcert` has to be left out of the address of the PostgreSQL store: `store.ca_file` names that file"
+            "`sslrootcert` has to be left out of the address of the PostgreSQL store: `token_store.ca_file` names that file"
                 .to_owned()
         }
         _ if OPTIONS.split(' ').any(|known| known == option) => {
