@@ -106,7 +106,7 @@ fn a_limit_of_the_catalog_is_one_after_a_restart() {
     let (sim, key) = (cal_com(|options| options.limits.operations = vec![more]), Key::new());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store/tokens.db");
-    let store = format!("[store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n", path.display());
+    let store = format!("[token_store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n", path.display());
     let mut before = gateway(&sim, &key, &store);
     assert_eq!(ask(&before, &key, LISTED, 1), (1, 0));
     before.signal("-TERM");
