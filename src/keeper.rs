@@ -3,6 +3,11 @@
 //! Beside the request path, on a thread of its own: a renewal goes on when the caller that needed it has left. For one
 //! credential one thing happens at a time here (its `turn`), and among replicas (the store's lock).
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this module owns the tasks of the keeper thread, and compares the time of day with stored times"
+)]
+
 mod capture;
 pub mod endpoint;
 pub mod oauth;

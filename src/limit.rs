@@ -3,6 +3,8 @@
 //! Fourth stage: [`Limits::take`] consumes a [`Grant`] and hands out a [`Permit`], or refuses. Nothing before this stage
 //! costs a token, and nothing after it gives one back.
 
+#![expect(clippy::disallowed_methods, reason = "this module owns the monotonic clock")]
+
 mod bucket;
 mod due;
 mod keyed;

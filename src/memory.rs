@@ -25,6 +25,7 @@ pub(crate) fn apart<T: Send>(work: impl Fn() -> T + Sync) -> T {
 
 /// Has the memory given back that reading a configuration took: 300 MB for 100,000 consumers.
 /// The allocator gives it back when some thread next allocates, which on an idle gateway none does.
+#[expect(clippy::disallowed_methods, reason = "this thread only gives memory back")]
 pub(crate) fn give_back() {
     let look_again = || {
         thread::sleep(KEPT_FREE);

@@ -227,6 +227,7 @@ async fn is_refused(answer: &mut Response<Download>, access: &Access) -> bool {
 }
 
 /// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
+#[expect(clippy::disallowed_methods, reason = "the second attempt starts here")]
 async fn send_as_another<'a>(
     app: &App,
     ask: &Ask<'_, '_>,

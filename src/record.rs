@@ -3,6 +3,11 @@
 //! Last stage. A [`Record`] is opened with the request and travels with the answer's body; when that ends, or the caller
 //! leaves, or anything panics, dropping it writes the line.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this module reads the time of a request once, at its begin and its end"
+)]
+
 mod access_log;
 mod ending;
 

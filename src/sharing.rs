@@ -18,9 +18,10 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use redis::RedisResult;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -295,7 +296,7 @@ impl SharedStore {
 
     /// Changes the breaker, and tells everyone where that changed its state.
     fn change<T>(&self, change: impl FnOnce(&mut Breaker, Tick) -> T) -> T {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut breaker = self.breaker.lock();
         let before = breaker.state();
         let answer = change(&mut breaker, self.clock.now());
         if breaker.state() != before {
@@ -306,6 +307,6 @@ impl SharedStore {
     }
 
     fn lock_link(&self) -> MutexGuard<'_, Option<Link>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+        self.link.lock()
     }
 }

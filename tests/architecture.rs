@@ -99,6 +99,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("mimalloc", &["main"]),
     ("notify", &["server/reload"]),
     ("oauth2", &["cli/login", "keeper/oauth"]),
+    ("parking_lot", ANYWHERE),
     ("percent-encoding", &["forward", "identify/leak"]),
     ("prometheus-client", &["record", "telemetry"]),
     ("redis", &["sharing"]),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use calgate::app::App;
@@ -11,6 +11,7 @@ use calgate::config::Config;
 use calgate::identify::{Caller, GatewayKey};
 use calgate::refusal::Refusal;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 /// Where a secret of the tests comes from: cargo sets this variable, to `calgate`, for each test that it runs.
@@ -27,7 +28,7 @@ pub(crate) const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Add
 /// The gateway key that belongs to `name` in this run of the tests.
 pub(crate) fn key(name: &str) -> String {
     static KEYS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
-    KEYS.lock().unwrap().entry(name.to_owned()).or_insert_with(|| GatewayKey::generate().unwrap()).clone()
+    KEYS.lock().entry(name.to_owned()).or_insert_with(|| GatewayKey::generate().unwrap()).clone()
 }
 
 /// The line that a configuration has for a key.

@@ -8,6 +8,7 @@
     unreachable_pub,
     reason = "tests"
 )]
+#![expect(clippy::disallowed_methods, reason = "tests read clocks, start tasks and wait for other programs")]
 
 mod architecture;
 mod budget;

@@ -6,6 +6,7 @@
 //!
 //! What is printed stands in `docs/budget.md` and `docs/sharing.md`. It ends with 1 where something that is claimed there does not hold.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
+#![expect(clippy::disallowed_methods, reason = "it waits for a redis-server to start")]
 
 #[allow(dead_code, unreachable_pub, clippy::indexing_slicing, reason = "the program and the tests each use a part")]
 mod table;

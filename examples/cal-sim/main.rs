@@ -1,5 +1,7 @@
 //! Runs a simulated Cal.com: no account needed. `cargo run --example cal-sim -- --help` says what it can be told.
 
+#![expect(clippy::disallowed_methods, reason = "a server of its own: it keeps time and starts tasks")]
+
 #[path = "sim.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the program and the tests each use a part")]
 mod sim;

@@ -8,9 +8,10 @@ mod used;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
@@ -113,7 +114,7 @@ impl Budget {
 
     /// Another key took the place of this one's: how it stands is how that stands.
     pub(super) fn replace_by(&self, replacement: &Arc<Self>) {
-        *self.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(replacement);
+        *self.replacement.lock() = Arc::downgrade(replacement);
     }
 
     /// What the credential is called.
@@ -128,7 +129,7 @@ impl Budget {
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        let replacement = self.replacement.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let replacement = self.replacement.lock().upgrade();
         if let Some(replacement) = replacement {
             return replacement.standing();
         }
@@ -231,7 +232,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Something has changed: lets go all that may, and has the driver look when the next may.
@@ -288,6 +289,7 @@ impl Budget {
     }
 
     /// Starts the task that lets go those whose turn it is, unless it runs or nobody waits.
+    #[expect(clippy::disallowed_methods, reason = "the task that serves the queue ends when the queue is empty")]
     fn drive(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.driver.strong_count() > 0 || state.waiting.is_empty() {

@@ -1,9 +1,10 @@
 //! All budgets, by credential. They outlive reloads: what has been sent has been sent, whatever is configured since.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use super::membership::Membership;
 use super::shared::Budget;
@@ -51,6 +52,7 @@ pub fn identity(injection: &Injection) -> Option<u128> {
 const PUBLIC: u128 = 1;
 
 /// Milliseconds since 1970 by this machine's calendar.
+#[expect(clippy::disallowed_methods, reason = "the offset between the budgets' clock and the time of day")]
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -165,7 +167,7 @@ impl Table {
         for known in &self.budgets {
             known.budget.go_on_from(used.take(*known.key()), now);
         }
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = used;
+        *self.used.lock() = used;
     }
 
     /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
@@ -178,7 +180,7 @@ impl Table {
     #[expect(clippy::cast_possible_truncation, reason = "any part of the key will do as a seed")]
     fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Known {
         let budget = Arc::new(Budget::new(name, settings, self.clock, key as u64, member));
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).take(key);
+        let used = self.used.lock().take(key);
         if !used.is_empty() {
             budget.go_on_from(used, wall());
         }

@@ -74,6 +74,7 @@ fn note_credentials(root: &Section<'_>, config: &Config) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "expiry dates are compared with the time of day")]
 fn note_consumers(root: &Section<'_>, config: &Config) {
     let now = SystemTime::now();
     for (name, section) in root.section("consumers").iter().flat_map(Section::named_sections) {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::entry::RecordName;
@@ -110,7 +111,7 @@ impl Holders {
 
     /// What the keeper is asked to do; there is one keeper, so the first who asks has it.
     pub fn take_inbox(&self) -> Option<mpsc::UnboundedReceiver<Job>> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.inbox.lock().take()
     }
 
     /// Now, by the clock that tokens' lives are counted on.

@@ -110,6 +110,7 @@ async fn first_to_answer(addresses: &[SocketAddr]) -> std::io::Result<TcpStream>
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the task that drives a connection ends with the connection")]
 async fn http1<T>(upstream: u64, io: T, expires: Option<Instant>) -> Result<Connection, String>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -5,13 +5,14 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -61,7 +62,7 @@ struct Link {
 
 impl Link {
     fn connection(&self) -> MutexGuard<'_, Option<http2::Connection<Io, Upload, TokioExecutor>>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock()
     }
 
     /// How many streams the peer takes at once.
@@ -168,6 +169,7 @@ impl Shared {
 ///
 /// # Errors
 /// What failed, for the log.
+#[expect(clippy::disallowed_methods, reason = "the task that drives a connection ends with the connection")]
 pub(super) async fn open(
     upstream: u64,
     tls: TlsStream<TcpStream>,

@@ -55,6 +55,7 @@ impl Pool {
     }
 
     /// Has a task close what is idle for too long.
+    #[expect(clippy::disallowed_methods, reason = "the task that closes idle connections ends with its worker")]
     fn sweep_later(&mut self) {
         if !self.is_swept {
             self.is_swept = true;

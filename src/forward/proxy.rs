@@ -17,6 +17,7 @@ const MAX_HEAD: usize = 16 * 1024;
 ///
 /// # Errors
 /// What failed, naming the proxy and its status, for the log.
+#[expect(clippy::disallowed_methods, reason = "the task that opens a tunnel ends with the tunnel")]
 pub(super) async fn tunnel(tcp: TcpStream, proxy: &Proxy, target: &str) -> Result<TcpStream, String> {
     let failed = |what: &str| format!("the proxy {} {what}", proxy.address());
     let broken = |fault: hyper::Error| failed(&format!("did not answer CONNECT: {fault}"));

@@ -7,11 +7,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -145,6 +146,7 @@ impl Resolver {
     }
 
     /// Begins a lookup, whose answer outlasts those who wait for it.
+    #[expect(clippy::disallowed_methods, reason = "a lookup outlives its request and ends by its time limit")]
     fn begin(self: &Arc<Self>) -> watch::Receiver<Option<Answer>> {
         let (tell, answer) = watch::channel(None);
         let resolver = self.clone();
@@ -186,6 +188,6 @@ impl Resolver {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderValue};
 use oauth2::basic::BasicClient;
@@ -13,6 +12,7 @@ use oauth2::{
     AsyncHttpClient, AuthType, AuthorizationCode, ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest,
     HttpResponse, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, TokenUrl,
 };
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -117,13 +117,13 @@ impl<'u> Http<'u> {
                 body: wiped(body),
             })
             .await?;
-        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = Some(called);
+        *self.called.lock() = Some(called);
         Ok(HttpResponse::new(Vec::new()))
     }
 
     /// The response, if there was one.
     fn called(&self) -> Option<Called> {
-        self.called.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.called.lock().take()
     }
 }
 

@@ -2,9 +2,11 @@
 //! reader of the log never slows a request.
 
 use std::io::Write as _;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Bytes that wait for a slow reader before lines are lost, and counted as lost.
 const MOST_WAITING: usize = 8 * 1024 * 1024;
@@ -59,22 +61,22 @@ impl AccessLog {
 
     /// Waits until all that was added is written, at most `patience`.
     pub fn flush(&self, patience: Duration) {
-        let waiting = self.0.lock();
+        let mut waiting = self.0.lock();
         let busy = |waiting: &mut Waiting| waiting.writing || !waiting.bytes.is_empty();
-        drop(self.0.written.wait_timeout_while(waiting, patience, busy));
+        self.0.written.wait_while_for(&mut waiting, busy, patience);
     }
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this thread only writes the access log")]
     fn write_forever(&self) {
         let mut batch = Vec::new();
         loop {
-            let idle = self.arrived.wait_while(self.lock(), |waiting| waiting.bytes.is_empty());
-            drop(idle);
+            self.arrived.wait_while(&mut self.lock(), |waiting| waiting.bytes.is_empty());
             thread::sleep(GATHER);
             {
                 let mut waiting = self.lock();

@@ -1,5 +1,7 @@
 //! One connection of a caller, from its first byte to its end.
 
+#![expect(clippy::disallowed_methods, reason = "this module owns the time limits of a connection")]
+
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;

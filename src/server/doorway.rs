@@ -99,6 +99,10 @@ impl<A: Answers> Doorway<A> {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a connection is a task of its worker, which waits for it before it ends"
+    )]
     fn admit(&self, stream: Accepted, ends: ConnectionEnds, open: &mpsc::Sender<()>) {
         // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
         let place = self.answers.admit();

@@ -17,6 +17,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `limits.drain`, and
 /// no longer than until a second signal. Then what is left is given up, and written down as that.
+#[expect(clippy::disallowed_methods, reason = "this thread only waits for the end of the process")]
 pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, stop: &mut Stop) {
     let (served, mut workers_ended) = oneshot::channel();
     let (done, ended) = oneshot::channel();

@@ -97,6 +97,7 @@ where
 {
     type Output = Result<(), h2::Error>;
 
+    #[expect(clippy::disallowed_methods, reason = "a stream is a task of its connection's worker")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
@@ -154,6 +155,7 @@ fn expects_continue(request: &Request<RecvStream>) -> bool {
 }
 
 /// Sends the response to one request.
+#[expect(clippy::disallowed_methods, reason = "the Date header is the time of day")]
 async fn serve_stream<B>(
     answer: impl Future<Output = Response<Outgoing<B>>>,
     mut phases: channel::Receiver<Phase>,

@@ -11,6 +11,7 @@ use crate::app::Phase;
 
 /// Has an answer made by a task of its own, which goes on when the future is dropped, as hyper drops it with the connection.
 /// The doorway it came in by stays `open` until then, and so the drain waits for it. At the last of the `phases`, it is polled.
+#[expect(clippy::disallowed_methods, reason = "the task ends with its request, and the worker waits for it")]
 pub(super) fn lasting<T: Send + 'static>(
     answer: impl Future<Output = T> + Send + 'static,
     open: mpsc::Sender<()>,

@@ -40,6 +40,7 @@ pub(super) enum Incomplete {
 }
 
 /// Reads as many bytes as it takes to tell the protocol, within `[limits] first_byte`. Returns `None` if they do not come.
+#[expect(clippy::disallowed_methods, reason = "the time limit of the first byte starts here")]
 pub(super) async fn protocol<T: Stream>(stream: &mut T, limits: &Bounds) -> Option<First> {
     let by = Instant::now() + limits.first_byte;
     let mut bytes = BytesMut::new();

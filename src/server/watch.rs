@@ -1,13 +1,14 @@
 //! What a connection is doing, and until when it may: the deadlines hyper does not have.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 
 use crate::config::limits::Bounds;
 
@@ -229,7 +230,7 @@ impl Watch {
     }
 
     fn with_answers<T>(&self, f: impl FnOnce(&mut VecDeque<(u64, Instant)>) -> T) -> T {
-        f(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.answers.lock())
     }
 }
 
@@ -247,6 +248,7 @@ impl Answering {
     }
 
     /// Notes that the answer begins to go out.
+    #[expect(clippy::disallowed_methods, reason = "the connection's time limits start from what the connection does")]
     pub(super) fn note_answer(&self) {
         if self.watch.http2 {
             self.watch.with_answers(|answers| answers.push_back((self.request, Instant::now())));

@@ -3,8 +3,9 @@
 //! Some hear of this gateway alone, such as that of a managed user. So the most counts that any has heard within the last
 //! seconds, each of which has all budgets heard at least once.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::limit::Tick;
 
@@ -31,7 +32,7 @@ impl Default for Gateways {
 impl Gateways {
     /// A budget has heard of so many.
     pub fn heard(&self, gateways: u32, now: Tick) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.0.lock();
         let [before, latest] = heard.most;
         *heard = if now.since(heard.since) >= COUNTS {
             Heard { since: now, most: [latest, gateways] }
@@ -42,7 +43,7 @@ impl Gateways {
 
     /// How many there are, this one included.
     pub fn count(&self) -> u32 {
-        let [before, latest] = self.0.lock().unwrap_or_else(PoisonError::into_inner).most;
+        let [before, latest] = self.0.lock().most;
         before.max(latest).max(1)
     }
 }

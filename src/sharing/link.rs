@@ -1,9 +1,10 @@
 //! The connection to the store: one server, the primary that sentinels name, or a cluster.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
@@ -96,7 +97,7 @@ impl Address {
     /// The way in, with the password that the file has now. A file that cannot be used, or names other servers, changes
     /// nothing: other servers are in force after a restart.
     fn door(&self) -> Arc<Door> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         let urls = self.source.as_ref().and_then(|source| {
             let text = Zeroizing::new(std::fs::read_to_string(&source.file).ok()?);
             Secret::new(&text).ok().map(|urls| (urls, source))

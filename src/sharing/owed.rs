@@ -4,8 +4,9 @@
 //! is asked again. Like a bucket, what is owed drains at the bucket's pace: what would have come back by itself is owed no more.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limit::{Bucket, Quota, Tick};
 
@@ -75,7 +76,7 @@ impl Owed {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Debt>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

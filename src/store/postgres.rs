@@ -9,9 +9,10 @@ mod address;
 mod lock;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
@@ -137,7 +138,7 @@ impl Postgres {
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+        self.client.lock()
     }
 
     fn drop_client(&self, gone: &Arc<Client>) {
@@ -149,6 +150,7 @@ impl Postgres {
 }
 
 impl Server {
+    #[expect(clippy::disallowed_methods, reason = "the task that drives a connection ends with the connection")]
     async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let client = if let Some(tls) = &self.tls {
             let (client, connection) = self.config.connect(tls.clone()).await?;

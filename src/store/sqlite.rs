@@ -7,9 +7,10 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Later, Lock, Row, Store, StoreFault};
@@ -129,7 +130,7 @@ fn swap(db: &Connection, name: &str, expected: Option<u64>, row: Option<&Row>) -
 impl Inner {
     /// Does `work` on the open database.
     fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection.lock();
         let open = match connection.take() {
             Some(open) => open,
             None => self.open()?,

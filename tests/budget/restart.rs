@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use calgate::store::{SealKey, SealKeys, Sqlite, Vault};
+use parking_lot::Mutex;
 
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Limits, Options};
@@ -66,7 +67,7 @@ fn restarted(store: &str, signal: &str) -> usize {
         for _ in 0..CALLERS {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let now = *address.lock().unwrap();
+                    let now = *address.lock();
                     match ask(now, &key) {
                         Some(200) => drop(served.fetch_add(1, Ordering::Relaxed)),
                         // Refused, or there is no gateway at the moment.
@@ -82,7 +83,7 @@ fn restarted(store: &str, signal: &str) -> usize {
             gateway.signal(signal);
             gateway.ended();
             gateway = start(&sim, &key, store);
-            *address.lock().unwrap() = gateway.address.parse().unwrap();
+            *address.lock() = gateway.address.parse().unwrap();
         }
         let until = sim.seen_count() + 30;
         eventually("some load", || (sim.seen_count() >= until).then_some(()));

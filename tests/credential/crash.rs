@@ -3,9 +3,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::rig::{Rig, living};
 use crate::harness::{Gateway, eventually, scaled};
@@ -160,7 +161,7 @@ fn two_hundred_deaths_at_random_moments_lose_nothing() {
             let (rig, replicas, over, good) = (&rig, &replicas, &over, &good);
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    let address = replicas[caller % 3].lock().unwrap().as_ref().map(|gateway| gateway.address.clone());
+                    let address = replicas[caller % 3].lock().as_ref().map(|gateway| gateway.address.clone());
                     let status = address.and_then(|address| ask(&address, &rig.key.text, user));
                     assert!(status.is_none_or(|status| status == 200), "{status:?}");
                     good.fetch_add(u64::from(status.is_some()), Ordering::Relaxed);
@@ -172,8 +173,8 @@ fn two_hundred_deaths_at_random_moments_lose_nothing() {
             // Not by a clock and not by a die, so that a failure can be had again; where it falls is up to the machine.
             std::thread::sleep(Duration::from_millis(death * 7919 % 97));
             let replica = &replicas[usize::try_from(death % 3).unwrap()];
-            drop(replica.lock().unwrap().take());
-            *replica.lock().unwrap() = Some(rig.start());
+            drop(replica.lock().take());
+            *replica.lock() = Some(rig.start());
         }
     });
     assert!(good.load(Ordering::Relaxed) > 200);

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 
 use calgate::catalog::Catalog;
 use calgate::credential::capture::{makes_tokens, may_make_tokens};
+use parking_lot::Mutex;
 
 use super::rig::SEAL_KEY;
 use crate::given::find;
@@ -38,7 +39,7 @@ impl Slow {
             if asked.request_line.starts_with("GET") {
                 return OK.into();
             }
-            let token = told.lock().unwrap().recv().unwrap_or_default();
+            let token = told.lock().recv().unwrap_or_default();
             let data = format!(
                 "{{\"apiKey\":\"{token}\",\"accessToken\":\"{token}\",\"refreshToken\":\"r\",\"user\":{{\"id\":7}}}}"
             );

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::cal_sim::certificates::make;
@@ -85,7 +86,7 @@ impl Edge {
 
     /// Heads of requests so far: connection and stream.
     pub fn asked(&self) -> Vec<(usize, u32)> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 }
 
@@ -110,7 +111,7 @@ fn serve(
         let on = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let reply = match (head[3], head[4]) {
             (HEADERS, _) => {
-                seen.lock().unwrap().push((number, on));
+                seen.lock().push((number, on));
                 script(number, on, 0)
             }
             (DATA, _) => {

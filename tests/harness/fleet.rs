@@ -1,8 +1,9 @@
 //! Several gateways on one credential and one store, in front of a simulated Cal.com, and callers of all of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Answer, Gateway, Key, Setup};
 use crate::budget::table::random::Random;
@@ -58,7 +59,7 @@ impl Fleet {
         store: impl Fn(usize) -> String,
         environment: impl Fn(usize) -> Vec<(&'static str, String)>,
     ) -> Self {
-        let alone = (terms.gateways > 2).then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
+        let alone = (terms.gateways > 2).then(|| ALONE.lock());
         let mut options =
             Options { latency: Duration::from_millis(10), jitter: Duration::from_millis(20), ..Options::default() };
         options.limits.window = terms.window;

@@ -4,9 +4,10 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use calgate::identify::GatewayKey;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{Answer, Wire, eventually};
@@ -244,14 +245,14 @@ impl Lines {
         let gathered = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                gathered.lock().unwrap().push(line);
+                gathered.lock().push(line);
             }
         });
         Self(lines)
     }
 
     fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().clone()
     }
 
     fn json(&self) -> Vec<Value> {

@@ -1,7 +1,8 @@
 //! Ports for servers that cannot choose one themselves, or that have to come back on the same one.
 
 use std::net::{TcpListener, UdpSocket};
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 /// Ports below those that the kernel gives to outgoing connections and to `bind` with port 0 (`ip_local_port_range`).
 const RANGE: std::ops::Range<u16> = 20_000..30_000;
@@ -11,7 +12,7 @@ static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
 
 /// Returns a port that nobody listens on, reserved until the process ends.
 pub fn free_port() -> u16 {
-    let mut reserved = RESERVED.lock().unwrap();
+    let mut reserved = RESERVED.lock();
     // Test processes begin at different ports, so that they rarely meet.
     let first = std::process::id().wrapping_mul(37) as usize;
     let ports = RANGE.cycle().skip(first % RANGE.len()).take(RANGE.len());

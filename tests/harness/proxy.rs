@@ -2,9 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 const CUT: u64 = u64::MAX;
 const HELD: u64 = u64::MAX - 1;
@@ -35,7 +37,7 @@ impl Proxy {
                     let delay = delayed.clone();
                     std::thread::spawn(move || pass(from, to, &delay));
                 }
-                opened.lock().unwrap().extend([caller, server]);
+                opened.lock().extend([caller, server]);
             }
         });
         Self { port: own, delay, open }
@@ -58,7 +60,7 @@ impl Proxy {
     /// Cuts what is open, and lets nothing through.
     pub fn cut(&self) {
         self.delay.store(CUT, Ordering::Relaxed);
-        self.open.lock().unwrap().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        self.open.lock().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
     }
 
     /// All is as before.

@@ -2,7 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::patience;
 
@@ -38,7 +40,7 @@ impl Tunnel {
 
     /// The heads of the requests so far.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 }
 
@@ -49,7 +51,7 @@ fn serve(mut client: TcpStream, target: SocketAddr, status: &str, log: &Mutex<Ve
         let Ok(1) = client.read(&mut byte) else { return };
         head.push(byte[0].into());
     }
-    log.lock().unwrap().push(head);
+    log.lock().push(head);
     let length = if status.starts_with('2') { "" } else { "Content-Length: 0\r\n" };
     let _ = client.write_all(format!("HTTP/1.1 {status}\r\n{length}\r\n").as_bytes());
     if !status.starts_with('2') {

@@ -2,9 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
+
+use parking_lot::Mutex;
 
 use super::patience;
 
@@ -61,7 +63,7 @@ impl Upstream {
         thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
                 let (stream, log, respond) = (stream.unwrap(), log.clone(), respond.clone());
-                accepted.lock().unwrap().push(stream.try_clone().unwrap());
+                accepted.lock().push(stream.try_clone().unwrap());
                 let served = served.clone();
                 served.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
@@ -95,7 +97,7 @@ impl Upstream {
 
     /// Closes every connection, as a server does with those that were idle for too long.
     pub fn close_connections(&self) {
-        for stream in self.open.lock().unwrap().drain(..) {
+        for stream in self.open.lock().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
@@ -111,7 +113,7 @@ impl Upstream {
 
     /// Every request so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     /// The only request so far.
@@ -126,7 +128,7 @@ fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<Asked>>, resp
     stream.set_read_timeout(Some(patience())).unwrap();
     let mut bytes = Vec::new();
     while let Some(asked) = read_request(&mut stream, &mut bytes, connection) {
-        log.lock().unwrap().push(asked.clone());
+        log.lock().push(asked.clone());
         let answer = respond(&asked);
         if answer.is_empty() || stream.write_all(&answer).is_err() {
             break;

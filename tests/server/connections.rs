@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually, scaled, time_limit};
 
 fn gateway(upstream: &Upstream, key: &Key, limits: &str) -> Gateway {
@@ -250,9 +252,9 @@ fn a_connection_ends_at_its_age_after_the_request_it_is_in() {
 #[test]
 fn connections_and_requests_in_flight_are_bounded() {
     let (release, held) = std::sync::mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
+    let held = Mutex::new(held);
     let upstream = Upstream::answering(move |_| {
-        let _ = held.lock().unwrap().recv();
+        let _ = held.lock().recv();
         b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()
     });
     let key = Key::new();

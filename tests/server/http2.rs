@@ -2,8 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 
+use parking_lot::Mutex;
 use reqwest::{Client, Response, Version};
 
 use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually, narrow, patience, time_limit};
@@ -211,7 +212,7 @@ fn a_connection_that_ends_leaves_nothing_behind_that_was_written() {
     let (release, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let upstream = Upstream::answering(move |_| {
-        let _ = held.lock().unwrap().recv();
+        let _ = held.lock().recv();
         let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
         answer.resize(answer.len() + length, b'x');
         answer
@@ -266,7 +267,7 @@ fn the_drain_finishes_what_is_in_flight() {
     let (release, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let upstream = Upstream::answering(move |_| {
-        let _ = held.lock().unwrap().recv();
+        let _ = held.lock().recv();
         OK.into()
     });
     let key = Key::new();

@@ -16,6 +16,7 @@
     clippy::cast_precision_loss,
     reason = "small numbers of a measurement"
 )]
+#![expect(clippy::disallowed_methods, reason = "a load generator keeps real time")]
 
 mod caller;
 mod schedule;

@@ -1,8 +1,8 @@
 //! What time it is in the simulated Cal.com: real time, and what a test has added.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 /// A clock that never runs backwards.
 #[derive(Debug)]
@@ -21,11 +21,11 @@ impl Clock {
 
     /// Time since 1970.
     pub fn now(&self) -> Duration {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) + self.started.elapsed()
+        *self.base.lock() + self.started.elapsed()
     }
 
     /// Puts it ahead.
     pub fn advance(&self, by: Duration) {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        *self.base.lock() += by;
     }
 }

@@ -1,7 +1,8 @@
 //! What arrived, for tests to ask: what did Cal.com get to see, and what not?
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Bytes of a body that are kept.
 const MOST_BODY: usize = 64 * 1024;
@@ -79,7 +80,7 @@ impl Log {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Notes a request.

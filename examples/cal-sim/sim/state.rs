@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::clock::Clock;
@@ -63,15 +63,15 @@ impl State {
     }
 
     pub(super) fn api_keys(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.api_keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.api_keys.lock()
     }
 
     pub(super) fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tokens.lock()
     }
 
     pub(super) fn counts(&self) -> MutexGuard<'_, TokenCounts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock()
     }
 
     /// Whether this answer to a token operation is to be lost.

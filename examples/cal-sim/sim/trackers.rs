@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use calgate::catalog::Endpoint;
 use http::HeaderMap;
+use parking_lot::Mutex;
 
 use super::limiter::{Limiter, NamedLimit, Verdict};
 use super::options::Limits;
@@ -72,7 +72,7 @@ impl Trackers {
             _ if apart.is_some() => None,
             _ => Duration::from_secs(60).checked_div(self.limits.foreign_per_minute),
         };
-        let mut counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counting = self.counting.lock();
         if counting.len() > MANY {
             counting.retain(|_, counted| !counted.limiter.is_forgotten(now));
         }

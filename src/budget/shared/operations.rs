@@ -1,10 +1,11 @@
 //! Budgets of operations that Cal.com counts by themselves: those that the catalog lists, and those that responses tell of.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
 
 use http::StatusCode;
+use parking_lot::MutexGuard;
 
 use super::super::headers::{Reading, Seen};
 use super::super::machine::Flight;
@@ -171,7 +172,7 @@ impl Budget {
 
     /// Always locked before the state, where both are.
     pub(super) fn operations(&self) -> MutexGuard<'_, HashMap<u64, Operation>> {
-        self.operations.lock().unwrap_or_else(PoisonError::into_inner)
+        self.operations.lock()
     }
 }
 
