@@ -16,9 +16,9 @@ use calgate::config::Config;
 use calgate::credential::Choice;
 use calgate::headers::{self, UpstreamAddress};
 use calgate::identify::{Caller, GatewayKey};
-use calgate::limit::Tick;
 use calgate::refusal::Refusal;
 use calgate::request_id;
+use calgate::time::Tick;
 use divan::{AllocProfiler, Bencher};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -101,11 +101,11 @@ fn find<'a>(app: &'a App, target: &'a str) -> Matched<'a> {
 fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Choice, Refusal> {
     let caller = app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
     let matched = app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
-    calgate::catalog::version::check(headers::api_version(headers)?)?;
+    calgate::catalog::version::check(headers::api_version(headers).map_err(Refusal::BadHeader)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
     let suited = app.credentials.suit(&grant, headers)?;
     app.credentials.capture(&grant)?;
-    headers::max_wait(headers)?;
+    headers::max_wait(headers).map_err(Refusal::BadHeader)?;
     let (_, permit) = app.buckets.take(grant, now);
     permit?;
     Ok(app.credentials.choose(suited))

@@ -3,12 +3,15 @@
 
 mod budgets;
 mod build;
+mod token_store;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+
+pub use token_store::{check_token_store, token_store};
 
 use crate::budget::Budgets;
 use crate::catalog::{Catalog, UnknownEndpoints};
@@ -17,16 +20,15 @@ use crate::config::limits::Bounds;
 use crate::credential::Credentials;
 use crate::entitle::{Entitlements, Plan};
 use crate::forward::Upstream;
+use crate::headers::Cors;
 use crate::identify::{Consumers, KeylessAccess, LeakGuard, TrustedProxies};
 use crate::keeper::Keeper;
 use crate::keeper::endpoint::CalCom;
-use crate::limit::{Clock, Keyed, Limits};
-use crate::record::AccessLog;
-use crate::respond::Cors;
+use crate::limit::{Keyed, Limits};
 use crate::sharing::SharedStore;
 use crate::sharing::breaker::State;
-use crate::store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLog, Metrics};
+use crate::time::Clock;
 
 /// Everything that one configuration decides.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ impl Gateway {
     /// # Errors
     /// What in the configuration cannot be used.
     pub fn new(config: Config, access_log: Option<AccessLog>) -> Result<Arc<Self>, String> {
-        let vault = config.store.as_ref().map(store::of).transpose()?;
+        let vault = config.store.as_ref().map(token_store).transpose()?;
         let app = App::build(config, None)?;
         let keeper = vault.map(|vault| Keeper::new(vault, app.credentials.holders.clone(), app.cal_com()));
         Ok(Arc::new(Self {

@@ -9,25 +9,9 @@
 //! wait in order, [`breaker`] keeps still after a no. `table`, `shared` and `slot` give that a lock, a timer and a place
 //! that outlives reloads.
 
-pub mod asked;
-pub mod breaker;
-pub mod ends;
-pub mod first_answer;
-pub mod foreign;
-pub mod gate;
-pub mod granted;
-pub mod headers;
-pub mod log;
-pub mod machine;
 mod membership;
-pub mod parts;
-pub mod queue;
-pub mod replicas;
-pub mod rules;
-pub mod scope;
 mod shared;
 mod slot;
-mod standing;
 mod table;
 pub mod used;
 
@@ -36,18 +20,19 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-pub use queue::{Asker, Priority};
 pub use shared::Budget;
 pub use slot::Slot;
-pub use standing::Standing;
 pub use table::{Table, identity};
 
 use crate::catalog::{Endpoint, Matched};
 use crate::credential::{Access, Injection};
 use crate::identify::{ConsumerId, Who, credential_key};
 use crate::limit::{Due, Permit};
+use crate::ratelimit::Settings;
+use crate::ratelimit::fair_queue::{Asker, Priority};
+use crate::ratelimit::status::Standing;
+use crate::ratelimit::usage_headers::name_hash;
 use crate::refusal::Refusal;
-use headers::name_hash;
 
 /// `[budget] mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,68 +44,6 @@ pub enum Mode {
     Observe,
     /// Cal.com has no limiter: nothing is counted.
     Off,
-}
-
-/// What a budget is told by the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// N: requests that Cal.com grants in one window.
-    pub limit: u32,
-    /// Cal.com's window.
-    pub window: Duration,
-    /// Gateways on the same credential that share no store.
-    pub replicas: u32,
-    /// Whether answers may raise the limit above what is configured.
-    pub learn_limit: bool,
-}
-
-impl Settings {
-    /// The same with another number of requests a minute, of which at least one is left in a window.
-    #[must_use]
-    pub fn of(self, requests_per_minute: u32) -> Self {
-        let in_window = u128::from(requests_per_minute) * self.window.as_millis() / 60_000;
-        Self { limit: u32::try_from(in_window).unwrap_or(u32::MAX).max(1), ..self }
-    }
-}
-
-/// What holds a request back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Hold {
-    /// N requests are in flight or within the last window.
-    Requests,
-    /// Cal.com's own count has too little left, for ourselves and for others.
-    Remaining,
-    /// Others wait, too; requests go out one by one.
-    Pace,
-    /// Cal.com has answered 429.
-    Refused,
-    /// The edge in front of Cal.com has refused.
-    Edge,
-    /// Too many wait already.
-    Queue,
-}
-
-impl Hold {
-    /// The name in logs, metrics and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Remaining => "remaining",
-            Self::Pace => "pace",
-            Self::Refused => "refused",
-            Self::Edge => "edge",
-            Self::Queue => "queue",
-        }
-    }
-}
-
-/// A request that is held back: by what, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// By what.
-    pub by: Hold,
-    /// Until it would be let out, as far as can be told; or how long it has waited, once it has been.
-    pub wait: Duration,
 }
 
 /// How somebody asks: as whom, and for how long it may be made to wait.

@@ -8,7 +8,6 @@ mod narrowing;
 mod plan;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 pub use narrowing::Narrowing;
@@ -16,23 +15,7 @@ pub use plan::{Plan, TagRule};
 
 use crate::catalog::{Endpoint, Matched};
 use crate::identify::{Caller, ConsumerId, Who};
-use crate::refusal::Refusal;
-
-/// What a refusal goes by, in words that name the list it comes from: `plan "teams" denies "Orgs"`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule(Arc<str>);
-
-impl Rule {
-    pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::refusal::{Refusal, Rule};
 
 /// `[entitlements] mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,12 +10,12 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::budget::{Hold, Standing};
 use crate::catalog::{Endpoint, Matched};
-use crate::credential::managed::MANAGED_USER;
 use crate::entitle::{Grant, Plan};
-use crate::headers::{CLIENT_ID, SECRET_KEY};
+use crate::headers::{CLIENT_ID, MANAGED_USER, SECRET_KEY};
 use crate::identify::{Caller, Consumer, ConsumerId, Who};
+use crate::ratelimit::Hold;
+use crate::ratelimit::status::Standing;
 use crate::refusal::Refusal;
 use crate::respond;
 

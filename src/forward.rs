@@ -317,7 +317,7 @@ impl Upstream {
     ) -> Result<Option<&'r HeaderValue>, Refusal> {
         let pinned =
             || matched.endpoint().filter(|_| self.pins_api_version)?.api_version.as_ref().map(ApiVersion::value);
-        Ok(headers::api_version(sent)?.or_else(pinned))
+        Ok(headers::api_version(sent).map_err(Refusal::BadHeader)?.or_else(pinned))
     }
 
     /// Takes an answer, unless it is one that could be read in two ways.

@@ -4,8 +4,10 @@
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
 
 mod accept_encoding;
+mod cors;
 mod links;
 pub mod media;
+mod names;
 mod rooms;
 pub mod times;
 mod via;
@@ -16,29 +18,16 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 pub use accept_encoding::is_gzip;
+pub use cors::Cors;
 pub use links::UpstreamAddress;
+pub use names::*;
 pub use rooms::let_go;
 pub use via::{names_this_process, via};
 
-use crate::refusal::Refusal;
 use accept_encoding::AcceptedCodings;
 
-/// Chooses the version of an operation (FACTS §4).
-pub const API_VERSION: HeaderName = HeaderName::from_static("cal-api-version");
-
-/// A platform client's id and, below, its secret (FACTS §1).
-pub const CLIENT_ID: HeaderName = HeaderName::from_static("x-cal-client-id");
-/// See [`CLIENT_ID`].
-pub const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
-
-/// A gateway key, where it does not come in `Authorization`.
-pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// How long a caller waits for its credential's budget.
-pub const MAX_WAIT: HeaderName = HeaderName::from_static("x-calgate-max-wait");
-
-/// Names a request in every log it passes.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Maximum number of header fields, 100: hyper's limit over HTTP/1.1, which holds for HTTP/2 as well.
+pub const MAX_FIELDS: usize = 100;
 
 /// The request headers that are forwarded when a caller sends them. Everything else stays here: credentials, cookies,
 /// addresses (`Forwarded`, `X-Forwarded-*`, `CF-*`, `X-Real-IP`), method and URL overrides, and their spellings with
@@ -173,8 +162,8 @@ pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
 /// The one value of `cal-api-version`, if the caller sent it.
 ///
 /// # Errors
-/// [`Refusal::BadHeader`] if it occurs more than once: which of them Cal.com would read is a guess.
-pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
+/// The fault, if it occurs more than once: which of them Cal.com would read is a guess.
+pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, &'static str> {
     single(incoming, &API_VERSION, "cal-api-version occurs more than once")
 }
 
@@ -182,19 +171,19 @@ pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal
 /// less work than to hash this one.
 ///
 /// # Errors
-/// [`Refusal::BadHeader`] with `twice` if it occurs more than once.
+/// `twice`, if it occurs more than once.
 pub fn single<'h>(
     fields: &'h HeaderMap,
     name: &HeaderName,
     twice: &'static str,
-) -> Result<Option<&'h HeaderValue>, Refusal> {
+) -> Result<Option<&'h HeaderValue>, &'static str> {
     if !fields.keys().any(|given| given == name) {
         return Ok(None);
     }
     let mut values = fields.get_all(name).iter();
     match (values.next(), values.next()) {
         (only, None) => Ok(only),
-        (_, Some(_)) => Err(Refusal::BadHeader(twice)),
+        (_, Some(_)) => Err(twice),
     }
 }
 
@@ -202,14 +191,14 @@ pub fn single<'h>(
 /// time such as `250ms`.
 ///
 /// # Errors
-/// [`Refusal::BadHeader`] if it is neither, or said more than once.
-pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+/// The fault, if it is neither, or said more than once.
+pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, &'static str> {
     const EXPECTED: &str = "x-calgate-max-wait is one time such as 250ms or 2s";
     let Some(value) = single(incoming, &MAX_WAIT, EXPECTED)? else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let milliseconds = || text.strip_suffix("ms")?.parse().ok().map(Duration::from_millis);
     let seconds = || text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs);
-    milliseconds().or_else(seconds).map(Some).ok_or(Refusal::BadHeader(EXPECTED))
+    milliseconds().or_else(seconds).map(Some).ok_or(EXPECTED)
 }
 
 /// Whether an answer's header reaches the caller as it is. Left out are the upstream hop's own fields, cookies (they

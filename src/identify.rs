@@ -4,7 +4,6 @@
 //! the caller may have what it asks for is not decided here.
 
 mod address;
-mod failure;
 mod host;
 mod key;
 mod keyless;
@@ -13,7 +12,7 @@ mod own;
 mod presented;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,16 +21,16 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderValue};
 
 pub use address::{AddressKey, TrustedProxies};
-pub use failure::{AuthFailure, NoKey};
 pub use host::{ConnectionEnds, Hosts};
-pub use key::{GatewayKey, KeyHash};
+pub use key::GatewayKey;
 pub use keyless::KeylessAccess;
-pub(crate) use keyless::{HOST_MESSAGE, ORIGIN_MESSAGE};
+pub use leak::LeakGuard;
 pub(crate) use leak::holds_key;
-pub use leak::{Leak, LeakGuard};
 pub use own::{OwnCredential, OwnHeaders, Passthrough, credential_key};
 
-use crate::refusal::Refusal;
+use crate::prehashed::HashPrefix;
+use crate::refusal::{AuthFailure, NoKey, Refusal};
+use crate::secret::KeyHash;
 use own::Read;
 use presented::Presented;
 
@@ -230,19 +229,5 @@ impl Consumers {
             None => Who::Public(AddressKey::of(client)),
         };
         Ok(Caller { who, no_key: Some(no_key) })
-    }
-}
-
-/// Hashes a [`KeyHash`] by its first bytes: it is SHA-256 already.
-#[derive(Default)]
-pub struct HashPrefix(u64);
-
-impl Hasher for HashPrefix {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
     }
 }

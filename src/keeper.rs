@@ -29,6 +29,7 @@ use crate::credential::lifecycle::Ability;
 use crate::credential::live::{Holder, Job, Trouble};
 use crate::credential::{Holders, Means};
 use crate::store::{StoreFault, Vault};
+use crate::time::nanoseconds;
 use endpoint::CalCom;
 use probe::fail_point;
 
@@ -144,7 +145,7 @@ impl Keeper {
             let live = holder.live();
             let user = holder.name.user.is_some();
             let due = live.is_due(now) && live.needs_login.is_none() && !live.is_resting(now);
-            let stale = now.0.saturating_sub(live.looked.0) > nanos(LOOK_AGAIN);
+            let stale = now.0.saturating_sub(live.looked.0) > nanoseconds(LOOK_AGAIN);
             let watched = !user || live.trouble.is_some() || live.needs_login.is_some();
             if (due && holder.is_wanted()) || (stale && watched) {
                 holder.ask();
@@ -241,10 +242,6 @@ impl From<StoreFault> for Trouble {
     fn from(fault: StoreFault) -> Self {
         Self::Store(fault.to_string())
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn can_recover(holder: &Holder) -> bool {

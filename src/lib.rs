@@ -11,43 +11,36 @@
 //! Beside the path, `keeper` and `store` keep the tokens fresh that `credential` injects, and `sharing` is where several
 //! gateways have their buckets and budgets in common.
 
-pub mod server;
-
-pub mod pipeline;
-
-pub mod identify;
-
-pub mod catalog;
-
-pub mod entitle;
-
-pub mod limit;
-
-pub mod credential;
-
+// The request path, in its order.
 pub mod budget;
-
+pub mod catalog;
+pub mod credential;
+pub mod entitle;
 pub mod forward;
-
-pub mod respond;
-
+pub mod identify;
+pub mod limit;
+pub mod pipeline;
 pub mod record;
-
-pub mod keeper;
-pub mod sharing;
-pub mod store;
-
+pub mod respond;
+pub mod server;
+// Building blocks of several stages.
 pub mod foreign;
 pub mod headers;
+pub mod memory;
+pub mod prehashed;
+pub mod ratelimit;
 pub mod refusal;
 pub mod request_id;
 pub mod secret;
-
+pub mod time;
+pub mod tls;
+// Around the path.
 pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod explain;
-pub mod memory;
+pub mod keeper;
+pub mod sharing;
+pub mod store;
 pub mod telemetry;
-pub mod tls;

@@ -3,51 +3,23 @@
 //! Fourth stage: [`Limits::take`] consumes a [`Grant`] and hands out a [`Permit`], or refuses. Nothing before this stage
 //! costs a token, and nothing after it gives one back.
 
-#![expect(clippy::disallowed_methods, reason = "this module owns the monotonic clock")]
-
-mod bucket;
 mod due;
-mod keyed;
 mod proven;
-mod seldom;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-pub use bucket::{Bucket, Quota, Standing, Tick};
 pub use due::Due;
-pub use keyed::KeyedBuckets;
 pub use proven::ProvenKeys;
-pub use seldom::Seldom;
 
 use crate::catalog::Accepts;
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Who};
+use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
 use crate::sharing::SharedStore;
+use crate::time::Tick;
 use due::Whose;
-
-/// The monotonic clock of all buckets. Its zero outlives every reload, so a bucket means the same before and after.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
-
-impl Clock {
-    /// A clock that starts now.
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Nanoseconds since the start. They last for 584 years.
-    pub fn now(self) -> Tick {
-        self.at(Instant::now())
-    }
-
-    /// The same for a moment that was read elsewhere.
-    pub fn at(self, moment: Instant) -> Tick {
-        Tick(u64::try_from(moment.saturating_duration_since(self.0).as_nanos()).unwrap_or(u64::MAX))
-    }
-}
 
 /// A tier as the path uses it.
 #[derive(Debug, Clone)]
@@ -242,13 +214,4 @@ fn needs_credential(grant: &Grant<'_>) -> bool {
 /// What a credential is known by where gateways share limits: a part of its hash.
 pub fn shared_tag(identity: u128) -> Arc<str> {
     format!("{:016x}", identity >> 64).into()
-}
-
-/// Why a take failed: how the bucket stands, and for how long it stays empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Empty {
-    /// The bucket as it is.
-    pub standing: Standing,
-    /// Until one token is there.
-    pub retry_after: Duration,
 }

@@ -5,8 +5,6 @@
 
 mod head;
 
-pub(crate) use head::MAX_FIELDS;
-
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -22,17 +20,17 @@ use http::{HeaderValue, Method, Response, StatusCode, request};
 
 use crate::app::{App, Gateway};
 use crate::budget::Slot;
-use crate::budget::headers::is_body_decisive;
 use crate::catalog::{UnknownEndpoints, version};
 use crate::credential::capture::{self, Capture};
 use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
-use crate::headers;
+use crate::headers::{self, HINT};
 use crate::identify::ConnectionEnds;
 use crate::limit::Permit;
+use crate::ratelimit::usage_headers::is_body_decisive;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::respond::{self, Answer, HINT, Source};
+use crate::respond::{self, Answer, Source};
 use crate::server::CallersBody;
 
 /// Answers one request of the connection between `ends`.
@@ -169,12 +167,12 @@ fn permit<'a>(
     app.buckets.heed_failures(&caller, record.client(), now)?;
     let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
     record.note_matched(&matched);
-    version::check(headers::api_version(&head.headers)?)?;
+    version::check(headers::api_version(&head.headers).map_err(Refusal::BadHeader)?)?;
     let grant = app.entitlements.grant(caller, matched)?;
     record.note_grant(&grant);
     let suited = app.credentials.suit(&grant, &head.headers)?;
     let capture = app.credentials.capture(&grant)?;
-    let patience = headers::max_wait(&head.headers)?;
+    let patience = headers::max_wait(&head.headers).map_err(Refusal::BadHeader)?;
     let (standing, permit) = app.buckets.take(grant, now);
     record.note_standing(standing);
     Ok(Permitted { permit: permit?, suited, capture, patience })

@@ -8,7 +8,6 @@
     reason = "this module reads the time of a request once, at its begin and its end"
 )]
 
-mod access_log;
 mod ending;
 
 use std::net::IpAddr;
@@ -18,17 +17,17 @@ use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, request};
 
-pub use access_log::AccessLog;
-
 use crate::app::{App, Gateway, Phase, Place};
-use crate::budget::{Held, Hold, Slot};
+use crate::budget::Slot;
 use crate::catalog::{EndpointId, Matched};
-use crate::entitle::{Grant, Rule};
+use crate::entitle::Grant;
 use crate::headers::{REQUEST_ID, is_safe_token};
 use crate::identify::{Caller, ConsumerId, Who};
-use crate::limit::{Due, Standing, Tick};
-use crate::refusal::Refusal;
+use crate::limit::Due;
+use crate::ratelimit::{Held, Hold, Standing};
+use crate::refusal::{Refusal, Rule};
 use crate::request_id;
+use crate::time::Tick;
 
 /// The status of a request whose caller left before the end of the answer (nginx's convention).
 const CALLER_LEFT: u16 = 499;

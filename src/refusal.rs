@@ -4,19 +4,28 @@
 //! message, and carries `x-calgate-code`, which no answer from Cal.com ever does. Of what the client sent, it repeats only a path, cut
 //! short and without anything that may be a secret.
 
+mod auth_failure;
 mod detail;
 mod fate;
 mod paths;
+mod reasons;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::budget::Held;
-use crate::catalog::path::TargetFault;
-use crate::entitle::Rule;
-use crate::identify::{AuthFailure, HOST_MESSAGE, Leak, ORIGIN_MESSAGE};
+use crate::ratelimit::Held;
+pub use auth_failure::{AuthFailure, NoKey};
+pub use reasons::{Leak, Rule, TargetFault};
+
+/// The text for a client whose `Host` is foreign.
+const HOST_MESSAGE: &str = "A request without a gateway key has to name this gateway in Host: a loopback name, the \
+     address it listens on, or one of listen.hosts. Send a gateway key, or have an operator list the host.";
+
+/// The text for a web page whose origin is foreign.
+const ORIGIN_MESSAGE: &str = "A web page of another origin sends this request without a gateway key. An operator \
+     can list the page's origin in listen.cors_origins.";
 
 /// Why a request is not forwarded, or why no answer could be had for it.
 #[derive(Debug, Clone)]

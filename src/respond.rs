@@ -4,7 +4,6 @@
 //! (FACTS §6).
 
 mod answer;
-mod cors;
 mod dead_token;
 mod edge;
 mod inspect;
@@ -14,26 +13,20 @@ mod standing;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
-use jiff::Timestamp;
 use serde::Serialize;
 
 pub use answer::{Answer, Source};
-pub use cors::Cors;
 pub use dead_token::names_dead_token;
 pub use edge::{note_edge_limit, reports_rate_limit};
 pub use inspect::inspect;
 
 use crate::catalog::{ALL_METHODS, Catalog, UnknownEndpoints};
-use crate::headers::{self, REQUEST_ID};
+use crate::headers::{self, CODE, Cors, REQUEST_ID};
 use crate::record::Record;
 use crate::refusal::Refusal;
-
-const CODE: HeaderName = HeaderName::from_static("x-calgate-code");
-
-/// What the gateway knows about an error response of Cal.com.
-pub const HINT: HeaderName = HeaderName::from_static("x-calgate-hint");
+use crate::time::iso8601;
 
 /// Cal.com's error envelope.
 #[derive(Serialize)]
@@ -88,11 +81,6 @@ pub fn leave_out_content(answer: &mut Response<Bytes>) {
     let length = HeaderValue::from(answer.body().len());
     answer.headers_mut().insert(CONTENT_LENGTH, length);
     *answer.body_mut() = Bytes::new();
-}
-
-/// A moment as Cal.com writes it: UTC, to the millisecond.
-pub(crate) fn iso8601(at: SystemTime) -> String {
-    format!("{:.3}", Timestamp::try_from(at).unwrap_or_default())
 }
 
 /// The refusal of a method that no path takes.

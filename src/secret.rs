@@ -3,7 +3,7 @@
 //! It has neither `Display` nor `Serialize`, its `Debug` is redacted, and its memory is wiped when the last user of it
 //! is gone, also where it became a header value.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -54,7 +54,67 @@ impl Secret {
 /// The first `bytes` bytes of the SHA-256 of `data`, in hexadecimal.
 pub(crate) fn start_of_hash(data: &[u8], bytes: usize) -> String {
     let hash = digest(&SHA256, data);
-    hash.as_ref().iter().take(bytes).fold(String::new(), |mut text, byte| {
+    hex(hash.as_ref().get(..bytes).unwrap_or_default())
+}
+
+/// The SHA-256 of a gateway key, written `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash([u8; 32]);
+
+// Equality is derived over the same bytes.
+impl std::hash::Hash for KeyHash {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+impl KeyHash {
+    /// Reads the form that a config has.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("sha256:")?;
+        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+
+    /// Its beginning, which is enough to find the line in a configuration.
+    pub(crate) fn start(&self) -> String {
+        let start = self.0.first_chunk::<6>().map_or_else(String::new, |start| hex(start));
+        format!("sha256:{start}…")
+    }
+
+    /// The hash of a gateway key.
+    pub(crate) fn of(key: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
+        Self(hash)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -29,8 +29,9 @@ use tokio::time::timeout;
 
 pub use link::Kind;
 
-use crate::limit::{Clock, Quota, Tick};
+use crate::ratelimit::Quota;
 use crate::secret::Secret;
+use crate::time::{Clock, Tick};
 use breaker::{Breaker, State};
 use gateways::Gateways;
 use link::{Address, Link};

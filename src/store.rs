@@ -11,14 +11,11 @@ mod vault;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 pub use postgres::Postgres;
 pub use seal::{SealKey, SealKeys};
 pub use sqlite::Sqlite;
 pub use vault::{Kept, Rekeyed, Vault};
-
-use crate::config::store::{Place, StoreConfig};
 
 /// The result of a store's operation, once it is there.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreFault>> + Send + 'a>>;
@@ -108,26 +105,3 @@ impl fmt::Display for StoreFault {
 }
 
 impl std::error::Error for StoreFault {}
-
-/// The store of a configuration. Nothing is opened yet: a store that is not reached now may be later.
-///
-/// # Errors
-/// What in the configuration cannot be used.
-pub fn of(config: &StoreConfig) -> Result<Vault, String> {
-    let store: Arc<dyn Store> = match &config.place {
-        Place::File(path) => Arc::new(Sqlite::at(path)),
-        Place::Postgres { address, ca_file } => Arc::new(Postgres::at(address, ca_file.as_deref())?),
-    };
-    Ok(Vault::new(store, config.keys.clone()))
-}
-
-/// Looks for what would keep `serve` from using the store, as far as that shows without opening it.
-///
-/// # Errors
-/// What it is, in words.
-pub fn check_place(config: &StoreConfig) -> Result<(), String> {
-    match &config.place {
-        Place::File(path) => Sqlite::at(path).check_place().map_err(|fault| format!("`token_store.path`: {fault}")),
-        Place::Postgres { .. } => Ok(()),
-    }
-}

@@ -3,6 +3,7 @@
 //! Labels are names and templates from the configuration and the catalog, never anything a caller sent, so the number of
 //! series is bounded by the configuration.
 
+mod access_log;
 mod times;
 
 use std::fmt::Write as _;
@@ -16,9 +17,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+pub use access_log::AccessLog;
 pub use times::Times;
 
-use crate::budget::Standing;
+use crate::ratelimit::status::Standing;
 use crate::sharing::Figures;
 use crate::sharing::breaker::State;
 

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use calgate::budget::{Held, Hold};
-use calgate::catalog::path::TargetFault;
-use calgate::identify::{AuthFailure, Leak};
-use calgate::refusal::{Refusal, whole_seconds};
+use calgate::ratelimit::{Held, Hold};
+use calgate::refusal::{AuthFailure, Leak, Refusal, TargetFault, whole_seconds};
 
 use http::StatusCode;
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use calgate::catalog::{Catalog, UnknownEndpoints};
-use calgate::headers::{FORWARDED, forwarded};
-use calgate::respond::{Cors, options, refusal, reports_rate_limit};
+use calgate::headers::{Cors, FORWARDED, forwarded};
+use calgate::respond::{options, refusal, reports_rate_limit};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 

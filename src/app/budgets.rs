@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::App;
 use super::build::dangling;
-use crate::budget::headers::name_hash;
-use crate::budget::{
-    API_KEY_PER_MINUTE, Asker, Budget, Budgets, OAUTH_PER_MINUTE, Own, Priority, Settings, Table, Terms, identity,
-};
+use crate::budget::{API_KEY_PER_MINUTE, Budget, Budgets, OAUTH_PER_MINUTE, Own, Table, Terms, identity};
 use crate::config::Config;
 use crate::config::consumers::ConsumerConfig;
 use crate::config::credentials::CredentialConfig;
@@ -16,6 +13,9 @@ use crate::config::tiers::TierConfig;
 use crate::credential::{ApiKey, Credential, Injection, Kind};
 use crate::identify::credential_key;
 use crate::limit::shared_tag;
+use crate::ratelimit::Settings;
+use crate::ratelimit::fair_queue::{Asker, Priority};
+use crate::ratelimit::usage_headers::name_hash;
 use crate::sharing::SharedStore;
 
 /// The budgets of a configuration, in the table that `previous` has.

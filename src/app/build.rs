@@ -13,9 +13,10 @@ use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials, Holders};
 use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
 use crate::forward::Upstream;
+use crate::headers::Cors;
 use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
-use crate::limit::{Bucket, Limits, Own, Quota, Tier};
-use crate::respond::Cors;
+use crate::limit::{Limits, Own, Tier};
+use crate::ratelimit::{Bucket, Quota};
 use crate::sharing::SharedStore;
 
 impl App {

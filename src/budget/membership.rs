@@ -12,15 +12,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::Settings;
-use super::headers::{Told, Verdict};
-use super::machine::Flight;
-use super::parts::Part;
 use super::shared::Budget;
-use crate::limit::{Due, Tick};
+use crate::limit::Due;
+use crate::ratelimit::Settings;
+use crate::ratelimit::limiter::Flight;
+use crate::ratelimit::parts::Part;
+use crate::ratelimit::usage_headers::{Told, Verdict};
 use crate::sharing::breaker::State;
 use crate::sharing::scripts::{Acquired, Asking, Charge, Fate, Heard, Limit, Member, Missed};
 use crate::sharing::{NoAnswer, SharedStore};
+use crate::time::Tick;
 
 /// How often the budget is heard in the store.
 const BEAT: Duration = Duration::from_millis(500);

@@ -15,15 +15,16 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::machine::{Asked, Flight, Machine, Next};
 use super::membership::Membership;
-use super::queue::{Asker, Ticket};
-use super::scope::Names;
-use super::standing::Standing;
-use super::{Held, Hold, Settings};
-use crate::limit::{Clock, Due, Seldom, Tick};
+use crate::limit::Due;
+use crate::ratelimit::fair_queue::{Asker, Ticket};
+use crate::ratelimit::limiter::{Asked, Flight, Machine, Next};
+use crate::ratelimit::scope::Names;
+use crate::ratelimit::status::Standing;
+use crate::ratelimit::{Held, Hold, Settings};
 use crate::refusal::Refusal;
 use crate::sharing::scripts::Fate;
+use crate::time::{Clock, Seldom, Tick};
 use boarding::Boarding;
 use operations::Operation;
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use super::machine::Flight;
-use super::queue::Asker;
+use super::Mode;
 use super::shared::Budget;
-use super::{Held, Hold, Mode};
 use crate::limit::Due;
+use crate::ratelimit::fair_queue::Asker;
+use crate::ratelimit::limiter::Flight;
+use crate::ratelimit::{Held, Hold};
 use crate::refusal::Refusal;
 
 /// One request's place in its credential's budget. Whatever happens to the request, its end is counted: dropped before

@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use super::API_KEY_PER_MINUTE;
 use super::membership::Membership;
 use super::shared::Budget;
 use super::used::Used;
-use super::{API_KEY_PER_MINUTE, Settings};
 use crate::credential::Injection;
 use crate::identify::credential_key;
-use crate::limit::{Clock, Seldom, shared_tag};
+use crate::limit::shared_tag;
+use crate::ratelimit::Settings;
 use crate::sharing::SharedStore;
+use crate::time::{Clock, Seldom, milliseconds};
 
 /// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ const PUBLIC: u128 = 1;
 #[expect(clippy::disallowed_methods, reason = "the offset between the budgets' clock and the time of day")]
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    milliseconds(since)
 }
 
 impl Table {

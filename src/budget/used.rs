@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::headers::times::TRUSTED_WINDOWS;
+use crate::time::milliseconds;
 
 /// Entries that a record holds at most.
 const MAX_ENTRIES: usize = 1000;
@@ -98,7 +99,7 @@ impl Used {
 
     /// Adds all of another record that is not over at `now`, in milliseconds since 1970, and can be true.
     pub fn merge(&mut self, other: Self, now: u64, window: Duration) {
-        let longest = u64::try_from((window * TRUSTED_WINDOWS).as_millis()).unwrap_or(u64::MAX);
+        let longest = milliseconds(window * TRUSTED_WINDOWS);
         let is_open = |entry: &Entry| entry.ends > now && entry.ends - now <= longest;
         other.entries.into_values().filter(is_open).for_each(|entry| self.add(entry));
     }

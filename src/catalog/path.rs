@@ -5,46 +5,11 @@
 //! canonical form and is refused.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use memchr::{memchr, memchr2_iter};
 use smallvec::SmallVec;
 
-/// Why a path has no canonical form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TargetFault {
-    /// The target is not origin-form (RFC 9112 §3.2.1): absolute, authority or asterisk form.
-    NotOriginForm,
-    /// Two slashes in a row.
-    EmptySegment,
-    /// A segment `.` or `..`, also when escaped.
-    DotSegment,
-    /// A byte that RFC 3986 §3.3 does not allow in a path, or a raw `;`.
-    InvalidByte,
-    /// `%` without two hexadecimal digits behind it.
-    BrokenEscape,
-    /// An escaped `/ \ % ? # ;` or control character.
-    AmbiguousEscape,
-    /// Escapes that do not decode to UTF-8.
-    NotUtf8,
-    /// A word that Cal.com rewrites before it routes.
-    Rewritten,
-}
-
-impl fmt::Display for TargetFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotOriginForm => "the request target has to be a path that begins with /",
-            Self::EmptySegment => "the path has an empty segment (//)",
-            Self::DotSegment => "the path has a segment . or ..",
-            Self::InvalidByte => "the path has a character that has to be percent-encoded",
-            Self::BrokenEscape => "the path has a % that is not followed by two hexadecimal digits",
-            Self::AmbiguousEscape => "the path has an encoded / \\ % ? # ; or control character",
-            Self::NotUtf8 => "the path has escapes that are not UTF-8",
-            Self::Rewritten => "the path has a word that Cal.com rewrites (reccuring)",
-        })
-    }
-}
+use crate::refusal::TargetFault;
 
 /// The misspelling that Cal.com corrects anywhere in a URL, before routing (FACTS §5).
 const REWRITTEN_WORD: &str = "reccuring";

@@ -1,10 +1,10 @@
 //! `calgate serve` and `calgate check`.
 
 use super::{CheckArgs, ConfigArgs, Outcome, print};
-use crate::app::{App, Gateway};
+use crate::app::{App, Gateway, check_token_store, token_store};
 use crate::config::fixed::Fixed;
-use crate::record::AccessLog;
-use crate::{memory, server, store, telemetry};
+use crate::telemetry::{self, AccessLog};
+use crate::{memory, server};
 
 pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     let (config, source) = match args.read() {
@@ -39,8 +39,8 @@ pub(super) fn check(args: &CheckArgs) -> Outcome {
     }
     let (consumers, credentials) = (config.consumers.len(), config.credentials.len());
     // As `serve` begins; none of these opens anything.
-    let store = config.store.as_ref().map(store::of).transpose();
-    let place = config.store.as_ref().map(store::check_place).transpose();
+    let store = config.store.as_ref().map(token_store).transpose();
+    let place = config.store.as_ref().map(check_token_store).transpose();
     match store.and(place).and_then(|_| App::build(config, None)) {
         Ok(app) => {
             let endpoints = app.catalog().endpoints().len();

@@ -6,8 +6,9 @@ use clap::Subcommand;
 use tokio::runtime::Builder;
 
 use super::{ConfigArgs, Outcome, print};
+use crate::app::token_store;
 use crate::config::Config;
-use crate::store::{Vault, of};
+use crate::store::Vault;
 
 /// What to do with the store.
 #[derive(Subcommand)]
@@ -40,7 +41,7 @@ pub(super) fn open(args: &ConfigArgs) -> Result<(Config, Vault), Outcome> {
     let Some(store) = &config.store else {
         return Err(Outcome::Misused("calgate: the configuration has no [token_store]".to_owned()));
     };
-    let vault = of(store).map_err(|fault| Outcome::Misused(format!("calgate: {fault}")))?;
+    let vault = token_store(store).map_err(|fault| Outcome::Misused(format!("calgate: {fault}")))?;
     Ok((config, vault))
 }
 

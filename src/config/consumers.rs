@@ -15,7 +15,7 @@ use super::tiers::{DEFAULT_TIER, TierConfig};
 use crate::catalog::{Catalog, EndpointId};
 use crate::credential::managed::UserId;
 use crate::entitle::TagRule;
-use crate::identify::KeyHash;
+use crate::secret::KeyHash;
 
 /// A configured consumer.
 #[derive(Debug, Clone)]

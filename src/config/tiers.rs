@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reader::Section;
-use crate::budget::Priority;
-use crate::limit::Quota;
+use crate::ratelimit::Quota;
+use crate::ratelimit::fair_queue::Priority;
 
 /// A configured tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

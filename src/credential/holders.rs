@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::entry::RecordName;
 use super::live::{Holder, Job};
 use super::{Credential, ManagedUsers, Means};
-use crate::limit::{Clock, Tick};
+use crate::time::{Clock, Tick};
 
 /// The renewable credentials by name, and the way to the keeper that looks after them.
 pub struct Holders {

@@ -16,8 +16,8 @@ use super::Means;
 use super::entry::{Entry, Pair, RecordName};
 use super::lifecycle::{due_after, used_until};
 use super::refusals::Refusals;
-use crate::limit::Tick;
 use crate::refusal::Refusal;
+use crate::time::{Tick, nanoseconds};
 
 /// How long a request waits for a renewal at most: a renewal's own deadlines end before that.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -97,10 +97,10 @@ impl Live {
         let lifetime = entry.current.as_ref().and_then(|pair| pair.lifetime);
         // A token is never older than the life it had, however the calendar was set.
         let age = lifetime.map_or(age, |lifetime| age.min(lifetime));
-        let received = received.unwrap_or(Tick(now.0.saturating_sub(nanos(age))));
+        let received = received.unwrap_or(Tick(now.0.saturating_sub(nanoseconds(age))));
         // An age from before this process' clock began leaves that much less of the life.
         let spent = if received.0 == 0 { age.saturating_sub(Duration::from_nanos(now.0)) } else { Duration::ZERO };
-        let after = |life: Duration| Tick(received.0.saturating_add(nanos(life.saturating_sub(spent))));
+        let after = |life: Duration| Tick(received.0.saturating_add(nanoseconds(life.saturating_sub(spent))));
         Self {
             generation: entry.generation,
             bearer: entry.current.as_ref().map(|pair: &Pair| pair.access.header("Bearer ")),
@@ -178,10 +178,6 @@ impl Live {
             () => "fresh",
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What the keeper is asked to do.

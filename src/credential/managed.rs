@@ -3,13 +3,9 @@
 use std::fmt;
 
 use http::HeaderMap;
-use http::header::HeaderName;
 
-use crate::headers::single;
+use crate::headers::{MANAGED_USER, single};
 use crate::refusal::Refusal;
-
-/// The header in which a caller names the managed user it acts for; it is removed before forwarding.
-pub const MANAGED_USER: HeaderName = HeaderName::from_static("x-calgate-managed-user");
 
 /// A managed user's id at Cal.com.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,7 +35,8 @@ impl fmt::Display for UserId {
 /// # Errors
 /// [`Refusal::BadHeader`] for one that is no id, or for two of them.
 pub fn named(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
-    let value = single(headers, &MANAGED_USER, "x-calgate-managed-user occurs more than once")?;
+    let value =
+        single(headers, &MANAGED_USER, "x-calgate-managed-user occurs more than once").map_err(Refusal::BadHeader)?;
     let Some(value) = value else { return Ok(None) };
     let user = value.to_str().ok().and_then(UserId::parse);
     user.map(Some).ok_or(Refusal::BadHeader("x-calgate-managed-user has to be a managed user's id, a number"))

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::request;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// Maximum number of remembered requests. Beyond it, the oldest one is forgotten.
 const CAPACITY: usize = 64;

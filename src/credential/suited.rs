@@ -12,8 +12,8 @@ use super::{
 };
 use crate::catalog::{Accepts, Matched};
 use crate::entitle::Grant;
-use crate::identify::{AuthFailure, Consumer, ConsumerId, OwnHeaders, Who};
-use crate::refusal::Refusal;
+use crate::identify::{Consumer, ConsumerId, OwnHeaders, Who};
+use crate::refusal::{AuthFailure, Refusal};
 
 /// The proof that a caller has what its operation takes, and may act for whom it names.
 #[derive(Debug)]

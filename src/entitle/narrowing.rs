@@ -2,8 +2,9 @@
 
 use http::Method;
 
-use super::{Rule, TagRule};
+use super::TagRule;
 use crate::catalog::{Catalog, Endpoint, EndpointId};
+use crate::refusal::Rule;
 
 /// What a consumer is narrowed to, compiled against a catalog.
 #[derive(Debug)]

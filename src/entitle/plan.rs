@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Rule;
 use crate::catalog::{CanonicalPath, Catalog, Endpoint, Prefix, Tag};
+use crate::refusal::Rule;
 
 /// One entry of an `allow` or `deny` list: a tag and all under it, or `(unprefixed)`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::limit::{Clock, Seldom};
+use crate::time::{Clock, Seldom};
 
 /// How long a lookup may take, and how long its result lasts.
 #[derive(Debug, Clone, Copy)]

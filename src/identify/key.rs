@@ -3,12 +3,10 @@
 //! The checksum lets garbage be refused without a look-up and lets secret scanners recognise a real key. Configs hold
 //! only the SHA-256 of the whole key.
 
-use std::fmt::{self, Write as _};
-
-use aws_lc_rs::digest;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
-use super::AuthFailure;
+use crate::refusal::AuthFailure;
+use crate::secret::{KeyHash, hex};
 
 /// What every gateway key begins with.
 pub(super) const PREFIX: &str = "calgate_";
@@ -54,63 +52,6 @@ impl<'a> GatewayKey<'a> {
 
     /// Its SHA-256, as a config has it.
     pub fn hash(&self) -> KeyHash {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref());
-        KeyHash(hash)
+        KeyHash::of(self.0)
     }
-}
-
-/// The SHA-256 of a gateway key, written `sha256:` and 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct KeyHash([u8; 32]);
-
-// Equality is derived over the same bytes.
-impl std::hash::Hash for KeyHash {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write(&self.0);
-    }
-}
-
-impl KeyHash {
-    /// Reads the form that a config has.
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("sha256:")?;
-        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut hash = [0; 32];
-        for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(Self(hash))
-    }
-
-    /// Its beginning, which is enough to find the line in a configuration.
-    pub(super) fn start(&self) -> String {
-        let start = self.0.first_chunk::<6>().map_or_else(String::new, |start| hex(start));
-        format!("sha256:{start}…")
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex(&self.0))
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -13,14 +13,6 @@ use crate::refusal::Refusal;
 /// What browsers say of how a request came about (Fetch Metadata, W3C). No page can change it.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// The text for a client whose `Host` is foreign.
-pub(crate) const HOST_MESSAGE: &str = "A request without a gateway key has to name this gateway in Host: a loopback name, the \
-     address it listens on, or one of listen.hosts. Send a gateway key, or have an operator list the host.";
-
-/// The text for a web page whose origin is foreign.
-pub(crate) const ORIGIN_MESSAGE: &str = "A web page of another origin sends this request without a gateway key. An operator \
-     can list the page's origin in listen.cors_origins.";
-
 /// Which keyless requests are served.
 #[derive(Debug, Default)]
 pub struct KeylessAccess {

@@ -5,7 +5,6 @@
 //! closely only at long words: a normal target has few of them, and a key is one.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use http::HeaderMap;
@@ -16,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::key::PREFIX;
 use crate::headers;
-use crate::refusal::Refusal;
+use crate::refusal::{Leak, Refusal};
 
 /// Minimum length of a word that is looked at, and of a secret that is found: shorter ones are ordinary words, too.
 const MIN_SECRET: usize = 16;
@@ -26,42 +25,6 @@ const KEY_CHARACTERS: usize = 24;
 
 /// Times that a target is percent-decoded: a proxy on the way may encode what is encoded already.
 const MAX_DECODING: usize = 3;
-
-/// What is in the wrong place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leak {
-    /// A gateway key in the request target.
-    KeyInTarget,
-    /// A secret of the configuration in the request target.
-    SecretInTarget,
-    /// A gateway key in a header that is forwarded.
-    KeyInHeader,
-}
-
-impl Leak {
-    /// The text for the client.
-    pub(crate) fn message(self) -> String {
-        match self {
-            Self::KeyInTarget | Self::KeyInHeader => format!(
-                "The request has {self}, which would reach Cal.com; it was not sent. Send the key as Authorization: Bearer \
-                 or X-Api-Key only, and have it replaced: it may be in logs."
-            ),
-            Self::SecretInTarget => {
-                format!("The request has {self}; it was not sent. Leave the credential out: calgate adds it.")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Leak {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::KeyInTarget => "a gateway key in its path or query",
-            Self::SecretInTarget => "a configured Cal.com secret in its path or query",
-            Self::KeyInHeader => "a gateway key in a header that is forwarded",
-        })
-    }
-}
 
 /// Finds secrets where they would be forwarded.
 #[derive(Debug, Default)]

@@ -3,9 +3,8 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 
-use super::NoKey;
 use super::presented::Presented;
-use crate::refusal::Refusal;
+use crate::refusal::{NoKey, Refusal};
 
 /// Beginnings of API keys (FACTS §1): `cal_live_` is live mode, any other `cal_` test mode.
 const API_KEY: &str = "cal_";

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Keeper, LOOK_AGAIN, RECOVER_AGAIN, can_recover, nanos, wall};
+use super::{Keeper, LOOK_AGAIN, RECOVER_AGAIN, can_recover, wall};
 use crate::credential::entry::Entry;
 use crate::credential::lifecycle::rest_after;
 use crate::credential::live::{Holder, Live, Trouble};
-use crate::limit::Tick;
 use crate::refusal::way_back;
+use crate::time::{Tick, nanoseconds};
 
 impl Keeper {
     /// What `entry` means for this process. A token that is known already keeps the life it was first given.
@@ -59,7 +59,7 @@ impl Keeper {
     }
 
     fn after(&self, rest: Duration) -> Tick {
-        Tick(self.holders.now().0.saturating_add(nanos(rest)))
+        Tick(self.holders.now().0.saturating_add(nanoseconds(rest)))
     }
 
     /// Makes known that it was looked at, and that nothing is different.

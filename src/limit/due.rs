@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bucket, Empty, KeyedBuckets, Quota, Standing, Tick};
+use crate::ratelimit::{Bucket, Empty, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
 use crate::sharing::scripts::Charge;
 use crate::sharing::{OnLoss, SharedStore};
+use crate::time::Tick;
 
 /// A bucket of this gateway's.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use super::{Seldom, Tick};
+use crate::time::{Seldom, Tick};
 
 /// Time after which an unused credential may be forgotten to make room.
 const REMEMBERED: Duration = Duration::from_secs(3600);

@@ -5,14 +5,10 @@
 use http::header::{self, HeaderValue};
 use http::{Method, Version, request};
 
-use crate::catalog::path::TargetFault;
 use crate::config::limits::{BodyLimit, Bounds};
 use crate::headers::{self, media};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, TargetFault};
 use crate::respond;
-
-/// Maximum number of header fields, 100: hyper's limit over HTTP/1.1, which holds for HTTP/2 as well.
-pub(crate) const MAX_FIELDS: usize = 100;
 
 /// How a request's body is taken.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +36,8 @@ pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<BodyRule, 
     if fields.bytes > limits.head_bytes {
         return Err(Refusal::HeadTooLarge { limit: limits.head_bytes });
     }
-    if head.headers.len() > MAX_FIELDS {
-        return Err(Refusal::TooManyFields { limit: MAX_FIELDS });
+    if head.headers.len() > headers::MAX_FIELDS {
+        return Err(Refusal::TooManyFields { limit: headers::MAX_FIELDS });
     }
     if fields.is_loop {
         return Err(Refusal::Loop);

@@ -10,9 +10,8 @@ use serde::Serialize;
 
 use super::{Counted, NONE, Record};
 use crate::catalog::EndpointId;
-use crate::limit::Tick;
-use crate::respond::iso8601;
 use crate::telemetry::{HeldLabels, ObservedLabels, RequestLabels};
+use crate::time::{Tick, iso8601};
 
 impl Record {
     /// Counts it.

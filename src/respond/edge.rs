@@ -29,7 +29,7 @@ struct EdgeError {
 const APART: usize = 24;
 
 /// Tells the budget of `slot` when the body of an error says that the edge limits the rate. The body stays complete. Call it
-/// where [`crate::budget::headers::is_body_decisive`].
+/// where [`crate::ratelimit::usage_headers::is_body_decisive`].
 pub async fn note_edge_limit(answer: &mut Response<Download>, slot: &Slot) {
     let start = answer.body_mut().peek(SEARCHED).await;
     let is_gzip = Coding::of(answer.headers()) == Coding::Gzip;

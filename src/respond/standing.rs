@@ -5,21 +5,12 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::limit::Standing;
+use crate::headers::{LIMIT, POLICY, RATE_LIMIT, REMAINING, RESET};
+use crate::ratelimit::Standing;
 use crate::refusal::whole_seconds;
-
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-default");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-default");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-default");
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-
-/// Their names.
-pub(super) static NAMES: [HeaderName; 5] = [LIMIT, REMAINING, RESET, POLICY, RATE_LIMIT];
 
 /// Puts them on an answer.
 pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {

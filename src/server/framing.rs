@@ -10,7 +10,7 @@ use memchr::{memchr, memchr3};
 use smallvec::SmallVec;
 
 use crate::config::limits::Bounds;
-use crate::pipeline::MAX_FIELDS;
+use crate::headers::MAX_FIELDS;
 use crate::refusal::Refusal;
 
 const LENGTH: &[u8] = b"content-length:";

@@ -11,6 +11,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::config::limits::Bounds;
+use crate::time::nanoseconds;
 
 /// How long a caller has over HTTP/2 for what the kernel holds of its last answers, unless it tells sooner that it took them.
 pub(super) const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -222,7 +223,7 @@ impl Watch {
     }
 
     fn note_now(&self, moment: &AtomicU64) {
-        moment.store(u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        moment.store(nanoseconds(self.opened.elapsed()), Relaxed);
     }
 
     fn at(&self, moment: &AtomicU64) -> Instant {

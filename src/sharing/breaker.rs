@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// Failures in a row that open it.
 const IN_A_ROW: u32 = 3;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// What was heard counts for so long at least, and at most for twice as long.
 const COUNTS: Duration = Duration::from_secs(1);

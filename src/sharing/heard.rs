@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::budget::ends::Ends;
-use crate::budget::headers::Seen;
-use crate::budget::parts::Part;
-use crate::limit::Tick;
+use crate::ratelimit::ends::Ends;
+use crate::ratelimit::parts::Part;
+use crate::ratelimit::usage_headers::Seen;
+use crate::time::Tick;
 
 /// The answer to [`Scripts::heartbeat`](super::scripts::Scripts::heartbeat).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::limit::{Bucket, Quota, Tick};
+use crate::ratelimit::{Bucket, Quota};
+use crate::time::Tick;
 
 /// Buckets that something is owed to, at most; beyond that, what is taken alone is not told.
 const MOST: usize = 65_536;

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation, aio::ConnectionLike};
+use redis::aio::ConnectionLike;
+use redis::{FromRedisValue, RedisResult, Script, ScriptInvocation};
 
-use crate::budget::headers::{Told, Verdict};
-use crate::budget::parts::Part;
-use crate::budget::{Hold, Settings};
-use crate::limit::Quota;
+use crate::ratelimit::parts::Part;
+use crate::ratelimit::usage_headers::{Told, Verdict};
+use crate::ratelimit::{Hold, Quota, Settings};
 pub use crate::sharing::heard::{Heard, OpenWindow};
 use crate::sharing::owed::Owing;
 

@@ -2,7 +2,8 @@
 //! for each other's cache lines, at the end of a request. They are added up when metrics are read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
@@ -52,7 +53,7 @@ impl Times {
         if let Some((_, count)) = BOUNDS.iter().zip(&share.counts).find(|(bound, _)| took <= **bound) {
             count.fetch_add(1, Relaxed);
         }
-        share.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        share.nanoseconds.fetch_add(crate::time::nanoseconds(took), Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use calgate::budget::headers::{Ignored, Reading, Seen, Verdict, name_hash};
+use calgate::ratelimit::usage_headers::{Ignored, Reading, Seen, Verdict, name_hash};
 use http::{HeaderMap, StatusCode};
 
 use crate::given::headers;
@@ -14,7 +14,7 @@ fn wall() -> SystemTime {
 }
 
 fn read(status: StatusCode, fields: &HeaderMap) -> Reading {
-    calgate::budget::headers::read(status, fields, wall(), Duration::from_secs(60))
+    calgate::ratelimit::usage_headers::read(status, fields, wall(), Duration::from_secs(60))
 }
 
 fn told(fields: &HeaderMap) -> Vec<Seen> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use calgate::budget::asked::{AskedFor, Fair, LongRun};
-use calgate::limit::Tick;
+use calgate::ratelimit::demand::{AskedFor, Fair, LongRun};
+use calgate::time::Tick;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Ten gateways on 120 a minute: twelve at each, if requests are divided evenly.

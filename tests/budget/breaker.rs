@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use calgate::budget::Settings;
-use calgate::budget::breaker::Breaker;
-use calgate::budget::headers::{Told, Verdict};
-use calgate::budget::machine::{Asked, Machine};
-use calgate::budget::queue::{Asker, Priority};
-use calgate::limit::Tick;
+use calgate::ratelimit::Settings;
+use calgate::ratelimit::backoff::Breaker;
+use calgate::ratelimit::fair_queue::{Asker, Priority};
+use calgate::ratelimit::limiter::{Asked, Machine};
+use calgate::ratelimit::usage_headers::{Told, Verdict};
+use calgate::time::Tick;
 
 fn at(seconds: u64) -> Tick {
     Tick(seconds * 1_000_000_000)

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use calgate::budget::headers::{Told, Verdict};
-use calgate::budget::machine::{Asked, Flight, Machine, Next};
-use calgate::budget::parts::Part;
-use calgate::budget::queue::{Asker, Priority};
-use calgate::budget::rules::No;
-use calgate::budget::{Held, Hold, Settings};
-use calgate::limit::Tick;
+use calgate::ratelimit::authority::No;
+use calgate::ratelimit::fair_queue::{Asker, Priority};
+use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
+use calgate::ratelimit::parts::Part;
+use calgate::ratelimit::usage_headers::{Told, Verdict};
+use calgate::ratelimit::{Held, Hold, Settings};
+use calgate::time::Tick;
 
 const WINDOW: Duration = Duration::from_secs(60);
 

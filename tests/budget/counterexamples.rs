@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calgate::limit::Tick;
+use calgate::time::Tick;
 
 use super::interleavings::Event::{Answered, Arrives, Asks, Passes};
 use super::interleavings::World;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use calgate::budget::Settings;
-use calgate::budget::foreign::{Foreign, Whole};
-use calgate::budget::headers::{Seen, Told, Verdict};
-use calgate::budget::machine::{Asked, Flight, Machine};
-use calgate::budget::queue::{Asker, Priority};
-use calgate::limit::Tick;
+use calgate::ratelimit::Settings;
+use calgate::ratelimit::fair_queue::{Asker, Priority};
+use calgate::ratelimit::limiter::{Asked, Flight, Machine};
+use calgate::ratelimit::other_clients::{Foreign, Whole};
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
+use calgate::time::Tick;
 
 use super::table::limiter::{Limiter, NamedLimit};
 

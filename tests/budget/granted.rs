@@ -1,6 +1,6 @@
 //! N is what is configured, unless Cal.com's answers say otherwise.
 
-use calgate::budget::granted::Granted;
+use calgate::ratelimit::effective_limit::Granted;
 
 fn after(configured: u32, learn: bool, told: &[u32]) -> u32 {
     let mut granted = Granted::new(configured, learn);

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use calgate::budget::Settings;
-use calgate::budget::headers::{Seen, Told, Verdict, name_hash};
-use calgate::budget::machine::{Asked, Flight, Machine, Next};
-use calgate::budget::queue::{Asker, Priority, Ticket};
-use calgate::limit::Tick;
+use calgate::ratelimit::Settings;
+use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
+use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict, name_hash};
+use calgate::time::Tick;
 use proptest::prelude::*;
 
 use super::table::limiter::{self, Limiter, NamedLimit};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use calgate::budget::{API_KEY_PER_MINUTE, OAUTH_PER_MINUTE, Settings, Table};
+use calgate::budget::{API_KEY_PER_MINUTE, OAUTH_PER_MINUTE, Table};
+use calgate::ratelimit::Settings;
 
 /// Settings as a configuration has them for all.
 fn common(window: u64) -> Settings {

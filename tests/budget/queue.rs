@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use calgate::budget::Hold;
-use calgate::budget::asked::Fair;
-use calgate::budget::queue::{Asker, Priority, Queue, Ticket};
-use calgate::limit::Tick;
+use calgate::ratelimit::Hold;
+use calgate::ratelimit::demand::Fair;
+use calgate::ratelimit::fair_queue::{Asker, Priority, Queue, Ticket};
+use calgate::time::Tick;
 
 /// A minute's limit of 100, all of it this gateway's.
 const ALONE: Fair = Fair { limit: 100, window: MINUTE, among: 1 };

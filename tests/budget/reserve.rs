@@ -6,9 +6,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use calgate::app::App;
-use calgate::budget::{Slot, Standing};
-use calgate::limit::{Permit, Tick};
+use calgate::budget::Slot;
+use calgate::limit::Permit;
+use calgate::ratelimit::status::Standing;
 use calgate::refusal::Refusal;
+use calgate::time::Tick;
 use http::{HeaderMap, StatusCode};
 
 use crate::given::{app, caller, code, config, find};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use calgate::budget::headers::{Seen, name_hash};
-use calgate::budget::scope::{Known, Names, Scope};
+use calgate::ratelimit::scope::{Known, Names, Scope};
+use calgate::ratelimit::usage_headers::{Seen, name_hash};
 
 /// What Cal.com grants the credential in a window.
 const GRANTED: u32 = 120;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use calgate::budget::headers::{Seen, Told, Verdict};
-use calgate::budget::machine::{Asked, Machine};
-use calgate::budget::queue::{Asker, Priority};
 use calgate::budget::used::{ANY_PROCESS, Entry, Used};
-use calgate::budget::{Hold, Settings};
-use calgate::limit::Tick;
+use calgate::ratelimit::fair_queue::{Asker, Priority};
+use calgate::ratelimit::limiter::{Asked, Machine};
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
+use calgate::ratelimit::{Hold, Settings};
+use calgate::time::Tick;
 
 const WINDOW: Duration = Duration::from_secs(60);
 const NOW: u64 = 1_796_000_000_000;

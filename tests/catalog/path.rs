@@ -1,7 +1,7 @@
 //! The canonical form of a path: what has one, what has none, and that two spellings of one path are one path.
 
-use calgate::catalog::path::TargetFault;
 use calgate::catalog::{CanonicalPath, Catalog, UnknownEndpoints};
+use calgate::refusal::TargetFault;
 use http::Method;
 use proptest::prelude::*;
 

@@ -7,7 +7,7 @@ use calgate::config::Config;
 use calgate::config::listen::Address;
 use calgate::config::upstream::BaseUrl;
 use calgate::entitle::Mode;
-use calgate::limit::Quota;
+use calgate::ratelimit::Quota;
 
 use crate::given::config;
 

@@ -7,8 +7,8 @@ use calgate::credential::entry::{Entry, Pair, RecordName};
 use calgate::credential::live::{Live, Readiness, Trouble};
 use calgate::credential::tokens::{Receipt, of_api_key, of_import, of_managed, of_oauth};
 use calgate::credential::{Holders, Means};
-use calgate::limit::Tick;
 use calgate::secret::Secret;
+use calgate::time::Tick;
 use http::HeaderMap;
 
 fn at(seconds: u64) -> Tick {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use calgate::credential::refusals::Refusals;
-use calgate::limit::Tick;
+use calgate::time::Tick;
 
 use super::rig::{Rig, living};
 use crate::cal_sim::options::TokenRules;

@@ -1,6 +1,7 @@
 //! The form of gateway keys and of their hashes.
 
-use calgate::identify::{GatewayKey, KeyHash};
+use calgate::identify::GatewayKey;
+use calgate::secret::KeyHash;
 use proptest::prelude::*;
 
 use crate::properties::cases;

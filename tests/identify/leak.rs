@@ -1,7 +1,7 @@
 //! Secrets where they would be forwarded.
 
-use calgate::identify::{Leak, LeakGuard};
-use calgate::refusal::Refusal;
+use calgate::identify::LeakGuard;
+use calgate::refusal::{Leak, Refusal};
 use http::{HeaderMap, HeaderName};
 use proptest::prelude::*;
 

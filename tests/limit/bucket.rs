@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use calgate::limit::{Bucket, Quota, Tick};
+use calgate::ratelimit::{Bucket, Quota};
 use calgate::refusal::whole_seconds;
+use calgate::time::Tick;
 use governor::clock::FakeRelativeClock;
 use governor::{Quota as Oracle, RateLimiter};
 use proptest::collection::vec;

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use calgate::limit::{Bucket, KeyedBuckets, Quota, Tick};
+use calgate::ratelimit::{Bucket, KeyedBuckets, Quota};
+use calgate::time::Tick;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -1,6 +1,6 @@
 //! What is done at most once a second.
 
-use calgate::limit::{Seldom, Tick};
+use calgate::time::{Seldom, Tick};
 
 #[test]
 fn it_is_due_at_once_and_then_once_a_second_for_one_of_those_who_ask() {

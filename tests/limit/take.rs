@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use calgate::app::App;
-use calgate::identify::AuthFailure;
-use calgate::limit::{Standing, Tick};
-use calgate::refusal::Refusal;
+use calgate::ratelimit::Standing;
+use calgate::refusal::{AuthFailure, Refusal};
+use calgate::time::Tick;
 use http::HeaderMap;
 
 use crate::given::{self, PEER, app, code, find, headers, now};

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use calgate::budget::Hold;
-use calgate::budget::Settings;
-use calgate::budget::headers::{Seen, Told, Verdict};
-use calgate::budget::machine::{Asked, Flight, Machine, Next};
-use calgate::budget::queue::{Asker, Priority};
-use calgate::limit::Tick;
+use calgate::ratelimit::fair_queue::{Asker, Priority};
+use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
+use calgate::ratelimit::{Hold, Settings};
 use calgate::sharing::scripts::{Acquired, Asking, Fate, Heard, Limit, Member, Scripts};
+use calgate::time::Tick;
 use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;

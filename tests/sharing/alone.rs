@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use calgate::app::App;
 use calgate::budget::Slot;
-use calgate::limit::Tick;
 use calgate::refusal::Refusal;
 use calgate::sharing::SharedStore;
+use calgate::time::Tick;
 use http::HeaderMap;
 
 use crate::given::{app, caller, code, find};

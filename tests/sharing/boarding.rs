@@ -6,9 +6,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use calgate::app::App;
-use calgate::budget::{Slot, Standing};
-use calgate::limit::Tick;
+use calgate::budget::Slot;
+use calgate::ratelimit::status::Standing;
 use calgate::refusal::Refusal;
+use calgate::time::Tick;
 use http::HeaderMap;
 
 use crate::given::{PEER, app, code, find, now};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use calgate::limit::Tick;
 use calgate::sharing::breaker::{Breaker, State};
+use calgate::time::Tick;
 use proptest::prelude::*;
 
 use crate::properties::cases;

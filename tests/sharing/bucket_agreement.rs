@@ -1,7 +1,8 @@
 //! A bucket in the store is charged as the gateway's own is.
 
-use calgate::limit::{Bucket, Quota, Tick};
+use calgate::ratelimit::{Bucket, Quota};
 use calgate::sharing::scripts::Charge;
+use calgate::time::Tick;
 use proptest::prelude::*;
 
 use super::agreement::{Bench, config};

@@ -1,7 +1,7 @@
 //! How many gateways there are, by what budgets hear that do not all hear of the same ones.
 
-use calgate::limit::Tick;
 use calgate::sharing::gateways::Gateways;
+use calgate::time::Tick;
 
 fn at(milliseconds: u64) -> Tick {
     Tick(milliseconds * 1_000_000)

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use calgate::budget::headers::{Seen, Told, Verdict};
-use calgate::budget::{Hold, Settings};
-use calgate::limit::Quota;
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
+use calgate::ratelimit::{Hold, Quota, Settings};
 use calgate::sharing::owed::Owing;
 use calgate::sharing::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Missed, OpenWindow, Scripts};
 use redis::aio::MultiplexedConnection;

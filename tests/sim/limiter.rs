@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use calgate::limit::{Bucket, Quota, Tick};
+use calgate::ratelimit::{Bucket, Quota};
+use calgate::time::Tick;
 use proptest::prelude::*;
 
 use crate::cal_sim::limiter::{Limiter, NamedLimit, Standing};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use calgate::budget::Settings;
-use calgate::budget::headers::{Seen, Told, Verdict, name_hash};
-use calgate::budget::machine::{Asked, Flight, Machine, Next, Standing};
-use calgate::budget::queue::{Asker, Priority, Ticket};
-use calgate::limit::Tick;
+use calgate::ratelimit::Settings;
+use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
+use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next, Standing};
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict, name_hash};
 use calgate::sharing::scripts::Fate;
+use calgate::time::Tick;
 
 use super::cell::{Cell, WINDOW};
 use super::limiter;

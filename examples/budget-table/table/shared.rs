@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use calgate::budget::machine::{Asked, Flight, Machine, Next};
-use calgate::budget::queue::{Asker, Ticket};
-use calgate::budget::rules::No;
-use calgate::budget::{Hold, Settings};
-use calgate::limit::Tick;
+use calgate::ratelimit::authority::No;
+use calgate::ratelimit::fair_queue::{Asker, Ticket};
+use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
+use calgate::ratelimit::{Hold, Settings};
 use calgate::sharing::scripts::{Acquired, Asking, Fate, Limit, Member, Scripts};
+use calgate::time::Tick;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;

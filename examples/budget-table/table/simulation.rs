@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use calgate::budget::machine::Flight;
-use calgate::budget::queue::Ticket;
-use calgate::limit::Tick;
+use calgate::ratelimit::fair_queue::Ticket;
+use calgate::ratelimit::limiter::Flight;
+use calgate::time::Tick;
 
 use super::cell::{Cell, Load, WINDOW};
 use super::gateway::{Gateway, PATIENCE, Policy, Said};

@@ -8,11 +8,11 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
 
-use super::super::Held;
-use super::super::headers::{self, Ignored, Reading, Verdict};
-use super::super::machine::Flight;
 use super::operations::moved;
 use super::{Budget, State};
+use crate::ratelimit::Held;
+use crate::ratelimit::limiter::Flight;
+use crate::ratelimit::usage_headers::{self, Ignored, Reading, Verdict};
 use crate::sharing::scripts::Fate;
 
 impl Budget {
@@ -26,7 +26,7 @@ impl Budget {
         operation: impl FnOnce() -> u64,
     ) -> Option<Held> {
         let mut state = self.lock();
-        let reading = headers::read(status, fields, SystemTime::now(), state.settings.window);
+        let reading = usage_headers::read(status, fields, SystemTime::now(), state.settings.window);
         if reading.told.absurd || reading.ignored.is_some() {
             self.warn_of_fields(reading.told.absurd, reading.ignored);
         }
@@ -74,7 +74,7 @@ impl Budget {
         let now = self.clock.now();
         let mut state = self.lock();
         let (settings, known) = (state.settings, state.machine.is_refused(now));
-        let (retry_after, ignored) = headers::retry_after(fields, SystemTime::now(), settings.window);
+        let (retry_after, ignored) = usage_headers::retry_after(fields, SystemTime::now(), settings.window);
         self.warn_of_fields(false, ignored);
         let held = state.machine.limited_by_edge(retry_after, now);
         if !known {

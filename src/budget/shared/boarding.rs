@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::machine::Flight;
 use super::super::membership::Membership;
 use super::Budget;
-use crate::limit::Tick;
+use crate::ratelimit::limiter::Flight;
+use crate::time::Tick;
 
 /// A request that is about to go. Dropped, it did not, and its place is free again.
 #[must_use = "dropped, it gives up its place"]

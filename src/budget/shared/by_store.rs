@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::Hold;
-use super::super::machine::{Flight, Next};
 use super::super::membership::Membership;
-use super::super::parts::Part;
-use super::super::queue::Asker;
-use super::super::rules::No;
 use super::boarding::Boarding;
 use super::{Budget, take_along};
-use crate::limit::{Due, Tick};
+use crate::limit::Due;
+use crate::ratelimit::Hold;
+use crate::ratelimit::authority::No;
+use crate::ratelimit::fair_queue::Asker;
+use crate::ratelimit::limiter::{Flight, Next};
+use crate::ratelimit::parts::Part;
 use crate::refusal::Refusal;
 use crate::sharing::NoAnswer;
 use crate::sharing::breaker::State;
 use crate::sharing::scripts::{Acquired, Asking, Heard, Missed};
+use crate::time::Tick;
 
 /// Who is told no asks again within this time of the moment that it was told, so that gateways do not come together.
 const JITTER_NS: u64 = 8_000_000;

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use http::StatusCode;
 use parking_lot::MutexGuard;
 
-use super::super::headers::{Reading, Seen};
-use super::super::machine::Flight;
-use super::super::scope::{Known, Scope};
-use super::super::{Held, Settings};
 use super::Budget;
-use crate::limit::Tick;
+use crate::ratelimit::limiter::Flight;
+use crate::ratelimit::scope::{Known, Scope};
+use crate::ratelimit::usage_headers::{Reading, Seen};
+use crate::ratelimit::{Held, Settings};
+use crate::time::Tick;
 
 /// Operations of one credential whose limits are learned from responses. Cal.com has about a dozen (FACTS §2).
 const MAX_LEARNED: usize = 64;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::super::Settings;
-use super::super::headers::Seen;
 use super::super::used::{ANY_PROCESS, Entry, Used};
 use super::Budget;
 use super::operations::Operation;
+use crate::ratelimit::Settings;
+use crate::ratelimit::usage_headers::Seen;
+use crate::time::milliseconds;
 
 impl Budget {
     /// Adds its open windows and blocks to `used`, and those of its operations. `now` is milliseconds since 1970. What could be
@@ -42,7 +43,7 @@ impl Budget {
 
     /// Adds an entry like `begun` for each open window and block.
     fn record_as(&self, begun: &Entry, used: &mut Used, now: u64, leaves_room: bool) {
-        let ends = |left: Duration| now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        let ends = |left: Duration| now.saturating_add(milliseconds(left));
         let at = self.clock.now();
         let mut state = self.lock();
         for Seen { name, limit, remaining, reset } in state.machine.open_windows(at) {

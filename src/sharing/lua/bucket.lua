@@ -1,4 +1,4 @@
--- A consumer's bucket: the generic cell rate algorithm, as `src/limit/bucket.rs` has it. The time at which it is full again is
+-- A consumer's bucket: the generic cell rate algorithm, as `src/ratelimit/bucket.rs` has it. The time at which it is full again is
 -- kept in whole microseconds and the nanoseconds beyond them.
 
 local function ahead_of(key)

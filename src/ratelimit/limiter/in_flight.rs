@@ -1,22 +1,22 @@
 //! Requests that are let out, and their ends: each is counted once in the log, and in the log of this gateway's part if it is of that.
 
-use super::Machine;
-use crate::limit::Tick;
+use crate::ratelimit::limiter::Machine;
+use crate::time::Tick;
 
 /// A request that has been let out. Each has to be ended by one of [`Machine::answered`], [`Machine::lost`] and
 /// [`Machine::unsent`].
 #[derive(Debug)]
 #[must_use = "a request that is never ended counts for ever"]
 pub struct Flight {
-    pub(in super::super) consumer: u64,
+    pub(crate) consumer: u64,
     pub(super) sent: Tick,
     pub(super) express: bool,
     /// Whether it is of this gateway's part.
     pub(super) of_part: bool,
     /// Whether it waits for the store's word.
-    pub(in super::super) by_store: bool,
+    pub(crate) by_store: bool,
     /// What a store knows it by.
-    pub(in super::super) request: u64,
+    pub(crate) request: u64,
 }
 
 impl Flight {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::headers::Seen;
-use super::Machine;
-use crate::limit::Tick;
+use crate::ratelimit::limiter::Machine;
+use crate::ratelimit::usage_headers::Seen;
+use crate::time::Tick;
 
 impl Machine {
     /// Has the first answer come before a burst: a process before this one may have used the window up.

@@ -11,9 +11,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
 use super::Hold;
-use super::asked::{AskedFor, Fair, LongRun};
-use crate::identify::HashPrefix;
-use crate::limit::Tick;
+use super::demand::{AskedFor, Fair, LongRun};
+use crate::prehashed::HashPrefix;
+use crate::time::Tick;
 
 /// One send in so many goes to a lower class, if one waits.
 const FLOOR: u32 = 10;

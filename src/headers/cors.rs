@@ -7,9 +7,10 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-use super::{CODE, HINT, standing};
-use crate::credential::managed::MANAGED_USER;
-use crate::headers::{API_KEY, API_VERSION, CLIENT_ID, FORWARDED, MAX_WAIT, REQUEST_ID, SECRET_KEY};
+use super::FORWARDED;
+use super::names::{
+    API_KEY, API_VERSION, CLIENT_ID, CODE, HINT, MANAGED_USER, MAX_WAIT, RATE_LIMIT_FIELDS, REQUEST_ID, SECRET_KEY,
+};
 
 /// What a page may send beside that which is forwarded: the gateway reads it.
 static READ: [HeaderName; 8] =
@@ -39,7 +40,7 @@ impl Cors {
     /// From the configured origins, in lower case, and the headers that are forwarded beside the usual ones.
     pub fn new(origins: Vec<String>, extra: &[HeaderName]) -> Self {
         let sent = FORWARDED.into_iter().chain(READ.iter().chain(extra).map(HeaderName::as_str));
-        let exposed = standing::NAMES.iter().chain(&READABLE).map(HeaderName::as_str);
+        let exposed = RATE_LIMIT_FIELDS.iter().chain(&READABLE).map(HeaderName::as_str);
         Self { origins, sent: list(sent), exposed: list(exposed) }
     }
 
@@ -48,7 +49,7 @@ impl Cors {
     }
 
     /// Marks an answer for the page it is for.
-    pub(super) fn mark(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
+    pub(crate) fn mark(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
         if self.origins.is_empty() {
             return;
         }
@@ -60,7 +61,7 @@ impl Cors {
     }
 
     /// Answers what a browser asks before it sends the request itself.
-    pub(super) fn answer_preflight(&self, asked: &HeaderMap, allow: &HeaderValue, headers: &mut HeaderMap) {
+    pub(crate) fn answer_preflight(&self, asked: &HeaderMap, allow: &HeaderValue, headers: &mut HeaderMap) {
         if asked.get(ORIGIN).is_some_and(|origin| self.allows(origin)) {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, self.sent.clone());

@@ -22,8 +22,8 @@
 
 use std::time::Duration;
 
-use super::headers::Seen;
-use crate::limit::Tick;
+use super::usage_headers::Seen;
+use crate::time::Tick;
 
 /// Cal.com rounds the time to the end of a window to whole seconds.
 pub const ROUNDING: Duration = Duration::from_secs(1);

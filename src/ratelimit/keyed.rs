@@ -2,7 +2,8 @@
 
 use dashmap::DashMap;
 
-use super::{Bucket, Empty, Quota, Seldom, Standing, Tick};
+use super::{Bucket, Empty, Quota, Standing};
+use crate::time::{Seldom, Tick};
 
 /// Buckets by key. A bucket that is full again is the same as none, so forgetting it changes nothing. Where the table is
 /// full of buckets in use, newcomers share one: limits get tighter, memory stays bounded. Who took from that is not known, so a

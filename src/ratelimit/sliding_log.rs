@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// The log of one limit. It holds at most N requests: the rule that it serves is also what bounds it.
 #[derive(Debug, Default)]

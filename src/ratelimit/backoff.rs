@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// Requests in flight at most, after the first good answer.
 const CAREFUL: u32 = 4;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::ends::{Ends, ROUNDING, Relation};
-use super::first_answer::FirstAnswer;
-use super::foreign::{Foreign, Whole, part};
-use super::headers::{MOST_NAMES, Seen};
-use super::replicas::Share;
-use crate::limit::Tick;
+use super::first_response::FirstAnswer;
+use super::other_clients::{Foreign, Whole, part};
+use super::replica_share::Share;
+use super::usage_headers::{MOST_NAMES, Seen};
+use crate::time::Tick;
 
 /// Requests in flight at most while nothing is known of the window.
 const UNKNOWN: u32 = 4;

@@ -9,34 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Empty;
-
-/// Nanoseconds of the buckets' clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Tick(pub u64);
-
-impl Tick {
-    /// That much later.
-    #[must_use]
-    pub fn after(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(nanoseconds(wait)))
-    }
-
-    /// That much earlier; the clock has no moment before its start.
-    #[must_use]
-    pub fn before(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(nanoseconds(span)))
-    }
-
-    /// How long ago `earlier` was; nothing if it is still to come.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
+use crate::time::{Tick, nanoseconds};
 
 const MINUTE_NS: u64 = 60_000_000_000;
 
@@ -168,4 +141,13 @@ impl Bucket {
     pub fn is_full(&self, now: Tick) -> bool {
         self.0.load(Ordering::Relaxed) <= now.0
     }
+}
+
+/// Why a take failed: how the bucket stands, and for how long it stays empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Empty {
+    /// The bucket as it is.
+    pub standing: Standing,
+    /// Until one token is there.
+    pub retry_after: Duration,
 }

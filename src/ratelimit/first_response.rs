@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// Requests in flight at most before the first answer, where that is followed.
 const FIRST: u32 = 1;

@@ -3,27 +3,26 @@
 //! It knows no clock, no task and no socket. Every call is told what time it is, so that what simulated time and the
 //! property tests drive is the very code that runs. `budget` gives it a lock and a timer.
 
-mod by_store;
-mod flights;
-mod turns;
+mod in_flight;
+mod pacing;
+mod shared_mode;
 mod used;
 
 use std::time::Duration;
 
-pub use flights::Flight;
+pub use in_flight::Flight;
 
-use super::breaker::Breaker;
-use super::gate::{Gate, Now};
-use super::granted::Granted;
-use super::headers::{Told, Verdict};
-use super::log::Log;
-use super::parts;
-use super::queue::{Asker, Queue, Ticket};
-use super::replicas::{Share, equal_part};
-use super::rules::{No, Rules};
-pub use super::standing::Standing;
-use super::{Held, Hold, Settings};
-use crate::limit::Tick;
+use super::authority::{No, Rules};
+use super::backoff::Breaker;
+use super::effective_limit::Granted;
+use super::fair_queue::{Asker, Queue, Ticket};
+use super::replica_share::{Share, equal_part};
+use super::sliding_log::Log;
+pub use super::status::Standing;
+use super::upstream_windows::{Gate, Now};
+use super::usage_headers::{Told, Verdict};
+use super::{Held, Hold, Settings, parts};
+use crate::time::{Tick, nanoseconds};
 
 /// Waits after a 429 are longer by up to one part in so many, so that gateways do not come back together.
 const JITTER: u64 = 32;
@@ -349,7 +348,7 @@ impl Machine {
         self.jitter ^= self.jitter << 13;
         self.jitter ^= self.jitter >> 7;
         self.jitter ^= self.jitter << 17;
-        let most = u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX) / JITTER;
+        let most = nanoseconds(whole) / JITTER;
         Duration::from_nanos(self.jitter % most.max(1))
     }
 }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
-use crate::identify::HashPrefix;
-use crate::limit::Tick;
+use crate::prehashed::HashPrefix;
+use crate::time::Tick;
 
 /// How many requests beside a window's part chance may bring one gateway.
 const BY_CHANCE: u32 = 4;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::key::KeyHash;
+use crate::secret::KeyHash;
 
 /// What a request carries in place of a gateway key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum NoKey {
 impl NoKey {
     /// Returns whether the `[anonymous]` consumer stands for such a caller. A credential of a kind that the operator
     /// turned off is somebody's own: it never becomes another identity.
-    pub(super) fn may_be_anonymous(self) -> bool {
+    pub(crate) fn may_be_anonymous(self) -> bool {
         match self {
             Self::Missing | Self::Foreign | Self::NotACredential => true,
             Self::Unread | Self::TestKeysOff | Self::LiveKeysOff => false,

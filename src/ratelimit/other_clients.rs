@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// A window that is over counts as watched for so much of it at least: of a moment, chance tells more than others do.
 const LEAST_WATCHED_OVER: u32 = 4;

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::headers::{MOST_NAMES, Seen, name_hash};
+use super::usage_headers::{MOST_NAMES, Seen, name_hash};
 
 /// What a response's limits are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

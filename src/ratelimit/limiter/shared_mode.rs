@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::ends::Ends;
-use super::super::headers::Seen;
-use super::super::parts::Part;
-use super::super::rules::{No, Rules};
-use super::{Machine, Next};
-use crate::limit::Tick;
+use crate::ratelimit::authority::{No, Rules};
+use crate::ratelimit::ends::Ends;
+use crate::ratelimit::limiter::{Machine, Next};
+use crate::ratelimit::parts::Part;
+use crate::ratelimit::usage_headers::Seen;
+use crate::time::Tick;
 
 impl Machine {
     /// From now on the store decides, for `gateways` that go by it.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::asked::Fair;
-use super::super::gate::Turns;
-use super::super::queue::Asker;
-use super::{Machine, Room};
-use crate::limit::Tick;
+use crate::ratelimit::demand::Fair;
+use crate::ratelimit::fair_queue::Asker;
+use crate::ratelimit::limiter::{Machine, Room};
+use crate::ratelimit::upstream_windows::Turns;
+use crate::time::Tick;
 
 /// By how many turns requests that need not wait for one put off those that do.
 const MOST_PUT_OFF: u32 = 4;

@@ -39,7 +39,7 @@
 
 use std::time::Duration;
 
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// For so long the store takes a gateway to go by it that it has not heard from (`FRESH` of `lua/limit.lua`).
 const TAKEN_FOR_MEMBER: Duration = Duration::from_millis(1500);

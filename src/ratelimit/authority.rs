@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Hold;
-use crate::limit::Tick;
+use crate::time::Tick;
 
 /// A no of the store is believed for so long and no longer; so much can change in it by what others do.
 const BELIEVED: Duration = Duration::from_millis(100);

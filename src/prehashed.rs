@@ -1,0 +1,17 @@
+//! A hasher for keys that are hashes already.
+
+use std::hash::Hasher;
+
+/// Takes the first eight bytes of a key for its hash. The key has to be a hash itself.
+#[derive(Default)]
+pub struct HashPrefix(u64);
+
+impl Hasher for HashPrefix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
+    }
+}

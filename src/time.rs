@@ -1,0 +1,83 @@
+//! Monotonic time, the clock that reads it, and conversions of times.
+
+#![expect(clippy::disallowed_methods, reason = "this module owns the monotonic clock")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+
+/// A moment of the process's clock: nanoseconds since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// Returns the moment that much later.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(wait)))
+    }
+
+    /// Returns the moment that much earlier, and the clock's start for a time before it.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(nanoseconds(span)))
+    }
+
+    /// Returns the time since `earlier`; zero if that is still to come.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The monotonic clock of the process. Its zero outlives every reload, so that a stored moment keeps its meaning.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts a clock at zero.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Returns the time since the start.
+    pub fn now(self) -> Tick {
+        self.at(Instant::now())
+    }
+
+    /// Converts a moment that was read elsewhere.
+    pub fn at(self, moment: Instant) -> Tick {
+        Tick(nanoseconds(moment.saturating_duration_since(self.0)))
+    }
+}
+
+/// Minimum time between two runs of [`Seldom`], in nanoseconds: one second.
+const INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Limits slow work that a request does for all: it runs at most once a second.
+#[derive(Debug, Default)]
+pub struct Seldom(AtomicU64);
+
+impl Seldom {
+    /// Returns whether the work is due. Of several callers at once, one gets `true`.
+    pub fn is_due(&self, now: Tick) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        let due = last == 0 || now.0.saturating_sub(last) >= INTERVAL_NS;
+        due && self.0.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// Converts a duration to nanoseconds. The largest number stands for 584 years and more.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Converts a duration to milliseconds.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Formats a moment as Cal.com does: UTC, to the millisecond.
+pub(crate) fn iso8601(moment: SystemTime) -> String {
+    format!("{:.3}", Timestamp::try_from(moment).unwrap_or_default())
+}
