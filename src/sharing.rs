@@ -11,6 +11,7 @@ pub mod gateways;
 mod heard;
 mod keeper;
 pub mod link;
+mod nodes;
 pub mod owed;
 pub mod scripts;
 

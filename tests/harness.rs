@@ -22,7 +22,7 @@ pub use patience::{eventually, patience, scaled, time_limit};
 pub use port::free_port;
 pub use postgres::{PgBouncer, Postgres};
 pub use proxy::Proxy;
-pub use redis::{Redis, Watched};
+pub use redis::{Redis, Sentinel, Watched};
 pub use tunnel::Tunnel;
 pub use upstream::{Asked, OK, Upstream, find};
 pub use wire::{Answer, Wire, narrow};

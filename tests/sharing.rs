@@ -2,6 +2,7 @@
 
 mod agreement;
 mod alone;
+mod announced;
 mod boarding;
 mod breaker;
 mod bucket_agreement;

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::breaker::State;
-use super::{NoAnswer, SharedStore, link};
+use super::{NoAnswer, SharedStore};
 
 /// What is owed is told to so many buckets at a time.
 const AT_A_TIME: usize = 64;
@@ -57,12 +57,11 @@ pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &
 /// One probe; true if the store answers. What is wrong is logged, unless it has been `told` already.
 async fn attempt(store: &SharedStore, told: &mut Option<String>) -> bool {
     let connected = store.address.connect().await;
-    if let Err(fault) = &connected {
-        let fault = link::reason(fault);
-        if told.as_ref() != Some(&fault) {
-            tracing::warn!(store = %store.address, fault, "the store cannot be reached; it is tried again and again");
-            *told = Some(fault);
-        }
+    if let Err(fault) = &connected
+        && told.as_ref() != Some(fault)
+    {
+        tracing::warn!(store = %store.address, fault, "the store cannot be reached; it is tried again and again");
+        *told = Some(fault.clone());
     }
     *store.lock_link() = connected.ok();
     let succeeded = store.lock_link().is_some() && tell_owed(store).await.is_ok();

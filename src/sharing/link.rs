@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _};
@@ -15,11 +16,12 @@ use redis::{Pipeline, RedisError, RedisFuture, RedisResult, TlsCertificates, Tls
 use secrecy::zeroize::Zeroizing;
 use tokio::time::timeout;
 
+use super::nodes::Nodes;
 use crate::foreign::cleaned;
 use crate::secret::Secret;
 
 /// Connecting, TLS and finding the primary included, takes no longer.
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// `limit_store.kind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +60,7 @@ struct Source {
 
 enum Door {
     Single(Box<Client>),
-    Cluster(Box<ClusterClient>),
+    Cluster(Box<ClusterClient>, Nodes),
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
 }
 
@@ -152,7 +154,7 @@ impl Address {
                 if is_tls(first.addr()) {
                     builder = builder.certs(certificates());
                 }
-                said(builder.build()).map(|client| Door::Cluster(Box::new(client)))
+                said(builder.build()).map(|client| Door::Cluster(Box::new(client), Nodes::new(nodes, certificates())))
             }
             Kind::Sentinel(name) => sentinel(&nodes, first, name, certificates()),
         }?;
@@ -160,7 +162,10 @@ impl Address {
     }
 
     /// Opens a connection that answers.
-    pub(super) async fn connect(&self) -> RedisResult<Link> {
+    ///
+    /// # Errors
+    /// Why there is none, and what to do where that can be told.
+    pub(super) async fn connect(&self) -> Result<Link, String> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_WITHIN))
             .set_response_timeout(Some(CONNECT_WITHIN));
@@ -168,17 +173,30 @@ impl Address {
         let connect = async {
             let mut link = match &*door {
                 Door::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
-                Door::Cluster(client) => return Ok(Link(Wire::Cluster(client.get_async_connection().await?))),
+                Door::Cluster(client, _) => return cluster(client).await,
                 Door::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await?,
             };
             redis::cmd("PING").query_async::<()>(&mut link).await?;
             Ok(Link(Wire::One(link)))
         };
-        match timeout(CONNECT_WITHIN, connect).await {
+        let connected = match timeout(CONNECT_WITHIN, connect).await {
             Ok(connected) => connected,
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
+        match (connected, &*door) {
+            (Ok(link), _) => Ok(link),
+            (Err(fault), Door::Cluster(_, nodes)) => Err(nodes.fault().await.unwrap_or_else(|| reason(&fault))),
+            (Err(fault), _) => Err(reason(&fault)),
         }
     }
+}
+
+/// Connects to a cluster. The library calls it a connection, too, if it cannot use any node that the cluster announces.
+async fn cluster(client: &ClusterClient) -> RedisResult<Link> {
+    let mut link = client.get_async_connection().await?;
+    let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+    link.route_command(redis::cmd("PING"), all).await?;
+    Ok(Link(Wire::Cluster(link)))
 }
 
 impl std::fmt::Debug for Link {

@@ -35,9 +35,7 @@ impl Redis {
 
     /// Runs a command there with redis-cli, and gives what it says.
     pub fn cli(&self, arguments: &[&str]) -> String {
-        let port = self.port.to_string();
-        let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        cli(self.port, arguments)
     }
 
     pub fn kill(&mut self) {
@@ -61,6 +59,11 @@ impl Redis {
     }
 }
 
+fn cli(port: u16, arguments: &[&str]) -> String {
+    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// The server's program: redis-server, or another that speaks as it does (scripts/test-valkey).
 fn server() -> Command {
     Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
@@ -79,21 +82,42 @@ fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
 }
 
 /// A sentinel that watches one server as `main`.
-struct Sentinel {
+pub struct Sentinel {
     port: u16,
+    tls_port: u16,
     child: Child,
     _folder: tempfile::TempDir,
 }
 
 impl Sentinel {
     fn of(primary: &Redis) -> Self {
+        Self::start("127.0.0.1", primary.port, 0, &[])
+    }
+
+    /// One that takes TLS, beside plain connections, and watches a server at `host`. `tls` are arguments of a server.
+    pub fn secured(host: &str, port: u16, tls: &[String]) -> Self {
+        Self::start(host, port, free_port(), tls)
+    }
+
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
+    }
+
+    /// Runs a command there with redis-cli, and gives what it says.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        cli(self.port, arguments)
+    }
+
+    fn start(host: &str, watched: u16, tls_port: u16, tls: &[String]) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let file = folder.path().join("sentinel.conf");
-        let lines = format!(
-            "port {port}\nsentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 300\n\
-             sentinel failover-timeout main 2000\n",
-            primary.port
+        let mut lines = format!(
+            "port {port}\ntls-port {tls_port}\nsentinel monitor main {host} {watched} 1\n\
+             sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 2000\n"
         );
+        for pair in tls.chunks(2) {
+            lines.push_str(&format!("{}\n", pair.join(" ").trim_start_matches("--")));
+        }
         std::fs::write(&file, lines).unwrap();
         let child = server()
             .args([file.to_str().unwrap(), "--sentinel"])
@@ -102,7 +126,7 @@ impl Sentinel {
             .spawn()
             .unwrap();
         eventually("a sentinel listening", || TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { port, child, _folder: folder }
+        Self { port, tls_port, child, _folder: folder }
     }
 }
 

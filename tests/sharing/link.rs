@@ -1,6 +1,7 @@
 //! The ways in which a store can be found, and what is told of one that cannot.
 
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -10,7 +11,7 @@ use crate::cal_sim::certificates::issue;
 use crate::harness::{Fleet, Gateway, Key, Redis, Setup, Terms, Upstream, Watched, eventually, free_port, time_limit};
 
 /// Two gateways that share a consumer's 40 requests.
-fn terms() -> Terms {
+pub(super) fn terms() -> Terms {
     let headers = time_limit(500);
     Terms {
         gateways: 2,
@@ -24,7 +25,7 @@ fn terms() -> Terms {
 }
 
 /// Two gateways whose store is at `url`, which holds a password, and of which `lines` say more.
-fn two(terms: &Terms, url: &str, lines: &str) -> Fleet {
+pub(super) fn two(terms: &Terms, url: &str, lines: &str) -> Fleet {
     let store = format!("on_loss = \"closed\"\nredis = {{ env = \"CALGATE_TEST_STORE_URL\" }}\n{lines}");
     Fleet::start_with_env(terms, |_| store.clone(), |_| vec![("CALGATE_TEST_STORE_URL", url.to_owned())])
 }
@@ -173,6 +174,32 @@ fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_say
         assert!(!line.contains("s3cret"), "{line}");
         assert_eq!(fleet.ask(0).1, "GATEWAY_STORE_LOST");
     }
+}
+
+/// A server that answers everything with an error that repeats a secret.
+fn blabbing() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut space = [0; 4096];
+            while stream.read(&mut space).is_ok_and(|n| n > 0) {
+                let _ =
+                    stream.write_all(b"-ERR no tenant q9Zr/4Tb+c1/0xYw8Lm/Kd3s/Pv7Gh2Jn/5e\r\n".repeat(8).as_slice());
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_secret_in_base64_that_a_store_repeats_is_not_logged() {
+    let key = Key::new();
+    let store = format!("[limit_store]\nredis = \"redis://127.0.0.1:{}\"", blabbing());
+    let gateway = Setup::to(&Upstream::start().base_url()).with(&store).billing("teams", &key).start();
+    let line = gateway.logged("the store cannot be reached");
+    assert!(line.contains("no tenant (hidden)"), "{line}");
+    assert!(!gateway.log().iter().any(|line| line.contains("Pv7Gh2Jn")));
 }
 
 #[test]
