@@ -12,6 +12,7 @@ mod field_blocks;
 mod framing;
 mod guarded;
 mod hangup;
+mod held;
 mod http2;
 mod lasting;
 mod listener;

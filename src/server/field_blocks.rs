@@ -34,6 +34,11 @@ impl FieldBlocks {
         self.is_open
     }
 
+    /// Returns whether the next byte begins a frame.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.left == 0 && self.filled == 0
+    }
+
     /// Follows `new`, the next bytes of the connection. Returns how many of them come before a block that is unfinished.
     pub(super) fn follow(&mut self, new: &[u8]) -> usize {
         let (mut at, mut open_from) = (0, 0);

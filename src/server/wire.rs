@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::field_blocks::FieldBlocks;
 use super::framing::{Framing, Violation, max_head};
 use super::hangup::{Reset, Stream};
+use super::held::Held;
 use super::watch::{LAST_BYTES, Watch};
 use crate::config::limits::Bounds;
 use crate::refusal::Refusal;
@@ -22,6 +23,9 @@ use crate::refusal::Refusal;
 /// Bytes of an answer, head and body, that are put together before they are written: to write a list of pieces costs the
 /// kernel more than that.
 const ONE_PIECE: usize = 4096;
+
+/// Maximum length of the first read of a request over HTTP/2, 2 KiB: most heads fit.
+const FIRST_READ: usize = 2048;
 
 /// The refusal of a request whose client closed its sending side within the head.
 pub(super) const CUT_HEAD: Refusal = Refusal::BadHeader("the client closed its sending side within the head");
@@ -42,8 +46,8 @@ pub(super) struct Wire<T> {
     /// `[limits] head_bytes`.
     head_bytes: usize,
     blocks: FieldBlocks,
-    /// Bytes of an unfinished field block (HTTP/2), of which so many may be passed on.
-    held: BytesMut,
+    /// Bytes of an unfinished field block (HTTP/2), of which `released` may be passed on.
+    held: Held,
     released: usize,
     max_held: usize,
     /// The end of the wait for a caller that has been told the end (HTTP/2).
@@ -80,7 +84,7 @@ impl<T: Stream> Wire<T> {
             target_bytes: limits.target_bytes,
             head_bytes: limits.head_bytes,
             blocks: FieldBlocks::new(),
-            held: BytesMut::new(),
+            held: Held::default(),
             released: 0,
             max_held: 2 * max_head(limits),
             farewell: None,
@@ -119,6 +123,10 @@ impl<T: Stream> Wire<T> {
             let n = self.first.len().min(buf.remaining());
             buf.put_slice(self.first.get(..n).unwrap_or_default());
             self.first.advance(n);
+            if self.first.is_empty() {
+                // Empty, it would still keep its memory.
+                self.first = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -131,9 +139,7 @@ impl<T: Stream> Wire<T> {
     fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         loop {
             if self.released > 0 {
-                let n = self.released.min(buf.remaining());
-                buf.put_slice(&self.held.split_to(n));
-                self.released -= n;
+                self.released -= self.held.take(buf, self.released);
                 return Poll::Ready(Ok(()));
             }
             if self.blocks.is_open() {
@@ -143,10 +149,18 @@ impl<T: Stream> Wire<T> {
                 continue;
             }
             let before = buf.filled().len();
-            ready!(self.poll_bytes(cx, buf))?;
+            if self.watch.is_idle() && self.blocks.is_between_frames() {
+                // A block that stays unfinished costs no more of the buffer of h2 than this.
+                let mut first = ReadBuf::new(buf.initialize_unfilled_to(FIRST_READ.min(buf.remaining())));
+                ready!(self.poll_bytes(cx, &mut first))?;
+                let read = first.filled().len();
+                buf.advance(read);
+            } else {
+                ready!(self.poll_bytes(cx, buf))?;
+            }
             let new = buf.filled().get(before..).unwrap_or_default();
             let (is_end, passed) = (new.is_empty(), self.blocks.follow(new));
-            self.held.extend_from_slice(new.get(passed..).unwrap_or_default());
+            self.held.push(new.get(passed..).unwrap_or_default());
             buf.set_filled(before + passed);
             if is_end || passed > 0 {
                 return Poll::Ready(Ok(()));
@@ -162,7 +176,7 @@ impl<T: Stream> Wire<T> {
         let new = new.filled();
         let passed = self.blocks.follow(new);
         self.released = if passed > 0 { self.held.len() + passed } else { 0 };
-        self.held.extend_from_slice(new);
+        self.held.push(new);
         if self.held.len() > self.max_held {
             // h2 refuses a block of this size.
             self.released = self.held.len();

@@ -114,6 +114,8 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
 const LAST: u8 = 1;
 
 /// SETTINGS with an initial window of 0 (RFC 9113 §6.5.2), and `GET /v2/me` without a key.
@@ -155,8 +157,8 @@ fn ask_and_take_one_byte() -> Vec<u8> {
 
 /// One frame, as it is sent.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).unwrap();
-    [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+    let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[0, high, low, kind, flags, 0, 0, 0, stream][..], payload].concat()
 }
 
 /// Reads one frame: its type, its flags and what it carries.
@@ -166,6 +168,44 @@ fn read_frame(connection: &mut TcpStream) -> (u8, u8, Vec<u8>) {
     let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
     connection.read_exact(&mut payload).unwrap();
     (head[3], head[4], payload)
+}
+
+/// `GET /v2/me` with a long query, its field block in five frames (RFC 9113 §6.10, RFC 7541 §6.2.2).
+fn ask_in_pieces(stream: u8, query: &str, key: &Key) -> Vec<u8> {
+    let path = format!("/v2/me?q={query}");
+    let beyond = u16::try_from(path.len() - 127).unwrap();
+    let length = [0x7f, u8::try_from(beyond % 128).unwrap() | 0x80, u8::try_from(beyond / 128).unwrap()];
+    let own = [&b"\x00\x09x-api-key"[..], &[u8::try_from(key.text.len()).unwrap()], key.text.as_bytes()].concat();
+    let block = [&b"\x82\x86\x01\x01h\x04"[..], &length, path.as_bytes(), &own].concat();
+    let pieces: Vec<_> = block.chunks(block.len().div_ceil(5)).collect();
+    let frames = pieces.iter().enumerate().map(|(n, piece)| match n {
+        0 => frame(HEADERS, LAST, stream, piece),
+        _ => frame(CONTINUATION, if n + 1 == pieces.len() { END_HEADERS } else { 0 }, stream, piece),
+    });
+    frames.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn a_field_block_that_comes_in_pieces_is_whole_and_the_next_one_too() {
+    let (upstream, key) = (Upstream::start(), Key::new());
+    let gateway = Setup::to(&upstream.base_url()).workers(1).billing("unrestricted", &key).start();
+    for (round, size) in [1, 700, 2048, 5000, 20_000].into_iter().enumerate() {
+        let queries: Vec<String> = (0..3).map(|n| format!("{round}{n}").repeat(3000)).collect();
+        let mut connection = TcpStream::connect(&gateway.address).unwrap();
+        connection.set_read_timeout(Some(patience())).unwrap();
+        connection.set_nodelay(true).unwrap();
+        let asked = [1, 3, 5].iter().zip(&queries).flat_map(|(stream, query)| ask_in_pieces(*stream, query, &key));
+        for piece in [HELLO.to_vec(), asked.collect()].concat().chunks(size) {
+            connection.write_all(piece).unwrap();
+        }
+        for _ in &queries {
+            while read_frame(&mut connection).0 != HEADERS {}
+        }
+        let targets: Vec<_> = upstream.asked().iter().skip(3 * round).map(|asked| asked.target().to_owned()).collect();
+        for query in queries {
+            assert!(targets.contains(&format!("/v2/me?q={query}")), "in pieces of {size}");
+        }
+    }
 }
 
 #[test]
