@@ -1,15 +1,19 @@
 # The commands of this project. `make run` and `make test` need nothing but Rust.
 
-.PHONY: run test test-long test-stalls test-quiet clients bench release
+.PHONY: run lint test test-long test-stalls test-quiet clients bench release
 
 # Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
 run:
 	scripts/demo
 
+# Checks formatting, lints, documentation, dependencies, spelling, words and commit subjects: STEPS="clippy words" for some.
+lint:
+	scripts/lint $(STEPS)
+
 # Installs what the tests need, and runs them all.
 test:
 	scripts/test-deps
-	scripts/run-tests
+	scripts/run-tests --all
 	scripts/test-valkey
 
 # The nightly run: CASES random cases of each property test (TESTS="budget::" for some of them). A case that fails is kept in

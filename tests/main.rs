@@ -32,6 +32,7 @@ mod properties;
 mod refusal;
 mod request_id;
 mod respond;
+mod scripts;
 mod secret;
 mod server;
 mod sharing;
