@@ -119,22 +119,25 @@ local function note_share(s)
   s.part = part
 end
 
--- Gateways heard of within the time that their requests may count for (heartbeats forget the others), and those of them
--- that go by the store now.
+-- Gateways of which something may count (heartbeats forget the others), and those of them that go by the store now.
 local function count_gateways(s)
   s.members = math.max(redis.call('ZCOUNT', JOINED, now - FRESH, '+inf'), 1)
   s.gateways = math.max(redis.call('ZCARD', KNOWN), s.members)
   note_share(s)
 end
 
--- Forgets gateways of which nothing can count any more, and puts off the end of the others.
+local function keep_for(key, life)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - life)
+  redis.call('PEXPIRE', key, over(life, 1000) + 1000)
+end
+
+-- Forgets gateways of which nothing can count any more, and puts off the end of the others. A gateway that is cut off sends from its
+-- part for a window and a deadline after it was last heard, and its last request from that may count for as long again. It counts
+-- from its last call, and KNOWN may be older than that by less than FRESH.
 local function keep_gateways()
-  local lately = now - microseconds(window + deadline)
-  local life = over(deadline + window, 1000000) + 1000
-  for _, key in ipairs({ JOINED, KNOWN }) do
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', lately)
-    redis.call('PEXPIRE', key, life)
-  end
+  local counts = microseconds(window + deadline)
+  keep_for(JOINED, counts)
+  keep_for(KNOWN, 2 * counts + FRESH)
 end
 
 local function part(s)
