@@ -11,6 +11,7 @@ mod faults;
 mod fleet;
 mod gateways;
 mod link;
+mod parts;
 mod scripts;
 mod stalls;
 

@@ -71,12 +71,12 @@ impl Membership {
         self.deadline
     }
 
-    /// How long a call to the store may take.
     /// Whether limits have been shared at any time since the start.
     pub(super) fn was_shared(&self) -> bool {
         self.store.was_shared()
     }
 
+    /// How long a call to the store may take.
     pub(super) fn within(&self) -> Duration {
         self.store.within()
     }
@@ -137,9 +137,11 @@ impl Membership {
         self.gateways.load(Ordering::Relaxed)
     }
 
-    /// Gateways that share nothing while the store is lost. A budget that has not been heard of yet may be in use elsewhere, too.
+    /// Gateways that share nothing while the store is lost. A budget that has not been heard of yet may be in use elsewhere, too. Where
+    /// limits were shared, there are two at least: another gateway may join while this one is cut off.
     pub(super) fn replicas(&self, settings: Settings) -> u32 {
-        settings.replicas.max(self.gateways()).max(self.store.gateways())
+        let least = if self.was_shared() { 2 } else { 1 };
+        settings.replicas.max(self.gateways()).max(self.store.gateways()).max(least)
     }
 
     /// Whether this gateway goes by the store.

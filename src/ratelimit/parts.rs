@@ -7,23 +7,33 @@
 //! - The store lets out a request only while *its log + all parts kept* is below N. Its log holds the requests in flight and those
 //!   answered within the last window, of all gateways, as far as it was told.
 //! - Parts have an *epoch*, which each change of their size begins. A gateway holds the part of the latest epoch that it has learned of.
-//!   Each of its calls to the store names that epoch. Until a gateway has named the current epoch, the store keeps for it the largest part
-//!   of all epochs that not every gateway has named.
+//!   Each of its calls to the store names that epoch. Until a gateway has named an epoch since parts last became larger, the store keeps
+//!   for it the largest part since every gateway had named the current one. From then on it keeps the part that the gateway named last.
+//!   Parts become larger only when every gateway has named the current epoch.
+//! - A gateway is *alone* while the store knows no other one and all requests in the store's log are its own. It holds half of N then. The
+//!   store keeps nothing for it, because its own log is within N.
 //! - A gateway changes to its own rules only when it has given the store up, never because one call was late. While it has not heard from
 //!   the store, no request goes out.
-//! - From then on it lets out a request only while *its own log of such requests* is below its part. It holds its part for as long as the
-//!   store keeps it: one window and one request deadline since it last heard from the store.
+//! - From then on it lets out a request only while *its own log of such requests* is below its part. It holds its part for one window and
+//!   one request deadline since it last heard from the store. Its last request from that arrives within a deadline and counts for a
+//!   window. So the store keeps the part for twice as long, and for 1.5 s more, as not each call that it answers puts that off.
 //! - When it joins again it first tells the store of all its requests, and gives up its part.
 //! - After [`Held::shares_from`] it goes by the rule of `replicas.rs` instead: then all requests that the store let out without a thought
-//!   of it have arrived, and their windows are over. The store has gone by that rule since it missed the gateway's heartbeats.
+//!   of it have arrived, and their windows are over. The store has gone by that rule since it missed the gateway's heartbeats. A gateway
+//!   that was alone is one of two then, as another one may have joined.
 //!
 //! # Why no window holds more than N
 //! By the proof in `log.rs`, a window holds at most as many requests of one log as the log's limit was when its last request was let out.
 //! Take the last request by the store's word, let out at time t. The store's log, with those of all gateways that joined again, held at
 //! most N less the parts kept at t. A gateway that did not join again before t sends no more than its part, and that is no more than
-//! what was kept for it at t: either it has not named the current epoch, or it has learned of that and holds no more. So together they
-//! are at most N. No clock is compared with another, and no call needs to be in time: one that arrives late names an epoch that is
-//! still true of its gateway, or an older one, which frees nothing.
+//! what was kept for it at t: either it has not named an epoch since parts last became larger, or it holds no more than it named last,
+//! as parts have only become smaller since. So together they are at most N.
+//!
+//! Where the gateway was alone at t, nothing was kept for it, and all requests are in its own log, which is within N. Where another one
+//! has joined by t, half of N is kept for the first until it has named a smaller part.
+//!
+//! No clock is compared with another, and no call needs to be in time: one that arrives late names an epoch that is still true of its
+//! gateway, or an older one, which frees nothing.
 //!
 //! A process may be stopped at any moment, also between the store's word and the write of the request. The request is in the store's log
 //! then, as one in flight, and counts from its arrival like any other.
@@ -33,9 +43,10 @@
 //! holds no part that the store knows of. It goes by `budget.expected_replicas`. A store that comes back empty knows a gateway's
 //! requests only when that gateway has joined again.
 //!
-//! A gateway that was cut off for longer than it holds its part: what it sent from that just before may count for a window more, while
-//! the store keeps nothing for it. A gateway that was alone when it was cut off, and that another one joins while it is: the store
-//! keeps an equal part for it, and it uses all of N. Both end as the rule of `replicas.rs` and the last count of Cal.com take over.
+//! A gateway that is cut off for so long that the store forgets it. All that it sent from its part is over then, and it goes by the rule
+//! of `replicas.rs`. The others do not any more, and take its requests for another program's. A gateway does not learn of those that
+//! join while it is cut off: where there are more than it heard of, and more than two, it takes too large a share of a window's tail.
+//! `budget.expected_replicas` is for that. A machine that is suspended while it is cut off: its clock stands still.
 
 use std::time::Duration;
 

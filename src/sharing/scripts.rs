@@ -166,7 +166,7 @@ impl Default for Scripts {
                 include_str!("lua/refused.lua"),
             ]),
             heartbeat: script(&[LIMIT, PARTS, include_str!("lua/heartbeat.lua")]),
-            join: script(&[LIMIT, include_str!("lua/join.lua")]),
+            join: script(&[LIMIT, PARTS, include_str!("lua/join.lua")]),
         }
     }
 }
@@ -301,7 +301,7 @@ impl Limit<'_> {
     fn call<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
         let mut call = script.prepare_invoke();
         // The number of the state's form is in its name: another release neither reads nor spoils it.
-        for part in ["state.4", "log", "flying", "joined", "known", "parts"] {
+        for part in ["state.5", "log", "flying", "joined", "known", "held"] {
             call.key(format!("{}:{part}", self.keys));
         }
         call.arg(clock_arg(self.clock)).arg(self.settings.limit).arg(u8::from(self.settings.learn_limit));

@@ -121,6 +121,15 @@ fn who_loses_the_store_sends_no_more_than_its_part_until_all_that_the_store_let_
 }
 
 #[test]
+fn who_was_alone_when_it_loses_the_store_keeps_to_its_part_like_any_other() {
+    let mut machine = machine();
+    machine.go_by_store(1);
+    machine.told_part(Part { epoch: 7, requests: 2 }, at(0));
+    machine.go_alone(1, WINDOW, at(1000));
+    assert_eq!(asked_at_once(&mut machine, at(1000)).len(), 2);
+}
+
+#[test]
 fn who_joins_again_has_no_part_before_it_is_told_of_one() {
     let mut machine = machine();
     machine.told_part(Part { epoch: 7, requests: 2 }, at(0));

@@ -101,12 +101,12 @@ impl Both<'_> {
         let joined = format!("{}:joined", self.keys);
         let mut pipe = redis::pipe();
         // All of them, and this one, have given up the parts that are kept for gateways: a single gateway keeps none.
-        let parts = format!("{}:parts", self.keys);
+        let held = format!("{}:held", self.keys);
         for other in 1..self.settings.replicas {
             pipe.cmd("ZADD").arg(&known).arg(self.at).arg(format!("other-{other}"));
-            pipe.cmd("HSET").arg(&parts).arg(format!("other-{other}")).arg(ANY_EPOCH);
+            pipe.cmd("HSET").arg(&held).arg(format!("other-{other}")).arg(0);
         }
-        pipe.cmd("HSET").arg(&parts).arg("this").arg(ANY_EPOCH);
+        pipe.cmd("HSET").arg(&held).arg("this").arg(0);
         pipe.cmd("ZADD").arg(&known).arg(self.at).arg("this");
         pipe.cmd("ZADD").arg(&joined).arg(self.at).arg("this:1");
         pipe.query_async::<()>(self.link).await.unwrap();

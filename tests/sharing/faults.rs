@@ -113,6 +113,35 @@ fn one_gateway_is_cut_off_from_the_store_and_the_others_are_not() {
     });
 }
 
+/// The second gateway reaches the store only when the first one, which was alone there, has lost it. It uses what it may of Cal.com's
+/// window, and then the first one, which knows nothing of that, is asked for as much as was left of it.
+#[test]
+fn a_gateway_joins_while_the_one_that_was_alone_is_cut_off() {
+    const LIMIT: usize = 120;
+    let redis = Redis::start();
+    let proxies: Vec<Proxy> = (0..2).map(|_| Proxy::to(redis.port)).collect();
+    proxies[1].cut();
+    let terms = Terms { gateways: 2, limit: 120, window: Duration::from_secs(30), ..terms() };
+    let fleet = Fleet::start(&terms, |index| format!("redis = \"{}\"", proxies[index].url()));
+    degraded(&fleet, 1);
+    assert_eq!(fleet.ask(0), (200, String::new()), "Cal.com's window begins");
+    proxies[0].cut();
+    degraded(&fleet, 2);
+    proxies[1].mend();
+    degraded(&fleet, 1);
+    let served = |gateway| {
+        let ask = |_| fleet.ask(gateway).0 == 200;
+        std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..LIMIT).map(|caller| scope.spawn(move || ask(caller))).collect();
+            callers.into_iter().map(|caller| usize::from(caller.join().unwrap())).sum::<usize>()
+        })
+    };
+    let (second, first) = (served(1), served(0));
+    println!("{second} and {first} served, {} of Cal.com's 429s", fleet.sim.rate_limited());
+    assert_eq!(fleet.sim.rate_limited(), 0);
+    assert!(second > 0 && first > 0 && second + first < LIMIT, "{second} and {first}");
+}
+
 #[test]
 fn the_store_fails_over_to_its_replica() {
     let mut watched = Watched::start();

@@ -55,9 +55,7 @@ impl Machine {
         let before = self.share();
         if let Some(others) = self.rules.foreign() {
             self.gate.expect_others(others);
-            if replicas > 1 {
-                self.held.leave(self.settings.window, deadline, now);
-            }
+            self.held.leave(self.settings.window, deadline, now);
         }
         self.rules = Rules::Own;
         self.settings.replicas = replicas.max(1);

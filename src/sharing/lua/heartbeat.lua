@@ -16,7 +16,10 @@ local s = read_state()
 redis.call('PEXPIRE', STATE, STATE_LIVES)
 count_gateways(s)
 release(s)
-if member then confirm(s, gateway, epoch) end
+if member then
+  confirm(s, gateway, epoch)
+  note_alone(s, gateway)
+end
 adjust_parts(s)
 kept(s)
 local answer = {

@@ -23,7 +23,12 @@ if joins then
   redis.call('ZADD', JOINED, now, membership)
   -- It has given up its part. The next epoch gives it another, once it has learned of that.
   local s = read_state()
+  count_gateways(s)
+  release(s)
+  note_alone(s, gateway)
+  adjust_parts(s)
   s.epoch = s.epoch + 1
+  confirm(s, gateway, s.epoch)
   write_state(s)
 end
 keep_gateways()

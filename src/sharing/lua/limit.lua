@@ -6,7 +6,7 @@
 -- Times: `now` is the server's, in microseconds since 1970. Whatever else is a time is in nanoseconds from now, which
 -- numbers of 53 bits hold exactly; the state is moved along when it is read.
 
-local STATE, LOG, FLYING, JOINED, KNOWN, PARTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local STATE, LOG, FLYING, JOINED, KNOWN, HELD = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
 -- ARGV[1] is empty but in tests, which bring a clock of their own.
 local now = tonumber(ARGV[1])
@@ -31,7 +31,7 @@ local function microseconds(ns) return math.ceil(ns / 1000) end
 -- The state -----------------------------------------------------------------------------------------------------------
 
 -- The state is kept as so many values one after the other, windows behind them: tables with names cost three times as much.
-local STATE_VALUES, WINDOW_VALUES = 24, 13
+local STATE_VALUES, WINDOW_VALUES = 25, 13
 
 local function breaker(no, ends, noes, good, passed)
   return { no = ends and no - passed, ends = ends and ends - passed, noes = noes, good = good }
@@ -48,13 +48,13 @@ end
 
 local function state_of(
   next, at, granted, was, learnt, higher, times, silent, suspected, until_then, paced, wanted, part,
-  epoch, each, most, r_no, r_ends, r_noes, r_good, e_no, e_ends, e_noes, e_good, windows
+  epoch, each, most, alone, r_no, r_ends, r_noes, r_good, e_no, e_ends, e_noes, e_good, windows
 )
   local passed = (now - at) * 1000
   local s = {
     granted = granted, higher = { higher, times }, silent = silent, suspected = suspected,
     suspected_until = until_then - passed, paced = math.max(paced - passed, LONG_AGO),
-    wanted = math.min(math.max(wanted - passed, LONG_AGO), 0), part = part, epoch = epoch, each = each, most = most,
+    wanted = math.min(math.max(wanted - passed, LONG_AGO), 0), part = part, epoch = epoch, each = each, most = most, alone = alone,
     refused = breaker(r_no, r_ends, r_noes, r_good, passed), edge = breaker(e_no, e_ends, e_noes, e_good, passed), windows = {},
   }
   if was ~= configured or learnt ~= learn then s.granted, s.higher = configured, { 0, 0 } end
@@ -72,7 +72,7 @@ local function read_state()
     local s = state_of(
       -1, now, configured, configured, learn, 0, 0, false, 0, 0, LONG_AGO, LONG_AGO, nil,
       -- The first epoch is later than all of a store that was lost.
-      now, 0, 0, nil, nil, 0, 0, nil, nil, 0, 0, 0
+      now, 0, 0, false, nil, nil, 0, 0, nil, nil, 0, 0, 0
     )
     s.is_new = true
     return s
@@ -88,7 +88,7 @@ local function write_state(s)
   local r, e = s.refused, s.edge
   local packed = cmsgpack.pack(
     now, s.granted, configured, learn, s.higher[1], s.higher[2], s.silent, s.suspected, s.suspected_until, s.paced, s.wanted,
-    s.part, s.epoch, s.each, s.most, r.no, r.ends, r.noes, r.good, e.no, e.ends, e.noes, e.good, #s.windows
+    s.part, s.epoch, s.each, s.most, s.alone, r.no, r.ends, r.noes, r.good, e.no, e.ends, e.noes, e.good, #s.windows
   )
   for _, w in ipairs(s.windows) do
     packed = packed .. cmsgpack.pack(
@@ -123,6 +123,7 @@ end
 local function count_gateways(s)
   s.members = math.max(redis.call('ZCOUNT', JOINED, now - FRESH, '+inf'), 1)
   s.gateways = math.max(redis.call('ZCARD', KNOWN), s.members)
+  s.alone = s.alone and s.gateways == 1
   note_share(s)
 end
 
