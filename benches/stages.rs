@@ -59,7 +59,7 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
         let consumer = format!("[consumers.c{index}]\nkeys = ['{hash}']\ncredential = 'main'\ntier = 'endless'\n");
         text.push_str(&consumer);
     }
-    let config = Config::parse("bench", &text).unwrap_or_else(|unusable| panic!("{:?}", unusable.problems));
+    let config = Config::parse("bench", &text).unwrap_or_else(|error| panic!("{:?}", error.diagnostics));
     let gateway = Gateway::new(config, None).expect("a gateway");
     Scene { gateway, requests: keys.iter().map(|key| request_headers(key)).collect() }
 });

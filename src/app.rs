@@ -111,7 +111,7 @@ impl Gateway {
     /// # Errors
     /// What in the configuration cannot be used.
     pub fn new(config: Config, access_log: Option<AccessLog>) -> Result<Arc<Self>, String> {
-        let vault = config.store.as_ref().map(token_store).transpose()?;
+        let vault = config.token_store.as_ref().map(token_store).transpose()?;
         let app = App::build(config, None)?;
         let keeper = vault.map(|vault| Keeper::new(vault, app.credentials.holders.clone(), app.cal_com()));
         Ok(Arc::new(Self {
@@ -139,7 +139,7 @@ impl Gateway {
     /// # Errors
     /// What in the configuration cannot be used; the old one stays in force.
     pub fn replace(&self, config: Config) -> Result<(), String> {
-        let config = config.with_store(self.keeper.is_some())?;
+        let config = config.with_token_store(self.keeper.is_some())?;
         let app = App::build(config, Some(&self.app()))?;
         if let Some(keeper) = &self.keeper {
             keeper.ask_by(app.cal_com());

@@ -18,7 +18,7 @@ use clap::builder::OsStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::environment::from_environment;
-use crate::config::{Config, Secrets, problem::Unusable};
+use crate::config::{Config, Secrets, diagnostics::ConfigError};
 use crate::server::ConfigSource;
 
 /// A rate-limiting, authenticating reverse proxy for the Cal.com API v2.
@@ -146,7 +146,7 @@ impl ConfigArgs {
 
     /// Reads the configuration, with or without its secrets.
     fn read_with(&self, secrets: Secrets) -> Result<(Config, ConfigSource), Outcome> {
-        let misused = |unusable: Box<Unusable>| Outcome::Misused(unusable.to_string());
+        let misused = |error: Box<ConfigError>| Outcome::Misused(error.to_string());
         // A variable that is set to nothing names nothing.
         if let Some(path) = self.config.as_ref().filter(|path| !path.is_empty()) {
             return ConfigSource::read(Path::new(path), secrets).map_err(misused);

@@ -1,31 +1,32 @@
-//! The configuration: a TOML file (or a few environment variables) read into one checked value.
+//! Reads the configuration, a TOML file or a few environment variables, into one checked value.
 //!
-//! Each section has a file of its own with its type, defaults and checks. All mistakes are found in one reading;
-//! nothing of a configuration with a mistake is used. `config/calgate.toml` documents every key.
+//! Each section has a file of its own with its type, defaults and checks. One pass reports all mistakes. A configuration with a
+//! mistake is rejected as a whole. `config/calgate.toml` documents every key.
 
-mod broken;
+pub mod anonymous;
 pub mod budget;
-pub mod callers;
 pub mod catalog;
 pub mod consumers;
-pub mod contents;
+mod cors_origin;
 pub mod credentials;
+pub mod diagnostics;
 pub mod environment;
-pub mod fixed;
-mod hiding;
+pub mod file_digest;
+pub mod limit_store;
 pub mod limits;
 pub mod listen;
 pub mod log;
-mod origin;
+pub mod passthrough;
 pub mod plans;
-pub mod problem;
 pub mod proxy;
-pub mod reader;
+mod recovery;
+mod redact;
 mod renamed;
-mod secret;
-pub mod sharing;
-pub mod store;
+mod secret_source;
+pub mod section;
+pub mod startup;
 pub mod tiers;
+pub mod token_store;
 pub mod upstream;
 mod warnings;
 
@@ -38,10 +39,11 @@ use toml::de::DeTable;
 use crate::catalog::Catalog;
 use crate::entitle::Mode;
 use crate::memory;
-use contents::Contents;
-use hiding::hide_unshown;
-use problem::{Problems, Unusable};
-use reader::Section;
+use diagnostics::{ConfigError, Diagnostic, Diagnostics};
+use file_digest::FileDigest;
+use limit_store::LimitStoreConfig;
+use redact::redact;
+use section::Section;
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -63,124 +65,130 @@ pub struct Config {
     /// `[entitlements] mode`
     pub entitlements: Mode,
     /// `[token_store]`
-    pub store: Option<store::StoreConfig>,
+    pub token_store: Option<token_store::TokenStoreConfig>,
+    /// `[limit_store]`
+    pub limit_store: Option<LimitStoreConfig>,
     /// `[credentials.NAME]`
     pub credentials: BTreeMap<String, credentials::CredentialConfig>,
     /// `[consumers.NAME]`
     pub consumers: Vec<consumers::ConsumerConfig>,
     /// `[anonymous]`
-    pub anonymous: callers::Anonymous,
+    pub anonymous: anonymous::Anonymous,
     /// `[passthrough]`
-    pub passthrough: Option<callers::PassthroughConfig>,
-    /// `[limit_store]`
-    pub sharing: Option<sharing::SharingConfig>,
+    pub passthrough: Option<passthrough::PassthroughConfig>,
     /// `[log]`
     pub log: log::Log,
-    /// What is probably a mistake, each as `file:line:column: message`.
+    /// Probable mistakes, each as `file:line:column: message`.
     pub warnings: Vec<String>,
 }
 
-/// Where the secrets of a configuration come from.
+/// Source of the secrets of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
-    /// The files and variables that it names.
+    /// The files and environment variables that the configuration names.
     Read,
-    /// Nowhere: placeholders stand for them, so that a machine without them can check the rest.
+    /// Placeholders. A machine that lacks the secrets can check the rest of the configuration.
     Placeholders,
 }
 
 impl Config {
-    /// The same, for a gateway that was started with a store of tokens or without one.
+    /// Adapts the credentials to whether the gateway was started with a token store, whatever `[token_store]` says now.
     ///
     /// # Errors
-    /// Where that cannot be: a credential needs a store.
-    pub fn with_store(mut self, is_there: bool) -> Result<Self, String> {
-        credentials::go_by_store(&mut self.credentials, is_there)?;
+    /// A credential needs the token store that the gateway does not have.
+    pub fn with_token_store(mut self, has_store: bool) -> Result<Self, String> {
+        credentials::require_store(&mut self.credentials, has_store)?;
         Ok(self)
     }
 
-    /// Reads a configuration file, once, as it may be a pipe. Answers what it holds, too.
+    /// Reads a configuration file. Reads it only once, because it may be a pipe, and so returns the digest of its contents, too.
     ///
     /// # Errors
-    /// All that is wrong with it.
-    pub fn from_file(path: &Path, secrets: Secrets) -> Result<(Self, Contents), Box<Unusable>> {
-        Catalog::built_in(); // which lives on, and so is not made among what is soon gone
+    /// All mistakes in the file.
+    pub fn from_file(path: &Path, secrets: Secrets) -> Result<(Self, FileDigest), Box<ConfigError>> {
+        // The catalog outlives the scratch heap, so it is built before.
+        Catalog::built_in();
         memory::apart(|| {
             let origin = path.display().to_string();
-            let unusable = |message: String| {
-                let problems = vec![problem::Problem { span: 0..0, message, help: None }];
-                Err(Box::new(Unusable { origin: origin.clone(), text: String::new(), problems, unreported: 0 }))
+            let error = |message: String| {
+                let diagnostics = vec![Diagnostic { span: 0..0, message, help: None }];
+                Err(Box::new(ConfigError { origin: origin.clone(), text: String::new(), diagnostics, unreported: 0 }))
             };
             match std::fs::read_to_string(path) {
-                // It is being written, or there was no room on the disk for it: no wish to refuse everybody.
-                Ok(text) if text.trim().is_empty() => unusable("the configuration file is empty".to_owned()),
+                // An empty file is one that is being written, or that found no space on the disk. Its defaults would refuse every
+                // request.
+                Ok(text) if text.trim().is_empty() => error("the configuration file is empty".to_owned()),
                 Ok(text) => {
-                    let problems = match secrets {
-                        Secrets::Read => Problems::default(),
-                        Secrets::Placeholders => Problems::with_placeholders(),
+                    let diagnostics = match secrets {
+                        Secrets::Read => Diagnostics::default(),
+                        Secrets::Placeholders => Diagnostics::with_placeholders(),
                     };
-                    Ok((Self::read_text(&origin, &text, &problems)?, Contents::of(text.as_bytes())))
+                    Ok((Self::read_text(&origin, &text, &diagnostics)?, FileDigest::of(text.as_bytes())))
                 }
-                Err(fault) => unusable(format!("the configuration file cannot be read: {fault}")),
+                Err(fault) => error(format!("the configuration file cannot be read: {fault}")),
             }
         })
     }
 
-    /// Reads the text of a configuration. `origin` names it in errors.
+    /// Parses the text of a configuration. `origin` is its name in errors.
     ///
     /// # Errors
-    /// All that is wrong with it.
-    pub fn parse(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
-        Self::read_text(origin, text, &Problems::default())
+    /// All mistakes in the text.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, Box<ConfigError>> {
+        Self::read_text(origin, text, &Diagnostics::default())
     }
 
-    /// The same for a text of our own, whose comments help.
-    fn parse_own(origin: &str, text: &str) -> Result<Self, Box<Unusable>> {
-        Self::read_text(origin, text, &Problems::with_comments())
+    /// Parses a text that calgate generated. Messages show its comments, which explain it.
+    fn parse_own(origin: &str, text: &str) -> Result<Self, Box<ConfigError>> {
+        Self::read_text(origin, text, &Diagnostics::with_comments())
     }
 
-    fn read_text(origin: &str, text: &str, problems: &Problems) -> Result<Self, Box<Unusable>> {
-        let (document, faults) = DeTable::parse_recoverable(text);
-        if faults.is_empty() {
-            let mut config = Self::read_document(document.get_ref(), problems);
-            if problems.is_empty() {
-                warnings::note(&Section::new("", document.get_ref(), 0..0, problems), &config);
-                config.warnings = problems.warnings(origin, text);
+    fn read_text(origin: &str, text: &str, diagnostics: &Diagnostics) -> Result<Self, Box<ConfigError>> {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if errors.is_empty() {
+            let mut config = Self::read_document(document.get_ref(), diagnostics);
+            if diagnostics.is_empty() {
+                warnings::add(&Section::new("", document.get_ref(), 0..0, diagnostics), &config);
+                config.warnings = diagnostics.warnings(origin, text);
                 return Ok(config);
             }
         }
         drop(document);
-        // Once more, for messages: what they may show takes memory that a good configuration does without.
-        problems.begin_again();
-        let rest = if faults.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(broken::put_aside(text, problems)) };
+        // The second pass notes what messages may show. A valid configuration does without the memory for that.
+        diagnostics.start_second_pass();
+        let rest = if errors.is_empty() {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(recovery::blank_invalid_statements(text, diagnostics))
+        };
         let (document, _) = DeTable::parse_recoverable(&rest);
-        drop(Self::read_document(document.get_ref(), problems));
-        hide_unshown(&rest, document.get_ref(), problems);
-        Err(Box::new(Unusable::new(origin, text, problems)))
+        drop(Self::read_document(document.get_ref(), diagnostics));
+        redact(&rest, document.get_ref(), diagnostics);
+        Err(Box::new(ConfigError::new(origin, text, diagnostics)))
     }
 
-    fn read_document<'a>(document: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        let root = Section::new("", document, 0..0, problems);
+    fn read_document<'a>(document: &'a DeTable<'a>, diagnostics: &'a Diagnostics) -> Self {
+        let root = Section::new("", document, 0..0, diagnostics);
         let config = Self::read(&root);
-        root.finish();
+        root.reject_unknown();
         config
     }
 
-    /// Every key that reading `text` looks for: what documentation has to name.
+    /// Returns every key that parsing `text` looks for. The documentation has to name all of them.
     pub fn keys_looked_for(text: &str) -> BTreeSet<String> {
-        let problems = Problems::with_keys();
+        let diagnostics = Diagnostics::with_keys();
         let (document, _) = DeTable::parse_recoverable(text);
-        drop(Self::read_document(document.get_ref(), &problems));
+        drop(Self::read_document(document.get_ref(), &diagnostics));
         drop(document);
-        problems.into_keys()
+        diagnostics.into_keys()
     }
 
-    /// Names of the keys that hold no secret wherever they stand, among those that reading `text` looks for.
+    /// Returns the names of the keys that hold a secret in no section, among those that parsing `text` looks for.
     fn plain_keys(text: &str) -> BTreeSet<String> {
-        let problems = Problems::with_keys();
+        let diagnostics = Diagnostics::with_keys();
         let (document, _) = DeTable::parse_recoverable(text);
-        drop(Self::read_document(document.get_ref(), &problems));
-        problems.plain_keys()
+        drop(Self::read_document(document.get_ref(), &diagnostics));
+        diagnostics.plain_keys()
     }
 
     fn read(root: &Section<'_>) -> Self {
@@ -190,47 +198,47 @@ impl Config {
         let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
         let plans = with_section(root, "plans", |section| plans::read(section, known));
         let tiers = with_section(root, "tiers", tiers::read);
-        let store = optional_section(root, "token_store", store::StoreConfig::read);
-        // The old section is a mistake of its own. Credentials that need a store are not reported beside it.
+        let token_store = optional_section(root, "token_store", token_store::TokenStoreConfig::read);
+        // The old section is an error of its own. Credentials that need a store are not reported in addition.
         let has_store = root.contains("token_store") || root.contains(renamed::OLD_SECTION);
         let credentials = with_section(root, "credentials", |section| credentials::read(section, &plans, has_store));
-        let names = consumers::Known { catalog: known, tiers: &tiers, credentials: &credentials };
-        let consumers = with_section(root, "consumers", |section| consumers::read(section, &names));
+        let references = consumers::References { catalog: known, tiers: &tiers, credentials: &credentials };
+        let consumers = with_section(root, "consumers", |section| consumers::read(section, &references));
         Self {
             listen,
             upstream,
             budget: read_section(root, "budget", budget::BudgetConfig::read),
             limits: read_section(root, "limits", limits::Bounds::read),
             entitlements: read_section(root, "entitlements", plans::read_mode),
-            anonymous: read_section(root, "anonymous", |section| callers::Anonymous::read(section, consumers.keys())),
+            anonymous: read_section(root, "anonymous", |section| anonymous::Anonymous::read(section, consumers.keys())),
             passthrough: read_section(root, "passthrough", |section| {
-                callers::PassthroughConfig::read(section, &plans, &tiers)
+                passthrough::PassthroughConfig::read(section, &plans, &tiers)
             }),
             log: read_section(root, "log", log::Log::read),
             credentials: credentials.into_iter().filter_map(|(name, read)| Some((name, read?))).collect(),
             catalog,
             plans,
             tiers,
-            store,
-            sharing: optional_section(root, "limit_store", sharing::read),
+            token_store,
+            limit_store: optional_section(root, "limit_store", LimitStoreConfig::read),
             consumers: consumers.into_values().flatten().collect(),
             warnings: Vec::new(),
         }
     }
 }
 
-/// Reads a section of fixed keys; one that is not there reads as empty, which is how defaults come about.
+/// Reads a section of fixed keys. An absent section reads as an empty one and so gives the defaults.
 fn read_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(&Section<'_>) -> T) -> T {
     let Some(section) = root.section(key) else {
-        let (nothing, unheard) = (DeTable::new(), Problems::default());
-        return read(&Section::new(key, &nothing, 0..0, &unheard));
+        let (empty, ignored) = (DeTable::new(), Diagnostics::default());
+        return read(&Section::new(key, &empty, 0..0, &ignored));
     };
     let value = read(&section);
-    section.finish();
+    section.reject_unknown();
     value
 }
 
-/// Reads a section of fixed keys that has no defaults: without it there is no value.
+/// Reads a section of fixed keys that has no defaults. An absent section gives no value.
 fn optional_section<T>(
     root: &Section<'_>,
     key: &'static str,
@@ -238,11 +246,11 @@ fn optional_section<T>(
 ) -> Option<T> {
     let section = root.section(key)?;
     let value = read(&section);
-    section.finish();
+    section.reject_unknown();
     value
 }
 
-/// Reads a section whose keys are names that the operator chose.
+/// Reads a section whose keys are names chosen by the operator.
 fn with_section<T>(root: &Section<'_>, key: &'static str, read: impl FnOnce(Option<&Section<'_>>) -> T) -> T {
     read(root.section(key).as_ref())
 }

@@ -127,7 +127,7 @@ impl Upstream {
         } else {
             None
         };
-        let proxy = config.proxy.on_the_way_to(base)?;
+        let proxy = config.proxy.for_upstream(base)?;
         let (dialled, port) = proxy.as_ref().map_or((&*base.host, base.port), |proxy| (proxy.host(), proxy.port()));
         Ok(Self {
             id: AtomicU64::new(next_id()),

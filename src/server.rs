@@ -37,7 +37,7 @@ pub use reload::{ConfigSource, log_warnings};
 
 use crate::admin::Admin;
 use crate::app::{Gateway, Phase, Place};
-use crate::config::fixed::Fixed;
+use crate::config::startup::StartupConfig;
 use crate::identify::ConnectionEnds;
 use crate::pipeline;
 use crate::respond::Answer;
@@ -102,7 +102,7 @@ impl Answers for Path {
 ///
 /// # Errors
 /// What kept it from listening or from starting its threads.
-pub fn run(gateway: &Arc<Gateway>, fixed: &Fixed, source: ConfigSource) -> Result<(), String> {
+pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) -> Result<(), String> {
     gateway.start_sharing()?;
     let listen = &fixed.listen;
     descriptors::make_room(gateway, listen.workers);

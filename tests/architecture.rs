@@ -26,7 +26,7 @@ const CYCLIC: [(&str, &str); 2] = [("server", "admin"), ("server", "pipeline")];
 /// Where an outside crate may be used.
 const ANYWHERE: &[&str] = &[""];
 const FENCES: &[(&str, &[&str])] = &[
-    ("annotate-snippets", &["config/problem"]),
+    ("annotate-snippets", &["config/diagnostics"]),
     ("arc-swap", &["app", "credential", "keeper"]),
     ("aws-lc-rs", &["identify", "secret", "store/seal"]),
     ("axum", &["admin"]),
@@ -59,7 +59,10 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hyper-util", &["config/proxy", "forward", "server"]),
     ("ipnet", &["config/listen", "identify/address"]),
     ("itoa", &["respond"]),
-    ("jiff", &["catalog/version", "cli/credentials", "config/reader", "credential/answers", "respond/inspect", "time"]),
+    (
+        "jiff",
+        &["catalog/version", "cli/credentials", "config/section", "credential/answers", "respond/inspect", "time"],
+    ),
     ("memchr", &["catalog/path", "identify", "server/framing"]),
     ("mimalloc", &["main"]),
     ("notify", &["server/reload"]),
@@ -81,7 +84,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("serde_json", ANYWHERE),
     ("smallvec", ANYWHERE),
     ("socket2", &["forward/connect", "server/listener"]),
-    ("strsim", &["catalog/trie", "config/problem"]),
+    ("strsim", &["catalog/trie", "config/diagnostics"]),
     (
         "tokio",
         &[

@@ -1,4 +1,4 @@
-//! The configuration: one bad file for each mistake, and a good one that documents every key.
+//! Tests of the configuration: one bad file per mistake, and the documentation of every key.
 
 mod addresses;
 mod bad;

@@ -7,8 +7,8 @@ use super::budgets::{budgets, shared_tag_of};
 use super::{App, new_keyed};
 use crate::catalog::{Catalog, EndpointId};
 use crate::config::Config;
-use crate::config::consumers::{ConsumerConfig, NarrowingLists};
-use crate::config::sharing::SharingConfig;
+use crate::config::consumers::{ConsumerConfig, RestrictionLists};
+use crate::config::limit_store::LimitStoreConfig;
 use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials, Holders};
 use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
@@ -45,11 +45,11 @@ impl App {
         let holders = previous.map_or_else(Arc::default, |app| app.credentials.holders.clone());
         let credentials = names.credentials(&config, holders)?;
         credentials.hold();
-        let store = match (previous, &config.sharing) {
+        let store = match (previous, &config.limit_store) {
             (Some(app), _) => app.sharing.clone(),
             (None, None) => None,
             (None, Some(store)) => {
-                let SharingConfig { redis, redis_file, kind, ca_file, on_loss, timeout } = store;
+                let LimitStoreConfig { redis, redis_file, kind, ca_file, on_loss, timeout } = store;
                 let (file, ca_file) = (redis_file.as_deref(), ca_file.as_deref());
                 Some(Arc::new(SharedStore::new(redis, file, kind, ca_file, *on_loss, *timeout)?))
             }
@@ -135,7 +135,7 @@ impl Names {
             let operations = consumer.credential_operations.as_slice();
             Ok(Entitlement {
                 plan: plan.ok_or_else(|| dangling(consumer))?.clone(),
-                narrowing: consumer.narrowing.as_deref().map(|lists| narrowings.get(lists)),
+                narrowing: consumer.restriction.as_deref().map(|lists| narrowings.get(lists)),
                 credential_operations: if operations.is_empty() {
                     nothing.clone()
                 } else {
@@ -198,11 +198,11 @@ fn catalog(config: &Config) -> &Catalog {
 /// Narrowings, one for all consumers that are narrowed alike.
 struct Shared<'a> {
     catalog: &'a Catalog,
-    made: Vec<(NarrowingLists, Arc<Narrowing>)>,
+    made: Vec<(RestrictionLists, Arc<Narrowing>)>,
 }
 
 impl Shared<'_> {
-    fn get(&mut self, lists: &NarrowingLists) -> Arc<Narrowing> {
+    fn get(&mut self, lists: &RestrictionLists) -> Arc<Narrowing> {
         if let Some((_, made)) = self.made.iter().find(|(known, _)| known == lists) {
             return made.clone();
         }

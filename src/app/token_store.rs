@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::config::store::{Place, StoreConfig};
+use crate::config::token_store::{Location, TokenStoreConfig};
 use crate::store::{Postgres, Sqlite, Store, Vault};
 
 /// Makes the store of a configuration, without opening it: a store that is not reached now may be later.
 ///
 /// # Errors
 /// What in the configuration cannot be used.
-pub fn token_store(config: &StoreConfig) -> Result<Vault, String> {
-    let store: Arc<dyn Store> = match &config.place {
-        Place::File(path) => Arc::new(Sqlite::at(path)),
-        Place::Postgres { address, ca_file } => Arc::new(Postgres::at(address, ca_file.as_deref())?),
+pub fn token_store(config: &TokenStoreConfig) -> Result<Vault, String> {
+    let store: Arc<dyn Store> = match &config.location {
+        Location::File(path) => Arc::new(Sqlite::at(path)),
+        Location::Postgres { url, ca_file } => Arc::new(Postgres::at(url, ca_file.as_deref())?),
     };
     Ok(Vault::new(store, config.keys.clone()))
 }
@@ -21,9 +21,9 @@ pub fn token_store(config: &StoreConfig) -> Result<Vault, String> {
 ///
 /// # Errors
 /// The obstacle, in words.
-pub fn check_token_store(config: &StoreConfig) -> Result<(), String> {
-    match &config.place {
-        Place::File(path) => Sqlite::at(path).check_place().map_err(|fault| format!("`token_store.path`: {fault}")),
-        Place::Postgres { .. } => Ok(()),
+pub fn check_token_store(config: &TokenStoreConfig) -> Result<(), String> {
+    match &config.location {
+        Location::File(path) => Sqlite::at(path).check_place().map_err(|fault| format!("`token_store.path`: {fault}")),
+        Location::Postgres { .. } => Ok(()),
     }
 }

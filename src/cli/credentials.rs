@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::store::{block_on, open};
 use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
-use crate::config::problem::known_names;
+use crate::config::diagnostics::known_names;
 use crate::credential::Kind;
 use crate::credential::entry::{Entry, Pair, RecordName};
 use crate::credential::managed::UserId;

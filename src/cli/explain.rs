@@ -7,7 +7,7 @@ use http::Method;
 
 use super::{CheckArgs, Outcome, print};
 use crate::app::App;
-use crate::config::problem::known_names;
+use crate::config::diagnostics::known_names;
 use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
 
 /// What is asked about.

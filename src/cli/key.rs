@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Outcome, print};
-use crate::config::reader::{NAMES, is_name};
+use crate::config::section::{NAME_RULE, is_name};
 use crate::identify::GatewayKey;
 
 /// What to do with keys.
@@ -19,7 +19,7 @@ pub(super) enum KeyCommand {
 pub(super) fn run(command: &KeyCommand) -> Outcome {
     let KeyCommand::New { consumer } = command;
     if !is_name(consumer) {
-        return Outcome::Misused(format!("calgate: no consumer can be named `{consumer}`; {NAMES}"));
+        return Outcome::Misused(format!("calgate: no consumer can be named `{consumer}`; {NAME_RULE}"));
     }
     // A dot outside of quotes would make a table in a table.
     let table = if consumer.contains('.') { format!("\"{consumer}\"") } else { consumer.clone() };

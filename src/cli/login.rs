@@ -14,7 +14,7 @@ use super::credentials::{can_put, put};
 use super::store::{block_on, open};
 use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
-use crate::config::problem::known_names;
+use crate::config::diagnostics::known_names;
 use crate::credential::entry::RecordName;
 use crate::credential::{Kind, OAuthClient};
 use crate::foreign::cleaned;

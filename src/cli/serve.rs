@@ -2,7 +2,7 @@
 
 use super::{CheckArgs, ConfigArgs, Outcome, print};
 use crate::app::{App, Gateway, check_token_store, token_store};
-use crate::config::fixed::Fixed;
+use crate::config::startup::StartupConfig;
 use crate::telemetry::{self, AccessLog};
 use crate::{memory, server};
 
@@ -13,7 +13,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     };
     telemetry::start_log(&config.log.level, config.log.json);
     server::log_warnings(&config);
-    let fixed = Fixed::of(&config);
+    let fixed = StartupConfig::of(&config);
     let access_log = match AccessLog::start() {
         Ok(log) => log,
         Err(fault) => return Outcome::Failed(format!("the access log cannot be written: {fault}")),
@@ -39,8 +39,8 @@ pub(super) fn check(args: &CheckArgs) -> Outcome {
     }
     let (consumers, credentials) = (config.consumers.len(), config.credentials.len());
     // As `serve` begins; none of these opens anything.
-    let store = config.store.as_ref().map(token_store).transpose();
-    let place = config.store.as_ref().map(check_token_store).transpose();
+    let store = config.token_store.as_ref().map(token_store).transpose();
+    let place = config.token_store.as_ref().map(check_token_store).transpose();
     match store.and(place).and_then(|_| App::build(config, None)) {
         Ok(app) => {
             let endpoints = app.catalog().endpoints().len();

@@ -38,7 +38,7 @@ pub(super) fn run(command: &StoreCommand) -> Outcome {
 /// The configuration, and the store it names.
 pub(super) fn open(args: &ConfigArgs) -> Result<(Config, Vault), Outcome> {
     let (config, _) = args.read()?;
-    let Some(store) = &config.store else {
+    let Some(store) = &config.token_store else {
         return Err(Outcome::Misused("calgate: the configuration has no [token_store]".to_owned()));
     };
     let vault = token_store(store).map_err(|fault| Outcome::Misused(format!("calgate: {fault}")))?;

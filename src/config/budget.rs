@@ -1,20 +1,20 @@
-//! `[budget]`: how Cal.com limits a credential, and how long requests may wait for it.
+//! `[budget]`: Cal.com's rate-limit window for a credential, and how long requests may wait for it.
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::section::Section;
 use crate::budget::Mode;
 
-/// `[budget]`
+/// Settings of `[budget]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetConfig {
-    /// What is done about the limits.
+    /// Whether calgate enforces the limits.
     pub mode: Mode,
-    /// Cal.com's window.
+    /// Length of the window in which Cal.com counts requests.
     pub window: Duration,
-    /// Gateways on the same credentials that share no store.
+    /// Number of gateways on the same credentials that do not share limits.
     pub expected_replicas: u32,
-    /// How long a request may wait, where its tier does not say.
+    /// Longest wait of a request whose tier does not set one.
     pub max_wait: Duration,
 }
 

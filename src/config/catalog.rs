@@ -1,16 +1,16 @@
-//! `[catalog]`: the operations the gateway knows.
+//! `[catalog]`: the operations that the gateway knows.
 
 use std::path::Path;
 
-use super::reader::Section;
+use super::section::Section;
 use crate::catalog::{Catalog, UnknownEndpoints, file};
 
-/// The catalog, and what happens to what it does not hold.
+/// Settings of `[catalog]`.
 #[derive(Debug)]
 pub struct CatalogConfig {
-    /// The built-in one (`None`) or the operator's own.
+    /// Catalog of the operator. `None` means the built-in one.
     pub own: Option<Catalog>,
-    /// What happens to paths outside it.
+    /// Handling of requests for operations that the catalog lacks.
     pub unknown: UnknownEndpoints,
 }
 
@@ -21,7 +21,7 @@ impl CatalogConfig {
             Ok(catalog) => Some(catalog),
             Err(fault) => {
                 let help = "make one with `calgate catalog import openapi.json`".to_owned();
-                section.wrong(path.span, format!("the catalog `{}` cannot be used: {fault}", path.value), help);
+                section.error(path.span, format!("the catalog `{}` cannot be used: {fault}", path.value), help);
                 None
             }
         });

@@ -1,29 +1,29 @@
-//! `[credentials.NAME]`: the Cal.com credentials, and the plan each comes with.
+//! `[credentials.NAME]`: the Cal.com credentials, each with the plan of its customer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Uri;
 
-use super::problem::known_names;
-use super::reader::Section;
-use super::tiers::MOST_PER_MINUTE;
+use super::diagnostics::known_names;
+use super::section::Section;
+use super::tiers::MAX_PER_MINUTE;
 use super::upstream::BaseUrl;
-use super::{plans::PlanLists, secret, warnings};
+use super::{plans::PlanLists, secret_source, warnings};
 use crate::budget::OAUTH_PER_MINUTE;
 use crate::credential::{ApiKey, Credential, Kind, ManagedUsers, OAuthClient, PlatformClient};
 use crate::secret::Secret;
 
-/// A configured credential.
+/// Settings of a credential.
 #[derive(Debug, Clone)]
 pub struct CredentialConfig {
-    /// What is injected.
+    /// Credential that the gateway injects.
     pub credential: Arc<Credential>,
-    /// The plan of the customer whose it is.
+    /// Plan of the customer that the credential belongs to.
     pub plan: String,
-    /// What Cal.com grants it, where that is said.
+    /// Requests per minute that Cal.com grants the credential, if configured.
     pub requests_per_minute: Option<u32>,
-    /// Whether Cal.com's answers may raise that.
+    /// Whether a higher limit in Cal.com's responses raises this.
     pub learn_limit: bool,
 }
 
@@ -37,10 +37,10 @@ enum KindName {
 const KINDS: [(&str, KindName); 3] =
     [("api-key", KindName::ApiKey), ("oauth", KindName::OAuth), ("platform-client", KindName::PlatformClient)];
 
-/// The page where a Cal.com user grants access (FACTS §1).
+/// Page where a Cal.com user grants access (FACTS §1).
 const AUTHORIZE_URL: &str = "https://app.cal.com/auth/oauth2/authorize";
 
-/// All credentials by name. One that cannot be used is noted and left out.
+/// Reads all credentials by name. An invalid one is reported and has the value `None`.
 pub(super) fn read(
     section: Option<&Section<'_>>,
     plans: &BTreeMap<String, PlanLists>,
@@ -52,11 +52,11 @@ pub(super) fn read(
         let makes_tokens = !matches!(kind, Some(Kind::OAuth(_)));
         let reveal_tokens = makes_tokens && credential.boolean("reveal_tokens").unwrap_or(false);
         let plan = plan_name(&credential, plans);
-        let requests_per_minute = credential.integer("requests_per_minute", 1..=MOST_PER_MINUTE);
+        let requests_per_minute = credential.integer("requests_per_minute", 1..=MAX_PER_MINUTE);
         let learn_limit = credential.boolean("learn_limit").unwrap_or(false);
         if let Some(needs) = kind.as_ref().and_then(needs_store).filter(|_| !has_store) {
             let help = "add [token_store] with `path` (or `postgres`) and `seal_keys`".to_owned();
-            credential.wrong(name.span.clone(), format!("`{}`: {needs} needs a token store", credential.path), help);
+            credential.error(name.span.clone(), format!("`{}`: {needs} needs a token store", credential.path), help);
         }
         let read = kind.zip(plan).map(|(kind, plan)| CredentialConfig {
             credential: Arc::new(Credential { name: name.value.into(), kind, reveal_tokens, stored: has_store }),
@@ -65,23 +65,26 @@ pub(super) fn read(
             learn_limit,
         });
         credentials.insert(name.value.to_owned(), read);
-        credential.finish();
+        credential.reject_unknown();
     }
     credentials
 }
 
-/// Has credentials go by the store that a running gateway has, or by none: another `[token_store]` is in force only after a restart.
+/// Adapts the credentials to the token store of the running gateway, because a changed `[token_store]` needs a restart.
 ///
 /// # Errors
-/// Where one of them needs the store that is not there.
-pub(super) fn go_by_store(credentials: &mut BTreeMap<String, CredentialConfig>, is_there: bool) -> Result<(), String> {
-    for (name, config) in credentials.iter_mut().filter(|(_, config)| config.credential.stored != is_there) {
-        if let Some(needs) = needs_store(&config.credential.kind).filter(|_| !is_there) {
+/// A credential needs a token store, and the gateway has none.
+pub(super) fn require_store(
+    credentials: &mut BTreeMap<String, CredentialConfig>,
+    has_store: bool,
+) -> Result<(), String> {
+    for (name, config) in credentials.iter_mut().filter(|(_, config)| config.credential.stored != has_store) {
+        if let Some(needs) = needs_store(&config.credential.kind).filter(|_| !has_store) {
             return Err(format!(
-                "`credentials.{name}`: {needs} needs a token store, and a new [token_store] is in force only after a restart"
+                "`credentials.{name}`: {needs} needs a token store, and a new [token_store] takes effect only after a restart"
             ));
         }
-        config.credential = Arc::new(Credential { stored: is_there, ..(*config.credential).clone() });
+        config.credential = Arc::new(Credential { stored: has_store, ..(*config.credential).clone() });
     }
     Ok(())
 }
@@ -99,7 +102,7 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
         section.missing("kind", "one of: api-key, oauth, platform-client");
     }
     let Some(kind) = section.choice("kind", &KINDS) else {
-        // Which keys belong here is not known: none of them is a mistake of its own.
+        // Without a kind, the allowed keys are unknown. None of these keys is reported as a further mistake.
         for key in ["api_key", "client_id", "client_secret"] {
             section.raw(key);
         }
@@ -127,10 +130,10 @@ fn read_kind(section: &Section<'_>) -> Option<Kind> {
     }
 }
 
-/// Reads a secret of Cal.com's, and warns of one that is hardly that.
+/// Reads a secret of Cal.com, and warns if it does not look like one.
 fn read_secret(section: &Section<'_>, key: &'static str) -> Option<Secret> {
-    let secret = secret::read(section, key)?;
-    warnings::note_secret(section, key, &secret);
+    let secret = secret_source::read(section, key)?;
+    warnings::check_secret(section, key, &secret);
     Some(secret)
 }
 
@@ -145,14 +148,14 @@ fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
     let managed = section.boolean("managed_users").unwrap_or(false);
     let recover = section.choice("recover", &[("off", false), ("force-refresh", true)]);
     if recover == Some(true) && !managed {
-        let help = "add managed_users = true, or leave `recover` out".to_owned();
-        section.wrong(section.span.clone(), format!("`{}.recover` is for managed users", section.path), help);
+        let help = "add managed_users = true, or remove `recover`".to_owned();
+        section.error(section.span.clone(), format!("`{}.recover` is for managed users", section.path), help);
     }
-    let per_user = section.integer("managed_user_requests_per_minute", 1..=MOST_PER_MINUTE);
+    let per_user = section.integer("managed_user_requests_per_minute", 1..=MAX_PER_MINUTE);
     if per_user.is_some() && !managed {
-        let help = "add managed_users = true, or leave `managed_user_requests_per_minute` out".to_owned();
+        let help = "add managed_users = true, or remove `managed_user_requests_per_minute`".to_owned();
         let what = format!("`{}.managed_user_requests_per_minute` is for managed users", section.path);
-        section.wrong(section.span.clone(), what, help);
+        section.error(section.span.clone(), what, help);
     }
     let (client_id, secret) = (id?, secret?.header(""));
     let managed = managed.then(|| ManagedUsers {
@@ -165,37 +168,37 @@ fn read_platform_client(section: &Section<'_>) -> Option<PlatformClient> {
     Some(PlatformClient { id: client_id.parse().ok()?, secret, api_key, managed, headers_anywhere })
 }
 
-/// Reads `pkce`. Cal.com refuses a `code_verifier` beside a client's secret, and needs one without (FACTS §1).
+/// Reads `pkce`. Cal.com rejects a `code_verifier` from a client with a secret, and requires one from a client without (FACTS §1).
 fn pkce(section: &Section<'_>, has_secret: bool) -> bool {
     let chosen = section.choice("pkce", &[("auto", None), ("always", Some(true)), ("never", Some(false))]);
     if chosen == Some(Some(false)) && !has_secret {
-        let help = "leave `pkce` out, or add `client_secret`".to_owned();
-        section.wrong(section.span.clone(), format!("`{}`: a client without a secret needs PKCE", section.path), help);
+        let help = "remove `pkce`, or add `client_secret`".to_owned();
+        section.error(section.span.clone(), format!("`{}`: a client without a secret needs PKCE", section.path), help);
     }
     chosen.flatten().unwrap_or(!has_secret)
 }
 
-/// Reads `authorize_url`, which a person opens and logs in at: by the rules of `upstream.base_url`, for any path and query.
+/// Reads `authorize_url`, where a person logs in. The rules of `upstream.base_url` apply, except that any path and query is allowed.
 fn authorize_url(section: &Section<'_>) -> Option<String> {
     let Some(url) = section.string("authorize_url") else { return Some(AUTHORIZE_URL.to_owned()) };
     let origin = |uri: Uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?));
     let fault = match url.value.parse().ok().and_then(origin) {
-        Some(_) if url.value.contains('#') => "it takes no fragment",
-        Some(origin) if origin.contains('@') => "it takes no user",
+        Some(_) if url.value.contains('#') => "it must not have a fragment",
+        Some(origin) if origin.contains('@') => "it must not have a user",
         Some(origin) => match BaseUrl::parse(&origin) {
             Ok(_) => return Some(url.value.to_owned()),
             Err(fault) => fault,
         },
-        None => "it has to begin with https://",
+        None => "it must begin with https://",
     };
     if url.value.contains('@') {
         section.hide(url.span.clone());
     }
-    section.wrong(url.span, format!("`{}.authorize_url` cannot be used: {fault}", section.path), None);
+    section.error(url.span, format!("`{}.authorize_url` cannot be used: {fault}", section.path), None);
     None
 }
 
-/// Reads `client_id`, which stands in headers, forms and paths.
+/// Reads `client_id`, which appears in headers, forms and paths.
 fn client_id(section: &Section<'_>) -> Option<String> {
     let Some(id) = section.string("client_id") else {
         if section.raw("client_id").is_none() {
@@ -205,13 +208,13 @@ fn client_id(section: &Section<'_>) -> Option<String> {
     };
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if id.value.is_empty() || !id.value.bytes().all(plain) {
-        section.wrong(id.span, format!("`{}.client_id` is not an id that Cal.com gives", section.path), None);
+        section.error(id.span, format!("`{}.client_id` is not the id of a Cal.com client", section.path), None);
         return None;
     }
     Some(id.value.to_owned())
 }
 
-/// Reads `plan`, which has to be there and known.
+/// Reads `plan`, which is required and has to be a known plan.
 pub(super) fn plan_name(section: &Section<'_>, plans: &BTreeMap<String, PlanLists>) -> Option<String> {
     let known = || known_names("", plans.keys().map(String::as_str));
     let Some(plan) = section.string("plan") else {
@@ -222,7 +225,7 @@ pub(super) fn plan_name(section: &Section<'_>, plans: &BTreeMap<String, PlanList
     };
     if !plans.contains_key(plan.value) {
         let help = known_names(plan.value, plans.keys().map(String::as_str));
-        section.wrong(plan.span, format!("unknown plan `{}`", plan.value), help);
+        section.error(plan.span, format!("unknown plan `{}`", plan.value), help);
         return None;
     }
     Some(plan.value.to_owned())

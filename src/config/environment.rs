@@ -1,25 +1,25 @@
-//! A one-app sidecar without a configuration file: `CAL_API_KEY` and a few optional variables.
+//! Configuration of a sidecar for one app from environment variables: `CAL_API_KEY` and a few optional ones.
 
 use std::fmt::Write as _;
 
 use super::Config;
-use super::problem::Unusable;
+use super::diagnostics::ConfigError;
 
-/// The variables that stand for a configuration.
+// Environment variables that replace a configuration file.
 const API_KEY: &str = "CAL_API_KEY";
 const PLAN: &str = "CAL_PLAN";
 const TIER: &str = "CAL_TIER";
 const API_URL: &str = "CAL_API_URL";
 
-/// The plan without `CAL_PLAN`: what a Cal.com team has, and no more.
+/// Plan without `CAL_PLAN`.
 const DEFAULT_PLAN: &str = "teams";
 
-/// The configuration that the environment stands for: callers without a key are the consumer `app`, which goes upstream
-/// with the key in `CAL_API_KEY`. `None` if that is not set.
+/// Builds the configuration from the environment. Callers without a key act as the consumer `app`, and calgate injects the key in
+/// `CAL_API_KEY` into their requests. Returns `None` if that variable is not set.
 ///
 /// # Errors
-/// What is wrong with the variables, shown in the configuration they stand for.
-pub fn from_environment() -> Option<Result<Config, Box<Unusable>>> {
+/// All mistakes in the variables, shown in the generated configuration.
+pub fn from_environment() -> Option<Result<Config, Box<ConfigError>>> {
     std::env::var_os(API_KEY)?;
     Some(Config::parse_own("(environment)", &text(|name| std::env::var(name).ok())))
 }

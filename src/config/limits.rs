@@ -1,58 +1,58 @@
-//! `[limits]`: sizes, counts and deadlines that keep one caller, or Cal.com, from taking the gateway down.
+//! `[limits]`: sizes, counts and timeouts that protect the gateway from one caller or from Cal.com.
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::section::Section;
 
-/// Sizes, counts and deadlines.
+/// Settings of `[limits]`.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Bytes of a request target.
+    /// Maximum size of a request target, in bytes.
     pub target_bytes: usize,
-    /// Bytes of a request's header fields, names and values.
+    /// Maximum size of a request's header fields, names and values, in bytes.
     pub head_bytes: usize,
-    /// Bytes of a request body.
+    /// Maximum size of a request body, in bytes.
     pub body_bytes: u64,
-    /// Bytes of a JSON request body: Cal.com answers a longer one with 413 (FACTS §5).
+    /// Maximum size of a JSON request body, in bytes. Cal.com answers a longer one with 413 (FACTS §5).
     pub json_body_bytes: u64,
-    /// Bytes of a request body that is kept, so that the request can be sent again with a renewed token.
+    /// Maximum size of a request body that is buffered so that the request can be sent again, in bytes.
     pub replay_body_limit: usize,
-    /// From accepting a connection to its first byte.
+    /// Timeout from accepting a connection to its first byte.
     pub first_byte: Duration,
-    /// From the first byte of a request to the end of its head.
+    /// Timeout from the first byte of a request to the end of its head.
     pub head: Duration,
-    /// From the end of the head to the end of the body.
+    /// Timeout from the end of the head to the end of the body.
     pub body: Duration,
-    /// A connection without a request.
+    /// Timeout of a connection without a request.
     pub idle: Duration,
-    /// A connection's whole life; it ends after the request it is in.
+    /// Maximum age of a connection. It is closed after its current request.
     pub connection_age: Duration,
-    /// Open connections.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// Requests in flight.
+    /// Maximum number of requests in flight.
     pub in_flight: usize,
-    /// Looking up Cal.com's name.
+    /// Timeout of the DNS lookup of Cal.com.
     pub upstream_lookup: Duration,
-    /// Connecting to Cal.com, TLS included.
+    /// Timeout for connecting to Cal.com, TLS included.
     pub upstream_connect: Duration,
-    /// From the end of a request, its body included, to the head of its answer.
+    /// Timeout from the end of a request, its body included, to the head of its response.
     pub upstream_headers: Duration,
-    /// From sending a request to the end of its answer. A caller that has not taken an answer after that time is let go.
+    /// Timeout from sending a request to the end of its response, also if it is the caller that is slow to read it.
     pub upstream_total: Duration,
-    /// A connection to Cal.com's whole life; it ends after the requests it is in.
+    /// Maximum age of a connection to Cal.com. It is closed after its current requests.
     pub upstream_connection_age: Duration,
-    /// From SIGTERM to giving up on requests in flight.
+    /// Timeout from SIGTERM to cancelling the requests in flight.
     pub drain: Duration,
-    /// Callers without a configured consumer that are told apart (addresses, passthrough credentials).
+    /// Maximum number of callers without a configured consumer (addresses, passthrough credentials) that have a bucket of their own.
     pub tracked_callers: usize,
 }
 
-/// The largest size of a request body, and the configuration key that sets it.
+/// Maximum size of a request body, with the configuration key that sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimit {
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// The key, such as `limits.body_bytes`.
+    /// Configuration key, such as `limits.body_bytes`.
     pub key: &'static str,
 }
 
@@ -83,7 +83,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// The limit of a body: the narrower of the two where it is JSON.
+    /// Returns the limit of a body. The smaller of both limits applies to JSON.
     pub fn body_limit(&self, is_json: bool) -> BodyLimit {
         if is_json && self.json_body_bytes < self.body_bytes {
             BodyLimit { bytes: self.json_body_bytes, key: "limits.json_body_bytes" }

@@ -1,4 +1,4 @@
-//! `[listen]`: where callers and operators connect.
+//! `[listen]`: the addresses of the gateway and of its admin listener, and who may connect.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,16 +6,16 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::origin;
-use super::reader::{Located, Section};
+use super::cors_origin;
+use super::section::{Section, Spanned};
 use crate::identify::{Hosts, TrustedProxies};
 
-/// An address to listen on.
+/// Address of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// TCP.
+    /// TCP socket.
     Tcp(SocketAddr),
-    /// A Unix-domain socket.
+    /// Unix domain socket.
     Unix(PathBuf),
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Whether the two cannot both be listened on. Port 0 is another one each time.
+    /// Returns whether two listeners cannot use both addresses. The kernel assigns a different port each time for port 0.
     fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(two)) => {
@@ -56,20 +56,20 @@ impl Address {
     }
 }
 
-/// Where callers and operators connect.
+/// Settings of `[listen]`.
 #[derive(Debug, Clone)]
 pub struct Listen {
-    /// The gateway's address.
+    /// Address of the gateway.
     pub address: Address,
-    /// The admin listener's, if there is to be one.
+    /// Address of the admin listener, unless it is off.
     pub admin: Option<Address>,
-    /// Threads that serve, each with connections of its own.
+    /// Number of worker threads. Each has its own connections to Cal.com.
     pub workers: usize,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` calgate trusts.
     pub trusted_proxies: TrustedProxies,
-    /// Origins that browsers may call from; none: no CORS.
+    /// Origins that browsers may call from. Without any, responses have no CORS headers.
     pub cors_origins: Vec<String>,
-    /// Hosts by which requests without a key, and operators, may name the gateway.
+    /// Values of `Host` that are allowed in requests without a key and on the admin listener.
     pub hosts: Hosts,
 }
 
@@ -115,8 +115,8 @@ impl Listen {
             && callers.overlaps(operators)
         {
             let place = given_admin.or(given).map_or(section.span.clone(), |text| text.span);
-            let help = "give operators an address of their own, or none: admin = \"off\"".to_owned();
-            section.wrong(place, format!("`listen.admin` is where callers connect: {operators}"), help);
+            let help = "set another address, or admin = \"off\"".to_owned();
+            section.error(place, format!("`listen.admin` must differ from `listen.address`: {operators}"), help);
         }
         Self {
             address: address.unwrap_or(default.address),
@@ -129,7 +129,7 @@ impl Listen {
     }
 }
 
-fn read_address(section: &Section<'_>, key: &str, text: &Located<&str>) -> Option<Address> {
+fn read_address(section: &Section<'_>, key: &str, text: &Spanned<&str>) -> Option<Address> {
     let read = match text.value.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') => Some(Address::Unix(path.into())),
         Some(_) => None,
@@ -137,24 +137,24 @@ fn read_address(section: &Section<'_>, key: &str, text: &Located<&str>) -> Optio
     };
     if read.is_none() {
         let help = "write \"127.0.0.1:8080\", \"[::1]:8080\" or \"unix:/run/calgate/calgate.sock\"".to_owned();
-        section.wrong(text.span.clone(), format!("`listen.{key}` is not an address: `{}`", text.value), help);
+        section.error(text.span.clone(), format!("`listen.{key}` is not an address: `{}`", text.value), help);
     }
     read
 }
 
-fn networks(section: &Section<'_>, list: &[Located<&str>]) -> Vec<IpNet> {
-    let network = |entry: &Located<&str>| {
+fn networks(section: &Section<'_>, list: &[Spanned<&str>]) -> Vec<IpNet> {
+    let network = |entry: &Spanned<&str>| {
         let network = entry.value.parse().ok().or_else(|| entry.value.parse::<IpAddr>().ok().map(IpNet::from));
         if network.is_none() {
             let help = "write an address or a network, as \"10.0.0.0/8\" or \"fd00::/8\"".to_owned();
-            section.wrong(entry.span.clone(), format!("`{}` is not a network", entry.value), help);
+            section.error(entry.span.clone(), format!("`{}` is not a network", entry.value), help);
         }
         network
     };
     list.iter().filter_map(network).collect()
 }
 
-fn hosts(section: &Section<'_>, list: &[Located<&str>]) -> Hosts {
+fn hosts(section: &Section<'_>, list: &[Spanned<&str>]) -> Hosts {
     let mut hosts = Hosts::default();
     for entry in list {
         if !hosts.add(entry.value) {
@@ -162,15 +162,15 @@ fn hosts(section: &Section<'_>, list: &[Located<&str>]) -> Hosts {
                 section.hide(entry.span.clone());
             }
             let help = "write a name or an address without a port, such as \"calgate.internal\"".to_owned();
-            section.wrong(entry.span.clone(), format!("`listen.hosts`: `{}` is not a host", entry.value), help);
+            section.error(entry.span.clone(), format!("`listen.hosts`: `{}` is not a host", entry.value), help);
         }
     }
     hosts
 }
 
-fn origins(section: &Section<'_>, list: &[Located<&str>]) -> Vec<String> {
-    let read = |entry: &Located<&str>| {
-        let fault = match origin::read(entry.value) {
+fn origins(section: &Section<'_>, list: &[Spanned<&str>]) -> Vec<String> {
+    let read = |entry: &Spanned<&str>| {
+        let fault = match cors_origin::read(entry.value) {
             Ok(origin) => return Some(origin),
             Err(fault) => fault,
         };
@@ -178,7 +178,7 @@ fn origins(section: &Section<'_>, list: &[Located<&str>]) -> Vec<String> {
             section.hide(entry.span.clone());
         }
         let help = "write each origin as browsers send it, such as \"https://app.example.com\"".to_owned();
-        section.wrong(entry.span.clone(), format!("`listen.cors_origins`: this is no origin: {fault}"), help);
+        section.error(entry.span.clone(), format!("`listen.cors_origins`: this is not an origin: {fault}"), help);
         None
     };
     list.iter().filter_map(read).collect()

@@ -1,15 +1,15 @@
-//! `[log]`: what is written where.
+//! `[log]`: the level and format of the log, and the access log.
 
-use super::reader::Section;
+use super::section::Section;
 
-/// What is written where.
+/// Settings of `[log]`.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// The gateway's own log, on standard error: a level, or filter directives.
+    /// Filter of the log on standard error: a level, or filter directives.
     pub level: String,
-    /// Whether that is JSON instead of text.
+    /// Whether the log on standard error is JSON instead of text.
     pub json: bool,
-    /// Whether each request is written to the access log, on standard output.
+    /// Whether calgate writes an access log line per request to standard output.
     pub access: bool,
 }
 
@@ -21,19 +21,19 @@ impl Default for Log {
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// The filter takes any word for the name of a module, so that a misspelt level or path would silence the log.
+/// Checks a filter. `EnvFilter` takes any word for the name of a module, so a misspelt level would silence the log.
 fn check_level(text: &str) -> Result<(), String> {
     text.parse::<tracing_subscriber::filter::EnvFilter>().map_err(|fault| fault.to_string())?;
     let is_level = |part: &str| LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level));
     match text.split(',').find(|part| !is_level(part) && !is_directive(part)) {
-        Some(part) if part.trim() != part => Err(format!("`{part}` has blanks around it")),
-        Some(part) if part.contains([':', '=', '[']) => Err(format!("`{part}` is no directive")),
-        Some(part) => Err(format!("`{part}` is no level")),
+        Some(part) if part.trim() != part => Err(format!("`{part}` has spaces around it")),
+        Some(part) if part.contains([':', '=', '[']) => Err(format!("`{part}` is not a directive")),
+        Some(part) => Err(format!("`{part}` is not a level")),
         None => Ok(()),
     }
 }
 
-/// Whether it names a module, as `a::b`, and, where that is one word, what of it.
+/// Returns whether the text is a directive: a module path such as `a::b`, or one word with a level or span after it.
 fn is_directive(part: &str) -> bool {
     let (path, rest) = part.split_at(part.find(['=', '[']).unwrap_or(part.len()));
     let is_name =
@@ -55,7 +55,7 @@ impl Log {
         {
             let help =
                 format!("write one of {}, or directives such as \"info,calgate::keeper=debug\"", LEVELS.join(", "));
-            section.wrong(level.span.clone(), format!("`log.level` cannot be `{}`: {fault}", level.value), help);
+            section.error(level.span.clone(), format!("`log.level` cannot be `{}`: {fault}", level.value), help);
         }
         Self {
             level: level.map_or(default.level, |level| level.value.to_owned()),

@@ -1,27 +1,27 @@
-//! `[upstream] proxy`, `HTTPS_PROXY` and `NO_PROXY`: the HTTP proxy that leads to Cal.com.
+//! `[upstream] proxy`, `HTTPS_PROXY` and `NO_PROXY`: the HTTP proxy between calgate and Cal.com.
 
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::hiding::is_plain;
-use super::reader::Section;
-use super::secret;
+use super::redact::has_no_password;
+use super::secret_source;
+use super::section::Section;
 use super::upstream::BaseUrl;
 
-/// An HTTP proxy.
+/// HTTP proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
     host: String,
     port: u16,
-    /// `Proxy-Authorization`, marked sensitive.
+    /// Value of `Proxy-Authorization`, marked sensitive.
     authorization: Option<HeaderValue>,
 }
 
 impl Proxy {
-    /// Reads `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`.
+    /// Parses `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`.
     ///
     /// # Errors
-    /// What is wrong with it; never its text.
+    /// The reason why the URL is invalid, without its text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let address = text.trim();
         // `HTTPS_PROXY` is also written without a scheme.
@@ -29,8 +29,8 @@ impl Proxy {
             return Err("only http:// proxies are supported");
         }
         let any = Uri::from_static("https://upstream");
-        let read = Matcher::builder().https(address).build().intercept(&any).ok_or("it is not the URL of a proxy")?;
-        let host = read.uri().host().ok_or("it names no host")?.trim_matches(['[', ']']);
+        let read = Matcher::builder().https(address).build().intercept(&any).ok_or("it is not a proxy URL")?;
+        let host = read.uri().host().ok_or("it has no host")?.trim_matches(['[', ']']);
         let authorization = read.basic_auth().cloned().map(|mut value| {
             value.set_sensitive(true);
             value
@@ -38,36 +38,36 @@ impl Proxy {
         Ok(Self { host: host.to_owned(), port: read.uri().port_u16().unwrap_or(80), authorization })
     }
 
-    /// Name or address, without brackets.
+    /// Returns the name or address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `host:port`, without user and password.
+    /// Returns `host:port`, without user and password.
     pub fn address(&self) -> String {
         let bracketed = self.host.contains(':');
         if bracketed { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
     }
 
-    /// The value of `Proxy-Authorization`.
+    /// Returns the value of `Proxy-Authorization`.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 }
 
-/// What the configuration says of a proxy.
+/// Value of `[upstream] proxy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyChoice {
-    /// Nothing: the environment decides.
+    /// Not set. The environment decides.
     Environment,
-    /// There is none.
+    /// No proxy.
     Direct,
-    /// This one.
+    /// Proxy in the configuration.
     Through(Proxy),
 }
 
@@ -77,7 +77,7 @@ impl ProxyChoice {
         let Some((value, span)) = section.raw("proxy") else { return Self::Environment };
         let parsed = match value.as_str() {
             Some(url) if !url.contains('@') => {
-                if is_plain(url) {
+                if has_no_password(url) {
                     section.show(&span);
                 }
                 if url == "none" {
@@ -85,7 +85,7 @@ impl ProxyChoice {
                 }
                 Proxy::parse(url)
             }
-            _ => match secret::read(section, "proxy") {
+            _ => match secret_source::read(section, "proxy") {
                 Some(url) => url.with_text(Proxy::parse),
                 None => return Self::Direct,
             },
@@ -94,17 +94,17 @@ impl ProxyChoice {
             Ok(proxy) => Self::Through(proxy),
             Err(fault) => {
                 let help = "write \"http://HOST:PORT\", { env = \"NAME\" } for one with user and password, or \"none\"";
-                section.wrong(span, format!("`upstream.proxy` cannot be used: {fault}"), help.to_owned());
+                section.error(span, format!("`upstream.proxy` cannot be used: {fault}"), help.to_owned());
                 Self::Direct
             }
         }
     }
 
-    /// The proxy that leads to `upstream`. None leads to a loopback address.
+    /// Returns the proxy for connections to `upstream`. Connections to a loopback address use none.
     ///
     /// # Errors
-    /// What is wrong with the environment.
-    pub fn on_the_way_to(&self, upstream: &BaseUrl) -> Result<Option<Proxy>, String> {
+    /// The reason why a variable of the environment is invalid.
+    pub fn for_upstream(&self, upstream: &BaseUrl) -> Result<Option<Proxy>, String> {
         if upstream.is_loopback() {
             return Ok(None);
         }
@@ -116,10 +116,10 @@ impl ProxyChoice {
     }
 }
 
-/// The proxy that `HTTPS_PROXY` names, unless `NO_PROXY` exempts `upstream`. Names in capitals go first.
+/// Returns the proxy in `HTTPS_PROXY`, unless `NO_PROXY` exempts `upstream`. Variables in capitals take precedence.
 ///
 /// # Errors
-/// What is wrong with the variable.
+/// The reason why the variable is invalid.
 pub fn from_environment(
     upstream: &BaseUrl,
     variable: impl Fn(&str) -> Option<String>,
@@ -141,7 +141,7 @@ pub fn from_environment(
     Ok(Some(proxy))
 }
 
-/// Whether `NO_PROXY` lists the upstream: by its name, a domain above it, its address, or a network.
+/// Returns whether `NO_PROXY` lists the upstream: its name, a parent domain, its address, or its network.
 fn is_exempt(no_proxy: &str, upstream: &BaseUrl) -> bool {
     let matcher = Matcher::builder().https("http://proxy").no(no_proxy).build();
     let url = format!("https://{}", upstream.authority).parse::<Uri>();

@@ -1,18 +1,17 @@
-//! The section `[store]`, which is split into `[token_store]` and `[limit_store]`: each old key is an error that names the new
-//! one.
+//! Errors for the keys of the old section `[store]`, which is split into `[token_store]` and `[limit_store]`.
 
 use std::ops::Range;
 
 use toml::de::DeValue;
 
-use super::problem::Problems;
-use super::reader::is_name;
-use super::secret::may_be_secret;
+use super::diagnostics::Diagnostics;
+use super::secret_source::may_be_secret;
+use super::section::is_name;
 
 /// Name of the section that no longer exists.
 pub(super) const OLD_SECTION: &str = "store";
 
-/// Each key of the old section, with its new section and its name there.
+/// Keys of the old section, each with its new section and its name there.
 const KEYS: [(&str, &str, &str); 10] = [
     ("path", "token_store", "path"),
     ("postgres", "token_store", "postgres"),
@@ -31,30 +30,30 @@ pub(super) fn old_keys() -> impl Iterator<Item = &'static str> {
     KEYS.iter().map(|(old, _, _)| *old)
 }
 
-/// Notes a mistake for each key of the old section, or one for a section without keys. `span` is where its name stands. The
-/// caller hides all values.
-pub(super) fn note(span: Range<usize>, section: &DeValue<'_>, problems: &Problems) {
+/// Reports each key of the old section, or the section itself if it has no keys. `span` is the place of its name. The caller hides
+/// all values.
+pub(super) fn report(span: Range<usize>, section: &DeValue<'_>, diagnostics: &Diagnostics) {
     let split = "`path`, `postgres`, `ca_file` and `seal_keys` belong to [token_store], all others to [limit_store]";
     let table = section.as_table().filter(|table| !table.is_empty());
     let Some(table) = table else {
         let message = "[store] no longer exists: it is split into [token_store] and [limit_store]";
-        problems.note(span, message, split.to_owned());
+        diagnostics.error(span, message, split.to_owned());
         return;
     };
     for (key, _) in table {
         let name: &str = key.get_ref();
         if let Some((_, section, new)) = KEYS.iter().find(|(old, _, _)| *old == name) {
             let message = format!("`{OLD_SECTION}.{name}` is now `{section}.{new}`");
-            problems.note(key.span(), message, format!("write it as `{new}` in [{section}]"));
+            diagnostics.error(key.span(), message, format!("write it as `{new}` in [{section}]"));
         } else if !is_name(name) || may_be_secret(name) {
-            problems.hide(key.span());
-            problems.note(
+            diagnostics.hide(key.span());
+            diagnostics.error(
                 key.span(),
                 format!("unknown key in `{OLD_SECTION}`, which no longer exists"),
                 split.to_owned(),
             );
         } else {
-            problems.note(key.span(), format!("unknown key `{OLD_SECTION}.{name}`"), split.to_owned());
+            diagnostics.error(key.span(), format!("unknown key `{OLD_SECTION}.{name}`"), split.to_owned());
         }
     }
 }

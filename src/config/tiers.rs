@@ -1,22 +1,22 @@
-//! `[tiers.NAME]`: how many requests a minute, how many at once, and how they wait for Cal.com.
+//! `[tiers.NAME]`: the rate limit of a consumer, and how its requests wait for the upstream budget.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::reader::Section;
+use super::section::Section;
 use crate::ratelimit::Quota;
 use crate::ratelimit::fair_queue::Priority;
 
-/// A configured tier.
+/// Settings of a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TierConfig {
-    /// Size and pace of its consumers' buckets.
+    /// Size and refill rate of the bucket of each of its consumers.
     pub quota: Quota,
-    /// What its consumers' parts of a credential are measured by.
+    /// Weight of its consumers in the queue of a credential.
     pub requests_per_minute: u32,
-    /// How long its requests may wait for their credential's budget; `[budget] max_wait` where it is not said.
+    /// Longest wait of a request for the budget of its credential. Default: `[budget] max_wait`.
     pub max_wait: Option<Duration>,
-    /// Which of them go first.
+    /// Priority in the queue of a credential.
     pub priority: Priority,
 }
 
@@ -27,29 +27,29 @@ impl TierConfig {
     }
 }
 
-/// The tier of a consumer that names none.
+/// Tier of a consumer that names none.
 pub const DEFAULT_TIER: &str = "standard";
 
-/// The shipped tiers: Cal.com's own steps (FACTS §2).
-const SHIPPED: [(&str, u32); 3] = [(DEFAULT_TIER, 120), ("elevated", 200), ("premium", 800)];
+/// Built-in tiers: the limits that Cal.com grants its customers (FACTS §2).
+const BUILT_IN: [(&str, u32); 3] = [(DEFAULT_TIER, 120), ("elevated", 200), ("premium", 800)];
 
 const PRIORITIES: [(&str, Priority); 3] =
     [("interactive", Priority::Interactive), ("default", Priority::Default), ("batch", Priority::Batch)];
 
-/// More than this many a minute is no limit that Cal.com gives anyone.
-pub(super) const MOST_PER_MINUTE: u32 = 1_000_000;
+/// Largest rate that the configuration accepts, one million requests per minute. Cal.com grants nobody more.
+pub(super) const MAX_PER_MINUTE: u32 = 1_000_000;
 
-/// All tiers by name: the shipped ones, changed and added to by `section`.
+/// Returns all tiers by name: the built-in ones, with the changes and additions in `section`.
 pub(super) fn read(section: Option<&Section<'_>>) -> BTreeMap<String, TierConfig> {
     let mut tiers: BTreeMap<_, _> =
-        SHIPPED.iter().map(|&(name, n)| (name.to_owned(), TierConfig::per_minute(n, n))).collect();
+        BUILT_IN.iter().map(|&(name, n)| (name.to_owned(), TierConfig::per_minute(n, n))).collect();
     for (name, tier) in section.map(Section::named_sections).unwrap_or_default() {
-        let per_minute = tier.integer("requests_per_minute", 1..=MOST_PER_MINUTE);
-        let burst = tier.integer("burst", 1..=MOST_PER_MINUTE);
+        let per_minute = tier.integer("requests_per_minute", 1..=MAX_PER_MINUTE);
+        let burst = tier.integer("burst", 1..=MAX_PER_MINUTE);
         if tier.raw("requests_per_minute").is_none() {
-            tier.missing("requests_per_minute", "a tier is at least that");
+            tier.missing("requests_per_minute", "set the requests that a consumer of this tier may send per minute");
         }
-        // A tier with a mistake is there all the same, so that its users are not told that it is unknown.
+        // An invalid tier is kept, so that its consumers do not cause errors about an unknown tier.
         let per_minute = per_minute.unwrap_or(1);
         let read = TierConfig {
             max_wait: tier.duration("max_wait"),
@@ -57,7 +57,7 @@ pub(super) fn read(section: Option<&Section<'_>>) -> BTreeMap<String, TierConfig
             ..TierConfig::per_minute(per_minute, burst.unwrap_or(per_minute))
         };
         tiers.insert(name.value.to_owned(), read);
-        tier.finish();
+        tier.reject_unknown();
     }
     tiers
 }

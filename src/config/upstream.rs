@@ -1,4 +1,4 @@
-//! `[upstream]`: where Cal.com is, and how it is trusted.
+//! `[upstream]`: the address of Cal.com, the certificate authorities to trust, and the headers to forward.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,77 +11,77 @@ use http::uri::Authority;
 use super::limits::Bounds;
 use super::listen::Listen;
 use super::proxy::ProxyChoice;
-use super::reader::{Located, Section};
+use super::section::{Section, Spanned};
 use crate::headers;
 use crate::tls::{self, Roots};
 
-/// Cal.com's own address.
+/// Address of Cal.com.
 pub const CAL_COM: &str = "https://api.cal.com";
 
-/// Where Cal.com is.
+/// Settings of `[upstream]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// Its address.
+    /// Address.
     pub base_url: BaseUrl,
-    /// The only certificate authority to trust, instead of the public ones: a PEM file.
+    /// PEM file of the only certificate authorities to trust, instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// The public authorities to trust, where there is no `ca_file`.
+    /// Public certificate authorities to trust if there is no `ca_file`.
     pub roots: Roots,
-    /// Which HTTP proxy leads there.
+    /// HTTP proxy.
     pub proxy: ProxyChoice,
-    /// Whether HTTP/2 is offered where TLS is used.
+    /// Whether calgate offers HTTP/2 over TLS.
     pub http2: bool,
-    /// Request headers that are forwarded beside the usual ones.
+    /// Request headers to forward in addition to the built-in list.
     pub forward_headers: Vec<HeaderName>,
-    /// Whether the catalog's `cal-api-version` is added where the client sends none.
+    /// Whether calgate adds the catalog's `cal-api-version` if the client sends none.
     pub pin_api_version: bool,
 }
 
-/// The values of `upstream.roots`.
+/// Values of `upstream.roots`.
 const ROOTS: [(&str, Roots); 3] = [("bundled", Roots::Bundled), ("system", Roots::System), ("both", Roots::Both)];
 
-/// An upstream address, taken apart.
+/// Parsed address of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl {
-    /// Whether TLS is spoken.
+    /// Whether the connection uses TLS.
     pub tls: bool,
     /// Host name or address, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// `host` or `host:port`, as the `Host` header has it.
+    /// `host` or `host:port`, the value of `Host`.
     pub authority: String,
-    /// What stands before `/v2`; empty, or begins with `/` and does not end with it.
+    /// Path before `/v2`. Either empty, or with a leading `/` and without a trailing one.
     pub path: String,
 }
 
 impl BaseUrl {
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the address is invalid.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err("it has to begin with https://"),
+            _ => return Err("it must begin with https://"),
         };
-        let authority = uri.authority().ok_or("it names no host")?;
+        let authority = uri.authority().ok_or("it has no host")?;
         if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {
-            return Err("it takes no user, query or fragment");
+            return Err("it must not have a user, query or fragment");
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         if !is_tls && !is_loopback(&host) {
-            return Err("plain http:// is for loopback addresses only; use https://");
+            return Err("plain http:// is allowed for loopback addresses only; use https://");
         }
         if is_tls && !tls::can_check(&host) {
-            return Err("its host is no name that a certificate can be checked for");
+            return Err("its host is not a valid name for a certificate");
         }
         let port = port_of(authority)?;
         let path = uri.path().trim_end_matches('/');
         if path.ends_with("/v2") {
-            return Err("it has to end before /v2, which callers send");
+            return Err("it must not include /v2, which callers send");
         }
         Ok(Self {
             tls: is_tls,
@@ -94,20 +94,20 @@ impl BaseUrl {
 }
 
 impl BaseUrl {
-    /// Whether it is this machine's own.
+    /// Returns whether the address is a loopback address.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 }
 
-/// The port of an address, if it names one. To `http`, a number that is none is no port, and the default would be taken.
+/// Returns the port of an address, if it has one. The crate `http` ignores an invalid port, and the default port would be used.
 pub(super) fn port_of(authority: &Authority) -> Result<Option<u16>, &'static str> {
     let address = authority.as_str().rsplit('@').next().unwrap_or_default();
     let Some(port) = address.strip_prefix(authority.host()).filter(|rest| !rest.is_empty()) else { return Ok(None) };
     let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
     match digits.and_then(|port| port.parse().ok()) {
         Some(port @ 1..) => Ok(Some(port)),
-        _ => Err("its port is no number from 1 to 65535"),
+        _ => Err("its port must be a number from 1 to 65535"),
     }
 }
 
@@ -118,30 +118,30 @@ fn is_loopback(host: &str) -> bool {
 impl Upstream {
     /// Returns the longest time from taking a place in the budget to the head of the response. An address needs no lookup.
     pub fn response_within(&self, limits: &Bounds) -> Duration {
-        let lookup = if self.looks_up() { limits.upstream_lookup } else { Duration::ZERO };
+        let lookup = if self.needs_lookup() { limits.upstream_lookup } else { Duration::ZERO };
         lookup + limits.upstream_connect + limits.upstream_headers
     }
 
     /// Returns whether a new connection begins with the lookup of a name: that of the upstream, or that of its proxy.
-    pub fn looks_up(&self) -> bool {
+    pub fn needs_lookup(&self) -> bool {
         let is_address = self.base_url.host.parse::<IpAddr>().is_ok();
         let is_direct = self.base_url.is_loopback() || self.proxy == ProxyChoice::Direct;
         !(is_address && is_direct)
     }
 
     pub(super) fn read(section: &Section<'_>, listen: &Listen) -> Self {
-        let url = section.string("base_url").unwrap_or(Located { value: CAL_COM, span: section.span.clone() });
+        let url = section.string("base_url").unwrap_or(Spanned { value: CAL_COM, span: section.span.clone() });
         let given = url.span.clone();
         let base_url = BaseUrl::parse(url.value).unwrap_or_else(|fault| {
             if url.value.contains('@') {
                 section.hide(url.span.clone());
             }
-            section.wrong(url.span, format!("`upstream.base_url` cannot be used: {fault}"), None);
+            section.error(url.span, format!("`upstream.base_url` cannot be used: {fault}"), None);
             BaseUrl { tls: true, host: String::new(), port: 443, authority: String::new(), path: String::new() }
         });
         if let Some(key) = listen.reached_by(&base_url.host, base_url.port) {
-            let help = "requests would come back to calgate; name the address of Cal.com".to_owned();
-            section.wrong(given, format!("`upstream.base_url` is calgate's own address, `{key}`"), help);
+            let help = "calgate would send requests to itself; set the address of Cal.com".to_owned();
+            section.error(given, format!("`upstream.base_url` is calgate's own address, `{key}`"), help);
         }
         let extra = section.strings("forward_headers");
         Self {
@@ -156,13 +156,13 @@ impl Upstream {
     }
 }
 
-fn header_names(section: &Section<'_>, list: &[Located<&str>]) -> Vec<HeaderName> {
-    let name = |entry: &Located<&str>| {
+fn header_names(section: &Section<'_>, list: &[Spanned<&str>]) -> Vec<HeaderName> {
+    let name = |entry: &Spanned<&str>| {
         let name =
             HeaderName::from_bytes(entry.value.as_bytes()).ok().filter(|name| !headers::is_never_forwarded(name));
         if name.is_none() {
             let help = "headers that carry credentials, addresses, framing or overrides are never forwarded".to_owned();
-            section.wrong(entry.span.clone(), format!("the header `{}` cannot be forwarded", entry.value), help);
+            section.error(entry.span.clone(), format!("the header `{}` cannot be forwarded", entry.value), help);
         }
         name
     };

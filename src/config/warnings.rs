@@ -1,34 +1,33 @@
-//! Settings that a gateway can serve with, and that are probably not what the operator wants.
+//! Warnings about valid settings that are probably mistakes.
 //!
-//! `calgate check` prints them, and `calgate serve` logs them. The configuration is valid when they are looked for.
+//! `calgate check` prints them, and `calgate serve` logs them.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::Config;
 use super::listen::Address;
-use super::reader::Section;
+use super::section::Section;
 use crate::budget::{API_KEY_PER_MINUTE, OAUTH_PER_MINUTE};
 use crate::config::credentials::CredentialConfig;
 use crate::credential::Kind;
 use crate::secret::Secret;
 
-/// Longest text that is taken for an API key or a client secret without a warning, 1,024 characters. Cal.com's have fewer
-/// than 100.
+/// Longest API key or client secret without a warning, 1,024 characters. Those of Cal.com have fewer than 100.
 const MAX_SECRET: usize = 1024;
 
-/// Looks for them in a whole configuration.
-pub(super) fn note(root: &Section<'_>, config: &Config) {
-    note_listeners(root, config);
-    note_credentials(root, config);
-    note_consumers(root, config);
+/// Adds all warnings about a valid configuration.
+pub(super) fn add(root: &Section<'_>, config: &Config) {
+    check_listeners(root, config);
+    check_credentials(root, config);
+    check_consumers(root, config);
 }
 
-/// Warns of a text that is hardly the API key or client secret it stands for.
-pub(super) fn note_secret(section: &Section<'_>, key: &'static str, secret: &Secret) {
+/// Warns of a text that does not look like an API key or client secret.
+pub(super) fn check_secret(section: &Section<'_>, key: &'static str, secret: &Secret) {
     let fault = secret.with_text(|text| {
         if text.starts_with("calgate_") {
-            Some("holds a gateway key, not a secret of Cal.com's".to_owned())
+            Some("holds a gateway key instead of a Cal.com secret".to_owned())
         } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
             Some("begins or ends with a quotation mark".to_owned())
         } else {
@@ -36,35 +35,39 @@ pub(super) fn note_secret(section: &Section<'_>, key: &'static str, secret: &Sec
         }
     });
     if let (Some(fault), Some((_, span))) = (fault, section.raw(key)) {
-        let help = "look into the file or variable that it comes from".to_owned();
+        let help = "check the file or variable that holds it".to_owned();
         section.warn(span, format!("`{}.{key}` {fault}", section.path), help);
     }
 }
 
-fn note_listeners(root: &Section<'_>, config: &Config) {
+fn check_listeners(root: &Section<'_>, config: &Config) {
     let Some(section) = root.section("listen") else { return };
     let is_remote = |address: &Address| matches!(address, Address::Tcp(tcp) if !tcp.ip().is_loopback());
     if is_remote(&config.listen.address)
         && let Some(address) = section.string("address")
     {
         if let Some(consumer) = &config.anonymous.consumer {
-            let help = "listen on a loopback address or a Unix socket, or leave `anonymous.consumer` out".to_owned();
+            let help = "listen on a loopback address or a Unix socket, or remove `anonymous.consumer`".to_owned();
             let message =
                 format!("anyone who reaches `listen.address` acts as the consumer `{consumer}`, without a key");
             section.warn(address.span.clone(), message, help);
         }
-        let help = "put a proxy that speaks TLS in front, or listen on a loopback address".to_owned();
-        section.warn(address.span, "`listen.address` is reached over a network, and calgate speaks no TLS there", help);
+        let help = "put a TLS proxy in front, or listen on a loopback address".to_owned();
+        section.warn(
+            address.span,
+            "`listen.address` is reachable over a network, and calgate does not offer TLS there",
+            help,
+        );
     }
     if config.listen.admin.as_ref().is_some_and(is_remote)
         && let Some(admin) = section.string("admin")
     {
-        let help = "keep callers away from it: it tells of consumers, credentials and limits".to_owned();
-        section.warn(admin.span, "`listen.admin` is reached over a network, and asks for no key", help);
+        let help = "block access for callers, because it shows consumers, credentials and limits".to_owned();
+        section.warn(admin.span, "`listen.admin` is reachable over a network and needs no key", help);
     }
 }
 
-fn note_credentials(root: &Section<'_>, config: &Config) {
+fn check_credentials(root: &Section<'_>, config: &Config) {
     let used: BTreeSet<&str> = config.consumers.iter().map(|consumer| &*consumer.credential).collect();
     for (name, section) in root.section("credentials").iter().flat_map(Section::named_sections) {
         if !used.contains(name.value) {
@@ -75,7 +78,7 @@ fn note_credentials(root: &Section<'_>, config: &Config) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "expiry dates are compared with the time of day")]
-fn note_consumers(root: &Section<'_>, config: &Config) {
+fn check_consumers(root: &Section<'_>, config: &Config) {
     let now = SystemTime::now();
     for (name, section) in root.section("consumers").iter().flat_map(Section::named_sections) {
         let Some(consumer) = config.consumers.iter().find(|consumer| &*consumer.name == name.value) else { continue };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::contents::Authority;
+use crate::config::file_digest::CaFile;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 
@@ -10,7 +10,7 @@ use crate::config::upstream::Upstream as UpstreamConfig;
 #[derive(PartialEq, Eq)]
 pub(super) struct Origin {
     config: UpstreamConfig,
-    authority: Option<Authority>,
+    authority: Option<CaFile>,
     within: [Duration; 5],
 }
 
@@ -24,6 +24,6 @@ impl Origin {
             limits.upstream_total,
             limits.upstream_connection_age,
         ];
-        Self { config: config.clone(), authority: Authority::of(config.ca_file.as_deref()), within }
+        Self { config: config.clone(), authority: CaFile::read(config.ca_file.as_deref()), within }
     }
 }

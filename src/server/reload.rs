@@ -12,9 +12,9 @@ use tokio::time::{Duration, sleep};
 
 use super::descriptors;
 use crate::app::Gateway;
-use crate::config::contents::Contents;
-use crate::config::fixed::Fixed;
-use crate::config::problem::Unusable;
+use crate::config::diagnostics::ConfigError;
+use crate::config::file_digest::FileDigest;
+use crate::config::startup::StartupConfig;
 use crate::config::{Config, Secrets};
 use crate::memory;
 use crate::telemetry::ReloadLabels;
@@ -33,7 +33,7 @@ pub enum ConfigSource {
         /// Where it is.
         path: PathBuf,
         /// What it held when it was first read.
-        seen: Contents,
+        seen: FileDigest,
     },
     /// A pipe, which is read once.
     Pipe,
@@ -46,7 +46,7 @@ impl ConfigSource {
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub fn read(path: &Path, secrets: Secrets) -> Result<(Config, Self), Box<Unusable>> {
+    pub fn read(path: &Path, secrets: Secrets) -> Result<(Config, Self), Box<ConfigError>> {
         let can_be_read_again = path.metadata().is_ok_and(|file| file.is_file());
         let (config, seen) = Config::from_file(path, secrets)?;
         Ok((config, if can_be_read_again { Self::File { path: path.to_owned(), seen } } else { Self::Pipe }))
@@ -85,7 +85,7 @@ fn received(kind: SignalKind) -> Result<Signal, String> {
 pub(super) async fn until_told_to_stop(
     gateway: &Arc<Gateway>,
     source: ConfigSource,
-    fixed: &Fixed,
+    fixed: &StartupConfig,
     stop: &mut Stop,
 ) -> Result<(), String> {
     let mut hangup = received(SignalKind::hangup())?;
@@ -112,7 +112,7 @@ pub(super) async fn until_told_to_stop(
 }
 
 /// Watches for a change of the file.
-fn watch(path: &Path, seen: Contents, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+fn watch(path: &Path, seen: FileDigest, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let (file, tell, mut last, mut names) = (path.to_owned(), changed.clone(), Some(seen), Watched::of(path));
     let on_event = move |event: notify::Result<notify::Event>| {
         // Opening and reading are events, too: a look at the file would bring about the next look at it.
@@ -120,7 +120,7 @@ fn watch(path: &Path, seen: Contents, changed: &mpsc::Sender<()>) -> Option<noti
             return;
         }
         names = Watched::of(&file);
-        let now = Contents::read(&file);
+        let now = FileDigest::read(&file);
         if now != last {
             last = now;
             let _ = tell.try_send(());
@@ -131,7 +131,7 @@ fn watch(path: &Path, seen: Contents, changed: &mpsc::Sender<()>) -> Option<noti
             watcher.watch(&place, RecursiveMode::NonRecursive)?;
         }
         // Before now, nobody watched.
-        if Contents::read(path) != Some(seen) {
+        if FileDigest::read(path) != Some(seen) {
             let _ = changed.try_send(());
         }
         Ok(watcher)
@@ -189,12 +189,12 @@ pub fn log_warnings(config: &Config) {
 }
 
 /// Reads the configuration again. One that cannot be used changes nothing.
-fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &Fixed) {
+fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &StartupConfig) {
     let ConfigSource::File { path, .. } = source else {
         tracing::info!("there is no configuration file to reload");
         return;
     };
-    let read = Config::from_file(path, Secrets::Read).map_err(|unusable| unusable.lines().join("; "));
+    let read = Config::from_file(path, Secrets::Read).map_err(|error| error.lines().join("; "));
     let replaced = read.and_then(|(config, _)| {
         let waiting = fixed.changed_in(&config);
         log_warnings(&config);

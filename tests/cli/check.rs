@@ -174,8 +174,8 @@ fn what_is_probably_a_mistake_is_a_warning_in_its_line() {
         assert_eq!(code, Some(0), "{said}");
         let warnings = [
             (2, "anyone who reaches `listen.address` acts as the consumer `app`"),
-            (2, "calgate speaks no TLS there"),
-            (3, "`listen.admin` is reached over a network"),
+            (2, "calgate does not offer TLS there"),
+            (3, "`listen.admin` is reachable over a network"),
             (6, expected),
             (8, "no consumer uses `credentials.spare`"),
             (16, "the tier `premium` of `consumers.billing` has 800 requests a minute"),

@@ -1,4 +1,4 @@
-//! Addresses of stores: what is wrong with one is told in its line, and never what stands in it.
+//! Errors about the URLs of stores: each names its line and never shows the URL.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,20 +6,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use calgate::config::Config;
 use tempfile::TempDir;
 
-/// What is said of a section with that address as a secret, and another mistake after it.
-fn said_of(section: &str, key: &str, address: &str, more: &str) -> Vec<String> {
+/// Returns the errors about a section whose `key` takes `address` from a file, followed by another mistake.
+fn errors_of(section: &str, key: &str, address: &str, more: &str) -> Vec<String> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("address");
     fs::write(&path, address).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let text = format!("[{section}]\n{key} = {{ file = \"{}\" }}\n{more}\n[limits]\nbody = \"soon\"\n", path.display());
-    let unusable = Config::parse("calgate.toml", &text).unwrap_err();
-    assert!(!format!("{unusable} {unusable:?} {:?}", unusable.lines()).contains("canary"), "{address}");
-    unusable.lines()
+    let error = Config::parse("calgate.toml", &text).unwrap_err();
+    assert!(!format!("{error} {error:?} {:?}", error.lines()).contains("canary"), "{address}");
+    error.lines()
 }
 
 #[test]
-fn what_is_wrong_with_an_address_of_redis_is_told_beside_every_other_mistake() {
+fn an_invalid_redis_url_is_reported_with_every_other_mistake() {
     for (kind, address, fault) in [
         ("single", "redis://h:99999/0", "its port is no number from 1 to 65535"),
         ("single", "redis://h:0", "its port is no number from 1 to 65535"),
@@ -41,7 +41,7 @@ fn what_is_wrong_with_an_address_of_redis_is_told_beside_every_other_mistake() {
         ("cluster", "redis://u:canary@a,redis://u:canary@b:x", "its port is no number from 1 to 65535"),
     ] {
         let name = if kind == "sentinel" { "\nsentinel = \"mymaster\"" } else { "" };
-        let lines = said_of("limit_store", "redis", address, &format!("kind = \"{kind}\"{name}"));
+        let lines = errors_of("limit_store", "redis", address, &format!("kind = \"{kind}\"{name}"));
         let [first, second] = lines.as_slice() else { panic!("{address}: {lines:?}") };
         assert!(
             first.starts_with("calgate.toml:2:9: `limit_store.redis`") && first.contains(fault),
@@ -56,13 +56,13 @@ fn what_is_wrong_with_an_address_of_redis_is_told_beside_every_other_mistake() {
         ("sentinel", "redis://u:canary@a, redis://b"),
     ] {
         let name = if kind == "sentinel" { "\nsentinel = \"mymaster\"" } else { "" };
-        let lines = said_of("limit_store", "redis", &address.replace(' ', ""), &format!("kind = \"{kind}\"{name}"));
+        let lines = errors_of("limit_store", "redis", &address.replace(' ', ""), &format!("kind = \"{kind}\"{name}"));
         assert_eq!(lines.len(), 1, "{address}: {lines:?}");
     }
 }
 
 #[test]
-fn what_is_wrong_with_an_address_of_postgres_is_told_beside_every_other_mistake() {
+fn an_invalid_postgres_url_is_reported_with_every_other_mistake() {
     for (address, fault) in [
         ("canary", "the address of the PostgreSQL store is no URL"),
         ("redis://u:canary@h", "the address of the PostgreSQL store is no URL"),
@@ -72,16 +72,16 @@ fn what_is_wrong_with_an_address_of_postgres_is_told_beside_every_other_mistake(
         ("postgres:///canary", "names no host"),
         ("postgres://u:canary@a:1,b:2,c/d?hostaddr=1.2.3.4", "has not as many values of `host` as of `hostaddr`"),
     ] {
-        let lines = said_of("token_store", "postgres", address, "seal_keys = 1");
+        let lines = errors_of("token_store", "postgres", address, "seal_keys = 1");
         let [first, keys, second] = lines.as_slice() else { panic!("{address}: {lines:?}") };
         assert!(
             first.starts_with("calgate.toml:2:12: `token_store.postgres`") && first.contains(fault),
             "{address}: {first}"
         );
-        assert!(keys.contains("`token_store.seal_keys` has to be a list"), "{address}: {keys}");
+        assert!(keys.contains("`token_store.seal_keys` must be a list"), "{address}: {keys}");
         assert!(second.contains("`limits.body` is not a time"), "{address}: {second}");
     }
     for address in ["postgres://u:canary@h:5432/d", "postgresql://h/d?sslmode=disable", "postgres://u@a:1,b:2/d"] {
-        assert_eq!(said_of("token_store", "postgres", address, "seal_keys = 1").len(), 2, "{address}");
+        assert_eq!(errors_of("token_store", "postgres", address, "seal_keys = 1").len(), 2, "{address}");
     }
 }

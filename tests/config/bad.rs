@@ -1,4 +1,4 @@
-//! What `calgate check` says about each mistake: one bad file for each, its message beside it.
+//! Error messages: one bad file per mistake, with a snapshot of its message.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -13,7 +13,7 @@ use crate::properties::cases;
 
 const FOLDER: &str = "tests/data/config/bad";
 
-/// The names of the files with that extension.
+/// Returns the names of the files with an extension.
 fn names(extension: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
     let matching = entries.filter(|path| path.extension().is_some_and(|end| end == extension));
@@ -21,14 +21,14 @@ fn names(extension: &str) -> BTreeSet<String> {
 }
 
 fn message(name: &str) -> String {
-    let unusable = Config::from_file(Path::new(&format!("{FOLDER}/{name}.toml")), Secrets::Read).unwrap_err();
-    assert_eq!(unusable.problems.len() > 1, name.starts_with("several-"), "{unusable}");
-    assert_eq!(unusable.lines().len(), unusable.problems.len());
-    unusable.to_string()
+    let error = Config::from_file(Path::new(&format!("{FOLDER}/{name}.toml")), Secrets::Read).unwrap_err();
+    assert_eq!(error.diagnostics.len() > 1, name.starts_with("several-"), "{error}");
+    assert_eq!(error.lines().len(), error.diagnostics.len());
+    error.to_string()
 }
 
 #[test]
-fn each_mistake_is_shown_in_its_line_with_what_is_allowed() {
+fn each_mistake_is_shown_in_its_line_with_the_remedy() {
     fs::set_permissions("tests/data/config/open-secret", Permissions::from_mode(0o644)).unwrap();
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../data/config/bad");
@@ -39,25 +39,25 @@ fn each_mistake_is_shown_in_its_line_with_what_is_allowed() {
             insta::assert_snapshot!(&*name, message(&name));
         }
     });
-    assert_eq!(names("snap"), names("toml"), "messages of files that are gone");
+    assert_eq!(names("snap"), names("toml"), "a snapshot without its file");
 }
 
 #[test]
 fn no_message_shows_a_secret() {
     for name in names("toml") {
-        let unusable = Config::from_file(Path::new(&format!("{FOLDER}/{name}.toml")), Secrets::Read).unwrap_err();
-        assert!(!format!("{unusable} {unusable:?} {:?}", unusable.lines()).contains("not_a_real_key"), "{name}");
+        let error = Config::from_file(Path::new(&format!("{FOLDER}/{name}.toml")), Secrets::Read).unwrap_err();
+        assert!(!format!("{error} {error:?} {:?}", error.lines()).contains("not_a_real_key"), "{name}");
     }
 }
 
-/// All that is said of a configuration that cannot be used.
-fn said_of(text: &str) -> String {
-    let unusable = Config::parse("calgate.toml", text).unwrap_err();
-    format!("{unusable} {unusable:?} {:?}", unusable.lines())
+/// Returns all forms of the error about an invalid configuration.
+fn messages_of(text: &str) -> String {
+    let error = Config::parse("calgate.toml", text).unwrap_err();
+    format!("{error} {error:?} {:?}", error.lines())
 }
 
 #[test]
-fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
+fn no_message_shows_a_secret_in_a_wrong_place() {
     for text in [
         "[token_store]\npath = \"x\"\nseal_keys = \"CANARY\"",
         "[token_store]\npath = \"x\"\nseal_keys = [[\"CANARY\"], 5]",
@@ -109,13 +109,13 @@ fn no_message_shows_a_secret_in_a_place_where_it_does_not_belong() {
             "A0123456789ABCDEF0123456789ABCDEF0123456789abcdef",
             "eyJhbGciOiJIUzI1NiJ9.eyJuYW1lIjoibm8gcmVhbCBrZXkifQ.bm90IGEgcmVhbCBrZXksIG5vdCBhIHJlYWw",
         ] {
-            let said = said_of(&format!("unknown = 1\n{}", text.replace("CANARY", secret)));
+            let said = messages_of(&format!("unknown = 1\n{}", text.replace("CANARY", secret)));
             assert!(!said.contains(secret), "{text:?}: {said}");
         }
     }
 }
 
-/// A configuration with a secret in every place where one is written by mistake.
+/// Configuration with a secret in every place where operators write one by mistake.
 const CANARIES: &str = "[listen]\naddress = \"127.0.0.1:1\"\n\n[credentials.main]\nkind = \"api-key\"\napi_key = \"canary_a=b\"\n\
     plan = \"teams\"\n\n[credentials]\nb = { kind = \"oauth\", client_id = \"x\", client_secret = { env = \"cal_canary0123456789abcdef0123456789abcdef\" } }\n\
     c = { api_key = 'canary', kind = \"api-key\", plan = \"teams\" }\n\n[token_store]\nseal_keys = [\n  \"canary==\",\n  { file = \"canary\" },\n]\n\
@@ -127,7 +127,7 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn no_slip_of_the_pen_shows_a_secret(slips in vec((0..CANARIES.len(), any::<bool>(), "[a=\"'#\\[\\]{},\n\\\\. ]"), 1..4)) {
+    fn no_typing_error_shows_a_secret(slips in vec((0..CANARIES.len(), any::<bool>(), "[a=\"'#\\[\\]{},\n\\\\. ]"), 1..4)) {
         let mut text = CANARIES.to_owned();
         for (at, is_more, what) in slips {
             let at = at.min(text.len() - 1);
@@ -137,13 +137,13 @@ proptest! {
                 text.remove(at);
             }
         }
-        let said = said_of(&text);
+        let said = messages_of(&text);
         prop_assert!(!said.contains("canary"), "{}", said);
     }
 }
 
 #[test]
-fn a_message_shows_what_is_no_secret() {
+fn a_message_shows_public_values() {
     for (text, shown) in [
         ("[limits]\nbody = \"soon\"", "body = \"soon\""),
         ("[listen]\nworkers = \"two\"", "workers = \"two\""),
@@ -165,13 +165,13 @@ fn a_message_shows_what_is_no_secret() {
         ("[limit_store]\nredis = \"redis://h\"\ntimeout = \"1ms\"", "`limit_store.timeout` is 1 ms"),
         ("[limit_store]\nredis = \"redis://h\"\ntimeout = \"2s\"", "write a time from \"5ms\" to \"500ms\""),
     ] {
-        let said = said_of(text);
+        let said = messages_of(text);
         assert!(said.contains(shown), "{text:?}: {said}");
     }
 }
 
 #[test]
-fn beside_text_that_is_no_toml_every_key_keeps_its_name_and_every_other_mistake_its_place() {
+fn a_syntax_error_hides_neither_its_key_nor_any_other_mistake() {
     let documented = include_str!("../../config/calgate.toml");
     let mut section = "";
     for line in documented.lines().map(|line| line.trim_start_matches('#')).filter(|line| !line.starts_with(' ')) {
@@ -181,8 +181,8 @@ fn beside_text_that_is_no_toml_every_key_keeps_its_name_and_every_other_mistake_
             let text = format!(
                 "[tiers.a]\nburst = \"b\"\n{section}\n{key} = \"cal_live_canary\n[budget]\nmode = \"loud\"\nmax_wiat = 1\n"
             );
-            let unusable = Config::parse("calgate.toml", &text).unwrap_err();
-            let said = format!("{unusable} {unusable:?}");
+            let error = Config::parse("calgate.toml", &text).unwrap_err();
+            let said = format!("{error} {error:?}");
             assert!(said.contains(&format!("4 | {key} =")) && !said.contains("canary"), "{text}: {said}");
             for place in [
                 ":2:9: `tiers.a.burst`",
@@ -190,14 +190,14 @@ fn beside_text_that_is_no_toml_every_key_keeps_its_name_and_every_other_mistake_
                 ":6:8: `budget.mode` cannot be `loud`",
                 ":7:1: unknown key `budget.max_wiat`",
             ] {
-                assert!(unusable.lines().iter().any(|line| line.contains(place)), "{place}: {text}: {said}");
+                assert!(error.lines().iter().any(|line| line.contains(place)), "{place}: {text}: {said}");
             }
         }
     }
 }
 
 #[test]
-fn no_message_shows_what_is_no_toml() {
+fn no_message_shows_invalid_toml() {
     for line in [
         "api_key: \"cal_live_not_a_real_key\"",
         "api_key \"cal_live_not_a_real_key\"",
@@ -237,7 +237,7 @@ fn no_message_shows_what_is_no_toml() {
         for rest in ["", "\n", "\r\n", "\n\n  \n", "\nplan = \"teams\"\n"] {
             for before in ["", "[credentials.main]\nkind = \"api-key\"\n"] {
                 let text = format!("{before}{line}{rest}");
-                let said = said_of(&text);
+                let said = messages_of(&text);
                 assert!(!said.contains("not_a_real_key"), "{text:?}: {said}");
             }
         }
@@ -246,9 +246,9 @@ fn no_message_shows_what_is_no_toml() {
 
 #[test]
 fn a_log_line_names_file_line_and_column() {
-    let unusable = Config::parse("calgate.toml", "[listen]\n\n[tiers.premium]\nrequests_per_minute = 0\n").unwrap_err();
-    let expected = "calgate.toml:4:23: `tiers.premium.requests_per_minute` has to be a whole number from 1 to 1000000";
-    assert_eq!(unusable.lines(), [expected]);
+    let error = Config::parse("calgate.toml", "[listen]\n\n[tiers.premium]\nrequests_per_minute = 0\n").unwrap_err();
+    let expected = "calgate.toml:4:23: `tiers.premium.requests_per_minute` must be a whole number from 1 to 1000000";
+    assert_eq!(error.lines(), [expected]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `config/calgate.toml` documents every key there is, and no other, with its default.
+//! Checks that `config/calgate.toml` documents every key with its default, and no other key.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -13,7 +13,7 @@ use crate::credential::rig::SEAL_KEY;
 
 const FILE: &str = include_str!("../../config/calgate.toml");
 
-/// Keys that are there as an example, because they have no default or one that the machine decides.
+/// Keys with an example instead of a default: they have none, or it depends on the machine.
 const EXAMPLES: [&str; 8] = [
     "tiers.premium.max_wait",
     "listen.workers",
@@ -25,10 +25,10 @@ const EXAMPLES: [&str; 8] = [
     "passthrough.plan",
 ];
 
-/// Sections that are there as an example: their names are the operator's, or they have no defaults.
+/// Sections with an example: the operator chooses their names, or they have no defaults.
 const NAMED: [&str; 5] = ["plans.", "credentials.", "consumers.", "token_store.", "limit_store."];
 
-/// The file with its commented keys in force: those of which `wanted` says so, given `section.key`.
+/// Returns the file without the `#` of the keys that `wanted` selects by `section.key`.
 fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
     let (mut section, mut out) = (String::new(), String::new());
     for line in FILE.lines() {
@@ -58,7 +58,7 @@ fn everything() -> String {
         .replace("env = \"CALGATE_SEAL_KEY\"", &format!("file = \"{}\"", seal_key_file().display()))
 }
 
-/// A file with a seal key that only its owner can read.
+/// Returns the path of a file with a seal key that only its owner can read.
 fn seal_key_file() -> PathBuf {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("seal-key");
@@ -69,7 +69,7 @@ fn seal_key_file() -> PathBuf {
     PATH.clone()
 }
 
-/// The keys of a document, tables of lists included.
+/// Collects the keys of a document, including those of tables in lists.
 fn keys(table: &Table, path: &str, found: &mut BTreeSet<String>) {
     for (key, value) in table {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -83,57 +83,57 @@ fn keys(table: &Table, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn as_it_stands_it_is_all_defaults() {
-    let documented = Config::parse("calgate.toml", FILE).unwrap_or_else(|unusable| panic!("{unusable}"));
+fn the_file_contains_only_defaults() {
+    let documented = Config::parse("calgate.toml", FILE).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(format!("{documented:?}"), format!("{:?}", Config::parse("", "").unwrap()));
 }
 
 #[test]
-fn each_default_that_is_written_is_the_codes() {
+fn each_documented_default_is_that_of_the_code() {
     let defaults = uncommented(|key| !EXAMPLES.contains(&key) && !NAMED.iter().any(|name| key.starts_with(name)));
-    let written = Config::parse("calgate.toml", &defaults).unwrap_or_else(|unusable| panic!("{unusable}"));
+    let written = Config::parse("calgate.toml", &defaults).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(format!("{written:#?}"), format!("{:#?}", Config::parse("", "").unwrap()));
 }
 
 #[test]
-fn each_default_of_the_limit_store_that_is_written_is_the_codes() {
+fn each_documented_default_of_the_limit_store_is_that_of_the_code() {
     let keys = ["limit_store.redis", "limit_store.kind", "limit_store.timeout", "limit_store.on_loss"];
     let text = uncommented(|key| keys.contains(&key)).replace("#[limit_store]", "[limit_store]");
-    let written = Config::parse("calgate.toml", &text).unwrap_or_else(|unusable| panic!("{unusable}"));
+    let written = Config::parse("calgate.toml", &text).unwrap_or_else(|error| panic!("{error}"));
     let least = Config::parse("", "[limit_store]\nredis = \"rediss://redis.internal:6379/0\"").unwrap();
-    assert_eq!(format!("{:#?}", written.sharing), format!("{:#?}", least.sharing));
-    assert!(written.sharing.is_some());
+    assert_eq!(format!("{:#?}", written.limit_store), format!("{:#?}", least.limit_store));
+    assert!(written.limit_store.is_some());
 }
 
 #[test]
-fn each_example_works() {
-    let config = Config::parse("calgate.toml", &everything()).unwrap_or_else(|unusable| panic!("{unusable}"));
+fn each_example_is_valid() {
+    let config = Config::parse("calgate.toml", &everything()).unwrap_or_else(|error| panic!("{error}"));
     assert!(config.catalog.own.is_some() && config.upstream.ca_file.is_some());
     assert_eq!(config.credentials.len(), 3);
-    assert!(config.store.is_some());
-    assert!(config.sharing.is_some());
+    assert!(config.token_store.is_some());
+    assert!(config.limit_store.is_some());
     assert_eq!(config.consumers[0].keys.len(), 2);
 }
 
 #[test]
-fn every_key_that_is_looked_for_is_documented_and_no_other() {
+fn every_key_is_documented_and_no_other() {
     let text = everything();
     let mut documented = BTreeSet::new();
     keys(&text.parse().unwrap(), "", &mut documented);
     let mut looked_for = Config::keys_looked_for(&text);
-    // Every secret comes from one of two places, which the head of the file names; an example shows one of them.
+    // A secret comes from `file` or `env`. The head of the file names both, and an example shows one.
     let is_source = |key: &str| {
         ["credentials.", "token_store.", "limit_store."].iter().any(|start| key.starts_with(start))
             && ["env", "file"].contains(&key.rsplit('.').next().unwrap_or_default())
     };
-    // What stands under these is a name that the operator chose.
+    // The keys of these sections are names that the operator chooses.
     let is_name = |key: &str| {
         ["plans.", "tiers.", "credentials.", "consumers."].iter().any(|start| key.starts_with(start))
             && key.matches('.').count() == 1
     };
     documented.retain(|key| !is_source(key) && !is_name(key));
     looked_for.retain(|key| !is_source(key));
-    // A store is either a file, as in the example, or this, which stands beside it.
+    // The example is a file. The comment above it documents the alternative.
     assert!(FILE.contains("postgres = { env") && looked_for.remove("token_store.postgres"));
     assert_eq!(documented, looked_for);
 }

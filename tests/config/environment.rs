@@ -1,8 +1,8 @@
-//! The one-app sidecar that a few variables stand for, checked by the program itself.
+//! Configuration from environment variables, checked through the program.
 
 use std::process::Command;
 
-/// What `calgate check` says with these variables and no file: exit code and both outputs.
+/// Runs `calgate check` with these variables and no file. Returns the exit code and both outputs.
 fn check(variables: &[(&str, &str)]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_calgate"));
     command.arg("check").env_clear().envs(variables.iter().copied());
@@ -20,7 +20,7 @@ fn an_api_key_is_a_configuration() {
 }
 
 #[test]
-fn a_mistake_is_shown_in_the_configuration_that_the_variables_stand_for() {
+fn a_mistake_is_shown_in_the_generated_configuration() {
     let key = ("CAL_API_KEY", "cal_live_0123456789");
     let table = [
         (("CAL_PLAN", "gold"), "plan = \"gold\"  # CAL_PLAN"),
@@ -37,7 +37,7 @@ fn a_mistake_is_shown_in_the_configuration_that_the_variables_stand_for() {
 }
 
 #[test]
-fn nothing_at_all_is_a_mistake_that_says_what_to_do() {
+fn without_any_variable_the_error_says_what_to_do() {
     let (exit, text) = check(&[]);
     assert_eq!(exit, 2);
     assert!(text.contains("--config") && text.contains("CAL_API_KEY"), "{text}");

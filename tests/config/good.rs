@@ -1,4 +1,4 @@
-//! What a configuration means when there is nothing wrong with it.
+//! Values of valid configurations.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use calgate::ratelimit::Quota;
 use crate::given::config;
 
 fn parse(text: &str) -> Config {
-    Config::parse("test.toml", text).unwrap_or_else(|unusable| panic!("{unusable}"))
+    Config::parse("test.toml", text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -23,8 +23,8 @@ fn an_empty_configuration_is_all_defaults() {
     assert_eq!(config.upstream.base_url, BaseUrl::parse("https://api.cal.com").unwrap());
     assert_eq!((config.entitlements, config.catalog.unknown), (Mode::Enforce, UnknownEndpoints::Refuse));
     assert!(config.passthrough.is_none() && config.anonymous.consumer.is_none() && config.consumers.is_empty());
-    let shipped = ["elevated", "premium", "standard"].map(str::to_owned);
-    assert!(config.tiers.keys().eq(&shipped));
+    let built_in = ["elevated", "premium", "standard"].map(str::to_owned);
+    assert!(config.tiers.keys().eq(&built_in));
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn addresses_are_tcp_or_unix_and_the_admin_listener_can_be_off() {
 }
 
 #[test]
-fn tiers_change_and_add_to_the_shipped_ones() {
+fn tiers_change_and_add_to_the_built_in_ones() {
     let tiers =
         parse("[tiers.premium]\nrequests_per_minute = 0x190\n[tiers.own]\nrequests_per_minute = 30\nburst = 5\n").tiers;
     let quota = |name: &str| tiers[name].quota;
@@ -55,7 +55,7 @@ fn times_have_units() {
 }
 
 #[test]
-fn the_upstreams_address_is_taken_apart() {
+fn the_address_of_the_upstream_is_parsed() {
     let table = [
         ("https://api.cal.com", (true, "api.cal.com", 443, "api.cal.com", "")),
         ("https://API.Cal.Com:8443/cal/", (true, "api.cal.com", 8443, "api.cal.com:8443", "/cal")),
@@ -133,7 +133,7 @@ fn origins_are_those_that_browsers_send() {
 }
 
 #[test]
-fn the_level_of_the_log_is_one_that_it_has() {
+fn the_log_level_is_checked() {
     let read = |level: &str| Config::parse("calgate.toml", &format!("[log]\nlevel = '{level}'\n"));
     for good in [
         "info",

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use calgate::config::Config;
-use calgate::config::fixed::Fixed;
+use calgate::config::startup::StartupConfig;
 
 use crate::cal_sim::certificates::issue;
 use crate::harness::{Gateway, Key, Setup, Upstream, eventually};
@@ -153,7 +153,7 @@ fn what_the_connection_to_shared_limits_goes_by_is_known_to_need_a_restart() {
         Config::parse("calgate.toml", &format!("[limits]\n{limits}\n{store}")).unwrap()
     };
     authority();
-    let fixed = Fixed::of(&config(""));
+    let fixed = StartupConfig::of(&config(""));
     assert_eq!(fixed.changed_in(&config("")), [""; 0]);
     assert_eq!(fixed.changed_in(&config("upstream_connect = \"7s\"")), ["limits.upstream_connect for limit_store"]);
     let lookup = "upstream_lookup = \"7s\"\n";
@@ -164,7 +164,7 @@ fn what_the_connection_to_shared_limits_goes_by_is_known_to_need_a_restart() {
     let upstream = ["upstream.base_url or upstream.proxy for limit_store"];
     assert_eq!(fixed.changed_in(&direct), upstream);
     assert_eq!(fixed.changed_in(&config(&format!("{address}\"http://proxy.example:3128\""))), [""; 0]);
-    let fixed_to_address = Fixed::of(&direct);
+    let fixed_to_address = StartupConfig::of(&direct);
     assert_eq!(fixed_to_address.changed_in(&config("")), upstream);
     assert_eq!(fixed_to_address.changed_in(&config(&format!("{lookup}{address}\"none\""))), [""; 0], "it is not used");
     authority();

@@ -1,32 +1,32 @@
-//! What of a configuration no message shows: all text of which no reader said that it is no secret, and all comments.
+//! Redacts configuration text in messages: every value that no reader marked as public, and all comments.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problems;
+use super::diagnostics::Diagnostics;
 
-/// Keeps it out of every message. `document` is what was read of `text`.
-pub(super) fn hide_unshown(text: &str, document: &DeTable<'_>, problems: &Problems) {
-    let mut read = Read::default();
-    read.table(document);
-    for span in read.values.iter().filter(|span| !problems.is_shown(span.start)) {
-        problems.hide(span.clone());
+/// Hides all values that are not marked as public, and all comments. `document` is the parsed `text`.
+pub(super) fn redact(text: &str, document: &DeTable<'_>, diagnostics: &Diagnostics) {
+    let mut visitor = Visitor::default();
+    visitor.table(document);
+    for span in visitor.values.iter().filter(|span| !diagnostics.is_shown(span.start)) {
+        diagnostics.hide(span.clone());
     }
-    if !problems.shows_comments() {
-        hide_comments(text, read, problems);
+    if !diagnostics.shows_comments() {
+        hide_comments(text, visitor, diagnostics);
     }
 }
 
-/// Where text stands that is not TOML's own.
+/// Collects the places of all keys and of all text values in a document.
 #[derive(Default)]
-struct Read {
+struct Visitor {
     keys: Vec<Range<usize>>,
     values: Vec<Range<usize>>,
 }
 
-impl Read {
+impl Visitor {
     fn table(&mut self, table: &DeTable<'_>) {
         for (key, value) in table {
             self.keys.push(key.span());
@@ -44,25 +44,25 @@ impl Read {
     }
 }
 
-/// A `#` begins a comment where it is part of neither a key nor a value.
-fn hide_comments(text: &str, read: Read, problems: &Problems) {
-    let mut read = [read.keys, read.values].concat();
-    read.sort_unstable_by_key(|span| span.start);
-    let (mut next, mut past) = (read.into_iter().peekable(), 0);
+/// Hides all comments. A `#` starts a comment unless it is part of a key or a value.
+fn hide_comments(text: &str, visitor: Visitor, diagnostics: &Diagnostics) {
+    let mut spans = [visitor.keys, visitor.values].concat();
+    spans.sort_unstable_by_key(|span| span.start);
+    let (mut next, mut past) = (spans.into_iter().peekable(), 0);
     for (at, _) in text.match_indices('#') {
         while let Some(span) = next.next_if(|span| span.start <= at) {
             past = past.max(span.end);
         }
         if at >= past {
             let end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| at + length);
-            problems.hide(at + 1..end);
+            diagnostics.hide(at + 1..end);
             past = end;
         }
     }
 }
 
-/// Whether addresses are hosts, ports and databases, and nothing in them can be a password.
-pub(super) fn is_plain(urls: &str) -> bool {
+/// Returns whether all URLs consist of scheme, host, port and database, so that no part of them can be a password.
+pub(super) fn has_no_password(urls: &str) -> bool {
     let is_plain = |url: &str| {
         let Some((_, place)) = url.split_once("://") else { return url.is_empty() };
         let authority = place.split('/').next().unwrap_or_default();

@@ -1,23 +1,23 @@
-//! What a file holds, told from what else it may hold later.
+//! Digest of a file's contents, to detect changes.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-/// Tells the contents of a file from others.
+/// Digest of the contents of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Contents(u64);
+pub struct FileDigest(u64);
 
-impl Contents {
-    /// Those of a file whose text is at hand.
+impl FileDigest {
+    /// Computes the digest of contents that are already read.
     pub fn of(text: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(text);
         Self(hasher.finish())
     }
 
-    /// Those of a file as it is now; `None` where it cannot be read.
+    /// Reads a file and computes its digest. Returns `None` if the file cannot be read.
     pub fn read(path: &Path) -> Option<Self> {
         let mut contents = BufReader::new(File::open(path).ok()?);
         let mut hasher = DefaultHasher::new();
@@ -33,13 +33,13 @@ impl Contents {
     }
 }
 
-/// A file of certificate authorities: where it is, and what it holds.
+/// Path and digest of a file of certificate authorities.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authority(PathBuf, Option<Contents>);
+pub struct CaFile(PathBuf, Option<FileDigest>);
 
-impl Authority {
-    /// The file as it is now.
-    pub fn of(file: Option<&Path>) -> Option<Self> {
-        file.map(|path| Self(path.to_owned(), Contents::read(path)))
+impl CaFile {
+    /// Reads the file and computes its digest.
+    pub fn read(file: Option<&Path>) -> Option<Self> {
+        file.map(|path| Self(path.to_owned(), FileDigest::read(path)))
     }
 }

@@ -1,4 +1,4 @@
-//! What `[listen] cors_origins` lists: origins in the one form in which browsers send them (RFC 6454 §6.2).
+//! Entries of `[listen] cors_origins`, in the one form in which browsers send an origin (RFC 6454 §6.2).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,28 +6,28 @@ use http::Uri;
 
 use super::upstream::port_of;
 
-/// Reads an origin: scheme, host and port, nothing else.
+/// Parses an origin: scheme, host and port, nothing else.
 ///
 /// # Errors
-/// Why no browser would ever send it.
+/// The reason why no browser sends this origin.
 pub(super) fn read(text: &str) -> Result<String, &'static str> {
     let text = text.to_ascii_lowercase();
     let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
     let (Some(scheme @ ("https" | "http")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err("it has to begin with https:// or http://");
+        return Err("it must begin with https:// or http://");
     };
     if authority.as_str().contains('@') || text != format!("{scheme}://{authority}") {
-        return Err("it takes no user, path, query or fragment");
+        return Err("it must not have a user, path, query or fragment");
     }
-    let host = host(authority.host()).ok_or("its host is none that a browser sends")?;
+    let host = host(authority.host()).ok_or("browsers send no such host")?;
     match (port_of(authority)?, scheme) {
-        (Some(443), "https") | (Some(80), "http") => Err("leave the default port out, as browsers do"),
+        (Some(443), "https") | (Some(80), "http") => Err("browsers omit the default port, so remove it"),
         (Some(port), _) => Ok(format!("{scheme}://{host}:{port}")),
         (None, _) => Ok(format!("{scheme}://{host}")),
     }
 }
 
-/// A name, or an address as browsers write it.
+/// Parses a host: a name, or an address as browsers write it.
 fn host(text: &str) -> Option<String> {
     if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let address = address.parse::<Ipv6Addr>().ok()?;
@@ -37,7 +37,7 @@ fn host(text: &str) -> Option<String> {
     let is_label = |label: &&str| {
         !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    // What ends with a number is an address to browsers, whatever stands before that.
+    // Browsers take every host whose last label starts with a digit for an address.
     let is_address = labels.last().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit()));
     let is_good = labels.iter().all(is_label) && (!is_address || text.parse::<Ipv4Addr>().is_ok());
     is_good.then(|| text.to_owned())

@@ -1,7 +1,7 @@
-//! Text that is no TOML: each statement that cannot be understood is put aside, so that the mistakes in the rest are found.
+//! Recovery from syntax errors: blanks each statement that is not TOML, so that the mistakes in the rest are found.
 //!
-//! What such a statement means is a guess, and a secret may stand in any part of it. So of its first line, messages show a
-//! section or key that is known, and of its other lines nothing.
+//! A secret may stand in any part of such a statement. Messages show a known section or key at the start of its first line, and
+//! nothing of its other lines.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,42 +9,44 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 use super::Config;
-use super::problem::Problems;
-use super::reader::is_name;
+use super::diagnostics::Diagnostics;
 use super::renamed;
-use super::secret::may_be_secret;
+use super::secret_source::may_be_secret;
+use super::section::is_name;
 
-/// After so many, the rest of the text is put aside as one: each takes a reading of all of it.
-const MOST: usize = 20;
+/// Maximum number of statements that are blanked one by one, 20, because each one parses the whole text again. Then the rest of
+/// the text is blanked.
+const MAX_STATEMENTS: usize = 20;
 
-/// A text in which every key has its place.
+/// Configuration in which every key is looked for.
 const EVERY_SECTION: &str = "[listen]\n[upstream]\n[catalog]\n[entitlements]\n[plans.x]\n[tiers.x]\n[budget]\n\
     [credentials.a]\nkind = \"api-key\"\n[credentials.b]\nkind = \"platform-client\"\n[credentials.c]\nkind = \"oauth\"\n\
     [token_store]\n[limit_store]\n[consumers.x]\n[anonymous]\n[passthrough]\n[limits]\n[log]\n";
 
-/// Notes what of `text` is no TOML. What is left of it is, and every character of that is in its place.
-pub(super) fn put_aside(text: &str, problems: &Problems) -> String {
-    let known = Known::new();
+/// Reports the syntax errors of `text`. Returns a text of the same length that is valid TOML, with blanks in place of the
+/// invalid statements.
+pub(super) fn blank_invalid_statements(text: &str, diagnostics: &Diagnostics) -> String {
+    let known = KnownKeys::new();
     let mut rest = text.to_owned();
-    problems.mark_incomplete();
+    diagnostics.mark_incomplete();
     for count in 1.. {
-        let (_, faults) = DeTable::parse_recoverable(&rest);
-        let place = |fault: &toml::de::Error| fault.span().unwrap_or(0..0);
-        let Some(fault) = faults.iter().min_by_key(|fault| place(fault).start) else { break };
-        let mut statement = known.statement(&rest, &place(fault));
-        if count >= MOST || rest.get(statement.clone()).is_none_or(|text| text.trim().is_empty()) {
+        let (_, errors) = DeTable::parse_recoverable(&rest);
+        let place = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        let Some(error) = errors.iter().min_by_key(|error| place(error).start) else { break };
+        let mut statement = known.statement(&rest, &place(error));
+        if count >= MAX_STATEMENTS || rest.get(statement.clone()).is_none_or(|text| text.trim().is_empty()) {
             statement.end = rest.len();
         }
         let shown = rest.get(statement.clone()).and_then(|text| known.beginning(first_line(text))).unwrap_or(0);
-        problems.note(place(fault), fault.message(), None);
+        diagnostics.error(place(error), error.message(), None);
         let (after, line_end) = (
             statement.start + shown,
             statement.start + first_line(rest.get(statement.clone()).unwrap_or_default()).len(),
         );
         for hidden in known.secrets_of(&rest, statement.start..line_end.max(after), shown) {
-            problems.hide(hidden);
+            diagnostics.hide(hidden);
         }
-        problems.hide(line_end.max(after)..statement.end);
+        diagnostics.hide(line_end.max(after)..statement.end);
         let is_last = statement.end == rest.len();
         rest = blank(&rest, &statement);
         if is_last {
@@ -62,7 +64,7 @@ fn is_toml(text: &str) -> bool {
     DeTable::parse_recoverable(text).1.is_empty()
 }
 
-/// The text with blanks in the place of a part of it.
+/// Returns the text with blanks in place of a part of it.
 fn blank(text: &str, part: &Range<usize>) -> String {
     text.char_indices().fold(String::with_capacity(text.len()), |mut out, (at, c)| {
         let (left, times) = if c != '\n' && part.contains(&at) { (' ', c.len_utf8()) } else { (c, 1) };
@@ -71,29 +73,30 @@ fn blank(text: &str, part: &Range<usize>) -> String {
     })
 }
 
-/// The names that a configuration can have at the beginning of a line.
-struct Known {
+/// Names that may stand at the start of a line of a configuration.
+struct KnownKeys {
     sections: BTreeSet<String>,
     keys: BTreeSet<String>,
-    /// Those of the keys that hold no secret, whichever section they stand in.
+    /// Keys that hold a secret in no section.
     plain: BTreeSet<String>,
 }
 
-impl Known {
+impl KnownKeys {
     fn new() -> Self {
-        let asked = Config::keys_looked_for(EVERY_SECTION);
-        let (sections, keys): (Vec<_>, Vec<_>) = asked.into_iter().partition(|key| !key.contains('.'));
+        let all = Config::keys_looked_for(EVERY_SECTION);
+        let (sections, keys): (Vec<_>, Vec<_>) = all.into_iter().partition(|key| !key.contains('.'));
         let last = |key: String| key.rsplit('.').next().map(str::to_owned);
         Self {
             sections: sections.into_iter().chain([renamed::OLD_SECTION.to_owned()]).collect(),
             keys: keys.into_iter().filter_map(last).chain(renamed::old_keys().map(str::to_owned)).collect(),
-            // `file` is also where a secret comes from, and a secret itself may stand there.
+            // `file` is a source of secrets as well, and a secret itself may stand there by mistake.
             plain: Config::plain_keys(EVERY_SECTION).into_iter().filter(|key| key != "file").collect(),
         }
     }
 
-    /// The parts of a broken line that may be a secret. `shown` bytes of it are a section or `key =`, which is none. Behind a key
-    /// that holds no secret, each word is judged by its looks, up to where another key or a comment may begin.
+    /// Returns the parts of an invalid line that may be a secret. Its first `shown` bytes are a section or `key =`, which is public.
+    /// After a key that holds no secret, only words that look like a secret are returned, up to the next `=` or `#`: another key or
+    /// a comment may start there.
     fn secrets_of(&self, text: &str, line: Range<usize>, shown: usize) -> Vec<Range<usize>> {
         let (start, all) = (line.start + shown, line.start + shown..line.end);
         let beginning = text.get(line.start..start).unwrap_or_default();
@@ -117,8 +120,8 @@ impl Known {
         hidden
     }
 
-    /// The lines of the statement that the first fault of `text` is in, to where the next one begins that is known. Nothing is
-    /// wrong with what stands before it.
+    /// Returns the lines of the statement with the first syntax error of `text`, up to the next known statement. The text before the
+    /// returned range is valid.
     fn statement(&self, text: &str, fault: &Range<usize>) -> Range<usize> {
         let place = |at: &mut usize, line: &'_ str| {
             *at += line.len();
@@ -130,12 +133,12 @@ impl Known {
         let upwards = starts.iter().rev().copied().filter(|at| *at <= of_fault);
         let start = upwards
             .filter(|at| *at == of_fault || self.beginning(line(*at)).is_some())
-            .take(MOST)
+            .take(MAX_STATEMENTS)
             .find(|at| text.get(..*at).is_some_and(is_toml))
             .unwrap_or(0);
-        // Without its head, what follows would be read as part of another section.
+        // Without its head, the rest of a section would be read as part of the section before it.
         let is_head = line(start).trim_start().starts_with('[');
-        // Where a key or a section is the fault, something above was left open.
+        // If the error is at a key or a section, a statement above it was left open.
         let ends = |at: &usize| {
             *at > start
                 && (*at == of_fault || *at >= fault.end.max(of_fault + 1))
@@ -145,7 +148,7 @@ impl Known {
         start..starts.into_iter().find(ends).unwrap_or(text.len())
     }
 
-    /// How much of a line is `[section]` or `key =`, if it begins so with a name that is known. Any other may be base64.
+    /// Returns the length of `[section]` or `key =` at the start of a line if the name is known. Any other text may be base64.
     fn beginning(&self, line: &str) -> Option<usize> {
         let first = |name: &str| name.split('.').next().is_some_and(|first| self.sections.contains(first));
         if let Some(name) = line.trim().strip_prefix('[') {

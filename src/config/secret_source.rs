@@ -1,4 +1,4 @@
-//! Where secrets come from: a file or the environment, never the configuration itself.
+//! Source of a secret: a file or an environment variable, never the configuration itself.
 
 use std::fs;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
-use super::reader::Section;
+use super::section::Section;
 use crate::secret::Secret;
 
 /// Reads `key = { file = "…" }` or `key = { env = "…" }`.
@@ -16,7 +16,7 @@ pub(super) fn read(section: &Section<'_>, key: &'static str) -> Option<Secret> {
     read_value(section, key, value, span)
 }
 
-/// Reads `{ file = "…" }` or `{ env = "…" }`, the value of `key` or one of its list.
+/// Reads `{ file = "…" }` or `{ env = "…" }`, which is the value of `key` or an entry of its list.
 pub(super) fn read_value<'a>(
     section: &Section<'a>,
     key: &'static str,
@@ -26,11 +26,11 @@ pub(super) fn read_value<'a>(
     let DeValue::Table(table) = value else {
         let help = format!("write {key} = {{ file = \"/run/secrets/…\" }} or {key} = {{ env = \"NAME\" }}");
         section.hide(span.clone());
-        section.wrong(span, format!("`{}.{key}` must not be written in the configuration", section.path), help);
+        section.error(span, format!("`{}.{key}` must not be written in the configuration", section.path), help);
         return None;
     };
-    let source = section.inline(key, table, span.clone());
-    let (file, env) = (source.unshown("file"), source.unshown("env"));
+    let source = section.subsection(key, table, span.clone());
+    let (file, env) = (source.secret_string("file"), source.secret_string("env"));
     for (text, is_name) in [(&file, is_path as fn(&str) -> bool), (&env, is_variable)] {
         if let Some(text) = text.as_ref().filter(|text| is_name(text.value)) {
             source.show(&text.span);
@@ -41,27 +41,27 @@ pub(super) fn read_value<'a>(
         (Some(file), None) if source.raw("env").is_none() => Some(from_file(Path::new(file.value))),
         (None, Some(env)) if source.raw("file").is_none() => Some(from_env(env.value)),
         (None, None) if source.raw("file").or(source.raw("env")).is_some() => None,
-        _ => Some(Err("it takes exactly one of `file` and `env`".to_owned())),
+        _ => Some(Err("set either `file` or `env`".to_owned())),
     };
     let path = source.path.clone();
-    source.finish();
+    source.reject_unknown();
     match found?.and_then(|text| Secret::new(&text).map_err(str::to_owned)) {
         Ok(secret) => Some(secret),
         Err(fault) => {
-            section.wrong(span, format!("`{path}` cannot be used: {fault}"), None);
+            section.error(span, format!("`{path}` cannot be used: {fault}"), None);
             None
         }
     }
 }
 
-/// The file that `key = { file = "…" }` names.
+/// Returns the path in `key = { file = "…" }`.
 pub(super) fn file_of(section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
     let (value, _) = section.raw(key)?;
     value.as_table()?.get("file")?.get_ref().as_str().map(PathBuf::from)
 }
 
-/// What stands for a secret that is not read: a text of the form that `key` takes. Credentials with the same secret share a
-/// budget, so each has another one.
+/// Returns a placeholder of the form that `key` takes. Each credential gets a different one, because credentials with the same
+/// secret share a budget.
 fn placeholder(key: &str, path: &str) -> String {
     match key {
         "seal_keys" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned(),
@@ -72,34 +72,34 @@ fn placeholder(key: &str, path: &str) -> String {
     }
 }
 
-/// Letters and digits in one piece: names have no more, and keys have.
-const LONGEST_WORD: usize = 24;
+/// Longest run of letters and digits in a name, 24. Keys have longer ones.
+const MAX_WORD: usize = 24;
 
-/// Whether `text` looks like a secret that stands where a name belongs. In capitals, `CAL_API_KEY` is a variable's name.
+/// Returns whether `text` looks like a secret in place of a name. `CAL_API_KEY` in capitals is the name of a variable.
 pub(super) fn may_be_secret(text: &str) -> bool {
     let start = text.to_ascii_lowercase();
     let is_key = ["cal_", "calgate_"].iter().any(|prefix| start.starts_with(prefix));
     let is_word = |c: char| c.is_ascii_alphanumeric();
     is_key && text.contains(|c: char| c.is_ascii_lowercase())
-        || text.split(|c| !is_word(c)).any(|word| word.len() > LONGEST_WORD)
+        || text.split(|c| !is_word(c)).any(|word| word.len() > MAX_WORD)
 }
 
-/// Whether an environment variable can be named so, and no secret looks so.
+/// Returns whether `text` is a valid name of an environment variable and does not look like a secret.
 fn is_variable(text: &str) -> bool {
     !text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !may_be_secret(text)
 }
 
-/// Whether it is a file's path and no secret that stands in its place.
+/// Returns whether `text` is the path of a file and does not look like a secret.
 fn is_path(text: &str) -> bool {
     let is_plain = || text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/'));
     Path::new(text).exists() || (text.contains('/') && is_plain() && !may_be_secret(text))
 }
 
 fn from_env(name: &str) -> Result<String, String> {
-    let shown = if is_variable(name) { name } else { "that it names" };
-    std::env::var(name).map_err(|_| format!("the environment variable {shown} is not set"))
+    let public = if is_variable(name) { name } else { "that it names" };
+    std::env::var(name).map_err(|_| format!("the environment variable {public} is not set"))
 }
 
 fn from_file(path: &Path) -> Result<String, String> {
@@ -111,7 +111,10 @@ fn from_file(path: &Path) -> Result<String, String> {
     }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
-        return Err(format!("the file {named} is open to every user (mode {mode:03o}); chmod o= it"));
+        return Err(format!(
+            "every user has access to the file {named} (mode {mode:04o}); run `chmod 600 FILE`, or in Kubernetes set \
+             defaultMode: 0440 and fsGroup"
+        ));
     }
     fs::read_to_string(path).map_err(cannot)
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: every mistake at once, each shown in its line.
+//! Mistakes and warnings of a configuration, each shown in its line of the text.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet};
@@ -8,127 +8,129 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, as bytes of the text.
+pub struct Diagnostic {
+    /// Place, as a range of bytes of the text.
     pub span: Range<usize>,
-    /// What is wrong.
+    /// Description of the mistake.
     pub message: String,
-    /// What is allowed, or what to do.
+    /// Allowed values, or the remedy.
     pub help: Option<String>,
 }
 
-/// Maximum number of mistakes that are reported, 50: more help nobody, and each shows its line.
+/// Maximum number of mistakes that are reported, 50. A longer list helps nobody, because each mistake takes several lines.
 const MAX_REPORTED: usize = 50;
 
-/// What reading a configuration found: its mistakes (reading goes on after each, so that an operator sees them all), and,
-/// where that is asked, the keys that were looked for.
+/// Collector of the mistakes and warnings that reading a configuration finds. Reading continues after a mistake, so that the
+/// operator sees all of them.
 #[derive(Debug, Default)]
-pub struct Problems {
-    list: RefCell<Vec<Problem>>,
-    /// Mistakes beyond [`MAX_REPORTED`].
+pub struct Diagnostics {
+    list: RefCell<Vec<Diagnostic>>,
+    /// Number of mistakes beyond [`MAX_REPORTED`].
     unreported: Cell<usize>,
-    warnings: RefCell<Vec<Problem>>,
-    /// Keys whose values no reader takes for a secret, where keys are asked for.
+    warnings: RefCell<Vec<Diagnostic>>,
+    /// Keys whose values hold no secret. Filled only if `keys` is.
     plain_keys: RefCell<BTreeSet<String>>,
     has_placeholders: bool,
+    /// Keys that were looked for, if they are collected.
     keys: Option<RefCell<BTreeSet<String>>>,
     hidden: RefCell<Vec<Range<usize>>>,
-    /// Where text begins that messages may show; noted by the second reading only.
+    /// Offsets of the values that messages may show. Filled by the second pass only.
     shown: RefCell<HashSet<usize>>,
-    is_second: Cell<bool>,
-    incomplete: Cell<bool>,
+    is_second_pass: Cell<bool>,
+    /// Set if part of the text could not be parsed.
+    is_incomplete: Cell<bool>,
     shows_comments: bool,
 }
 
-impl Problems {
-    /// Nothing yet; the keys that are looked for will be kept, too.
+impl Diagnostics {
+    /// Creates a collector that also collects the keys that are looked for.
     pub(super) fn with_keys() -> Self {
         Self { keys: Some(RefCell::default()), ..Self::default() }
     }
 
-    /// Nothing yet; comments of the text are no secrets.
+    /// Creates a collector for a text whose comments hold no secret.
     pub(super) fn with_comments() -> Self {
         Self { shows_comments: true, ..Self::default() }
     }
 
-    /// Nothing yet; secrets are not read, and placeholders stand for them.
+    /// Creates a collector for a text whose secrets are replaced by placeholders.
     pub(super) fn with_placeholders() -> Self {
         Self { has_placeholders: true, ..Self::default() }
     }
 
-    /// Whether placeholders stand for secrets.
+    /// Returns whether placeholders replace the secrets.
     pub(super) fn has_placeholders(&self) -> bool {
         self.has_placeholders
     }
 
-    /// Whether messages may show comments.
+    /// Returns whether messages may show comments.
     pub(super) fn shows_comments(&self) -> bool {
         self.shows_comments
     }
 
-    /// Notes a mistake.
-    pub fn note(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
+    /// Adds a mistake.
+    pub fn error(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
         let mut list = self.list.borrow_mut();
         if list.len() < MAX_REPORTED {
-            list.push(Problem { span, message: message.into(), help: help.into() });
+            list.push(Diagnostic { span, message: message.into(), help: help.into() });
         } else {
             self.unreported.set(self.unreported.get() + 1);
         }
     }
 
-    /// Notes what is probably a mistake, and does not keep the configuration from being used.
+    /// Adds a warning: a probable mistake that does not reject the configuration.
     pub fn warn(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
         let mut warnings = self.warnings.borrow_mut();
         if warnings.len() < MAX_REPORTED {
-            warnings.push(Problem { span, message: message.into(), help: help.into() });
+            warnings.push(Diagnostic { span, message: message.into(), help: help.into() });
         }
     }
 
-    /// Each warning as `file:line:column: message`.
+    /// Returns each warning as `file:line:column: message`.
     pub(super) fn warnings(&self, origin: &str, text: &str) -> Vec<String> {
         let mut warnings = self.warnings.borrow().clone();
         warnings.sort_by_key(|warning| warning.span.start);
         warnings.iter().map(|warning| warning.line(origin, text)).collect()
     }
 
-    /// Keeps a part of the text out of every message: it is, or may be, a secret.
+    /// Hides a part of the text in all messages, because it is or may be a secret.
     pub fn hide(&self, span: Range<usize>) {
         self.hidden.borrow_mut().push(span);
     }
 
-    /// Lets messages show the text that begins at `at`: whoever read it knows that it is no secret.
+    /// Marks the value at the offset `at` as public: messages may show it.
     pub(super) fn show(&self, at: usize) {
-        if self.is_second.get() {
+        if self.is_second_pass.get() {
             self.shown.borrow_mut().insert(at);
         }
     }
 
-    /// Forgets what was found: the same text is read a second time, for messages about it.
-    pub(super) fn begin_again(&self) {
+    /// Discards all findings before a second pass over the same text, which also notes what messages may show.
+    pub(super) fn start_second_pass(&self) {
         self.list.borrow_mut().clear();
         self.unreported.set(0);
         self.warnings.borrow_mut().clear();
         self.hidden.borrow_mut().clear();
-        self.is_second.set(true);
+        self.is_second_pass.set(true);
     }
 
-    /// Whether messages may show it.
+    /// Returns whether messages may show the value at the offset `at`.
     pub(super) fn is_shown(&self, at: usize) -> bool {
         self.shown.borrow().contains(&at)
     }
 
-    /// Says that part of the text could not be read: what is missing may stand there.
+    /// Records that part of the text could not be parsed. A missing key may stand there.
     pub(super) fn mark_incomplete(&self) {
-        self.incomplete.set(true);
+        self.is_incomplete.set(true);
     }
 
-    /// Whether part of the text could not be read.
+    /// Returns whether part of the text could not be parsed.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.incomplete.get()
+        self.is_incomplete.get()
     }
 
-    /// The text without what is hidden; every other character stays in its place.
-    pub(super) fn without_hidden(&self, text: &str) -> String {
+    /// Returns the text with `*` in place of each hidden byte, so that all offsets stay the same.
+    fn masked(&self, text: &str) -> String {
         let mut hidden = self.hidden.borrow().clone();
         hidden.sort_unstable_by_key(|span| span.start);
         let (mut next, mut until) = (hidden.into_iter().peekable(), 0);
@@ -142,63 +144,63 @@ impl Problems {
         })
     }
 
-    /// Whether there is no mistake.
+    /// Returns whether there is no mistake.
     pub(super) fn is_empty(&self) -> bool {
         self.list.borrow().is_empty()
     }
 
-    /// All mistakes, in the order of the text.
-    fn sorted(&self) -> Vec<Problem> {
+    /// Returns all mistakes in the order of the text.
+    fn sorted(&self) -> Vec<Diagnostic> {
         let mut list = self.list.borrow().clone();
-        list.sort_by_key(|problem| problem.span.start);
+        list.sort_by_key(|diagnostic| diagnostic.span.start);
         list
     }
 
-    /// Notes that a key was looked for.
-    pub(super) fn note_key(&self, key: impl FnOnce() -> String) {
+    /// Records a key that was looked for.
+    pub(super) fn record_key(&self, key: impl FnOnce() -> String) {
         if let Some(keys) = &self.keys {
             keys.borrow_mut().insert(key());
         }
     }
 
-    /// Notes that a key's value is no secret, wherever the key stands.
-    pub(super) fn note_plain_key(&self, key: &str) {
+    /// Records that the value of a key holds no secret in any section.
+    pub(super) fn record_plain_key(&self, key: &str) {
         if self.keys.is_some() && !self.plain_keys.borrow().contains(key) {
             self.plain_keys.borrow_mut().insert(key.to_owned());
         }
     }
 
-    /// Names of the keys whose values are no secrets.
+    /// Returns the names of the keys whose values hold no secret.
     pub(super) fn plain_keys(&self) -> BTreeSet<String> {
         self.plain_keys.borrow().clone()
     }
 
-    /// Every key that was looked for.
+    /// Returns every key that was looked for.
     pub(super) fn into_keys(self) -> BTreeSet<String> {
         self.keys.map(RefCell::into_inner).unwrap_or_default()
     }
 }
 
-/// A configuration that cannot be used: its text and all that is wrong with it.
+/// Error for a rejected configuration: its text and all mistakes in it.
 #[derive(Debug)]
-pub struct Unusable {
-    /// The file's name, or what stands for it.
+pub struct ConfigError {
+    /// File name, or `(environment)`.
     pub origin: String,
-    /// The text, without what may be a secret.
+    /// Text with everything masked that may be a secret.
     pub text: String,
-    /// At least one; the first 50 that were found.
-    pub problems: Vec<Problem>,
-    /// How many more were found.
+    /// Mistakes in the order of the text: at least 1, at most 50.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Number of further mistakes.
     pub unreported: usize,
 }
 
-impl std::fmt::Display for Unusable {
+impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let renderer = Renderer::plain();
-        for problem in &self.problems {
-            writeln!(f, "{}\n", renderer.render(&self.report(problem)))?;
+        for diagnostic in &self.diagnostics {
+            writeln!(f, "{}\n", renderer.render(&self.report(diagnostic)))?;
         }
-        let count = self.problems.len();
+        let count = self.diagnostics.len();
         write!(f, "{}: {count} {}", self.origin, if count == 1 { "problem" } else { "problems" })?;
         if self.unreported > 0 {
             write!(f, ", and {} more that are not shown", self.unreported)?;
@@ -207,28 +209,34 @@ impl std::fmt::Display for Unusable {
     }
 }
 
-impl std::error::Error for Unusable {}
+impl std::error::Error for ConfigError {}
 
-impl Unusable {
-    pub(super) fn new(origin: &str, text: &str, problems: &Problems) -> Self {
-        let text = problems.without_hidden(text);
-        Self { origin: origin.to_owned(), text, problems: problems.sorted(), unreported: problems.unreported.get() }
+impl ConfigError {
+    pub(super) fn new(origin: &str, text: &str, diagnostics: &Diagnostics) -> Self {
+        let text = diagnostics.masked(text);
+        Self {
+            origin: origin.to_owned(),
+            text,
+            diagnostics: diagnostics.sorted(),
+            unreported: diagnostics.unreported.get(),
+        }
     }
 
-    fn report<'a>(&'a self, problem: &'a Problem) -> [Group<'a>; 1] {
-        let end = problem.span.end.min(self.text.len());
-        let span = problem.span.start.min(end)..end;
+    fn report<'a>(&'a self, diagnostic: &'a Diagnostic) -> [Group<'a>; 1] {
+        let end = diagnostic.span.end.min(self.text.len());
+        let span = diagnostic.span.start.min(end)..end;
         let snippet = Snippet::source(&*self.text).path(&*self.origin).annotation(AnnotationKind::Primary.span(span));
-        let group = Level::ERROR.primary_title(&*problem.message).element(snippet);
-        [match &problem.help {
+        let group = Level::ERROR.primary_title(&*diagnostic.message).element(snippet);
+        [match &diagnostic.help {
             Some(help) => group.element(Level::HELP.message(&**help)),
             None => group,
         }]
     }
 
-    /// Each problem as `file:line:column: message`, for a log line, and how many more there are.
+    /// Returns each mistake as `file:line:column: message` for a log line, then the number of further ones.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<_> = self.problems.iter().map(|problem| problem.line(&self.origin, &self.text)).collect();
+        let mut lines: Vec<_> =
+            self.diagnostics.iter().map(|diagnostic| diagnostic.line(&self.origin, &self.text)).collect();
         if self.unreported > 0 {
             lines.push(format!("{}: {} more problems", self.origin, self.unreported));
         }
@@ -236,8 +244,8 @@ impl Unusable {
     }
 }
 
-impl Problem {
-    /// It as `file:line:column: message (help)`.
+impl Diagnostic {
+    /// Returns the mistake as `file:line:column: message (help)`.
     fn line(&self, origin: &str, text: &str) -> String {
         let before = text.get(..self.span.start.min(text.len())).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
@@ -247,10 +255,10 @@ impl Problem {
     }
 }
 
-/// Number of names beyond which none is guessed, 1,000: each mistake compares all of them.
+/// Maximum number of known names that a wrong name is compared with, 1,000, because each mistake compares all of them.
 const MAX_COMPARED: usize = 1000;
 
-/// "did you mean", or the names there are.
+/// Returns the help for an unknown name: the closest known name, if one is close, and the list of known names.
 pub fn known_names<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
