@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::environment::from_environment;
 use crate::config::{Config, Secrets, diagnostics::ConfigError};
-use crate::server::ConfigSource;
+use crate::serve::ConfigSource;
 
 /// A rate-limiting, authenticating reverse proxy for the Cal.com API v2.
 #[derive(Parser)]

@@ -41,6 +41,7 @@ pub mod cli;
 pub mod config;
 pub mod explain;
 pub mod keeper;
+pub mod serve;
 pub mod sharing;
 pub mod store;
 pub mod telemetry;

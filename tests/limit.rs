@@ -1,6 +1,3 @@
 //! May they now: buckets, tables of buckets, and what a take consumes.
 
-mod bucket;
-mod keyed;
-mod seldom;
 mod take;

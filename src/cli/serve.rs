@@ -4,7 +4,7 @@ use super::{CheckArgs, ConfigArgs, Outcome, print};
 use crate::app::{App, Gateway, check_token_store, token_store};
 use crate::config::startup::StartupConfig;
 use crate::telemetry::{self, AccessLog};
-use crate::{memory, server};
+use crate::{memory, serve};
 
 pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     let (config, source) = match args.read() {
@@ -12,7 +12,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Err(outcome) => return outcome,
     };
     telemetry::start_log(&config.log.level, config.log.json);
-    server::log_warnings(&config);
+    serve::log_warnings(&config);
     let fixed = StartupConfig::of(&config);
     let access_log = match AccessLog::start() {
         Ok(log) => log,
@@ -23,7 +23,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
     memory::give_back();
-    match server::run(&gateway, &fixed, source) {
+    match serve::run(&gateway, &fixed, source) {
         Ok(()) => Outcome::Done,
         Err(fault) => Outcome::Failed(fault),
     }

@@ -25,7 +25,7 @@ const MOST_TURNED_AWAY: usize = 32;
 const LAST_RESPONSES: Duration = Duration::from_millis(500);
 
 /// Where connections of one thread come in.
-pub(super) struct Doorway<A> {
+pub(crate) struct Doorway<A> {
     answers: A,
     gateway: Arc<Gateway>,
     /// How many are being turned away, at all doors.
@@ -52,7 +52,7 @@ enum Door {
 }
 
 impl<A: Answers> Doorway<A> {
-    pub(super) fn new(
+    pub(crate) fn new(
         answers: A,
         gateway: &Arc<Gateway>,
         turned_away: &Arc<AtomicUsize>,
@@ -62,7 +62,7 @@ impl<A: Answers> Doorway<A> {
     }
 
     /// Accepts until the drain begins, then waits for the connections to end, or to be given up.
-    pub(super) async fn serve(self, socket: Bound) {
+    pub(crate) async fn serve(self, socket: Bound) {
         let (open, mut ended) = mpsc::channel(1);
         match Door::new(socket) {
             Ok(door) => self.accept(&door, &open).await,

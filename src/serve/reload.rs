@@ -6,11 +6,12 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use notify::{RecursiveMode, Watcher};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
-use super::descriptors;
+use super::fd_limit;
+use super::signals::{Stop, received};
 use crate::app::Gateway;
 use crate::config::diagnostics::ConfigError;
 use crate::config::file_digest::FileDigest;
@@ -51,34 +52,6 @@ impl ConfigSource {
         let (config, seen) = Config::from_file(path, secrets)?;
         Ok((config, if can_be_read_again { Self::File { path: path.to_owned(), seen } } else { Self::Pipe }))
     }
-}
-
-/// The signals that end the program.
-pub(super) struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    /// Begins to listen for them.
-    ///
-    /// # Errors
-    /// If they cannot be received.
-    pub(super) fn listen() -> Result<Self, String> {
-        Ok(Self { terminate: received(SignalKind::terminate())?, interrupt: received(SignalKind::interrupt())? })
-    }
-
-    /// Waits for the next one.
-    pub(super) async fn told(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-fn received(kind: SignalKind) -> Result<Signal, String> {
-    signal(kind).map_err(|e| format!("signals cannot be received: {e}"))
 }
 
 /// Reloads as asked to, and returns when SIGTERM or SIGINT comes.
@@ -204,7 +177,7 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &StartupConfig) {
     let result = match replaced {
         Ok(waiting) => {
             tracing::info!(file = %path.display(), "the configuration was reloaded");
-            descriptors::make_room(gateway, fixed.listen.workers);
+            fd_limit::make_room(gateway, fixed.listen.workers);
             if !waiting.is_empty() {
                 tracing::warn!(keys = waiting.join(", "), "these changes are in force only after a restart");
             }

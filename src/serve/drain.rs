@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::reload::Stop;
+use super::signals::Stop;
 use crate::app::{Gateway, Phase};
 
 /// How often a renewal's end is looked for while the process ends.

@@ -9,7 +9,7 @@ use calgate::ratelimit::other_clients::{Foreign, Whole};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
 use calgate::time::Tick;
 
-use super::table::limiter::{Limiter, NamedLimit};
+use crate::budget::table::limiter::{Limiter, NamedLimit};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const WHOLE: Whole = Whole { length: WINDOW, limit: 100 };

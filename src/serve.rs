@@ -1,0 +1,121 @@
+//! Composition root of `calgate serve`: listeners, workers, reload, signals and the drain.
+//!
+//! One thread per worker, each with a runtime, a listener and upstream connections of its own; what they share is behind
+//! an `Arc`. A signal starts the drain: no more connections are accepted, requests in flight end.
+
+mod drain;
+mod fd_limit;
+mod reload;
+mod signals;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use http::{Response, request};
+use tokio::runtime::Builder;
+use tokio::sync::watch as channel;
+
+pub use reload::{ConfigSource, log_warnings};
+
+use crate::admin::Admin;
+use crate::app::{Gateway, Phase, Place};
+use crate::config::startup::StartupConfig;
+use crate::identify::ConnectionEnds;
+use crate::pipeline;
+use crate::respond::Answer;
+use crate::server::{Answers, CallersBody, Doorway, Listener};
+use signals::Stop;
+
+/// The request path as the connections see it.
+#[derive(Clone)]
+struct Path(Arc<Gateway>);
+
+impl Answers for Path {
+    type Body = Answer;
+
+    fn admit(&self) -> Option<Place> {
+        let place = self.0.open_connection(self.0.app().limits.connections);
+        if place.is_none() {
+            self.0.metrics.connections_refused.inc();
+        }
+        place
+    }
+
+    fn answer(
+        &self,
+        ends: ConnectionEnds,
+        head: request::Parts,
+        body: CallersBody,
+    ) -> impl Future<Output = Response<Answer>> + Send + use<> {
+        pipeline::handle(self.0.clone(), ends, head, body)
+    }
+
+    fn outlasts_caller(&self, head: &request::Parts) -> bool {
+        pipeline::outlasts_caller(&self.0, head)
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// What kept it from listening or from starting its threads.
+pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) -> Result<(), String> {
+    gateway.start_sharing()?;
+    let listen = &fixed.listen;
+    fd_limit::make_room(gateway, listen.workers);
+    let turned_away = Arc::default();
+    let listener = Listener::bind("listen.address", &listen.address, listen.workers)?;
+    let admin = listen.admin.as_ref().map(|address| Listener::bind("listen.admin", address, 1)).transpose()?;
+    let admin_address = admin.as_ref().map_or("off".to_owned(), Listener::address);
+    let address = listener.address();
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(gateway.restore_used());
+    let mut workers = Vec::new();
+    for socket in listener.into_sockets() {
+        let doorway = Doorway::new(Path(gateway.clone()), gateway, &turned_away, gateway.phases());
+        workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
+    }
+    // The admin listener answers until the process is gone, so that a drain can be watched.
+    let (_never, serving) = channel::channel(Phase::Serving);
+    for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
+        let doorway = Doorway::new(Admin::new(gateway), gateway, &turned_away, serving.clone());
+        spawn("admin".to_owned(), move || doorway.serve(socket))?;
+    }
+    if let Some(keeper) = gateway.keeper.clone() {
+        spawn("keeper".to_owned(), move || keeper.work())?;
+    }
+    tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
+    let mut stop = runtime.block_on(async { Stop::listen() })?;
+    runtime.block_on(reload::until_told_to_stop(gateway, source, fixed, &mut stop))?;
+    tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
+    gateway.enter(Phase::Draining);
+    if let Some(keeper) = &gateway.keeper {
+        keeper.drain();
+    }
+    runtime.block_on(drain::wait(gateway, workers, &mut stop));
+    runtime.block_on(gateway.record_used());
+    runtime.block_on(gateway.end_sharing());
+    tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
+    if let Some(log) = &gateway.access_log {
+        log.flush(Duration::from_secs(2));
+    }
+    Ok(())
+}
+
+/// Starts a thread with a runtime of its own.
+fn spawn<F: Future<Output = ()>>(
+    name: String,
+    serve: impl FnOnce() -> F + Send + 'static,
+) -> Result<thread::JoinHandle<()>, String> {
+    let body = move || match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            runtime.block_on(serve());
+            // What it still has in hand is dropped; names that are being looked up are not waited for.
+            runtime.shutdown_background();
+        }
+        Err(fault) => tracing::error!(%fault, "a worker could not start"),
+    };
+    thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
+}

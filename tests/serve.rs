@@ -1,0 +1,4 @@
+//! Reload and drain, through the program.
+
+mod drain;
+mod reload;
