@@ -16,7 +16,7 @@ use super::authority::{No, Rules};
 use super::backoff::Breaker;
 use super::effective_limit::Granted;
 use super::fair_queue::{Asker, Queue, Ticket};
-use super::replica_share::{Share, equal_part};
+use super::replica_share::equal_part;
 use super::sliding_log::Log;
 pub use super::status::Standing;
 use super::upstream_windows::{Gate, Now};
@@ -108,11 +108,11 @@ impl Machine {
 
     /// A reload: other numbers, the same log, gate and queue.
     pub fn configure(&mut self, settings: Settings) {
-        let before = self.share();
+        let before = self.replicas();
         self.granted.configure(settings.limit, settings.learn_limit);
         self.settings = settings;
-        if self.share() != before {
-            self.gate.share_changed();
+        if self.replicas() != before {
+            self.gate.gateways_changed();
         }
     }
 
@@ -206,11 +206,7 @@ impl Machine {
             self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
         }
         if let Some(limit) = told.limits.iter().filter_map(|seen| seen.limit).max() {
-            let before = self.share();
             self.granted.told(limit);
-            if self.share() != before {
-                self.gate.share_changed();
-            }
         }
         let by = match verdict {
             Verdict::Passed => {
@@ -294,18 +290,14 @@ impl Machine {
         self.part().1
     }
 
-    fn share(&self) -> Option<Share> {
-        Share::of(self.replicas(), self.granted.get())
-    }
-
     /// Gateways that share nothing; those on a store are one.
     fn replicas(&self) -> u32 {
         if self.rules.gateways().is_some() { 1 } else { self.settings.replicas }
     }
 
     fn gate_now(&self, at: Tick) -> Now {
-        let in_flight = self.log.in_flight();
-        Now { at, in_flight, share: self.share(), window: self.settings.window }
+        let (in_flight, gateways, limit) = (self.log.in_flight(), self.replicas(), self.granted.get());
+        Now { at, in_flight, gateways, limit, window: self.settings.window }
     }
 
     /// What this gateway can count on: all, or an equal part of it.

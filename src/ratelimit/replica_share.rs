@@ -4,12 +4,16 @@
 //! its *tail*, and c of them are each gateway's own: it sends only while *its answers from the tail + its requests in
 //! flight* are below c.
 //!
+//! N is the limit that Cal.com tells of the window, so c and the tail are the same at all gateways. The limit in force here is not: a
+//! reload changes it, and reaches one gateway after the other. It bounds the log only (`sliding_log.rs`), and c while no response has told of a
+//! window. Where Cal.com tells no limit, c is 1.
+//!
 //! # Why R gateways never exceed N together
 //! Take a window and, of one gateway's requests that Cal.com counts in its tail, the one that was sent last, at time t. At t, each of the
 //! others either was in flight or had its response, which said that it was in the tail. A response counts until the gateway takes its
 //! window to be over, and by the proof in `ends.rs` that is never too early. As the window was still open at t, all of them counted,
-//! and together they were below c. So no gateway has more than c requests in the tail. All R gateways together have at most R·c, and the
-//! requests before the tail are N − R·c.
+//! and together they were below c, which was the same at t as it is now. So no gateway has more than c requests in the tail. All R
+//! gateways together have at most R·c, and the requests before the tail are N − R·c.
 //!
 //! What a gateway last heard of the window may be as old as it likes. Only the responses to its own requests count.
 //!
@@ -19,6 +23,8 @@
 //! - Windows that Cal.com prolongs with their old count. The gate avoids the end of a window for that (`gate.rs`).
 //! - More gateways than N. Each gateway may send one request of its own, so they may exceed N, whatever rule each goes by alone. They need a
 //!   store.
+//! - Another R, c or N. While a reload that changes R has reached only some gateways, their tails differ, as they do where Cal.com changes
+//!   a limit within a window. A limit that is configured above Cal.com's allows too large a c until a response tells of a window.
 //! - Several limits of one credential. The proof is of one limit, which all gateways go by.
 
 use std::time::Duration;
@@ -33,7 +39,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// The part of each of `gateways` of a limit of `limit` a window; `None` for one gateway alone.
+    /// The part of each of `gateways` of a window with `limit` requests; `None` for one gateway alone.
     pub fn of(gateways: u32, limit: u32) -> Option<Self> {
         (gateways > 1).then(|| Self { gateways, own: (limit / gateways.saturating_mul(4)).clamp(1, 8) })
     }

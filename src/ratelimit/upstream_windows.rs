@@ -50,8 +50,10 @@ pub struct Now {
     pub at: Tick,
     /// Requests without an answer.
     pub in_flight: u32,
-    /// This gateway's part, where there are others.
-    pub share: Option<Share>,
+    /// Gateways that share nothing but the credential.
+    pub gateways: u32,
+    /// N, as far as it is known here.
+    pub limit: u32,
     /// How long a whole window is.
     pub window: Duration,
 }
@@ -148,9 +150,9 @@ impl Gate {
         }
     }
 
-    /// This gateway's part is another now: which requests of its own were in the tail is no longer known, so all count, nor
-    /// which of the others were other gateways'.
-    pub fn share_changed(&mut self) {
+    /// There are more gateways now, or fewer: which requests of its own were in the tail is no longer known, so all count, nor which of
+    /// the others were other gateways'.
+    pub fn gateways_changed(&mut self) {
         for window in &mut self.windows {
             window.tail = window.own;
             window.foreign = window.foreign.afresh(window.least, window.foreign.expected());
@@ -191,13 +193,13 @@ impl Gate {
     pub fn room(&self, now: Now) -> Room {
         if self.windows.is_empty() {
             let (most, until) =
-                if self.silent { (u32::MAX, None) } else { self.first_answer.cap(UNKNOWN.min(now.own()), now.at) };
+                if self.silent { (u32::MAX, None) } else { self.first_answer.cap(now.unknown(), now.at) };
             return Room { more: most.saturating_sub(now.in_flight), until };
         }
         let rooms = self.windows.iter().map(|window| window.room(now, self.suspected(now.at)));
         let room = rooms.max_by_key(|room| room.more).unwrap_or(Room { more: 0, until: None });
         if self.first_answer.is_restored {
-            let (most, until) = self.first_answer.cap(UNKNOWN.min(now.own()), now.at);
+            let (most, until) = self.first_answer.cap(now.unknown(), now.at);
             let more = most.saturating_sub(now.in_flight);
             return if more < room.more { Room { more, until } } else { room };
         }
@@ -279,7 +281,12 @@ impl Window {
     }
 
     fn foreign_of_next(&self, seen: &Seen, sent: Tick, now: Now) -> Foreign {
-        self.foreign.next_window(seen.remaining, (sent, now.at), self.whole(now), now.share.is_none())
+        self.foreign.next_window(seen.remaining, (sent, now.at), self.whole(now), now.is_alone())
+    }
+
+    /// This gateway's part of the window, where there are others. It depends on nothing that another gateway may know otherwise.
+    fn share(&self, now: Now) -> Option<Share> {
+        Share::of(now.gateways, self.limit.unwrap_or(1))
     }
 
     fn whole(&self, now: Now) -> Whole {
@@ -287,7 +294,6 @@ impl Window {
     }
 
     fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
-        self.limit = seen.limit.or(self.limit);
         match self.ends.note(Ends::of_response(seen, sent, now.at, now.window), now.at, now.window) {
             Relation::Over => return,
             Relation::Open => {}
@@ -295,6 +301,10 @@ impl Window {
                 *self = Self::after(self.foreign_of_next(seen, sent, now), seen, sent, now, suspected);
                 return;
             }
+        }
+        // Another limit has another tail. Which requests were in that is not known, so all count as such.
+        if seen.limit.is_some_and(|limit| self.limit != Some(limit)) {
+            (self.limit, self.tail) = (seen.limit, self.own);
         }
         // Where it may belong to either of two windows, it counts in both.
         self.least = self.least.min(seen.remaining);
@@ -306,11 +316,12 @@ impl Window {
     fn note_tail(&mut self, seen: &Seen, now: Now, suspected: u32) {
         let left = seen.remaining.saturating_sub(self.reserve(now, suspected));
         self.own = self.own.saturating_add(1);
-        self.tail += u32::from(now.share.is_some_and(|share| left < share.tail()));
+        let is_tail = self.share(now).is_some_and(|share| left < share.tail());
+        self.tail = self.tail.saturating_add(is_tail.into());
     }
 
     fn reserve(&self, now: Now, suspected: u32) -> u32 {
-        self.foreign.reserve(now.at, self.ends.latest, self.whole(now), suspected, now.share.is_none())
+        self.foreign.reserve(now.at, self.ends.latest, self.whole(now), suspected, now.is_alone())
     }
 
     /// What is left to us, in flight or not.
@@ -319,13 +330,14 @@ impl Window {
     }
 
     fn room(&self, now: Now, suspected: u32) -> Room {
-        let latest = self.ends.latest;
+        let (share, latest) = (self.share(now), self.ends.latest);
         if now.at > latest {
-            return Room { more: UNKNOWN.min(now.own()).saturating_sub(now.in_flight), until: None };
+            let own = share.map_or(u32::MAX, |share| share.own);
+            return Room { more: UNKNOWN.min(own).saturating_sub(now.in_flight), until: None };
         }
         let left = self.left(now, suspected);
         let more = left.saturating_sub(now.in_flight);
-        let more = match now.share {
+        let more = match share {
             _ if now.at >= self.closing(now) && self.is_short() => 0,
             None => more,
             Some(share) if left > share.tail() => more.min(share.own.saturating_sub(now.in_flight)),
@@ -339,11 +351,11 @@ impl Window {
     /// cares only where it knows the end well enough for that to cost next to nothing, or where others would not be told.
     fn closing(&self, now: Now) -> Tick {
         let Ends { earliest, latest } = self.ends;
-        match now.share {
-            Some(_) => earliest.before(CLOSING),
-            None if latest.since(earliest) < ROUNDING || self.foreign.seen() > 0 => earliest.before(now.window / 240),
-            None => latest,
+        if !now.is_alone() {
+            return earliest.before(CLOSING);
         }
+        let is_known = latest.since(earliest) < ROUNDING || self.foreign.seen() > 0;
+        if is_known { earliest.before(now.window / 240) } else { latest }
     }
 
     /// Whether a further window with what is left of this one would be a hardship.
@@ -356,7 +368,7 @@ impl Window {
     fn turns(&self, now: Now, suspected: u32, light: u32) -> Turns {
         let more = self.left(now, suspected).saturating_sub(now.in_flight);
         let closing = self.closing(now).since(now.at);
-        let Some(share) = now.share else { return Turns::Every(closing / more.saturating_add(1)) };
+        let Some(share) = self.share(now) else { return Turns::Every(closing / more.saturating_add(1)) };
         let given_away = self.ends.latest.before(now.window * GIVEN_AWAY / 1000);
         if now.at >= given_away {
             return Turns::AtOnce;
@@ -375,7 +387,12 @@ impl Window {
 }
 
 impl Now {
-    fn own(&self) -> u32 {
-        self.share.map_or(u32::MAX, |share| share.own)
+    fn is_alone(&self) -> bool {
+        self.gateways <= 1
+    }
+
+    /// Requests in flight at most while no response has told of a window.
+    fn unknown(&self) -> u32 {
+        Share::of(self.gateways, self.limit).map_or(UNKNOWN, |share| UNKNOWN.min(share.own))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use calgate::time::Tick;
 
-use super::interleavings::Event::{Answered, Arrives, Asks, Passes};
+use super::interleavings::Event::{Answered, Arrives, Asks, Passes, Reload};
 use super::interleavings::World;
 
 /// Two slow responses locate the ends of two windows so vaguely that the bounds overlap. The window that was still open then counted as
@@ -72,14 +72,14 @@ fn responses_of_two_windows_with_overlapping_bounds() {
 fn two_responses_that_took_half_a_window_each() {
     let mut world = World::new(2, 5, true);
     let at = |world: &mut World, ms: u64| world.now = Tick(1).after(Duration::from_millis(ms));
-    let first = world.ask(0).unwrap();
+    let first = world.ask(0, 0).unwrap();
     let response = world.respond();
     at(&mut world, 34_000);
     world.answered(0, &first, &response);
     // The next window begins with requests of the other gateway. Then a request of the first gateway takes long.
     let send = |world: &mut World, ms: u64| {
         at(world, ms);
-        if let Some(flight) = world.ask(1) {
+        if let Some(flight) = world.ask(1, 0) {
             let response = world.respond();
             world.answered(1, &flight, &response);
         }
@@ -87,7 +87,7 @@ fn two_responses_that_took_half_a_window_each() {
     for ms in [60_100, 62_800, 62_800] {
         send(&mut world, ms);
     }
-    let slow = world.ask(0).unwrap();
+    let slow = world.ask(0, 0).unwrap();
     for ms in [70_000, 80_000, 89_000, 89_900] {
         send(&mut world, ms);
     }
@@ -97,8 +97,101 @@ fn two_responses_that_took_half_a_window_each() {
     assert!(response.standings[0].remaining < 2, "it is one of the last two of a window that ends at 120.1 s");
     for ms in [90_000, 94_300, 119_900] {
         at(&mut world, ms);
-        assert!(world.ask(0).is_none(), "at {ms} ms the gateway has had its part of the window");
+        assert!(world.ask(0, 0).is_none(), "at {ms} ms the gateway has had its part of the window");
     }
     at(&mut world, 122_100);
-    assert!(world.ask(0).is_some(), "a new window");
+    assert!(world.ask(0, 0).is_some(), "a new window");
+}
+
+/// The first reload halves each gateway's part of the end of the window, and the end with it. The second restores both. In between, a
+/// gateway sends three of what are the last four requests of the window again, two of which are the other gateway's.
+#[test]
+fn reloads_of_another_limit_within_a_window() {
+    World::new(2, 16, true).happen(&[
+        Asks(2),
+        Asks(2),
+        Arrives(0),
+        Asks(1),
+        Answered(0),
+        Asks(1),
+        Reload(8),
+        Asks(2),
+        Arrives(0),
+        Asks(2),
+        Arrives(0),
+        Asks(0),
+        Answered(0),
+        Answered(0),
+        Arrives(0),
+        Answered(0),
+        Arrives(0),
+        Asks(1),
+        Answered(0),
+        Arrives(0),
+        Passes(85),
+        Answered(0),
+        Arrives(0),
+        Answered(0),
+        Asks(1),
+        Arrives(0),
+        Answered(0),
+        Arrives(0),
+        Asks(1),
+        Answered(0),
+        Asks(0),
+        Arrives(0),
+        Asks(1),
+        Asks(0),
+        Asks(0),
+        Asks(0),
+        Asks(1),
+        Answered(0),
+        Arrives(0),
+        Answered(0),
+        Arrives(0),
+        Answered(0),
+        Asks(2),
+        Arrives(0),
+        Asks(2),
+        Passes(899),
+        Asks(2),
+        Answered(0),
+        Arrives(0),
+        Answered(0),
+        Asks(1),
+        Arrives(0),
+        Reload(16),
+        Arrives(0),
+        Arrives(0),
+    ]);
+}
+
+/// The same without a change at any gateway: their limits differ, as they do while a reload has reached only one of them. The window's last
+/// four requests are two of each gateway's.
+#[test]
+fn gateways_with_different_limits() {
+    let mut world = World::new(2, 19, true);
+    world.configure(1, 15);
+    // A consumer that has had nothing yet need not wait for its turn.
+    let mut consumers = 0..;
+    let mut ask = |world: &mut World, gateway: usize| world.ask(gateway, consumers.next().unwrap());
+    for _ in 0..10 {
+        let flight = ask(&mut world, 0).unwrap();
+        let response = world.respond();
+        world.answered(0, &flight, &response);
+    }
+    // What the first gateway has heard last is that nine were left.
+    let mut sent = 0;
+    while let Some(flight) = ask(&mut world, 1) {
+        let response = world.respond();
+        world.answered(1, &flight, &response);
+        sent += 1;
+    }
+    assert_eq!(sent, 7, "the five before the last four, and two of those");
+    let flights = [ask(&mut world, 0).unwrap(), ask(&mut world, 0).unwrap()];
+    assert!(ask(&mut world, 0).is_none());
+    for flight in flights {
+        let response = world.respond();
+        world.answered(0, &flight, &response);
+    }
 }

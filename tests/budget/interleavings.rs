@@ -31,6 +31,8 @@ pub(super) enum Event {
     Leaves(usize),
     /// A reload, with another limit of at most what Cal.com grants.
     Reload(u32),
+    /// The same at one gateway. The others keep their limits until they reload, too.
+    ReloadsOne(usize, u32),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -56,6 +58,19 @@ fn slow_events() -> impl Strategy<Value = Vec<Event>> {
         6 => any::<usize>().prop_map(Event::Answered),
     ];
     prop::collection::vec(event, 0..250)
+}
+
+/// Reloads that reach one gateway after the other, so that their limits differ for a while.
+fn uneven_events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        8 => (0..4_u32).prop_map(Event::Asks),
+        4 => prop_oneof![0..50_u64, 0..2_000_u64, 0..40_000_u64].prop_map(Event::Passes),
+        8 => any::<usize>().prop_map(Event::Arrives),
+        8 => any::<usize>().prop_map(Event::Answered),
+        1 => any::<usize>().prop_map(Event::Unsent),
+        2 => (any::<usize>(), 1..40_u32).prop_map(|(gateway, limit)| Event::ReloadsOne(gateway, limit)),
+    ];
+    prop::collection::vec(event, 0..400)
 }
 
 struct Request {
@@ -165,12 +180,16 @@ impl World {
                 assert!(self.gateways[gateway].leave(ticket, &asker), "it was still waiting");
             }
             Event::Leaves(_) => {}
-            Event::Reload(limit) => {
-                let settings = settings(u32::try_from(self.gateways.len()).unwrap(), limit.min(self.limit));
-                self.gateways.iter_mut().for_each(|machine| machine.configure(settings));
-            }
+            Event::Reload(limit) => (0..self.gateways.len()).for_each(|gateway| self.configure(gateway, limit)),
+            Event::ReloadsOne(gateway, limit) => self.configure(gateway % self.gateways.len(), limit),
         }
         self.turns();
+    }
+
+    /// A reload of one gateway, with another limit of at most what Cal.com grants.
+    pub(super) fn configure(&mut self, gateway: usize, limit: u32) {
+        let settings = settings(u32::try_from(self.gateways.len()).unwrap(), limit.min(self.limit));
+        self.gateways[gateway].configure(settings);
     }
 
     fn choose(&mut self, n: usize) -> Option<Request> {
@@ -195,9 +214,9 @@ impl World {
         (verdict, self.window.0)
     }
 
-    /// A request of `gateway`'s only consumer, if it need not wait.
-    pub(super) fn ask(&mut self, gateway: usize) -> Option<Flight> {
-        let asker = Asker { key: 0, weight: 1, priority: Priority::Default };
+    /// A request of `consumer` at `gateway`, if it need not wait.
+    pub(super) fn ask(&mut self, gateway: usize, consumer: u64) -> Option<Flight> {
+        let asker = Asker { key: consumer, weight: 1, priority: Priority::Default };
         self.gateways[gateway].comes(&asker, self.now);
         match self.gateways[gateway].ask(&asker, Duration::ZERO, self.now) {
             Asked::Go(flight) => Some(flight),
@@ -268,6 +287,15 @@ proptest! {
     ) {
         let answered = |event: &Event| !matches!(event, Event::Lost(_));
         World::new(gateways, limit, true).happen(&events.into_iter().filter(answered).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn gateways_with_different_limits_never_exceed_a_window_together(
+        gateways in 2..5_u32,
+        limit in 8..40_u32,
+        events in uneven_events(),
+    ) {
+        World::new(gateways, limit, true).happen(&events);
     }
 
     /// The tightest case: what each gateway may send of its own is one or two requests, and time passes in large steps.

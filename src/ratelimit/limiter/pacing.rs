@@ -78,7 +78,7 @@ impl Machine {
         if let Some(gateways) = self.rules.gateways() {
             return Turns::Every(self.every() * gateways);
         }
-        let light = self.share().map_or(0, |_| self.light(asker));
+        let light = if self.replicas() > 1 { self.light(asker) } else { 0 };
         let by_gate = match self.gate.turns(self.gate_now(now), light) {
             Some(Turns::Every(pace)) => pace,
             Some(turns) => return turns,

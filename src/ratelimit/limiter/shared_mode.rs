@@ -52,15 +52,15 @@ impl Machine {
     /// The store cannot be asked: from now on this gateway is one of `replicas`, and sends no more than its part until all requests
     /// have an answer or never will that the store let out, which takes `deadline`.
     pub fn go_alone(&mut self, replicas: u32, deadline: Duration, now: Tick) {
-        let before = self.share();
+        let before = self.replicas();
         if let Some(others) = self.rules.foreign() {
             self.gate.expect_others(others);
             self.held.leave(self.settings.window, deadline, now);
         }
         self.rules = Rules::Own;
         self.settings.replicas = replicas.max(1);
-        if self.share() != before {
-            self.gate.share_changed();
+        if self.replicas() != before {
+            self.gate.gateways_changed();
         }
     }
 

@@ -99,18 +99,18 @@ local function write_state(s)
   if s.is_new then redis.call('SET', STATE, packed, 'PX', STATE_LIVES) else redis.call('SET', STATE, packed, 'KEEPTTL') end
 end
 
--- Where some gateways are cut off, the others together are as many gateways that share nothing (replicas.rs).
-local function share(s)
+-- Where some gateways are cut off, the others together are as many gateways that share nothing (replica_share.rs). All go by the limit that
+-- Cal.com tells of a window, if it does.
+local function share(s, limit)
   if s.gateways == s.members then return nil end
-  local own = math.min(math.max(over(s.granted, s.gateways * 4), 1), 8)
+  local own = math.min(math.max(over(limit or 1, s.gateways * 4), 1), 8)
   return { own = own * s.members, tail = own * s.gateways }
 end
 
--- Where the part of those that go by the store is another than it was, which requests were in the tail is no longer known,
--- nor which of the others were other gateways'.
-local function note_share(s)
-  local shared = share(s)
-  local part = shared and shared.own .. ' of ' .. shared.tail or nil
+-- Where more gateways go by the store than did, or fewer, or there are more in all, or fewer, which requests were in the tail is no
+-- longer known, nor which of the others were other gateways'.
+local function note_gateways(s)
+  local part = s.gateways ~= s.members and s.members .. ' of ' .. s.gateways or nil
   if part ~= s.part then
     for _, w in ipairs(s.windows) do
       w.tail, w.first, w.first_at, w.own, w.seen = w.ours, w.least, w.told_at, 0, 0
@@ -124,7 +124,7 @@ local function count_gateways(s)
   s.members = math.max(redis.call('ZCOUNT', JOINED, now - FRESH, '+inf'), 1)
   s.gateways = math.max(redis.call('ZCARD', KNOWN), s.members)
   s.alone = s.alone and s.gateways == 1
-  note_share(s)
+  note_gateways(s)
 end
 
 local function keep_for(key, life)

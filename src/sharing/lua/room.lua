@@ -26,7 +26,9 @@ local function is_short(w)
   return w.limit and w.least < over(w.limit, 2)
 end
 
-local function window_room(s, w, shared, own)
+local function window_room(s, w)
+  local shared = share(s, w.limit)
+  local own = shared and shared.own or UNBOUNDED
   if 0 > w.latest then return { more = down(math.min(UNKNOWN, own), s.in_flight) } end
   local left = down(w.least, reserve(s, w))
   local more = down(left, s.in_flight)
@@ -45,14 +47,14 @@ local function window_room(s, w, shared, own)
 end
 
 local function gate_room(s)
-  local shared = share(s)
-  local own = shared and shared.own or UNBOUNDED
   if #s.windows == 0 then
+    local shared = share(s, s.granted)
+    local own = shared and shared.own or UNBOUNDED
     return { more = down(s.silent and UNBOUNDED or math.min(UNKNOWN, own), s.in_flight) }
   end
   local widest
   for _, w in ipairs(s.windows) do
-    local room = window_room(s, w, shared, own)
+    local room = window_room(s, w)
     if not widest or room.more >= widest.more then widest = room end
   end
   return widest
@@ -61,7 +63,8 @@ end
 -- How turns are taken, the loosest first: at once, one in each such time, or none before then.
 local AT_ONCE, EVERY, FROM = 0, 1, 2
 
-local function window_turns(s, w, shared, light)
+local function window_turns(s, w, light)
+  local shared = share(s, w.limit)
   local more = down(down(w.least, reserve(s, w)), s.in_flight)
   local left_open = math.max(closing(w, shared), 0)
   if not shared then return EVERY, over(left_open, more + 1) end
@@ -76,10 +79,10 @@ local function window_turns(s, w, shared, light)
 end
 
 local function gate_turns(s, light)
-  local shared, kind, time = share(s), nil, nil
+  local kind, time
   for _, w in ipairs(s.windows) do
     if 0 <= w.latest then
-      local k, t = window_turns(s, w, shared, light)
+      local k, t = window_turns(s, w, light)
       if not kind or k < kind or (k == kind and t < time) then kind, time = k, t end
     end
   end

@@ -39,10 +39,7 @@ for i = 7, #ARGV - FIRST_ARG, 4 do
   told[#told + 1] = seen
 end
 if verdict == 'passed' or #told > 0 then gate_answered(s, told, sent) end
-if widest then
-  granted_told(s, widest)
-  note_share(s)
-end
+if widest then granted_told(s, widest) end
 if verdict == 'passed' or verdict == 'unclear' then
   if verdict == 'passed' then
     good(s.refused, sent)

@@ -5,7 +5,7 @@ local MOST_NAMES, AGREEING, GOOD_ENOUGH = 4, 3, 4
 -- The gate ------------------------------------------------------------------------------------------------------------
 
 local function note_tail(s, w, remaining)
-  local shared = share(s)
+  local shared = share(s, w.limit)
   w.ours = w.ours + 1
   if shared and down(remaining, reserve(s, w)) < shared.tail then w.tail = w.tail + 1 end
 end
@@ -30,7 +30,6 @@ end
 -- The bounds of a window's end are combined as ends.rs proves it.
 local function note(s, i, seen, sent)
   local w = s.windows[i]
-  w.limit = seen.limit or w.limit
   local earliest, latest = ends(seen, sent)
   if latest < w.earliest then return end
   local may_be_later, may_be_earlier = latest >= w.earliest + window, earliest + window <= w.latest
@@ -44,6 +43,8 @@ local function note(s, i, seen, sent)
     w.latest = math.min(w.latest, latest)
   end
   w.earliest = math.max(w.earliest, earliest)
+  -- Another limit has another tail. Which requests were in that is not known, so all count.
+  if seen.limit and seen.limit ~= w.limit then w.limit, w.tail = seen.limit, w.ours end
   w.least = math.min(w.least, seen.remaining)
   note_tail(s, w, seen.remaining)
   w.own, w.told_at = w.own + 1, math.max(w.told_at, sent)
