@@ -28,6 +28,7 @@ pub mod foreign;
 pub mod headers;
 pub mod memory;
 pub mod prehashed;
+pub mod random;
 pub mod ratelimit;
 pub mod refusal;
 pub mod request_id;

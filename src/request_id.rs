@@ -1,18 +1,19 @@
 //! Every request's id: the caller's own if it is a safe token, a UUIDv7 otherwise. Used by `record`.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
+use std::cell::RefCell;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use http::{HeaderMap, HeaderValue};
 
 use crate::headers::{REQUEST_ID, is_safe_token, single};
 use crate::identify::holds_key;
+use crate::random;
 
 thread_local! {
-    /// Where this thread's sequence stands. An id has to be unique, not secret, so it needs no system call.
-    static SEQUENCE: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
+    /// The generator of this thread. An id has to be unique, not secret, so it needs no system call.
+    static RANDOM: RefCell<Rng> = RefCell::new(Rng::with_seed(random::seed()));
 }
 
 /// The id of a request that arrived at `at` with `headers`.
@@ -34,21 +35,10 @@ pub fn new(at: SystemTime) -> HeaderValue {
     let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(0);
     let mut random = [0; 10];
-    let (high, low) = random.split_at_mut(8);
-    high.copy_from_slice(&next().to_be_bytes());
-    low.copy_from_slice(next().to_be_bytes().first_chunk::<2>().unwrap_or(&[0; 2]));
+    RANDOM.with_borrow_mut(|generator| generator.fill(&mut random));
     let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     uuid.hyphenated().encode_lower(&mut text);
     // It goes out on both sides: owned in this way, its text is shared without being moved first.
     HeaderValue::from_maybe_shared(Bytes::from_owner(text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
-}
-
-/// The next number of this thread's sequence (`SplitMix64`).
-fn next() -> u64 {
-    let state = SEQUENCE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-    SEQUENCE.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }

@@ -32,6 +32,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("crc32fast", &["credential/holders", "identify/key", "store/sqlite"]),
     ("dashmap", &["budget/table", "credential/holders", "limit/proven", "ratelimit/keyed"]),
+    ("fastrand", &["budget/shared", "ratelimit/limiter", "request_id", "sharing/breaker"]),
     ("flate2", &["respond/edge", "respond/inspect"]),
     ("foldhash", &["record/ending"]),
     (

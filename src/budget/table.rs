@@ -13,6 +13,7 @@ use super::used::Used;
 use crate::credential::Injection;
 use crate::identify::credential_key;
 use crate::limit::shared_tag;
+use crate::random;
 use crate::ratelimit::Settings;
 use crate::sharing::SharedStore;
 use crate::time::{Clock, Seldom, milliseconds};
@@ -179,9 +180,10 @@ impl Table {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "any part of the key will do as a seed")]
     fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Known {
-        let budget = Arc::new(Budget::new(name, settings, self.clock, key as u64, member));
+        // Not of the key, which all gateways with this credential have in common.
+        let seed = random::seed();
+        let budget = Arc::new(Budget::new(name, settings, self.clock, seed, member));
         let used = self.used.lock().take(key);
         if !used.is_empty() {
             budget.go_on_from(used, wall());

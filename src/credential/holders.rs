@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 use super::entry::RecordName;
 use super::live::{Holder, Job};
 use super::{Credential, ManagedUsers, Means};
+use crate::random;
 use crate::time::{Clock, Tick};
 
 /// The renewable credentials by name, and the way to the keeper that looks after them.
@@ -41,7 +41,7 @@ impl Default for Holders {
             inbox: Mutex::new(Some(inbox)),
             clock: Clock::start(),
             // It is no secret: it spreads the renewals of replicas. The source of keys would take 20 ms to be ready for it.
-            seed: RandomState::new().hash_one(()),
+            seed: random::seed(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! `Via`: the intermediaries that a request has passed (RFC 9110 §7.6.3). A process that finds itself there is in a loop.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
 
 use http::header::{HeaderMap, HeaderValue, VIA};
 use http::{Version, request};
+
+use crate::random;
 
 /// Begins the pseudonym of each calgate process.
 const PSEUDONYM_PREFIX: &str = "calgate-";
@@ -19,8 +20,8 @@ struct Identity {
 }
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
-    // Random keys differ between processes, also where containers share a process id.
-    let pseudonym = format!("{PSEUDONYM_PREFIX}{:016x}", RandomState::new().hash_one(std::process::id()));
+    // A process id would not do: containers share them.
+    let pseudonym = format!("{PSEUDONYM_PREFIX}{:016x}", random::seed());
     let member = |version: &str| {
         let text: &'static str = Box::leak(format!("{version} {pseudonym}").into_boxed_str());
         HeaderValue::from_static(text)

@@ -10,6 +10,7 @@ mod used;
 
 use std::time::Duration;
 
+use fastrand::Rng;
 pub use in_flight::Flight;
 
 use super::authority::{No, Rules};
@@ -67,7 +68,7 @@ pub struct Machine {
     paced: Tick,
     /// When one that need not take turns last found no room.
     wanted: Option<Tick>,
-    jitter: u64,
+    random: Rng,
 }
 
 /// How many may go out now, what keeps it so low, and when that changes by itself.
@@ -87,7 +88,7 @@ impl Room {
 }
 
 impl Machine {
-    /// A budget that nothing has been sent on. `seed` makes its jitter its own.
+    /// A budget that nothing has been sent on. `seed` tells its waits apart from those of other gateways.
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
             granted: Granted::new(settings.limit, settings.learn_limit),
@@ -102,7 +103,7 @@ impl Machine {
             queue: Queue::default(),
             paced: Tick::default(),
             wanted: None,
-            jitter: seed | 1,
+            random: Rng::with_seed(seed),
         }
     }
 
@@ -335,12 +336,9 @@ impl Machine {
         room
     }
 
-    /// A random part of `whole / JITTER` (xorshift64; it only has to differ between gateways).
+    /// A random part of `whole / JITTER`.
     fn draw(&mut self, whole: Duration) -> Duration {
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
         let most = nanoseconds(whole) / JITTER;
-        Duration::from_nanos(self.jitter % most.max(1))
+        Duration::from_nanos(self.random.u64(..most.max(1)))
     }
 }

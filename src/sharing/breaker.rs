@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::time::Tick;
 
 /// Failures in a row that open it.
@@ -57,13 +59,14 @@ pub struct Breaker {
     counted: (Tick, u32, u32),
     /// Probes that failed in a row.
     probes: u32,
-    jitter: u64,
+    random: Rng,
 }
 
 impl Breaker {
-    /// Open, with a probe due at once: nothing is known of the store. `seed` makes its jitter its own.
+    /// Open, with a probe due at once: nothing is known of the store. `seed` tells its probes apart from those of other gateways.
     pub fn new(now: Tick, seed: u64) -> Self {
-        Self { state: State::Open { probe: now }, failures: 0, counted: (now, 0, 0), probes: 0, jitter: seed | 1 }
+        let random = Rng::with_seed(seed);
+        Self { state: State::Open { probe: now }, failures: 0, counted: (now, 0, 0), probes: 0, random }
     }
 
     /// Where it stands.
@@ -116,10 +119,7 @@ impl Breaker {
     fn open(&mut self, now: Tick) {
         let (first, most) = PROBE;
         let wait = (first * 2_u32.saturating_pow(self.probes.min(8))).min(most);
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        let part = u32::try_from(self.jitter % 1000).unwrap_or(0);
+        let part = self.random.u32(..1000);
         self.state = State::Open { probe: now.after((wait / 2 + wait * part / 2000).max(first)) };
         self.failures = 0;
         self.counted = (now, 0, 0);

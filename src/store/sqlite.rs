@@ -4,7 +4,6 @@
 //! files beside it, which the kernel ends with the process that holds them.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Later, Lock, Row, Store, StoreFault};
+use crate::random;
 
 /// How long a change waits for another replica's.
 const BUSY: Duration = Duration::from_secs(5);
@@ -206,7 +206,7 @@ impl Inner {
             return Ok(());
         }
         // A name of its own: in containers every replica may have the same process id.
-        let new = self.beside(&format!("new-{:016x}", RandomState::new().hash_one(())));
+        let new = self.beside(&format!("new-{:016x}", random::seed()));
         private().create_new(true).open(&new).map_err(|fault| self.fault(fault))?;
         let written = Connection::open(&new).and_then(|db| {
             db.execute_batch(SCHEMA)?;

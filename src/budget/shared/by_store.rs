@@ -276,8 +276,7 @@ impl Budget {
 
     fn held_by_store(&self, by: Hold, wait: Option<Duration>) {
         let now = self.clock.now();
-        // The last digits of the time are as good as any at telling gateways apart.
-        let jitter = Duration::from_nanos(now.0 % JITTER_NS);
+        let jitter = Duration::from_nanos(fastrand::u64(..JITTER_NS));
         self.lock().machine.held_by_store(No::new(by, wait, jitter, now));
     }
 
