@@ -3,7 +3,7 @@
 //! It has neither `Display` nor `Serialize`, its `Debug` is redacted, and its memory is wiped when the last user of it
 //! is gone, also where it became a header value.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Secret {
 /// The first `bytes` bytes of the SHA-256 of `data`, in hexadecimal.
 pub(crate) fn start_of_hash(data: &[u8], bytes: usize) -> String {
     let hash = digest(&SHA256, data);
-    hex(hash.as_ref().get(..bytes).unwrap_or_default())
+    hex::encode(hash.as_ref().get(..bytes).unwrap_or_default())
 }
 
 /// The SHA-256 of a gateway key, written `sha256:` and 64 hexadecimal digits.
@@ -72,19 +72,14 @@ impl KeyHash {
     /// Reads the form that a config has.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("sha256:")?;
-        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
         let mut hash = [0; 32];
-        for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
+        hex::decode_to_slice(digits, &mut hash).ok()?;
         Some(Self(hash))
     }
 
     /// Its beginning, which is enough to find the line in a configuration.
     pub(crate) fn start(&self) -> String {
-        let start = self.0.first_chunk::<6>().map_or_else(String::new, |start| hex(start));
+        let start = self.0.first_chunk::<6>().map_or_else(String::new, hex::encode);
         format!("sha256:{start}…")
     }
 
@@ -102,7 +97,7 @@ impl KeyHash {
 
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex(&self.0))
+        write!(f, "sha256:{}", hex::encode(self.0))
     }
 }
 
@@ -110,14 +105,6 @@ impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Keeps this process' memory, where secrets are, from core files and from other processes of its user.

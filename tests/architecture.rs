@@ -49,6 +49,7 @@ const FENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("h2", &["forward/lost", "server/http2"]),
+    ("hex", &["identify/key", "secret"]),
     ("http", ANYWHERE),
     ("http-body", &["forward", "respond", "server"]),
     ("http-body-util", &["forward/call", "forward/proxy", "server/connection", "server/guarded"]),

@@ -6,7 +6,7 @@
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::refusal::AuthFailure;
-use crate::secret::{KeyHash, hex};
+use crate::secret::KeyHash;
 
 /// What every gateway key begins with.
 pub(super) const PREFIX: &str = "calgate_";
@@ -45,7 +45,7 @@ impl<'a> GatewayKey<'a> {
     pub fn generate() -> Result<String, &'static str> {
         let mut random = [0; RANDOM_BYTES];
         SystemRandom::new().fill(&mut random).map_err(|_| "the operating system gave no randomness")?;
-        let digits = hex(&random);
+        let digits = hex::encode(random);
         let checksum = crc32fast::hash(digits.as_bytes());
         Ok(format!("{PREFIX}{digits}{checksum:08x}"))
     }
