@@ -9,32 +9,36 @@ mod sqlite;
 mod vault;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 
+use futures_util::future::BoxFuture;
 pub use postgres::Postgres;
 pub use seal::{SealKey, SealKeys};
 pub use sqlite::Sqlite;
 pub use vault::{Kept, Rekeyed, Vault};
 
-/// The result of a store's operation, once it is there.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreFault>> + Send + 'a>>;
+/// Future of an operation of a store.
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreFault>>;
 
 /// A place where sealed records are kept under names.
 pub trait Store: fmt::Debug + Send + Sync {
     /// The record of that name, if there is one.
-    fn get<'a>(&'a self, name: &'a str) -> Later<'a, Option<Row>>;
+    fn get<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Row>>;
 
     /// Puts `row` in the place of the record whose version is `expected` (`None`: no record), or removes that record
     /// if there is no `row`. Once this answers `true`, the change outlives a crash; `false`: the record is another one.
-    fn compare_and_swap<'a>(&'a self, name: &'a str, expected: Option<u64>, row: Option<&'a Row>) -> Later<'a, bool>;
+    fn compare_and_swap<'a>(
+        &'a self,
+        name: &'a str,
+        expected: Option<u64>,
+        row: Option<&'a Row>,
+    ) -> StoreFuture<'a, bool>;
 
     /// Takes the lock of that name among all replicas; `None` if it is not free now. It ends with its holder: no
     /// clock is asked, and a holder that was killed holds nothing.
-    fn lock<'a>(&'a self, name: &'a str) -> Later<'a, Option<Lock>>;
+    fn lock<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Lock>>;
 
     /// The names of all records, in order.
-    fn names(&self) -> Later<'_, Vec<String>>;
+    fn names(&self) -> StoreFuture<'_, Vec<String>>;
 }
 
 /// A record as a store sees it.

@@ -46,6 +46,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "server/http2",
             "server/watch",
             "sharing",
+            "store",
         ],
     ),
     ("h2", &["forward/lost", "server/http2"]),

@@ -6,11 +6,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -39,7 +39,7 @@ impl Default for LookupTimes {
 }
 
 /// The addresses of one lookup.
-type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+type Found = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 
 /// Addresses, or why there are none.
 type Answer = Result<Arc<[SocketAddr]>, Arc<str>>;

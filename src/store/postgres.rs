@@ -19,7 +19,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Later, Lock, Row, Store, StoreFault};
+use super::{Lock, Row, Store, StoreFault, StoreFuture};
 use crate::foreign::cleaned;
 use crate::secret::Secret;
 use crate::tls;
@@ -245,7 +245,7 @@ async fn swap(
 type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Store for Postgres {
-    fn get<'a>(&'a self, name: &'a str) -> Later<'a, Option<Row>> {
+    fn get<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Row>> {
         Box::pin(self.with_record(name, async move |client| {
             let select = "SELECT version, key_id, sealed FROM calgate_credentials WHERE name = $1";
             let row = client.query_typed_opt(select, &[(&name, Type::TEXT)]).await?;
@@ -257,15 +257,20 @@ impl Store for Postgres {
         }))
     }
 
-    fn compare_and_swap<'a>(&'a self, name: &'a str, expected: Option<u64>, row: Option<&'a Row>) -> Later<'a, bool> {
+    fn compare_and_swap<'a>(
+        &'a self,
+        name: &'a str,
+        expected: Option<u64>,
+        row: Option<&'a Row>,
+    ) -> StoreFuture<'a, bool> {
         Box::pin(self.with_record(name, async move |client| Ok(swap(client, name, expected, row).await? == 1)))
     }
 
-    fn lock<'a>(&'a self, name: &'a str) -> Later<'a, Option<Lock>> {
+    fn lock<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Lock>> {
         Box::pin(lock::take(&self.server, &self.locks, name))
     }
 
-    fn names(&self) -> Later<'_, Vec<String>> {
+    fn names(&self) -> StoreFuture<'_, Vec<String>> {
         Box::pin(self.with(async move |client| {
             let rows = client.query_typed("SELECT name FROM calgate_credentials ORDER BY name", &[]).await?;
             rows.iter().map(|row| row.try_get(0)).collect()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::{Later, Lock, Row, Store, StoreFault};
+use super::{Lock, Row, Store, StoreFault, StoreFuture};
 use crate::random;
 
 /// How long a change waits for another replica's.
@@ -56,7 +56,7 @@ impl Sqlite {
     }
 
     /// Does `work` on a thread that may wait for the disk.
-    fn blocking<T, F>(&self, work: F) -> Later<'static, T>
+    fn blocking<T, F>(&self, work: F) -> StoreFuture<'static, T>
     where
         T: Send + 'static,
         F: FnOnce(&Inner) -> Result<T, StoreFault> + Send + 'static,
@@ -70,17 +70,22 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn get<'a>(&'a self, name: &'a str) -> Later<'a, Option<Row>> {
+    fn get<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Row>> {
         let name = name.to_owned();
         self.blocking(move |inner| inner.with(|db| get(db, &name)))
     }
 
-    fn compare_and_swap<'a>(&'a self, name: &'a str, expected: Option<u64>, row: Option<&'a Row>) -> Later<'a, bool> {
+    fn compare_and_swap<'a>(
+        &'a self,
+        name: &'a str,
+        expected: Option<u64>,
+        row: Option<&'a Row>,
+    ) -> StoreFuture<'a, bool> {
         let (name, row) = (name.to_owned(), row.cloned());
         self.blocking(move |inner| inner.with(|db| swap(db, &name, expected, row.as_ref())))
     }
 
-    fn lock<'a>(&'a self, name: &'a str) -> Later<'a, Option<Lock>> {
+    fn lock<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Lock>> {
         let stripe = crc32fast::hash(name.as_bytes()) % LOCK_FILES;
         self.blocking(move |inner| {
             let Some(file) = inner.lock_file(stripe)? else { return Ok(None) };
@@ -90,7 +95,7 @@ impl Store for Sqlite {
         })
     }
 
-    fn names(&self) -> Later<'_, Vec<String>> {
+    fn names(&self) -> StoreFuture<'_, Vec<String>> {
         self.blocking(|inner| {
             inner.with(|db| {
                 let mut statement = db.prepare("SELECT name FROM credentials ORDER BY name")?;
