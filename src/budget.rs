@@ -26,6 +26,7 @@ pub use table::{Table, identity};
 
 use crate::catalog::{Endpoint, Matched};
 use crate::credential::{Access, Injection};
+use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::identify::{ConsumerId, Who, credential_key};
 use crate::limit::{Due, Permit};
 use crate::ratelimit::Settings;
@@ -161,7 +162,7 @@ impl Budgets {
         if self.mode == Mode::Off {
             return Ok(Slot::unlimited());
         }
-        let client = headers.get("x-cal-client-id").zip(headers.get("x-cal-secret-key"));
+        let client = headers.get(CLIENT_ID).zip(headers.get(SECRET_KEY));
         let client = client.map(|(id, secret)| Injection::Client { id: id.clone(), secret: secret.clone() });
         let budget = match client.as_ref().and_then(identity) {
             Some(key) => self.table.unlisted(key, "(own)", self.settings.of(OAUTH_PER_MINUTE)),

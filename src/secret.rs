@@ -43,9 +43,9 @@ impl Secret {
 
     /// A header value of `scheme` and the secret, marked sensitive, wiped when its last clone is gone.
     pub fn header(&self, scheme: &str) -> HeaderValue {
-        let text = Zeroizing::new(format!("{scheme}{}", self.0.expose_secret()));
-        let wiped = Bytes::from_owner(Wiped(text));
-        let mut value = HeaderValue::from_maybe_shared(wiped).unwrap_or_else(|_| HeaderValue::from_static(""));
+        // One allocation: a buffer that grows leaves copies behind.
+        let text = wiped([scheme, self.0.expose_secret()].concat().into_bytes());
+        let mut value = HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         value.set_sensitive(true);
         value
     }
@@ -115,10 +115,13 @@ pub fn keep_from_dumps() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
-struct Wiped(Zeroizing<String>);
-
-impl AsRef<[u8]> for Wiped {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
+/// Wraps bytes in a buffer that overwrites them when its last clone is dropped.
+pub(crate) fn wiped(bytes: Vec<u8>) -> Bytes {
+    struct Wiped(Zeroizing<Vec<u8>>);
+    impl AsRef<[u8]> for Wiped {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
     }
+    Bytes::from_owner(Wiped(Zeroizing::new(bytes)))
 }

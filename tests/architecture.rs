@@ -76,10 +76,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rustls", &["tls"]),
     ("rustls-native-certs", &["tls"]),
     ("rustls-pki-types", &["forward", "tls"]),
-    (
-        "secrecy",
-        &["cli/credentials", "credential/entry", "forward/call", "keeper/endpoint", "secret", "sharing/link", "store"],
-    ),
+    ("secrecy", &["cli/credentials", "credential/entry", "forward/call", "secret", "sharing/link", "store"]),
     ("serde", ANYWHERE),
     ("serde_json", ANYWHERE),
     ("smallvec", ANYWHERE),

@@ -6,10 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use secrecy::zeroize::Zeroizing;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::{Keeper, oauth, wall};
@@ -20,10 +18,8 @@ use crate::credential::managed::UserId;
 use crate::credential::tokens::{Receipt, of_managed};
 use crate::credential::{ManagedUsers, Means};
 use crate::forward::{Call, CallFault, Called, Upstream};
-use crate::secret::Secret;
-
-const SECRET_KEY: HeaderName = HeaderName::from_static("x-cal-secret-key");
-const CLIENT_ID: HeaderName = HeaderName::from_static("x-cal-client-id");
+use crate::headers::{CLIENT_ID, SECRET_KEY};
+use crate::secret::{Secret, wiped};
 
 impl Keeper {
     /// Asks Cal.com for a new pair.
@@ -157,15 +153,4 @@ pub(super) fn unanswered(fault: CallFault) -> Outcome {
         CallFault::NotSent(why) => Outcome::NotAsked(why),
         CallFault::Unknown(why) => Outcome::Unknown(why),
     }
-}
-
-/// Bytes that are wiped when the wire is done with them.
-pub(super) fn wiped(body: Vec<u8>) -> Bytes {
-    struct Wiped(Zeroizing<Vec<u8>>);
-    impl AsRef<[u8]> for Wiped {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-    Bytes::from_owner(Wiped(Zeroizing::new(body)))
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::endpoint::{CalCom, client_refused, failed, unanswered, unreadable, wiped};
+use super::endpoint::{CalCom, client_refused, failed, unanswered, unreadable};
 use super::wall;
 use crate::credential::OAuthClient;
 use crate::credential::entry::Pair;
@@ -24,7 +24,7 @@ use crate::credential::lifecycle::Outcome;
 use crate::credential::tokens::{Receipt, of_oauth};
 use crate::foreign::cleaned;
 use crate::forward::{Call, CallFault, Called};
-use crate::secret::Secret;
+use crate::secret::{Secret, wiped};
 
 const TOKEN_PATH: &str = "/v2/auth/oauth2/token";
 
