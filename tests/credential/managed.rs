@@ -135,11 +135,10 @@ fn an_expired_token_is_never_shown_to_a_caller_and_a_small_body_is_sent_again() 
 
 #[test]
 fn a_request_that_is_sent_again_is_charged_once_where_buckets_are_shared() {
-    let mut rig = Rig::new(TokenRules { managed_access: Duration::from_secs(3600), ..TokenRules::default() });
+    let rig = Rig::new(TokenRules { managed_access: Duration::from_secs(3600), ..TokenRules::default() });
     let redis = Redis::start();
-    rig.place = format!("{}\nredis = \"{}\"", rig.place, redis.url());
     let (user, _) = rig.import_user();
-    let gateway = rig.start();
+    let gateway = rig.setup().with(&format!("[limit_store]\nredis = \"{}\"\n", redis.url())).start();
     // A token comes back every ten seconds only: what is taken shows.
     gateway.reload(|text| text.replace("requests_per_minute = 1000000", "requests_per_minute = 6"));
     let remaining = || {
