@@ -180,7 +180,8 @@ fn the_clock_of_one_gateway_is_set() {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ]
     };
-    let store = |_| format!("redis = \"{}\"", redis.url());
+    // The longest timeout: a busy machine is late without any clock that is set.
+    let store = |_| format!("redis = \"{}\"\ntimeout = \"500ms\"", redis.url());
     let fleet = Fleet::start_with_env(&terms(), store, |index| if index == 3 { faked() } else { Vec::new() });
     joined(&fleet);
     busy(&fleet, WINDOW * 2, || {
