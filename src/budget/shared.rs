@@ -204,14 +204,17 @@ impl Budget {
 
     /// A request was sent, and nothing more will be known of it.
     pub(super) fn lost(&self, flight: &Flight, within: Duration) {
-        let deadline = self.clock.now().after(within);
         let mut state = self.lock();
-        state.machine.lost(flight, deadline);
-        if let Some(member) = &self.member {
-            let settings = state.settings;
-            member.settle(&mut state.flying, settings, flight, Fate::Lost { within });
-        }
+        self.lose(&mut state, flight, within);
         self.change(&mut state);
+    }
+
+    /// A request has arrived within that time, if it ever does.
+    fn lose(&self, state: &mut State, flight: &Flight, within: Duration) {
+        state.machine.lost(flight, self.clock.now().after(within));
+        if let Some(member) = &self.member {
+            member.settle(&mut state.flying, state.settings, flight, Fate::Lost { within });
+        }
     }
 
     /// A request was not sent after all.

@@ -18,8 +18,10 @@
 //! What a gateway last heard of the window may be as old as it likes. Only the responses to its own requests count.
 //!
 //! # What the proof does not cover
-//! - A request that was sent and gets no response (a *lost* one). Nobody knows which window counts it. A gateway takes it to be in the tail
-//!   of the open window, but it may arrive in that of the next. So a window may exceed N by the lost requests that it counts, and by no more.
+//! - A request that was sent and gets no response, or a 5xx that reports no limits (a *lost* one). Nobody knows which window counts it.
+//!   A gateway takes it to be in the tail of the open window, but it may arrive in that of the next. So a window may exceed N by the lost
+//!   requests that it counts, and by no more.
+//! - A process that ends and one that takes its place within a window. The new one does not know what the old one sent in the tail.
 //! - Windows that Cal.com prolongs with their old count. The gate avoids the end of a window for that (`gate.rs`).
 //! - More gateways than N. Each gateway may send one request of its own, so they may exceed N, whatever rule each goes by alone. They need a
 //!   store.

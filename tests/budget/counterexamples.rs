@@ -172,7 +172,7 @@ fn reloads_of_another_limit_within_a_window() {
 fn gateways_with_different_limits() {
     let mut world = World::new(2, 19, true);
     world.configure(1, 15);
-    // A consumer that has had nothing yet need not wait for its turn.
+    // A consumer that has had nothing yet does not wait for its turn.
     let mut consumers = 0..;
     let mut ask = |world: &mut World, gateway: usize| world.ask(gateway, consumers.next().unwrap());
     for _ in 0..10 {

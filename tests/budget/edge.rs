@@ -111,3 +111,31 @@ fn a_reset_in_milliseconds_or_of_a_day_blocks_for_no_longer_than_a_window() {
         assert!((least..=most).contains(&seconds), "{reset}: {seconds}");
     }
 }
+
+/// Of a window with 16 requests, two of the last four are this gateway's, as it is one of two. Cal.com may have counted the request that
+/// a proxy answered.
+#[test]
+fn a_502_without_limits_counts_as_one_of_the_last_requests_of_a_window() {
+    let reports = |left: u32| {
+        let fields = format!(
+            "X-RateLimit-Limit-Default: 16\r\nX-RateLimit-Remaining-Default: {left}\r\nX-RateLimit-Reset-Default: 60\r\n"
+        );
+        format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\n{{}}").into_bytes()
+    };
+    let answer = move |asked: &crate::harness::Asked| match asked.target() {
+        target if target.contains("first") => reports(15),
+        target if target.contains("late") => reports(3),
+        _ => response("502 Bad Gateway", &["Content-Type: text/html"], b"<h1>502</h1>"),
+    };
+    let (upstream, key) = (Upstream::answering(answer), Key::new());
+    let setup = Setup::to(&upstream.base_url()).billing("teams", &key).with("[budget]\nexpected_replicas = 2");
+    let gateway = setup.start();
+    for (query, status) in [("?first", 200), ("?late", 200), ("?broken", 502)] {
+        assert_eq!(ask(&gateway, &key, query).status, status, "{query}");
+    }
+    let own_key = format!("X-Api-Key: {}", key.text);
+    let fields = [own_key.as_str(), "X-Calgate-Max-Wait: 0s"];
+    let held = gateway.ask("GET /v2/me?late", &fields);
+    assert_eq!((held.status, held.code()), (429, Some("GATEWAY_UPSTREAM_BUDGET")));
+    assert_eq!(upstream.asked().len(), 3);
+}

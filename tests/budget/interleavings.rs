@@ -214,7 +214,7 @@ impl World {
         (verdict, self.window.0)
     }
 
-    /// A request of `consumer` at `gateway`, if it need not wait.
+    /// A request of `consumer` at `gateway`, if it may go out at once.
     pub(super) fn ask(&mut self, gateway: usize, consumer: u64) -> Option<Flight> {
         let asker = Asker { key: consumer, weight: 1, priority: Priority::Default };
         self.gateways[gateway].comes(&asker, self.now);

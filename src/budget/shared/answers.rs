@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
@@ -52,6 +52,13 @@ impl Budget {
         reading: Reading,
     ) -> Option<Held> {
         let Reading { verdict, told, .. } = reading;
+        // Cal.com reports its limits if it counts a request (FACTS §2). A proxy in front of it that answers instead may do so after
+        // Cal.com has counted the request.
+        if verdict == Verdict::Unclear && told.limits.is_empty() && status.is_server_error() {
+            self.lose(state, flight, Duration::ZERO);
+            self.change(state);
+            return None;
+        }
         let now = self.clock.now();
         let known = matches!(verdict, Verdict::Passed | Verdict::Unclear) || state.machine.is_refused(now);
         let held = state.machine.answered(flight, verdict, &told, now);
