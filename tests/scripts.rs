@@ -1,4 +1,4 @@
-//! The checks in `scripts/` that are this project's own: commit subjects, words and the minimum supported Rust version.
+//! The checks in `scripts/` that are this project's own, and the files that the guide for contributors names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -129,5 +129,19 @@ fn the_minimum_supported_rust_version_is_the_compiler_of_the_build() {
         repository.write("Dockerfile", &format!("FROM rust:{image}-alpine AS build\n"));
         let output = repository.run("check-msrv", &[]);
         assert_eq!(is_accepted(&output), accepted, "{manifest} {channel} {image}: {}", said(&output));
+    }
+}
+
+#[test]
+fn the_guide_for_contributors_names_files_that_exist() {
+    for page in ["CONTRIBUTING.md", "SECURITY.md"] {
+        let text = fs::read_to_string(page).unwrap();
+        let folders = ["src/", "tests/", "config/", "docs/", "examples/", "scripts/", ".ci/"];
+        let is_path = |word: &&str| folders.iter().any(|folder| word.starts_with(folder)) && !word.contains(' ');
+        let named: Vec<_> = text.split(['`', '(', ')']).filter(is_path).collect();
+        assert!(!named.is_empty(), "{page}");
+        for path in named {
+            assert!(Path::new(path).exists(), "{page} names {path}, which is not there");
+        }
     }
 }
