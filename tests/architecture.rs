@@ -255,3 +255,14 @@ fn every_file_says_what_it_is_and_can_be_read_at_once() {
     lengths.sort_unstable();
     assert!(lengths[lengths.len() / 2] <= 130, "half of src is longer than {} lines", lengths[lengths.len() / 2]);
 }
+
+/// A sleep that is long enough here is too short on a busy machine, and too long everywhere else.
+#[test]
+fn tests_wait_for_events_and_not_for_time() {
+    for path in rust_files("tests").into_iter().filter(|path| !path.starts_with("tests/harness")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for sleep in [concat!("thread::", "sleep("), concat!("time::", "sleep(")] {
+            assert!(!text.contains(sleep), "{}: use `eventually`, or `pass` for a load", path.display());
+        }
+    }
+}

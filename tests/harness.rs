@@ -18,7 +18,7 @@ pub use cpu::CpuLimit;
 pub use edge::Edge;
 pub use fleet::{Fleet, Tally, Terms};
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
-pub use patience::{eventually, patience, scaled, time_limit};
+pub use patience::{eventually, pass, patience, scaled, time_limit};
 pub use port::free_port;
 pub use postgres::{PgBouncer, Postgres};
 pub use proxy::Proxy;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::rig::{Rig, living};
-use crate::harness::{Gateway, eventually, scaled};
+use crate::harness::{Gateway, eventually, pass, scaled};
 
 /// The steps of a renewal, in their order, at the end of which a process can be made to die.
 const STEPS: [&str; 5] = ["after-lock", "after-pending", "after-call", "after-commit", "after-use"];
@@ -115,10 +115,7 @@ fn callers_of_the_other_replicas_do_not_notice_a_death_at_any_step() {
             }
             let renewals = || rig.sim.token_counts().managed_refreshes + rig.sim.token_counts().force_refreshes;
             // It dies at the first renewal that it is the one to do; each replica does its share of them.
-            while ask(&dying.address, &rig.key.text, user).is_some() {
-                assert!(renewals() < 60, "{step}");
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            eventually("its death", || ask(&dying.address, &rig.key.text, user).is_none().then_some(()));
             assert_eq!(dying.ended(), None);
             let at_death = renewals();
             eventually("renewals after it", || (renewals() > at_death).then_some(()));
@@ -165,13 +162,13 @@ fn two_hundred_deaths_at_random_moments_lose_nothing() {
                     let status = address.and_then(|address| ask(&address, &rig.key.text, user));
                     assert!(status.is_none_or(|status| status == 200), "{status:?}");
                     good.fetch_add(u64::from(status.is_some()), Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(5));
+                    pass(Duration::from_millis(5));
                 }
             });
         }
         for death in 0..200_u64 {
             // Not by a clock and not by a die, so that a failure can be had again; where it falls is up to the machine.
-            std::thread::sleep(Duration::from_millis(death * 7919 % 97));
+            pass(Duration::from_millis(death * 7919 % 97));
             let replica = &replicas[usize::try_from(death % 3).unwrap()];
             drop(replica.lock().take());
             *replica.lock() = Some(rig.start());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::crash::{Over, ask};
 use super::rig::{Rig, living, sim};
-use crate::harness::{PgBouncer, Postgres, eventually};
+use crate::harness::{PgBouncer, Postgres, eventually, pass};
 
 /// A Cal.com, and a store behind a pooler with that mode and so many connections to the server.
 fn behind(mode: &str, connections: u32, seconds: u64) -> (Rig, Postgres, PgBouncer) {
@@ -33,7 +33,7 @@ fn in_transaction_mode_every_request_is_served_and_no_refresh_token_is_used_twic
                         let answer = rig.for_user(gateway, *user, "GET /v2/me");
                         assert_eq!(answer.status, 200, "{}", answer.text());
                         served.fetch_add(1, Ordering::Relaxed);
-                        std::thread::sleep(Duration::from_millis(20));
+                        pass(Duration::from_millis(20));
                     }
                 });
             }

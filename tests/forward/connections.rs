@@ -35,9 +35,7 @@ impl Gate {
     }
 
     fn wait(&self) {
-        while !self.0.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        eventually("the gate", || self.0.load(Ordering::SeqCst).then_some(()));
     }
 }
 

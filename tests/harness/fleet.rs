@@ -1,6 +1,8 @@
 //! Several gateways on one credential and one store, in front of a simulated Cal.com, and callers of all of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -110,16 +112,16 @@ impl Fleet {
         i64::try_from(id.get_timestamp().unwrap().to_unix().0).unwrap()
     }
 
-    /// Keeps `callers` busy for `length`, each asking the gateways by turns and waiting for each answer; `pause` is what each leaves
-    /// between its requests. While that goes on, `meanwhile` is done.
+    /// Keeps `callers` busy for at least `length` and until `meanwhile` returns. Each asks the gateways by turns, waits for each
+    /// answer and leaves `pause` between its requests.
     pub fn load(&self, callers: usize, pause: Duration, length: Duration, meanwhile: impl FnOnce()) -> Tally {
-        let (line, start) = (self.line(), Instant::now());
+        let (line, start, over) = (self.line(), Instant::now(), Arc::new(AtomicBool::new(false)));
         let caller = |number: usize| {
-            let line = line.clone();
+            let (line, over) = (line.clone(), over.clone());
             async move {
                 let mut answers = Vec::new();
                 let mut turn = number;
-                while start.elapsed() < length {
+                while start.elapsed() < length || !over.load(Ordering::Relaxed) {
                     answers.push(line.ask(turn).await);
                     turn += 1;
                     tokio::time::sleep(pause).await;
@@ -127,7 +129,10 @@ impl Fleet {
                 answers
             }
         };
-        tally((0..callers).map(caller).collect(), meanwhile)
+        tally((0..callers).map(caller).collect(), || {
+            meanwhile();
+            over.store(true, Ordering::Relaxed);
+        })
     }
 
     /// `per_second` requests come at random moments (Poisson), whatever becomes of those before; each goes to the next gateway.

@@ -29,6 +29,12 @@ fn factor() -> f64 {
     factor.unwrap_or_else(|| panic!("{VARIABLE}={text}: set it to a number from 0.1 to 1000"))
 }
 
+/// Lets time pass: a pause of a load generator, or the length of a measurement. A test that needs something to have happened
+/// waits for that with [`eventually`].
+pub fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Waits until `ready` returns a value.
 pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let (start, patience) = (Instant::now(), patience());

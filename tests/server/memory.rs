@@ -29,11 +29,12 @@ fn cost(first: &[u8], next: &[u8]) -> u64 {
         clients
     };
     let settled = || {
-        let mut last = 0;
+        let (mut last, mut same) = (0, 0);
         eventually("memory that stays", || {
-            std::thread::sleep(std::time::Duration::from_millis(100));
             let now = memory(&gateway);
-            (std::mem::replace(&mut last, now) == now).then_some(now)
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            (same == 20).then_some(now)
         })
     };
     let _first = connect(20);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{degraded, joined};
-use crate::harness::{Fleet, Proxy, Redis, Terms, Watched, time_limit};
+use crate::harness::{Fleet, Proxy, Redis, Terms, Watched, eventually, time_limit};
 
 const WINDOW: Duration = Duration::from_secs(4);
 
@@ -50,21 +50,23 @@ fn busy(fleet: &Fleet, length: Duration, meanwhile: impl FnOnce()) {
     assert_eq!(told, None, "{:?}", tally.answers);
 }
 
-fn pause(seconds: u64) {
-    std::thread::sleep(Duration::from_secs(seconds));
+/// Waits until Cal.com has received that many more requests: 20 a second are granted.
+fn served(fleet: &Fleet, requests: usize) {
+    let until = fleet.sim.seen_count() + requests;
+    eventually("requests", || (fleet.sim.seen_count() >= until).then_some(()));
 }
 
 #[test]
 fn the_store_is_frozen_and_comes_back() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |redis, _, fleet| {
-        pause(3);
+        served(fleet, 60);
         redis.signal("-STOP");
         degraded(fleet, 8);
         let ready = fleet.gateways[0].ask_admin("GET /readyz", &[]);
         assert_eq!(ready.status, 200);
         assert!(ready.text().starts_with("degraded"), "{}", ready.text());
-        pause(4);
+        served(fleet, 80);
         redis.signal("-CONT");
         degraded(fleet, 0);
     });
@@ -74,10 +76,10 @@ fn the_store_is_frozen_and_comes_back() {
 fn the_store_is_killed_and_comes_back_empty() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |redis, _, fleet| {
-        pause(3);
+        served(fleet, 60);
         redis.kill();
         degraded(fleet, 8);
-        pause(3);
+        served(fleet, 60);
         redis.restart();
         degraded(fleet, 0);
         redis.kill();
@@ -89,12 +91,12 @@ fn the_store_is_killed_and_comes_back_empty() {
 fn the_store_is_slow() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |_, proxies, fleet| {
-        pause(3);
+        served(fleet, 60);
         for proxy in proxies {
             proxy.slow(Duration::from_millis(200));
         }
         degraded(fleet, 8);
-        pause(4);
+        served(fleet, 80);
         proxies.iter().for_each(Proxy::mend);
         degraded(fleet, 0);
     });
@@ -104,10 +106,10 @@ fn the_store_is_slow() {
 fn one_gateway_is_cut_off_from_the_store_and_the_others_are_not() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |_, proxies, fleet| {
-        pause(3);
+        served(fleet, 60);
         proxies[3].cut();
         degraded(fleet, 1);
-        pause(6);
+        served(fleet, 120);
         proxies[3].mend();
         degraded(fleet, 0);
     });
@@ -148,7 +150,7 @@ fn the_store_fails_over_to_its_replica() {
     let fleet = Fleet::start(&terms(), |_| watched.config());
     joined(&fleet);
     busy(&fleet, WINDOW * 3, || {
-        pause(3);
+        served(&fleet, 60);
         watched.primary.kill();
         degraded(&fleet, 8);
         watched.replica_took_over();
@@ -187,7 +189,7 @@ fn the_clock_of_one_gateway_is_set() {
     busy(&fleet, WINDOW * 2, || {
         let real = fleet.time_of(0);
         for (offset, seconds) in [("+1d", 86_400), ("-1d", -86_400)] {
-            pause(2);
+            served(&fleet, 40);
             set(offset);
             let apart = fleet.time_of(3) - real;
             assert!((apart - seconds).abs() < 600, "{apart} s apart");

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::{joined, they_share_forty};
-use crate::harness::{Fleet, Redis, Tally, Terms, eventually, time_limit};
+use crate::harness::{Fleet, Redis, Tally, Terms, eventually, pass, time_limit};
 
 fn terms(limit: u32, window: Duration) -> Terms {
     Terms { gateways: 8, limit, window, quirk: false, others: 0, config: String::new(), per_minute: 1_000_000 }
@@ -42,9 +42,9 @@ fn saturated(limit: u32, window: Duration, windows: u32) -> Tally {
     let used = Cell::new(0);
     let tally = undisturbed(limit, window, |fleet| {
         saturating(fleet, window, windows, || {
-            std::thread::sleep(window);
+            pass(window);
             let before = fleet.sim.seen_count();
-            std::thread::sleep(window * windows);
+            pass(window * windows);
             used.set(fleet.sim.seen_count() - before);
         })
     });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::joined;
 use crate::budget::table::random::Random;
-use crate::harness::{CpuLimit, Fleet, Proxy, Redis, Terms};
+use crate::harness::{CpuLimit, Fleet, Proxy, Redis, Terms, pass};
 
 const WINDOW: Duration = Duration::from_secs(6);
 const LIMIT: u32 = 120;
@@ -52,9 +52,9 @@ fn stops(fleet: &Fleet, longest: Duration) {
             scope.spawn(move || {
                 let mut random = Random::new(seed);
                 while start.elapsed() < length() {
-                    std::thread::sleep(Duration::from_secs_f64(random.unit() * 3.0));
+                    pass(Duration::from_secs_f64(random.unit() * 3.0));
                     gateway.signal("-STOP");
-                    std::thread::sleep(longest.mul_f64(0.05 + 0.95 * random.unit()));
+                    pass(longest.mul_f64(0.05 + 0.95 * random.unit()));
                     gateway.signal("-CONT");
                 }
             });
@@ -95,7 +95,7 @@ fn gateways_have_a_tenth_of_a_processor() {
     let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\ntimeout = \"250ms\"", redis.url()));
     joined(&fleet);
     let limits: Vec<_> = fleet.gateways.iter().map(|gateway| CpuLimit::of(gateway.pid(), 10)).collect();
-    three_times_the_load("CPU quotas of 10 %", &fleet, || std::thread::sleep(length()));
+    three_times_the_load("CPU quotas of 10 %", &fleet, || {});
     drop(limits);
 }
 
@@ -103,7 +103,7 @@ fn gateways_have_a_tenth_of_a_processor() {
 fn a_store_is_far_away() {
     let redis = Redis::start();
     let (fleet, _proxies) = far(Duration::from_millis(200), &redis, "timeout = \"500ms\"");
-    three_times_the_load("a store 40 to 200 ms away, timeout 500 ms", &fleet, || std::thread::sleep(length()));
+    three_times_the_load("a store 40 to 200 ms away, timeout 500 ms", &fleet, || {});
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_store_is_farther_away_than_its_timeout_allows() {
             let proxy = &proxies[random.below(proxies.len())];
             let delay = if random.below(2) == 0 { 0 } else { 20 + random.below(80) as u64 };
             proxy.slow(Duration::from_millis(delay));
-            std::thread::sleep(Duration::from_millis(100));
+            pass(Duration::from_millis(100));
         }
     });
 }
