@@ -2,16 +2,18 @@
 //! and a request spacer; then, of calgate's alone, many hours beside another program
 //! (`cargo run --release --example budget-table`).
 //!
-//! With `-- --store redis` it starts a redis-server, and prints the same of gateways that share it.
+//! With `-- --store redis` it starts a redis-server, and prints the same of gateways that share it. With `-- --svg FILE` it only
+//! draws one hour into that file, which is the picture in `docs/budget.md`.
 //!
-//! What is printed stands in `docs/budget.md` and `docs/sharing.md`. It ends with 1 where something that is claimed there does not hold.
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+//! `benches/budget-table.md` and `docs/sharing.md` show what it prints. It exits with 1 if a claim in these pages does not hold.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it waits for a redis-server to start")]
 
 #[allow(dead_code, unreachable_pub, clippy::indexing_slicing, reason = "the program and the tests each use a part")]
 mod table;
 
 mod others;
+mod picture;
 mod store;
 
 use std::process::ExitCode;
@@ -24,6 +26,17 @@ use table::simulation::{Outcome, run};
 const HOUR: u64 = 3600;
 
 fn main() -> ExitCode {
+    if let [option, file] = &*std::env::args().skip(1).collect::<Vec<_>>()
+        && option == "--svg"
+    {
+        return match std::fs::write(file, picture::draw()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("{file} cannot be written: {fault}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     println!(
         "| gateways | N | load | quirk | others | calgate: 429s | of N | served | light | p99 | spread | bucket: 429s | of N | spacer: 429s | of N |"
     );

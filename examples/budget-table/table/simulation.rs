@@ -36,6 +36,17 @@ pub struct Outcome {
     pub of_bursts: Option<(f64, f64)>,
     /// Use by others, as the first gateway's metrics showed at most.
     pub foreign_seen: u32,
+    /// Requests of the gateways that Cal.com accepted and refused, by the minute in which they arrived.
+    pub minutes: Vec<Minute>,
+}
+
+/// Requests of the gateways that arrived at Cal.com in one minute.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Minute {
+    /// Requests that Cal.com accepted.
+    pub accepted: u32,
+    /// Requests that Cal.com refused.
+    pub refused: u32,
 }
 
 impl Outcome {
@@ -96,6 +107,18 @@ struct Tally {
     bursts: Vec<u64>,
     foreign_seen: u32,
     prolonged_by_others: u64,
+    minutes: Vec<Minute>,
+}
+
+impl Tally {
+    /// Counts an arrival at Cal.com in its minute.
+    fn count_arrival(&mut self, now: Tick, verdict: &Verdict) {
+        let minute = usize::try_from(now.since(Tick::default()).as_secs() / 60).unwrap_or(usize::MAX);
+        if let Some(minute) = self.minutes.get_mut(minute) {
+            minute.accepted += u32::from(!verdict.refused);
+            minute.refused += u32::from(verdict.refused);
+        }
+    }
 }
 
 /// Runs a cell to its end.
@@ -132,7 +155,12 @@ impl Simulation {
             turns: vec![Tick(u64::MAX); cell.gateways as usize],
             cal: Limiter::new(vec![limit], cell.quirk),
             asked: Vec::new(),
-            tally: Tally { asked: vec![0; consumers], served: vec![0; consumers], ..Tally::default() },
+            tally: Tally {
+                asked: vec![0; consumers],
+                served: vec![0; consumers],
+                minutes: vec![Minute::default(); usize::try_from(cell.seconds / 60).unwrap_or_default()],
+                ..Tally::default()
+            },
         }
     }
 
@@ -175,6 +203,7 @@ impl Simulation {
             Event::Leaves(request) => self.leaves(request, now),
             Event::Arrives(request) => {
                 let verdict = self.cal.hit(now.since(Tick::default()));
+                self.tally.count_arrival(now, &verdict);
                 let slow = if self.random.below(100) == 0 { self.random.unit() * 2.0 } else { 0.0 };
                 let way = Duration::from_millis(30) + self.random.exponential(Duration::from_millis(40));
                 self.at(now.after(way + Duration::from_secs_f64(slow)), Event::Answered(request, verdict));
@@ -293,6 +322,7 @@ impl Simulation {
             spread: equal.then(|| (most.unwrap_or(0) - least.unwrap_or(0)) as f64 / mean),
             of_bursts: of_n(bursts.iter().min()).zip(of_n(bursts.iter().max())),
             foreign_seen: self.tally.foreign_seen,
+            minutes: self.tally.minutes,
         }
     }
 }
