@@ -112,23 +112,23 @@ const FENCES: &[(&str, &[&str])] = &[
 ];
 
 /// One file of `src`, by its path without the ending, such as `catalog/path`.
-struct Source {
-    name: String,
+pub(crate) struct Source {
+    pub(crate) name: String,
     text: String,
 }
 
 impl Source {
-    fn module(&self) -> &str {
+    pub(crate) fn module(&self) -> &str {
         self.name.split('/').next().unwrap_or_default()
     }
 
     /// Its lines, without comments.
-    fn code(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn code(&self) -> impl Iterator<Item = &str> {
         self.text.lines().map(|line| line.split("//").next().unwrap_or_default())
     }
 
     /// The modules of the crate that it names.
-    fn uses(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn uses(&self) -> impl Iterator<Item = &str> {
         let named = self.code().flat_map(|line| line.split("crate::").skip(1));
         named.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next())
     }
@@ -141,7 +141,7 @@ impl Source {
     }
 }
 
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let source = |path: &PathBuf| Source {
         name: path.with_extension("").strip_prefix("src").unwrap().to_str().unwrap().to_owned(),
         text: fs::read_to_string(path).unwrap(),

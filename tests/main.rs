@@ -19,6 +19,7 @@ mod catalog;
 mod cli;
 mod config;
 mod credential;
+mod docs;
 mod entitle;
 mod foreign;
 mod forward;

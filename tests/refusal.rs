@@ -111,9 +111,9 @@ fn each_has_its_code_its_status_and_its_words() {
 }
 
 #[test]
-fn the_table_in_the_readme_has_each_code_with_its_status_and_no_other() {
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `GATEWAY_"));
+fn the_table_in_the_documentation_has_each_code_with_its_status_and_no_other() {
+    let page = std::fs::read_to_string("docs/errors.md").unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `GATEWAY_"));
     let listed: BTreeSet<_> =
         rows.map(|row| row.split('|').take(2).map(str::trim).collect::<Vec<_>>().join(" ")).collect();
     let row = |refusal: &Refusal| {

@@ -1,0 +1,199 @@
+//! The documentation, compared with the repository: links, file names, type names, the layers of modules, and homonyms.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::architecture::{Source, sources};
+
+/// Names that two modules define today. A name may leave this list, and none may enter it.
+const HOMONYMS: [&str; 15] = [
+    "Address",
+    "Asked",
+    "Breaker",
+    "Call",
+    "Entry",
+    "Held",
+    "Kind",
+    "Log",
+    "Mode",
+    "Next",
+    "Own",
+    "OwnCredential",
+    "Standing",
+    "Upstream",
+    "Used",
+];
+
+/// One page, with its path from the root of the repository.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+impl Page {
+    fn read(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let text = fs::read_to_string(&path).unwrap();
+        Self { path, text }
+    }
+
+    /// Its lines outside of code blocks.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let mut is_code = false;
+        self.text.lines().filter(move |line| {
+            let is_fence = line.trim_start().starts_with("```");
+            is_code ^= is_fence;
+            !is_code && !is_fence
+        })
+    }
+
+    /// The targets of its links and images.
+    fn links(&self) -> impl Iterator<Item = &str> {
+        self.lines().flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next())
+    }
+
+    /// The texts between backquotes.
+    fn code_words(&self) -> impl Iterator<Item = &str> {
+        self.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+    }
+
+    /// The anchors of its headings, as GitHub makes them.
+    fn anchors(&self) -> BTreeSet<String> {
+        let headings = self.lines().filter(|line| line.starts_with('#'));
+        headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+    }
+}
+
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+/// The pages in one folder.
+fn pages_in(folder: &str) -> Vec<Page> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    paths.sort();
+    paths.into_iter().map(Page::read).collect()
+}
+
+fn pages() -> Vec<Page> {
+    [".", "docs", "benches", "benches/compare"].into_iter().flat_map(pages_in).collect()
+}
+
+/// The names of the public types of `src`, with the modules that define them.
+fn public_types() -> BTreeMap<String, BTreeSet<String>> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        for line in source.code().map(str::trim_start) {
+            let declared = ["pub struct ", "pub enum ", "pub trait "].iter().find_map(|kind| line.strip_prefix(kind));
+            let name = declared.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
+            if let Some(name) = name {
+                found.entry(name.to_owned()).or_default().insert(source.name.clone());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    for page in pages() {
+        for link in page.links().filter(|link| !link.starts_with("http://") && !link.starts_with("https://")) {
+            let (file, heading) = link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
+            let folder = page.path.parent().unwrap();
+            let target = if file.is_empty() { page.path.clone() } else { folder.join(file) };
+            assert!(target.exists(), "{}: {link} leads to no file", page.path.display());
+            if let Some(heading) = heading {
+                let anchors = Page::read(&target).anchors();
+                assert!(anchors.contains(heading), "{}: {link} leads to none of {anchors:?}", page.path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_index_lists_every_page_and_each_names_its_audience() {
+    let index = Page::read("docs/README.md");
+    for page in pages_in("docs").iter().filter(|page| page.path != index.path) {
+        let name = page.path.file_name().unwrap().to_str().unwrap();
+        assert!(index.links().any(|link| link == name), "docs/README.md does not list {name}");
+        let begins = page.text.lines().nth(2).unwrap_or_default();
+        assert!(page.text.starts_with("# ") && begins.starts_with("For "), "{name} does not name its audience");
+    }
+}
+
+#[test]
+fn files_and_types_that_a_page_names_exist() {
+    let types = public_types();
+    for page in pages_in("docs") {
+        let path = page.path.display();
+        for word in page.code_words() {
+            let is_file = ["src/", "tests/", "examples/", "config/"].iter().any(|folder| word.starts_with(folder));
+            assert!(!is_file || Path::new(word).exists(), "{path} names {word}, which does not exist");
+        }
+    }
+    for page in ["docs/request-path.md", "docs/architecture.md"].map(Page::read) {
+        let is_type = |word: &&str| {
+            word.starts_with(|c: char| c.is_ascii_uppercase())
+                && word.contains(|c: char| c.is_ascii_lowercase())
+                && word.chars().all(char::is_alphanumeric)
+                && !["Host", "Origin", "Arc"].contains(word)
+        };
+        for word in page.code_words().filter(is_type) {
+            assert!(types.contains_key(word), "{} names `{word}`, which is not a public type", page.path.display());
+        }
+    }
+}
+
+#[test]
+fn the_documented_layers_are_those_of_the_modules() {
+    let page = Page::read("docs/architecture.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| layer |")).skip(2);
+    let mut layers: BTreeMap<String, usize> = BTreeMap::new();
+    for (layer, row) in rows.take_while(|line| line.starts_with('|')).enumerate() {
+        layers.extend(row.split('`').skip(1).step_by(2).map(|module| (module.to_owned(), layer)));
+    }
+    let sources = sources();
+    let is_module = |source: &&Source| !["lib", "main"].contains(&source.module());
+    for source in sources.iter().filter(is_module) {
+        let own = layers.get(source.module());
+        let own = own.unwrap_or_else(|| panic!("docs/architecture.md has no layer for `{}`", source.module()));
+        for used in source.uses() {
+            let is_above = layers.get(used).is_none_or(|layer| layer <= own);
+            assert!(
+                is_above,
+                "src/{}.rs uses `{used}`, which is in a later layer of docs/architecture.md",
+                source.name
+            );
+        }
+    }
+    let gone = layers.keys().find(|module| !sources.iter().any(|source| source.module() == *module));
+    assert_eq!(gone, None, "docs/architecture.md lists a module that does not exist");
+}
+
+#[test]
+fn no_new_public_type_has_the_name_of_another() {
+    let homonyms = public_types().into_iter().filter(|(_, modules)| modules.len() > 1);
+    for (name, modules) in homonyms {
+        assert!(HOMONYMS.contains(&&*name), "`{name}` is defined in {modules:?}: see docs/glossary.md");
+    }
+}
+
+#[test]
+fn every_word_of_the_glossary_has_one_line() {
+    let page = Page::read("docs/glossary.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| word |"));
+    let words: Vec<&str> =
+        rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split(", ")).map(str::trim).collect();
+    let unique: BTreeSet<&str> = words.iter().copied().collect();
+    assert_eq!(words.len(), unique.len());
+    assert!((40..=64).contains(&words.len()), "{} words", words.len());
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = Page::read("README.md").text.lines().count();
+    assert!(lines <= 130, "README.md has {lines} lines; move details to docs/");
+}
