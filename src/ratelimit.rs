@@ -1,14 +1,15 @@
 //! Pure rate limiting: state machines without I/O, clock or task.
 //!
 //! Every call is given the time, so that simulated time and the property tests drive the code that runs. [`bucket`] limits
-//! a consumer. [`limiter`] limits what is sent with one credential: [`sliding_log`] bounds every window of Cal.com's and
-//! holds the proof, [`upstream_windows`] follows what responses report, [`replica_share`] divides a window among gateways
-//! that share nothing, [`fair_queue`] orders those who wait, and [`backoff`] pauses after a refusal. `budget` gives the
-//! limiter a lock and a timer.
+//! a consumer; governor decides there. [`limiter`] limits what is sent with one credential: [`sliding_log`] bounds every
+//! window of Cal.com's and holds the proof, [`upstream_windows`] follows what responses report, [`replica_share`] divides a
+//! window among gateways that share nothing, [`fair_queue`] orders those who wait, and [`backoff`] pauses after a refusal.
+//! `budget` gives the limiter a lock and a timer.
 
 pub mod authority;
 pub mod backoff;
 pub mod bucket;
+mod decision;
 pub mod demand;
 pub mod effective_limit;
 pub mod ends;
@@ -18,6 +19,7 @@ pub mod keyed;
 pub mod limiter;
 pub mod other_clients;
 pub mod parts;
+pub mod quota;
 pub mod replica_share;
 pub mod scope;
 pub mod sliding_log;
@@ -27,8 +29,9 @@ pub mod usage_headers;
 
 use std::time::Duration;
 
-pub use bucket::{Bucket, Empty, Quota, Standing};
+pub use bucket::{Bucket, Empty};
 pub use keyed::KeyedBuckets;
+pub use quota::{Quota, Standing};
 
 /// What a budget is told by the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,14 @@
-//! The token bucket, against governor and against its own promises.
+//! The token bucket: governor and its adapter against a model of ours, and against their own promises.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use calgate::ratelimit::{Bucket, Quota};
+use calgate::ratelimit::{Bucket, Empty, Quota, Standing};
 use calgate::refusal::whole_seconds;
 use calgate::time::Tick;
+use governor::RateLimiter;
 use governor::clock::FakeRelativeClock;
-use governor::{Quota as Oracle, RateLimiter};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -24,6 +24,72 @@ fn quota() -> impl Strategy<Value = Quota> {
     (1..2000_u32, 1..50_u32).prop_map(|(per_minute, burst)| Quota::per_minute(per_minute, burst))
 }
 
+/// The other form of the algorithm in ITU-T I.371, annex A: a leaky bucket. Its level is the time until it is empty, which is
+/// the time until our bucket is full. governor has the first form, the theoretical arrival time.
+#[derive(Default)]
+struct LeakyBucket {
+    level: i128,
+    measured: i128,
+}
+
+impl LeakyBucket {
+    fn level(&self, now: Tick) -> u64 {
+        let drained = i128::from(now.0) - self.measured;
+        u64::try_from((self.level - drained).max(0)).unwrap()
+    }
+
+    fn fill(&mut self, level: u64, now: Tick) {
+        *self = Self { level: level.into(), measured: now.0.into() };
+    }
+
+    fn standing(&self, quota: Quota, now: Tick) -> Standing {
+        let (level, interval, limit) = (self.level(now), quota.interval_ns(), quota.burst());
+        let fits = (1..=limit).take_while(|n| level + interval * u64::from(*n) <= interval * u64::from(limit)).count();
+        let window = Duration::from_nanos(interval * u64::from(limit));
+        Standing { limit, remaining: fits.try_into().unwrap(), reset: Duration::from_nanos(level), window }
+    }
+
+    fn check(&self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        let tolerance = quota.interval_ns() * u64::from(quota.burst() - 1);
+        let standing = self.standing(quota, now);
+        match self.level(now).saturating_sub(tolerance) {
+            0 => Ok(standing),
+            over => Err(Empty { standing, retry_after: Duration::from_nanos(over) }),
+        }
+    }
+
+    fn take(&mut self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+        self.check(quota, now)?;
+        self.fill(self.level(now) + quota.interval_ns(), now);
+        Ok(self.standing(quota, now))
+    }
+
+    fn learn(&mut self, full_at: Tick, now: Tick) {
+        self.fill(self.level(now).max(full_at.0.saturating_sub(now.0)), now);
+    }
+}
+
+/// What is done with a bucket.
+#[derive(Debug, Clone)]
+enum Call {
+    Take,
+    Check,
+    /// The bucket is not full for so long.
+    Learn(u64),
+    /// From here on by a copy, as a newcomer to a table has one.
+    Copy,
+}
+
+/// Calls: each with one of two tiers, after a pause or, as threads overtake each other, somewhat before the last one.
+fn calls() -> impl Strategy<Value = Vec<(Call, usize, i64)>> {
+    let call = prop_oneof![
+        12 => Just(Call::Take), 4 => Just(Call::Check), 1 => (0..90 * SECOND).prop_map(Call::Learn), 1 => Just(Call::Copy),
+    ];
+    let second = SECOND.cast_signed();
+    let pause = prop_oneof![6 => Just(0), 4 => 0..second, 1 => 0..120 * second, 1 => -second / 10..0];
+    vec((call, 0..2_usize, pause), 1..200)
+}
+
 /// Pauses between requests: none, about a token's time, or long.
 fn pauses() -> impl Strategy<Value = Vec<u64>> {
     vec(prop_oneof![3 => Just(0), 2 => 0..SECOND, 1 => 0..120 * SECOND, 1 => Just(SECOND / 2)], 1..200)
@@ -33,16 +99,40 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn verdicts_are_those_of_governor(quota in quota(), pauses in pauses()) {
+    fn decisions_are_those_of_a_leaky_bucket(tiers in [quota(), quota()], calls in calls()) {
+        let (mut bucket, mut model, mut now) = (Bucket::default(), LeakyBucket::default(), Tick(SECOND));
+        for (call, tier, pause) in calls {
+            now = Tick(now.0.saturating_add_signed(pause));
+            let quota = tiers[tier];
+            match call {
+                Call::Take => prop_assert_eq!(bucket.take(quota, now), model.take(quota, now), "at {:?}", now),
+                Call::Check => prop_assert_eq!(bucket.check(quota, now), model.check(quota, now), "at {:?}", now),
+                Call::Learn(ahead) => {
+                    bucket.learn(Tick(now.0 + ahead));
+                    model.learn(Tick(now.0 + ahead), now);
+                }
+                Call::Copy => bucket = bucket.copy(),
+            }
+            prop_assert_eq!(bucket.standing(quota, now), model.standing(quota, now));
+            prop_assert_eq!(bucket.is_full(now), model.level(now) == 0);
+            let wait = model.check(quota, now).err().map(|empty| empty.retry_after);
+            prop_assert_eq!(quota.wait(Duration::from_nanos(model.level(now))), wait);
+        }
+    }
+
+    /// The state and the clock that the adapter gives governor change nothing: it decides as it does with its own.
+    #[test]
+    fn the_adapter_changes_no_verdict_of_governor(quota in quota(), pauses in pauses()) {
         let interval = quota.window() / quota.burst();
-        let oracle = Oracle::with_period(interval).unwrap().allow_burst(NonZeroU32::new(quota.burst()).unwrap());
+        let burst = NonZeroU32::new(quota.burst()).unwrap();
+        let plain = governor::Quota::with_period(interval).unwrap().allow_burst(burst);
         let clock = FakeRelativeClock::default();
-        let oracle = RateLimiter::direct_with_clock(oracle, clock.clone());
+        let plain = RateLimiter::direct_with_clock(plain, clock.clone());
         let (bucket, mut now) = (Bucket::default(), Tick(0));
         for pause in pauses {
             now = Tick(now.0 + pause);
             clock.advance(Duration::from_nanos(pause));
-            prop_assert_eq!(bucket.take(quota, now).is_ok(), oracle.check().is_ok(), "at {:?}", now);
+            prop_assert_eq!(bucket.take(quota, now).is_ok(), plain.check().is_ok(), "at {:?}", now);
         }
     }
 
@@ -135,8 +225,9 @@ fn an_interval_that_is_no_whole_number_is_rounded_up() {
     let seven = Quota::per_minute(7, 7);
     assert!(seven.window() >= Duration::from_mins(1));
     assert_eq!(Quota::per_minute(0, 0), Quota::per_minute(1, 1));
-    let bucket = Bucket::default();
-    assert!(bucket.take(Quota::per_minute(1, u32::MAX), Tick(u64::MAX - 1)).is_ok(), "the end of the clock");
+    let (bucket, endless) = (Bucket::default(), Quota::per_minute(1, u32::MAX));
+    assert!(bucket.take(endless, Tick(u64::MAX - 1)).is_ok(), "the end of the clock");
+    assert!(endless.part(1000).depth_ns() <= endless.depth_ns(), "governor can multiply what either is made of");
 }
 
 #[test]
@@ -152,4 +243,17 @@ fn it_is_exact_under_concurrency() {
         }
     });
     assert_eq!(taken.into_inner(), 10_000);
+}
+
+#[test]
+fn what_is_learned_while_others_take_is_not_lost() {
+    let (bucket, quota, last) = (Bucket::default(), Quota::per_minute(60_000, 100_000), Tick(90 * SECOND));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..2_500).for_each(|_| assert!(bucket.take(quota, Tick(SECOND)).is_ok())));
+        }
+        scope.spawn(|| (2..=90).for_each(|second| bucket.learn(Tick(second * SECOND))));
+    });
+    assert!(!bucket.is_full(Tick(last.0 - 1)));
+    assert!(bucket.is_full(Tick(last.0 + 10 * SECOND)), "10,000 tokens of a millisecond each");
 }
