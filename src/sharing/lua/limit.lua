@@ -20,7 +20,7 @@ local FIRST_ARG = 6
 
 local SECOND = 1000000000
 local LONG_AGO = -1000000 * SECOND
--- A replica that has not been heard of for so long is taken to be cut off, in microseconds.
+-- Silence after which a replica counts as cut off, in microseconds.
 local FRESH = 1500000
 local STATE_LIVES = '7200000'
 
