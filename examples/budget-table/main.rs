@@ -5,7 +5,7 @@
 //! With `-- --store redis` it starts a redis-server, and prints the same of gateways that share it. With `-- --svg FILE` it only
 //! draws one hour into that file, which is the picture in `docs/budget.md`.
 //!
-//! `benches/budget-table.md` and `docs/sharing.md` show what it prints. It exits with 1 if a claim in these pages does not hold.
+//! `benches/budget-table.md` shows what it prints. It exits with 1 if a claim of that page does not hold.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it waits for a redis-server to start")]
 
