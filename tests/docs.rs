@@ -148,6 +148,15 @@ fn files_and_types_that_a_page_names_exist() {
 }
 
 #[test]
+fn the_request_path_names_every_error_code_and_no_other() {
+    let codes = |page: &str| -> BTreeSet<String> {
+        let page = Page::read(page);
+        page.code_words().filter(|word| word.starts_with("GATEWAY_")).map(str::to_owned).collect()
+    };
+    assert_eq!(codes("docs/request-path.md"), codes("docs/errors.md"));
+}
+
+#[test]
 fn the_documented_layers_are_those_of_the_modules() {
     let page = Page::read("docs/architecture.md");
     let rows = page.lines().skip_while(|line| !line.starts_with("| layer |")).skip(2);
