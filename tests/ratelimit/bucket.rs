@@ -74,7 +74,7 @@ impl LeakyBucket {
 enum Call {
     Take,
     Check,
-    /// The bucket is not full for so long.
+    /// The bucket becomes full that many nanoseconds later at the earliest.
     Learn(u64),
     /// From here on by a copy, as a newcomer to a table has one.
     Copy,
