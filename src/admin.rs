@@ -1,26 +1,23 @@
 //! The admin listener: health, metrics and `explain`, apart from callers.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::{IntoResponse, Json};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
-use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use crate::app::{Gateway, Phase, Place};
+use crate::app::{Gateway, Phase};
 use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
-use crate::identify::ConnectionEnds;
-use crate::server::{Answers, CallersBody};
+use crate::server::ClientConnection;
 use crate::sharing::breaker::State as StoreState;
 
 /// The media type of the Prometheus text format.
@@ -29,64 +26,37 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Answers a request whose `Host` is not the listener's: a web page may have been sent here by DNS rebinding.
 const FOREIGN_HOST: &str = "Host has to be a loopback name, the address of this listener, or one of listen.hosts\n";
 
-/// What the admin listener answers with.
-#[derive(Clone)]
-pub struct Admin {
-    router: Router,
-    gateway: Arc<Gateway>,
-    connections: Arc<AtomicUsize>,
+/// Makes the axum application that operators reach.
+pub fn application(gateway: &Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/explain", post(explain_live))
+        .layer(RequestBodyLimitLayer::new(16 * 1024))
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn_with_state(gateway.clone(), check_host))
+        .with_state(gateway.clone())
 }
 
-/// Open connections of operators. They do not count with those of callers, so that a flood of callers can be watched.
-const MOST_CONNECTIONS: usize = 100;
-
-impl Admin {
-    /// The routes, and what stands in front of them.
-    pub fn new(gateway: &Arc<Gateway>) -> Self {
-        let router = Router::new()
-            .route("/livez", get(|| async { "alive\n" }))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
-            .route("/explain", post(explain_live))
-            .layer(RequestBodyLimitLayer::new(16 * 1024))
-            .layer(CatchPanicLayer::new())
-            .with_state(gateway.clone());
-        Self { router, gateway: gateway.clone(), connections: Arc::default() }
+/// Refuses a foreign `Host`, and a body that takes longer than `limits.body`.
+async fn check_host(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let app = gateway.app();
+    let (head, body) = request.into_parts();
+    if app.keyless.hosts().check(&head, connection.ends().local).is_err() {
+        return (StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST).into_response();
     }
-}
-
-impl Answers for Admin {
-    type Body = Body;
-
-    fn admit(&self) -> Option<Place> {
-        Place::take(&self.connections, MOST_CONNECTIONS)
-    }
-
-    fn answer(
-        &self,
-        ends: ConnectionEnds,
-        head: axum::http::request::Parts,
-        body: CallersBody,
-    ) -> impl Future<Output = Response<Body>> + Send + use<> {
-        let app = self.gateway.app();
-        let is_foreign = app.keyless.hosts().check(&head, ends.local).is_err();
-        let answered = self.router.clone().oneshot(Request::from_parts(head, Body::new(body)));
-        let within = app.limits.body;
-        let answered = timeout(within, answered);
-        async move {
-            if is_foreign {
-                return (StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST).into_response();
-            }
-            match answered.await {
-                Ok(Ok(answer)) => answer,
-                // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.
-                Err(_) => {
-                    let message = format!("the request's body did not arrive within {within:?} (limits.body)\n");
-                    (StatusCode::REQUEST_TIMEOUT, message).into_response()
-                }
-            }
-        }
-    }
+    let within = app.limits.body;
+    // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.
+    timeout(within, next.run(Request::from_parts(head, body))).await.unwrap_or_else(|_| {
+        let message = format!("the request's body did not arrive within {within:?} (limits.body)\n");
+        (StatusCode::REQUEST_TIMEOUT, message).into_response()
+    })
 }
 
 /// Ready is who serves: a credential that needs a login is named, and everything else is served on.
@@ -121,7 +91,7 @@ struct Question {
     managed_user: Option<String>,
 }
 
-async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response<Body> {
+async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response {
     let app = gateway.app();
     let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
     let own_kind = |name: &str| OwnCredential::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use futures_util::FutureExt;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response, StatusCode, request};
@@ -31,15 +32,28 @@ use crate::ratelimit::usage_headers::is_body_decisive;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond::{self, Answer, Source};
-use crate::server::CallersBody;
+use crate::server::ClientConnection;
 
-/// Answers one request of the connection between `ends`.
+/// Answers one request that came by `connection`.
+pub async fn handle(
+    gateway: Arc<Gateway>,
+    connection: ClientConnection,
+    head: request::Parts,
+    body: Body,
+) -> Response<Answer> {
+    if outlasts_caller(&gateway, &head) {
+        let ends = connection.ends();
+        return connection.run_detached(answer(gateway, ends, head, body)).await;
+    }
+    answer(gateway, connection.ends(), head, body).await
+}
+
 #[expect(clippy::manual_async_fn, reason = "an async fn would keep the head twice in each request that waits")]
-pub fn handle(
+fn answer(
     gateway: Arc<Gateway>,
     ends: ConnectionEnds,
     head: request::Parts,
-    body: CallersBody,
+    body: Body,
 ) -> impl Future<Output = Response<Answer>> + Send {
     async move {
         let app = gateway.app();
@@ -71,7 +85,7 @@ pub fn handle(
 }
 
 /// Whether a request is seen through even if its caller leaves: the tokens in its answer are nowhere else.
-pub fn outlasts_caller(gateway: &Gateway, head: &request::Parts) -> bool {
+fn outlasts_caller(gateway: &Gateway, head: &request::Parts) -> bool {
     let (method, path) = (&head.method, head.uri.path());
     let makes_tokens = || {
         let app = gateway.app();
@@ -84,7 +98,7 @@ async fn serve(
     app: &App,
     head: &request::Parts,
     ends: ConnectionEnds,
-    body: CallersBody,
+    body: Body,
     record: &mut Record,
 ) -> Result<Response<Source>, Refusal> {
     if !record.is_admitted() {

@@ -13,48 +13,42 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use http::{Response, request};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::handler::Handler;
+use axum::response::Response;
 use tokio::runtime::Builder;
 use tokio::sync::watch as channel;
 
 pub use reload::{ConfigSource, log_warnings};
 
-use crate::admin::Admin;
 use crate::app::{Gateway, Phase, Place};
 use crate::config::startup::StartupConfig;
-use crate::identify::ConnectionEnds;
-use crate::pipeline;
-use crate::respond::Answer;
-use crate::server::{Answers, CallersBody, Doorway, Listener};
+use crate::server::{ClientConnection, Doorway, Listener};
+use crate::{admin, pipeline};
 use signals::Stop;
 
-/// The request path as the connections see it.
-#[derive(Clone)]
-struct Path(Arc<Gateway>);
+/// Maximum open connections of operators, 100. They do not count with those of clients, so that a flood of clients can be
+/// watched.
+const MAX_OPERATORS: usize = 100;
 
-impl Answers for Path {
-    type Body = Answer;
+/// Answers the requests of clients: the entry of the axum application that they reach.
+async fn proxy(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
+    request: Request,
+) -> Response {
+    let (head, body) = request.into_parts();
+    pipeline::handle(gateway, connection, head, body).await.map(Body::new)
+}
 
-    fn admit(&self) -> Option<Place> {
-        let place = self.0.open_connection(self.0.app().limits.connections);
-        if place.is_none() {
-            self.0.metrics.connections_refused.inc();
-        }
-        place
+/// Admits a client's connection.
+fn try_admit(gateway: &Gateway) -> Option<Place> {
+    let place = gateway.open_connection(gateway.app().limits.connections);
+    if place.is_none() {
+        gateway.metrics.connections_refused.inc();
     }
-
-    fn answer(
-        &self,
-        ends: ConnectionEnds,
-        head: request::Parts,
-        body: CallersBody,
-    ) -> impl Future<Output = Response<Answer>> + Send + use<> {
-        pipeline::handle(self.0.clone(), ends, head, body)
-    }
-
-    fn outlasts_caller(&self, head: &request::Parts) -> bool {
-        pipeline::outlasts_caller(&self.0, head)
-    }
+    place
 }
 
 /// Serves until a signal ends it.
@@ -74,13 +68,16 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) 
     runtime.block_on(gateway.restore_used());
     let mut workers = Vec::new();
     for socket in listener.into_sockets() {
-        let doorway = Doorway::new(Path(gateway.clone()), gateway, &turned_away, gateway.phases());
+        let (application, admitting) = (proxy.with_state(gateway.clone()), gateway.clone());
+        let doorway = Doorway::new(application, move || try_admit(&admitting), gateway, &turned_away, gateway.phases());
         workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
     }
     // The admin listener answers until the process is gone, so that a drain can be watched.
     let (_never, serving) = channel::channel(Phase::Serving);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
-        let doorway = Doorway::new(Admin::new(gateway), gateway, &turned_away, serving.clone());
+        let operators = Arc::default();
+        let admission = move || Place::take(&operators, MAX_OPERATORS);
+        let doorway = Doorway::new(admin::application(gateway), admission, gateway, &turned_away, serving.clone());
         spawn("admin".to_owned(), move || doorway.serve(socket))?;
     }
     if let Some(keeper) = gateway.keeper.clone() {

@@ -1,6 +1,6 @@
-//! HTTP/1.1 and HTTP/2 server: listeners, connections, and what answers their requests.
+//! HTTP/1.1 and HTTP/2 server, generic over the [`tower::Service`] that answers requests.
 //!
-//! It knows neither the request path nor the admin API: both are an [`Answers`] that `serve` puts behind a listener.
+//! It knows neither the request path nor the admin API: `serve` puts a service behind each listener.
 
 mod aside;
 mod connection;
@@ -17,39 +17,59 @@ mod opening;
 mod watch;
 mod wire;
 
-use std::future::Future;
+use std::convert::Infallible;
 
-use http::{Response, request};
+use bytes::Bytes;
+use http::{Request, Response};
 use http_body::Body;
+use tower::Service;
 
+pub use connection::ClientConnection;
 pub(crate) use doorway::Doorway;
 pub use guarded::CallersBody;
 pub use listener::Listener;
 
 use crate::app::Place;
-use crate::identify::ConnectionEnds;
 
-/// What answers the requests of a connection.
-pub(crate) trait Answers: Clone + Send + Sync + 'static {
-    /// The body it answers with.
-    type Body: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send>
-        + Send
-        + Unpin
-        + 'static;
+/// Admits connections.
+pub(crate) trait Admission: Clone + Send + Sync + 'static {
+    /// Returns a permit for one more connection, unless there are too many.
+    fn try_admit(&self) -> Option<Place>;
+}
 
-    /// A place for one more connection, unless there are too many.
-    fn admit(&self) -> Option<Place>;
+impl<F: Fn() -> Option<Place> + Clone + Send + Sync + 'static> Admission for F {
+    fn try_admit(&self) -> Option<Place> {
+        self()
+    }
+}
+
+/// A [`Service`] that can answer the requests of a connection. It is ready at any time: what limits requests answers them.
+pub(crate) trait HttpService: Clone + Send + Sync + 'static {
+    /// The body of a response.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + Unpin + 'static;
 
     /// Answers one request.
-    fn answer(
-        &self,
-        ends: ConnectionEnds,
-        head: request::Parts,
-        body: CallersBody,
-    ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+    fn answer(&self, request: Request<CallersBody>) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+}
 
-    /// Whether a request is answered to its end even if its caller leaves.
-    fn outlasts_caller(&self, _head: &request::Parts) -> bool {
-        false
+impl<S, B> HttpService for S
+where
+    S: Service<Request<CallersBody>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + Unpin + 'static,
+{
+    type Body = B;
+
+    fn answer(&self, request: Request<CallersBody>) -> impl Future<Output = Response<B>> + Send + use<S, B> {
+        let answered = self.clone().call(request);
+        async move {
+            match answered.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
     }
 }

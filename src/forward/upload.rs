@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
@@ -97,14 +98,14 @@ impl Upload {
 
     /// A caller's body, of at most `limit` bytes, all of which have to be there `within` that time from when they are asked for.
     pub fn new(
-        body: impl Body<Data = Bytes, Error = BoxError> + Send + 'static,
+        body: impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
         limit: BodyLimit,
         within: Duration,
     ) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
-        let (read, rest, course) = (Bytes::new(), Box::pin(body), Arc::default());
+        let (read, rest, course) = (Bytes::new(), Box::pin(body.map_err(Into::into)), Arc::default());
         Self::of(Content::Coming(Box::new(Coming {
             read,
             rest,

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use axum::extract::ConnectInfo;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use super::Answers;
+use super::HttpService;
 use super::aside::Aside;
 use super::doorway::Admission;
 use super::framing::max_head;
@@ -37,6 +37,7 @@ use super::wire::{CUT_HEAD, Ending, Wire};
 use crate::app::{Gateway, Phase};
 use crate::config::limits::Bounds;
 use crate::foreign::cleaned;
+use crate::identify::ConnectionEnds;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond;
@@ -47,17 +48,46 @@ const DRAIN_GRACE: Duration = Duration::from_millis(200);
 /// How long a connection that is over still takes what a caller sends.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What one connection needs.
-pub(super) struct Guest<A> {
-    pub(super) answers: A,
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) phases: channel::Receiver<Phase>,
-    pub(super) admission: Admission,
+/// The connection that a request comes by: a request extension, for axum's `ConnectInfo`.
+#[derive(Clone)]
+pub struct ClientConnection(Arc<Context>);
+
+struct Context {
+    ends: ConnectionEnds,
     /// Held until the connection ends, and what outlasts it, so that the doorway knows.
-    pub(super) open: mpsc::Sender<()>,
+    open: mpsc::Sender<()>,
+    phases: channel::Receiver<Phase>,
 }
 
-impl<A: Answers> Guest<A> {
+impl ClientConnection {
+    pub(super) fn new(ends: ConnectionEnds, open: mpsc::Sender<()>, phases: channel::Receiver<Phase>) -> Self {
+        Self(Arc::new(Context { ends, open, phases }))
+    }
+
+    /// Returns the addresses of both ends.
+    pub fn ends(&self) -> ConnectionEnds {
+        self.0.ends
+    }
+
+    /// Has `work` go on to its end, even if the client leaves. The drain waits for it.
+    pub(crate) fn run_detached<F>(&self, work: F) -> impl Future<Output = F::Output> + Send + use<F>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        lasting(work, self.0.open.clone(), self.0.phases.clone())
+    }
+}
+
+/// What one connection needs.
+pub(super) struct Guest<S> {
+    pub(super) service: S,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) phases: channel::Receiver<Phase>,
+    pub(super) connection: ClientConnection,
+    pub(super) admission: Admission,
+}
+
+impl<S: HttpService> Guest<S> {
     pub(super) async fn serve<T: Stream>(self, mut stream: T) {
         if !self.admission.is_welcome {
             return self.say(stream, &Refusal::Overloaded).await;
@@ -123,18 +153,11 @@ impl<A: Answers> Guest<A> {
         &self,
         watch: &Arc<Watch>,
         request: Request<Source>,
-    ) -> impl Future<Output = Response<Outgoing<A::Body>>> + Send + use<A> {
+    ) -> impl Future<Output = Response<Outgoing<S::Body>>> + Send + use<S> {
         let answering = watch.answering(!request.body().is_end_stream());
-        let (head, body) = request.into_parts();
-        let body = CallersBody::new(body, &answering);
-        let lasts = self.answers.outlasts_caller(&head);
-        let answer = self.answers.answer(self.admission.ends, head, body);
-        let answer = if lasts {
-            Either::Left(lasting(answer, self.open.clone(), self.phases.clone()))
-        } else {
-            Either::Right(answer)
-        };
-        answer.map(|mut answer| {
+        let mut request = request.map(|body| CallersBody::new(body, &answering));
+        request.extensions_mut().insert(ConnectInfo(self.connection.clone()));
+        self.service.answer(request).map(|mut answer| {
             if answering.watch().has_left_unread() {
                 // Where the next request would begin, nobody knows (RFC 9112 §9.6).
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -205,7 +228,7 @@ impl<A: Answers> Guest<A> {
 
     /// Refuses where there is no request to answer, and closes.
     async fn say<T: Stream>(&self, mut stream: T, refusal: &Refusal) {
-        let mut record = Record::without_request(&self.gateway, self.admission.ends.peer);
+        let mut record = Record::without_request(&self.gateway, self.connection.ends().peer);
         record.note_refusal(refusal);
         let text = respond::raw(refusal, &record);
         let said = timeout(Duration::from_secs(1), async {

@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, timeout};
 
-use super::Answers;
-use super::connection::Guest;
+use super::connection::{ClientConnection, Guest};
 use super::listener::Bound;
+use super::{Admission as Admits, HttpService};
 use crate::app::{Gateway, Phase, Place};
 use crate::identify::ConnectionEnds;
 
@@ -25,8 +25,9 @@ const MOST_TURNED_AWAY: usize = 32;
 const LAST_RESPONSES: Duration = Duration::from_millis(500);
 
 /// Where connections of one thread come in.
-pub(crate) struct Doorway<A> {
-    answers: A,
+pub(crate) struct Doorway<S, A> {
+    service: S,
+    admission: A,
     gateway: Arc<Gateway>,
     /// How many are being turned away, at all doors.
     turned_away: Arc<AtomicUsize>,
@@ -35,7 +36,6 @@ pub(crate) struct Doorway<A> {
 
 /// What is settled about a connection when it is accepted.
 pub(super) struct Admission {
-    pub(super) ends: ConnectionEnds,
     /// Whether there is room for it; else it is told so.
     pub(super) is_welcome: bool,
     _place: Place,
@@ -51,14 +51,15 @@ enum Door {
     Unix(UnixListener),
 }
 
-impl<A: Answers> Doorway<A> {
+impl<S: HttpService, A: Admits> Doorway<S, A> {
     pub(crate) fn new(
-        answers: A,
+        service: S,
+        admission: A,
         gateway: &Arc<Gateway>,
         turned_away: &Arc<AtomicUsize>,
         phases: channel::Receiver<Phase>,
     ) -> Self {
-        Self { answers, gateway: gateway.clone(), turned_away: turned_away.clone(), phases }
+        Self { service, admission, gateway: gateway.clone(), turned_away: turned_away.clone(), phases }
     }
 
     /// Accepts until the drain begins, then waits for the connections to end, or to be given up.
@@ -105,15 +106,15 @@ impl<A: Answers> Doorway<A> {
     )]
     fn admit(&self, stream: Accepted, ends: ConnectionEnds, open: &mpsc::Sender<()>) {
         // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
-        let place = self.answers.admit();
+        let place = self.admission.try_admit();
         let is_welcome = place.is_some();
         let Some(place) = place.or_else(|| Place::take(&self.turned_away, MOST_TURNED_AWAY)) else { return };
         let guest = Guest {
-            answers: self.answers.clone(),
+            service: self.service.clone(),
             gateway: self.gateway.clone(),
             phases: self.phases.clone(),
-            admission: Admission { ends, is_welcome, _place: place },
-            open: open.clone(),
+            connection: ClientConnection::new(ends, open.clone(), self.phases.clone()),
+            admission: Admission { is_welcome, _place: place },
         };
         match stream {
             Accepted::Tcp(stream) => drop(tokio::spawn(guest.serve(stream))),
