@@ -1,13 +1,10 @@
-//! May this credential now? What Cal.com grants it is used to the last request, and never exceeded.
+//! Sixth stage: does the credential have quota left at Cal.com?
 //!
-//! Sixth stage: [`Budgets::reserve`] hands out a [`Slot`], without which nothing is sent, or makes a request wait for one,
-//! or refuses. The consumers' buckets are the contract with each consumer; this is the truth about Cal.com, which counts
-//! by credential, in fixed windows, and blocks a credential that asks for one request too many (FACTS §2).
+//! [`Budgets::reserve`] returns a [`Slot`], makes the request wait for one, or refuses. Nothing is sent without a slot. The
+//! consumers' buckets are the contract with each consumer. A budget follows what Cal.com counts: requests of a credential
+//! in fixed windows. Cal.com blocks a credential that sends one request too many (FACTS §2).
 //!
-//! What decides is [`machine`], which knows no clock: [`log`] bounds every window of Cal.com's and holds the proof,
-//! [`gate`] goes by what answers tell, [`replicas`] divides among gateways that share nothing, [`queue`] puts those who
-//! wait in order, [`breaker`] keeps still after a no. `table`, `shared` and `slot` give that a lock, a timer and a place
-//! that outlives reloads.
+//! [`limiter`](crate::ratelimit::limiter) decides. This module gives it a lock, a timer and a place that outlives reloads.
 
 mod membership;
 mod shared;
