@@ -10,14 +10,13 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::catalog::{Endpoint, Matched};
+use crate::catalog::{ALL_METHODS, Endpoint, Matched};
 use crate::entitle::{Grant, Plan};
 use crate::headers::{CLIENT_ID, MANAGED_USER, SECRET_KEY};
 use crate::identify::{Caller, Consumer, ConsumerId, Who};
 use crate::ratelimit::Hold;
 use crate::ratelimit::status::Standing;
 use crate::refusal::Refusal;
-use crate::respond;
 
 /// The decision about one request.
 #[derive(Debug, Serialize)]
@@ -238,7 +237,7 @@ fn decide<'a>(
         describe_caller(app, caller, explanation);
     }
     if matches!(*method, Method::CONNECT | Method::TRACE) {
-        return Err(respond::never_taken());
+        return Err(Refusal::unsupported_method(ALL_METHODS));
     }
     if *method == Method::OPTIONS {
         explanation.allow = Some(app.catalog().allow(path, app.unknown_endpoints)?);

@@ -155,7 +155,7 @@ impl Limits {
 
     /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that
     /// the key is bad; a valid key is never slowed, wherever it comes from.
-    pub fn slow_down(&self, refusal: Refusal, address: IpAddr, now: Tick) -> Refusal {
+    pub fn count_auth_failure(&self, refusal: Refusal, address: IpAddr, now: Tick) -> Refusal {
         let Refusal::Unauthenticated(failure) = refusal else { return refusal };
         match self.keyed.failures.take(AddressKey::of(address).as_u128(), failures(), now) {
             Ok(_) => Refusal::Unauthenticated(failure),

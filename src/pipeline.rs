@@ -72,7 +72,6 @@ fn answer(
         match served {
             Ok(answer) => respond::finish(answer, record, head.headers),
             Err(refusal) => {
-                let refusal = app.buckets.slow_down(refusal, record.client(), record.arrival().0);
                 record.note_refusal(&refusal);
                 let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
                 if head.method == Method::HEAD {
@@ -111,7 +110,9 @@ async fn serve(
         return Ok(answer.map(Source::from));
     }
 
-    let Permitted { permit, suited, capture, patience } = permit(app, head, ends, record)?;
+    let permitted = permit(app, head, ends, record);
+    let Permitted { permit, suited, capture, patience } =
+        permitted.map_err(|refusal| app.buckets.count_auth_failure(refusal, record.client(), record.arrival().0))?;
     let access = app.credentials.choose(suited).access(&app.credentials.holders).await?;
     let body = Upload::new(body, body_rule.limit, app.limits.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.

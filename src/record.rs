@@ -263,11 +263,12 @@ impl Record {
         if let Some(detail) = refusal.detail() {
             self.rare().detail = Some(detail);
         }
-        self.status = Some(refusal.status().as_u16());
+        let status = refusal.status();
+        self.status = Some(status.as_u16());
         // The fields of a bucket that did not refuse would contradict Retry-After.
         let is_bucket =
             matches!(refusal, Refusal::RateLimited { .. }) && self.standing.is_some_and(|s| s.remaining == 0);
-        if matches!(refusal.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !is_bucket {
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) && !is_bucket {
             self.standing = None;
         }
         self.note_decided();

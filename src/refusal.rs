@@ -5,11 +5,12 @@
 //! short and without anything that may be a secret.
 
 mod auth_failure;
-mod detail;
 mod fate;
 mod paths;
 mod reasons;
+mod row;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,6 +208,11 @@ pub fn way_back(credential: &str) -> String {
 }
 
 impl Refusal {
+    /// Refuses a method that no path takes; `allow` lists those that some path takes.
+    pub fn unsupported_method(allow: &str) -> Self {
+        Self::MethodNotAllowed { path: "".into(), allow: allow.to_owned() }
+    }
+
     /// Refuses a head that did not arrive within `[limits] head`.
     pub fn late_head(limit: Duration) -> Self {
         Self::RequestTimeout { part: "head", limit, key: "limits.head" }
@@ -219,54 +225,17 @@ impl Refusal {
 
     /// The stable code.
     pub fn code(&self) -> &'static str {
-        self.kind().1
+        self.row().code
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.kind().0
+        self.row().status
     }
 
-    fn kind(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::BadTarget(_) | Self::BadHeader(_) | Self::InvalidVersion | Self::BodyBroken => {
-                (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST")
-            }
-            Self::Leak(_) => (StatusCode::BAD_REQUEST, "GATEWAY_BAD_REQUEST"),
-            Self::HostNotAllowed { .. } => (StatusCode::MISDIRECTED_REQUEST, "GATEWAY_HOST_NOT_ALLOWED"),
-            Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "GATEWAY_ORIGIN_NOT_ALLOWED"),
-            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED"),
-            Self::TooManyFailures { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_TOO_MANY_FAILURES"),
-            Self::NotEntitled(_) => (StatusCode::FORBIDDEN, "GATEWAY_NOT_ENTITLED"),
-            Self::CredentialOperation => (StatusCode::FORBIDDEN, "GATEWAY_CREDENTIAL_OPERATION"),
-            Self::CredentialUnsuitable { .. } => (StatusCode::FORBIDDEN, "GATEWAY_CREDENTIAL_UNSUITABLE"),
-            Self::CredentialNeedsLogin { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_NEEDS_LOGIN"),
-            Self::CredentialUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_UNAVAILABLE"),
-            Self::CredentialRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_REFUSED"),
-            Self::UnknownManagedUser => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_MANAGED_USER"),
-            Self::ManagedUserNotAllowed => (StatusCode::FORBIDDEN, "GATEWAY_MANAGED_USER_NOT_ALLOWED"),
-            Self::TokensUnkept => (StatusCode::FORBIDDEN, "GATEWAY_TOKENS_UNKEPT"),
-            Self::UnknownEndpoint { .. } => (StatusCode::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT"),
-            Self::ApiV1Gone => (StatusCode::GONE, "GATEWAY_API_VERSION_GONE"),
-            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "GATEWAY_METHOD_NOT_ALLOWED"),
-            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED"),
-            Self::UpstreamBudget(_) => (StatusCode::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET"),
-            Self::StoreLost => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_STORE_LOST"),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED"),
-            Self::TargetTooLong { .. } => (StatusCode::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG"),
-            Self::HeadTooLarge { .. } | Self::TooManyFields { .. } => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE")
-            }
-            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE"),
-            Self::RequestTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT"),
-            Self::UpstreamUnreachable { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE"),
-            Self::UpstreamInvalid => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
-            Self::UpstreamBroken { .. } => (StatusCode::BAD_GATEWAY, "GATEWAY_UPSTREAM_BROKEN"),
-            Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
-            Self::Stopping { .. } => (StatusCode::SERVICE_UNAVAILABLE, "GATEWAY_STOPPING"),
-            Self::Loop => (StatusCode::LOOP_DETECTED, "GATEWAY_LOOP"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
-        }
+    /// The rule or the fault, for the log. Of what a client sends, it holds a cleaned path or host at most.
+    pub fn detail(&self) -> Option<String> {
+        self.row().detail.map(Cow::into_owned)
     }
 
     fn message(&self) -> String {
@@ -370,25 +339,11 @@ impl Refusal {
         }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::TooManyFailures { retry_after, .. }
-            | Self::RateLimited { retry_after }
-            | Self::CredentialUnavailable { retry_after, .. } => Some(*retry_after),
-            Self::UpstreamBudget(held) => Some(held.wait),
-            Self::Overloaded
-            | Self::StoreLost
-            | Self::Stopping { sent: false }
-            | Self::CredentialRefused { renewed: true } => Some(Duration::from_secs(1)),
-            _ => None,
-        }
-    }
-
     /// The refusal as the caller sees it.
     pub fn outward(&self) -> Outward {
-        let (status, code) = self.kind();
-        let retry_after = self.retry_after().map(whole_seconds);
-        Outward { status, code, message: self.message(), retry_after }
+        let row = self.row();
+        let retry_after = row.retry_after.map(whole_seconds);
+        Outward { status: row.status, code: row.code, message: self.message(), retry_after }
     }
 }
 

@@ -22,7 +22,7 @@ pub use dead_token::names_dead_token;
 pub use edge::{note_edge_limit, reports_rate_limit};
 pub use inspect::inspect;
 
-use crate::catalog::{ALL_METHODS, Catalog, UnknownEndpoints};
+use crate::catalog::{Catalog, UnknownEndpoints};
 use crate::headers::{self, CODE, Cors, REQUEST_ID};
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -81,11 +81,6 @@ pub fn leave_out_content(answer: &mut Response<Bytes>) {
     let length = HeaderValue::from(answer.body().len());
     answer.headers_mut().insert(CONTENT_LENGTH, length);
     *answer.body_mut() = Bytes::new();
-}
-
-/// The refusal of a method that no path takes.
-pub fn never_taken() -> Refusal {
-    Refusal::MethodNotAllowed { path: "".into(), allow: ALL_METHODS.to_owned() }
 }
 
 /// The answer to `OPTIONS`: which methods the path takes. It needs no key, as the API's document is public, and is never

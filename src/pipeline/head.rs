@@ -5,10 +5,10 @@
 use http::header::{self, HeaderValue};
 use http::{Method, Version, request};
 
+use crate::catalog::ALL_METHODS;
 use crate::config::limits::{BodyLimit, Bounds};
 use crate::headers::{self, media};
 use crate::refusal::{Refusal, TargetFault};
-use crate::respond;
 
 /// How a request's body is taken.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) struct BodyRule {
 /// Checks the rules that hold for every request, whoever sends it: those of HTTP that hyper leaves to its user, and limits.
 pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<BodyRule, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(respond::never_taken());
+        return Err(Refusal::unsupported_method(ALL_METHODS));
     }
     let fields = Fields::of(head);
     if head.version < Version::HTTP_2 {

@@ -103,7 +103,8 @@ fn a_reload_changes_tiers_and_keeps_every_bucket() {
 fn bad_keys_are_slowed_by_address_and_good_ones_never() {
     let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
     let (bad, other) = (PEER, "192.0.2.200".parse().unwrap());
-    let told = |peer, at| app.buckets.slow_down(Refusal::Unauthenticated(AuthFailure::Checksum), peer, Tick(at));
+    let told =
+        |peer, at| app.buckets.count_auth_failure(Refusal::Unauthenticated(AuthFailure::Checksum), peer, Tick(at));
     for _ in 0..30 {
         assert_eq!(told(bad, SECOND).code(), "GATEWAY_UNAUTHENTICATED");
     }
@@ -113,7 +114,7 @@ fn bad_keys_are_slowed_by_address_and_good_ones_never() {
     assert_eq!(told(bad, 3 * SECOND).code(), "GATEWAY_UNAUTHENTICATED");
     let fields = headers([("x-api-key", &*given::key("it"))]);
     assert_eq!(call(&app, &fields, bad, SECOND).1, "ok", "a good key from there");
-    let else_refused = app.buckets.slow_down(Refusal::UnknownManagedUser, bad, Tick(SECOND));
+    let else_refused = app.buckets.count_auth_failure(Refusal::UnknownManagedUser, bad, Tick(SECOND));
     assert_eq!(else_refused.code(), "GATEWAY_UNKNOWN_MANAGED_USER");
 }
 
@@ -141,7 +142,7 @@ fn credentials_that_cal_com_refused_are_slowed_by_address_and_gateway_keys_never
     }
     assert_eq!(heeded(&own(30), bad, SECOND), "GATEWAY_TOO_MANY_FAILURES");
     assert_eq!(
-        app.buckets.slow_down(Refusal::Unauthenticated(AuthFailure::Checksum), bad, Tick(SECOND)).code(),
+        app.buckets.count_auth_failure(Refusal::Unauthenticated(AuthFailure::Checksum), bad, Tick(SECOND)).code(),
         "GATEWAY_TOO_MANY_FAILURES"
     );
     assert_eq!(heeded(&own(30), other, SECOND), "ok");
