@@ -25,7 +25,7 @@ use crate::catalog::{Endpoint, Matched};
 use crate::credential::{Access, Injection};
 use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::identify::{ConsumerId, Who, credential_key};
-use crate::limit::{Due, Permit};
+use crate::limit::{PendingCharge, Permit};
 use crate::ratelimit::Settings;
 use crate::ratelimit::fair_queue::{Asker, Priority};
 use crate::ratelimit::status::Standing;
@@ -99,7 +99,7 @@ impl Budgets {
         access: &Access,
         caller_waits: Option<Duration>,
     ) -> Result<Slot, Refusal> {
-        self.reserve_with(permit, access, caller_waits, permit.due()).await
+        self.reserve_with(permit, access, caller_waits, permit.pending_charge()).await
     }
 
     /// The same for sending a request once more, as another `access`: its consumer has been charged.
@@ -120,11 +120,11 @@ impl Budgets {
         permit: &Permit<'_>,
         access: &Access,
         caller_waits: Option<Duration>,
-        due: Option<&Due<'_>>,
+        pending: Option<&PendingCharge<'_>>,
     ) -> Result<Slot, Refusal> {
         if self.mode == Mode::Off {
-            if let Some(due) = due {
-                Box::pin(due.take()).await?;
+            if let Some(pending) = pending {
+                Box::pin(pending.charge()).await?;
             }
             return Ok(Slot::unlimited());
         }
@@ -148,7 +148,7 @@ impl Budgets {
         let budget = self.of_operation(&main, matched.endpoint(), || matched_key(matched)).unwrap_or(main);
         let patience = caller_waits.unwrap_or(terms.max_wait).min(terms.max_wait);
         budget.begin();
-        Slot::take(budget, self.mode, terms.asker, patience, self.deadline, due).await
+        Slot::take(budget, self.mode, terms.asker, patience, self.deadline, pending).await
     }
 
     /// Reserves a place for a call of the gateway's own, which sends `headers`.

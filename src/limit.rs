@@ -3,13 +3,13 @@
 //! Fourth stage: [`Limits::take`] consumes a [`Grant`] and hands out a [`Permit`], or refuses. Nothing before this stage
 //! costs a token, and nothing after it gives one back.
 
-mod due;
+mod pending_charge;
 mod proven;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use due::Due;
+pub use pending_charge::PendingCharge;
 pub use proven::ProvenKeys;
 
 use crate::catalog::Accepts;
@@ -19,7 +19,7 @@ use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
 use crate::sharing::SharedStore;
 use crate::time::Tick;
-use due::Whose;
+use pending_charge::BucketRef;
 
 /// A tier as the path uses it.
 #[derive(Debug, Clone)]
@@ -90,23 +90,34 @@ impl Keyed {
     }
 }
 
-/// Proof that a request is allowed, entitled and charged. Where buckets are shared, the charge is still due: the next stage makes
-/// it in one step with its own.
+/// Whether a request's token is taken.
+#[derive(Debug)]
+pub enum ChargeState<'a> {
+    /// The local bucket was charged.
+    Taken,
+    /// Gateways share the bucket: the next stage charges it in one call of the store with the budget.
+    Pending(Box<PendingCharge<'a>>),
+}
+
+/// Proof that a request is allowed, entitled and charged, or that its charge is pending.
 #[derive(Debug)]
 pub struct Permit<'a> {
     grant: Grant<'a>,
-    due: Option<Box<Due<'a>>>,
+    charge: ChargeState<'a>,
 }
 
 impl<'a> Permit<'a> {
-    /// What was granted.
+    /// Returns what was granted.
     pub fn grant(&self) -> &Grant<'a> {
         &self.grant
     }
 
-    /// The token that is still to be taken.
-    pub fn due(&self) -> Option<&Due<'a>> {
-        self.due.as_deref()
+    /// Returns the charge that is still to be made, if any.
+    pub fn pending_charge(&self) -> Option<&PendingCharge<'a>> {
+        match &self.charge {
+            ChargeState::Taken => None,
+            ChargeState::Pending(pending) => Some(pending),
+        }
     }
 }
 
@@ -117,11 +128,13 @@ impl Limits {
     /// [`Refusal::RateLimited`] if there is none; the bucket is left as it was.
     pub fn take<'a>(&'a self, grant: Grant<'a>, now: Tick) -> (Option<Standing>, Result<Permit<'a>, Refusal>) {
         let Some((whose, quota)) = self.whose(grant.caller()) else { return (None, Err(Refusal::Internal)) };
-        let due = self.due(grant.caller(), whose, quota, now);
-        // A bucket that is empty here is empty everywhere: here it is known no better than it is.
-        let taken = if due.is_some() { whose.check(quota, now) } else { whose.take(quota, now) };
+        // A shared bucket that is empty here is empty everywhere: the local copy is never emptier.
+        let (charge, taken) = match self.pending_charge(grant.caller(), whose, quota, now) {
+            Some(pending) => (ChargeState::Pending(pending), whose.check(quota, now)),
+            None => (ChargeState::Taken, whose.take(quota, now)),
+        };
         match taken {
-            Ok(standing) => (Some(standing), Ok(Permit { grant, due })),
+            Ok(standing) => (Some(standing), Ok(Permit { grant, charge })),
             Err(empty) => (Some(empty.standing), Err(Refusal::RateLimited { retry_after: empty.retry_after })),
         }
     }
@@ -131,26 +144,35 @@ impl Limits {
         self.whose(caller).map(|(whose, quota)| whose.standing(quota, now))
     }
 
-    fn whose(&self, caller: &Caller<'_>) -> Option<(Whose<'_>, Quota)> {
+    fn whose(&self, caller: &Caller<'_>) -> Option<(BucketRef<'_>, Quota)> {
         match caller.who() {
             Who::Consumer(consumer) => {
-                self.consumers.get(consumer.id.index()).map(|own| (Whose::Own(&own.bucket), own.tier.quota))
+                self.consumers.get(consumer.id.index()).map(|own| (BucketRef::Own(&own.bucket), own.tier.quota))
             }
-            Who::Public(address) => Some((Whose::Keyed(&self.keyed.addresses, address.as_u128()), self.public.quota)),
+            Who::Public(address) => {
+                Some((BucketRef::Keyed(&self.keyed.addresses, address.as_u128()), self.public.quota))
+            }
             Who::Passthrough(own) => {
-                self.passthrough.as_ref().map(|tier| (Whose::Keyed(&self.keyed.credentials, own.key), tier.quota))
+                self.passthrough.as_ref().map(|tier| (BucketRef::Keyed(&self.keyed.credentials, own.key), tier.quota))
             }
         }
     }
 
-    fn due<'a>(&'a self, caller: &Caller<'_>, whose: Whose<'a>, quota: Quota, now: Tick) -> Option<Box<Due<'a>>> {
+    /// Returns the charge of a bucket that gateways share.
+    fn pending_charge<'a>(
+        &'a self,
+        caller: &Caller<'_>,
+        whose: BucketRef<'a>,
+        quota: Quota,
+        now: Tick,
+    ) -> Option<Box<PendingCharge<'a>>> {
         let store = self.store.as_deref()?;
         let (tag, name) = match caller.who() {
             Who::Consumer(consumer) => self.consumers.get(consumer.id.index())?.shared_as.clone()?,
             Who::Public(address) => ("public".into(), format!("{:x}", address.as_u128()).into()),
             Who::Passthrough(own) => (shared_tag(own.key), "passthrough".into()),
         };
-        Some(Box::new(Due { store, whose, quota, now, tag, name, replicas: self.expected_replicas }))
+        Some(Box::new(PendingCharge { store, whose, quota, now, tag, name, replicas: self.expected_replicas }))
     }
 
     /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that

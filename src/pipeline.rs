@@ -125,7 +125,7 @@ async fn serve(
         None => body,
     };
     let reserved = app.budget.reserve(&permit, &access, patience).await;
-    record.note_due(permit.due());
+    record.note_pending_charge(permit.pending_charge());
     let mut slot = reserved?;
     record.note_slot(&slot);
 

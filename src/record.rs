@@ -23,7 +23,7 @@ use crate::catalog::{EndpointId, Matched};
 use crate::entitle::Grant;
 use crate::headers::{REQUEST_ID, is_safe_token};
 use crate::identify::{Caller, ConsumerId, Who};
-use crate::limit::Due;
+use crate::limit::PendingCharge;
 use crate::ratelimit::{Held, Hold, Standing};
 use crate::refusal::{Refusal, Rule};
 use crate::request_id;
@@ -198,10 +198,10 @@ impl Record {
         self.standing = standing;
     }
 
-    /// Notes how the bucket stands after a charge that was still due, made or refused.
-    pub fn note_due(&mut self, due: Option<&Due<'_>>) {
-        if let Some(due) = due {
-            self.standing = Some(due.standing());
+    /// Notes the state of the bucket after a pending charge was made or refused.
+    pub fn note_pending_charge(&mut self, pending: Option<&PendingCharge<'_>>) {
+        if let Some(pending) = pending {
+            self.standing = Some(pending.standing());
         }
     }
 

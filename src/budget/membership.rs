@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::shared::Budget;
-use crate::limit::Due;
+use crate::limit::PendingCharge;
 use crate::ratelimit::Settings;
 use crate::ratelimit::limiter::Flight;
 use crate::ratelimit::parts::Part;
@@ -106,9 +106,9 @@ impl Membership {
         self.tag.clone()
     }
 
-    /// Whether the bucket that `due` is of can be charged along with this budget.
-    pub(super) fn is_beside(&self, due: &Due<'_>) -> bool {
-        due.tag() == &*self.tag
+    /// Returns whether the `pending` charge can be made in one call with this budget.
+    pub(super) fn is_beside(&self, pending: &PendingCharge<'_>) -> bool {
+        pending.tag() == &*self.tag
     }
 
     /// Whether it stays in the store while nothing is sent.
@@ -159,9 +159,9 @@ impl Membership {
         &self,
         settings: Settings,
         asking: Asking,
-        due: Option<&Due<'_>>,
+        pending: Option<&PendingCharge<'_>>,
     ) -> Result<(Acquired, Part), NoAnswer> {
-        let charge = due.map(|due| (due.key(), due.quota()));
+        let charge = pending.map(|pending| (pending.key(), pending.quota()));
         let charge = charge.as_ref().map(|(key, quota)| Charge { key, quota: *quota });
         let scripts = self.store.scripts();
         let ask = |mut link| async move {

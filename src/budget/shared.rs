@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::membership::Membership;
-use crate::limit::Due;
+use crate::limit::PendingCharge;
 use crate::ratelimit::fair_queue::{Asker, Ticket};
 use crate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use crate::ratelimit::scope::Names;
@@ -144,13 +144,13 @@ impl Budget {
         self.are_operations_unused() && self.lock().machine.is_unused(now)
     }
 
-    /// A place for one request of `asker`, now or within `patience`; and what it waited for, if it did. The token that is
-    /// `due`, if one is, is taken along.
+    /// A place for one request of `asker`, now or within `patience`; and what it waited for, if it did. A `pending`
+    /// charge is made in the same call of the store.
     pub(super) async fn take(
         self: &Arc<Self>,
         asker: Asker,
         patience: Duration,
-        mut due: Option<&Due<'_>>,
+        mut pending: Option<&PendingCharge<'_>>,
     ) -> Result<(Flight, Option<Held>), Refusal> {
         let started = self.clock.now();
         let mut is_new = true;
@@ -159,22 +159,22 @@ impl Budget {
                 Lined::Up(place, by) => break (place, by),
                 Lined::Through(boarding) => match &self.member {
                     None => {
-                        take_along(due).await?;
+                        take_along(pending).await?;
                         return boarding.go().map(|flight| (flight, None)).ok_or(Refusal::Internal);
                     }
                     Some(member) => {
-                        if let Some(flight) = Box::pin(self.confirm(member, boarding, &asker, &mut due)).await? {
+                        if let Some(flight) = Box::pin(self.confirm(member, boarding, &asker, &mut pending)).await? {
                             return Ok((flight, None));
                         }
                     }
                 },
                 Lined::Refused(held) => {
-                    take_along(due).await?;
+                    take_along(pending).await?;
                     return Err(Refusal::UpstreamBudget(held));
                 }
             }
         };
-        take_along(due).await?;
+        take_along(pending).await?;
         self.drive();
         if let Ok(Ok(flight)) = timeout(patience, &mut place.turn).await {
             return Ok((flight, Some(Held { by, wait: self.clock.now().since(started) })));
@@ -188,17 +188,17 @@ impl Budget {
     pub(super) async fn take_only_observing(
         self: &Arc<Self>,
         asker: &Asker,
-        due: Option<&Due<'_>>,
+        pending: Option<&PendingCharge<'_>>,
     ) -> Result<(Flight, Option<Hold>), Refusal> {
         let now = self.clock.now();
         let (flight, by) = self.lock().machine.ask_only_observing(asker, now);
         let boarding = Boarding::new(self, flight);
         match &self.member {
             None => {
-                take_along(due).await?;
+                take_along(pending).await?;
                 boarding.go().map(|flight| (flight, by)).ok_or(Refusal::Internal)
             }
-            Some(member) => Box::pin(self.confirm_anyway(member, boarding, by, due)).await,
+            Some(member) => Box::pin(self.confirm_anyway(member, boarding, by, pending)).await,
         }
     }
 
@@ -314,11 +314,11 @@ impl Budget {
     }
 }
 
-/// Takes the token that is due, where no budget is asked along. What asks the store is boxed, here and elsewhere: it is
+/// Makes a pending charge where no budget is asked along. What asks the store is boxed, here and elsewhere: it is
 /// large, and most gateways have none.
-async fn take_along(due: Option<&Due<'_>>) -> Result<(), Refusal> {
-    match due {
-        Some(due) => Box::pin(due.take()).await,
+async fn take_along(pending: Option<&PendingCharge<'_>>) -> Result<(), Refusal> {
+    match pending {
+        Some(pending) => Box::pin(pending.charge()).await,
         None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::Mode;
 use super::shared::Budget;
-use crate::limit::Due;
+use crate::limit::PendingCharge;
 use crate::ratelimit::fair_queue::Asker;
 use crate::ratelimit::limiter::Flight;
 use crate::ratelimit::{Held, Hold};
@@ -48,10 +48,10 @@ impl Slot {
         asker: Asker,
         patience: Duration,
         deadline: Duration,
-        due: Option<&Due<'_>>,
+        pending: Option<&PendingCharge<'_>>,
     ) -> Result<Self, Refusal> {
         let mut taken = Taken { budget, mode, asker, patience, deadline, flight: None, sent: false };
-        let held = taken.board(due).await?;
+        let held = taken.board(pending).await?;
         Ok(Self { place: Some(taken), held })
     }
 
@@ -120,13 +120,13 @@ impl Slot {
 }
 
 impl Taken {
-    async fn board(&mut self, due: Option<&Due<'_>>) -> Result<Option<Held>, Refusal> {
+    async fn board(&mut self, pending: Option<&PendingCharge<'_>>) -> Result<Option<Held>, Refusal> {
         let (flight, held) = match self.mode {
             Mode::Observe => {
-                let (flight, by) = self.budget.take_only_observing(&self.asker, due).await?;
+                let (flight, by) = self.budget.take_only_observing(&self.asker, pending).await?;
                 (flight, by.map(|by: Hold| Held { by, wait: Duration::ZERO }))
             }
-            Mode::Enforce | Mode::Off => self.budget.take(self.asker, self.patience, due).await?,
+            Mode::Enforce | Mode::Off => self.budget.take(self.asker, self.patience, pending).await?,
         };
         self.flight = Some(flight);
         self.sent = false;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::membership::Membership;
 use super::boarding::Boarding;
 use super::{Budget, take_along};
-use crate::limit::Due;
+use crate::limit::PendingCharge;
 use crate::ratelimit::Hold;
 use crate::ratelimit::authority::No;
 use crate::ratelimit::fair_queue::Asker;
@@ -37,7 +37,7 @@ impl Budget {
         member: &Arc<Membership>,
         mut boarding: Boarding<'_>,
         asker: &Asker,
-        due: &mut Option<&Due<'_>>,
+        pending: &mut Option<&PendingCharge<'_>>,
     ) -> Result<Option<Flight>, Refusal> {
         let (by_store, asking) = {
             let mut state = self.lock();
@@ -52,25 +52,25 @@ impl Budget {
             if boarding.is_by_store() {
                 return Ok(None);
             }
-            take_along(due.take()).await?;
+            take_along(pending.take()).await?;
             return Ok(boarding.go());
         }
-        let beside = due.filter(|due| member.is_beside(due));
+        let beside = pending.filter(|pending| member.is_beside(pending));
         if beside.is_none() {
-            take_along(due.take()).await?;
+            take_along(pending.take()).await?;
         }
         match self.acquire(member, asking, beside).await {
             Ok(Acquired::Go { ahead, .. }) => {
-                learn(due, ahead);
+                learn(pending, ahead);
                 Ok(boarding.go())
             }
             Ok(Acquired::Held { ahead, by, wait }) => {
-                learn(due, ahead);
+                learn(pending, ahead);
                 self.held_by_store(by, wait);
                 Ok(None)
             }
-            Ok(Acquired::Empty { ahead }) => match due.take() {
-                Some(due) => Err(due.refused(ahead)),
+            Ok(Acquired::Empty { ahead }) => match pending.take() {
+                Some(pending) => Err(pending.reject(ahead)),
                 None => Ok(None),
             },
             Ok(Acquired::Stranger) => {
@@ -80,7 +80,7 @@ impl Budget {
             Err(NoAnswer) => {
                 self.ask_again(member);
                 // Whether the store has taken the token is not known; it has had the time to say so.
-                beside.and_then(|_| due.take()).map_or(Ok(()), Due::take_alone)?;
+                beside.and_then(|_| pending.take()).map_or(Ok(()), PendingCharge::charge_locally)?;
                 Ok(None)
             }
         }
@@ -92,14 +92,14 @@ impl Budget {
         member: &Arc<Membership>,
         mut boarding: Boarding<'_>,
         by: Option<Hold>,
-        due: Option<&Due<'_>>,
+        pending: Option<&PendingCharge<'_>>,
     ) -> Result<(Flight, Option<Hold>), Refusal> {
         let by_store = {
             let mut state = self.lock();
             boarding.depart(member, &mut state.flying);
             state.machine.is_by_store()
         };
-        take_along(due).await?;
+        take_along(pending).await?;
         let request = boarding.request();
         let asking = Asking {
             request,
@@ -218,10 +218,10 @@ impl Budget {
         &self,
         member: &Arc<Membership>,
         asking: Asking,
-        due: Option<&Due<'_>>,
+        pending: Option<&PendingCharge<'_>>,
     ) -> Result<Acquired, NoAnswer> {
         let asked = self.clock.now();
-        let (acquired, part) = member.acquire(self.settings(), asking, due).await?;
+        let (acquired, part) = member.acquire(self.settings(), asking, pending).await?;
         self.note_part(member, part, asked);
         Ok(acquired)
     }
@@ -301,9 +301,9 @@ impl Budget {
     }
 }
 
-/// The token that was due is taken, and the bucket full after `ahead`.
-fn learn(due: &mut Option<&Due<'_>>, ahead: Option<Duration>) {
-    if let (Some(due), Some(ahead)) = (due.take(), ahead) {
-        due.taken(ahead);
+/// Confirms the pending charge. The bucket is full after `ahead`.
+fn learn(pending: &mut Option<&PendingCharge<'_>>, ahead: Option<Duration>) {
+    if let (Some(pending), Some(ahead)) = (pending.take(), ahead) {
+        pending.confirm(ahead);
     }
 }

@@ -1,8 +1,8 @@
-//! A token that is still to be taken, from a bucket that other gateways take from, too.
+//! A charge that is still to be made, to a bucket that several gateways share.
 //!
-//! The bucket here is a copy: it is told how each charge left the shared one, and so is never emptier than that. What it
-//! refuses, the shared one would refuse; but for newcomers to a full table, who share one here, for as long as they have just
-//! taken from it without the store.
+//! The local bucket is a copy. It learns the state of the shared bucket from each charge, and is never emptier than that.
+//! So what the copy refuses, the shared bucket would refuse, too. Exception: newcomers to a full table share one local
+//! bucket for as long as they are charged without the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use crate::sharing::scripts::Charge;
 use crate::sharing::{OnLoss, SharedStore};
 use crate::time::Tick;
 
-/// A bucket of this gateway's.
+/// A local bucket.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Whose<'a> {
+pub(super) enum BucketRef<'a> {
     Own(&'a Bucket),
     Keyed(&'a KeyedBuckets, u128),
 }
 
-/// A token that is still to be taken.
+/// A charge that is still to be made.
 #[derive(Debug)]
-pub struct Due<'a> {
+pub struct PendingCharge<'a> {
     pub(super) store: &'a SharedStore,
-    pub(super) whose: Whose<'a>,
+    pub(super) whose: BucketRef<'a>,
     pub(super) quota: Quota,
     pub(super) now: Tick,
     pub(super) tag: Arc<str>,
@@ -32,7 +32,7 @@ pub struct Due<'a> {
     pub(super) replicas: u32,
 }
 
-impl Whose<'_> {
+impl BucketRef<'_> {
     pub(super) fn take(self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
         match self {
             Self::Own(bucket) => bucket.take(quota, now),
@@ -62,57 +62,57 @@ impl Whose<'_> {
     }
 }
 
-impl Due<'_> {
-    /// The hash tag of the shared bucket's key.
+impl PendingCharge<'_> {
+    /// Returns the hash tag of the shared bucket's key.
     pub fn tag(&self) -> &str {
         &self.tag
     }
 
-    /// The shared bucket's key.
+    /// Returns the shared bucket's key.
     pub fn key(&self) -> String {
         format!("calgate:{{{}}}:bucket:{}", self.tag, self.name)
     }
 
-    /// Its size and pace.
+    /// Returns the bucket's size and pace.
     pub fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// How the bucket stands, as far as this gateway has been told.
+    /// Returns the state of the local copy.
     pub fn standing(&self) -> Standing {
         self.whose.standing(self.quota, self.now)
     }
 
-    /// The token was taken, and the bucket is full after `ahead`.
-    pub fn taken(&self, ahead: Duration) {
+    /// Records that the store made the charge. The shared bucket is full after `ahead`.
+    pub fn confirm(&self, ahead: Duration) {
         self.whose.learn(self.now.after(ahead), self.now);
     }
 
-    /// There was none, and the bucket is full after `ahead`.
-    pub fn refused(&self, ahead: Duration) -> Refusal {
-        self.taken(ahead);
+    /// Records that the store refused the charge, and returns the refusal. The shared bucket is full after `ahead`.
+    pub fn reject(&self, ahead: Duration) -> Refusal {
+        self.confirm(ahead);
         Refusal::RateLimited { retry_after: self.quota.wait(ahead).unwrap_or_default() }
     }
 
-    /// Takes it where no budget is asked along.
+    /// Makes the charge by itself, if no budget is reserved in the same call of the store.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`], or what [`Due::take_alone`] says where the store does not answer.
-    pub async fn take(&self) -> Result<(), Refusal> {
+    /// [`Refusal::RateLimited`], or that of [`PendingCharge::charge_locally`] if the store does not answer.
+    pub async fn charge(&self) -> Result<(), Refusal> {
         if self.store.answers() {
             let key = self.key();
             let charge = Charge { key: &key, quota: self.quota };
             let scripts = self.store.scripts();
             match self.store.decide(|mut link| async move { scripts.charge(&mut link, charge, None).await }).await {
                 Ok(Ok(ahead)) => {
-                    self.taken(ahead);
+                    self.confirm(ahead);
                     return Ok(());
                 }
-                Ok(Err(ahead)) => return Err(self.refused(ahead)),
+                Ok(Err(ahead)) => return Err(self.reject(ahead)),
                 Err(_) => {}
             }
         }
-        self.take_alone()
+        self.charge_locally()
     }
 
     /// Takes it from this gateway's own bucket, which is as it was last told of, as `limit_store.on_loss` says. The store is told
@@ -120,7 +120,7 @@ impl Due<'_> {
     ///
     /// # Errors
     /// [`Refusal::RateLimited`], [`Refusal::StoreLost`].
-    pub fn take_alone(&self) -> Result<(), Refusal> {
+    pub fn charge_locally(&self) -> Result<(), Refusal> {
         let (key, limited) = (self.key(), |retry_after| Refusal::RateLimited { retry_after });
         match self.store.on_loss {
             OnLoss::Closed => return Err(Refusal::StoreLost),
