@@ -83,7 +83,7 @@ struct Both<'a> {
     keys: String,
     settings: Settings,
     machine: Machine,
-    jitter: u64,
+    jitter: fastrand::Rng,
     at: u64,
     asked: u64,
     flights: Vec<(u64, u64, Flight)>,
@@ -264,10 +264,7 @@ impl Both<'_> {
 
     /// The machine's own jitter, drawn along.
     fn draw(&mut self) -> Duration {
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 7;
-        self.jitter ^= self.jitter << 17;
-        Duration::from_nanos(self.jitter % u64::try_from(WINDOW.as_nanos() / 32).unwrap())
+        Duration::from_nanos(self.jitter.u64(..u64::try_from(WINDOW.as_nanos() / 32).unwrap()))
     }
 }
 
@@ -296,7 +293,7 @@ impl Bench {
             keys: "calgate:{test}:main".to_owned(),
             settings,
             machine: Machine::new(settings, SEED),
-            jitter: SEED | 1,
+            jitter: fastrand::Rng::with_seed(SEED),
             at: START,
             asked: 0,
             flights: Vec::new(),
