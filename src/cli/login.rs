@@ -1,15 +1,16 @@
 //! `calgate login`: the authorization-code flow (RFC 6749 §4.1) with state, and with PKCE as the credential says.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+mod callback;
+
+use std::io::{BufRead as _, Read as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use oauth2::basic::BasicClient;
-use oauth2::url::Url;
 use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl};
 
+use self::callback::{Callback, read, wait_for_code};
 use super::credentials::{can_put, put};
 use super::store::{block_on, open};
 use super::{ConfigArgs, Outcome, print};
@@ -17,7 +18,6 @@ use crate::config::Config;
 use crate::config::diagnostics::known_names;
 use crate::credential::entry::RecordName;
 use crate::credential::{Kind, OAuthClient};
-use crate::foreign::cleaned;
 use crate::forward::Upstream;
 use crate::keeper::endpoint::CalCom;
 use crate::keeper::oauth::{Authorized, exchange_code};
@@ -40,7 +40,7 @@ pub(super) struct LoginArgs {
     config: ConfigArgs,
 }
 
-/// A request line of the browser at most.
+/// Maximum length of a pasted line, 16 KiB.
 const MOST_LINE: u64 = 16 * 1024;
 
 pub(super) fn run(args: &LoginArgs) -> Outcome {
@@ -74,8 +74,8 @@ fn login(args: &LoginArgs) -> Result<Outcome, Outcome> {
     };
     let (address, state) = request.url();
     print(&format!("Open this address in a browser and grant access:\n\n  {address}\n\n"));
-    let code = match &listener {
-        Some(listener) => hear(listener, &state)?,
+    let code = match listener {
+        Some(listener) => block_on(wait_for_code(listener, &state)).map_err(failed)?.map_err(failed)?,
         None => ask_for_code(&state)?,
     };
     finish(&config, &vault, &client, &name, Authorized { code, verifier, redirect })
@@ -112,54 +112,11 @@ fn client(config: &Config, name: &str) -> Result<OAuthClient, Outcome> {
 }
 
 fn listen(port: u16) -> Result<TcpListener, Outcome> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|fault| {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|fault| {
         failed(format!("127.0.0.1:{port} cannot be listened on: {fault}; choose another --port, or use --code"))
-    })
-}
-
-/// What a request of a browser is to a login.
-enum Heard {
-    /// The answer to it: the code, or why there is none.
-    Answer(Result<String, String>),
-    /// The answer to another one: of an older page, or of a stranger's.
-    OtherLogin,
-    /// None at all.
-    Nothing,
-}
-
-/// Waits until the browser comes back with the answer to this login.
-fn hear(listener: &TcpListener, state: &CsrfToken) -> Result<String, Outcome> {
-    loop {
-        let (stream, _) = listener.accept().map_err(failed)?;
-        let Some(target) = target(&stream) else { continue };
-        match heard(&format!("http://127.0.0.1{target}"), state) {
-            Heard::Nothing => answer(&stream, "404 Not Found", "This is not the page you are looking for."),
-            Heard::OtherLogin => answer(&stream, "400 Bad Request", "This is of another login; calgate still waits."),
-            Heard::Answer(Ok(code)) => {
-                answer(&stream, "200 OK", "calgate has what it needs. You can close this page.");
-                return Ok(code);
-            }
-            Heard::Answer(Err(why)) => {
-                answer(&stream, "400 Bad Request", "calgate was not granted access. See its output.");
-                return Err(failed(why));
-            }
-        }
-    }
-}
-
-/// The target of the browser's request.
-fn target(stream: &TcpStream) -> Option<String> {
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let mut line = String::new();
-    BufReader::new(stream.take(MOST_LINE)).read_line(&mut line).ok()?;
-    let target = line.strip_prefix("GET ")?.split(' ').next()?;
-    Some(target.to_owned())
-}
-
-fn answer(mut stream: &TcpStream, status: &str, text: &str) {
-    let length = text.len();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n");
-    let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{text}").as_bytes());
+    })?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }
 
 fn ask_for_code(state: &CsrfToken) -> Result<String, Outcome> {
@@ -173,28 +130,9 @@ fn ask_for_code(state: &CsrfToken) -> Result<String, Outcome> {
     if !text.contains("://") {
         return Ok(text.to_owned());
     }
-    match heard(text, state) {
-        Heard::Answer(code) => code.map_err(failed),
-        Heard::OtherLogin => Err(failed("the answer is not to this login (its state is another one)")),
-        Heard::Nothing => Err(failed("this is not the address of an answer")),
+    match read(text, state) {
+        Callback::Answer(code) => code.map_err(failed),
+        Callback::OtherLogin => Err(failed("the answer is not to this login (its state is another one)")),
+        Callback::Unrelated => Err(failed("this is not the address of an answer")),
     }
-}
-
-/// What the address says that the browser was sent back to.
-fn heard(address: &str, state: &CsrfToken) -> Heard {
-    let Some(address) = Url::parse(address).ok().filter(|address| address.path() == "/callback") else {
-        return Heard::Nothing;
-    };
-    let value = |name: &str| address.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    if value("state").as_deref() != Some(state.secret()) {
-        return Heard::OtherLogin;
-    }
-    if let Some(error) = value("error") {
-        let known = error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        let error = if known { &*error } else { "unknown error" };
-        let said = value("error_description").map(cleaned).filter(|said| !said.is_empty());
-        let said = said.map(|said| format!(": \"{said}\"")).unwrap_or_default();
-        return Heard::Answer(Err(format!("access was not granted ({error}){said}")));
-    }
-    value("code").map_or(Heard::Nothing, |code| Heard::Answer(Ok(code)))
 }
