@@ -1,4 +1,4 @@
-//! The commands, and what each exits with.
+//! The commands and their exit codes.
 
 mod catalog;
 mod credentials;

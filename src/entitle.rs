@@ -1,4 +1,4 @@
-//! May they? What a plan includes, and what a consumer is narrowed to.
+//! Third stage: does the plan, and the consumer's own restriction, include the operation?
 //!
 //! Third stage: [`Entitlements::grant`] turns a caller and what it asks for into a [`Grant`], or refuses by a named
 //! [`Rule`]. Every decision about a catalog endpoint is made once, when the configuration is built; the request path

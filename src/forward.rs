@@ -1,4 +1,4 @@
-//! Ask Cal.com: the request goes out as rebuilt here, and its answer comes back.
+//! Seventh stage: sends the rebuilt request to Cal.com, and returns the response.
 //!
 //! Seventh stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
 //! and the credential is added last. hyper's client is used here and nowhere else.

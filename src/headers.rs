@@ -1,4 +1,4 @@
-//! What crosses the wall, each way: pure rules over header fields.
+//! Header rules: which fields of a request reach Cal.com, and which fields of a response reach the client.
 //!
 //! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
 //! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.

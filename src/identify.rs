@@ -1,4 +1,4 @@
-//! Who asks? Gateway keys, callers without one, and callers that bring a credential of their own.
+//! First stage: who sends the request? Gateway keys, keyless clients, and clients with a credential of their own.
 //!
 //! First stage: [`Consumers::identify`] reads the head of a request and answers with a [`Caller`], or refuses. Whether
 //! the caller may have what it asks for is not decided here.

@@ -1,4 +1,4 @@
-//! Keeps renewable credentials good: reads them from the store, renews them in time, stores what it gets.
+//! Renews credentials: reads them from the token store, renews them in time, and stores the new pairs.
 //!
 //! Beside the request path, on a thread of its own: a renewal goes on when the caller that needed it has left. For one
 //! credential one thing happens at a time here (its `turn`), and among replicas (the store's lock).

@@ -1,4 +1,4 @@
-//! May they now? One token bucket per consumer, of the size and pace of its tier.
+//! Fourth stage: does the consumer have requests left? One token bucket for each consumer.
 //!
 //! Fourth stage: [`Limits::take`] consumes a [`Grant`] and hands out a [`Permit`], or refuses. Nothing before this stage
 //! costs a token, and nothing after it gives one back.

@@ -1,4 +1,4 @@
-//! Keeps the gateway small while nothing is asked of it.
+//! Keeps the memory of an idle gateway small.
 //!
 //! The allocator has a heap for each thread, and gives back of it what is free in one piece. What lives for a moment must not
 //! be scattered among what lives as long as the process.

@@ -33,7 +33,7 @@ pub use bucket::{Bucket, Empty};
 pub use keyed::KeyedBuckets;
 pub use quota::{Quota, Standing};
 
-/// What a budget is told by the configuration.
+/// Settings of a budget, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// N: requests that Cal.com grants in one window.

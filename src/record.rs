@@ -1,4 +1,4 @@
-//! What happened: one access log line and one count per request, written once, at the end of its answer.
+//! The record of a request: one line of the access log and one count in the metrics, written at the end of its response.
 //!
 //! Last stage. A [`Record`] is opened with the request and travels with the answer's body; when that ends, or the caller
 //! leaves, or anything panics, dropping it writes the line.
@@ -229,7 +229,7 @@ impl Record {
         Refusal::Stopping { sent: self.may_be_done.load(Ordering::Relaxed) }
     }
 
-    /// Notes the status and the request id of Cal.com's answer, and when its head came. An id that repeats `secret` is left out.
+    /// Notes status, request id and arrival of a response of Cal.com. An id that repeats `secret` is left out.
     pub fn note_answer<B>(&mut self, answer: &Response<B>, at: Instant, secret: Option<&[u8]>) {
         let status = answer.status();
         let given = answer.headers().get(REQUEST_ID).filter(|id| **id != self.request_id);

@@ -1,4 +1,4 @@
-//! Every "no" the gateway says itself, and the one place that maps each to a status, a code and a message.
+//! Every refusal of the gateway, with its message.
 //!
 //! Used by every stage. The answer has the shape of Cal.com's own errors (FACTS §6), so that a Cal.com client shows the
 //! message, and carries `x-calgate-code`, which no answer from Cal.com ever does. Of what the client sent, it repeats only a path, cut

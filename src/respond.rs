@@ -1,7 +1,6 @@
-//! The answer to the caller: Cal.com's, or a refusal of the gateway's own.
+//! Eighth stage: the response to the client, from Cal.com or a refusal of the gateway.
 //!
-//! Seventh stage. Both get the consumer's own limits and the request's id; refusals have the shape of Cal.com's errors
-//! (FACTS §6).
+//! Both carry the limits of the consumer and the id of the request. Refusals have the shape of Cal.com's errors (FACTS §6).
 
 mod answer;
 mod dead_token;

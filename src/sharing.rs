@@ -1,4 +1,4 @@
-//! One truth for many gateways: consumers' buckets and credentials' budgets, decided by Redis or Valkey.
+//! The limit store: buckets and budgets that several gateways share through Redis or Valkey.
 //!
 //! Beside the path: `limit` and `budget` ask it where `[limit_store]` is configured. A request costs one round trip, in which its
 //! bucket and its budget are decided as one ([`scripts`], on the server's clock), or two where they are not in the same place

@@ -1,4 +1,4 @@
-//! Where renewable credentials are kept: durable, sealed, shared by all replicas.
+//! Token store: durable, sealed storage of renewable credentials, shared by all replicas.
 //!
 //! Beside the request path: only the keeper of `credential` and the commands that manage credentials use it, never a
 //! request. [`Store`] is what a place has to be able to do; [`Vault`] seals what is put there.

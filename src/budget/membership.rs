@@ -1,4 +1,4 @@
-//! One budget's place in the store: asks it for every request, tells it what came of each, and is heard there.
+//! Membership of one budget in the limit store: asks it about each request, reports the outcome, and sends heartbeats.
 //!
 //! While the store does not answer, Cal.com's own count is what all gateways have in common: the budget goes on as one of
 //! those it has last heard of (`replicas`). So that this begins safely, the store tells twice a second what is left of

@@ -1,4 +1,4 @@
-//! One budget as all workers share it: the state machine behind a lock, the requests that wait for it, and what wakes them.
+//! The budget of one credential: a limiter behind a lock, its waiting requests, and the task that wakes them.
 
 mod answers;
 mod boarding;

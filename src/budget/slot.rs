@@ -1,4 +1,4 @@
-//! The proof that a request may be sent, and the duty to tell what came of it.
+//! Proof that a request may be sent. Its holder reports the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! All budgets, by credential. They outlive reloads: what has been sent has been sent, whatever is configured since.
+//! All budgets, by credential. They outlive reloads, because sent requests still count.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! Used windows: what processes know of Cal.com's open windows, in a form that outlives them.
+//! Record of the open windows, with which a new process continues.
 //!
 //! A process that starts knows nothing of what the one before it sent. Without this record its first requests could exceed
 //! a window that is nearly used up. All times are absolute, because the record is read by another process.

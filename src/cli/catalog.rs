@@ -1,4 +1,4 @@
-//! `calgate catalog`.
+//! `calgate catalog`: imports, compares and lists the operations of Cal.com.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

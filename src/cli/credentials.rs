@@ -1,4 +1,4 @@
-//! `calgate credentials`: how they are, and moving tokens in. No secret is ever printed.
+//! `calgate credentials`: lists states, imports tokens and forgets credentials. It never prints a secret.
 
 use std::fmt::Write as _;
 use std::io::Read as _;

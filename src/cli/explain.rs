@@ -1,4 +1,4 @@
-//! `calgate explain`.
+//! `calgate explain`: prints what the gateway would decide about a request.
 
 use std::fmt::Write as _;
 

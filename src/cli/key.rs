@@ -1,4 +1,4 @@
-//! `calgate key`.
+//! `calgate key`: makes a gateway key and prints its hash.
 
 use clap::Subcommand;
 

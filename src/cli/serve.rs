@@ -1,4 +1,4 @@
-//! `calgate serve` and `calgate check`.
+//! `calgate serve` runs the gateway; `calgate check` checks its configuration.
 
 use super::{CheckArgs, ConfigArgs, Outcome, print};
 use crate::app::{App, Gateway, check_token_store, token_store};

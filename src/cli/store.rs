@@ -1,4 +1,4 @@
-//! `calgate store`.
+//! `calgate store`: manages the token store.
 
 use std::future::Future;
 

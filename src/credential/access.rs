@@ -1,4 +1,4 @@
-//! Having what was chosen, and what to do when Cal.com refuses it.
+//! Obtains the credential that was selected, and handles its rejection by Cal.com.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

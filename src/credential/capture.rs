@@ -1,4 +1,4 @@
-//! Answers that hold new tokens: they go into the store, and not to the caller.
+//! Decides what happens to new tokens in a response: they are stored, or shown to the client.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is stored of one renewable credential, and the form it has before it is sealed.
+//! Stored form of one renewable credential, before it is sealed.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What this process knows of one renewable credential: the token in use and how long it lasts.
+//! State of one renewable credential in this process: the token in use, and its remaining life.
 //!
 //! The request path reads it and never waits while a token is good; the keeper writes it. Life is counted on the
 //! monotonic clock from when the token was received, so a calendar clock that is set does not end it.

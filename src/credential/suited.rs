@@ -1,4 +1,4 @@
-//! As whom a request can be sent. It is found before anything is charged: what cannot be sent costs nothing.
+//! Selects the credential with which a request is sent, before anything is charged.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Stores the tokens that an answer to a caller held: a managed user's pair, or an API key.
+//! Stores tokens from a response to a client: the pair of a managed user, or an API key.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Cal.com's token endpoints: how each is asked, and what its answers mean.
+//! Cal.com's token endpoints: requests to them, and the meaning of their responses.
 //!
 //! The wire is the gateway's own, which knows whether a call may have been carried out. Reasons name statuses and error
 //! codes, never messages: Cal.com has echoed tokens in those (FACTS §1).

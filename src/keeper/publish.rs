@@ -1,4 +1,4 @@
-//! What the keeper makes known of a credential to the requests that use it, and to those that wait for it.
+//! Makes the state of a credential known to the requests that use it or wait for it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Stores what is used of Cal.com's windows, so that it outlives this process: while it serves, and once more at its end.
+//! Stores the record of used windows: periodically, and once at the end of the process.
 //!
 //! What is written while it serves leaves room for requests that are sent before the next write. What is written at the end is
 //! exact, and replaces that.

@@ -115,8 +115,7 @@ impl PendingCharge<'_> {
         self.charge_locally()
     }
 
-    /// Takes it from this gateway's own bucket, which is as it was last told of, as `limit_store.on_loss` says. The store is told
-    /// of it later.
+    /// Charges the local copy, as `limit_store.on_loss` says, and reports the charge to the store later.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`], [`Refusal::StoreLost`].

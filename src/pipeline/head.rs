@@ -1,4 +1,4 @@
-//! What no request's head may be, whoever sends it.
+//! Checks that hold for the head of every request, whoever sends it.
 //!
 //! First on the path, before anybody is asked who they are.
 

@@ -1,4 +1,4 @@
-//! By what a budget decides: by itself, or by the word of a store that several gateways share.
+//! Chooses who decides about requests: this gateway, or the limit store that several gateways share.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! After Cal.com has said no: nothing goes out until it is over, then one request, then a few, then all.
+//! Backoff after a refusal of Cal.com: sends nothing until the block ends, then one request, then a few, then all.
 //!
 //! There are two of these for each limit. One is for Cal.com's own 429, which should never come and blocks the credential
 //! for a whole window (FACTS §2). The other is for the edge in front of Cal.com, which answers 429 or 403 with a page of

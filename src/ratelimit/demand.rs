@@ -1,4 +1,4 @@
-//! What consumers ask for in the long run, where each of several gateways sees only a part of it.
+//! Long-run demand of each consumer, for gateways that each see only a part of the requests.
 //!
 //! Where a consumer's requests are divided among gateways, chance brings one of them more in a window than the consumer's
 //! part there, and none to another. What it asks for over several windows, served or not, tells who asks for no more than

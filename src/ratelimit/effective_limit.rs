@@ -1,4 +1,4 @@
-//! N: what Cal.com grants a credential, by the configuration and by what its answers say.
+//! The limit in force for a credential: the configured one, or one learned from responses.
 
 /// So many answers in a row have to agree before a limit is raised.
 const AGREEING: u8 = 3;

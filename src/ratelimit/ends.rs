@@ -1,4 +1,4 @@
-//! The end of a window, as responses locate it.
+//! Bounds of the end of a rate-limit window, derived from responses.
 //!
 //! A response says when its window ends, in whole seconds. The request and the response took an unknown part of the time
 //! between them, so one response only gives two bounds of that end. The bounds of several responses narrow each other, but only where

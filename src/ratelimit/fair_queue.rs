@@ -1,4 +1,4 @@
-//! Who goes next, when not everyone can.
+//! Weighted fair queue: the order in which waiting requests are sent.
 //!
 //! Consumers wait in three classes. Within a class they take turns by deficit round robin (Shreedhar and Varghese, 1995),
 //! weighted by their tiers, so that a consumer's turn does not depend on how much another one asks for. A higher class goes

@@ -1,4 +1,4 @@
-//! The first answer of a process: it comes before a burst, because a process before this one may have used the window up.
+//! Holds requests back until the first response of a new process: an earlier process may have used the window up.
 
 use std::time::Duration;
 

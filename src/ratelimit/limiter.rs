@@ -1,4 +1,4 @@
-//! The budget of one limit, as a state machine: who may send now, who waits, who is refused.
+//! The limiter of one credential or operation: a state machine that sends, queues or refuses requests.
 //!
 //! It knows no clock, no task and no socket. Every call is told what time it is, so that what simulated time and the
 //! property tests drive is the very code that runs. `budget` gives it a lock and a timer.

@@ -1,4 +1,4 @@
-//! Other programs on the same credential: how much they use, and what is left to them so that they do not cause the block.
+//! Usage by other clients of the same credential, and how much of the limit is reserved for them.
 //!
 //! What Cal.com has counted beyond our own requests is theirs. A window that begins with an old count, as after a restart
 //! or where Cal.com prolonged it, says nothing of them: only what comes on top after our first answer is counted.

@@ -1,4 +1,4 @@
-//! What a gateway on a store may send once it cannot ask the store any more.
+//! The part of the limit that a gateway may use after it has lost the limit store.
 //!
 //! Gateways on a store lose it one by one: one is stopped for a while, another is cut off, and the others still use the credential by the
 //! store. So the store keeps a part of N for each gateway, and a gateway without the store sends no more than its part.

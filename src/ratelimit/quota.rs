@@ -1,4 +1,4 @@
-//! A bucket's size and pace, and how it stands.
+//! Size and pace of a bucket, and the state that a client is shown.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Several gateways on one credential that share nothing: Cal.com's own count is what they go by.
+//! Divides a window among gateways that use one credential and share no limit store.
 //!
 //! With R gateways each has at most c requests in flight, c = clamp(N / 4R, 1, 8). The last R·c requests of a window are
 //! its *tail*, and c of them are each gateway's own: it sends only while *its answers from the tail + its requests in

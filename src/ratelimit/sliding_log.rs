@@ -1,4 +1,4 @@
-//! What one credential has had of Cal.com lately: the requests in flight, and those answered within the last window.
+//! Sliding-window log of one credential: requests in flight, and those answered within the last window.
 //!
 //! # Why no window of Cal.com's ever holds more than N
 //! Cal.com counts a fixed window of length W, which starts at a request that only Cal.com saw arrive (FACTS §2). A request

@@ -1,4 +1,4 @@
-//! How a budget stands, for who looks at it.
+//! State of a budget, for metrics and `explain`.
 
 use super::Hold;
 

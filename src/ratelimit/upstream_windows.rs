@@ -1,4 +1,4 @@
-//! What Cal.com itself says is left: the gate that sees other users of the same credential.
+//! Cal.com's windows as its responses report them, including usage by other clients.
 //!
 //! Each answer tells a limit's count and, in whole seconds, the end of its window (FACTS §2). Within a window the *least*
 //! count that was seen holds, as answers overtake each other, and what is in flight may not be part of it yet. A window

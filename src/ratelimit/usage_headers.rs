@@ -1,4 +1,4 @@
-//! What an answer's header fields say of Cal.com's limits, in whichever of the known spellings.
+//! Parses the rate-limit header fields of a response, in all known spellings.
 //!
 //! `X-RateLimit-{Limit,Remaining,Reset}-<Name>` is Cal.com's own (FACTS §2). Also read are the same without a name, the
 //! fields `RateLimit-{Limit,Remaining,Reset}`, and the IETF's `RateLimit` and `RateLimit-Policy` in the form of

@@ -1,4 +1,4 @@
-//! What a record comes to at its end: counts, and a line of the access log.
+//! The end of a record: metrics, and a line of the access log.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

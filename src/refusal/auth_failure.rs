@@ -1,4 +1,4 @@
-//! Why a request is not authenticated: everything for the access log, and the same few words for every client.
+//! Reasons of a 401: the full text for the access log, and one text for every client.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Messages about requests that have no response of Cal.com's to show, and may have been carried out.
+//! Messages that say whether a request was sent to Cal.com.
 
 use http::StatusCode;
 
-/// What a client is told where Cal.com could not be reached, or the connection broke.
+/// Message if Cal.com could not be reached or the connection broke.
 pub(super) fn unreachable(sent: bool) -> String {
     let fate = if sent {
         "Whether the request was carried out is unknown unless it was a GET."
@@ -12,7 +12,7 @@ pub(super) fn unreachable(sent: bool) -> String {
     format!("Cal.com could not be reached. {fate}")
 }
 
-/// What a client is told where Cal.com's response broke off.
+/// Message if the response of Cal.com broke off.
 pub(super) fn broken(status: StatusCode) -> String {
     format!(
         "Cal.com answered {}, and its response broke off. The request was sent, and may have been carried out: check before \
@@ -21,7 +21,7 @@ pub(super) fn broken(status: StatusCode) -> String {
     )
 }
 
-/// What a client is told where the gateway ends first.
+/// Message if the gateway stopped before Cal.com responded.
 pub(super) fn stopping(sent: bool) -> String {
     let fate = if sent {
         "The request was sent to Cal.com, and may have been carried out: check before you send it again."

@@ -1,4 +1,4 @@
-//! The body of an answer to a caller, which carries the request's record to its end.
+//! Body of a response to a client. It carries the record of the request to its end.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -1,4 +1,4 @@
-//! What of an answer is looked into before it goes back: new tokens are captured, injected secrets taken out.
+//! Inspects responses: captures new tokens and removes injected secrets.
 //!
 //! Everything else passes unread. Cal.com has been seen to echo a whole access token in the message of a 403 (FACTS §1).
 

@@ -1,4 +1,4 @@
-//! A body that is searched for a secret on its way, for it is too long to be read before it is passed on.
+//! A response body from which a secret is removed while it streams.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

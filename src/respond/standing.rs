@@ -1,5 +1,5 @@
-//! How a caller's bucket stands, as headers: Cal.com's names (seconds left in `Reset`, FACTS §2), and those of the IETF
-//! draft (draft-ietf-httpapi-ratelimit-headers-10).
+//! Rate-limit header fields of a client's bucket: Cal.com's names (FACTS §2), and draft-ietf-httpapi-ratelimit-
+//! headers-10.
 
 use std::cell::RefCell;
 use std::time::Duration;

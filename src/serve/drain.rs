@@ -1,4 +1,4 @@
-//! The end of the program: how long it waits for what is in flight.
+//! Graceful shutdown: how long the process waits for requests in flight.
 
 use std::thread;
 use std::time::Duration;

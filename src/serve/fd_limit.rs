@@ -1,4 +1,4 @@
-//! File descriptors: as many as the system gives, and no more connections at once than they are enough for.
+//! Raises the limit of open files, and lowers the limit of connections to what it allows.
 //!
 //! Without one, a caller's request cannot go on to Cal.com, and an operator cannot even ask why.
 

@@ -1,4 +1,4 @@
-//! Signals and file changes: what changes or ends a running gateway.
+//! Reloads the configuration on SIGHUP or when its file changes, until a signal ends the program.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,4 @@
-//! A future beside a busy one: polled when it asks to be, not whenever the task they share is.
+//! A future that is polled only after it was woken.
 
 use std::pin::Pin;
 use std::sync::Arc;

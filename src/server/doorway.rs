@@ -1,4 +1,4 @@
-//! Where connections come in: a door for each worker and for the admin listener, at which there may be too many.
+//! Accept loop of a listener, with the limit of open connections.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

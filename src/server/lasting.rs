@@ -1,4 +1,4 @@
-//! Requests that outlast their callers: what they bring must not be lost because nobody waits for the answer any more.
+//! Runs requests to their end even if the client leaves, because their responses hold new tokens.
 
 use std::future::pending;
 use std::panic::resume_unwind;

@@ -1,4 +1,4 @@
-//! What a connection is doing, and until when it may: the deadlines hyper does not have.
+//! Activity of a connection, and the time limits that hyper does not have.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A caller's connection as bytes, with the rules that hyper cannot be told: those of `framing`, a client that has closed
-//! only its sending side, and no answers that are not the gateway's own.
+//! Transport that hyper reads and writes: applies `framing`, keeps half-closed connections, and replaces hyper's own
+//! errors.
 
 use std::io::{Error, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;

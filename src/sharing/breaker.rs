@@ -1,4 +1,4 @@
-//! Whether the store is asked at all: a circuit breaker, as a state machine that is told the time.
+//! Circuit breaker in front of the limit store: a state machine that is given the time.
 //!
 //! Closed, every call goes through. Three failures in a row, or more than one in five within a second, open it: nothing is
 //! asked, and one probe after another is made, each a little later than the last. A probe that succeeds leads to

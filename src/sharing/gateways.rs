@@ -1,4 +1,4 @@
-//! How many gateways there are on the store, as far as the budgets of this one hear: each of them hears who is on its credential.
+//! Number of gateways on the limit store, as the budgets of this gateway hear it.
 //!
 //! Some hear of this gateway alone, such as that of a managed user. So the most counts that any has heard within the last
 //! seconds, each of which has all budgets heard at least once.

@@ -1,4 +1,4 @@
-//! What a heartbeat tells of a limit.
+//! What the limit store answers to a heartbeat.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! What keeps the connection: connects, probes while the store does not answer, tells it what was taken from buckets
-//! meanwhile, and closes the breaker when everything that was sent is known there.
+//! Maintains the connection to the limit store: connects, probes, and reports local charges before it closes the breaker.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-//! The connection to the store: one server, the primary that sentinels name, or a cluster.
+//! Connection to the limit store: one server, the primary that sentinels name, or a cluster.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Tokens that this gateway has handed out by itself, and that the store has to be told of.
+//! Tokens that this gateway charged without the limit store, to be reported to it later.
 //!
 //! Beside the path: `limit` writes here what it takes alone, and the keeper tells the store as soon as that answers, before it
 //! is asked again. Like a bucket, what is owed drains at the bucket's pace: what would have come back by itself is owed no more.

@@ -1,4 +1,4 @@
-//! The scripts that the server runs, what they are told and what they answer.
+//! The Lua scripts of the limit store: their arguments and their replies.
 //!
 //! A script decides by itself, on the server's clock, and nothing of another gateway's comes between. All keys of a limit share
 //! the hash tag of its credential, so that a cluster has them in one place.

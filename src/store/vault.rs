@@ -1,4 +1,4 @@
-//! A store whose records are sealed: what goes in and comes out is plain, what lies there is not.
+//! Seals records before they are stored, and opens them.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! The access log: lines gathered by the workers, written to standard output by a thread of its own, so that a slow
-//! reader of the log never slows a request.
+//! Access log: workers add lines, and a thread of its own writes them, so that a slow reader never slows a request.
 
 use std::io::Write as _;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! How long things took: a histogram in which each worker counts for itself, so that workers never wait for each other, or
-//! for each other's cache lines, at the end of a request. They are added up when metrics are read.
+//! Histogram in which each worker counts for itself, so that workers do not contend. A scrape adds the counts up.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,4 +1,4 @@
-//! Answers: which budget the limits of one are about, and what they mean there.
+//! Applies a response to the budget that its limits are about.
 
 #![expect(clippy::disallowed_methods, reason = "dates in response headers are compared with the time of day")]
 

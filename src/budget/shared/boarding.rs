@@ -1,5 +1,4 @@
-//! A request that has been let out and has not gone yet: what it is waited with, its bucket's token or the store's word, may
-//! still stop it, and so may its caller.
+//! A request that may be sent but is not sent yet. Dropping it releases its place.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A budget that goes by a store: each request is put to it, and what waits is let go at its word.
+//! A budget for which the limit store decides about each request.
 
 use std::sync::Arc;
 use std::time::Duration;

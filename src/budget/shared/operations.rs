@@ -1,4 +1,4 @@
-//! Budgets of operations that Cal.com counts by themselves: those that the catalog lists, and those that responses tell of.
+//! Budgets of operations that Cal.com counts separately: from the catalog, or learned from responses.
 
 use std::collections::HashMap;
 use std::sync::Arc;

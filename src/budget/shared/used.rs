@@ -1,4 +1,4 @@
-//! What is recorded of a budget's open windows, and what a new process makes of it.
+//! Records the open windows of a budget, and restores them in a new process.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! Requests that are let out, and their ends: each is counted once in the log, and in the log of this gateway's part if it is of that.
+//! Requests in flight: counts each request once in the log, and once in the log of this gateway's reserved part.
 
 use crate::ratelimit::limiter::Machine;
 use crate::time::Tick;

@@ -1,4 +1,4 @@
-//! Who has to take turns, and when the next turn is.
+//! Pacing: which consumers take turns, and when the next turn is.
 
 use std::time::Duration;
 

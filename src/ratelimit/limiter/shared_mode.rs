@@ -1,4 +1,4 @@
-//! A budget that goes by a store, while there is one that answers.
+//! The limiter while a limit store decides for several gateways.
 
 use std::time::Duration;
 

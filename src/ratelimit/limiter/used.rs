@@ -1,4 +1,4 @@
-//! A budget's open windows, as they are recorded and restored.
+//! Exports and restores the open windows of a limiter.
 
 use std::time::Duration;
 
