@@ -38,7 +38,7 @@ impl LimitStoreConfig {
     pub fn identity(&self) -> LimitStoreIdentity {
         let ca_file = CaFile::read(self.ca_file.as_deref());
         // User and password of URLs in a file can change without a restart, and nothing else.
-        let servers = self.redis_file.as_ref().and_then(|_| Address::servers(&self.redis, &self.kind));
+        let servers = self.redis_file.as_ref().and_then(|_| Address::identity(&self.redis, &self.kind));
         LimitStoreIdentity(
             servers.unwrap_or_else(|| self.redis.fingerprint()),
             self.kind.clone(),

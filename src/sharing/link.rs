@@ -37,10 +37,17 @@ pub enum Kind {
 /// Where the store is.
 pub struct Address {
     current: Mutex<Current>,
-    /// What may be shown of it: hosts and ports.
-    shown: String,
+    servers: Servers,
     /// Where its URLs are read again before each connection, so that a rotated password is used.
     source: Option<Source>,
+}
+
+/// What URLs name beside user and password.
+struct Servers {
+    /// Hosts and ports, for messages.
+    shown: String,
+    /// Schemes, hosts, ports and databases: what can change only by a restart.
+    identity: String,
 }
 
 /// The way in by the URLs that were read last.
@@ -90,10 +97,10 @@ impl Address {
         let ca =
             ca_file.map(std::fs::read).transpose().map_err(|e| format!("limit_store.ca_file cannot be read: {e}"))?;
         let read = Self::read(urls, kind, ca.as_deref(), within);
-        let (door, shown) = read.map_err(|fault| format!("limit_store.redis cannot be used: {fault}"))?;
+        let (door, servers) = read.map_err(|fault| format!("limit_store.redis cannot be used: {fault}"))?;
         let current = Mutex::new(Current { door: Arc::new(door), fingerprint: urls.fingerprint() });
         let source = file.map(|file| Source { file: file.to_owned(), kind: kind.clone(), ca, within });
-        Ok(Self { current, shown, source })
+        Ok(Self { current, servers, source })
     }
 
     /// The way in, with the password that the file has now. A file that cannot be used, or names other servers, changes
@@ -106,7 +113,7 @@ impl Address {
         });
         if let Some((urls, source)) = urls.filter(|(urls, _)| urls.fingerprint() != current.fingerprint) {
             match Self::read(&urls, &source.kind, source.ca.as_deref(), source.within) {
-                Ok((door, shown)) if shown == self.shown => {
+                Ok((door, servers)) if servers.identity == self.servers.identity => {
                     *current = Current { door: Arc::new(door), fingerprint: urls.fingerprint() };
                     tracing::info!(store = %self, "user and password of the limit store were read again");
                 }
@@ -117,9 +124,9 @@ impl Address {
         current.door.clone()
     }
 
-    /// Hosts and ports of `urls`, if they can be used.
-    pub fn servers(urls: &Secret, kind: &Kind) -> Option<String> {
-        Self::read(urls, kind, None, super::WITHIN).ok().map(|(_, shown)| shown)
+    /// Returns schemes, hosts, ports and databases of `urls`, if they can be used.
+    pub fn identity(urls: &Secret, kind: &Kind) -> Option<String> {
+        Self::read(urls, kind, None, super::WITHIN).ok().map(|(_, servers)| servers.identity)
     }
 
     /// Whether [`Self::new`] will take the addresses.
@@ -130,12 +137,13 @@ impl Address {
         Self::read(urls, kind, None, super::WITHIN).map(drop)
     }
 
-    /// The way in, and what may be shown of it.
-    fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>, within: Duration) -> Result<(Door, String), String> {
+    /// Returns the way in, and the servers.
+    fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>, within: Duration) -> Result<(Door, Servers), String> {
         let certificates = || TlsCertificates { client_tls: None, root_cert: ca.map(<[u8]>::to_vec) };
         let nodes =
             urls.with_text(|urls| urls.split(',').map(|url| node(url.trim())).collect::<Result<Vec<_>, _>>())?;
-        let shown: Vec<String> = nodes.iter().map(|node| node.addr().to_string()).collect();
+        let list = |show: fn(&ConnectionInfo) -> String| nodes.iter().map(show).collect::<Vec<_>>().join(", ");
+        let servers = Servers { shown: list(|node| node.addr().to_string()), identity: list(identity) };
         let [first, ..] = nodes.as_slice() else { return Err("it names no address".to_owned()) };
         if let Some(differs) = nodes.iter().find_map(|node| differs(node, first, kind)) {
             return Err(format!("its addresses differ in {differs}"));
@@ -158,7 +166,7 @@ impl Address {
             }
             Kind::Sentinel(name) => sentinel(&nodes, first, name, certificates()),
         }?;
-        Ok((door, shown.join(", ")))
+        Ok((door, servers))
     }
 
     /// Opens a connection that answers.
@@ -207,13 +215,13 @@ impl std::fmt::Debug for Link {
 
 impl std::fmt::Debug for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.servers.shown)
     }
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.servers.shown)
     }
 }
 
@@ -286,6 +294,12 @@ fn differs(one: &ConnectionInfo, other: &ConnectionInfo, kind: &Kind) -> Option<
         Kind::Cluster if a.db() != b.db() => Some("their database"),
         Kind::Single | Kind::Cluster | Kind::Sentinel(_) => None,
     }
+}
+
+/// Returns what a URL names beside user and password.
+fn identity(node: &ConnectionInfo) -> String {
+    let scheme = if is_tls(node.addr()) { "rediss" } else { "redis" };
+    format!("{scheme}://{}/{}", node.addr(), node.redis_settings().db())
 }
 
 /// A packet that waits for the acknowledgement of the one before costs more than all else of a call.

@@ -227,4 +227,11 @@ fn a_rotated_password_is_used_at_the_next_connection() {
     });
     gateway.logged("user and password of the limit store were read again");
     assert!(!gateway.log().iter().any(|line| line.contains("first") || line.contains("second@")));
+    // Another database holds other limits: gateways that connect again at different times would not share them.
+    std::fs::write(&file, format!("redis://:second@127.0.0.1:{}/1\n", redis.port)).unwrap();
+    redis.cli(&["-a", "second", "client", "kill", "type", "normal"]);
+    eventually("a connection", || {
+        gateway.ask("GET /v2/me", &[&own]);
+        gateway.log().iter().any(|line| line.contains("restart required to use other addresses")).then_some(())
+    });
 }
