@@ -1,7 +1,7 @@
 //! The shared store: PostgreSQL, for replicas on several machines.
 //!
-//! It works through a connection pooler in transaction mode, such as `PgBouncer`: nothing outlives a transaction, and no
-//! statement is prepared. A lock is an advisory lock of an open transaction. It has a connection of its own, with which the
+//! It works through a connection pooler in transaction mode, such as `PgBouncer`: no state of a session is used from one
+//! message to the next, and no statement is prepared. A lock is an advisory lock of an open transaction. It has a connection of its own, with which the
 //! server ends it, and on which its holder changes the record. Connections are made when they are needed and made again after a fault; no step here takes longer than
 //! [`PATIENCE`], the connection included.
 
@@ -23,7 +23,7 @@ use super::{Lock, Row, Store, StoreFault, StoreFuture};
 use crate::foreign::cleaned;
 use crate::secret::Secret;
 use crate::tls;
-use lock::Locks;
+use lock::{Failed, Locks};
 
 /// How long one operation may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -107,20 +107,38 @@ impl Postgres {
         }
     }
 
-    /// Does `work` on the record of that name: in the transaction that holds its lock, if this gateway holds it.
-    async fn with_record<T>(
+    /// Changes the record of that name: in the transaction that holds its lock, if this gateway holds it.
+    async fn change<T>(
         &self,
         name: &str,
         work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreFault> {
         let Some(transaction) = self.locks.held(name) else { return self.with(work).await };
-        let done = timeout(PATIENCE, transaction.commit(work)).await;
-        let done = done.map_err(|_| too_slow()).and_then(|done| done.map_err(|fault| unusable(&fault)));
-        done.inspect_err(|_| {
-            self.locks.leave(name);
-            // Both connections are to one server.
-            *self.kept() = None;
-        })
+        self.under_lock(name, transaction.change(work)).await
+    }
+
+    /// Reads the record of that name, in the same way.
+    async fn read<T>(
+        &self,
+        name: &str,
+        work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StoreFault> {
+        let Some(transaction) = self.locks.held(name) else { return self.with(work).await };
+        self.under_lock(name, transaction.read(work)).await
+    }
+
+    /// Does a step in the transaction of the lock of that name. A step that is dropped closes the connection.
+    async fn under_lock<T>(&self, name: &str, step: impl Future<Output = Result<T, Failed>>) -> Result<T, StoreFault> {
+        let fault = match timeout(PATIENCE, step).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(Failed::Refused(fault))) => return Err(unusable(&fault)),
+            Ok(Err(Failed::Lost(fault))) => fault.as_ref().map_or_else(too_slow, unusable),
+            Err(_) => too_slow(),
+        };
+        self.locks.leave(name);
+        // Both connections are to one server.
+        *self.kept() = None;
+        Err(fault)
     }
 
     async fn client(&self) -> Result<Arc<Client>, StoreFault> {
@@ -246,7 +264,7 @@ type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Store for Postgres {
     fn get<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Row>> {
-        Box::pin(self.with_record(name, async move |client| {
+        Box::pin(self.read(name, async move |client| {
             let select = "SELECT version, key_id, sealed FROM calgate_credentials WHERE name = $1";
             let row = client.query_typed_opt(select, &[(&name, Type::TEXT)]).await?;
             let read = |row: tokio_postgres::Row| {
@@ -263,7 +281,7 @@ impl Store for Postgres {
         expected: Option<u64>,
         row: Option<&'a Row>,
     ) -> StoreFuture<'a, bool> {
-        Box::pin(self.with_record(name, async move |client| Ok(swap(client, name, expected, row).await? == 1)))
+        Box::pin(self.change(name, async move |client| Ok(swap(client, name, expected, row).await? == 1)))
     }
 
     fn lock<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Lock>> {

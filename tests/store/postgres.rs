@@ -25,6 +25,32 @@ fn a_server_that_stops_is_an_error_and_one_that_comes_back_is_used_again() {
     });
 }
 
+/// A change that the server refuses leaves the lock to its holder. One that is not answered in time does not block the next.
+#[test]
+fn a_change_under_a_lock_that_fails_does_not_block_the_next() {
+    let server = harness::Postgres::start();
+    let address = server.address();
+    now(async {
+        let open = || Postgres::at(&Secret::new(&address).unwrap(), None).unwrap();
+        let (store, other) = (open(), open());
+        store.compare_and_swap("a", None, Some(&row(1, b"one"))).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let constraint = "ALTER TABLE calgate_credentials ADD CHECK (key_id <> 'refused')";
+        client.batch_execute(constraint).await.unwrap();
+        let _held = store.lock("a").await.unwrap().expect("free");
+        let refused = calgate::store::Row { key_id: "refused".to_owned(), ..row(2, b"two") };
+        assert!(store.compare_and_swap("a", Some(1), Some(&refused)).await.is_err());
+        assert!(other.lock("a").await.unwrap().is_none(), "the lock is held");
+        assert!(store.compare_and_swap("a", Some(1), Some(&row(2, b"two"))).await.unwrap());
+        client.batch_execute("BEGIN; SELECT * FROM calgate_credentials FOR UPDATE").await.unwrap();
+        assert!(store.compare_and_swap("a", Some(2), Some(&row(3, b"three"))).await.is_err(), "it takes too long");
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert!(store.compare_and_swap("a", Some(2), Some(&row(3, b"three"))).await.unwrap());
+        assert_eq!(other.get("a").await.unwrap(), Some(row(3, b"three")));
+    });
+}
+
 /// What is made of an address, or what is said of it.
 fn made_of(address: &str) -> String {
     match Postgres::at(&Secret::new(address).unwrap(), None) {

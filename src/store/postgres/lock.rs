@@ -40,17 +40,24 @@ impl Default for Locks {
     }
 }
 
-/// Open transaction that holds a lock. Its connection closes with it, and so the server ends the lock, unless
-/// [`Transaction::end`] succeeds.
+/// Open transaction that holds a lock. The server ends the lock when the connection closes.
 ///
 /// The holder changes its record in this transaction, too. Behind a pooler, as many holders as the pooler has connections
 /// would otherwise wait for each other.
 pub(super) struct Transaction {
-    /// One change at a time: a change that fails aborts the transaction.
-    client: tokio::sync::Mutex<Client>,
+    /// One step at a time. `None` after a step whose outcome is unknown: its row lock must not outlive it.
+    client: tokio::sync::Mutex<Option<Client>>,
     /// Number of the advisory lock.
     key: i64,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Why a step in a transaction failed.
+pub(super) enum Failed {
+    /// The server refused a statement. The lock is still held.
+    Refused(Error),
+    /// The outcome is unknown, and the lock is lost. The holder's fence keeps its record safe.
+    Lost(Option<Error>),
 }
 
 /// Takes the lock of that name. `None` if another gateway holds it, or as many locks as may be are held here.
@@ -72,17 +79,20 @@ async fn begin(
     let client = connection_in_transaction(server, locks).await?;
     let taken = client.query_typed_one(TAKE, &[(&name, Type::TEXT)]).await?;
     let (is_free, key) = (taken.try_get::<_, bool>(0)?, taken.try_get(1)?);
-    let transaction = Transaction { client: client.into(), key, _permit: permit };
+    let transaction = Transaction { client: Some(client).into(), key, _permit: permit };
     if !is_free {
         transaction.end(locks).await;
         return Ok(None);
     }
-    let fence = transaction.commit(async |client| {
+    let fence = transaction.change(async |client| {
         let next = format!("SELECT nextval('calgate_fence') WHERE {DURABLY}");
         client.query_typed_one(&next, &[]).await?.try_get::<_, i64>(0)
     });
-    let fence = fence.await?.unsigned_abs();
-    Ok(Some((transaction, fence)))
+    match fence.await {
+        Ok(fence) => Ok(Some((transaction, fence.unsigned_abs()))),
+        Err(Failed::Refused(fault) | Failed::Lost(Some(fault))) => Err(fault),
+        Err(Failed::Lost(None)) => Ok(None),
+    }
 }
 
 /// Begins a transaction on an idle connection, or on a new one where that was closed meanwhile.
@@ -100,27 +110,52 @@ async fn connection_in_transaction(server: &Server, locks: &Locks) -> Result<Cli
 impl Transaction {
     /// Does `work`, commits it, and holds the lock in a new transaction.
     ///
-    /// The lock of the session holds it between the two. One message carries all of it: the server carries it out even if
-    /// the gateway is gone meanwhile, and a pooler in transaction mode keeps its connection for this one.
-    pub(super) async fn commit<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Error> {
+    /// Between the two transactions, a session-level lock holds it. One message carries the batch: the server carries it
+    /// out even if the gateway is gone meanwhile, and a pooler in transaction mode keeps its connection for this one. Only a
+    /// COMMIT that fails would leave the session-level lock on a connection of a pooler, until that closes the connection.
+    pub(super) async fn change<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Failed> {
+        let mut held = self.client.lock().await;
+        let Some(client) = held.take() else { return Err(Failed::Lost(None)) };
+        client.batch_execute("SAVEPOINT change").await.map_err(lost)?;
+        // A refused statement would end the lock with its transaction.
+        let done = match work(&client).await {
+            Ok(done) => done,
+            Err(fault) => {
+                client.batch_execute("ROLLBACK TO SAVEPOINT change").await.map_err(lost)?;
+                *held = Some(client);
+                return Err(Failed::Refused(fault));
+            }
+        };
         let key = self.key;
-        let client = self.client.lock().await;
-        let done = work(&client).await?;
         let next = format!(
             "SELECT pg_advisory_lock({key}); COMMIT; {BEGIN}; SELECT pg_advisory_xact_lock({key}); \
              SELECT pg_advisory_unlock({key})"
         );
-        client.batch_execute(&next).await?;
+        client.batch_execute(&next).await.map_err(lost)?;
+        *held = Some(client);
         Ok(done)
     }
 
-    /// Ends the transaction and keeps its connection. Where the server does not answer, the connection is closed.
+    /// Does `work`, which changes nothing.
+    pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Failed> {
+        let mut held = self.client.lock().await;
+        let Some(client) = held.take() else { return Err(Failed::Lost(None)) };
+        let read = work(&client).await.map_err(lost)?;
+        *held = Some(client);
+        Ok(read)
+    }
+
+    /// Ends the transaction and keeps its connection. If the server does not answer, the connection is closed.
     async fn end(self, locks: &Locks) {
-        let client = self.client.into_inner();
+        let Some(client) = self.client.into_inner() else { return };
         if let Ok(Ok(())) = timeout(PATIENCE, client.batch_execute("ROLLBACK")).await {
             locks.keep(client);
         }
     }
+}
+
+fn lost(fault: Error) -> Failed {
+    Failed::Lost(Some(fault))
 }
 
 impl Locks {
@@ -129,7 +164,7 @@ impl Locks {
         self.all_held().get(name).cloned()
     }
 
-    /// Has further changes of that record made outside of the transaction, because one failed in it.
+    /// Forgets a transaction. Further changes of its record are made on the shared connection.
     pub(super) fn leave(&self, name: &str) {
         self.all_held().remove(name);
     }
