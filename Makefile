@@ -22,12 +22,12 @@ CASES ?= 20000
 test-long:
 	scripts/test-deps
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PROPTEST_CASES=$(CASES) \
-		cargo test --locked --release -- --skip sharing::fleet --skip sharing::faults --skip sharing::stalls $(TESTS)
+		cargo test --locked --release -- --skip limit_store::fleet --skip limit_store::faults --skip limit_store::stalls $(TESTS)
 
 # Gateways that are stopped, throttled or far from their store, for two minutes each.
 test-stalls:
 	scripts/test-deps
-	CALGATE_STALL_SECONDS=120 cargo test --locked -- sharing::stalls --nocapture --test-threads 1
+	CALGATE_STALL_SECONDS=120 cargo test --locked -- limit_store::stalls --nocapture --test-threads 1
 
 # Tests that measure throughput: they need a machine on which little else runs.
 test-quiet:

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
-use calgate::app::{App, Gateway};
 use calgate::catalog::{Matched, UnknownEndpoints};
 use calgate::config::Config;
 use calgate::credential::Choice;
+use calgate::gateway::{App, Gateway};
 use calgate::headers::{self, UpstreamAddress};
 use calgate::identify::{Caller, GatewayKey};
 use calgate::refusal::Refusal;

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use crate::app::{Gateway, Phase};
 use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
+use crate::gateway::{Gateway, Phase};
+use crate::limit_store::circuit_breaker::State as StoreState;
 use crate::server::ClientConnection;
-use crate::sharing::breaker::State as StoreState;
 
 /// The media type of the Prometheus text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -6,20 +6,20 @@
 //!
 //! [`limiter`](crate::ratelimit::limiter) decides. This module gives it a lock, a timer and a place that outlives reloads.
 
+mod credential_budget;
 mod membership;
-mod shared;
+mod registry;
 mod slot;
-mod table;
-pub mod used;
+pub mod used_windows;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 
-pub use shared::Budget;
+pub use credential_budget::Budget;
+pub use registry::{Table, identity};
 pub use slot::Slot;
-pub use table::{Table, identity};
 
 use crate::catalog::{Endpoint, Matched};
 use crate::credential::{Access, Injection};
@@ -137,7 +137,7 @@ impl Budgets {
             Who::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
             Who::Passthrough(_) => {
                 let settings = self.settings.of(default_limit(access.injection()));
-                let main = match table::identity(access.injection()) {
+                let main = match registry::identity(access.injection()) {
                     Some(key) => self.table.unlisted(key, "(passthrough)", settings),
                     None => self.table.public(self.settings),
                 };

@@ -4,15 +4,15 @@
 //! endpoint, or refuses. Nothing that is not in the catalog is forwarded unless the operator says so
 //! (`[catalog] unknown_endpoints = "forward"`).
 
+mod annotations;
 pub mod diff;
 pub mod endpoint;
-mod facts;
 pub mod file;
 mod further;
 pub mod import;
 pub mod path;
+mod router;
 pub mod tag;
-mod trie;
 mod unknown;
 pub mod version;
 
@@ -26,7 +26,7 @@ pub use tag::{Prefix, Tag};
 pub use version::ApiVersion;
 
 use crate::refusal::Refusal;
-use trie::{Found, Trie};
+use router::{Found, Trie};
 
 /// The operations of one Cal.com API document, ready for look-up.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ impl Catalog {
 fn may_be_forwarded(path: &CanonicalPath<'_>, others: &[&Endpoint]) -> bool {
     path.may_be_forwarded_unknown()
         && !others.iter().any(|endpoint| endpoint.credential_operation)
-        && !facts::is_known_to_show_credentials(path)
+        && !annotations::is_known_to_show_credentials(path)
 }
 
 /// The methods an unknown endpoint may be called with.

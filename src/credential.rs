@@ -2,32 +2,32 @@
 //!
 //! [`Credentials::suit`] finds as whom, before anything is charged: by the caller's credential, by the managed user it acts
 //! for and by what the operation takes. Fifth stage: [`Credentials::choose`] picks those headers, and [`Choice::access`] has
-//! them; it waits only where a token has run out. Keeping tokens fresh is the work of the `keeper`, beside the path.
+//! them; it waits only where a token has run out. `refresh` renews tokens in the background.
 
-mod access;
-mod answers;
 pub mod capture;
-pub mod entry;
-mod holders;
 pub mod lifecycle;
-pub mod live;
-pub mod managed;
-pub mod refusals;
-mod suited;
-pub mod tokens;
+pub mod managed_user;
+pub mod received_tokens;
+mod registry;
+pub mod rejections;
+mod select;
+pub mod stored_token;
+mod token_response;
+pub mod token_state;
+mod upstream_auth;
 
 use std::sync::Arc;
 
 use http::HeaderValue;
 
-pub use access::{Access, Choice, is_token_expired, is_token_refused};
-pub use holders::Holders;
-pub use suited::Suited;
+pub use registry::Holders;
+pub use select::Suited;
+pub use upstream_auth::{Access, Choice, is_token_expired, is_token_refused};
 
 use crate::identify::ConsumerId;
 use crate::secret::Secret;
-use entry::RecordName;
-use managed::UserId;
+use managed_user::UserId;
+use stored_token::RecordName;
 
 /// A Cal.com credential, as configured.
 #[derive(Debug, Clone)]

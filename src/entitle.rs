@@ -4,14 +4,14 @@
 //! [`Rule`]. Every decision about a catalog endpoint is made once, when the configuration is built; the request path
 //! reads it from a table.
 
-mod narrowing;
 mod plan;
+mod restriction;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use narrowing::Narrowing;
 pub use plan::{Plan, TagRule};
+pub use restriction::Narrowing;
 
 use crate::catalog::{Endpoint, Matched};
 use crate::identify::{Caller, ConsumerId, Who};

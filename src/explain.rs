@@ -9,9 +9,9 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 
-use crate::app::App;
 use crate::catalog::{ALL_METHODS, Endpoint, Matched};
 use crate::entitle::{Grant, Plan};
+use crate::gateway::App;
 use crate::headers::{CLIENT_ID, MANAGED_USER, SECRET_KEY};
 use crate::identify::{Caller, Consumer, ConsumerId, Who};
 use crate::ratelimit::Hold;

@@ -3,21 +3,21 @@
 //! Seventh stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
 //! and the credential is added last. hyper's client is used here and nowhere else.
 
-mod call;
+mod acquire;
+mod client;
 mod connect;
-mod deadline;
 mod download;
 mod exchange;
+mod failure;
+mod fingerprint;
 mod http2;
 mod io;
-mod lost;
-mod obtain;
-mod origin;
 mod pool;
-mod progress;
 mod proxy;
 mod resolve;
+mod timeout;
 mod upload;
+mod upload_state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,12 +34,12 @@ use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-pub use call::{Call, CallFault, Called};
-pub use deadline::Deadline;
+pub use client::{Call, CallFault, Called};
 pub(crate) use download::plus;
 pub use download::{Download, DownloadFault};
 pub use pool::{MAX_KEPT, keep_idle};
 pub use resolve::{LookupTimes, Resolver};
+pub use timeout::Deadline;
 pub use upload::Upload;
 
 use crate::budget::{Slot, matched_key};
@@ -52,8 +52,8 @@ use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY, Upstr
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use crate::tls;
-use lost::Lost;
-use origin::Origin;
+use failure::Lost;
+use fingerprint::Origin;
 use pool::Lease;
 
 /// Where Cal.com is and how it is asked.

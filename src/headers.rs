@@ -8,7 +8,7 @@ mod cors;
 mod links;
 pub mod media;
 mod names;
-mod rooms;
+mod recycle;
 pub mod times;
 mod via;
 
@@ -21,7 +21,7 @@ pub use accept_encoding::is_gzip;
 pub use cors::Cors;
 pub use links::UpstreamAddress;
 pub use names::*;
-pub use rooms::let_go;
+pub use recycle::let_go;
 pub use via::{names_this_process, via};
 
 use accept_encoding::AcceptedCodings;
@@ -128,7 +128,7 @@ pub fn is_forwarded(name: &HeaderName, extra: &[HeaderName]) -> bool {
 
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
 pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
-    let mut out = rooms::room();
+    let mut out = recycle::room();
     let named = named_by_connection(incoming);
     let mut codings = AcceptedCodings::default();
     let (mut has_range, mut has_if_range) = (false, false);

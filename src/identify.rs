@@ -3,12 +3,12 @@
 //! First stage: [`Consumers::identify`] reads the head of a request and answers with a [`Caller`], or refuses. Whether
 //! the caller may have what it asks for is not decided here.
 
-mod address;
+mod client_address;
 mod host;
 mod key;
 mod keyless;
 mod leak;
-mod own;
+mod passthrough;
 mod presented;
 
 use std::collections::HashMap;
@@ -20,18 +20,18 @@ use std::time::SystemTime;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderValue};
 
-pub use address::{AddressKey, TrustedProxies};
+pub use client_address::{AddressKey, TrustedProxies};
 pub use host::{ConnectionEnds, Hosts};
 pub use key::GatewayKey;
 pub use keyless::KeylessAccess;
 pub use leak::LeakGuard;
 pub(crate) use leak::holds_key;
-pub use own::{OwnCredential, OwnHeaders, Passthrough, credential_key};
+pub use passthrough::{OwnCredential, OwnHeaders, Passthrough, credential_key};
 
 use crate::prehashed::HashPrefix;
 use crate::refusal::{AuthFailure, NoKey, Refusal};
 use crate::secret::KeyHash;
-use own::Read;
+use passthrough::Read;
 use presented::Presented;
 
 /// A consumer's index in the configuration.

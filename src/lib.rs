@@ -1,6 +1,6 @@
 //! calgate: a rate-limiting, authenticating reverse proxy for the Cal.com API v2.
 //!
-//! The modules stand in the order of the request path; `pipeline` is the path itself, and the place to begin reading.
+//! `pipeline` is the request path, and the place to begin reading.
 //!
 //! ```text
 //! accept → identify → catalog → entitle → limit → credential → budget → forward → respond / record
@@ -8,10 +8,10 @@
 //!                                          now?                  one now?   Cal.com   count once
 //! ```
 //!
-//! Beside the path, `keeper` and `store` keep the tokens fresh that `credential` injects, and `sharing` is where several
-//! gateways have their buckets and budgets in common.
+//! `refresh` renews the tokens that `credential` injects, and `vault` stores them. Several gateways share their buckets and budgets
+//! through `limit_store`.
 
-// The request path, in its order.
+// The request path. rustfmt sorts modules by name; the picture above has their order.
 pub mod budget;
 pub mod catalog;
 pub mod credential;
@@ -26,6 +26,7 @@ pub mod server;
 // Building blocks of several stages.
 pub mod foreign;
 pub mod headers;
+pub mod limit_store;
 pub mod memory;
 pub mod prehashed;
 pub mod random;
@@ -33,16 +34,15 @@ pub mod ratelimit;
 pub mod refusal;
 pub mod request_id;
 pub mod secret;
+pub mod telemetry;
 pub mod time;
 pub mod tls;
-// Around the path.
+pub mod vault;
+// The process around the path.
 pub mod admin;
-pub mod app;
 pub mod cli;
 pub mod config;
 pub mod explain;
-pub mod keeper;
+pub mod gateway;
+pub mod refresh;
 pub mod serve;
-pub mod sharing;
-pub mod store;
-pub mod telemetry;

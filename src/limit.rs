@@ -15,9 +15,9 @@ pub use proven::ProvenKeys;
 use crate::catalog::Accepts;
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Who};
+use crate::limit_store::SharedStore;
 use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
-use crate::sharing::SharedStore;
 use crate::time::Tick;
 use pending_charge::BucketRef;
 

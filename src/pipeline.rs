@@ -3,7 +3,7 @@
 //! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Suited`, a
 //! `Permit`. None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
 
-mod head;
+mod request_check;
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -19,12 +19,12 @@ use futures_util::FutureExt;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response, StatusCode, request};
 
-use crate::app::{App, Gateway};
 use crate::budget::Slot;
 use crate::catalog::{UnknownEndpoints, version};
 use crate::credential::capture::{self, Capture};
 use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
+use crate::gateway::{App, Gateway};
 use crate::headers::{self, HINT};
 use crate::identify::ConnectionEnds;
 use crate::limit::Permit;
@@ -103,7 +103,7 @@ async fn serve(
     if !record.is_admitted() {
         return Err(Refusal::Overloaded);
     }
-    let body_rule = head::check(head, &app.limits)?;
+    let body_rule = request_check::check(head, &app.limits)?;
     if head.method == Method::OPTIONS {
         let answer = respond::options(app.catalog(), app.unknown_endpoints, &app.cors, head)?;
         record.note_answered_here(answer.status());

@@ -8,7 +8,7 @@
     reason = "this module reads the time of a request once, at its begin and its end"
 )]
 
-mod ending;
+mod report;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, request};
 
-use crate::app::{App, Gateway, Phase, Place};
 use crate::budget::Slot;
 use crate::catalog::{EndpointId, Matched};
 use crate::entitle::Grant;
+use crate::gateway::{App, Gateway, Phase, Place};
 use crate::headers::{REQUEST_ID, is_safe_token};
 use crate::identify::{Caller, ConsumerId, Who};
 use crate::limit::PendingCharge;
@@ -88,7 +88,7 @@ impl Record {
         let at = SystemTime::now();
         let in_flight = gateway.admit(app.limits.in_flight);
         let mut record =
-            Self::new(gateway, app, request_id::of(&head.headers, at), ending::method_name(&head.method), client, at);
+            Self::new(gateway, app, request_id::of(&head.headers, at), report::method_name(&head.method), client, at);
         record.in_flight = in_flight;
         record
     }

@@ -2,12 +2,12 @@
 //!
 //! Both carry the limits of the consumer and the id of the request. Refusals have the shape of Cal.com's errors (FACTS §6).
 
-mod answer;
+mod body;
 mod dead_token;
 mod edge;
-mod inspect;
-mod searched;
-mod standing;
+mod rate_limit_headers;
+mod scrub;
+mod scrubbed_body;
 
 use std::time::SystemTime;
 
@@ -16,10 +16,10 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER}
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use serde::Serialize;
 
-pub use answer::{Answer, Source};
+pub use body::{Answer, Source};
 pub use dead_token::names_dead_token;
 pub use edge::{note_edge_limit, reports_rate_limit};
-pub use inspect::inspect;
+pub use scrub::inspect;
 
 use crate::catalog::{Catalog, UnknownEndpoints};
 use crate::headers::{self, CODE, Cors, REQUEST_ID};
@@ -107,7 +107,7 @@ pub fn options(
 pub fn finish<B: Into<Source>>(response: Response<B>, record: Box<Record>, asked: HeaderMap) -> Response<Answer> {
     let (mut head, body) = response.into_parts();
     if let Some(standing) = record.standing() {
-        standing::put(&mut head.headers, standing);
+        rate_limit_headers::put(&mut head.headers, standing);
     }
     head.headers.insert(REQUEST_ID, record.request_id().clone());
     record.app().cors.mark(&asked, &mut head.headers);

@@ -22,8 +22,8 @@ use tokio::sync::watch as channel;
 
 pub use reload::{ConfigSource, log_warnings};
 
-use crate::app::{Gateway, Phase, Place};
 use crate::config::startup::StartupConfig;
+use crate::gateway::{Gateway, Phase, Place};
 use crate::server::{ClientConnection, Doorway, Listener};
 use crate::{admin, pipeline};
 use signals::Stop;

@@ -2,20 +2,20 @@
 //!
 //! It knows neither the request path nor the admin API: `serve` puts a service behind each listener.
 
-mod aside;
+mod accept;
+mod activity;
+mod body;
 mod connection;
-mod doorway;
+mod detached;
 mod field_blocks;
 mod framing;
-mod guarded;
 mod hangup;
-mod held;
+mod held_bytes;
 mod http2;
-mod lasting;
 mod listener;
 mod opening;
-mod watch;
-mod wire;
+mod transport;
+mod wake_gate;
 
 use std::convert::Infallible;
 
@@ -24,12 +24,12 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
+pub(crate) use accept::Doorway;
+pub use body::CallersBody;
 pub use connection::ClientConnection;
-pub(crate) use doorway::Doorway;
-pub use guarded::CallersBody;
 pub use listener::Listener;
 
-use crate::app::Place;
+use crate::gateway::Place;
 
 /// Admits connections.
 pub(crate) trait Admission: Clone + Send + Sync + 'static {

@@ -4,7 +4,7 @@
 //! series is bounded by the configuration.
 
 mod access_log;
-mod times;
+mod histogram;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 pub use access_log::AccessLog;
-pub use times::Times;
+pub use histogram::Times;
 
+use crate::limit_store::Figures;
+use crate::limit_store::circuit_breaker::State;
 use crate::ratelimit::status::Standing;
-use crate::sharing::Figures;
-use crate::sharing::breaker::State;
 
 /// What a request is counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,18 +1,18 @@
 //! As whom: which headers are injected follows the operation.
 
 mod crash;
-mod entry;
 mod keys;
 mod leaks;
 mod left;
 mod lifecycle;
-mod live;
-mod managed;
+mod managed_user;
 mod oauth;
 mod odd;
 mod pooler;
 mod refused;
 pub mod rig;
+mod stored_token;
+mod token_state;
 mod trouble;
 
 use std::sync::Arc;

@@ -2,6 +2,6 @@
 
 mod credential_operations;
 pub(crate) mod decisions;
-mod narrowing;
 mod plan;
+mod restriction;
 mod unknown;

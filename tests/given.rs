@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use calgate::app::App;
 use calgate::catalog::{Accepts, Catalog, Matched, UnknownEndpoints};
 use calgate::config::Config;
+use calgate::gateway::App;
 use calgate::identify::{Caller, GatewayKey};
 use calgate::refusal::Refusal;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};

@@ -1,14 +1,14 @@
 //! Who asks: keys, addresses, callers with a Cal.com credential of their own, and callers without anything.
 
-mod address;
+mod client_address;
 mod host;
 mod key;
 mod leak;
-mod own;
+mod passthrough;
 
 use std::time::{Duration, SystemTime};
 
-use calgate::app::App;
+use calgate::gateway::App;
 use calgate::identify::{AddressKey, Who};
 use calgate::refusal::Refusal;
 use calgate::respond;

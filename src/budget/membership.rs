@@ -12,15 +12,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::shared::Budget;
+use crate::budget::credential_budget::Budget;
 use crate::limit::PendingCharge;
+use crate::limit_store::circuit_breaker::State;
+use crate::limit_store::scripts::{Acquired, Asking, Charge, Fate, Heard, Limit, Member, Missed};
+use crate::limit_store::{NoAnswer, SharedStore};
 use crate::ratelimit::Settings;
 use crate::ratelimit::limiter::Flight;
 use crate::ratelimit::parts::Part;
 use crate::ratelimit::usage_headers::{Told, Verdict};
-use crate::sharing::breaker::State;
-use crate::sharing::scripts::{Acquired, Asking, Charge, Fate, Heard, Limit, Member, Missed};
-use crate::sharing::{NoAnswer, SharedStore};
 use crate::time::Tick;
 
 /// How often the budget is heard in the store.

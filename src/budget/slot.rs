@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::Mode;
-use super::shared::Budget;
+use crate::budget::credential_budget::Budget;
 use crate::limit::PendingCharge;
 use crate::ratelimit::fair_queue::Asker;
 use crate::ratelimit::limiter::Flight;

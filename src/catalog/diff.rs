@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::Catalog;
 use super::endpoint::Endpoint;
-use super::facts::{self, Lost};
 use super::version::ApiVersion;
+use crate::catalog::annotations::{self, Lost};
 
 /// One difference between two catalogs.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub fn diff<'a>(older: &'a Catalog, newer: &'a Catalog) -> Vec<Change<'a>> {
     for endpoint in newer.endpoints() {
         both.entry(endpoint.identity()).or_default().1 = Some(endpoint);
     }
-    let lacked = facts::lost(older.endpoints());
-    let lost = facts::lost(newer.endpoints()).into_iter().filter(|lost| !lacked.contains(lost)).map(Change::Lost);
+    let lacked = annotations::lost(older.endpoints());
+    let lost = annotations::lost(newer.endpoints()).into_iter().filter(|lost| !lacked.contains(lost)).map(Change::Lost);
     let changes = both.into_values().filter_map(|pair| match pair {
         (None, Some(endpoint)) => Some(Change::Added(endpoint)),
         (Some(endpoint), None) => Some(Change::Dropped(endpoint)),

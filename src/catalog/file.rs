@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use http::Method;
 use serde::Deserialize;
 
+use super::Catalog;
 use super::endpoint::{Accepts, Endpoint, EndpointId, SubLimit, Template};
 use super::tag::Tag;
 use super::version::ApiVersion;
-use super::{Catalog, facts};
+use crate::catalog::annotations;
 
 const HEAD: &str = "\
 # The operations of the Cal.com API v2 that calgate knows, made by `calgate catalog import` from Cal.com's API document.
@@ -121,7 +122,7 @@ pub fn read(text: &str) -> Result<Catalog, String> {
     }
     let catalog = Catalog::new(endpoints)?;
     // Made by hand, or by a calgate that knew less: whoever may call such an operation is given credentials by it.
-    let unguarded: Vec<_> = facts::unguarded(&catalog).iter().map(|endpoint| format!("`{endpoint}`")).collect();
+    let unguarded: Vec<_> = annotations::unguarded(&catalog).iter().map(|endpoint| format!("`{endpoint}`")).collect();
     if unguarded.is_empty() {
         return Ok(catalog);
     }

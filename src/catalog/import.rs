@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::Catalog;
 use super::endpoint::{Accepts, Endpoint, EndpointId, Template};
-use super::facts::{self, Lost};
 use super::further;
 use super::tag::Tag;
 use super::version::ApiVersion;
+use crate::catalog::annotations::{self, Lost};
 
 /// The keys of a path item that are operations (OpenAPI 3.0 §4.7.9); the others describe the path as a whole.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -135,7 +135,7 @@ pub fn import(json: &str) -> Result<Imported, Vec<ImportError>> {
         return Err(not_a_document("it has no operations".to_owned()));
     }
     further::merge(&mut endpoints);
-    let lost = facts::lost(&endpoints);
+    let lost = annotations::lost(&endpoints);
     let catalog = Catalog::new(endpoints).map_err(|fault| vec![ImportError::Twice(fault)])?;
     Ok(Imported { catalog, lost })
 }
@@ -153,18 +153,18 @@ fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, Stri
     // FACTS §1: an OAuth provider calls back with a code and a state and no credential; but no callback under
     // organizations is public.
     let callback = method == "GET" && listed.is_none() && operation.has_query("code") && operation.has_query("state");
-    let public = facts::is_public(&name) || (callback && !path.starts_with("/v2/organizations/"));
+    let public = annotations::is_public(&name) || (callback && !path.starts_with("/v2/organizations/"));
     let api_version = api_version(&operation)?;
     Ok(Endpoint {
         id: EndpointId::default(),
         method: Method::from_bytes(method.as_bytes()).map_err(|e| e.to_string())?,
-        accepts: listed.unwrap_or_else(|| facts::accepts_unlisted(public)),
+        accepts: listed.unwrap_or_else(|| annotations::accepts_unlisted(public)),
         public,
-        api_versions: facts::versions(&name, api_version.is_some()),
+        api_versions: annotations::versions(&name, api_version.is_some()),
         api_version,
-        sub_limit: facts::sub_limit(method, path),
-        credential_operation: facts::is_credential_operation(&name),
-        echoes_credential: facts::echoes_credential(&name),
+        sub_limit: annotations::sub_limit(method, path),
+        credential_operation: annotations::is_credential_operation(&name),
+        echoes_credential: annotations::echoes_credential(&name),
         is_documented: true,
         tag,
         template,

@@ -1,7 +1,7 @@
 //! Advice for a request whose path the catalog does not hold.
 
 use super::path::CanonicalPath;
-use super::trie::Trie;
+use crate::catalog::router::Trie;
 use crate::refusal::Refusal;
 
 /// The refusal of a path that no template fits: what the path is, and what may be wrong with it.

@@ -13,12 +13,12 @@ use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
 use crate::config::diagnostics::known_names;
 use crate::credential::Kind;
-use crate::credential::entry::{Entry, Pair, RecordName};
-use crate::credential::managed::UserId;
-use crate::credential::tokens::of_import;
-use crate::keeper::used::RECORD;
-use crate::keeper::wall;
-use crate::store::{StoreFault, Vault};
+use crate::credential::managed_user::UserId;
+use crate::credential::received_tokens::of_import;
+use crate::credential::stored_token::{Entry, Pair, RecordName};
+use crate::refresh::used::RECORD;
+use crate::refresh::wall;
+use crate::vault::{StoreFault, Vault};
 
 /// Bytes of an imported pair at most.
 const MOST_IMPORT: u64 = 64 * 1024;

@@ -6,9 +6,9 @@ use clap::Args;
 use http::Method;
 
 use super::{CheckArgs, Outcome, print};
-use crate::app::App;
 use crate::config::diagnostics::known_names;
 use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
+use crate::gateway::App;
 
 /// What is asked about.
 #[derive(Args)]

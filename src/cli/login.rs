@@ -16,12 +16,12 @@ use super::store::{block_on, open};
 use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
 use crate::config::diagnostics::known_names;
-use crate::credential::entry::RecordName;
+use crate::credential::stored_token::RecordName;
 use crate::credential::{Kind, OAuthClient};
 use crate::forward::Upstream;
-use crate::keeper::endpoint::CalCom;
-use crate::keeper::oauth::{Authorized, exchange_code};
-use crate::store::Vault;
+use crate::refresh::oauth::{Authorized, exchange_code};
+use crate::refresh::token_endpoint::CalCom;
+use crate::vault::Vault;
 
 /// For which credential, and how the browser is heard.
 #[derive(Args)]

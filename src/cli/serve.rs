@@ -1,8 +1,8 @@
 //! `calgate serve` runs the gateway; `calgate check` checks its configuration.
 
 use super::{CheckArgs, ConfigArgs, Outcome, print};
-use crate::app::{App, Gateway, check_token_store, token_store};
 use crate::config::startup::StartupConfig;
+use crate::gateway::{App, Gateway, check_token_store, token_store};
 use crate::telemetry::{self, AccessLog};
 use crate::{memory, serve};
 

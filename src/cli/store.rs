@@ -6,9 +6,9 @@ use clap::Subcommand;
 use tokio::runtime::Builder;
 
 use super::{ConfigArgs, Outcome, print};
-use crate::app::token_store;
 use crate::config::Config;
-use crate::store::Vault;
+use crate::gateway::token_store;
+use crate::vault::Vault;
 
 /// What to do with the store.
 #[derive(Subcommand)]

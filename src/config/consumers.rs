@@ -13,7 +13,7 @@ use super::plans::tag_rules;
 use super::section::{Section, Spanned};
 use super::tiers::{DEFAULT_TIER, TierConfig};
 use crate::catalog::{Catalog, EndpointId};
-use crate::credential::managed::UserId;
+use crate::credential::managed_user::UserId;
 use crate::entitle::TagRule;
 use crate::secret::KeyHash;
 

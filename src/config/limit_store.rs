@@ -8,9 +8,9 @@ use super::file_digest::CaFile;
 use super::redact::has_no_password;
 use super::secret_source;
 use super::section::{Section, Spanned};
+use crate::limit_store::connection::Address;
+use crate::limit_store::{Kind, OnLoss, WITHIN};
 use crate::secret::Secret;
-use crate::sharing::link::Address;
-use crate::sharing::{Kind, OnLoss, WITHIN};
 
 /// Settings of `[limit_store]`.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use super::file_digest::CaFile;
 use super::secret_source;
 use super::section::Section;
 use crate::secret::Secret;
-use crate::store::{Postgres, SealKey, SealKeys};
+use crate::vault::{Postgres, SealKey, SealKeys};
 
 /// Settings of `[token_store]`.
 #[derive(Debug, Clone)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::Value;
 
-use super::entry::Pair;
-use super::live::Holder;
-use super::managed::UserId;
-use super::tokens::{Receipt, of_api_key, of_managed};
 use super::{Credentials, Means, RecordName};
 use crate::catalog::Matched;
+use crate::credential::managed_user::UserId;
+use crate::credential::received_tokens::{Receipt, of_api_key, of_managed};
+use crate::credential::stored_token::Pair;
+use crate::credential::token_state::Holder;
 use crate::entitle::Grant;
 use crate::identify::Who;
 use crate::refusal::Refusal;

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::entry::{Entry, Pair, Pending, Step};
+use crate::credential::stored_token::{Entry, Pair, Pending, Step};
 use crate::secret::Secret;
 
 /// What a kind of credential can do to have a new pair.

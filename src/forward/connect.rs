@@ -16,12 +16,12 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Upstream;
-use super::deadline::Alarm;
 use super::http2::{self, MAX_HEAD};
 use super::io::{Observed, Received};
-use super::lost::describe;
 use super::pool::{self, Connection, Http1};
 use super::proxy;
+use crate::forward::failure::describe;
+use crate::forward::timeout::Alarm;
 
 /// How long an address has to itself before the next one is tried beside it (RFC 8305 §8).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);

@@ -10,8 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::deadline::Deadline;
 use super::pool::{self, Lease};
+use crate::forward::timeout::Deadline;
 
 /// Why an answer broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

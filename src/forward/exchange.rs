@@ -8,13 +8,13 @@ use std::task::{Poll, ready};
 use http::{Method, Request, Version};
 use tokio::time::Instant;
 
-use super::deadline::Alarm;
 use super::http2::Http2;
-use super::lost::{Lost, refusal, was_left_alone};
 use super::pool::{self, Connection, Http1, Lease};
-use super::progress::Progress;
 use super::{Answered, Ask, Upload, Upstream};
 use crate::budget::Slot;
+use crate::forward::failure::{Lost, refusal, was_left_alone};
+use crate::forward::timeout::Alarm;
+use crate::forward::upload_state::Progress;
 use crate::refusal::Refusal;
 
 impl Upstream {

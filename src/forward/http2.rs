@@ -20,9 +20,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::connect::Turn;
 use super::io::{Observed, Settles, Settling};
-use super::lost::describe;
 use super::pool::{self, Connection};
 use super::upload::Upload;
+use crate::forward::failure::describe;
 
 /// Bytes of a response's head that are read at most.
 pub(super) const MAX_HEAD: usize = 64 * 1024;

@@ -12,9 +12,9 @@ use hyper::client::conn::http1;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::deadline::Alarm;
 use super::http2::{Http2, Shared, Stream, Waiting};
 use super::upload::Upload;
+use crate::forward::timeout::Alarm;
 
 /// How long a connection may have been idle to be used again: less than the 5 s that older Node servers keep one.
 const MOST_IDLE: Duration = Duration::from_secs(4);

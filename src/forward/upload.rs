@@ -12,11 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::deadline::Deadline;
 use super::download::plus;
 use super::http2::Stream;
-use super::progress::{Course, Progress};
 use crate::config::limits::BodyLimit;
+use crate::forward::timeout::Deadline;
+use crate::forward::upload_state::{Course, Progress};
 use crate::refusal::Refusal;
 
 /// Why a body did not get through.

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limit_store::scripts::Charge;
+use crate::limit_store::{OnLoss, SharedStore};
 use crate::ratelimit::{Bucket, Empty, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
-use crate::sharing::scripts::Charge;
-use crate::sharing::{OnLoss, SharedStore};
 use crate::time::Tick;
 
 /// A local bucket.

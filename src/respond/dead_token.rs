@@ -5,9 +5,9 @@
 
 use http::{Response, StatusCode};
 
-use super::inspect::{Coding, MOST_ERROR, inflated, is_text};
 use crate::credential::Injection;
 use crate::forward::Download;
+use crate::respond::scrub::{Coding, MOST_ERROR, inflated, is_text};
 
 /// The message up to the token.
 const MESSAGE: &[u8] = b"PermissionsGuard - no oAuth client found for access token=";

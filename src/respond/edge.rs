@@ -9,9 +9,9 @@ use flate2::read::MultiGzDecoder;
 use http::Response;
 use serde::Deserialize;
 
-use super::inspect::Coding;
 use crate::budget::Slot;
 use crate::forward::Download;
+use crate::respond::scrub::Coding;
 
 /// Bytes of a page that are searched. The number is in its title, and in its first lines.
 const SEARCHED: usize = 16 * 1024;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::signals::Stop;
-use crate::app::{Gateway, Phase};
+use crate::gateway::{Gateway, Phase};
 
 /// How often a renewal's end is looked for while the process ends.
 const KEEPER_PEEK: Duration = Duration::from_millis(10);

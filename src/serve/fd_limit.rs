@@ -4,8 +4,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::app::Gateway;
 use crate::forward;
+use crate::gateway::Gateway;
 
 /// Those that are no caller's: operators' connections, callers that are turned away, files, calls of the gateway's own.
 const RESERVE: usize = 200;

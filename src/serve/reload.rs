@@ -12,11 +12,11 @@ use tokio::time::{Duration, sleep};
 
 use super::fd_limit;
 use super::signals::{Stop, received};
-use crate::app::Gateway;
 use crate::config::diagnostics::ConfigError;
 use crate::config::file_digest::FileDigest;
 use crate::config::startup::StartupConfig;
 use crate::config::{Config, Secrets};
+use crate::gateway::Gateway;
 use crate::memory;
 use crate::telemetry::ReloadLabels;
 

@@ -24,23 +24,23 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::HttpService;
-use super::aside::Aside;
-use super::doorway::Admission;
 use super::framing::max_head;
-use super::guarded::{CallersBody, Outgoing, Source};
 use super::hangup::Stream;
 use super::http2::{self, RequestBody};
-use super::lasting::lasting;
 use super::opening::{self, First, Incomplete};
-use super::watch::{Verdict, Watch};
-use super::wire::{CUT_HEAD, Ending, Wire};
-use crate::app::{Gateway, Phase};
 use crate::config::limits::Bounds;
 use crate::foreign::cleaned;
+use crate::gateway::{Gateway, Phase};
 use crate::identify::ConnectionEnds;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond;
+use crate::server::accept::Admission;
+use crate::server::activity::{Verdict, Watch};
+use crate::server::body::{CallersBody, Outgoing, Source};
+use crate::server::detached::lasting;
+use crate::server::transport::{CUT_HEAD, Ending, Wire};
+use crate::server::wake_gate::Aside;
 
 /// How long a connection without a request may still bring one that is on its way, once the drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_millis(200);

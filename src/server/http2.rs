@@ -17,10 +17,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::guarded::{Outgoing, Piece};
 use super::hangup::Stream;
-use super::wire::Wire;
-use crate::app::Phase;
+use crate::gateway::Phase;
+use crate::server::body::{Outgoing, Piece};
+use crate::server::transport::Wire;
 
 /// Window of a stream, and of a connection, 1 MiB each: the default of `limits.body_bytes`.
 const WINDOW: u32 = 1024 * 1024;

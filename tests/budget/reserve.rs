@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use calgate::app::App;
 use calgate::budget::Slot;
+use calgate::gateway::App;
 use calgate::limit::Permit;
 use calgate::ratelimit::status::Standing;
 use calgate::refusal::Refusal;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use calgate::store::{SealKey, SealKeys, Sqlite, Vault};
+use calgate::vault::{SealKey, SealKeys, Sqlite, Vault};
 use parking_lot::Mutex;
 
 use crate::cal_sim::Sim;

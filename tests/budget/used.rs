@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calgate::budget::used::{ANY_PROCESS, Entry, Used};
+use calgate::budget::used_windows::{ANY_PROCESS, Entry, Used};
 use calgate::ratelimit::fair_queue::{Asker, Priority};
 use calgate::ratelimit::limiter::{Asked, Machine};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};

@@ -140,7 +140,7 @@ fn the_log_level_is_checked() {
         "OFF",
         "calgate::server=debug",
         "calgate::server",
-        "info,calgate::keeper=debug,hyper=warn",
+        "info,calgate::refresh=debug,hyper=warn",
         "info,my-target=debug",
         "[a]=debug",
         "calgate[a{b=1}]=debug,info",
@@ -163,7 +163,7 @@ fn the_log_level_is_checked() {
         "info,",
         "info, debug",
         " debug",
-        "info, calgate::keeper",
+        "info, calgate::refresh",
         "info;debug",
     ] {
         assert!(read(bad).is_err(), "{bad}");

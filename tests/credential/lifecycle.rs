@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use calgate::credential::entry::{Entry, Pair, Pending, Step};
 use calgate::credential::lifecycle::{
     Ability, Call, MAX_REJECTIONS, Next, NotBegun, Outcome, Remedy, Used, due_after, remedy, rest_after, used_until,
 };
+use calgate::credential::stored_token::{Entry, Pair, Pending, Step};
 use calgate::secret::Secret;
 use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use calgate::credential::refusals::Refusals;
+use calgate::credential::rejections::Refusals;
 use calgate::time::Tick;
 
 use super::rig::{Rig, living};

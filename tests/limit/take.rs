@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use calgate::app::App;
+use calgate::gateway::App;
 use calgate::ratelimit::Standing;
 use calgate::refusal::{AuthFailure, Refusal};
 use calgate::time::Tick;

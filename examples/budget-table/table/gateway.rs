@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use calgate::limit_store::scripts::Fate;
 use calgate::ratelimit::Settings;
 use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next, Standing};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict, name_hash};
-use calgate::sharing::scripts::Fate;
 use calgate::time::Tick;
 
 use super::cell::{Cell, WINDOW};

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
+use calgate::limit_store::scripts::{Acquired, Asking, Fate, Limit, Member, Scripts};
 use calgate::ratelimit::authority::No;
 use calgate::ratelimit::fair_queue::{Asker, Ticket};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use calgate::ratelimit::{Hold, Settings};
-use calgate::sharing::scripts::{Acquired, Asking, Fate, Limit, Member, Scripts};
 use calgate::time::Tick;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;

@@ -1,0 +1,134 @@
+//! Applies a response to the budget that its limits are about.
+
+#![expect(clippy::disallowed_methods, reason = "dates in response headers are compared with the time of day")]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+
+use crate::budget::credential_budget::operations::moved;
+use crate::budget::credential_budget::{Budget, State};
+use crate::limit_store::scripts::Fate;
+use crate::ratelimit::Held;
+use crate::ratelimit::limiter::Flight;
+use crate::ratelimit::usage_headers::{self, Ignored, Reading, Verdict};
+
+impl Budget {
+    /// The head of an answer to a request for `operation` has come. Tells what holds the credential, or the operation, from now
+    /// on where the limiter refused the request.
+    pub(in crate::budget) fn answered(
+        self: &Arc<Self>,
+        flight: &Flight,
+        status: StatusCode,
+        fields: &HeaderMap,
+        operation: impl FnOnce() -> u64,
+    ) -> Option<Held> {
+        let mut state = self.lock();
+        let reading = usage_headers::read(status, fields, SystemTime::now(), state.settings.window);
+        if reading.told.absurd || reading.ignored.is_some() {
+            self.warn_of_fields(reading.told.absurd, reading.ignored);
+        }
+        if reading.told.limits.is_empty() || state.names.are_usual(&reading.told.limits) {
+            return self.settle(&mut state, flight, status, reading);
+        }
+        drop(state);
+        match self.counted_elsewhere(&reading.told.limits, operation()) {
+            None => self.settle(&mut self.lock(), flight, status, reading),
+            Some(other) => {
+                self.unsent(flight);
+                other.count(moved(flight), status, reading)
+            }
+        }
+    }
+
+    /// What an answer means, whose limits are this budget's.
+    pub(super) fn settle(
+        &self,
+        state: &mut State,
+        flight: &Flight,
+        status: StatusCode,
+        reading: Reading,
+    ) -> Option<Held> {
+        let Reading { verdict, told, .. } = reading;
+        // Cal.com reports its limits if it counts a request (FACTS §2). A proxy in front of it that answers instead may do so after
+        // Cal.com has counted the request.
+        if verdict == Verdict::Unclear && told.limits.is_empty() && status.is_server_error() {
+            self.lose(state, flight, Duration::ZERO);
+            self.change(state);
+            return None;
+        }
+        let now = self.clock.now();
+        let known = matches!(verdict, Verdict::Passed | Verdict::Unclear) || state.machine.is_refused(now);
+        let held = state.machine.answered(flight, verdict, &told, now);
+        if let Some(held) = held.filter(|_| !known) {
+            self.warn_of_block(status, held);
+        }
+        if self.watches_limit.load(Ordering::Relaxed) {
+            self.check_limit(state);
+        }
+        if let Some(member) = &self.member {
+            let (ago, settings) = (now.since(flight.sent()), state.settings);
+            member.settle(&mut state.flying, settings, flight, Fate::answered(ago, verdict, told));
+        }
+        self.change(state);
+        held
+    }
+
+    /// The edge limits the rate, as the body of an answer says whose head was taken for no refusal.
+    pub(in crate::budget) fn limited_by_edge(&self, status: StatusCode, fields: &HeaderMap) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let (settings, known) = (state.settings, state.machine.is_refused(now));
+        let (retry_after, ignored) = usage_headers::retry_after(fields, SystemTime::now(), settings.window);
+        self.warn_of_fields(false, ignored);
+        let held = state.machine.limited_by_edge(retry_after, now);
+        if !known {
+            self.warn_of_block(status, held);
+        }
+        if let Some(member) = &self.member {
+            // The store has settled the request itself.
+            member.tell_of_edge_limit(settings, retry_after);
+        }
+        self.change(&mut state);
+    }
+
+    /// Logs, once, that Cal.com grants fewer requests than configured. A key that `POST /v2/api-keys/refresh` made has lost a
+    /// raised limit (FACTS §1).
+    fn check_limit(&self, state: &State) {
+        let (granted, configured) = (state.machine.limit(), state.settings.limit);
+        if granted < configured && self.watches_limit.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                credential = &*self.name,
+                granted,
+                configured,
+                "Cal.com grants a credential fewer requests a window than requests_per_minute says; the lower limit holds"
+            );
+        }
+    }
+
+    fn warn_of_block(&self, status: StatusCode, held: Held) {
+        let (credential, status, seconds) = (&*self.name, status.as_u16(), held.wait.as_secs());
+        let scope = if self.credential.is_some() { "operation" } else { "credential" };
+        tracing::warn!(
+            credential,
+            scope,
+            status,
+            by = held.by.name(),
+            seconds,
+            "Cal.com's limiter refused a request: its scope is blocked for so many seconds"
+        );
+    }
+
+    /// Logs fields of an answer that are not used, at most once a second.
+    fn warn_of_fields(&self, absurd: bool, ignored: Option<Ignored>) {
+        if absurd && !self.absurd.swap(true, Ordering::Relaxed) {
+            tracing::warn!(credential = &*self.name, "Cal.com's rate limit headers make no sense; they are ignored");
+        }
+        if let Some(Ignored { field, seconds }) = ignored.filter(|_| self.warned.is_due(self.clock.now())) {
+            let credential = &*self.name;
+            tracing::warn!(credential, field, seconds, "ignoring a time from upstream that is longer than any block");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! All budgets, by credential. They outlive reloads, because sent requests still count.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use crate::budget::API_KEY_PER_MINUTE;
+use crate::budget::credential_budget::Budget;
+use crate::budget::membership::Membership;
+use crate::budget::used_windows::Used;
+use crate::credential::Injection;
+use crate::identify::credential_key;
+use crate::limit::shared_tag;
+use crate::limit_store::SharedStore;
+use crate::random;
+use crate::ratelimit::Settings;
+use crate::time::{Clock, Seldom, milliseconds};
+
+/// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
+#[derive(Debug)]
+pub struct Table {
+    budgets: DashMap<u128, Known>,
+    capacity: usize,
+    clock: Clock,
+    public: Arc<Budget>,
+    /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
+    overflow: Arc<Budget>,
+    pruned: Seldom,
+    /// What an earlier process has used of budgets that are not there yet.
+    used: Mutex<Used>,
+    /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
+    store: Option<(Arc<SharedStore>, Duration)>,
+}
+
+#[derive(Debug)]
+struct Known {
+    budget: Arc<Budget>,
+    /// Whether a configuration lists it, and so has the say about its settings.
+    is_listed: bool,
+}
+
+/// The key of the credential that a request is sent with; `None` where it is sent with none.
+pub fn identity(injection: &Injection) -> Option<u128> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    match injection {
+        Injection::Nothing => None,
+        Injection::Bearer(value) => Some(credential_key(&[text(value).trim_start_matches("Bearer ")])),
+        Injection::Client { id, secret } => Some(credential_key(&[&text(id), &text(secret)])),
+    }
+}
+
+/// What the budget of calls without a credential is recorded as.
+const PUBLIC: u128 = 1;
+
+/// Milliseconds since 1970 by this machine's calendar.
+#[expect(clippy::disallowed_methods, reason = "the offset between the budgets' clock and the time of day")]
+fn wall() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    milliseconds(since)
+}
+
+impl Table {
+    /// A table for about `capacity` unlisted credentials at once.
+    pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<SharedStore>, Duration)>) -> Self {
+        let clock = Clock::start();
+        let fresh = |name: &str, key| Arc::new(Budget::new(name.into(), settings, clock, key, None));
+        Self {
+            budgets: DashMap::new(),
+            capacity,
+            clock,
+            public: fresh("(public)", 1),
+            overflow: fresh("(unlisted)", 2),
+            pruned: Seldom::default(),
+            used: Mutex::default(),
+            store,
+        }
+    }
+
+    /// The budget of a configured credential, with its settings. Where gateways share it, it is found by `tag`.
+    pub fn configured(&self, identity: u128, tag: &Arc<str>, name: &Arc<str>, settings: Settings) -> Arc<Budget> {
+        let fresh = || self.fresh(identity, self.member(identity, tag.clone(), true), name.clone(), settings);
+        let mut known = self.budgets.entry(identity).or_insert_with(fresh);
+        known.is_listed = true;
+        let budget = known.budget.clone();
+        drop(known);
+        budget.configure(settings);
+        budget.watch_limit();
+        budget
+    }
+
+    /// The budget of the API key `key` that took the place of the key of `configured`. Cal.com counts it by itself, so it
+    /// begins as after a start, with the same settings.
+    pub fn replacing(&self, key: u128, configured: &Arc<Budget>) -> Arc<Budget> {
+        let tag = || configured.tag().unwrap_or_else(|| shared_tag(key));
+        let settings = configured.settings();
+        let fresh = || self.fresh(key, self.member(key, tag(), true), configured.name(), settings);
+        let mut known = self.budgets.entry(key).or_insert_with(fresh);
+        known.is_listed = true;
+        let budget = known.budget.clone();
+        drop(known);
+        budget.configure(settings);
+        budget.watch_limit();
+        configured.replace_by(&budget);
+        budget
+    }
+
+    /// Has all that are there be known to the store.
+    pub fn begin(&self) {
+        self.budgets.iter().for_each(|known| known.budget.begin());
+    }
+
+    /// Says goodbye to the store for all of them.
+    pub async fn end(&self) {
+        let budgets: Vec<_> = self.budgets.iter().map(|known| known.budget.clone()).collect();
+        for budget in budgets {
+            budget.end().await;
+        }
+    }
+
+    /// The budget of calls without a credential: Cal.com counts them by address, and all of ours come from one.
+    pub fn public(&self, settings: Settings) -> Arc<Budget> {
+        self.public.configure(settings.of(API_KEY_PER_MINUTE));
+        self.public.clone()
+    }
+
+    /// The budget of a credential that no configuration lists: one that a caller brought, or a managed user's token. One
+    /// that is configured, too, has the budget that is configured. The others are told their settings here: after a
+    /// reload nobody else would.
+    pub fn unlisted(&self, key: u128, name: &str, settings: Settings) -> Arc<Budget> {
+        let known = self.budgets.get(&key).map(|known| (known.budget.clone(), known.is_listed));
+        if let Some((budget, is_listed)) = known {
+            if !is_listed {
+                budget.configure(settings);
+            }
+            return budget;
+        }
+        if self.budgets.len() >= self.capacity {
+            self.prune();
+            if self.budgets.len() >= self.capacity {
+                self.overflow.configure(settings.of(API_KEY_PER_MINUTE));
+                return self.overflow.clone();
+            }
+        }
+        let fresh = || self.fresh(key, self.member(key, shared_tag(key), false), name.into(), settings);
+        self.budgets.entry(key).or_insert_with(fresh).budget.clone()
+    }
+
+    /// What is used of Cal.com's open windows at `now`, in milliseconds since 1970. See [`Budget::record`].
+    pub fn used(&self, now: u64, leaves_room: bool) -> Used {
+        let mut used = Used::default();
+        self.public.record(PUBLIC, &mut used, now, leaves_room);
+        // There are few listed ones, and their record is what most of the requests need.
+        for is_listed in [true, false] {
+            for known in self.budgets.iter().filter(|known| known.is_listed == is_listed) {
+                if used.is_full() {
+                    return used;
+                }
+                known.budget.record(*known.key(), &mut used, now, leaves_room);
+            }
+        }
+        used
+    }
+
+    /// Goes on from what an earlier process has used, at `now`, in milliseconds since 1970. Budgets that are not there yet do when
+    /// they come.
+    pub fn go_on_from(&self, mut used: Used, now: u64) {
+        self.public.go_on_from(used.take(PUBLIC), now);
+        for known in &self.budgets {
+            known.budget.go_on_from(used.take(*known.key()), now);
+        }
+        *self.used.lock() = used;
+    }
+
+    /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
+    fn prune(&self) {
+        if self.pruned.is_due(self.clock.now()) {
+            self.budgets.retain(|_, Known { budget, .. }| Arc::strong_count(budget) > 1 || !budget.is_unused());
+        }
+    }
+
+    fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Known {
+        // Not of the key, which all gateways with this credential have in common.
+        let seed = random::seed();
+        let budget = Arc::new(Budget::new(name, settings, self.clock, seed, member));
+        let used = self.used.lock().take(key);
+        if !used.is_empty() {
+            budget.go_on_from(used, wall());
+        }
+        Known { budget, is_listed: false }
+    }
+
+    fn member(&self, identity: u128, tag: Arc<str>, lasts: bool) -> Option<Membership> {
+        let (store, deadline) = self.store.clone()?;
+        Some(Membership::new(store, tag, &shared_tag(identity), deadline, lasts))
+    }
+}

@@ -1,0 +1,143 @@
+//! All renewable credentials of this process. They outlive reloads, as the tokens they hold do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::credential::stored_token::RecordName;
+use crate::credential::token_state::{Holder, Job};
+use crate::credential::{Credential, ManagedUsers, Means};
+use crate::random;
+use crate::time::{Clock, Tick};
+
+/// The renewable credentials by name, and the way to the keeper that looks after them.
+pub struct Holders {
+    map: DashMap<RecordName, Arc<Holder>>,
+    jobs: mpsc::UnboundedSender<Job>,
+    managed: ArcSwap<BTreeMap<Arc<str>, ManagedUsers>>,
+    inbox: Mutex<Option<mpsc::UnboundedReceiver<Job>>>,
+    clock: Clock,
+    seed: u64,
+}
+
+impl fmt::Debug for Holders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holders").field("credentials", &self.map.len()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Holders {
+    fn default() -> Self {
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        Self {
+            map: DashMap::new(),
+            jobs,
+            managed: ArcSwap::default(),
+            inbox: Mutex::new(Some(inbox)),
+            clock: Clock::start(),
+            // It is no secret: it spreads the renewals of replicas. The source of keys would take 20 ms to be ready for it.
+            seed: random::seed(),
+        }
+    }
+}
+
+impl Holders {
+    /// The holder of that name, made if need be; `means` is how it is renewed then.
+    pub fn hold(&self, name: RecordName, means: impl FnOnce() -> Means) -> Arc<Holder> {
+        // Every request comes here: one that is held already is not worth a lock of its own.
+        if let Some(held) = self.get(&name) {
+            return held;
+        }
+        let entry = self.map.entry(name);
+        let name = entry.key().clone();
+        entry.or_insert_with(|| Holder::new(name, means(), self.jobs.clone())).clone()
+    }
+
+    /// The holder of that name, if there is one.
+    pub fn get(&self, name: &RecordName) -> Option<Arc<Holder>> {
+        self.map.get(name).map(|holder| holder.clone())
+    }
+
+    /// All holders.
+    pub fn all(&self) -> Vec<Arc<Holder>> {
+        self.map.iter().map(|holder| holder.clone()).collect()
+    }
+
+    /// Forgets the holder of that name: the next who asks for it begins anew.
+    pub fn forget(&self, name: &RecordName) {
+        self.map.remove(name);
+    }
+
+    /// Takes over a configuration: its credentials are held from now on, renewed as it says; others are forgotten.
+    pub(super) fn configure(&self, credentials: &[Arc<Credential>]) {
+        let find = |name: &str| credentials.iter().find(|credential| *credential.name == *name);
+        for credential in credentials {
+            if let Some(means) = credential.means() {
+                let name = RecordName { credential: credential.name.clone(), user: None };
+                let anew = || Holder::new(name.clone(), means.clone(), self.jobs.clone());
+                let changed = |holder: &mut Arc<Holder>| {
+                    if !holder.means.load().is_like(&means) {
+                        *holder = anew();
+                    }
+                };
+                self.map
+                    .entry(name.clone())
+                    .and_modify(changed)
+                    .or_insert_with(anew)
+                    .means
+                    .store(Arc::new(means.clone()));
+            }
+        }
+        self.map.retain(|name, holder| {
+            let credential = find(&name.credential);
+            let means = credential.and_then(|credential| credential.means_of(name.user));
+            let kept = means.is_some();
+            holder.means.store(means.map_or_else(|| holder.means.load_full(), Arc::new));
+            kept
+        });
+        let managed = credentials.iter().filter_map(|c| Some((c.name.clone(), c.managed()?.clone())));
+        self.managed.store(Arc::new(managed.collect()));
+    }
+
+    /// How managed users of that credential are renewed, if it has any.
+    pub fn means_of_users(&self, credential: &str) -> Option<Means> {
+        self.managed.load().get(credential).cloned().map(Means::Managed)
+    }
+
+    /// What the keeper is asked to do; there is one keeper, so the first who asks has it.
+    pub fn take_inbox(&self) -> Option<mpsc::UnboundedReceiver<Job>> {
+        self.inbox.lock().take()
+    }
+
+    /// Now, by the clock that tokens' lives are counted on.
+    pub fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    /// From -1 to 1, another for each process, credential and generation.
+    pub fn jitter(&self, name: &RecordName, generation: u64) -> f64 {
+        let text = format!("{}\0{name}\0{generation}", self.seed);
+        f64::from(crc32fast::hash(text.as_bytes())) / f64::from(u32::MAX) * 2.0 - 1.0
+    }
+
+    /// How every credential is, sorted by name.
+    pub fn states(&self) -> Vec<(String, &'static str)> {
+        let now = self.now();
+        let all = self.all();
+        let mut list: Vec<_> = all.iter().map(|holder| (holder.name.to_string(), holder.state(now))).collect();
+        list.sort();
+        list
+    }
+
+    /// Every credential that is not as it should be, and how it is: for `/readyz`.
+    pub fn troubled(&self) -> Vec<(String, &'static str)> {
+        let mut list = self.states();
+        list.retain(|(_, state)| !matches!(*state, "fresh" | "due"));
+        list
+    }
+}

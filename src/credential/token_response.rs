@@ -1,0 +1,194 @@
+//! Token responses, read leniently: a pair exists only once, so an odd field beside it must not cost it.
+//!
+//! Cal.com's endpoints differ in names and envelope (FACTS §1): `{"access_token": …}` and `{"data": {"accessToken": …}}`.
+//! Both are read wherever they come from. A field of an unexpected type counts as missing.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::credential::managed_user::UserId;
+use crate::credential::stored_token::Text;
+
+/// Epoch times in this range are seconds (the years 2001 to 5138); all others are milliseconds, as FACTS §1 has them.
+const SECONDS: std::ops::Range<f64> = 1e9..1e11;
+
+/// What a response says of tokens.
+#[derive(Default)]
+pub(super) struct Tokens<'a> {
+    pub(super) access: Option<Text<'a>>,
+    pub(super) refresh: Option<Text<'a>>,
+    pub(super) api_key: Option<Text<'a>>,
+    /// Life of the access token in seconds.
+    pub(super) expires_in: Option<f64>,
+    /// End of the access token, in seconds since 1970.
+    pub(super) expires_at: Option<f64>,
+    /// The user whose tokens these are.
+    pub(super) user: Option<UserId>,
+    /// The `id` of the object itself, which is a user's only inside `user`.
+    id: Option<UserId>,
+}
+
+impl<'a> Tokens<'a> {
+    /// Reads a body. `None` if it is not a JSON object.
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
+        match serde_json::from_slice::<Any<'a>>(body).ok()? {
+            Any::Object(tokens) => Some(*tokens),
+            Any::Text(_) | Any::Number(_) | Any::Other => None,
+        }
+    }
+
+    fn set(&mut self, name: &str, value: Any<'a>) {
+        match name {
+            "access_token" | "accessToken" => self.access = value.text().or(self.access.take()),
+            "refresh_token" | "refreshToken" => self.refresh = value.text().or(self.refresh.take()),
+            "api_key" | "apiKey" => self.api_key = value.text().or(self.api_key.take()),
+            "expires_in" | "expiresIn" => self.expires_in = value.number().or(self.expires_in),
+            "expires_at" | "expiresAt" | "access_token_expires_at" | "accessTokenExpiresAt" => {
+                self.expires_at = value.moment().or(self.expires_at);
+            }
+            "user" | "user_id" | "userId" => self.user = value.user().or(self.user),
+            "id" => self.id = value.user(),
+            "data" => self.take(value),
+            _ => {}
+        }
+    }
+
+    /// Takes over what an envelope holds.
+    fn take(&mut self, value: Any<'a>) {
+        let Any::Object(inner) = value else { return };
+        let Tokens { access, refresh, api_key, expires_in, expires_at, user, id: _ } = *inner;
+        self.access = access.or(self.access.take());
+        self.refresh = refresh.or(self.refresh.take());
+        self.api_key = api_key.or(self.api_key.take());
+        self.expires_in = expires_in.or(self.expires_in);
+        self.expires_at = expires_at.or(self.expires_at);
+        self.user = user.or(self.user);
+    }
+}
+
+/// A number that may come as text.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Loose(pub(super) Option<f64>);
+
+impl<'de> Deserialize<'de> for Loose {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Any::deserialize(deserializer).map(|value| Self(value.number()))
+    }
+}
+
+/// A JSON value.
+enum Any<'a> {
+    Text(Text<'a>),
+    Number(f64),
+    Object(Box<Tokens<'a>>),
+    Other,
+}
+
+impl<'a> Any<'a> {
+    fn text(self) -> Option<Text<'a>> {
+        match self {
+            Self::Text(text) if !text.as_str().is_empty() => Some(text),
+            Self::Text(_) | Self::Number(_) | Self::Object(_) | Self::Other => None,
+        }
+    }
+
+    fn number(&self) -> Option<f64> {
+        let number = match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.as_str().trim().parse().ok(),
+            Self::Object(_) | Self::Other => None,
+        };
+        number.filter(|number: &f64| number.is_finite() && *number >= 0.0)
+    }
+
+    /// Seconds since 1970, from seconds, milliseconds or a date.
+    fn moment(&self) -> Option<f64> {
+        let seconds = |number: f64| if SECONDS.contains(&number) { number } else { number / 1000.0 };
+        let date = || match self {
+            Self::Text(text) => {
+                text.as_str().trim().parse::<Timestamp>().ok().map(|date| date.as_duration().as_secs_f64())
+            }
+            Self::Number(_) | Self::Object(_) | Self::Other => None,
+        };
+        self.number().map(seconds).or_else(date)
+    }
+
+    fn user(&self) -> Option<UserId> {
+        match self {
+            Self::Text(text) => UserId::parse(text.as_str().trim()),
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is checked to be a whole number"
+            )]
+            Self::Number(number) if number.fract() == 0.0 && (1.0..=9e15).contains(number) => {
+                UserId::of_number(*number as u64)
+            }
+            Self::Object(user) => user.id.or(user.user),
+            Self::Number(_) | Self::Other => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Any<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyVisitor)
+    }
+}
+
+struct AnyVisitor;
+
+impl<'de> Visitor<'de> for AnyVisitor {
+    type Value = Any<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Any<'de>, E> {
+        Ok(Any::Text(Text::new(Cow::Borrowed(text))))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Any<'de>, E> {
+        Ok(Any::Text(Text::new(Cow::Owned(text.to_owned()))))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "times and ids are far below 2^53")]
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Any<'de>, E> {
+        Ok(Any::Number(number as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "times and ids are far below 2^53")]
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Any<'de>, E> {
+        Ok(Any::Number(number as f64))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Any<'de>, E> {
+        Ok(Any::Number(number))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Any<'de>, E> {
+        Ok(Any::Other)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Any<'de>, E> {
+        Ok(Any::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Any<'de>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Any::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Any<'de>, A::Error> {
+        let mut tokens = Box::new(Tokens::default());
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let value = map.next_value()?;
+            tokens.set(&name, value);
+        }
+        Ok(Any::Object(tokens))
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a request got no answer: what it means for its caller, and whether it may be sent again.
+
+use std::error::Error as _;
+use std::fmt::Display;
+
+use crate::foreign::cleaned;
+use crate::forward::upload::Upload;
+use crate::forward::upload_state::Progress;
+use crate::refusal::Refusal;
+
+/// A request that got no answer.
+pub(super) struct Lost {
+    pub(super) refusal: Refusal,
+    /// The body to send again, where that is safe.
+    pub(super) again: Option<Upload>,
+}
+
+impl From<Refusal> for Lost {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, again: None }
+    }
+}
+
+/// No connection, and so nothing was sent.
+pub(super) fn not_reached(why: impl Display) -> Refusal {
+    Refusal::UpstreamUnreachable { reason: cleaned(why).into(), sent: false }
+}
+
+/// Returns whether upstream guarantees that it did not process a request, so that any method can be sent again: it ended the
+/// connection at an earlier stream, for whatever reason (RFC 9113 §6.8), or refused this one (§8.7).
+pub(super) fn was_left_alone(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).filter(|cause| cause.is_remote());
+    // The library reports a peer's GOAWAY to the streams above its last stream id alone.
+    cause.is_some_and(|cause| {
+        cause.is_go_away() || (cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+/// What a failed exchange means for the caller, whose own body may be what failed. `sent` is whether the request may have been.
+pub(super) fn refusal(error: &hyper::Error, body: &Progress, sent: bool) -> Refusal {
+    if let Some(fault) = body.fault() {
+        return fault.into();
+    }
+    if error.is_parse() {
+        return Refusal::UpstreamInvalid;
+    }
+    Refusal::UpstreamUnreachable { reason: describe(error).into(), sent }
+}
+
+/// What a failed exchange says in the log. An HTTP/2 error is its code: the text of a GOAWAY frame is the peer's own.
+pub(super) fn describe(error: &hyper::Error) -> String {
+    let source = error.source();
+    match source.and_then(|source| source.downcast_ref::<h2::Error>()).map(|fault| (fault, fault.reason())) {
+        Some((fault, Some(reason))) => {
+            let what = if fault.is_go_away() { "GOAWAY" } else { "RST_STREAM" };
+            format!("HTTP/2 {what}, code {} ({})", u32::from(reason), reason.description())
+        }
+        _ => cleaned(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))),
+    }
+}

@@ -1,0 +1,215 @@
+//! From a configuration to an [`App`]: the only place where the stages are made.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, EndpointId};
+use crate::config::Config;
+use crate::config::consumers::{ConsumerConfig, RestrictionLists};
+use crate::config::limit_store::LimitStoreConfig;
+use crate::config::tiers::TierConfig;
+use crate::credential::{Credential, Credentials, Holders};
+use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
+use crate::forward::Upstream;
+use crate::gateway::build_budgets::{budgets, shared_tag_of};
+use crate::gateway::{App, new_keyed};
+use crate::headers::Cors;
+use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
+use crate::limit::{Limits, Own, Tier};
+use crate::limit_store::SharedStore;
+use crate::ratelimit::{Bucket, Quota};
+
+impl App {
+    /// Makes the state that `config` describes. What `previous` holds of the consumers' buckets is taken over.
+    ///
+    /// # Errors
+    /// What cannot be used although it is written well: the upstream's name, its certificate authority.
+    pub fn build(config: Config, previous: Option<&App>) -> Result<Self, String> {
+        let made = previous.map(|app| &app.upstream).filter(|made| made.is_of(&config.upstream, &config.limits));
+        let upstream = if let Some(made) = made {
+            made.clone()
+        } else {
+            let upstream = Upstream::new(&config.upstream, &config.limits)?;
+            Arc::new(match previous {
+                Some(app) => upstream.remembering(&app.upstream),
+                None => upstream,
+            })
+        };
+        let names = Names::of(&config);
+        let leaks = leaks(&config);
+        let consumers = consumers(&config);
+        let consumers = match previous {
+            Some(app) => consumers.remember_revoked(&app.consumers),
+            None => consumers,
+        };
+        let holders = previous.map_or_else(Arc::default, |app| app.credentials.holders.clone());
+        let credentials = names.credentials(&config, holders)?;
+        credentials.hold();
+        let store = match (previous, &config.limit_store) {
+            (Some(app), _) => app.sharing.clone(),
+            (None, None) => None,
+            (None, Some(store)) => {
+                let LimitStoreConfig { redis, redis_file, kind, ca_file, on_loss, timeout } = store;
+                let (file, ca_file) = (redis_file.as_deref(), ca_file.as_deref());
+                Some(Arc::new(SharedStore::new(redis, file, kind, ca_file, *on_loss, *timeout)?))
+            }
+        };
+        Ok(Self {
+            generation: previous.map_or(1, |app| app.generation + 1),
+            unknown_endpoints: config.catalog.unknown,
+            entitlements: names.entitlements(&config)?,
+            buckets: names.limits(&config, previous, store.as_ref())?,
+            budget: Arc::new(budgets(&config, previous, store.as_ref())?),
+            credentials,
+            keyless: KeylessAccess::new(config.listen.hosts, config.listen.cors_origins.clone()),
+            leaks,
+            consumers,
+            upstream,
+            trusted_proxies: config.listen.trusted_proxies,
+            cors: Cors::new(config.listen.cors_origins, &config.upstream.forward_headers),
+            access_log: config.log.access,
+            limits: config.limits,
+            sharing: store,
+            own_catalog: config.catalog.own,
+        })
+    }
+}
+
+/// Finds gateway keys, and the secrets of this configuration.
+fn leaks(config: &Config) -> LeakGuard {
+    let mut leaks = LeakGuard::new();
+    config.credentials.values().for_each(|config| config.credential.kind.with_secrets(|secret| leaks.add(secret)));
+    leaks
+}
+
+fn consumers(config: &Config) -> Consumers {
+    let names = config.consumers.iter().map(|c| c.name.clone()).collect();
+    let keys = config.consumers.iter().enumerate().flat_map(|(index, consumer)| {
+        let consumer_id = ConsumerId::at(index);
+        consumer.keys.iter().map(move |&(hash, expires)| KnownKey { hash, consumer: consumer_id, expires })
+    });
+    let anonymous = config.anonymous.consumer.as_ref();
+    let anonymous =
+        anonymous.and_then(|name| config.consumers.iter().position(|c| c.name == *name)).map(ConsumerId::at);
+    Consumers::new(names, keys.collect(), anonymous, config.passthrough.as_ref().map(|p| p.forms))
+}
+
+/// What consumers refer to by name, made once and shared.
+struct Names {
+    plans: BTreeMap<String, Arc<Plan>>,
+    tiers: BTreeMap<String, Arc<Tier>>,
+    credentials: BTreeMap<String, Arc<Credential>>,
+}
+
+impl Names {
+    fn of(config: &Config) -> Self {
+        let catalog = catalog(config);
+        let plan = |(name, lists): (&String, &crate::config::plans::PlanLists)| {
+            let plan = Plan::compile(name, lists.allow.clone(), lists.deny.clone(), catalog);
+            (name.clone(), Arc::new(plan))
+        };
+        let tier = |(name, tier): (&String, &TierConfig)| {
+            (name.clone(), Arc::new(Tier { name: name.as_str().into(), quota: tier.quota }))
+        };
+        Self {
+            plans: config.plans.iter().map(plan).collect(),
+            tiers: config.tiers.iter().map(tier).collect(),
+            credentials: config.credentials.iter().map(|(name, c)| (name.clone(), c.credential.clone())).collect(),
+        }
+    }
+
+    fn credentials(&self, config: &Config, holders: Arc<Holders>) -> Result<Credentials, String> {
+        let of = |c: &ConsumerConfig| self.credentials.get(&*c.credential).cloned().ok_or_else(|| dangling(c));
+        Ok(Credentials {
+            consumers: config.consumers.iter().map(of).collect::<Result<_, _>>()?,
+            managed_users: config.consumers.iter().map(|c| c.managed_users.as_deref().map(Arc::from)).collect(),
+            holders,
+        })
+    }
+
+    fn entitlements(&self, config: &Config) -> Result<Entitlements, String> {
+        let mut narrowings = Shared { catalog: catalog(config), made: Vec::new() };
+        let nothing: Arc<[usize]> = Arc::default();
+        let entitlement = |consumer: &ConsumerConfig| {
+            let plan = config.credentials.get(&*consumer.credential).and_then(|c| self.plans.get(&c.plan));
+            let operations = consumer.credential_operations.as_slice();
+            Ok(Entitlement {
+                plan: plan.ok_or_else(|| dangling(consumer))?.clone(),
+                narrowing: consumer.restriction.as_deref().map(|lists| narrowings.get(lists)),
+                credential_operations: if operations.is_empty() {
+                    nothing.clone()
+                } else {
+                    operations.iter().copied().map(EndpointId::index).collect()
+                },
+            })
+        };
+        let consumers = config.consumers.iter().map(entitlement).collect::<Result<_, String>>()?;
+        let passthrough = config.passthrough.as_ref().and_then(|passthrough| {
+            let plan = self.plans.get(&passthrough.plan)?.clone();
+            Some(Entitlement { plan, narrowing: None, credential_operations: nothing.clone() })
+        });
+        Ok(Entitlements::new(config.entitlements, consumers, passthrough))
+    }
+
+    fn limits(
+        &self,
+        config: &Config,
+        previous: Option<&App>,
+        store: Option<&Arc<SharedStore>>,
+    ) -> Result<Limits, String> {
+        let kept: HashMap<&str, &Arc<Bucket>> = previous
+            .map(|app| {
+                app.consumers
+                    .list()
+                    .iter()
+                    .zip(&app.buckets.consumers)
+                    .map(|(c, own)| (&*c.name, &own.bucket))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let own = |consumer: &ConsumerConfig| {
+            let bucket = kept.get(&*consumer.name).map_or_else(Arc::default, |bucket| Arc::clone(bucket));
+            let tier = self.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?.clone();
+            let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
+            let tag = store.and_then(|_| shared_tag_of(credential));
+            Ok(Own { tier, bucket, shared_as: tag.map(|tag| (tag, (*consumer.name).into())) })
+        };
+        let per_minute = config.anonymous.requests_per_minute;
+        Ok(Limits {
+            consumers: config.consumers.iter().map(own).collect::<Result<_, String>>()?,
+            public: Tier { name: "(public)".into(), quota: Quota::per_minute(per_minute, per_minute) },
+            passthrough: config.passthrough.as_ref().and_then(|p| self.tiers.get(&*p.tier)).cloned(),
+            store: store.cloned(),
+            expected_replicas: config.budget.expected_replicas,
+            keyed: previous.map_or_else(|| new_keyed(&config.limits), |app| app.buckets.keyed.clone()),
+        })
+    }
+}
+
+/// A checked configuration has no such consumer; were it left out, all tables after it would be off by one.
+pub(super) fn dangling(consumer: &ConsumerConfig) -> String {
+    format!("consumer `{}` refers to something that is not configured", consumer.name)
+}
+
+fn catalog(config: &Config) -> &Catalog {
+    config.catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in())
+}
+
+/// Narrowings, one for all consumers that are narrowed alike.
+struct Shared<'a> {
+    catalog: &'a Catalog,
+    made: Vec<(RestrictionLists, Arc<Narrowing>)>,
+}
+
+impl Shared<'_> {
+    fn get(&mut self, lists: &RestrictionLists) -> Arc<Narrowing> {
+        if let Some((_, made)) = self.made.iter().find(|(known, _)| known == lists) {
+            return made.clone();
+        }
+        let (tags, methods, endpoints) = (&lists.tags, &lists.methods, &lists.endpoints);
+        let made = Narrowing::compile(tags.as_deref(), methods.as_deref(), endpoints.as_deref(), self.catalog);
+        let made = Arc::new(made);
+        self.made.push((lists.clone(), made.clone()));
+        made
+    }
+}

@@ -1,0 +1,119 @@
+//! From a configuration to the budgets of its credentials.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::budget::{API_KEY_PER_MINUTE, Budget, Budgets, OAUTH_PER_MINUTE, Own, Table, Terms, identity};
+use crate::config::Config;
+use crate::config::consumers::ConsumerConfig;
+use crate::config::credentials::CredentialConfig;
+use crate::config::tiers::TierConfig;
+use crate::credential::{ApiKey, Credential, Injection, Kind};
+use crate::gateway::App;
+use crate::gateway::build::dangling;
+use crate::identify::credential_key;
+use crate::limit::shared_tag;
+use crate::limit_store::SharedStore;
+use crate::ratelimit::Settings;
+use crate::ratelimit::fair_queue::{Asker, Priority};
+use crate::ratelimit::usage_headers::name_hash;
+
+/// The budgets of a configuration, in the table that `previous` has.
+pub(super) fn budgets(
+    config: &Config,
+    previous: Option<&App>,
+    store: Option<&Arc<SharedStore>>,
+) -> Result<Budgets, String> {
+    let section = &config.budget;
+    let common = Settings { limit: 1, window: section.window, replicas: section.expected_replicas, learn_limit: false };
+    let deadline = config.upstream.response_within(&config.limits);
+    let new_table = || {
+        let store = store.map(|store| (store.clone(), deadline));
+        Arc::new(Table::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE), store))
+    };
+    let table = previous.map_or_else(new_table, |app| app.budget.table.clone());
+    let known = Known { limits: limits(config), common, table: &table };
+    let own = |consumer: &ConsumerConfig| {
+        let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
+        let tier = config.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?;
+        let [bearer, client] = identities(&credential.credential);
+        Ok(Own {
+            terms: terms(config, name_hash(&consumer.name), tier),
+            credential: credential.credential.name.clone(),
+            bearer: bearer.and_then(|(identity, _)| known.budget(credential, identity)),
+            client: client.and_then(|(identity, _)| known.budget(credential, identity)),
+            managed_user_requests_per_minute: credential
+                .credential
+                .managed()
+                .map_or(OAUTH_PER_MINUTE, |managed| managed.requests_per_minute),
+        })
+    };
+    let consumers = config.consumers.iter().map(own).collect::<Result<_, String>>()?;
+    let passthrough = config.passthrough.as_ref().and_then(|p| config.tiers.get(&*p.tier));
+    let everyone =
+        Terms { asker: Asker { key: 0, weight: 1, priority: Priority::Default }, max_wait: section.max_wait };
+    Ok(Budgets {
+        mode: section.mode,
+        consumers,
+        public: everyone,
+        passthrough: passthrough.map_or(everyone, |tier| terms(config, 0, tier)),
+        settings: common,
+        deadline: config.limits.upstream_headers,
+        table,
+    })
+}
+
+fn terms(config: &Config, key: u64, tier: &TierConfig) -> Terms {
+    let asker = Asker { key, weight: tier.requests_per_minute, priority: tier.priority };
+    Terms { asker, max_wait: tier.max_wait.unwrap_or(config.budget.max_wait) }
+}
+
+/// What Cal.com counts a credential's requests by, and what it grants each if nothing is configured: its bearer, and its
+/// client. An OAuth grant has the credential's name: Cal.com counts each of its tokens afresh, and counting them together
+/// allows no more.
+fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
+    let key = |key: &ApiKey| Some((identity(&Injection::Bearer(key.authorization.clone()))?, API_KEY_PER_MINUTE));
+    match &credential.kind {
+        Kind::ApiKey(own) => [key(own), None],
+        Kind::OAuth(_) => [Some((credential_key(&["oauth", &credential.name]), OAUTH_PER_MINUTE)), None],
+        Kind::PlatformClient(client) => {
+            let (id, secret) = (client.id.clone(), client.secret.clone());
+            let of_client = identity(&Injection::Client { id, secret }).map(|identity| (identity, OAUTH_PER_MINUTE));
+            [client.api_key.as_ref().and_then(key), of_client]
+        }
+    }
+}
+
+/// What gateways that share a credential's limits know it by: its bearer, if it has one.
+pub(super) fn shared_tag_of(credential: &CredentialConfig) -> Option<Arc<str>> {
+    let [bearer, client] = identities(&credential.credential);
+    bearer.or(client).map(|(identity, _)| shared_tag(identity))
+}
+
+/// What Cal.com grants each credential. One that is configured under several names has the least of what they say.
+fn limits(config: &Config) -> HashMap<u128, (u32, bool)> {
+    let mut limits = HashMap::new();
+    for credential in config.credentials.values() {
+        for (identity, default) in identities(&credential.credential).into_iter().flatten() {
+            let (limit, learn) = (credential.requests_per_minute.unwrap_or(default), credential.learn_limit);
+            let known = limits.entry(identity).or_insert((limit, learn));
+            *known = (known.0.min(limit), known.1 && learn);
+        }
+    }
+    limits
+}
+
+struct Known<'a> {
+    limits: HashMap<u128, (u32, bool)>,
+    common: Settings,
+    table: &'a Table,
+}
+
+impl Known<'_> {
+    fn budget(&self, credential: &CredentialConfig, identity: u128) -> Option<Arc<Budget>> {
+        let &(limit, learn_limit) = self.limits.get(&identity)?;
+        let settings = Settings { learn_limit, ..self.common.of(limit) };
+        let tag = shared_tag_of(credential)?;
+        Some(self.table.configured(identity, &tag, &credential.credential.name, settings))
+    }
+}

@@ -1,0 +1,382 @@
+//! The scripts decide as the gateway's own budget and bucket do: the same requests and answers, at the same moments, are put
+//! to both. Both are told the time, so nothing waits.
+
+use std::time::Duration;
+
+use calgate::limit_store::scripts::{Acquired, Asking, Fate, Heard, Limit, Member, Scripts};
+use calgate::ratelimit::fair_queue::{Asker, Priority};
+use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
+use calgate::ratelimit::{Hold, Settings};
+use calgate::time::Tick;
+use proptest::prelude::*;
+use redis::aio::MultiplexedConnection;
+use tokio::runtime::Runtime;
+
+use crate::budget::table::limiter::{Limiter, NamedLimit};
+use crate::harness::Redis;
+use crate::properties::cases;
+
+const WINDOW: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
+const SEED: u64 = 7;
+const START: u64 = 1_700_000_000_000_000;
+
+/// An epoch of parts after all others.
+const ANY_EPOCH: u64 = 1 << 52;
+
+/// A moment of the server's clock as one of the gateway's.
+fn tick(at: u64) -> Tick {
+    Tick(at * 1000)
+}
+
+/// What happens, and how many microseconds after what happened before.
+#[derive(Debug, Clone)]
+struct Step(u64, What);
+
+#[derive(Debug, Clone)]
+enum What {
+    Asks { consumer: u64, anyway: bool, waits: bool },
+    Turn,
+    Answered { flight: usize, verdict: Kind, told: Vec<(bool, u32, u32, u64)> },
+    Lost { flight: usize, within_ms: u64 },
+    Unsent { flight: usize },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Passed,
+    Unclear,
+    Refused(Option<u64>),
+    Edge(Option<u64>),
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let passed = || Just(Kind::Passed);
+    let kind = prop_oneof![
+        30 => passed(),
+        2 => Just(Kind::Unclear),
+        1 => prop::option::of(0..90_u64).prop_map(Kind::Refused),
+        1 => prop::option::of(0..90_u64).prop_map(Kind::Edge),
+    ];
+    let seen = (any::<bool>(), 1..40_u32, 0..40_u32, 0..70_u64);
+    prop_oneof![
+        8 => (0..4_u64, prop::bool::weighted(0.05), prop::bool::weighted(0.2))
+            .prop_map(|(consumer, anyway, waits)| What::Asks { consumer, anyway, waits }),
+        4 => Just(What::Turn),
+        8 => (any::<usize>(), kind, prop::collection::vec(seen, 0..3))
+            .prop_map(|(flight, verdict, told)| What::Answered { flight, verdict, told }),
+        1 => (any::<usize>(), 0..40_000_u64).prop_map(|(flight, within_ms)| What::Lost { flight, within_ms }),
+        1 => any::<usize>().prop_map(|flight| What::Unsent { flight }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pause = prop_oneof![6 => 0..3_000_u64, 6 => 0..2_000_000_u64, 1 => 0..90_000_000_u64];
+    prop::collection::vec((pause, what()).prop_map(|(pause, what)| Step(pause, what)), 1..120)
+}
+
+/// Both, in step.
+struct Both<'a> {
+    link: &'a mut MultiplexedConnection,
+    scripts: &'a Scripts,
+    keys: String,
+    settings: Settings,
+    machine: Machine,
+    jitter: fastrand::Rng,
+    at: u64,
+    asked: u64,
+    flights: Vec<(u64, u64, Flight)>,
+}
+
+impl Both<'_> {
+    fn limit(&self) -> Limit<'_> {
+        let settings = Settings { replicas: 1, ..self.settings };
+        Limit { keys: &self.keys, settings, deadline: DEADLINE, clock: Some(self.at) }
+    }
+
+    /// The other gateways are cut off: they have been heard of, and are no members.
+    async fn hear_of_others(&mut self) {
+        let known = format!("{}:known", self.keys);
+        let joined = format!("{}:joined", self.keys);
+        let mut pipe = redis::pipe();
+        // All of them, and this one, have given up the parts that are kept for gateways: a single gateway keeps none.
+        let held = format!("{}:held", self.keys);
+        for other in 1..self.settings.replicas {
+            pipe.cmd("ZADD").arg(&known).arg(self.at).arg(format!("other-{other}"));
+            pipe.cmd("HSET").arg(&held).arg(format!("other-{other}")).arg(0);
+        }
+        pipe.cmd("HSET").arg(&held).arg("this").arg(0);
+        pipe.cmd("ZADD").arg(&known).arg(self.at).arg("this");
+        pipe.cmd("ZADD").arg(&joined).arg(self.at).arg("this:1");
+        pipe.query_async::<()>(self.link).await.unwrap();
+    }
+
+    /// Time goes on by so many microseconds.
+    async fn passes(&mut self, pause: u64) {
+        self.at += pause;
+        self.hear_of_others().await;
+        // What has no answer by its deadline is given up, by either.
+        let at = self.at;
+        let late = |sent: u64| Duration::from_micros(at.saturating_sub(sent)) >= DEADLINE;
+        while let Some(index) = self.flights.iter().position(|&(_, sent, _)| late(sent)) {
+            let (_, sent, flight) = self.flights.swap_remove(index);
+            self.machine.lost(&flight, tick(sent).after(DEADLINE));
+        }
+    }
+
+    async fn does(&mut self, step: Step) {
+        self.passes(step.0).await;
+        match step.1 {
+            What::Asks { consumer, anyway, waits } => self.asks(consumer, anyway, waits).await,
+            What::Turn => self.turn().await,
+            What::Answered { flight, verdict, told } => {
+                if let Some(flight) = self.take(flight) {
+                    self.answered(flight, verdict, &told).await;
+                }
+            }
+            What::Lost { flight, within_ms } => {
+                if let Some((request, _, flight)) = self.take(flight) {
+                    let within = Duration::from_millis(within_ms);
+                    self.settle(request, Fate::Lost { within }).await;
+                    self.machine.lost(&flight, tick(self.at).after(within));
+                }
+            }
+            What::Unsent { flight } => {
+                if let Some((request, _, flight)) = self.take(flight) {
+                    self.settle(request, Fate::Unsent).await;
+                    self.machine.unsent(&flight);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Option<(u64, u64, Flight)> {
+        let count = self.flights.len();
+        (count > 0).then(|| self.flights.swap_remove(index % count))
+    }
+
+    async fn settle(&mut self, request: u64, fate: Fate) -> Option<(Hold, Option<Duration>)> {
+        let (scripts, limit) = (self.scripts, self.limit());
+        scripts.settle(&mut self.link.clone(), limit, "this", request, fate).await.unwrap()
+    }
+
+    async fn heartbeat(&mut self) -> Heard {
+        let (scripts, limit, member) = (self.scripts, self.limit(), Member { gateway: "this", times: 1 });
+        scripts.heartbeat(&mut self.link.clone(), limit, member, ANY_EPOCH).await.unwrap()
+    }
+
+    async fn acquire(&mut self, asker: Option<&Asker>, express: bool, anyway: bool) -> Acquired {
+        self.asked += 1;
+        let light = self.machine.light(asker);
+        let asking =
+            Asking { request: self.asked, express, waiting: self.machine.has_turns(), anyway, light, epoch: ANY_EPOCH };
+        let member = Member { gateway: "this", times: 1 };
+        let (scripts, limit) = (self.scripts, self.limit());
+        scripts.acquire(&mut self.link.clone(), limit, member, asking, None).await.unwrap().0
+    }
+
+    async fn asks(&mut self, consumer: u64, anyway: bool, waits: bool) {
+        let now = tick(self.at);
+        let asker = Asker { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
+        // Lets go of what no longer counts, as a script does before it looks.
+        let _ = self.machine.standing(now);
+        self.machine.comes(&asker, now);
+        let express = self.machine.is_below_part(&asker, now);
+        if anyway {
+            let theirs = self.acquire(Some(&asker), express, anyway).await;
+            let (flight, by) = self.machine.ask_only_observing(&asker, now);
+            assert_eq!(theirs, Acquired::Go { ahead: None, by });
+            self.flights.push((self.asked, self.at, flight));
+            return;
+        }
+        // Who has to line up behind others is not put to the store.
+        let lines_up = self.machine.has_turns() && !express;
+        let theirs = if lines_up { None } else { Some(self.acquire(Some(&asker), express, anyway).await) };
+        let patience = if waits && !express { Duration::from_secs(86_400) } else { Duration::ZERO };
+        let ours = match self.machine.ask(&asker, patience, now) {
+            Asked::Go(flight) => {
+                self.flights.push((self.asked, self.at, flight));
+                None
+            }
+            Asked::Refuse(held) => Some(held.by),
+            // One that has room, and waits for an answer that shows how much, is not put to the store in between.
+            Asked::Wait(_, by) if !patience.is_zero() && self.machine.has_turns() => Some(by),
+            Asked::Wait(ticket, by) => {
+                self.machine.leave(ticket, &asker);
+                Some(by)
+            }
+        };
+        if express && matches!(theirs, Some(Acquired::Held { .. })) {
+            // For so long the store keeps what becomes free for it, as it does not know where it waits.
+            self.at += 150_000;
+        }
+        let theirs = match theirs {
+            None => return assert!(ours.is_some()),
+            Some(Acquired::Go { .. }) => None,
+            Some(Acquired::Held { by, .. }) => Some(by),
+            Some(other) => panic!("{other:?}"),
+        };
+        assert_eq!(theirs, ours, "at {} of {}: {:?}", self.at - START, self.asked, self.machine);
+    }
+
+    /// Whose turn it is may go.
+    async fn turn(&mut self) {
+        if !self.machine.has_turns() {
+            return;
+        }
+        // As above: what no longer counts is no longer asked for, either.
+        let _ = self.machine.standing(tick(self.at));
+        let theirs = self.acquire(None, false, false).await;
+        let ours = self.machine.next(tick(self.at));
+        match (&theirs, ours) {
+            (Acquired::Go { .. }, Next::Go(_, flight)) => self.flights.push((self.asked, self.at, flight)),
+            (Acquired::Held { .. }, Next::At(_) | Next::Idle) => {}
+            (_, ours) => panic!("{theirs:?} {ours:?} at {}: {:?}", self.at - START, self.machine),
+        }
+    }
+
+    async fn answered(&mut self, flight: (u64, u64, Flight), kind: Kind, told: &[(bool, u32, u32, u64)]) {
+        let seen = |&(first, limit, remaining, reset): &(bool, u32, u32, u64)| Seen {
+            name: if first { 0xcbf2_9ce4_8422_2325 } else { 1 },
+            limit: (limit > 5).then_some(limit),
+            remaining: remaining.min(limit),
+            reset: Duration::from_secs(reset),
+        };
+        let told = Told { limits: told.iter().map(seen).collect(), absurd: false };
+        let seconds = |n: Option<u64>| n.map(Duration::from_secs);
+        let verdict = match kind {
+            Kind::Passed => Verdict::Passed,
+            Kind::Unclear => Verdict::Unclear,
+            Kind::Refused(after) => Verdict::Refused { retry_after: seconds(after) },
+            Kind::Edge(after) => Verdict::Edge { retry_after: seconds(after) },
+        };
+        let jitter = if matches!(verdict, Verdict::Refused { .. }) { self.draw() } else { Duration::ZERO };
+        let ago = Duration::from_micros(self.at - flight.1);
+        let fate = Fate::Answered { ago, verdict, told: told.clone(), jitter };
+        let theirs = self.settle(flight.0, fate).await;
+        let ours = self.machine.answered(&flight.2, verdict, &told, tick(self.at));
+        assert_eq!(theirs.map(|(by, _)| by), ours.map(|held| held.by));
+        if let (Some((_, Some(theirs))), Some(ours)) = (theirs, ours) {
+            assert_eq!(theirs, ours.wait);
+        }
+    }
+
+    /// The machine's own jitter, drawn along.
+    fn draw(&mut self) -> Duration {
+        Duration::from_nanos(self.jitter.u64(..u64::try_from(WINDOW.as_nanos() / 32).unwrap()))
+    }
+}
+
+/// A server and a link to it, for all cases of a test.
+pub(super) struct Bench {
+    _redis: Redis,
+    pub(super) runtime: Runtime,
+    pub(super) link: MultiplexedConnection,
+    pub(super) scripts: Scripts,
+}
+
+impl Bench {
+    pub(super) fn start() -> Self {
+        let redis = Redis::start();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = redis::Client::open(redis.url()).unwrap();
+        let link = runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
+        Self { _redis: redis, runtime, link, scripts: Scripts::default() }
+    }
+
+    /// Both, who have seen nothing.
+    fn both(&mut self, settings: Settings) -> (&Runtime, Both<'_>) {
+        let both = Both {
+            link: &mut self.link,
+            scripts: &self.scripts,
+            keys: "calgate:{test}:main".to_owned(),
+            settings,
+            machine: Machine::new(settings, SEED),
+            jitter: fastrand::Rng::with_seed(SEED),
+            at: START,
+            asked: 0,
+            flights: Vec::new(),
+        };
+        (&self.runtime, both)
+    }
+
+    pub(super) fn empty(&mut self) {
+        let link = &mut self.link;
+        self.runtime.block_on(async { redis::cmd("FLUSHALL").query_async::<()>(link).await }).unwrap();
+    }
+}
+
+pub(super) fn config() -> ProptestConfig {
+    ProptestConfig { max_shrink_iters: 200, ..cases(128) }
+}
+
+#[test]
+fn a_limit_is_decided_as_a_single_gateway_decides_it() {
+    let bench = std::cell::RefCell::new(Bench::start());
+    proptest!(config(), |(limit in 1..30_u32, replicas in 1..6_u32, learn_limit: bool, steps in steps())| {
+        let bench = &mut *bench.borrow_mut();
+        bench.empty();
+        let settings = Settings { limit, window: WINDOW, replicas, learn_limit };
+        let (runtime, mut both) = bench.both(settings);
+        runtime.block_on(async {
+            for step in steps {
+                both.does(step).await;
+            }
+        });
+    });
+}
+
+/// Who does something while Cal.com counts for real.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    Asks(u64),
+    IsAnswered(usize),
+    /// Another program on the same credential.
+    Others,
+}
+
+fn hits() -> impl Strategy<Value = Vec<(u64, Who)>> {
+    let who = prop_oneof![
+        5 => (0..3_u64).prop_map(Who::Asks),
+        5 => any::<usize>().prop_map(Who::IsAnswered),
+        2 => Just(Who::Others),
+    ];
+    let pause = prop_oneof![20 => 0..900_000_u64, 1 => 0..15_000_000_u64];
+    prop::collection::vec((pause, who), 300..600)
+}
+
+#[test]
+fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
+    let bench = std::cell::RefCell::new(Bench::start());
+    let config = ProptestConfig { max_shrink_iters: 200, ..cases(32) };
+    proptest!(config, |(limit in 40..120_u32, hits in hits())| {
+        let bench = &mut *bench.borrow_mut();
+        bench.empty();
+        let settings = Settings { limit, window: WINDOW, replicas: 1, learn_limit: false };
+        let (runtime, mut both) = bench.both(settings);
+        let named = NamedLimit { name: "Default".to_owned(), limit, window: WINDOW, block: WINDOW };
+        let mut cal = Limiter::new(vec![named], true);
+        runtime.block_on(async {
+            for (pause, who) in hits {
+                both.passes(pause).await;
+                let now = Duration::from_micros(both.at);
+                match who {
+                    Who::Asks(consumer) => both.asks(consumer, false, false).await,
+                    Who::Others => {
+                        cal.hit(now);
+                        assert_eq!(both.heartbeat().await.foreign, both.machine.standing(tick(both.at)).foreign);
+                    }
+                    Who::IsAnswered(flight) => {
+                        if let Some(flight) = both.take(flight) {
+                            let verdict = cal.hit(now);
+                            let kind = if verdict.refused { Kind::Refused(None) } else { Kind::Passed };
+                            let told = verdict.standings.iter().map(|told| (true, told.limit, told.remaining, told.reset_seconds));
+                            both.answered(flight, kind, &told.collect::<Vec<_>>()).await;
+                        }
+                    }
+                }
+            }
+        });
+    });
+}

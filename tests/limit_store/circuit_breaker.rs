@@ -1,0 +1,112 @@
+//! The breaker in front of the store, in a time of its own.
+
+use std::time::Duration;
+
+use calgate::limit_store::circuit_breaker::{Breaker, State};
+use calgate::time::Tick;
+use proptest::prelude::*;
+
+use crate::properties::cases;
+
+fn at(ms: u64) -> Tick {
+    Tick(1_000_000_000).after(Duration::from_millis(ms))
+}
+
+/// One that is closed at 0 ms.
+fn closed() -> Breaker {
+    let mut breaker = Breaker::new(at(0), 42);
+    breaker.probed(true, at(0));
+    breaker.recovered();
+    assert_eq!(breaker.state(), State::Closed);
+    breaker
+}
+
+fn probe(breaker: &Breaker) -> Tick {
+    match breaker.state() {
+        State::Open { probe } => probe,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_begins_open_with_a_probe_due_at_once() {
+    assert_eq!(Breaker::new(at(7), 1).state(), State::Open { probe: at(7) });
+}
+
+#[test]
+fn three_failures_in_a_row_open_it() {
+    let mut breaker = closed();
+    assert!(!breaker.called(false, at(1)) && !breaker.called(false, at(2)));
+    assert!(!breaker.called(true, at(3)));
+    assert!(!breaker.called(false, at(4)) && !breaker.called(false, at(5)));
+    assert!(breaker.called(false, at(6)));
+    assert!(probe(&breaker) >= at(256), "{breaker:?}");
+}
+
+#[test]
+fn more_than_one_in_five_within_a_second_opens_it() {
+    // Two of each ten calls fail: that is one in five, and not more.
+    let mut breaker = closed();
+    let failing = |n: u64| n % 10 == 4 || n % 10 == 9;
+    assert!((0..200).all(|n| !breaker.called(!failing(n), at(n * 4))));
+    // Three do.
+    let mut breaker = closed();
+    let failing = |n: u64| [3, 6, 9].contains(&(n % 10));
+    assert!((0..20).any(|n| breaker.called(!failing(n), at(n * 4))));
+}
+
+#[test]
+fn probes_come_later_and_later_up_to_a_second() {
+    let mut breaker = closed();
+    assert_eq!((0..3).filter(|_| breaker.called(false, at(0))).count(), 1);
+    let mut now = at(0);
+    for _ in 0..10 {
+        let wait = probe(&breaker).since(now);
+        assert!((Duration::from_millis(250)..=Duration::from_secs(1)).contains(&wait), "{wait:?}");
+        now = probe(&breaker);
+        breaker.probed(false, now);
+    }
+    assert!(probe(&breaker).since(now) >= Duration::from_millis(500));
+    breaker.probed(true, now);
+    assert_eq!(breaker.state(), State::Recovering { since: now });
+    breaker.recovered();
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn what_fails_while_it_recovers_opens_it_again() {
+    let mut breaker = Breaker::new(at(0), 42);
+    breaker.probed(true, at(0));
+    assert!((0..3).any(|n| breaker.called(false, at(n))));
+    breaker.recovered();
+    assert!(matches!(breaker.state(), State::Open { .. }), "what is open is not closed without a probe");
+}
+
+proptest! {
+    #![proptest_config(cases(256))]
+
+    #[test]
+    fn gateways_that_fail_together_do_not_probe_together(seeds in prop::collection::hash_set(any::<u64>(), 20)) {
+        let probes: std::collections::HashSet<u64> = seeds
+            .into_iter()
+            .map(|seed| {
+                let mut breaker = Breaker::new(at(0), seed);
+                breaker.probed(false, at(0));
+                breaker.probed(false, at(0));
+                probe(&breaker).0
+            })
+            .collect();
+        prop_assert!(probes.len() > 10, "{probes:?}");
+    }
+}
+
+#[test]
+fn calls_from_before_it_opened_put_no_probe_off() {
+    let mut breaker = closed();
+    assert!((0..3).any(|_| breaker.called(false, at(0))));
+    let open = breaker.state();
+    for _ in 0..20 {
+        assert!(!breaker.called(false, at(100)));
+    }
+    assert_eq!(breaker.state(), open);
+}

@@ -1,0 +1,354 @@
+//! What the scripts do beside deciding: who may ask, what becomes of who does not ask any more, and what stays in the store.
+
+use std::time::Duration;
+
+use calgate::limit_store::backlog::Owing;
+use calgate::limit_store::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Missed, OpenWindow, Scripts};
+use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
+use calgate::ratelimit::{Hold, Quota, Settings};
+use redis::aio::MultiplexedConnection;
+use tokio::runtime::Runtime;
+
+use crate::harness::Redis;
+
+pub(super) const START: u64 = 1_700_000_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
+
+/// One limit in 60 s, of two requests if nothing is said, in a store of its own.
+pub(super) struct Bench {
+    pub(super) limit: u32,
+    _redis: Redis,
+    pub(super) runtime: Runtime,
+    pub(super) link: MultiplexedConnection,
+    pub(super) scripts: Scripts,
+    requests: u64,
+}
+
+pub(super) const A: Member<'static> = Member { gateway: "a", times: 1 };
+pub(super) const B: Member<'static> = Member { gateway: "b", times: 1 };
+
+/// An epoch of parts after all others: who names it holds no more than the current part.
+const ANY_EPOCH: u64 = 1 << 52;
+
+const TOKEN: Duration = Duration::from_secs(1);
+
+pub(super) fn limit(limit: u32, at: u64) -> Limit<'static> {
+    let window = Duration::from_secs(60);
+    let settings = Settings { limit, window, replicas: 1, learn_limit: false };
+    Limit { keys: "calgate:{x}:main", settings, deadline: Duration::from_secs(30), clock: Some(at) }
+}
+
+impl Bench {
+    /// A bench with a limit of so many requests.
+    pub(super) fn of(limit: u32) -> Self {
+        Self { limit, ..Self::start() }
+    }
+
+    fn start() -> Self {
+        let redis = Redis::start();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = redis::Client::open(redis.url()).unwrap();
+        let link = runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
+        Self { limit: 2, _redis: redis, runtime, link, scripts: Scripts::default(), requests: 0 }
+    }
+
+    pub(super) fn join(&mut self, at: u64, member: Member<'_>, missed: &[Missed]) -> u32 {
+        self.is_heard(at, member, true, missed)
+    }
+
+    fn is_heard(&mut self, at: u64, member: Member<'_>, joins: bool, missed: &[Missed]) -> u32 {
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.join(link, limit(self.limit, at), member, joins, missed)).unwrap()
+    }
+
+    /// The request's number, if it may go.
+    pub(super) fn acquire(&mut self, at: u64, member: Member<'_>) -> Result<u64, Acquired> {
+        match self.acquire_with(at, member, None) {
+            Acquired::Go { .. } => Ok(self.requests),
+            other => Err(other),
+        }
+    }
+
+    fn acquire_with(&mut self, at: u64, member: Member<'_>, charge: Option<Charge<'_>>) -> Acquired {
+        self.requests += 1;
+        let asking =
+            Asking { request: self.requests, express: true, waiting: false, anyway: false, light: 0, epoch: ANY_EPOCH };
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, charge)).unwrap().0
+    }
+
+    /// Takes a token of a bucket of `burst`, one of which comes back in a second: how far ahead its being full lies.
+    /// What one is told that has to take turns.
+    fn turn(&mut self, at: u64, member: Member<'_>) -> Acquired {
+        self.requests += 1;
+        let asking =
+            Asking { request: self.requests, express: false, waiting: true, anyway: false, light: 0, epoch: ANY_EPOCH };
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, None)).unwrap().0
+    }
+
+    fn charge(&mut self, at: u64, burst: u32) -> Result<Duration, Duration> {
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.charge(link, bucket(burst), Some(at))).unwrap()
+    }
+
+    /// Tells that so many tokens were handed out elsewhere.
+    fn owe(&mut self, at: u64, burst: u32, tokens: u32) {
+        let Charge { key, quota } = bucket(burst);
+        let owing = Owing { key: key.to_owned(), quota, ahead: TOKEN * tokens };
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.owe(link, &owing, Some(at))).unwrap();
+    }
+
+    pub(super) fn settle(&mut self, at: u64, member: Member<'_>, request: u64, fate: Fate) {
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.settle(link, limit(self.limit, at), member.gateway, request, fate)).unwrap();
+    }
+
+    pub(super) fn heartbeat(&mut self, at: u64, member: Member<'_>) -> calgate::limit_store::scripts::Heard {
+        let (scripts, link) = (&self.scripts, &mut self.link);
+        self.runtime.block_on(scripts.heartbeat(link, limit(self.limit, at), member, ANY_EPOCH)).unwrap()
+    }
+}
+
+fn bucket(burst: u32) -> Charge<'static> {
+    Charge { key: "calgate:{x}:bucket:billing", quota: Quota::per_minute(60, burst) }
+}
+
+fn answered(remaining: u32) -> Fate {
+    answered_of(2, remaining)
+}
+
+fn answered_of(limit: u32, remaining: u32) -> Fate {
+    let seen = Seen { name: 1, limit: Some(limit), remaining, reset: Duration::from_secs(60) };
+    let told = Told { limits: [seen].into_iter().collect(), absurd: false };
+    Fate::Answered { ago: Duration::ZERO, verdict: Verdict::Passed, told, jitter: Duration::ZERO }
+}
+
+#[test]
+fn who_has_not_joined_is_told_so_and_charged_nothing() {
+    let mut bench = Bench::start();
+    assert_eq!(bench.acquire(START, A), Err(Acquired::Stranger));
+    bench.join(START, A, &[]);
+    assert!(bench.acquire(START, A).is_ok() && bench.acquire(START, A).is_ok());
+    assert!(matches!(bench.acquire(START, A), Err(Acquired::Held { .. })));
+}
+
+#[test]
+fn what_comes_late_under_an_older_membership_is_refused() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    bench.join(START, Member { times: 2, ..A }, &[]);
+    assert_eq!(bench.acquire(START, A), Err(Acquired::Stranger));
+    assert!(bench.acquire(START, Member { times: 2, ..A }).is_ok());
+}
+
+#[test]
+fn what_becomes_free_is_kept_for_a_moment_for_who_need_not_take_turns_and_is_not_used_at_once() {
+    let mut bench = Bench::of(800);
+    bench.join(START, A, &[]);
+    let is_go = |acquired: Acquired| matches!(acquired, Acquired::Go { .. });
+    let is_paced = |acquired: Acquired| matches!(acquired, Acquired::Held { by: Hold::Pace, .. });
+    assert!(is_go(bench.turn(START, A)) && is_go(bench.turn(START, A)), "there is plenty");
+    let silent = Told { limits: smallvec::SmallVec::new(), absurd: false };
+    for request in 1..=800 {
+        if request > 2 {
+            bench.acquire(START, A).unwrap();
+        }
+        bench.settle(START, A, request, Fate::answered(Duration::ZERO, Verdict::Passed, silent.clone()));
+    }
+    let (full, millisecond) = (START + 60 * SECOND, SECOND / 1000);
+    assert!(matches!(bench.acquire(full, B), Err(Acquired::Stranger)));
+    assert!(matches!(bench.acquire(full, A), Err(Acquired::Held { by: Hold::Requests, .. })));
+    assert!(is_paced(bench.turn(full + 149 * millisecond, A)), "all is free, and kept");
+    assert!(is_go(bench.turn(full + 151 * millisecond, A)));
+    assert!(is_paced(bench.turn(full + 152 * millisecond, A)), "half is free, and not plenty");
+    bench.acquire(full + 152 * millisecond, A).unwrap();
+    assert!(is_go(bench.turn(full + 61 * SECOND, A)) && is_go(bench.turn(full + 61 * SECOND, A)), "plenty again");
+}
+
+#[test]
+fn who_dies_in_mid_request_is_charged_until_its_deadline_and_a_window() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    assert!(bench.acquire(START, A).is_ok() && bench.acquire(START, A).is_ok());
+    // It is gone; another one comes.
+    bench.join(START + SECOND, B, &[]);
+    let (almost, over) = (START + 90 * SECOND, START + 90 * SECOND + 60_000);
+    assert!(matches!(bench.acquire(almost, B), Err(Acquired::Held { .. })));
+    bench.heartbeat(over, B);
+    assert!(bench.acquire(over, B).is_ok());
+}
+
+#[test]
+fn who_comes_back_brings_what_it_has_sent_meanwhile_and_nothing_twice() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    bench.acquire(START, A).unwrap();
+    // While it could not be asked, the request was answered, and another one sent.
+    let missed = [
+        Missed { request: u64::MAX, in_flight: false, left: Duration::from_secs(59) },
+        Missed { request: 77, in_flight: true, left: Duration::from_secs(29) },
+    ];
+    let member = Member { times: 2, ..A };
+    bench.join(START + SECOND, member, &missed);
+    assert!(matches!(bench.acquire(START + SECOND, member), Err(Acquired::Held { .. })));
+    // What it had there before is not counted beside.
+    bench.settle(START + 2 * SECOND, member, 77, Fate::Unsent);
+    assert!(bench.acquire(START + 2 * SECOND, member).is_ok());
+}
+
+#[test]
+fn who_asks_is_heard() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    bench.join(START, B, &[]);
+    bench.acquire(START + SECOND, A).unwrap();
+    assert_eq!(bench.heartbeat(START + 2 * SECOND, B).members, 2);
+}
+
+#[test]
+fn who_is_heard_and_has_not_joined_does_not_go_by_the_store() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    assert_eq!(bench.is_heard(START, B, false, &[]), 2);
+    let heard = bench.heartbeat(START, B);
+    assert_eq!((heard.is_member, heard.gateways, heard.members), (false, 2, 1));
+    assert_eq!(bench.acquire(START, B), Err(Acquired::Stranger));
+}
+
+#[test]
+fn what_was_not_sent_after_all_is_not_counted_even_if_that_is_told_late() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    let request = bench.acquire(START, A).unwrap();
+    let late = START + 31 * SECOND;
+    bench.heartbeat(late, A);
+    bench.settle(late, A, request, Fate::Unsent);
+    assert!(bench.acquire(late, A).is_ok() && bench.acquire(late, A).is_ok());
+}
+
+#[test]
+fn a_bucket_is_charged_once_whether_the_budget_holds_the_request_or_not() {
+    let mut bench = Bench::of(1);
+    bench.join(START, A, &[]);
+    let asks = |bench: &mut Bench| bench.acquire_with(START, A, Some(bucket(2)));
+    assert!(matches!(asks(&mut bench), Acquired::Go { ahead: Some(TOKEN), .. }));
+    let held = asks(&mut bench);
+    assert!(matches!(held, Acquired::Held { ahead: Some(ahead), .. } if ahead == TOKEN * 2), "{held:?}");
+    assert_eq!(asks(&mut bench), Acquired::Empty { ahead: TOKEN * 2 });
+}
+
+#[test]
+fn what_was_handed_out_elsewhere_is_taken_and_leaves_a_bucket_empty_at_worst() {
+    let mut bench = Bench::start();
+    assert_eq!(bench.charge(START, 4), Ok(TOKEN));
+    bench.owe(START, 4, 2);
+    assert_eq!(bench.charge(START, 4), Ok(TOKEN * 4));
+    bench.owe(START, 4, 100);
+    assert_eq!(bench.charge(START, 4), Err(TOKEN * 4));
+    assert_eq!(bench.charge(START + SECOND, 4), Ok(TOKEN * 4));
+}
+
+#[test]
+fn what_is_told_under_a_smaller_tier_gives_nothing_back() {
+    let mut bench = Bench::start();
+    bench.owe(START, 10, 10);
+    bench.owe(START, 4, 1);
+    assert_eq!(bench.charge(START, 10), Err(TOKEN * 10));
+}
+
+#[test]
+fn who_is_cut_off_is_left_its_part() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    bench.join(START, B, &[]);
+    let heard = bench.heartbeat(START + SECOND, A);
+    assert_eq!((heard.gateways, heard.members), (2, 2));
+    // B is not heard any more. In a window's tail, which here is all of it, A has one request, and B the other.
+    let later = START + 5 * SECOND;
+    let heard = bench.heartbeat(later, A);
+    assert_eq!((heard.gateways, heard.members), (2, 1));
+    let request = bench.acquire(later, A).unwrap();
+    bench.settle(later, A, request, answered(1));
+    assert!(matches!(bench.acquire(later, A), Err(Acquired::Held { .. })));
+}
+
+/// Which of the requests before were in the window's tail nobody knows, as there was none: they all count as such.
+#[test]
+fn who_was_not_alone_before_another_was_cut_off_has_had_its_part_of_the_tail() {
+    let mut bench = Bench::of(16);
+    bench.join(START, A, &[]);
+    bench.join(START, B, &[]);
+    for remaining in [4, 3] {
+        let request = bench.acquire(START, A).unwrap();
+        bench.settle(START, A, request, answered_of(16, remaining));
+    }
+    assert!(matches!(bench.acquire(START + 5 * SECOND, A), Err(Acquired::Held { by: Hold::Remaining, .. })));
+}
+
+#[test]
+fn what_one_that_was_cut_off_used_is_not_taken_for_others_once_it_is_back() {
+    let mut bench = Bench::of(16);
+    bench.join(START, A, &[]);
+    let used = |bench: &mut Bench, remaining: [u32; 2]| {
+        for remaining in remaining {
+            // What is kept for A is given up for its own request once A has said that it knows.
+            let request = bench.acquire(START, A).or_else(|_| bench.acquire(START, A)).unwrap();
+            bench.settle(START, A, request, answered_of(16, remaining));
+        }
+    };
+    // B is heard of, and goes by itself.
+    bench.is_heard(START, B, false, &[]);
+    used(&mut bench, [15, 10]);
+    assert_eq!(bench.heartbeat(START, A).foreign, 0, "there are several");
+    bench.join(START, B, &[]);
+    assert_eq!(bench.heartbeat(START, A).foreign, 0, "the four between were B's");
+    used(&mut bench, [9, 5]);
+    assert_eq!(bench.heartbeat(START, A).foreign, 3, "all gateways are here, and sent none of them");
+}
+
+#[test]
+fn a_heartbeat_leaves_out_what_is_in_flight() {
+    let mut bench = Bench::of(16);
+    bench.join(START, A, &[]);
+    let request = bench.acquire(START, A).unwrap();
+    bench.acquire(START, A).unwrap();
+    bench.settle(START, A, request, answered_of(16, 4));
+    assert_eq!(bench.heartbeat(START, A).windows[0].seen.remaining, 3);
+}
+
+#[test]
+fn a_heartbeat_tells_what_is_left_of_cal_coms_window() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    bench.join(START, B, &[]);
+    let request = bench.acquire(START, A).unwrap();
+    bench.settle(START, A, request, answered(1));
+    let heard = bench.heartbeat(START, B);
+    let [OpenWindow { seen, .. }] = heard.windows.as_slice() else { panic!("{heard:?}") };
+    assert_eq!((seen.name, seen.limit, seen.remaining), (1, Some(2), 1));
+}
+
+#[test]
+fn every_key_has_the_credentials_tag_and_an_end() {
+    let mut bench = Bench::start();
+    bench.join(START, A, &[]);
+    let request = bench.acquire(START, A).unwrap();
+    bench.acquire(START, A).unwrap();
+    bench.settle(START, A, request, answered(1));
+    // It is full again in an hour, and has to be known until then.
+    bench.owe(START, 3600, 3600);
+    let link = &mut bench.link;
+    let keys = bench.runtime.block_on(async {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(link).await.unwrap();
+        for key in &keys {
+            let left: i64 = redis::cmd("PTTL").arg(key).query_async(link).await.unwrap();
+            let needed = if key.contains(":bucket:") { 3_000_000 } else { 0 };
+            assert!(left > needed, "{key} ends in {left} ms");
+        }
+        keys
+    });
+    assert_eq!(keys.len(), 6, "{keys:?}");
+    assert!(keys.iter().all(|key| key.starts_with("calgate:{x}:")), "{keys:?}");
+}

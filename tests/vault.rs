@@ -1,0 +1,29 @@
+//! Where renewable credentials are kept: what every store promises, and what each of the two does besides.
+
+mod contract;
+mod postgres;
+mod sealed;
+mod sqlite;
+mod volumes;
+
+use std::path::Path;
+
+use calgate::vault::{Row, SealKey, SealKeys, Sqlite};
+
+/// Waits for what a store does.
+fn now<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn row(version: u64, sealed: &[u8]) -> Row {
+    Row { version, key_id: "0a0b0c0d".to_owned(), sealed: sealed.to_vec() }
+}
+
+fn keys(texts: &[&str]) -> SealKeys {
+    SealKeys::new(texts.iter().map(|text| SealKey::parse(text).unwrap()).collect()).unwrap()
+}
+
+/// A store in a folder that is made for it.
+fn sqlite_in(folder: &Path) -> Sqlite {
+    Sqlite::at(&folder.join("store/tokens.db"))
+}
