@@ -1,28 +1,28 @@
 //! What tests need to run the real program: the gateway as a process, raw connections to it, and an upstream that
 //! answers byte for byte what a test tells it to.
 
+mod connect_proxy;
 mod cpu;
-pub mod edge;
 mod fleet;
+pub mod frame_upstream;
 mod gateway;
 mod patience;
 mod port;
 mod postgres;
 mod proxy;
+mod raw_connection;
 mod redis;
-mod tunnel;
 mod upstream;
-mod wire;
 
+pub use connect_proxy::ConnectProxy;
 pub use cpu::CpuLimit;
-pub use edge::Edge;
 pub use fleet::{Fleet, Tally, Terms};
+pub use frame_upstream::FrameUpstream;
 pub use gateway::{Gateway, Key, Setup, UPSTREAM_KEY};
 pub use patience::{eventually, pass, patience, scaled, time_limit};
 pub use port::free_port;
 pub use postgres::{PgBouncer, Postgres};
 pub use proxy::Proxy;
+pub use raw_connection::{RawConnection, Response, connect_with_small_buffer};
 pub use redis::{Redis, Sentinel, Watched};
-pub use tunnel::Tunnel;
-pub use upstream::{Asked, OK, Upstream, find};
-pub use wire::{Answer, Wire, narrow};
+pub use upstream::{OK, ReceivedRequest, Upstream, find};

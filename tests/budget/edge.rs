@@ -5,7 +5,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::harness::{Answer, Gateway, Key, OK, Setup, Upstream};
+use crate::harness::{Gateway, Key, OK, Response, Setup, Upstream};
 
 fn response(status: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
@@ -18,14 +18,15 @@ fn response(status: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
 
 /// A gateway before an upstream that answers `response` where the query is `no`, and 200 to everything else.
 fn refusing(response: Vec<u8>) -> (Upstream, Gateway, Key) {
-    let answer =
-        move |asked: &crate::harness::Asked| if asked.target().contains("no") { response.clone() } else { OK.into() };
+    let answer = move |asked: &crate::harness::ReceivedRequest| {
+        if asked.target().contains("no") { response.clone() } else { OK.into() }
+    };
     let (upstream, key) = (Upstream::answering(answer), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     (upstream, gateway, key)
 }
 
-fn ask(gateway: &Gateway, key: &Key, query: &str) -> Answer {
+fn ask(gateway: &Gateway, key: &Key, query: &str) -> Response {
     gateway.ask(&format!("GET /v2/me{query}"), &[&format!("X-Api-Key: {}", key.text)])
 }
 
@@ -40,7 +41,7 @@ fn a_403_page_of_the_edge_is_about_the_request_that_it_refuses() {
             assert_eq!((refused.status, refused.code(), refused.text()), (403, None, "error code: 1020".to_owned()));
             assert_eq!(ask(&gateway, &key, "").status, 200, "nobody else is held");
         }
-        assert_eq!(upstream.asked().len(), 6);
+        assert_eq!(upstream.requests().len(), 6);
         assert!(!gateway.log().iter().any(|line| line.contains("refused a request")));
     }
 }
@@ -66,8 +67,8 @@ fn a_page_that_reports_rate_limiting_blocks_whatever_its_status_is() {
         assert_eq!((held.status, held.code()), (429, Some("GATEWAY_UPSTREAM_BUDGET")));
         let seconds: u64 = held.header("retry-after").unwrap().parse().unwrap();
         assert!((20..=30).contains(&seconds), "{seconds}");
-        assert_eq!(upstream.asked().len(), 1);
-        assert!(gateway.logged("refused a request").contains(r#""by":"edge""#));
+        assert_eq!(upstream.requests().len(), 1);
+        assert!(gateway.wait_for_log("refused a request").contains(r#""by":"edge""#));
     }
 }
 
@@ -87,9 +88,12 @@ fn a_retry_after_is_read_as_seconds_or_a_date_and_only_trusted_for_a_few_windows
         assert_eq!((refused.status, refused.code()), (429, Some("GATEWAY_UPSTREAM_BUDGET")));
         let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((least..=most).contains(&seconds), "{after}: {seconds}");
-        assert!(gateway.logged("refused a request").contains(r#""by":"refused""#), "Cal.com's own, whatever the case");
+        assert!(
+            gateway.wait_for_log("refused a request").contains(r#""by":"refused""#),
+            "Cal.com's own, whatever the case"
+        );
         if least > 30 {
-            let ignored = gateway.logged("ignoring a time from upstream");
+            let ignored = gateway.wait_for_log("ignoring a time from upstream");
             assert!(
                 ignored.contains(r#""field":"retry-after""#) && ignored.contains(r#""seconds":86400"#),
                 "{ignored}"
@@ -122,7 +126,7 @@ fn a_502_without_limits_counts_as_one_of_the_last_requests_of_a_window() {
         );
         format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\n{{}}").into_bytes()
     };
-    let answer = move |asked: &crate::harness::Asked| match asked.target() {
+    let answer = move |asked: &crate::harness::ReceivedRequest| match asked.target() {
         target if target.contains("first") => reports(15),
         target if target.contains("late") => reports(3),
         _ => response("502 Bad Gateway", &["Content-Type: text/html"], b"<h1>502</h1>"),
@@ -137,5 +141,5 @@ fn a_502_without_limits_counts_as_one_of_the_last_requests_of_a_window() {
     let fields = [own_key.as_str(), "X-Calgate-Max-Wait: 0s"];
     let held = gateway.ask("GET /v2/me?late", &fields);
     assert_eq!((held.status, held.code()), (429, Some("GATEWAY_UPSTREAM_BUDGET")));
-    assert_eq!(upstream.asked().len(), 3);
+    assert_eq!(upstream.requests().len(), 3);
 }

@@ -4,7 +4,7 @@ use crate::cal_sim::Sim;
 use crate::cal_sim::operations::OperationLimit;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
 use crate::credential::rig::SEAL_KEY;
-use crate::harness::{Gateway, Key, Redis, Setup, Wire, eventually};
+use crate::harness::{Gateway, Key, RawConnection, Redis, Setup, eventually};
 
 /// An operation of which the catalog knows no limit, and one of which it knows one.
 const UNLISTED: &str = "GET /v2/calendars";
@@ -60,12 +60,12 @@ fn a_429_for_one_operation_blocks_that_operation() {
         let (sim, key) = (cal_com(|_| {}), Key::new());
         let bearer = format!("Authorization: Bearer {DEMO_API_KEY}");
         for _ in 0..limit {
-            let used = Wire::connect(sim.address()).ask(operation, &[&bearer, "cal-api-version: 2024-08-13"]);
+            let used = RawConnection::connect(sim.address()).ask(operation, &[&bearer, "cal-api-version: 2024-08-13"]);
             assert_eq!(used.status, 200, "another program uses the operation up");
         }
         let gateway = gateway(&sim, &key, "");
         assert_eq!(ask(&gateway, &key, operation, 1), (0, 1));
-        let logged = gateway.logged("Cal.com's limiter refused a request");
+        let logged = gateway.wait_for_log("Cal.com's limiter refused a request");
         assert!(logged.contains(r#""scope":"operation""#), "{logged}");
         let seen = sim.seen_count();
         assert_eq!(ask(&gateway, &key, operation, 2), (0, 2));
@@ -110,7 +110,7 @@ fn a_limit_of_the_catalog_is_one_after_a_restart() {
     let mut before = gateway(&sim, &key, &store);
     assert_eq!(ask(&before, &key, LISTED, 1), (1, 0));
     before.signal("-TERM");
-    before.ended();
+    before.wait_for_exit();
     let after = gateway(&sim, &key, &store);
     assert_eq!(ask(&after, &key, LISTED, 8), (5, 3), "the five of the catalog");
 }

@@ -81,7 +81,7 @@ fn restarted(store: &str, signal: &str) -> usize {
             let until = sim.seen_count() + 30 + 17 * n;
             eventually("some load", || (sim.seen_count() >= until).then_some(()));
             gateway.signal(signal);
-            gateway.ended();
+            gateway.wait_for_exit();
             gateway = start(&sim, &key, store);
             *address.lock() = gateway.address.parse().unwrap();
         }
@@ -107,7 +107,7 @@ fn without_a_store_a_new_process_follows_the_first_answer() {
         let address = before.address.parse().unwrap();
         (0..LIMIT - 2).for_each(|_| assert_eq!(ask(address, &key), Some(200)));
         before.signal("-TERM");
-        before.ended();
+        before.wait_for_exit();
         let after = start_with(&sim, &key, "", Duration::from_secs(600));
         let address = after.address.parse().unwrap();
         let served = std::thread::scope(|scope| {
@@ -136,7 +136,7 @@ fn with_a_token_store_a_process_that_ends_leaves_all_that_it_has_not_used() {
     (0..LIMIT - 4).for_each(|_| assert_eq!(ask(address, &key), Some(200)));
     eventually("a record that leaves no room", || (recorded(&folder)? == 0).then_some(()));
     before.signal("-TERM");
-    before.ended();
+    before.wait_for_exit();
     let after = start_with(&sim, &key, &store, window);
     let address = after.address.parse().unwrap();
     let served = (0..6).filter(|_| ask(address, &key) == Some(200)).count();
@@ -155,7 +155,7 @@ fn with_a_token_store_what_was_recorded_outlives_a_crash() {
         (0..LIMIT).for_each(|_| assert_eq!(ask(address, &key), Some(200)));
         eventually("a record of all of it", || (recorded(&folder)? == 0).then_some(()));
         before.signal("-KILL");
-        before.ended();
+        before.wait_for_exit();
         let after = start_with(&sim, &key, &store, window);
         assert_eq!(ask(after.address.parse().unwrap(), &key), Some(429));
         assert_eq!((sim.seen_count(), sim.rate_limited()), (LIMIT as usize, 0), "Cal.com is not asked");
@@ -188,7 +188,7 @@ fn a_window_that_is_used_up_is_not_asked_of_again() {
         assert_eq!(ask(gateway.address.parse().unwrap(), &key), Some(200));
     }
     gateway.signal("-TERM");
-    gateway.ended();
+    gateway.wait_for_exit();
     let gateway = start_with(&sim, &key, &store, Duration::from_secs(8));
     let own = format!("X-Api-Key: {}", key.text);
     let refused = gateway.ask("GET /v2/me", &[&own, "X-Calgate-Max-Wait: 1ms"]);

@@ -131,7 +131,7 @@ fn a_bad_max_wait_is_a_bad_request_and_none_is_forwarded() {
         let wait = format!("X-Calgate-Max-Wait: {wait}");
         assert_eq!(gateway.ask("GET /v2/me", &[&own(&key), &wait]).status, status, "{wait}");
     }
-    assert!(upstream.asked().iter().all(|asked| asked.headers("x-calgate-max-wait").is_empty()));
+    assert!(upstream.requests().iter().all(|asked| asked.headers("x-calgate-max-wait").is_empty()));
 }
 
 #[test]
@@ -146,12 +146,12 @@ fn a_429_all_the_same_stops_everything_until_it_is_over_and_then_one_is_sent() {
         let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
         assert!((30..=43).contains(&seconds), "{seconds}");
     }
-    assert_eq!(upstream.asked().len(), 1, "what follows is not sent");
+    assert_eq!(upstream.requests().len(), 1, "what follows is not sent");
     assert_eq!(gateway.metric("calgate_upstream_429_total", ""), 1);
-    let logged = gateway.logged("Cal.com's limiter refused a request");
+    let logged = gateway.wait_for_log("Cal.com's limiter refused a request");
     assert!(logged.contains(r#""credential":"main""#) && logged.contains(r#""by":"refused""#), "{logged}");
     let question = r#"{"consumer": "billing", "method": "GET", "path": "/v2/me"}"#;
-    let explained = crate::harness::Wire::connect(gateway.admin).ask_with(
+    let explained = crate::harness::RawConnection::connect(gateway.admin).ask_with(
         "POST /explain",
         &["Content-Type: application/json"],
         question,
@@ -175,7 +175,7 @@ fn a_caller_that_leaves_gives_its_place_up() {
     let mut connection = gateway.connect();
     connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: gateway\r\n{}\r\n\r\n", own(&key)));
     crate::harness::eventually("waiting", || (waiting() == 1).then_some(()));
-    connection.hang_up();
+    connection.reset();
     crate::harness::eventually("leaving", || (waiting() == 0).then_some(()));
-    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
 }

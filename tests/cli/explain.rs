@@ -150,7 +150,7 @@ fn the_running_gateway_answers_the_same_and_charges_nothing() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     let ask = |body: &Value| {
-        let mut admin = crate::harness::Wire::connect(gateway.admin);
+        let mut admin = crate::harness::RawConnection::connect(gateway.admin);
         admin.ask_with("POST /explain", &["Content-Type: application/json"], &body.to_string())
     };
     let answer = ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/organizations/7/teams" }));
@@ -163,7 +163,7 @@ fn the_running_gateway_answers_the_same_and_charges_nothing() {
     ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/me" }));
     let answer = ask(&json!({ "consumer": "billing", "method": "GET", "path": "/v2/me", "managed_user": "7" }));
     assert_eq!(answer.json()["code"], "GATEWAY_BAD_REQUEST");
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 /// What `explain` says to these arguments, without a consumer.

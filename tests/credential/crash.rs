@@ -51,7 +51,7 @@ fn a_single_use_pair_outlives_a_death_at_any_step_but_one_and_that_one_is_recove
             assert_eq!(ask(&dying.address, &rig.key.text, user), Some(200));
             rig.sim.advance(Duration::from_secs(3601));
             eventually("death", || ask(&dying.address, &rig.key.text, user).is_none().then_some(()));
-            assert_eq!(dying.ended(), None, "killed by a signal");
+            assert_eq!(dying.wait_for_exit(), None, "killed by a signal");
             let gateway = rig.start();
             let (answer, counts) = (rig.for_user(&gateway, user, "GET /v2/me"), rig.sim.token_counts());
             let lost = step == "after-call";
@@ -84,8 +84,8 @@ fn an_oauth_grant_outlives_a_death_at_every_step() {
         assert_eq!(dying.ask("GET /v2/me", &[]).status, 200, "{step}");
         // The token is refused from now on, so the next request renews it.
         rig.sim.advance(Duration::from_secs(3601));
-        dying.connect().send("GET /v2/me HTTP/1.1\r\nHost: localhost\r\n\r\n").rest();
-        assert_eq!(dying.ended(), None, "killed by a signal");
+        dying.connect().send("GET /v2/me HTTP/1.1\r\nHost: localhost\r\n\r\n").read_to_end();
+        assert_eq!(dying.wait_for_exit(), None, "killed by a signal");
         let gateway = rig.start();
         assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200, "{step}");
         let spent = u64::from(!["after-lock", "after-pending"].contains(&step));
@@ -116,7 +116,7 @@ fn callers_of_the_other_replicas_do_not_notice_a_death_at_any_step() {
             let renewals = || rig.sim.token_counts().managed_refreshes + rig.sim.token_counts().force_refreshes;
             // It dies at the first renewal that it is the one to do; each replica does its share of them.
             eventually("its death", || ask(&dying.address, &rig.key.text, user).is_none().then_some(()));
-            assert_eq!(dying.ended(), None);
+            assert_eq!(dying.wait_for_exit(), None);
             let at_death = renewals();
             eventually("renewals after it", || (renewals() > at_death).then_some(()));
         });

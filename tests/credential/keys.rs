@@ -3,7 +3,7 @@
 use super::rig::{Rig, SEAL_KEY, json};
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, DEMO_OAUTH_CLIENT_ID, Options, TokenRules};
-use crate::harness::{Answer, Gateway, OK, Setup, Upstream};
+use crate::harness::{Gateway, OK, Response, Setup, Upstream};
 
 const KEY: &str = "[credentials.main]\nplan = \"unrestricted\"\nkind = \"api-key\"\napi_key = { env = \"CAL_KEY\" }\n";
 const RAISED: &str = "[credentials.main]\nplan = \"unrestricted\"\nkind = \"api-key\"\napi_key = { env = \"CAL_KEY\" }\n\
@@ -37,7 +37,7 @@ impl Keys {
         Self { rig, own: format!("X-Api-Key: {}", key.text) }
     }
 
-    fn ask(&self, gateway: &Gateway, request: &str) -> Answer {
+    fn ask(&self, gateway: &Gateway, request: &str) -> Response {
         gateway.connect().ask_with(request, &[&self.own, "Content-Type: application/json"], "{}")
     }
 
@@ -112,7 +112,7 @@ fn a_refreshed_key_is_used_as_after_a_start_and_a_lower_limit_is_logged() {
         "{served}, {}",
         keys.rig.sim.rate_limited()
     );
-    let logged = gateway.logged("fewer requests a window");
+    let logged = gateway.wait_for_log("fewer requests a window");
     assert!(logged.contains(r#""granted":120"#) && logged.contains(r#""configured":800"#), "{logged}");
     assert_eq!(gateway.metric("calgate_budget_limit", "main"), 120);
 }
@@ -142,9 +142,9 @@ fn a_new_key_that_does_not_look_like_one_is_not_taken() {
         let own = format!("X-Api-Key: {}", key.text);
         let refreshed = gateway.ask("POST /v2/api-keys/refresh", &[&own]);
         assert_eq!((refreshed.status, refreshed.code()), answered);
-        assert!(gateway.logged("no API key that begins with cal_").contains(r#""credential":"main""#));
+        assert!(gateway.wait_for_log("no API key that begins with cal_").contains(r#""credential":"main""#));
         assert_eq!(gateway.ask("GET /v2/me", &[&own]).status, 200);
         let bearer = format!("Bearer {DEMO_API_KEY}");
-        assert_eq!(upstream.asked().last().unwrap().headers("authorization"), [bearer], "the key in use stays");
+        assert_eq!(upstream.requests().last().unwrap().headers("authorization"), [bearer], "the key in use stays");
     }
 }

@@ -15,7 +15,7 @@ use crate::harness::{Gateway, eventually};
 const OPERATIONS: &str = "allow_credential_operations = [\"POST /v2/oauth-clients/{clientId}/users\", \
     \"POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh\", \"POST /v2/oauth/{clientId}/refresh\"]";
 
-fn post(rig: &Rig, gateway: &Gateway, path: &str, body: &str) -> crate::harness::Answer {
+fn post(rig: &Rig, gateway: &Gateway, path: &str, body: &str) -> crate::harness::Response {
     let key = format!("X-Api-Key: {}", rig.key.text);
     gateway.connect().ask_with(&format!("POST {path}"), &[&key, "Content-Type: application/json"], body)
 }
@@ -123,7 +123,7 @@ fn an_echoed_token_is_taken_out_of_errors() {
 
 #[test]
 fn an_echoed_secret_is_found_in_a_compressed_error_too() {
-    let echo = |asked: &crate::harness::Asked| {
+    let echo = |asked: &crate::harness::ReceivedRequest| {
         let coding = asked.headers("accept-encoding").join("|");
         let (coding, body) = match asked.target() {
             "/v2/me?br" => ("br".to_owned(), b"whatever".to_vec()),
@@ -153,9 +153,9 @@ fn an_echoed_secret_is_found_in_a_compressed_error_too() {
 
 /// An upstream that answers everything with a 403 of that head and body, which is told the key that it
 /// was asked with.
-fn forbidding(head: &str, body: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> crate::harness::Answer {
+fn forbidding(head: &str, body: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> crate::harness::Response {
     let head = format!("HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\n{head}");
-    let echo = move |asked: &crate::harness::Asked| {
+    let echo = move |asked: &crate::harness::ReceivedRequest| {
         let body = body(asked.headers("authorization")[0].strip_prefix("Bearer ").unwrap());
         [head.replace("LENGTH", &body.len().to_string()).into_bytes(), b"\r\n\r\n".to_vec(), body].concat()
     };
@@ -215,7 +215,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 
 #[test]
 fn what_was_injected_comes_back_in_no_header_and_in_no_error() {
-    let echo = |asked: &crate::harness::Asked| {
+    let echo = |asked: &crate::harness::ReceivedRequest| {
         let bearer = asked.headers("authorization")[0].to_owned();
         let (status, kind) = match asked.request_line.split(' ').nth(1) {
             Some("/v2/me?200") => ("200 OK", "application/json"),
@@ -275,7 +275,7 @@ fn no_secret_is_in_anything_the_gateway_writes_or_answers() {
     let ((user, of_user), of_app) = (rig.import_user(), rig.import_app());
     let gateway = rig.setup().with("[log]\nlevel = \"trace\"\n").start();
     let mut written = Vec::new();
-    let mut note = |answer: crate::harness::Answer| {
+    let mut note = |answer: crate::harness::Response| {
         written.extend(answer.head.into_bytes());
         written.extend(answer.body);
     };

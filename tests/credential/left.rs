@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::rig::SEAL_KEY;
 use crate::given::find;
-use crate::harness::{Asked, Gateway, Key, OK, Setup, Upstream, eventually};
+use crate::harness::{Gateway, Key, OK, ReceivedRequest, Setup, Upstream, eventually};
 
 const CONFIG: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     [credentials.main]\nkind = \"api-key\"\napi_key = { env = \"CAL_KEY\" }\nplan = \"unrestricted\"\n\
@@ -35,7 +35,7 @@ impl Slow {
     fn start() -> Self {
         let (go_on, told) = mpsc::channel::<String>();
         let told = Mutex::new(told);
-        let upstream = Upstream::answering(move |asked: &Asked| {
+        let upstream = Upstream::answering(move |asked: &ReceivedRequest| {
             if asked.request_line.starts_with("GET") {
                 return OK.into();
             }
@@ -85,12 +85,12 @@ impl Slow {
 
     /// Asks for new tokens, and leaves when Cal.com has the request.
     fn ask_and_leave(&self, gateway: &Gateway, path: &str) {
-        let before = self.upstream.asked().len();
+        let before = self.upstream.requests().len();
         let mut caller = gateway.connect();
         let key = &self.key_of(path).text;
         caller.send(format!("POST {path} HTTP/1.1\r\nHost: h\r\nX-Api-Key: {key}\r\nContent-Length: 2\r\n\r\n{{}}"));
-        eventually("a request at Cal.com", || (self.upstream.asked().len() > before).then_some(()));
-        caller.hang_up();
+        eventually("a request at Cal.com", || (self.upstream.requests().len() > before).then_some(()));
+        caller.reset();
         eventually("the caller gone", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
     }
 
@@ -100,7 +100,7 @@ impl Slow {
         let user = if path.contains("api-keys") { "Accept: */*" } else { "x-calgate-managed-user: 7" };
         let answer = gateway.ask("GET /v2/me", &[&key, user]);
         assert_eq!(answer.status, 200, "{}", answer.text());
-        self.upstream.asked().last().unwrap().headers("authorization").join("|")
+        self.upstream.requests().last().unwrap().headers("authorization").join("|")
     }
 }
 
@@ -133,7 +133,7 @@ fn tokens_are_kept_though_a_caller_over_http2_lets_go_of_its_request() {
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     let request = client.post(format!("http://{}{path}", gateway.address)).bearer_auth(&slow.keys.text).body("{}");
     let caller = runtime.spawn(request.send());
-    eventually("a request at Cal.com", || (slow.upstream.asked().len() == 1).then_some(()));
+    eventually("a request at Cal.com", || (slow.upstream.requests().len() == 1).then_some(()));
     caller.abort();
     assert!(runtime.block_on(caller).unwrap_err().is_cancelled());
     // The connection lives on: that the stream is reset is known when the next one is answered.
@@ -153,9 +153,9 @@ fn the_drain_waits_for_tokens_that_nobody_else_waits_for() {
     slow.ask_and_leave(&gateway, path);
     assert_eq!(gateway.metric("calgate_requests_in_flight", ""), 1);
     gateway.signal("-TERM");
-    gateway.logged("draining");
+    gateway.wait_for_log("draining");
     slow.go_on.send("cal_new".to_owned()).unwrap();
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
     assert_eq!(gateway.access_log(1)[0]["status"], 499);
     assert_eq!(slow.bearer(&slow.gateway(), path), "Bearer cal_new");
 }
@@ -168,14 +168,14 @@ fn a_second_signal_answers_a_client_that_waits_for_tokens() {
     let key = &slow.keys.text;
     let head = format!("POST /v2/api-keys/refresh HTTP/1.1\r\nHost: h\r\nX-Api-Key: {key}\r\nContent-Length: 2");
     client.send(format!("{head}\r\n\r\n{{}}"));
-    eventually("a request at Cal.com", || (slow.upstream.asked().len() == 1).then_some(()));
+    eventually("a request at Cal.com", || (slow.upstream.requests().len() == 1).then_some(()));
     gateway.signal("-TERM");
-    gateway.logged("draining");
+    gateway.wait_for_log("draining");
     gateway.signal("-TERM");
-    let answer = client.answer();
+    let answer = client.read_response();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_STOPPING")));
     assert!(answer.text().contains("The request was sent to Cal.com"), "{}", answer.text());
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
     assert_eq!(gateway.access_log(1)[0]["status"], 503);
 }
 
@@ -187,14 +187,14 @@ fn the_drain_waits_for_a_renewal_that_nobody_else_waits_for() {
     let mut caller = gateway.connect();
     let headers = format!("Host: h\r\nX-Api-Key: {}\r\nx-calgate-managed-user: 7", slow.users.text);
     caller.send(format!("GET /v2/me HTTP/1.1\r\n{headers}\r\n\r\n"));
-    let renewals = || slow.upstream.asked().iter().filter(|asked| asked.target() == "/v2/oauth/c1/refresh").count();
+    let renewals = || slow.upstream.requests().iter().filter(|asked| asked.target() == "/v2/oauth/c1/refresh").count();
     eventually("a renewal at Cal.com", || (renewals() == 1).then_some(()));
-    caller.hang_up();
+    caller.reset();
     eventually("the caller gone", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
     gateway.signal("-TERM");
-    gateway.logged("draining");
+    gateway.wait_for_log("draining");
     slow.go_on.send("cal_new".to_owned()).unwrap();
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
     assert_eq!(slow.bearer(&slow.gateway(), "/v2/oauth/c1/refresh"), "Bearer cal_new");
     assert_eq!(renewals(), 1);
 }
@@ -207,7 +207,7 @@ fn of_a_caller_who_leaves_in_the_middle_of_its_request_cal_com_hears_nothing() {
     let head = format!("Host: h\r\nX-Api-Key: {}\r\nContent-Length: 10", slow.users.text);
     caller.send(format!("POST /v2/oauth-clients/c1/users HTTP/1.1\r\n{head}\r\n\r\n{{\"a\""));
     eventually("a request in flight", || (gateway.metric("calgate_requests_in_flight", "") == 1).then_some(()));
-    caller.hang_up();
+    caller.reset();
     let line = &gateway.access_log(1)[0];
     assert_eq!((&line["code"], line.get("upstream_ms")), (&"GATEWAY_BAD_REQUEST".into(), None), "{line}");
 }

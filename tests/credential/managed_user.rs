@@ -6,7 +6,7 @@ use calgate::catalog::{Accepts, Catalog};
 
 use super::rig::{OTHER_SEAL_KEY, Rig, json, limited, living};
 use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
-use crate::harness::{Redis, Wire, eventually};
+use crate::harness::{RawConnection, Redis, eventually};
 
 #[test]
 fn the_user_that_a_caller_names_is_whose_token_goes_upstream_and_no_header_of_it_does() {
@@ -267,12 +267,16 @@ fn a_start_renews_no_user_that_nobody_acts_for() {
         import(&rig, 999, &run_out("x"));
         rig.environment.clear();
         let gateway = rig.start();
-        gateway.logged("the stored record of `platform/999` cannot be used");
+        gateway.wait_for_log("the stored record of `platform/999` cannot be used");
         assert_eq!(rig.for_user(&gateway, users[4].0, "GET /v2/me").status, 200);
         let counts = rig.sim.token_counts();
         assert_eq!((counts.managed_refreshes, counts.refused, counts.force_refreshes), (1, 0, 0));
         let bearer = format!("Authorization: Bearer {}", elsewhere.access);
-        assert_eq!(Wire::connect(rig.sim.address()).ask("GET /v2/me", &[&bearer]).status, 200, "a session elsewhere");
+        assert_eq!(
+            RawConnection::connect(rig.sim.address()).ask("GET /v2/me", &[&bearer]).status,
+            200,
+            "a session elsewhere"
+        );
         // Somebody acts for it.
         let expected = if recover.is_empty() { 503 } else { 200 };
         assert_eq!(rig.for_user(&gateway, stale, "GET /v2/me").status, expected);
@@ -305,7 +309,7 @@ fn a_wrong_client_secret_costs_no_user_its_tokens() {
             let gateway = rig.setup().env("CLIENT_SECRET", "the-one-before").start();
             let answer = rig.for_user(&gateway, user, "GET /v2/me");
             assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
-            let line = gateway.logged("cannot be renewed");
+            let line = gateway.wait_for_log("cannot be renewed");
             assert!(line.contains("refused the client's id or secret (401"), "{line}");
             let ready = gateway.ask_admin("GET /readyz", &[]).text();
             assert!(ready.contains(&format!("credential {name}: unavailable")), "{ready}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::rig::{OTHER_SEAL_KEY, Rig, living};
 use crate::cal_sim::Seen;
 use crate::cal_sim::options::TokenRules;
-use crate::harness::{Wire, eventually};
+use crate::harness::{RawConnection, eventually};
 
 /// The address in the output of a login.
 fn address(line: &str) -> Option<String> {
@@ -19,7 +19,7 @@ fn address(line: &str) -> Option<String> {
 /// Grants access as a browser does: opens the page and says where that sent it.
 fn granted(rig: &Rig, address: &str) -> String {
     let target = address.split_once(&rig.sim.address().to_string()).unwrap().1;
-    Wire::connect(rig.sim.address()).ask(&format!("GET {target}"), &[]).header("location").unwrap().to_owned()
+    RawConnection::connect(rig.sim.address()).ask(&format!("GET {target}"), &[]).header("location").unwrap().to_owned()
 }
 
 #[test]
@@ -46,13 +46,17 @@ fn a_login_hears_the_browser_and_stores_the_grant() {
     let back = granted(&rig, &page);
     let (host, target) = back.strip_prefix("http://").unwrap().split_at(back.find("/callback").unwrap() - 7);
     let forged = target.replace("state=", "state=x");
-    let mut browser = Wire::connect(host.parse().unwrap());
+    let mut browser = RawConnection::connect(host.parse().unwrap());
     assert_eq!(browser.ask("GET /favicon.ico", &[]).status, 404);
     // An answer to another login, by an old page or a stranger's, does not end this one.
     for strange in [&*forged, "/callback?error=access_denied", "/callback"] {
-        assert_eq!(Wire::connect(host.parse().unwrap()).ask(&format!("GET {strange}"), &[]).status, 400, "{strange}");
+        assert_eq!(
+            RawConnection::connect(host.parse().unwrap()).ask(&format!("GET {strange}"), &[]).status,
+            400,
+            "{strange}"
+        );
     }
-    let other = Wire::connect(host.parse().unwrap()).ask(&format!("GET {target}"), &[]);
+    let other = RawConnection::connect(host.parse().unwrap()).ask(&format!("GET {target}"), &[]);
     assert_eq!(other.status, 200, "{target}");
     assert!(login.wait().unwrap().success());
     assert_eq!(rig.sim.token_counts().code_exchanges, 1);

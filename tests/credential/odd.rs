@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::rig::{Rig, sim};
 use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
-use crate::harness::{Asked, OK, Upstream, eventually};
+use crate::harness::{OK, ReceivedRequest, Upstream, eventually};
 
 /// An access token that has run out, and a refresh token.
 const RUN_OUT: &str = "{\"access_token\":\"run-out\",\"refresh_token\":\"refresh-0\",\"expires_at\":1}";
@@ -23,7 +23,7 @@ fn json(status: &str, body: &str) -> Vec<u8> {
 fn token_endpoint(respond: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> (Rig, Upstream, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
-    let upstream = Upstream::answering(move |request: &Asked| match request.request_line.split(' ').next() {
+    let upstream = Upstream::answering(move |request: &ReceivedRequest| match request.request_line.split(' ').next() {
         Some("POST") => respond(counted.fetch_add(1, Ordering::Relaxed)),
         _ if request.headers("authorization") == ["Bearer new-access"] => OK.into(),
         _ => json("401 Unauthorized", "{\"status\":\"error\"}"),
@@ -102,8 +102,9 @@ fn a_success_that_cannot_be_read_may_have_used_the_refresh_token_up() {
             (answer.status == 200 || answer.code() == Some("GATEWAY_CREDENTIAL_NEEDS_LOGIN")).then_some(())
         });
         assert_eq!(rig.for_user(&gateway, 7, "GET /v2/me").status, expected);
-        gateway.logged("no access token that calgate can read");
-        let calls: Vec<_> = upstream.asked().iter().filter(|a| a.request_line.starts_with("POST")).cloned().collect();
+        gateway.wait_for_log("no access token that calgate can read");
+        let calls: Vec<_> =
+            upstream.requests().iter().filter(|a| a.request_line.starts_with("POST")).cloned().collect();
         let force = calls.iter().filter(|call| call.target().ends_with("force-refresh")).count();
         assert_eq!((calls.len(), force), (2 + usize::from(recover), usize::from(recover)));
         // For an OAuth grant, whose refresh token is good again, the same is a renewal that is tried again.
@@ -128,7 +129,7 @@ fn a_few_definite_refusals_without_a_reason_need_a_login() {
             (gateway.ask("GET /v2/me", &[]).code() == Some("GATEWAY_CREDENTIAL_NEEDS_LOGIN")).then_some(())
         });
         assert_eq!((asked.load(Ordering::Relaxed), rig.state("app").as_str()), (5, "needs-login"), "{body}");
-        assert!(gateway.logged("a credential needs a login").contains("400 Bad Request, 5 times in a row"));
+        assert!(gateway.wait_for_log("a credential needs a login").contains("400 Bad Request, 5 times in a row"));
         // A login mends it.
         let pair = "{\"access_token\":\"new-access\",\"refresh_token\":\"r\",\"expires_at\":9999999999}";
         rig.ran(&["credentials", "import", "app"], pair);

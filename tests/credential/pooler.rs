@@ -57,7 +57,7 @@ fn in_transaction_mode_a_holder_that_is_killed_holds_nothing() {
     assert_eq!(rig.for_user(&dying, user, "GET /v2/me").status, 200);
     rig.sim.advance(Duration::from_secs(3601));
     assert_eq!(ask(&dying.address, &rig.key.text, user), None, "it dies before it answers");
-    assert_eq!(dying.ended(), None, "killed by a signal");
+    assert_eq!(dying.wait_for_exit(), None, "killed by a signal");
     assert_eq!(rig.for_user(&other, user, "GET /v2/me").status, 200);
     let counts = rig.sim.token_counts();
     assert_eq!((counts.managed_refreshes, counts.refused), (1, 0));

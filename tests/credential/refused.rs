@@ -8,7 +8,7 @@ use calgate::time::Tick;
 
 use super::rig::{Rig, living};
 use crate::cal_sim::options::TokenRules;
-use crate::harness::{Answer, Asked, OK, Setup, Upstream};
+use crate::harness::{OK, ReceivedRequest, Response, Setup, Upstream};
 
 fn head(target: &str) -> http::request::Parts {
     http::Request::builder().uri(target).body(()).unwrap().into_parts().0
@@ -74,7 +74,7 @@ fn a_refusal_about_the_resource_is_renewed_for_at_most_once_and_a_dead_token_sti
 }
 
 /// What is answered to a request for a managed user, with a body where there is one.
-fn for_user(rig: &Rig, gateway: &crate::harness::Gateway, user: u64, request: &str, body: &str) -> Answer {
+fn for_user(rig: &Rig, gateway: &crate::harness::Gateway, user: u64, request: &str, body: &str) -> Response {
     let fields = [
         format!("X-Api-Key: {}", rig.key.text),
         format!("x-calgate-managed-user: {user}"),
@@ -122,7 +122,7 @@ fn error(status: &str, message: &str) -> Vec<u8> {
 
 #[test]
 fn only_the_exact_message_with_the_token_that_was_sent_says_that_it_is_dead() {
-    let upstream = Upstream::answering(|asked: &Asked| {
+    let upstream = Upstream::answering(|asked: &ReceivedRequest| {
         let token = asked.headers("authorization")[0]["Bearer ".len()..].to_owned();
         let guard = "PermissionsGuard - no oAuth client found for access token=";
         match asked.target() {
@@ -147,7 +147,7 @@ fn only_the_exact_message_with_the_token_that_was_sent_says_that_it_is_dead() {
 
 #[test]
 fn a_credential_that_cal_com_has_accepted_is_no_guess() {
-    let upstream = Upstream::answering(|asked: &Asked| {
+    let upstream = Upstream::answering(|asked: &ReceivedRequest| {
         let is_good = asked.headers("authorization")[0].contains("good");
         match asked.target() {
             "/v2/slots" => OK.into(),

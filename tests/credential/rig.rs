@@ -9,7 +9,7 @@ use crate::cal_sim::options::{
     DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_OAUTH_CLIENT_ID, DEMO_OAUTH_SECRET, Options, TokenRules,
 };
 use crate::cal_sim::{Pair, Sim};
-use crate::harness::{Answer, Gateway, Key, Setup};
+use crate::harness::{Gateway, Key, Response, Setup};
 
 /// A seal key, and another one.
 pub const SEAL_KEY: &str = "Y2FuYXJ5LXNlYWwta2V5LW5vLTEtMTExMTExMTExMTE=";
@@ -153,7 +153,7 @@ impl Rig {
     }
 
     /// A request that acts for a managed user.
-    pub fn for_user(&self, gateway: &Gateway, user: u64, request: &str) -> Answer {
+    pub fn for_user(&self, gateway: &Gateway, user: u64, request: &str) -> Response {
         let key = format!("X-Api-Key: {}", self.key.text);
         gateway.ask(request, &[&key, &format!("x-calgate-managed-user: {user}")])
     }

@@ -107,7 +107,7 @@ fn a_damaged_record_or_a_wrong_key_is_one_credentials_trouble_and_nothing_is_ove
     let gateway = rig.start();
     let refused = gateway.ask("GET /v2/me", &[]);
     assert_eq!((refused.status, refused.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
-    assert!(gateway.logged("the stored record of `app` cannot be used").contains("token_store.seal_keys"));
+    assert!(gateway.wait_for_log("the stored record of `app` cannot be used").contains("token_store.seal_keys"));
     assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
     assert_eq!(rig.state("app"), "damaged");
     let said = rig.refused(&["credentials", "import", "app"], "{\"access_token\":\"a\",\"refresh_token\":\"b\"}");
@@ -164,7 +164,7 @@ fn a_store_that_is_no_store_is_no_crash_loop() {
         let refused = gateway.ask("GET /v2/me", &[]);
         assert_eq!((refused.status, refused.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
         assert!(gateway.ask_admin("GET /readyz", &[]).text().contains("credential app: unavailable"));
-        gateway.logged("the token store cannot be used");
+        gateway.wait_for_log("the token store cannot be used");
         assert_eq!(fs::read(rig.file()).unwrap(), damaged);
         // Mended, it is used again, without a restart.
         fs::write(rig.file(), &whole).unwrap();
@@ -202,7 +202,7 @@ fn with_a_store_that_cannot_be_written_good_tokens_serve_and_nothing_is_renewed(
         let gateway = rig.setup().through(through).start();
         let answer = eventually("no token", || Some(gateway.ask("GET /v2/me", &[])).filter(|a| a.status == 503));
         assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_UNAVAILABLE"), "{what}");
-        gateway.logged("the token store cannot be used");
+        gateway.wait_for_log("the token store cannot be used");
         assert_eq!(rig.sim.token_counts().oauth_refreshes, 0, "{what}");
         drop(gateway);
         closed(0o700);
@@ -243,9 +243,9 @@ fn a_store_that_hangs_holds_up_neither_configured_keys_nor_the_end() {
     let ask = || gateway.ask("GET /v2/me", &[&format!("X-Api-Key: {}", key.text)]).status;
     let given_up = || gateway.log().iter().any(|line| line.contains("the token store cannot be used"));
     assert_eq!((ask(), given_up()), (200, false), "served before the store is given up");
-    gateway.logged("the token store cannot be used");
+    gateway.wait_for_log("the token store cannot be used");
     assert_eq!(ask(), 200);
     gateway.signal("-TERM");
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
     assert!(!gateway.log().iter().any(|line| line.contains("limits.drain is over")));
 }

@@ -2,9 +2,9 @@
 
 use parking_lot::Mutex;
 
-use crate::harness::{Answer, Gateway, Key, Setup, Upstream, time_limit};
+use crate::harness::{Gateway, Key, Response, Setup, Upstream, time_limit};
 
-fn answered_with(bytes: &'static str) -> (Answer, Gateway) {
+fn answered_with(bytes: &'static str) -> (Response, Gateway) {
     let (upstream, key) = (Upstream::answering(move |_| bytes.into()), Key::new());
     let (headers, total) = (time_limit(300), time_limit(600));
     let limits = format!("[limits]\nupstream_headers = \"{headers}\"\nupstream_total = \"{total}\"");
@@ -99,7 +99,7 @@ fn the_wait_for_an_answer_begins_when_the_body_is_there() {
         connection.send(&head);
     }
     for connection in &mut stalled {
-        let answer = connection.answer();
+        let answer = connection.read_response();
         assert_eq!(
             (answer.status, answer.code()),
             (408, Some("GATEWAY_REQUEST_TIMEOUT")),
@@ -113,9 +113,9 @@ fn the_wait_for_an_answer_begins_when_the_body_is_there() {
     slow.send(&head);
     // The first gateway gives a body as long as the second gives Cal.com: twice that time passes.
     for _ in 0..2 {
-        assert_eq!(gateway.connect().send(&head).answer().status, 408);
+        assert_eq!(gateway.connect().send(&head).read_response().status, 408);
     }
-    assert_eq!(slow.send("{}").answer().status, 200);
+    assert_eq!(slow.send("{}").read_response().status, 200);
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn a_body_is_streamed_in_both_directions() {
         "POST /v2/bookings HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n",
         key.text
     ));
-    assert_eq!(connection.head().status, 200, "the answer begins before the request has ended");
+    assert_eq!(connection.read_head().status, 200, "the answer begins before the request has ended");
     for piece in ["one", "two", "three"] {
         connection.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
-        assert_eq!(connection.chunk(), piece.as_bytes());
+        assert_eq!(connection.read_chunk(), piece.as_bytes());
     }
     connection.send("0\r\n\r\n");
-    assert_eq!(connection.chunk(), b"");
+    assert_eq!(connection.read_chunk(), b"");
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn an_answer_that_breaks_off_breaks_off_here_and_says_so_in_the_log() {
     let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
     let mut connection = gateway.connect();
     connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
-    assert_eq!(connection.head().status, 200);
-    assert_eq!(connection.rest(), b"abc");
+    assert_eq!(connection.read_head().status, 200);
+    assert_eq!(connection.read_to_end(), b"abc");
     let line = &gateway.access_log(1)[0];
     assert_eq!(line["detail"], "the upstream answer took too long");
     assert_eq!(line["bytes_out"], 3);
@@ -164,8 +164,8 @@ fn a_caller_that_leaves_is_a_499() {
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     let mut connection = gateway.connect();
     connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text));
-    crate::harness::eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
-    connection.hang_up();
+    crate::harness::eventually("a request in flight", || (upstream.requests().len() == 1).then_some(()));
+    connection.reset();
     let lines = gateway.access_log(1);
     assert_eq!((lines.len(), &lines[0]["status"]), (1, &499.into()));
     assert_eq!(gateway.metric("calgate_requests_in_flight", ""), 0);

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use crate::harness::edge::{Rules, ok};
-use crate::harness::{Edge, Gateway, Key, OK, Setup, Upstream, eventually, scaled};
+use crate::harness::frame_upstream::{Rules, ok};
+use crate::harness::{FrameUpstream, Gateway, Key, OK, Setup, Upstream, eventually, scaled};
 
 fn own(key: &Key) -> String {
     format!("X-Api-Key: {}", key.text)
 }
 
 /// A gateway in front of `edge`, with these keys in `[limits]`.
-fn start(edge: &Edge, key: &Key, limits: &str) -> Gateway {
+fn start(edge: &FrameUpstream, key: &Key, limits: &str) -> Gateway {
     Setup::to(&edge.base_url())
         .with(&edge.ca_file())
         .with(&format!("[budget]\nmode = \"off\"\n[limits]\n{limits}"))
@@ -46,7 +46,7 @@ fn requests_beyond_the_peers_stream_limit_go_on_another_connection() {
     let rules = Rules { streams: Some(3), ..Rules::default() };
     let (key, gate) = (Key::new(), Gate::default());
     let opens = gate.clone();
-    let edge = Edge::by(rules, move |_, stream, frame| {
+    let edge = FrameUpstream::by(rules, move |_, stream, frame| {
         // A connection answers all of its streams with its last one.
         let last = u32::try_from(LIMIT).unwrap() * 2 - 1;
         if frame > 0 || stream < last {
@@ -60,11 +60,11 @@ fn requests_beyond_the_peers_stream_limit_go_on_another_connection() {
         let posts: Vec<_> = (0..LIMIT * 2)
             .map(|_| scope.spawn(|| gateway.connect().ask_with("POST /v2/bookings", &[&own(&key)], "{}").status))
             .collect();
-        eventually("all requests", || (edge.asked().len() == LIMIT * 2).then_some(()));
+        eventually("all requests", || (edge.requests().len() == LIMIT * 2).then_some(()));
         gate.open();
         assert!(posts.into_iter().all(|post| post.join().unwrap() == 200));
     });
-    let on = |connection| edge.asked().iter().filter(|asked| asked.0 == connection).count();
+    let on = |connection| edge.requests().iter().filter(|asked| asked.0 == connection).count();
     assert_eq!([on(0), on(1)], [LIMIT, LIMIT]);
 }
 
@@ -72,7 +72,7 @@ fn requests_beyond_the_peers_stream_limit_go_on_another_connection() {
 fn a_request_that_was_given_up_before_it_had_a_stream_is_never_sent_and_says_so() {
     let (key, gate) = (Key::new(), Gate::default());
     let held = gate.clone();
-    let edge = Edge::by(Rules { streams: Some(1), connections: 1 }, move |_, stream, frame| {
+    let edge = FrameUpstream::by(Rules { streams: Some(1), connections: 1 }, move |_, stream, frame| {
         if frame > 0 {
             return Vec::new();
         }
@@ -86,7 +86,7 @@ fn a_request_that_was_given_up_before_it_had_a_stream_is_never_sent_and_says_so(
     let gateway = start(&edge, &key, &format!("upstream_lookup = \"1s\"\nupstream_connect = \"{connect}ms\""));
     std::thread::scope(|scope| {
         let first = scope.spawn(|| get(&gateway, &key));
-        eventually("the first request", || (edge.asked().len() == 1).then_some(()));
+        eventually("the first request", || (edge.requests().len() == 1).then_some(()));
         let answer = gateway.connect().ask_with("POST /v2/bookings", &[&own(&key)], "{}");
         assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE")));
         assert!(answer.text().contains("The request was not sent."), "{}", answer.text());
@@ -94,13 +94,13 @@ fn a_request_that_was_given_up_before_it_had_a_stream_is_never_sent_and_says_so(
         assert_eq!(first.join().unwrap(), 200);
     });
     assert_eq!(get(&gateway, &key), 200);
-    assert_eq!(edge.asked(), [(0, 1), (0, 3)], "two GETs, and no POST");
+    assert_eq!(edge.requests(), [(0, 1), (0, 3)], "two GETs, and no POST");
 }
 
 #[test]
 fn a_burst_waits_for_the_peers_settings_and_shares_one_connection() {
     let (key, start_line) = (Key::new(), Barrier::new(20));
-    let edge = Edge::by(Rules { streams: Some(100), ..Rules::default() }, |_, stream, frame| {
+    let edge = FrameUpstream::by(Rules { streams: Some(100), ..Rules::default() }, |_, stream, frame| {
         if frame == 0 { ok(stream, b"{}") } else { Vec::new() }
     });
     let gateway = start(&edge, &key, "");
@@ -112,13 +112,13 @@ fn a_burst_waits_for_the_peers_settings_and_shares_one_connection() {
             });
         }
     });
-    assert!(edge.asked().iter().all(|asked| asked.0 == 0), "{:?}", edge.asked());
+    assert!(edge.requests().iter().all(|asked| asked.0 == 0), "{:?}", edge.requests());
 }
 
 #[test]
 fn a_dead_path_is_found_by_a_ping_and_a_get_is_sent_on_another_connection() {
     let key = Key::new();
-    let edge = Edge::answering(|connection, stream| {
+    let edge = FrameUpstream::answering(|connection, stream| {
         if (connection, stream) == (0, 3) {
             // From here on the path is dead: nothing is read, and no PING answered.
             loop {
@@ -131,17 +131,17 @@ fn a_dead_path_is_found_by_a_ping_and_a_get_is_sent_on_another_connection() {
     let gateway = start(&edge, &key, "upstream_headers = \"15s\"");
     assert_eq!(get(&gateway, &key), 200);
     assert_eq!(get(&gateway, &key), 200);
-    assert_eq!(edge.asked(), [(0, 1), (0, 3), (1, 1)]);
+    assert_eq!(edge.requests(), [(0, 1), (0, 3), (1, 1)]);
 }
 
 #[test]
 fn a_connection_takes_no_more_requests_when_it_is_old() {
     let key = Key::new();
-    let edge = Edge::answering(|_, stream| ok(stream, b"{}"));
+    let edge = FrameUpstream::answering(|_, stream| ok(stream, b"{}"));
     let gateway = start(&edge, &key, "upstream_connection_age = \"200ms\"");
     eventually("another connection of HTTP/2", || {
         assert_eq!(get(&gateway, &key), 200);
-        (edge.asked().last().unwrap().0 > 0).then_some(())
+        (edge.requests().last().unwrap().0 > 0).then_some(())
     });
 
     let upstream = Upstream::answering(|_| OK.into());
@@ -152,7 +152,7 @@ fn a_connection_takes_no_more_requests_when_it_is_old() {
         .start();
     eventually("another connection of HTTP/1.1", || {
         assert_eq!(get(&gateway, &key), 200);
-        (upstream.asked().last().unwrap().connection > 0).then_some(())
+        (upstream.requests().last().unwrap().connection > 0).then_some(())
     });
 }
 
@@ -160,7 +160,7 @@ fn a_connection_takes_no_more_requests_when_it_is_old() {
 fn sighup_has_new_connections_opened_and_requests_under_way_end_on_theirs() {
     let (key, gate) = (Key::new(), Gate::default());
     let held = gate.clone();
-    let edge = Edge::answering(move |connection, stream| {
+    let edge = FrameUpstream::answering(move |connection, stream| {
         if (connection, stream) == (0, 3) {
             held.wait();
         }
@@ -170,11 +170,11 @@ fn sighup_has_new_connections_opened_and_requests_under_way_end_on_theirs() {
     assert_eq!(get(&gateway, &key), 200);
     std::thread::scope(|scope| {
         let under_way = scope.spawn(|| get(&gateway, &key));
-        eventually("a request under way", || (edge.asked().len() == 2).then_some(()));
+        eventually("a request under way", || (edge.requests().len() == 2).then_some(()));
         gateway.signal("-HUP");
-        gateway.logged("new connections to the upstream");
+        gateway.wait_for_log("new connections to the upstream");
         assert_eq!(get(&gateway, &key), 200);
-        assert_eq!(edge.asked().last(), Some(&(1, 1)));
+        assert_eq!(edge.requests().last(), Some(&(1, 1)));
         gate.open();
         assert_eq!(under_way.join().unwrap(), 200);
     });

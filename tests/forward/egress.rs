@@ -10,7 +10,7 @@ use crate::cal_sim::Sim;
 use crate::cal_sim::certificates::NAME;
 use crate::cal_sim::options::{DEMO_API_KEY, DEMO_OAUTH_SECRET, Options};
 use crate::credential::rig::{Rig, SEAL_KEY};
-use crate::harness::{Gateway, Key, Setup, Tunnel};
+use crate::harness::{ConnectProxy, Gateway, Key, Setup};
 
 fn over_tls() -> Sim {
     Sim::start(Options { tls: true, ..Options::default() }).unwrap()
@@ -45,13 +45,13 @@ const UNREACHABLE: &str = "GATEWAY_UPSTREAM_UNREACHABLE";
 #[test]
 fn requests_go_through_a_proxy_whose_password_is_a_secret() {
     let (sim, key) = (over_tls(), Key::new());
-    let (proxy, ca) = (Tunnel::to(sim.address()), authority(&sim));
+    let (proxy, ca) = (ConnectProxy::to(sim.address()), authority(&sim));
     let upstream = format!("ca_file = \"{}\"\nproxy = {{ env = \"PROXY\" }}", ca.path().display());
     let gateway = setup(&by_name(&sim), &upstream, &key)
         .env("PROXY", &format!("http://calgate:canary%40word@{}", proxy.address()))
         .start();
     assert_eq!(get(&gateway, &key).0, 200);
-    let asked = proxy.asked().remove(0);
+    let asked = proxy.requests().remove(0);
     assert!(asked.starts_with(&format!("CONNECT {NAME}:{} HTTP/1.1\r\n", sim.address().port())), "{asked}");
     // calgate:canary@word
     assert!(asked.to_lowercase().contains("\r\nproxy-authorization: basic y2fsz2f0ztpjyw5hcnlad29yza=="), "{asked}");
@@ -63,7 +63,7 @@ fn requests_go_through_a_proxy_whose_password_is_a_secret() {
 fn a_proxy_that_refuses_is_named_with_its_status_and_not_with_its_password() {
     let (sim, key) = (over_tls(), Key::new());
     for (status, remedy) in [("407 Proxy Authentication Required", "user and password"), ("403 Forbidden", "allow")] {
-        let proxy = Tunnel::answering(sim.address(), status);
+        let proxy = ConnectProxy::answering(sim.address(), status);
         let gateway = setup(&by_name(&sim), "proxy = { env = \"PROXY\" }", &key)
             .env("PROXY", &format!("http://calgate:canary@{}", proxy.address()))
             .start();
@@ -80,14 +80,14 @@ fn a_proxy_that_refuses_is_named_with_its_status_and_not_with_its_password() {
 #[test]
 fn the_environment_names_a_proxy_and_exempts_hosts_from_it() {
     let (sim, key) = (over_tls(), Key::new());
-    let (proxy, ca) = (Tunnel::to(sim.address()), authority(&sim));
+    let (proxy, ca) = (ConnectProxy::to(sim.address()), authority(&sim));
     let ca_file = format!("ca_file = \"{}\"", ca.path().display());
     let url = proxy.address().to_string();
     for name in ["HTTPS_PROXY", "https_proxy"] {
         let gateway = setup(&by_name(&sim), &ca_file, &key).env(name, &url).start();
         assert_eq!(get(&gateway, &key).0, 200, "{name}");
     }
-    assert_eq!(proxy.asked().len(), 2);
+    assert_eq!(proxy.requests().len(), 2);
     // A loopback address is reached without one, and what is exempt, too, which here leads nowhere.
     let gateway = setup(&sim.base_url(), &ca_file, &key).env("HTTPS_PROXY", &url).start();
     assert_eq!(get(&gateway, &key).0, 200);
@@ -95,13 +95,13 @@ fn the_environment_names_a_proxy_and_exempts_hosts_from_it() {
     assert_eq!(get(&exempt, &key).0, 502);
     let direct = setup(&by_name(&sim), &format!("{ca_file}\nproxy = \"none\""), &key).env("HTTPS_PROXY", &url).start();
     assert_eq!(get(&direct, &key).0, 502);
-    assert_eq!(proxy.asked().len(), 2);
+    assert_eq!(proxy.requests().len(), 2);
 }
 
 #[test]
 fn token_requests_go_through_the_proxy() {
     let sim = over_tls();
-    let (proxy, ca) = (Tunnel::to(sim.address()), authority(&sim));
+    let (proxy, ca) = (ConnectProxy::to(sim.address()), authority(&sim));
     let (base_url, rig) = (by_name(&sim), Rig::at(sim));
     let file = rig.folder.path().join("login.toml");
     let upstream = format!(
@@ -121,7 +121,7 @@ fn token_requests_go_through_the_proxy() {
     login.stdin.take().unwrap().write_all(b"no-such-code\n").unwrap();
     let said = String::from_utf8(login.wait_with_output().unwrap().stderr).unwrap();
     assert!(said.contains("could not be exchanged"), "{said}");
-    assert_eq!((proxy.asked().len(), rig.sim.seen_count()), (1, 1));
+    assert_eq!((proxy.requests().len(), rig.sim.seen_count()), (1, 1));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::harness::{Asked, Gateway, Key, OK, Setup, UPSTREAM_KEY, Upstream, free_port};
+use crate::harness::{Gateway, Key, OK, ReceivedRequest, Setup, UPSTREAM_KEY, Upstream, free_port};
 
 fn gateway(upstream: &Upstream, key: &Key) -> Gateway {
     Setup::to(&upstream.base_url()).billing("teams", key).start()
@@ -23,9 +23,9 @@ fn each_request_names_the_gateway_and_the_version_it_came_by() {
     let other = "Via: 1.0 internal.example, 1.1 calgate-00000000deadbeef (a comment)";
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key), other]).status, 200);
-    gateway.connect().send(format!("GET /v2/me HTTP/1.0\r\n{}\r\n\r\n", bearer(&key))).answer();
-    let via = |asked: &Asked| asked.headers("via").join(" | ");
-    let seen: Vec<_> = upstream.asked().iter().map(via).collect();
+    gateway.connect().send(format!("GET /v2/me HTTP/1.0\r\n{}\r\n\r\n", bearer(&key))).read_response();
+    let via = |asked: &ReceivedRequest| asked.headers("via").join(" | ");
+    let seen: Vec<_> = upstream.requests().iter().map(via).collect();
     let own = seen[0].strip_prefix("1.1 calgate-").expect("the received protocol and a pseudonym");
     assert!(own.len() == 16 && own.bytes().all(|byte| byte.is_ascii_hexdigit()), "{own}");
     assert_eq!(
@@ -41,11 +41,11 @@ fn a_request_that_comes_back_is_refused_as_a_loop() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
     gateway.ask("GET /v2/me", &[&bearer(&key)]);
-    let via = format!("Via: 1.1 proxy.example, {}", upstream.only().headers("via")[0]);
+    let via = format!("Via: 1.1 proxy.example, {}", upstream.only_request().headers("via")[0]);
     let answer = gateway.ask("GET /v2/me", &[&bearer(&key), "Via: 1.1 first.example", &via]);
     assert_eq!((answer.status, answer.code()), (508, Some("GATEWAY_LOOP")));
     assert!(answer.text().contains("base_url"), "{}", answer.text());
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_query_beyond_ascii_is_encoded_and_the_rest_stays_as_written() {
         ("/v2/bookings?a=b%20c+d", "/v2/bookings?a=b%20c+d"),
     ] {
         assert_eq!(gateway.ask(&format!("GET {sent}"), &[&bearer(&key)]).status, 200, "{sent}");
-        assert_eq!(upstream.asked().last().unwrap().target(), arrives);
+        assert_eq!(upstream.requests().last().unwrap().target(), arrives);
     }
 }
 
@@ -121,7 +121,7 @@ fn a_long_json_body_is_refused_before_it_costs_anything() {
         let mut connection = gateway.connect();
         let head = "Content-Type: application/json\r\nTransfer-Encoding: chunked";
         connection.send(format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\n{head}\r\n\r\n"));
-        connection.send(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())).answer()
+        connection.send(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())).read_response()
     };
     assert_eq!(post("application/json", &short).status, 200);
     assert_eq!(post("text/plain", &long).status, 200, "the limit is that of Cal.com's JSON parser");
@@ -134,7 +134,7 @@ fn a_long_json_body_is_refused_before_it_costs_anything() {
             answer.text()
         );
     }
-    assert_eq!(upstream.asked().len(), 3);
+    assert_eq!(upstream.requests().len(), 3);
 }
 
 /// The status and the body that a client gets for an error with `coding` and `body`.

@@ -5,8 +5,10 @@ use std::sync::Barrier;
 
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
-use crate::harness::edge::{go_away, ok, reset};
-use crate::harness::{Edge, Gateway, Key, Setup, Wire, eventually, narrow, time_limit};
+use crate::harness::frame_upstream::{go_away, ok, reset};
+use crate::harness::{
+    FrameUpstream, Gateway, Key, RawConnection, Setup, connect_with_small_buffer, eventually, time_limit,
+};
 
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;
@@ -17,7 +19,7 @@ fn own(key: &Key) -> String {
     format!("X-Api-Key: {}", key.text)
 }
 
-fn to_edge(edge: &Edge, key: &Key) -> Gateway {
+fn to_edge(edge: &FrameUpstream, key: &Key) -> Gateway {
     Setup::to(&edge.base_url()).with(&edge.ca_file()).billing("teams", key).workers(1).start()
 }
 
@@ -30,20 +32,20 @@ fn post(gateway: &Gateway, key: &Key) -> (u16, Option<String>) {
 fn a_post_that_cal_com_left_alone_is_sent_again_on_another_connection() {
     let ended = [NO_ERROR, INTERNAL_ERROR, ENHANCE_YOUR_CALM].map(|reason| go_away(1, reason));
     for left_alone in ended.into_iter().chain([reset(3, REFUSED_STREAM)]) {
-        let edge = Edge::answering(move |connection, stream| match (connection, stream) {
+        let edge = FrameUpstream::answering(move |connection, stream| match (connection, stream) {
             (0, 3) => left_alone.clone(),
             _ => ok(stream, b"{}"),
         });
         let key = Key::new();
         let gateway = to_edge(&edge, &key);
         assert_eq!([post(&gateway, &key).0, post(&gateway, &key).0], [200, 200]);
-        assert_eq!(edge.asked(), [(0, 1), (0, 3), (1, 1)]);
+        assert_eq!(edge.requests(), [(0, 1), (0, 3), (1, 1)]);
     }
 }
 
 #[test]
 fn a_post_that_may_have_been_carried_out_is_not_sent_again() {
-    let edge = Edge::answering(|_, stream| match stream {
+    let edge = FrameUpstream::answering(|_, stream| match stream {
         1 => ok(stream, b"{}"),
         _ => reset(stream, INTERNAL_ERROR),
     });
@@ -51,12 +53,12 @@ fn a_post_that_may_have_been_carried_out_is_not_sent_again() {
     let gateway = to_edge(&edge, &key);
     assert_eq!(post(&gateway, &key).0, 200);
     assert_eq!(post(&gateway, &key), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE".to_owned())));
-    assert_eq!(edge.asked(), [(0, 1), (0, 3)]);
+    assert_eq!(edge.requests(), [(0, 1), (0, 3)]);
 }
 
 #[test]
 fn a_burst_makes_one_connection() {
-    let edge = Edge::answering(|_, stream| ok(stream, b"{}"));
+    let edge = FrameUpstream::answering(|_, stream| ok(stream, b"{}"));
     let key = Key::new();
     let gateway = to_edge(&edge, &key);
     let start = Barrier::new(50);
@@ -69,15 +71,15 @@ fn a_burst_makes_one_connection() {
             });
         }
     });
-    assert_eq!((edge.asked().len(), edge.asked().iter().all(|(connection, _)| *connection == 0)), (50, true));
+    assert_eq!((edge.requests().len(), edge.requests().iter().all(|(connection, _)| *connection == 0)), (50, true));
     gateway.reload(|text| format!("{text}\n# Nothing of the upstream is another.\n"));
     assert_eq!(gateway.ask("GET /v2/me", &[&own(&key)]).status, 200);
-    assert_eq!(edge.asked().last().unwrap().0, 0, "and a reload keeps it");
+    assert_eq!(edge.requests().last().unwrap().0, 0, "and a reload keeps it");
 }
 
 #[test]
 fn an_answer_that_comes_before_the_body_was_read_leaves_the_callers_connection_in_order() {
-    let edge = Edge::answering_frames(|_, stream, frame| match frame {
+    let edge = FrameUpstream::answering_frames(|_, stream, frame| match frame {
         0 => ok(stream, b"{}"),
         1 => Vec::new(),
         // Of the rest, it wants nothing (RFC 9113 §8.1).
@@ -95,7 +97,7 @@ fn an_answer_that_comes_before_the_body_was_read_leaves_the_callers_connection_i
         let body = "x".repeat(5_000);
         let length = format!("Content-Length: {}", body.len());
         let head = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{}\r\n{length}\r\n\r\n", own(&key));
-        let answer = caller.send(head).send(&body[..100]).answer();
+        let answer = caller.send(head).send(&body[..100]).read_response();
         assert_eq!((answer.status, answer.header("connection")), (200, None));
         caller.send(&body[100..200]).send(&body[200..]);
     }
@@ -119,7 +121,7 @@ fn callers_that_take_nothing_hold_up_nobody() {
     let (sim, key) = (Sim::start(options).unwrap(), Key::new());
     let (gateway, _authority) = to_sim(&sim, &key, "");
     let request = format!("GET /v2/me?sim_body=20000000 HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", own(&key));
-    let mut silent: Vec<_> = (0..3).map(|_| Wire::over(narrow(&gateway.address))).collect();
+    let mut silent: Vec<_> = (0..3).map(|_| RawConnection::over(connect_with_small_buffer(&gateway.address))).collect();
     for caller in &mut silent {
         caller.send(&request);
     }
@@ -143,7 +145,7 @@ fn what_is_wrong_with_a_callers_body_is_told_as_that() {
             "POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n",
             own(&key)
         );
-        let answer = gateway.connect().send(&begun).send(rest).answer();
+        let answer = gateway.connect().send(&begun).send(rest).read_response();
         assert_eq!(answer.status, status, "{rest:?}, {kept} kept: {}", answer.text());
     }
 }

@@ -35,7 +35,7 @@ fn a_get_that_got_no_byte_of_an_answer_is_sent_once_more_on_a_fresh_connection()
     for _ in 0..2 {
         assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     }
-    let connections: Vec<_> = upstream.asked().iter().map(|asked| asked.connection).collect();
+    let connections: Vec<_> = upstream.requests().iter().map(|asked| asked.connection).collect();
     assert_eq!(connections, [0, 0, 1]);
 }
 
@@ -46,7 +46,7 @@ fn a_post_that_was_written_is_never_sent_again() {
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     let answer = gateway.connect().ask_with("POST /v2/bookings", &[&bearer(&key)], "{}");
     assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE")));
-    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_get_whose_answer_began_is_never_sent_again() {
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     let answer = gateway.ask("GET /v2/me", &[&bearer(&key)]);
     assert_eq!((answer.status, answer.code()), (504, Some("GATEWAY_UPSTREAM_TIMEOUT")));
-    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_fresh_connection_that_breaks_is_not_tried_again() {
     let gateway = start(&upstream, &key);
     let answer = gateway.ask("GET /v2/me", &[&bearer(&key)]);
     assert_eq!((answer.status, answer.code()), (502, Some("GATEWAY_UPSTREAM_UNREACHABLE")));
-    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn connections_that_upstream_closes_between_requests_cost_no_request() {
         assert_eq!(connection.ask_with("POST /v2/bookings", &[&own], "{}").status, 200);
         upstream.close_connections();
     }
-    assert_eq!(upstream.asked().len(), 40);
+    assert_eq!(upstream.requests().len(), 40);
 }
 
 /// Has `callers` requests in flight at once, each on a connection of its own.
@@ -121,7 +121,7 @@ fn a_restart_of_the_upstream_costs_no_get_however_many_connections_were_idle() {
     for _ in 0..IDLE {
         assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     }
-    let failed = upstream.asked().iter().skip(IDLE).filter(|asked| asked.connection < IDLE).count();
+    let failed = upstream.requests().iter().skip(IDLE).filter(|asked| asked.connection < IDLE).count();
     assert_eq!(failed, 1, "one failure closes the other idle connections");
 }
 

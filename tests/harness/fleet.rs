@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Answer, Gateway, Key, Setup};
+use super::{Gateway, Key, Response, Setup};
 use crate::budget::table::random::Random;
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
@@ -101,7 +101,7 @@ impl Fleet {
     }
 
     /// The same: the whole answer.
-    pub fn answer(&self, gateway: usize) -> Answer {
+    pub fn answer(&self, gateway: usize) -> Response {
         self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)])
     }
 

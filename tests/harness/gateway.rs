@@ -10,7 +10,7 @@ use calgate::identify::GatewayKey;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::{Answer, Wire, eventually};
+use super::{RawConnection, Response, eventually};
 
 /// A gateway key and its hash.
 pub struct Key {
@@ -159,18 +159,18 @@ pub struct Gateway {
 
 impl Gateway {
     /// A connection as a caller has one.
-    pub fn connect(&self) -> Wire {
-        Wire::connect(self.address.parse().unwrap())
+    pub fn connect(&self) -> RawConnection {
+        RawConnection::connect(self.address.parse().unwrap())
     }
 
     /// One request on a connection of its own: `GET /v2/me`, and header lines.
-    pub fn ask(&self, request: &str, headers: &[&str]) -> Answer {
+    pub fn ask(&self, request: &str, headers: &[&str]) -> Response {
         self.connect().ask(request, headers)
     }
 
     /// What the admin listener answers.
-    pub fn ask_admin(&self, request: &str, headers: &[&str]) -> Answer {
-        Wire::connect(self.admin).ask(request, headers)
+    pub fn ask_admin(&self, request: &str, headers: &[&str]) -> Response {
+        RawConnection::connect(self.admin).ask(request, headers)
     }
 
     /// The value of a metric that counts, all its series added up; those whose labels hold `labels`.
@@ -191,7 +191,7 @@ impl Gateway {
     }
 
     /// Waits for a line of the gateway's own log that holds `text`.
-    pub fn logged(&self, text: &str) -> String {
+    pub fn wait_for_log(&self, text: &str) -> String {
         eventually(text, || self.log.all().into_iter().find(|line| line.contains(text)))
     }
 
@@ -221,7 +221,7 @@ impl Gateway {
     }
 
     /// Waits for it to end by itself; its exit code.
-    pub fn ended(&mut self) -> Option<i32> {
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
         eventually("the end", || self.child.try_wait().unwrap()).code()
     }
 }

@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use super::patience;
 
 /// What a test has a request answered with; an empty answer closes the connection without one.
-type Respond = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
+type Respond = dyn Fn(&ReceivedRequest) -> Vec<u8> + Send + Sync;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ReceivedRequest {
     pub request_line: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -23,7 +23,7 @@ pub struct Asked {
     pub connection: usize,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub fn headers(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
     }
@@ -36,7 +36,7 @@ impl Asked {
 /// A listening upstream.
 pub struct Upstream {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     serving: Arc<AtomicUsize>,
 }
@@ -52,10 +52,10 @@ impl Upstream {
     }
 
     /// One that answers as `respond` says.
-    pub fn answering(respond: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub fn answering(respond: impl Fn(&ReceivedRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let asked: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let serving = Arc::new(AtomicUsize::new(0));
         let (log, accepted, respond): (_, _, Arc<Respond>) = (asked.clone(), open.clone(), Arc::new(respond));
@@ -112,19 +112,19 @@ impl Upstream {
     }
 
     /// Every request so far.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().clone()
     }
 
     /// The only request so far.
-    pub fn only(&self) -> Asked {
-        let asked = self.asked();
+    pub fn only_request(&self) -> ReceivedRequest {
+        let asked = self.requests();
         assert_eq!(asked.len(), 1, "{asked:?}");
         asked[0].clone()
     }
 }
 
-fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<Asked>>, respond: &Respond) {
+fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<ReceivedRequest>>, respond: &Respond) {
     stream.set_read_timeout(Some(patience())).unwrap();
     let mut bytes = Vec::new();
     while let Some(asked) = read_request(&mut stream, &mut bytes, connection) {
@@ -137,7 +137,7 @@ fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<Asked>>, resp
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
-fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) -> Option<Asked> {
+fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) -> Option<ReceivedRequest> {
     let end = loop {
         if let Some(end) = find(bytes, b"\r\n\r\n") {
             break end;
@@ -148,7 +148,7 @@ fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) 
     let mut lines = head.trim_end().split("\r\n");
     let request_line = lines.next().unwrap().to_owned();
     let split = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
-    let mut asked = Asked { request_line, headers: lines.map(split).collect(), body: Vec::new(), connection };
+    let mut asked = ReceivedRequest { request_line, headers: lines.map(split).collect(), body: Vec::new(), connection };
     if asked.headers("transfer-encoding") == ["chunked"] {
         let end = loop {
             if let Some(end) = find(bytes, b"0\r\n\r\n") {

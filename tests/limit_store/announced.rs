@@ -60,7 +60,7 @@ fn certificates(folder: &Path) -> Vec<String> {
 /// The log of a gateway names the node, its own reason and the remedy.
 fn says_what_is_wrong(fleet: &Fleet, node: &str) {
     // A machine that is busy may be late once.
-    let line = fleet.gateways[0].logged("not valid for name");
+    let line = fleet.gateways[0].wait_for_log("not valid for name");
     for part in
         [node, "not valid for name", "the store announces an address that its certificate lacks: see docs/sharing.md"]
     {

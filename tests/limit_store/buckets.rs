@@ -63,14 +63,14 @@ impl Pair {
         self.redis.restart();
         degraded(&self.fleet, 0);
         for gateway in &self.fleet.gateways {
-            gateway.logged("the store answers again");
+            gateway.wait_for_log("the store answers again");
         }
     }
 
     /// Each gateway has written down at that level what becomes of its consumers.
     fn told_of_the_loss(&self, level: &str, outcome: &str) {
         for gateway in &self.fleet.gateways {
-            let line = gateway.logged("the store is not asked any more");
+            let line = gateway.wait_for_log("the store is not asked any more");
             assert!(line.contains(&format!(r#""level":"{level}""#)) && line.contains(outcome), "{line}");
             assert!(gateway.metric("calgate_sharing_losses", "") > 0);
         }

@@ -169,7 +169,7 @@ fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_say
     ];
     for (url, ca_file, help) in wrong {
         let fleet = Secured::two(&url, &ca_file);
-        let line = fleet.gateways[0].logged("the store cannot be reached");
+        let line = fleet.gateways[0].wait_for_log("the store cannot be reached");
         assert!(line.contains(help) && line.contains(&store.port.to_string()), "{line}");
         assert!(!line.contains("s3cret"), "{line}");
         assert_eq!(fleet.ask(0).1, "GATEWAY_STORE_LOST");
@@ -197,7 +197,7 @@ fn a_secret_in_base64_that_a_store_repeats_is_not_logged() {
     let key = Key::new();
     let store = format!("[limit_store]\nredis = \"redis://127.0.0.1:{}\"", blabbing());
     let gateway = Setup::to(&Upstream::start().base_url()).with(&store).billing("teams", &key).start();
-    let line = gateway.logged("the store cannot be reached");
+    let line = gateway.wait_for_log("the store cannot be reached");
     assert!(line.contains("no tenant (hidden)"), "{line}");
     assert!(!gateway.log().iter().any(|line| line.contains("Pv7Gh2Jn")));
 }
@@ -216,7 +216,7 @@ fn a_rotated_password_is_used_at_the_next_connection() {
         .with(&format!("[limit_store]\nredis = {{ file = \"{}\" }}", file.display()))
         .billing("teams", &key)
         .start();
-    gateway.logged("limits are shared with all gateways on this store");
+    gateway.wait_for_log("limits are shared with all gateways on this store");
     redis.cli(&["-a", "first", "config", "set", "requirepass", "second"]);
     write("second");
     redis.cli(&["-a", "second", "client", "kill", "type", "normal"]);
@@ -225,7 +225,7 @@ fn a_rotated_password_is_used_at_the_next_connection() {
         gateway.ask("GET /v2/me", &[&own]);
         gateway.log().iter().any(|line| line.contains("the store answers again")).then_some(())
     });
-    gateway.logged("user and password of the limit store were read again");
+    gateway.wait_for_log("user and password of the limit store were read again");
     assert!(!gateway.log().iter().any(|line| line.contains("first") || line.contains("second@")));
     // Another database holds other limits: gateways that connect again at different times would not share them.
     std::fs::write(&file, format!("redis://:second@127.0.0.1:{}/1\n", redis.port)).unwrap();

@@ -92,7 +92,7 @@ fn a_block_that_one_gateway_runs_into_holds_the_others_and_is_logged_by_that_one
     assert_eq!(fleet.ask(0).0, 200);
     fleet.sim.advance(Duration::from_secs(1));
     assert_eq!(fleet.ask(0), held);
-    let line = fleet.gateways[0].logged(block);
+    let line = fleet.gateways[0].wait_for_log(block);
     assert!(line.contains(r#""level":"WARN""#) && line.contains(r#""credential":"main""#), "{line}");
     // The answer does not wait for the store to be told.
     eventually("the store told of it", || redis.cli(&["keys", "calgate:*:flying"]).trim().is_empty().then_some(()));

@@ -1,6 +1,6 @@
 //! Who asks, on the wire: keys, callers without one, callers with a credential of their own.
 
-use crate::harness::{Answer, Gateway, Key, Setup, Upstream};
+use crate::harness::{Gateway, Key, Response, Setup, Upstream};
 
 fn bearer(key: &Key) -> String {
     format!("Authorization: Bearer {}", key.text)
@@ -26,7 +26,7 @@ fn a_key_is_read_from_each_place_where_clients_can_put_one() {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         assert_eq!(gateway.ask("GET /v2/me", &lines).status, 200, "{lines:.40?}");
     }
-    for asked in upstream.asked() {
+    for asked in upstream.requests() {
         assert_eq!(asked.headers("authorization"), ["Bearer cal_test_0123456789abcdef"]);
         assert!(!format!("{:?}", asked.headers).contains(text), "no gateway key goes upstream");
         for own in ["x-api-key", "x-cal-secret-key", "x-cal-client-id"] {
@@ -36,7 +36,7 @@ fn a_key_is_read_from_each_place_where_clients_can_put_one() {
 }
 
 /// An answer without what differs from one request to the next.
-fn without_time(answer: &Answer) -> String {
+fn without_time(answer: &Response) -> String {
     let mut body = answer.json();
     assert!(body["timestamp"].take().is_string());
     let head: Vec<_> =
@@ -75,7 +75,7 @@ fn wrong_keys_are_told_apart_in_the_access_log_and_nowhere_else() {
     }
     gateway.reload(|text| text.replace(&key.hash, &Key::new().hash));
     assert_eq!(without_time(&gateway.ask("GET /v2/me", &[&bearer(&key)])), without_time(&answers[0]), "revoked");
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     let lines = gateway.access_log(presented.len() + 1);
     let expected = presented.iter().map(|(_, detail)| *detail).chain(["revoked gateway key sha256:"]);
     for (line, expected) in lines.iter().zip(expected) {
@@ -127,7 +127,7 @@ fn callers_without_a_gateway_key_are_the_anonymous_consumer_where_there_is_one()
     for placeholder in placeholders {
         assert_eq!(gateway.ask("GET /v2/me", placeholder).status, 200, "{placeholder:?}");
     }
-    let asked = upstream.asked();
+    let asked = upstream.requests();
     assert_eq!(asked.len(), placeholders.len());
     for asked in asked {
         assert_eq!(asked.headers("authorization"), ["Bearer cal_test_0123456789abcdef"]);
@@ -151,7 +151,7 @@ fn a_public_operation_is_served_without_a_foreign_credential() {
         let answer = gateway.ask("GET /v2/slots?eventTypeId=1", foreign);
         assert_eq!((answer.status, answer.header("x-ratelimit-limit-default")), (200, Some("120")), "{foreign:?}");
     }
-    for asked in upstream.asked() {
+    for asked in upstream.requests() {
         for name in ["authorization", "x-api-key", "x-cal-client-id", "x-cal-secret-key"] {
             assert_eq!(asked.headers(name), Vec::<&str>::new());
         }
@@ -171,7 +171,7 @@ fn without_one_they_get_public_operations_each_address_its_own_limit() {
     assert_eq!(gateway.ask("GET /v2/me", &[]).status, 401);
     let first = from("203.0.113.1");
     assert_eq!((first.status, first.header("x-ratelimit-limit-default")), (200, Some("3")));
-    assert_eq!(upstream.only().headers("authorization"), Vec::<&str>::new());
+    assert_eq!(upstream.only_request().headers("authorization"), Vec::<&str>::new());
     let spoofed = ["198.51.100.1, 203.0.113.1", "198.51.100.2,203.0.113.1"];
     assert_eq!(spoofed.map(|from_| from(from_).status), [200, 200], "what stands left of the caller proves nothing");
     assert_eq!(from("203.0.113.1").status, 429);
@@ -209,7 +209,7 @@ fn passthrough_sends_the_callers_own_credential_and_nothing_else_of_it() {
     let client = ["x-cal-client-id: client-0001", "x-cal-secret-key: secret-0001"];
     assert_eq!(gateway.ask("GET /v2/oauth-clients/1/users", &client).status, 200);
     let sent: Vec<_> = upstream
-        .asked()
+        .requests()
         .iter()
         .map(|a| (a.headers("authorization").len(), a.headers("x-cal-secret-key").len()))
         .collect();
@@ -253,7 +253,7 @@ fn passthrough_takes_the_combinations_that_cal_coms_own_clients_send() {
     for (request, lines, _) in &table {
         assert_eq!(gateway.ask(request, lines).status, 200, "{request} with {lines:?}");
     }
-    for (asked, (request, lines, expected)) in upstream.asked().iter().zip(&table) {
+    for (asked, (request, lines, expected)) in upstream.requests().iter().zip(&table) {
         let got = ["authorization", "x-cal-client-id", "x-cal-secret-key"].map(|name| asked.headers(name).join(", "));
         assert_eq!(got, *expected, "{request} with {lines:?}");
     }
@@ -272,7 +272,7 @@ fn beside_passthrough_the_anonymous_consumer_has_what_is_not_a_credential() {
     assert_eq!(status("Authorization: Bearer placeholder"), 200);
     assert_eq!(status("Authorization: Bearer cal_0123456789"), 200);
     assert_eq!(status("Authorization: Bearer cal_live_0123456789"), 401, "a refused key is not the consumer's");
-    let sent: Vec<_> = upstream.asked().iter().map(|asked| asked.headers("authorization").join(", ")).collect();
+    let sent: Vec<_> = upstream.requests().iter().map(|asked| asked.headers("authorization").join(", ")).collect();
     assert_eq!(sent, ["Bearer cal_test_0123456789abcdef", "Bearer cal_0123456789"]);
 }
 
@@ -284,7 +284,7 @@ fn passthrough_does_not_charge_a_credential_of_the_wrong_kind() {
     let answer = gateway.ask("GET /v2/oauth-clients/1/users", &[own]);
     let left = answer.header("x-ratelimit-remaining-default");
     assert_eq!((answer.code(), left), (Some("GATEWAY_CREDENTIAL_UNSUITABLE"), Some("120")));
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]
@@ -307,11 +307,11 @@ fn credentials_that_cal_com_refuses_are_bounded_by_address_and_valid_keys_are_no
         gateway.ask("GET /v2/me", &fields)
     };
     for (address, kind) in [("203.0.113.1", "made-up"), ("203.0.113.2", "expired")] {
-        let before = upstream.asked().len();
+        let before = upstream.requests().len();
         let answers: Vec<_> = (0..60).map(|n| from(address, &format!("aaaa{n}.{kind}.cccc"))).collect();
         let slowed = answers.iter().filter(|answer| answer.code() == Some("GATEWAY_TOO_MANY_FAILURES")).count();
         assert!(slowed > 0, "{kind}");
-        assert_eq!(upstream.asked().len() - before, 60 - slowed, "those that were slowed were not sent");
+        assert_eq!(upstream.requests().len() - before, 60 - slowed, "those that were slowed were not sent");
         assert_eq!(from(address, &key.text).status, 200, "a valid gateway key from the same address");
     }
     assert_eq!(from("203.0.113.3", "aaaa.good.cccc").status, 200, "another address");

@@ -45,6 +45,6 @@ fn every_operation_is_decided_as_the_table_says_for_every_plan() {
         }
     }
     assert_eq!(table.len(), 272 + 68);
-    let reached: Vec<_> = upstream.asked().into_iter().map(|asked| asked.request_line).collect();
+    let reached: Vec<_> = upstream.requests().into_iter().map(|asked| asked.request_line).collect();
     assert_eq!(reached, allowed);
 }

@@ -79,7 +79,7 @@ fn unknown_methods_are_forwarded_like_unknown_paths_and_within_the_same_rules() 
         let answer = gateway.ask(request, &[&bearer(&key)]);
         assert_eq!(answer.status, status, "{request}: {}", answer.text());
     }
-    let arrived: Vec<_> = upstream.asked().into_iter().map(|asked| asked.request_line).collect();
+    let arrived: Vec<_> = upstream.requests().into_iter().map(|asked| asked.request_line).collect();
     let expected = ["PUT /v2/me", "DELETE /v2/Me", "POST /v2/bookings/x", "PUT /v2/teams/1"];
     assert_eq!(arrived, expected.map(|line| format!("{line} HTTP/1.1")));
     assert_eq!(gateway.ask("PUT /v2/me", &[]).status, 401, "nobody gets what is not known to be public");
@@ -100,7 +100,7 @@ fn preflights_of_what_is_forwarded_are_answered() {
     assert_eq!(ask("/v2/api-keys/refresh"), (204, Some("OPTIONS, POST".to_owned())));
     assert_eq!(ask("/v2/ee/me").0, 404);
     assert_eq!(ask("/v1/me").0, 410);
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     gateway.reload(|text| text.replace("\"forward\"", "\"refuse\""));
     assert_eq!(ask("/v2/brand-new").0, 404);
     assert_eq!(ask("/v2/me"), (204, Some("GET, HEAD, OPTIONS, PATCH".to_owned())));
@@ -151,7 +151,7 @@ fn a_refused_path_is_named_with_what_may_be_wrong_with_it() {
     let details: Vec<_> = gateway.access_log(lines.len()).iter().map(|line| line["detail"].to_string()).collect();
     assert!(details.contains(&"\"no path /v2/bookins/AbC in the catalog\"".to_owned()), "{details:?}");
     assert!(!details.iter().any(|detail| detail.contains("cal_live") || detail.contains("example.com")), "{details:?}");
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]

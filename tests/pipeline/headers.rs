@@ -50,7 +50,7 @@ fn only_the_gateways_own_credential_reaches_upstream() {
     let answer = gateway.ask("GET /v2/me", &tricks);
     assert_eq!(answer.status, 200, "{}", answer.head);
     assert_eq!(answer.header("x-request-id"), Some("abc-123"));
-    let mut arrived = upstream.only().headers;
+    let mut arrived = upstream.only_request().headers;
     // The gateway names itself there; `forward::hop` has a test of it.
     arrived.retain(|(name, _)| name != "via");
     arrived.sort();
@@ -80,7 +80,7 @@ fn every_connection_line_counts_and_none_can_remove_the_credential() {
         "Accept-Language: de",
     ];
     assert_eq!(gateway.ask("GET /v2/me", &lines).status, 200);
-    let arrived = upstream.only();
+    let arrived = upstream.only_request();
     assert_eq!(arrived.headers("authorization"), ["Bearer cal_test_0123456789abcdef"]);
     assert_eq!(arrived.headers("accept-language"), ["de"]);
     for gone in ["accept", "user-agent", "connection", "keep-alive"] {
@@ -141,12 +141,12 @@ fn what_leaves_open_who_asks_or_where_the_body_ends_is_refused() {
         for piece in request.as_bytes().chunks(7) {
             connection.send(piece);
         }
-        let answer = connection.answer();
+        let answer = connection.read_response();
         assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{trick}: {}", answer.head);
         assert_eq!(answer.json()["status"], "error", "{trick}");
         assert!(answer.header("x-request-id").is_some(), "{trick}");
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn trailers_do_not_cross() {
          Trailer: x-cal-secret-key\r\n\r\n2\r\n{{}}\r\n0\r\nx-cal-secret-key: mine\r\nAuthorization: Bearer mine\r\n\r\n",
         key.text
     );
-    assert_eq!(gateway.connect().send(request).answer().status, 200);
-    let arrived = upstream.only();
+    assert_eq!(gateway.connect().send(request).read_response().status, 200);
+    let arrived = upstream.only_request();
     assert_eq!(arrived.headers("trailer"), Vec::<&str>::new());
     assert_eq!(String::from_utf8(arrived.body).unwrap(), "2\r\n{}\r\n0\r\n\r\n");
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use crate::harness::{Answer, Gateway, Key, Setup, Upstream, Wire};
+use crate::harness::{Gateway, Key, RawConnection, Response, Setup, Upstream};
 
 fn keyless(upstream: &Upstream, key: &Key, listen: &str) -> Setup {
     let setup = Setup::to(&upstream.base_url()).listen(&format!("address = \"127.0.0.1:0\"\n{listen}"));
@@ -10,9 +10,9 @@ fn keyless(upstream: &Upstream, key: &Key, listen: &str) -> Setup {
 }
 
 /// A request with nothing but these lines.
-fn bare(gateway: &Gateway, request: &str, lines: &[&str]) -> Answer {
+fn bare(gateway: &Gateway, request: &str, lines: &[&str]) -> Response {
     let lines: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
-    gateway.connect().send(format!("{request} HTTP/1.1\r\n{lines}\r\n")).answer()
+    gateway.connect().send(format!("{request} HTTP/1.1\r\n{lines}\r\n")).read_response()
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn host_has_to_be_a_loopback_name_the_own_address_or_a_listed_host() {
     {
         assert_eq!(ask(host).status, 200, "{host}");
     }
-    let good = upstream.asked().len();
+    let good = upstream.requests().len();
     for host in ["evil.example", "localhost.evil.example:8080", "10.0.0.8", "0.0.0.0", "user@localhost"] {
         let answer = ask(host);
         assert_eq!((answer.status, answer.code()), (421, Some("GATEWAY_HOST_NOT_ALLOWED")), "{host}");
@@ -33,12 +33,12 @@ fn host_has_to_be_a_loopback_name_the_own_address_or_a_listed_host() {
     let rebound = "Host: evil.example";
     assert_eq!(bare(&gateway, "GET /v2/me", &[rebound, "Authorization: Bearer placeholder"]).status, 421);
     assert_eq!(bare(&gateway, "POST /v2/bookings", &[rebound, "Content-Length: 0"]).status, 421);
-    assert_eq!(upstream.asked().len(), good, "nothing went upstream");
+    assert_eq!(upstream.requests().len(), good, "nothing went upstream");
     let detail = gateway.access_log(good + 1)[good]["detail"].clone();
     assert_eq!(detail, "\"evil.example\" is not in listen.hosts");
     let with_key = format!("X-Api-Key: {}", key.text);
     assert_eq!(bare(&gateway, "GET /v2/me", &[rebound, &with_key]).status, 200, "a key is its own authority");
-    let answer = gateway.connect().send("GET /v2/me HTTP/1.0\r\n\r\n").answer();
+    let answer = gateway.connect().send("GET /v2/me HTTP/1.0\r\n\r\n").read_response();
     assert_eq!(answer.status, 200, "no browser leaves Host out");
 }
 
@@ -97,7 +97,7 @@ fn requests_of_foreign_web_pages_are_refused() {
             assert_eq!((answer.status, answer.code()), (403, Some("GATEWAY_ORIGIN_NOT_ALLOWED")), "{lines:?}");
         }
     }
-    assert_eq!(upstream.asked().len(), good.len(), "nothing of the others went upstream");
+    assert_eq!(upstream.requests().len(), good.len(), "nothing of the others went upstream");
     let with_key = format!("X-Api-Key: {}", key.text);
     assert_eq!(ask("GET /v2/me", &[bad[0][0], &with_key]).status, 200, "no page has the key");
 }
@@ -140,7 +140,7 @@ fn the_admin_listener_looks_at_host_too() {
     let gateway = keyless(&upstream, &key, "hosts = [\"calgate-admin\"]").start();
     let ask = |request: &str, host: &str| {
         let request = format!("{request} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n");
-        Wire::connect(gateway.admin).send(request).answer()
+        RawConnection::connect(gateway.admin).send(request).read_response()
     };
     for host in ["localhost", "127.0.0.1:9090", &gateway.admin.to_string(), "calgate-admin:9090"] {
         for path in ["/livez", "/readyz", "/metrics"] {

@@ -32,7 +32,7 @@ fn sixty_four_connections_get_exactly_what_the_bucket_holds() {
     });
     let count = |status| answers.iter().filter(|s| **s == status).count();
     assert_eq!((count(200), count(429)), (100, 156));
-    assert_eq!(upstream.asked().len(), 100);
+    assert_eq!(upstream.requests().len(), 100);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn what_cannot_be_sent_costs_nothing() {
         let left = answer.header("x-ratelimit-remaining-default");
         assert_eq!((answer.code(), left), (Some(code), Some("100")), "{request} {field}");
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]

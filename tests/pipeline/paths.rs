@@ -26,7 +26,7 @@ fn every_spelling_of_a_path_goes_upstream_as_the_template_has_it() {
     for (sent, _) in spellings {
         assert_eq!(gateway.connect().ask_with(&format!("POST {sent}"), &[&bearer(&key)], "{}").status, 200, "{sent}");
     }
-    let arrived: Vec<_> = upstream.asked().iter().map(|asked| asked.target().to_owned()).collect();
+    let arrived: Vec<_> = upstream.requests().iter().map(|asked| asked.target().to_owned()).collect();
     assert_eq!(arrived, spellings.map(|(_, meant)| meant.to_owned()));
 }
 
@@ -74,7 +74,7 @@ fn what_has_no_canonical_form_is_400_and_never_forwarded() {
         assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{target}");
         assert_eq!(answer.json()["error"]["code"], "GATEWAY_BAD_REQUEST", "{target}");
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn aliases_that_upstream_rewrites_are_unknown_here() {
         let answer = gateway.ask(&format!("GET {target}"), &[&bearer(&key)]);
         assert_eq!((answer.status, answer.code()), (404, Some("GATEWAY_UNKNOWN_ENDPOINT")), "{target}");
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]
@@ -102,9 +102,9 @@ fn methods_follow_the_catalog() {
         let answer = gateway.ask(&format!("{method} /v2/me"), &[&bearer(&key)]);
         assert!(matches!(answer.status, 400 | 405), "{method}: {}", answer.head);
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     assert_eq!(gateway.ask("HEAD /v2/me", &[&bearer(&key)]).status, 200);
-    assert_eq!(upstream.only().request_line, "HEAD /v2/me HTTP/1.1");
+    assert_eq!(upstream.only_request().request_line, "HEAD /v2/me HTTP/1.1");
 }
 
 /// A server may ignore any `Upgrade` (RFC 9110 §7.8). Apache `HttpClient` 5.4 sends the first of these with each request.
@@ -135,7 +135,7 @@ fn an_upgrade_is_ignored_and_the_request_is_served() {
     assert!(client.is_closed(), "the last offer came with the end of the connection");
     let post = gateway.connect().ask_with("POST /v2/bookings", &[&own, offers[0][0], offers[0][1]], "{}");
     assert_eq!(post.status, 200);
-    let asked = upstream.asked();
+    let asked = upstream.requests();
     assert_eq!((asked.len(), asked[7].body.as_slice()), (8, &b"{}"[..]));
     for name in ["upgrade", "http2-settings", "sec-websocket-key", "sec-websocket-version"] {
         assert!(asked.iter().all(|asked| asked.headers(name).is_empty()), "{name}");
@@ -153,6 +153,6 @@ fn unknown_paths_are_forwarded_only_within_the_plan() {
     for (target, status) in teams.into_iter().chain(others) {
         assert_eq!(gateway.ask(&format!("GET {target}"), &[&bearer(&key)]).status, status, "{target}");
     }
-    let arrived: Vec<_> = upstream.asked().iter().map(|asked| asked.target().to_owned()).collect();
+    let arrived: Vec<_> = upstream.requests().iter().map(|asked| asked.target().to_owned()).collect();
     assert_eq!(arrived, ["/v2/brand-new", "/v2/teams/1/brand-new"]);
 }

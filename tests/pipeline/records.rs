@@ -70,7 +70,7 @@ fn an_unsafe_request_id_is_replaced_by_a_uuid() {
         let answer = gateway.ask("GET /v2/me", &[&bearer(&key), sent]);
         let id = uuid::Uuid::parse_str(answer.header("x-request-id").unwrap()).unwrap();
         assert_eq!(id.get_version_num(), 7, "{sent:.30}");
-        assert_eq!(upstream.asked().last().unwrap().headers("x-request-id"), [id.to_string()]);
+        assert_eq!(upstream.requests().last().unwrap().headers("x-request-id"), [id.to_string()]);
     }
     let two = gateway.ask("GET /v2/me", &["X-Request-Id: a", "X-Request-Id: b"]);
     assert!(uuid::Uuid::parse_str(two.header("x-request-id").unwrap()).is_ok());

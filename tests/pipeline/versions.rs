@@ -38,7 +38,7 @@ fn no_version_is_added_and_none_is_changed() {
         let path = endpoint.template.as_str().replace(['{', '}'], "");
         assert_eq!(connection.ask(&format!("{} {path}", endpoint.method), &[&own]).status, 200, "{endpoint}");
     }
-    let arrived: Vec<_> = upstream.asked().iter().map(|asked| asked.headers("cal-api-version").join("|")).collect();
+    let arrived: Vec<_> = upstream.requests().iter().map(|asked| asked.headers("cal-api-version").join("|")).collect();
     assert_eq!(arrived[..sent.len()], sent);
     assert!(arrived.len() > sent.len() + 30 && arrived[sent.len()..].iter().all(String::is_empty), "{arrived:?}");
 }
@@ -100,5 +100,5 @@ fn a_version_that_is_not_a_date_is_refused() {
         assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{version}");
         assert!(answer.text().contains("YYYY-MM-DD"), "{}", answer.text());
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use parking_lot::Mutex;
 
-use crate::harness::{Answer, Gateway, Key, Setup, Upstream, Wire, eventually, narrow};
+use crate::harness::{Gateway, Key, RawConnection, Response, Setup, Upstream, connect_with_small_buffer, eventually};
 
 #[test]
 fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
@@ -21,23 +21,23 @@ fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
     let own = format!("Authorization: Bearer {}", key.text);
     let (mut idle, mut busy) = (gateway.connect(), gateway.connect());
     busy.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{own}\r\n\r\n"));
-    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    eventually("a request in flight", || (upstream.requests().len() == 1).then_some(()));
 
     gateway.signal("-TERM");
-    gateway.logged("draining");
+    gateway.wait_for_log("draining");
     assert!(idle.is_closed(), "a connection without a request ends at once");
     assert_eq!(gateway.ask_admin("GET /readyz", &[]).status, 503);
     assert_eq!(gateway.ask_admin("GET /livez", &[]).status, 200);
     release.send(()).unwrap();
-    let answer = busy.answer();
+    let answer = busy.read_response();
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
     assert_eq!(gateway.access_log(1)[0]["status"], 200);
 }
 
 /// Callers that have asked and take nothing yet, each for an answer longer by less than hyper holds back: some answer is
 /// more than the kernel takes, and yet no work for the gateway any more.
-fn callers_that_wait(limits: &str) -> (Gateway, Vec<Wire>) {
+fn callers_that_wait(limits: &str) -> (Gateway, Vec<RawConnection>) {
     let (lengths, asked) = (10, AtomicUsize::new(6));
     let upstream = Upstream::answering(move |_| {
         let length = asked.fetch_add(1, Ordering::Relaxed) * 250_000;
@@ -50,12 +50,12 @@ fn callers_that_wait(limits: &str) -> (Gateway, Vec<Wire>) {
     let gateway = setup.billing("unrestricted", &key).start();
     let own = format!("Authorization: Bearer {}\r\nConnection: close", key.text);
     let callers = (0..lengths).map(|_| {
-        let mut caller = Wire::over(narrow(&gateway.address));
+        let mut caller = RawConnection::over(connect_with_small_buffer(&gateway.address));
         caller.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{own}\r\n\r\n"));
         caller
     });
     let callers = callers.collect();
-    eventually("requests in flight", || (upstream.asked().len() == lengths).then_some(()));
+    eventually("requests in flight", || (upstream.requests().len() == lengths).then_some(()));
     (gateway, callers)
 }
 
@@ -64,12 +64,12 @@ fn what_callers_have_yet_to_take_is_sent_before_it_ends() {
     let (mut gateway, callers) = callers_that_wait("drain = \"1h\"");
     let mut silent = gateway.connect();
     gateway.signal("-TERM");
-    gateway.logged("draining");
+    gateway.wait_for_log("draining");
     assert!(silent.is_closed(), "one that asked nothing is given up");
     for mut caller in callers {
-        assert_eq!(caller.answer().status, 200);
+        assert_eq!(caller.read_response().status, 200);
     }
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn callers_that_take_nothing_are_let_go_also_when_all_is_answered() {
     let (mut gateway, _callers) = callers_that_wait("upstream_total = \"2s\"\nidle = \"1h\"\ndrain = \"1h\"");
     eventually("no connection", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
     gateway.signal("-TERM");
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
 }
 
 /// An upstream that answers the first request alone, and a gateway in front of it that has sent it.
@@ -92,7 +92,7 @@ fn endless(limits: &str) -> (Upstream, Key, Gateway) {
     let key = Key::new();
     let gateway = Setup::to(&upstream.base_url()).with(limits).billing("unrestricted", &key).start();
     // A gateway sends several at a time after the first response alone.
-    assert_eq!(gateway.connect().send(get(&key)).answer().status, 200);
+    assert_eq!(gateway.connect().send(get(&key)).read_response().status, 200);
     (upstream, key, gateway)
 }
 
@@ -103,17 +103,17 @@ fn get(key: &Key) -> String {
 /// Ends it by two signals.
 fn stop_at_once(gateway: &mut Gateway) {
     gateway.signal("-INT");
-    gateway.logged("draining");
+    gateway.wait_for_log("draining");
     gateway.signal("-INT");
-    assert_eq!(gateway.ended(), Some(0));
-    gateway.logged("told to stop again");
+    assert_eq!(gateway.wait_for_exit(), Some(0));
+    gateway.wait_for_log("told to stop again");
 }
 
 const SENT: &str = "The request was sent to Cal.com, and may have been carried out";
 const NOT_SENT: &str = "The request was not sent to Cal.com";
 
 /// A response that says that the gateway ended first, and whether the request was sent.
-fn says_that_it_stops(answer: &Answer, fate: &str) {
+fn says_that_it_stops(answer: &Response, fate: &str) {
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_STOPPING")), "{answer:?}");
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(answer.header("retry-after").is_some(), fate == NOT_SENT);
@@ -125,13 +125,13 @@ fn a_request_that_never_ends_is_answered_503_at_the_drain_limit() {
     let (upstream, key, mut gateway) = endless("[limits]\ndrain = \"1h\"");
     let mut busy = gateway.connect();
     busy.send(get(&key));
-    eventually("a request in flight", || (upstream.asked().len() == 2).then_some(()));
+    eventually("a request in flight", || (upstream.requests().len() == 2).then_some(()));
     gateway.reload(|text| text.replace("drain = \"1h\"", "drain = \"200ms\""));
     gateway.signal("-INT");
-    says_that_it_stops(&busy.answer(), SENT);
-    assert_eq!(busy.rest(), b"");
-    assert_eq!(gateway.ended(), Some(0));
-    gateway.logged("limits.drain is over");
+    says_that_it_stops(&busy.read_response(), SENT);
+    assert_eq!(busy.read_to_end(), b"");
+    assert_eq!(gateway.wait_for_exit(), Some(0));
+    gateway.wait_for_log("limits.drain is over");
     let log = gateway.access_log(2);
     let [_, line] = &log[..] else { panic!("one line for each request: {log:?}") };
     assert_eq!((&line["status"], &line["code"]), (&503.into(), &"GATEWAY_STOPPING".into()), "{line}");
@@ -156,11 +156,11 @@ fn a_second_signal_ends_it_at_once_and_requests_that_were_sent_are_answered_503(
         client
     });
     let in_flight = || gateway.metric("calgate_requests_in_flight", "");
-    eventually("requests in flight", || (upstream.asked().len() == 4 && in_flight() == 4).then_some(()));
+    eventually("requests in flight", || (upstream.requests().len() == 4 && in_flight() == 4).then_some(()));
     stop_at_once(&mut gateway);
     for mut client in clients {
-        says_that_it_stops(&client.answer(), SENT);
-        assert_eq!(client.rest(), b"", "the connection ends behind it");
+        says_that_it_stops(&client.read_response(), SENT);
+        assert_eq!(client.read_to_end(), b"", "the connection ends behind it");
     }
 }
 
@@ -172,13 +172,13 @@ fn a_request_that_waits_for_the_budget_is_answered_503_that_it_was_not_sent() {
     gateway.reload(|text| text.replace("requests_per_minute = 100000\n[tiers", "requests_per_minute = 5\n[tiers"));
     let mut client = gateway.connect();
     for _ in 0..5 {
-        assert_eq!(client.send(get(&key)).answer().status, 200);
+        assert_eq!(client.send(get(&key)).read_response().status, 200);
     }
     client.send(get(&key));
     eventually("a request that waits", || (gateway.metric("calgate_requests_in_flight", "") == 1).then_some(()));
     stop_at_once(&mut gateway);
-    says_that_it_stops(&client.answer(), NOT_SENT);
-    assert_eq!(upstream.asked().len(), 5);
+    says_that_it_stops(&client.read_response(), NOT_SENT);
+    assert_eq!(upstream.requests().len(), 5);
     let log = gateway.access_log(6);
     assert_eq!(log[5]["detail"], "given up before it was sent: calgate ended first");
 }
@@ -194,7 +194,7 @@ fn a_request_whose_connection_is_not_there_yet_is_answered_503_that_it_was_not_s
     client.send(get(&key));
     let _connection = silent.accept().unwrap();
     stop_at_once(&mut gateway);
-    says_that_it_stops(&client.answer(), NOT_SENT);
+    says_that_it_stops(&client.read_response(), NOT_SENT);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn all_streams_of_an_http2_connection_are_answered_503() {
             .map(|request| tokio::spawn(request.send()))
             .collect();
         tokio::task::block_in_place(|| {
-            eventually("requests in flight", || (upstream.asked().len() == 6).then_some(()));
+            eventually("requests in flight", || (upstream.requests().len() == 6).then_some(()));
             stop_at_once(&mut gateway);
         });
         for request in requests {
@@ -226,9 +226,9 @@ fn a_response_that_has_begun_is_cut_and_written_down_as_given_up() {
     let key = Key::new();
     let mut gateway = Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
     let mut client = gateway.connect();
-    assert_eq!(client.send(get(&key)).head().status, 200);
+    assert_eq!(client.send(get(&key)).read_head().status, 200);
     stop_at_once(&mut gateway);
-    assert_eq!(client.rest(), b"half");
+    assert_eq!(client.read_to_end(), b"half");
     let log = gateway.access_log(1);
     assert_eq!((&log[0]["status"], &log[0]["code"]), (&503.into(), &"-".into()), "{log:?}");
     assert_eq!(log[0]["detail"], "given up: calgate ended before the answer did");
@@ -247,17 +247,17 @@ fn no_request_that_was_read_is_dropped_under_load() {
             std::thread::spawn(move || {
                 let mut answered = 0;
                 while !connection.send(&request).is_closed() {
-                    assert_eq!(connection.answer().status, 200);
+                    assert_eq!(connection.read_response().status, 200);
                     answered += 1;
                 }
                 answered
             })
         })
         .collect();
-    eventually("some load", || (upstream.asked().len() > 200).then_some(()));
+    eventually("some load", || (upstream.requests().len() > 200).then_some(()));
     gateway.signal("-TERM");
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
     let answered: usize = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
     // What Cal.com was asked was answered to a caller, and nothing was asked that no caller heard of.
-    assert_eq!(answered, upstream.asked().len());
+    assert_eq!(answered, upstream.requests().len());
 }

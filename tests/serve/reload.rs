@@ -33,7 +33,7 @@ fn a_bad_file_keeps_the_old_configuration_says_why_and_is_counted() {
     let gateway = start(&upstream, &key);
     gateway.reload(|text| text.replace("plan = \"teams\"", "plan = \"team\""));
     assert_eq!(gateway.metric("calgate_config_reloads_total", "rejected"), 1);
-    assert!(gateway.logged("the old one stays in force").contains("unknown plan `team`"));
+    assert!(gateway.wait_for_log("the old one stays in force").contains("unknown plan `team`"));
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     gateway.reload(|text| text.replace("plan = \"team\"", "plan = \"platform-free\""));
     assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 1);
@@ -45,7 +45,7 @@ fn a_file_that_is_empty_for_a_while_is_a_bad_one() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = start(&upstream, &key);
     gateway.reload(|_| String::new());
-    assert!(gateway.logged("the old one stays in force").contains("the configuration file is empty"));
+    assert!(gateway.wait_for_log("the old one stays in force").contains("the configuration file is empty"));
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }
 
@@ -80,7 +80,7 @@ fn hangup_reloads_what_the_environment_of_a_file_changed() {
     gateway.signal("-HUP");
     eventually("a reload", || (gateway.metric("calgate_config_reloads_total", "applied") == 1).then_some(()));
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
-    let sent: Vec<_> = upstream.asked().iter().map(|a| a.headers("authorization").join("|")).collect();
+    let sent: Vec<_> = upstream.requests().iter().map(|a| a.headers("authorization").join("|")).collect();
     assert_eq!(sent, ["Bearer cal_test_first000000", "Bearer cal_test_second00000"]);
 }
 
@@ -130,7 +130,7 @@ fn no_request_is_lost_while_configurations_change_under_load() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         callers.into_iter().map(|caller| caller.join().unwrap()).sum()
     });
-    assert_eq!(answered, upstream.asked().len());
+    assert_eq!(answered, upstream.requests().len());
     assert_eq!(gateway.metric("calgate_config_reloads_total", "applied"), 10);
 }
 
@@ -139,7 +139,7 @@ fn what_needs_a_restart_says_so() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = start(&upstream, &key);
     gateway.reload(|text| text.replace("workers = 2", "workers = 1"));
-    gateway.logged("after a restart");
+    gateway.wait_for_log("after a restart");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }
 
@@ -183,19 +183,19 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
         format!("\n[token_store]\npath = \"{}\"\nseal_keys = [{{ file = \"{seal_key}\" }}]\n", tokens.display());
     let gateway = start(&upstream, &key);
     gateway.reload(|text| format!("{text}{store}"));
-    gateway.logged("after a restart");
+    gateway.wait_for_log("after a restart");
     // Nobody reads a store here: who waited for that would wait until this connection is given up.
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     let app = "[credentials.app]\nkind = \"oauth\"\nclient_id = \"app\"\nplan = \"teams\"\n";
     gateway.reload(|text| format!("{text}{app}"));
-    let refused = gateway.logged("the old one stays in force");
+    let refused = gateway.wait_for_log("the old one stays in force");
     assert!(refused.contains("`credentials.app`: an OAuth grant needs a token store"), "{refused}");
 
     let gateway = Setup::to(&upstream.base_url()).with(&store).billing("teams", &key).start();
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     assert_eq!(gateway.metric("calgate_credentials", "credential=\"main\""), 1, "its key is one that is kept");
     gateway.reload(|text| text.replace(&store, ""));
-    gateway.logged("after a restart");
+    gateway.wait_for_log("after a restart");
     assert_eq!(gateway.metric("calgate_credentials", "credential=\"main\""), 1, "and still is");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }

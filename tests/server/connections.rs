@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::harness::{Gateway, Key, Setup, Upstream, Wire, eventually, scaled, time_limit};
+use crate::harness::{Gateway, Key, RawConnection, Setup, Upstream, eventually, scaled, time_limit};
 
 fn gateway(upstream: &Upstream, key: &Key, limits: &str) -> Gateway {
     let limits = format!("[limits]\n{limits}");
@@ -31,9 +31,9 @@ fn a_connection_serves_many_requests_also_when_they_come_at_once() {
     let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
     connection.send(request.repeat(3));
     for _ in 0..3 {
-        assert_eq!(connection.answer().status, 200);
+        assert_eq!(connection.read_response().status, 200);
     }
-    assert_eq!(upstream.asked().len(), 6);
+    assert_eq!(upstream.requests().len(), 6);
 }
 
 #[test]
@@ -47,16 +47,16 @@ fn a_request_may_begin_in_the_segment_of_the_one_before_and_end_anywhere() {
         for cut in 1..get.len() {
             let mut connection = gateway.connect();
             connection.send(format!("{first}{}", &get[..cut]));
-            assert_eq!(connection.answer().status, 200);
+            assert_eq!(connection.read_response().status, 200);
             connection.send(&get[cut..]);
-            assert_eq!(connection.answer().status, 200, "cut at {cut}: {:?}", &get[cut..]);
+            assert_eq!(connection.read_response().status, 200, "cut at {cut}: {:?}", &get[cut..]);
         }
     }
     let mut connection = gateway.connect();
     connection.send(&post);
-    assert_eq!(connection.answer().status, 200);
+    assert_eq!(connection.read_response().status, 200);
     connection.send(get.replace('\r', ""));
-    assert_eq!(connection.answer().status, 400, "and one that comes by itself is looked at");
+    assert_eq!(connection.read_response().status, 400, "and one that comes by itself is looked at");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn sizes_are_bounded_each_with_a_refusal_of_its_own() {
     let chunked = format!(
         "POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n"
     );
-    let answer = gateway.connect().send(chunked).answer();
+    let answer = gateway.connect().send(chunked).read_response();
     assert_eq!((answer.status, answer.code()), (413, Some("GATEWAY_BODY_TOO_LARGE")));
     assert_eq!(gateway.connect().ask_with("POST /v2/bookings", &[&own], "0123456789").status, 200);
 }
@@ -134,11 +134,11 @@ fn a_caller_that_says_nothing_or_stalls_is_let_go() {
 
     assert!(gateway.connect().is_closed(), "nothing was sent");
     assert!(gateway.connect().send("PRI * HTTP/2.0\r\n\r\nS").is_closed(), "half a preface was sent");
-    let answer = gateway.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n").answer();
+    let answer = gateway.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n").read_response();
     assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
     assert!(answer.text().contains(&format!("head did not arrive within {shown} (limits.head)")), "{}", answer.text());
     let half = format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{own}\r\nContent-Length: 5\r\n\r\n{{}}");
-    let answer = gateway.connect().send(half).answer();
+    let answer = gateway.connect().send(half).read_response();
     assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
     assert!(answer.text().contains(&format!("body did not arrive within {shown} (limits.body)")), "{}", answer.text());
     let mut idle = gateway.connect();
@@ -154,9 +154,9 @@ fn the_head_of_a_later_request_has_the_same_time_as_that_of_the_first() {
     let mut kept = gateway.connect();
     for _ in 0..2 {
         assert_eq!(kept.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
-        assert_eq!(gateway.connect().send(half).answer().status, 408, "long enough for all to be looked at");
+        assert_eq!(gateway.connect().send(half).read_response().status, 408, "long enough for all to be looked at");
     }
-    let answer = kept.send(half).answer();
+    let answer = kept.send(half).read_response();
     assert_eq!((answer.status, answer.code()), (408, Some("GATEWAY_REQUEST_TIMEOUT")));
     assert!(kept.is_closed());
 }
@@ -200,7 +200,7 @@ fn a_body_that_comes_behind_its_answer_is_no_request() {
     let mut connection = gateway.connect();
     let head =
         format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{}\r\nContent-Length: {}\r\n\r\n", bearer(&key), body.len());
-    assert_eq!(connection.send(head).answer().status, 200, "answered before the body came");
+    assert_eq!(connection.send(head).read_response().status, 200, "answered before the body came");
     connection.send(&body);
     assert_eq!(connection.ask("GET /v2/me", &[&bearer(&key)]).status, 200, "the next answer is the next request's");
     assert_eq!(gateway.access_log(2).len(), 2);
@@ -216,7 +216,7 @@ fn a_refusal_says_that_the_connection_ends_where_it_leaves_a_body_unread() {
     let mut connection = gateway.connect();
     let answer = connection.ask_with("POST /v2/nothing", &[&bearer(&key)], "{\n\"a\": \"#\"\n}");
     assert_eq!((answer.status, answer.header("connection")), (404, Some("close")));
-    assert_eq!(connection.rest(), b"", "no second answer");
+    assert_eq!(connection.read_to_end(), b"", "no second answer");
     let mut connection = gateway.connect();
     assert_eq!(connection.ask("GET /v2/nothing", &[&bearer(&key)]).header("connection"), None);
     assert_eq!(connection.ask_with("POST /v2/bookings", &[&bearer(&key)], "{}").header("connection"), None);
@@ -243,7 +243,7 @@ fn a_connection_ends_at_its_age_after_the_request_it_is_in() {
     let mut connection = gateway.connect();
     let mut served = 0;
     while !connection.send(format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key))).is_closed() {
-        assert_eq!(connection.answer().status, 200);
+        assert_eq!(connection.read_response().status, 200);
         served += 1;
     }
     assert!(served > 0);
@@ -264,19 +264,19 @@ fn connections_and_requests_in_flight_are_bounded() {
     let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
     let (mut first, mut second) = (gateway.connect(), gateway.connect());
     first.send(&request);
-    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
-    let answer = second.send(&request).answer();
+    eventually("a request in flight", || (upstream.requests().len() == 1).then_some(()));
+    let answer = second.send(&request).read_response();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")));
     assert_eq!(answer.header("retry-after"), Some("1"));
     let _third = gateway.connect();
-    let answer = gateway.connect().answer();
+    let answer = gateway.connect().read_response();
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_OVERLOADED")), "a fourth connection");
     assert_eq!(gateway.metric("calgate_connections_refused_total", ""), 1);
     let no_request = |line: &serde_json::Value| line["method"] == "-" && line["status"] == 503;
     assert!(gateway.access_log(2).iter().any(no_request), "where no request was read, the log makes up none");
     assert_eq!(gateway.ask_admin("GET /readyz", &[]).status, 200, "operators have places of their own");
     release.send(()).unwrap();
-    assert_eq!(first.answer().status, 204);
+    assert_eq!(first.read_response().status, 204);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn no_more_connections_are_taken_than_there_can_be_open_files_for() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let few = ["sh", "-c", "ulimit -n 256 && exec \"$@\"", "sh"];
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).workers(1).through(&few).start();
-    let warning: serde_json::Value = serde_json::from_str(&gateway.logged("limit of open files")).unwrap();
+    let warning: serde_json::Value = serde_json::from_str(&gateway.wait_for_log("limit of open files")).unwrap();
     let room = warning["connections"].as_u64().unwrap();
     let mut callers: Vec<_> = (0..250).map(|_| gateway.connect()).collect();
     crate::harness::eventually("the others' end", || {
@@ -308,7 +308,7 @@ fn no_more_connections_are_taken_than_there_can_be_open_files_for() {
     let request = format!("GET /v2/me HTTP/1.1\r\nHost: h\r\n{}\r\n\r\n", bearer(&key));
     crate::harness::eventually("room again", || {
         let mut connection = gateway.connect();
-        (!connection.send(&request).is_closed() && connection.answer().status == 200).then_some(())
+        (!connection.send(&request).is_closed() && connection.read_response().status == 200).then_some(())
     });
 }
 
@@ -336,9 +336,9 @@ fn expect_continue_is_answered_before_the_body_is_sent() {
         "POST /v2/bookings HTTP/1.1\r\nHost: h\r\n{}\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
         bearer(&key)
     );
-    assert_eq!(connection.send(head).head().status, 100);
-    assert_eq!(connection.send("{}").answer().status, 200);
-    assert_eq!(upstream.only().body, b"{}");
+    assert_eq!(connection.send(head).read_head().status, 100);
+    assert_eq!(connection.send("{}").read_response().status, 200);
+    assert_eq!(upstream.only_request().body, b"{}");
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn the_admin_listener_is_apart_from_callers() {
         assert_eq!(gateway.ask_admin(&format!("GET {path}"), &[]).status, 200, "{path}");
         assert_eq!(gateway.ask(&format!("GET {path}"), &[&bearer(&key)]).status, 404, "{path}");
     }
-    assert_eq!(Wire::connect(gateway.admin).ask("GET /v2/me", &[&bearer(&key)]).status, 404);
+    assert_eq!(RawConnection::connect(gateway.admin).ask("GET /v2/me", &[&bearer(&key)]).status, 404);
 }
 
 #[test]
@@ -358,12 +358,12 @@ fn bodies_that_do_not_come_keep_nobody_from_the_admin_listener() {
     let gateway = gateway(&upstream, &key, "body = \"1s\"");
     let begun =
         "POST /explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
-    let mut flood: Vec<_> = (0..100).map(|_| Wire::connect(gateway.admin)).collect();
+    let mut flood: Vec<_> = (0..100).map(|_| RawConnection::connect(gateway.admin)).collect();
     for operator in &mut flood {
         operator.send(begun);
     }
     for operator in &mut flood {
-        let answer = operator.answer();
+        let answer = operator.read_response();
         assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
         assert!(operator.is_closed());
     }

@@ -65,23 +65,23 @@ fn a_head_is_checked_whatever_came_before_it_on_the_connection() {
                 let mut client = gateway.connect();
                 client.send(if at_once { format!("{before}{head}") } else { before.clone() });
                 for _ in 0..good {
-                    assert_eq!(client.answer().status, 200, "{before:?} before {head:?}");
+                    assert_eq!(client.read_response().status, 200, "{before:?} before {head:?}");
                 }
                 if !at_once {
                     client.send(&head);
                 }
-                let answer = client.answer();
+                let answer = client.read_response();
                 assert_eq!(
                     (answer.status, answer.code()),
                     (400, Some("GATEWAY_BAD_REQUEST")),
                     "{head:?} behind {before:?}"
                 );
-                assert_eq!(client.rest(), b"", "nothing is read behind {head:?}");
+                assert_eq!(client.read_to_end(), b"", "nothing is read behind {head:?}");
                 expected += good;
             }
         }
     }
-    assert_eq!(upstream.asked().len(), expected, "no bad request went on");
+    assert_eq!(upstream.requests().len(), expected, "no bad request went on");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn empty_lines_between_requests_are_ignored() {
     let mut client = gateway.connect();
     for stray in ["", "\r\n", "\r\n\r\n"] {
         client.send(format!("{stray}{get}{stray}"));
-        assert_eq!(client.answer().status, 200, "{stray:?}");
+        assert_eq!(client.read_response().status, 200, "{stray:?}");
     }
 }
 
@@ -109,8 +109,8 @@ fn a_chunked_body_with_malformed_framing_is_400() {
     ];
     for body in good {
         let mut client = gateway.connect();
-        assert_eq!(client.send(format!("{head}{body}")).answer().status, 200, "{body:?}");
-        assert_eq!(client.send(format!("{head}{body}")).answer().status, 200, "{body:?} once more");
+        assert_eq!(client.send(format!("{head}{body}")).read_response().status, 200, "{body:?}");
+        assert_eq!(client.send(format!("{head}{body}")).read_response().status, 200, "{body:?} once more");
     }
     let bad = [
         "\r\n",
@@ -133,12 +133,12 @@ fn a_chunked_body_with_malformed_framing_is_400() {
     ];
     for body in bad {
         let mut client = gateway.connect();
-        let answer = client.send(format!("{head}{body}")).answer();
+        let answer = client.send(format!("{head}{body}")).read_response();
         assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{body:?}");
-        assert_eq!(client.rest(), b"", "nothing is read behind {body:?}");
+        assert_eq!(client.read_to_end(), b"", "nothing is read behind {body:?}");
     }
     let long = format!("2;{}\r\n{{}}\r\n0\r\n\r\n", "a".repeat(5000));
-    assert_eq!(gateway.connect().send(format!("{head}{long}")).answer().status, 400);
+    assert_eq!(gateway.connect().send(format!("{head}{long}")).read_response().status, 400);
 }
 
 #[test]
@@ -149,9 +149,10 @@ fn a_get_keeps_its_body() {
     let chunked = format!("GET /v2/me HTTP/1.1\r\n{own}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
     let sized = format!("GET /v2/me HTTP/1.1\r\n{own}Content-Length: 2\r\n\r\n{{}}");
     let mut client = gateway.connect();
-    assert_eq!(client.send(chunked).answer().status, 200);
-    assert_eq!(client.send(sized).answer().status, 200);
-    let bodies: Vec<_> = upstream.asked().iter().map(|asked| String::from_utf8(asked.body.clone()).unwrap()).collect();
+    assert_eq!(client.send(chunked).read_response().status, 200);
+    assert_eq!(client.send(sized).read_response().status, 200);
+    let bodies: Vec<_> =
+        upstream.requests().iter().map(|asked| String::from_utf8(asked.body.clone()).unwrap()).collect();
     assert_eq!(bodies, ["2\r\n{}\r\n0\r\n\r\n", "{}"]);
 }
 
@@ -162,10 +163,10 @@ fn empty_lines_do_not_begin_a_head() {
     let gateway = Setup::to(&upstream.base_url()).with(limits).billing("teams", &key).start();
     let get = format!("GET /v2/me HTTP/1.1\r\n{}\r\n", own(&key));
     let mut idle = gateway.connect();
-    assert_eq!(idle.send(format!("{get}\r\n")).answer().status, 200);
-    let late = gateway.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n").answer();
+    assert_eq!(idle.send(format!("{get}\r\n")).read_response().status, 200);
+    let late = gateway.connect().send("GET /v2/me HTTP/1.1\r\nHost: h\r\n").read_response();
     assert_eq!(late.status, 408, "a head that began later is overdue");
-    assert_eq!(idle.send(&get).answer().status, 200);
+    assert_eq!(idle.send(&get).read_response().status, 200);
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn a_chunk_size_that_comes_in_pieces_is_not_cut_short() {
     let head = "Content-Type: text/plain\r\nTransfer-Encoding: chunked";
     connection.send(format!("POST /v2/bookings HTTP/1.1\r\nHost: h\r\nX-Api-Key: {}\r\n{head}\r\n\r\n", key.text));
     connection.send("0".repeat(70)).send("3e8\r\n");
-    let answer = connection.answer();
+    let answer = connection.read_response();
     assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{}", answer.head);
     assert!(connection.is_closed());
 }
@@ -190,5 +191,5 @@ fn a_query_with_a_character_that_has_to_be_encoded_is_told_so() {
         assert_eq!((answer.status, answer.code()), (400, Some("GATEWAY_BAD_REQUEST")), "{}", answer.head);
         assert!(answer.text().contains("query") && answer.text().contains("percent-encoded"), "{}", answer.text());
     }
-    assert!(upstream.asked().is_empty());
+    assert!(upstream.requests().is_empty());
 }

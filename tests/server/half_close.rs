@@ -42,11 +42,11 @@ fn a_client_that_has_nothing_more_to_send_gets_its_response() {
     ];
     for (n, request) in requests.iter().enumerate() {
         let mut client = gateway.connect();
-        client.send(request).end_sending();
-        eventually("a request at Cal.com", || (upstream.asked().len() == n + 1).then_some(()));
+        client.send(request).shutdown_write();
+        eventually("a request at Cal.com", || (upstream.requests().len() == n + 1).then_some(()));
         release.send(()).unwrap();
-        assert_eq!(client.answer().status, 200, "{request}");
-        assert_eq!(client.rest(), b"", "the connection ends behind it");
+        assert_eq!(client.read_response().status, 200, "{request}");
+        assert_eq!(client.read_to_end(), b"", "the connection ends behind it");
     }
     assert!(gateway.access_log(5).iter().all(|line| line["status"] == 200));
 }
@@ -56,13 +56,13 @@ fn all_pipelined_requests_before_the_end_are_answered() {
     let ((upstream, release), key) = (held(), Key::new());
     let gateway = gateway(&upstream, &key);
     let mut client = gateway.connect();
-    client.send(get(&key).repeat(3)).end_sending();
+    client.send(get(&key).repeat(3)).shutdown_write();
     for _ in 0..3 {
         release.send(()).unwrap();
-        assert_eq!(client.answer().status, 200);
+        assert_eq!(client.read_response().status, 200);
     }
-    assert_eq!(client.rest(), b"");
-    assert_eq!(upstream.asked().len(), 3);
+    assert_eq!(client.read_to_end(), b"");
+    assert_eq!(upstream.requests().len(), 3);
 }
 
 #[test]
@@ -74,10 +74,10 @@ fn a_request_that_waits_for_the_budget_is_answered_too() {
     gateway.reload(|text| text.replace("requests_per_minute = 100000\n[tiers", "requests_per_minute = 60\n[tiers"));
     let mut client = gateway.connect();
     for _ in 0..2 {
-        assert_eq!(client.send(get(&key)).answer().status, 200);
+        assert_eq!(client.send(get(&key)).read_response().status, 200);
     }
-    assert_eq!(client.send(get(&key)).end_sending().answer().status, 200);
-    assert_eq!(client.rest(), b"");
+    assert_eq!(client.send(get(&key)).shutdown_write().read_response().status, 200);
+    assert_eq!(client.read_to_end(), b"");
     let log = gateway.access_log(3);
     assert!(log[2]["held_ms"].as_f64().unwrap() > 0.0, "it has waited: {}", log[2]);
 }
@@ -90,10 +90,10 @@ fn a_client_that_resets_its_connection_has_left() {
         let mut client = gateway.connect();
         client.send(get(&key));
         if round == 1 {
-            client.end_sending();
+            client.shutdown_write();
         }
-        eventually("a request at Cal.com", || (upstream.asked().len() == round + 1).then_some(()));
-        client.hang_up();
+        eventually("a request at Cal.com", || (upstream.requests().len() == round + 1).then_some(()));
+        client.reset();
         let log = gateway.access_log(round + 1);
         assert_eq!(log[round]["status"], 499, "round {round}");
         assert_eq!(gateway.metric("calgate_requests_in_flight", ""), 0);
@@ -111,17 +111,17 @@ fn a_request_without_its_end_is_answered_400() {
     for part in [&whole[..5], &whole[..30], &whole[..whole.len() - 2], &body, &chunked] {
         for before in ["", &whole] {
             let mut client = gateway.connect();
-            client.send(format!("{before}{part}")).end_sending();
+            client.send(format!("{before}{part}")).shutdown_write();
             if !before.is_empty() {
-                assert_eq!(client.answer().status, 200);
+                assert_eq!(client.read_response().status, 200);
             }
-            let answer = client.answer();
+            let answer = client.read_response();
             assert_eq!(
                 (answer.status, answer.code()),
                 (400, Some("GATEWAY_BAD_REQUEST")),
                 "{part:?} behind {before:?}"
             );
-            assert_eq!(client.rest(), b"");
+            assert_eq!(client.read_to_end(), b"");
         }
     }
 }
@@ -130,11 +130,11 @@ fn a_request_without_its_end_is_answered_400() {
 fn a_connection_without_a_request_ends_with_its_client() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
-    assert_eq!(gateway.connect().end_sending().rest(), b"", "nothing was sent");
-    assert_eq!(gateway.connect().send("\r\n").end_sending().rest(), b"", "an empty line is no request");
+    assert_eq!(gateway.connect().shutdown_write().read_to_end(), b"", "nothing was sent");
+    assert_eq!(gateway.connect().send("\r\n").shutdown_write().read_to_end(), b"", "an empty line is no request");
     let mut used = gateway.connect();
-    assert_eq!(used.send(get(&key)).answer().status, 200);
-    assert_eq!(used.end_sending().rest(), b"");
+    assert_eq!(used.send(get(&key)).read_response().status, 200);
+    assert_eq!(used.shutdown_write().read_to_end(), b"");
     eventually("no connection", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
 }
 
@@ -147,13 +147,13 @@ fn a_unix_socket_tells_a_half_close_from_a_close() {
     let gateway = Setup::to(&upstream.base_url()).listen(&listen).billing("teams", &key).start();
     let mut left = UnixStream::connect(&path).unwrap();
     left.write_all(get(&key).as_bytes()).unwrap();
-    eventually("a request at Cal.com", || (upstream.asked().len() == 1).then_some(()));
+    eventually("a request at Cal.com", || (upstream.requests().len() == 1).then_some(()));
     drop(left);
     assert_eq!(gateway.access_log(1)[0]["status"], 499);
     let mut half = UnixStream::connect(&path).unwrap();
     half.write_all(get(&key).as_bytes()).unwrap();
     half.shutdown(Shutdown::Write).unwrap();
-    eventually("another", || (upstream.asked().len() == 2).then_some(()));
+    eventually("another", || (upstream.requests().len() == 2).then_some(()));
     release.send(()).unwrap();
     release.send(()).unwrap();
     let mut answer = String::new();

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use parking_lot::Mutex;
 use reqwest::{Client, Response, Version};
 
-use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually, narrow, patience, time_limit};
+use crate::harness::{Gateway, Key, OK, Setup, Upstream, connect_with_small_buffer, eventually, patience, time_limit};
 
 /// A connection preface (RFC 9113 §3.4) and an empty SETTINGS frame.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -46,7 +46,7 @@ fn one_connection_carries_many_requests_and_the_same_rules_hold() {
         assert_eq!(posted.send().await.unwrap().status(), 200);
         assert_eq!(gateway.metric("calgate_connections", ""), 1);
     });
-    let asked = upstream.asked();
+    let asked = upstream.requests();
     assert_eq!((asked.len(), asked[50].body.as_slice()), (51, &b"{\"a\":1}"[..]));
     assert!(asked.iter().all(|a| a.headers("x-cal-secret-key").is_empty() && a.headers("cookie").is_empty()));
     assert!(asked.iter().all(|a| a.headers("authorization") == ["Bearer cal_test_0123456789abcdef"]));
@@ -96,7 +96,7 @@ fn a_length_that_is_said_twice_goes_on_once_and_two_lengths_go_nowhere() {
             assert_eq!(status.is_ok_and(|status| status == 200), second == "7", "{second}");
         }
     });
-    assert_eq!(upstream.only().headers("content-length"), ["7"]);
+    assert_eq!(upstream.only_request().headers("content-length"), ["7"]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_connection_that_asks_nothing_is_let_go() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limits = format!("[limits]\nfirst_byte = \"{0}\"\nidle = \"{0}\"", time_limit(150));
     let gateway = Setup::to(&upstream.base_url()).with(&limits).billing("teams", &key).start();
-    let settings = gateway.connect().send(HELLO).rest();
+    let settings = gateway.connect().send(HELLO).read_to_end();
     assert!(!settings.is_empty(), "the gateway said hello and went away");
 }
 
@@ -144,7 +144,7 @@ fn a_caller_that_does_not_take_its_answer_is_let_go() {
     let line = &gateway.access_log(1)[0];
     let ms = |field: &str| line[field].as_f64().unwrap();
     assert!(ms("gateway_ms") < ms("total_ms"), "the caller's own time is not the gateway's: {line}");
-    assert!(connection.rest().starts_with(b"\0\0"), "there were frames before the end");
+    assert!(connection.read_to_end().starts_with(b"\0\0"), "there were frames before the end");
 }
 
 /// The same with a window of one byte: hyper has done its part once it has sent that.
@@ -201,7 +201,8 @@ fn a_field_block_that_comes_in_pieces_is_whole_and_the_next_one_too() {
         for _ in &queries {
             while read_frame(&mut connection).0 != HEADERS {}
         }
-        let targets: Vec<_> = upstream.asked().iter().skip(3 * round).map(|asked| asked.target().to_owned()).collect();
+        let targets: Vec<_> =
+            upstream.requests().iter().skip(3 * round).map(|asked| asked.target().to_owned()).collect();
         for query in queries {
             assert!(targets.contains(&format!("/v2/me?q={query}")), "in pieces of {size}");
         }
@@ -224,7 +225,7 @@ fn the_drain_waits_for_what_a_caller_makes_room_for() {
     assert_eq!(body.len(), 1, "there is no room for more");
     let mut silent = gateway.connect();
     gateway.signal("-TERM");
-    gateway.logged("draining");
+    gateway.wait_for_log("draining");
     assert!(silent.is_closed(), "one that asked nothing is given up");
 
     caller.write_all(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0xff, 0xff])).unwrap();
@@ -243,7 +244,7 @@ fn the_drain_waits_for_what_a_caller_makes_room_for() {
     let refusal: serde_json::Value = serde_json::from_slice(&body).expect("the whole answer");
     assert_eq!(refusal["error"]["code"], "GATEWAY_UNAUTHENTICATED");
     drop(caller);
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
 }
 
 #[test]
@@ -259,7 +260,7 @@ fn a_connection_that_ends_leaves_nothing_behind_that_was_written() {
     });
     let key = Key::new();
     let mut gateway = Setup::to(&upstream.base_url()).workers(1).billing("teams", &key).start();
-    let mut caller = narrow(&gateway.address);
+    let mut caller = connect_with_small_buffer(&gateway.address);
     let mut fields = b"\x82\x86\x01\x01h\x04\x06/v2/me\x00\x09x-api-key".to_vec();
     fields.push(key.text.len().try_into().unwrap());
     fields.extend(key.text.as_bytes());
@@ -268,7 +269,7 @@ fn a_connection_that_ends_leaves_nothing_behind_that_was_written() {
     asked.extend(frame(WINDOW_UPDATE, 0, 0, b"\x7f\x00\x00\x00"));
     asked.extend(frame(HEADERS, LAST | 4, 1, &fields));
     caller.write_all(&asked).unwrap();
-    eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+    eventually("a request in flight", || (upstream.requests().len() == 1).then_some(()));
     gateway.signal("-TERM");
     let goes_away = loop {
         let (kind, flags, payload) = read_frame(&mut caller);
@@ -288,7 +289,7 @@ fn a_connection_that_ends_leaves_nothing_behind_that_was_written() {
         }
     }
     drop(caller);
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
 }
 
 #[test]
@@ -315,11 +316,11 @@ fn the_drain_finishes_what_is_in_flight() {
     std::thread::scope(|scope| {
         let answer =
             scope.spawn(|| runtime().block_on(async { ask(&client(), &gateway, "/v2/me", &key).await.status() }));
-        eventually("a request in flight", || (upstream.asked().len() == 1).then_some(()));
+        eventually("a request in flight", || (upstream.requests().len() == 1).then_some(()));
         gateway.signal("-TERM");
-        gateway.logged("draining");
+        gateway.wait_for_log("draining");
         release.send(()).unwrap();
         assert_eq!(answer.join().unwrap(), 200);
     });
-    assert_eq!(gateway.ended(), Some(0));
+    assert_eq!(gateway.wait_for_exit(), Some(0));
 }

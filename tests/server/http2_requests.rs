@@ -60,8 +60,8 @@ fn expect_continue_is_answered_before_the_body_is_sent() {
         assert_eq!(interim.status(), StatusCode::CONTINUE);
         stream.send_data(Bytes::from_static(b"{}"), true).unwrap();
         assert_eq!(response.await.unwrap().status(), 200);
-        assert_eq!(upstream.only().body, b"{}");
-        assert!(upstream.only().headers("expect").is_empty());
+        assert_eq!(upstream.only_request().body, b"{}");
+        assert!(upstream.only_request().headers("expect").is_empty());
     });
 }
 
@@ -73,7 +73,7 @@ fn a_request_that_is_refused_at_once_gets_no_100() {
         let (mut response, _stream) = client.0.send_request(request, false).unwrap();
         assert!(!matches!(poll_fn(|cx| response.poll_informational(cx)).await, Some(Ok(_))));
         assert_eq!(response.await.unwrap().status(), 401);
-        assert_eq!(upstream.asked().len(), 0);
+        assert_eq!(upstream.requests().len(), 0);
     });
 }
 
@@ -87,13 +87,13 @@ fn a_length_that_is_wrong_resets_the_stream_and_nothing_goes_on() {
             let fault = response.await.expect_err("a malformed request has no response");
             assert_eq!(fault.reason(), Some(Reason::PROTOCOL_ERROR), "{length} {body:?}");
         }
-        assert_eq!(upstream.asked().len(), 0);
+        assert_eq!(upstream.requests().len(), 0);
         let mut client = Client::of(gateway).await;
         for (length, body) in [("0", &[""][..]), ("0", &[]), ("2", &["{", "}"]), ("2", &["{}", ""])] {
             let response = client.send(key, "POST /v2/bookings", &[("content-length", length)], body).await;
             assert_eq!(response.await.unwrap().status(), 200, "{length} {body:?}");
         }
-        let bodies: Vec<_> = upstream.asked().iter().map(|asked| asked.body.len()).collect();
+        let bodies: Vec<_> = upstream.requests().iter().map(|asked| asked.body.len()).collect();
         assert_eq!(bodies, [0, 0, 2, 2]);
     });
 }
@@ -103,7 +103,7 @@ fn a_get_keeps_its_body_and_trailers_stay_here() {
     run(async |gateway, upstream, key| {
         let mut client = Client::of(gateway).await;
         assert_eq!(client.send(key, "GET /v2/me", &[], &["{}"]).await.await.unwrap().status(), 200);
-        assert_eq!(upstream.only().body, b"2\r\n{}\r\n0\r\n\r\n");
+        assert_eq!(upstream.only_request().body, b"2\r\n{}\r\n0\r\n\r\n");
         let request = Request::post("http://h/v2/bookings").header("x-api-key", &key.text).body(()).unwrap();
         let (response, mut stream) = client.0.send_request(request, false).unwrap();
         stream.send_data(Bytes::from_static(b"{}"), false).unwrap();
@@ -111,7 +111,7 @@ fn a_get_keeps_its_body_and_trailers_stay_here() {
             .send_trailers([("x-cal-secret-key".parse().unwrap(), "mine".parse().unwrap())].into_iter().collect())
             .unwrap();
         assert_eq!(response.await.unwrap().status(), 200);
-        assert_eq!(upstream.asked()[1].body, b"2\r\n{}\r\n0\r\n\r\n");
+        assert_eq!(upstream.requests()[1].body, b"2\r\n{}\r\n0\r\n\r\n");
     });
 }
 

@@ -8,7 +8,7 @@ use calgate::catalog::{Accepts, Catalog, Endpoint};
 
 use crate::cal_sim::options::{DEMO_API_KEY, DEMO_CLIENT_ID, DEMO_CLIENT_SECRET};
 use crate::cal_sim::{Options, Sim};
-use crate::harness::{Answer, Wire};
+use crate::harness::{RawConnection, Response};
 
 fn unlimited() -> Options {
     let mut options = Options::default();
@@ -16,8 +16,8 @@ fn unlimited() -> Options {
     options
 }
 
-fn ask(at: SocketAddr, request: &str, headers: &[&str]) -> Answer {
-    Wire::connect(at).ask(request, headers)
+fn ask(at: SocketAddr, request: &str, headers: &[&str]) -> Response {
+    RawConnection::connect(at).ask(request, headers)
 }
 
 fn bearer() -> String {
@@ -47,7 +47,7 @@ fn makes_tokens(endpoint: &Endpoint) -> bool {
 #[test]
 fn every_operation_is_answered_with_what_was_understood() {
     let sim = Sim::start(unlimited()).unwrap();
-    let mut wire = Wire::connect(sim.address());
+    let mut wire = RawConnection::connect(sim.address());
     let mut kinds = BTreeMap::new();
     for endpoint in Catalog::built_in().endpoints().iter().filter(|endpoint| !makes_tokens(endpoint)) {
         let [id, secret] = client();
@@ -160,7 +160,8 @@ fn a_credential_is_blocked_and_says_so_in_its_headers() {
     assert_eq!(ask("GET /v2/me", &["Authorization: Bearer wrong"]).status, 401, "another's");
     assert_eq!(ask("GET /v2/unknown", &[&bearer]).status, 404, "which does not count");
     let json = "Content-Type: Application/JSON";
-    let posted = |body: &str| Wire::connect(sim.address()).ask_with("POST /v2/webhooks", &[&bearer, json], body).status;
+    let posted =
+        |body: &str| RawConnection::connect(sim.address()).ask_with("POST /v2/webhooks", &[&bearer, json], body).status;
     assert_eq!((posted("{"), posted(&"x".repeat(100 * 1024 + 1))), (400, 413), "nor do these");
     assert_eq!(ask("GET /v2/bookings/%zz", &[&bearer, "cal-api-version: 2024-08-13"]).status, 400);
     assert_eq!(ask("GET /v2/oauth-clients", &["x-cal-client-id: x"]).status, 401, "an error of a guard does");
@@ -206,7 +207,7 @@ fn somebody_elses_requests_count_too() {
 #[test]
 fn what_arrived_can_be_looked_at() {
     let sim = Sim::start(Options::default()).unwrap();
-    let mut wire = Wire::connect(sim.address());
+    let mut wire = RawConnection::connect(sim.address());
     let bearer = bearer();
     wire.ask_with("POST /v2/api-keys/refresh?a=%20b", &[&bearer, "X-Odd: 1", "X-Odd: 2"], "{}");
     let seen = sim.seen().remove(0);
@@ -221,7 +222,7 @@ fn what_arrived_can_be_looked_at() {
 #[test]
 fn large_json_is_refused_and_large_answers_are_given() {
     let sim = Sim::start(unlimited()).unwrap();
-    let mut wire = Wire::connect(sim.address());
+    let mut wire = RawConnection::connect(sim.address());
     let (bearer, large) = (bearer(), "x".repeat(100 * 1024 + 1));
     let json = "Content-Type: application/json";
     let version = "cal-api-version: 2024-08-13";
@@ -239,11 +240,14 @@ fn large_json_is_refused_and_large_answers_are_given() {
 fn down_it_answers_nothing() {
     let sim = Sim::start(unlimited()).unwrap();
     let bearer = bearer();
-    let mut open = Wire::connect(sim.address());
+    let mut open = RawConnection::connect(sim.address());
     assert_eq!(open.ask("GET /v2/me", &[&bearer]).status, 200);
     sim.set_down(true);
     assert!(open.is_closed(), "open connections end");
-    assert!(Wire::connect(sim.address()).send("GET /v2/me HTTP/1.1\r\nHost: x\r\n\r\n").is_closed(), "so do new ones");
+    assert!(
+        RawConnection::connect(sim.address()).send("GET /v2/me HTTP/1.1\r\nHost: x\r\n\r\n").is_closed(),
+        "so do new ones"
+    );
     sim.set_down(false);
     assert_eq!(ask(sim.address(), "GET /v2/me", &[&bearer]).status, 200);
 }
@@ -258,7 +262,7 @@ fn a_key_that_was_refreshed_has_lost_its_raised_limit() {
         answer.header("X-RateLimit-Limit-Default").map(str::to_owned)
     };
     assert_eq!(limit(&bearer()).as_deref(), Some("800"));
-    let refreshed = Wire::connect(sim.address()).ask_with("POST /v2/api-keys/refresh", &[&bearer()], "{}");
+    let refreshed = RawConnection::connect(sim.address()).ask_with("POST /v2/api-keys/refresh", &[&bearer()], "{}");
     let new = format!("Authorization: Bearer {}", refreshed.json()["data"]["apiKey"].as_str().unwrap());
     assert_eq!(limit(&new).as_deref(), Some("120"));
     assert_eq!(limit(&bearer()), None, "an unknown key is not counted");

@@ -8,10 +8,10 @@ use crate::cal_sim::options::{
     DEMO_API_KEY, DEMO_CLIENT_ID, DEMO_CLIENT_SECRET, DEMO_OAUTH_CLIENT_ID, DEMO_OAUTH_SECRET, DEMO_PUBLIC_CLIENT_ID,
 };
 use crate::cal_sim::{Options, Sim};
-use crate::harness::{Answer, Wire};
+use crate::harness::{RawConnection, Response};
 
-fn ask(sim: &Sim, request: &str, headers: &[&str], body: &str) -> Answer {
-    Wire::connect(sim.address()).ask_with(request, headers, body)
+fn ask(sim: &Sim, request: &str, headers: &[&str], body: &str) -> Response {
+    RawConnection::connect(sim.address()).ask_with(request, headers, body)
 }
 
 /// What a bearer is answered.
@@ -172,7 +172,7 @@ fn a_lost_answer_has_taken_effect() {
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    assert_eq!(Wire::connect(sim.address()).send(request).rest(), b"");
+    assert_eq!(RawConnection::connect(sim.address()).send(request).read_to_end(), b"");
     assert_eq!(sim.token_counts().managed_refreshes, 1);
     assert_eq!(refresh_managed(&sim, &pair.refresh).0, 400);
 }

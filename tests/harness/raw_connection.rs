@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::patience;
 
 /// A connection that has room for next to nothing that its caller has not read.
-pub fn narrow(address: &str) -> TcpStream {
+pub fn connect_with_small_buffer(address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&address.parse::<SocketAddr>().unwrap().into()).expect("the gateway accepts");
@@ -19,18 +19,18 @@ pub fn narrow(address: &str) -> TcpStream {
 }
 
 /// A connection of HTTP/1.1.
-pub struct Wire(BufReader<TcpStream>);
+pub struct RawConnection(BufReader<TcpStream>);
 
 /// An answer, taken apart.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     /// The head as it came.
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl Wire {
+impl RawConnection {
     pub fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).expect("the gateway accepts"))
     }
@@ -49,37 +49,37 @@ impl Wire {
     }
 
     /// Sends a request without a body, and reads its answer.
-    pub fn ask(&mut self, request: &str, headers: &[&str]) -> Answer {
+    pub fn ask(&mut self, request: &str, headers: &[&str]) -> Response {
         let lines = lines(headers);
         self.send(format!("{request} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"));
-        if request.starts_with("HEAD ") { self.head() } else { self.answer() }
+        if request.starts_with("HEAD ") { self.read_head() } else { self.read_response() }
     }
 
     /// Sends a request with a body, and reads its answer.
-    pub fn ask_with(&mut self, request: &str, headers: &[&str], body: &str) -> Answer {
+    pub fn ask_with(&mut self, request: &str, headers: &[&str], body: &str) -> Response {
         let length = format!("Content-Length: {}\r\n", body.len());
         let lines = lines(headers) + &length;
         self.send(format!("{request} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n{body}"));
-        self.answer()
+        self.read_response()
     }
 
     /// Reads an answer that has no body.
-    pub fn head(&mut self) -> Answer {
+    pub fn read_head(&mut self) -> Response {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             let read = self.0.read_line(&mut head).expect("an answer within the test's patience");
             assert!(read > 0, "the connection ended in an answer's head: {head:?}");
         }
         let status = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no status in {head:?}"));
-        Answer { status, head, body: Vec::new() }
+        Response { status, head, body: Vec::new() }
     }
 
     /// Reads an answer to its end.
-    pub fn answer(&mut self) -> Answer {
-        let mut answer = self.head();
+    pub fn read_response(&mut self) -> Response {
+        let mut answer = self.read_head();
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
-                let chunk = self.chunk();
+                let chunk = self.read_chunk();
                 if chunk.is_empty() {
                     return answer;
                 }
@@ -93,7 +93,7 @@ impl Wire {
     }
 
     /// Reads one chunk of a chunked body; the last one is empty.
-    pub fn chunk(&mut self) -> Vec<u8> {
+    pub fn read_chunk(&mut self) -> Vec<u8> {
         let mut size = String::new();
         self.0.read_line(&mut size).unwrap();
         let size = usize::from_str_radix(size.trim_end(), 16).expect("the size of a chunk");
@@ -104,7 +104,7 @@ impl Wire {
     }
 
     /// Reads until the gateway closes the connection.
-    pub fn rest(&mut self) -> Vec<u8> {
+    pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = self.0.read_to_end(&mut rest);
         rest
@@ -116,19 +116,19 @@ impl Wire {
     }
 
     /// Closes the sending side, and waits for responses.
-    pub fn end_sending(&mut self) -> &mut Self {
+    pub fn shutdown_write(&mut self) -> &mut Self {
         let _ = self.0.get_mut().shutdown(std::net::Shutdown::Write);
         self
     }
 
     /// Leaves without waiting for a response: the connection is reset.
-    pub fn hang_up(self) {
+    pub fn reset(self) {
         let stream = self.0.into_inner();
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 
-impl Answer {
+impl Response {
     /// A header's value, if it occurs once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let all = self.headers(name);

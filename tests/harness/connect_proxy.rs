@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 
 use super::patience;
 
-pub struct Tunnel {
+pub struct ConnectProxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl Tunnel {
+impl ConnectProxy {
     /// One whose tunnels lead to `target`.
     pub fn to(target: SocketAddr) -> Self {
         Self::answering(target, "200 Connection established")
@@ -39,7 +39,7 @@ impl Tunnel {
     }
 
     /// The heads of the requests so far.
-    pub fn asked(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.asked.lock().clone()
     }
 }

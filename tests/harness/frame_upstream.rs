@@ -13,7 +13,7 @@ use crate::cal_sim::certificates::make;
 /// What is answered to a frame of a request: frames.
 type Script = dyn Fn(usize, u32, usize) -> Vec<u8> + Send + Sync;
 
-/// How an [`Edge`] takes connections and requests.
+/// How an [`FrameUpstream`] takes connections and requests.
 #[derive(Clone, Copy)]
 pub struct Rules {
     /// `SETTINGS_MAX_CONCURRENT_STREAMS`, if it sends that.
@@ -29,13 +29,13 @@ impl Default for Rules {
 }
 
 /// One that answers as it is told.
-pub struct Edge {
+pub struct FrameUpstream {
     address: SocketAddr,
     authority: tempfile::NamedTempFile,
     asked: Arc<Mutex<Vec<(usize, u32)>>>,
 }
 
-impl Edge {
+impl FrameUpstream {
     /// `script` is told the number of a connection, from 0, and that of a stream on it, from 1 and odd, for each head.
     pub fn answering(script: impl Fn(usize, u32) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::answering_frames(
@@ -85,7 +85,7 @@ impl Edge {
     }
 
     /// Heads of requests so far: connection and stream.
-    pub fn asked(&self) -> Vec<(usize, u32)> {
+    pub fn requests(&self) -> Vec<(usize, u32)> {
         self.asked.lock().clone()
     }
 }
