@@ -13,12 +13,12 @@ use std::time::SystemTime;
 use calgate::catalog::{Matched, UnknownEndpoints};
 use calgate::config::Config;
 use calgate::credential::Choice;
-use calgate::gateway::{App, Gateway};
+use calgate::gateway::{Gateway, Snapshot};
 use calgate::headers::{self, UpstreamAddress};
 use calgate::identify::{Caller, GatewayKey};
 use calgate::refusal::Refusal;
 use calgate::request_id;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use divan::{AllocProfiler, Bencher};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -33,9 +33,9 @@ const LONG: &str = "/v2/organizations/12/teams/34/users/56/schedules";
 
 /// The time, a tenth of a second later each time. All measurements share it, as they share buckets, which must not have been
 /// charged in what is their future.
-fn tick() -> Tick {
+fn tick() -> MonoTime {
     static NOW: AtomicU64 = AtomicU64::new(0);
-    Tick(NOW.fetch_add(100_000_000, Ordering::Relaxed))
+    MonoTime(NOW.fetch_add(100_000_000, Ordering::Relaxed))
 }
 
 fn main() {
@@ -89,73 +89,73 @@ impl Scene {
     }
 }
 
-fn identify<'a>(app: &'a App, headers: &HeaderMap) -> Caller<'a> {
-    app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH).expect("a known key")
+fn identify<'a>(snapshot: &'a Snapshot, headers: &HeaderMap) -> Caller<'a> {
+    snapshot.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH).expect("a known key")
 }
 
-fn find<'a>(app: &'a App, target: &'a str) -> Matched<'a> {
-    app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse).expect("a known path")
+fn find<'a>(snapshot: &'a Snapshot, target: &'a str) -> Matched<'a> {
+    snapshot.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse).expect("a known path")
 }
 
 /// The path from `identify` to `limit`, as the pipeline takes it, and what is injected.
-fn decide(app: &App, headers: &HeaderMap, target: &str, now: Tick) -> Result<Choice, Refusal> {
-    let caller = app.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
-    let matched = app.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
-    calgate::catalog::version::check(headers::api_version(headers).map_err(Refusal::BadHeader)?)?;
-    let grant = app.entitlements.grant(caller, matched)?;
-    let suited = app.credentials.suit(&grant, headers)?;
-    app.credentials.capture(&grant)?;
-    headers::max_wait(headers).map_err(Refusal::BadHeader)?;
-    let (_, permit) = app.buckets.take(grant, now);
+fn decide(snapshot: &Snapshot, headers: &HeaderMap, target: &str, now: MonoTime) -> Result<Choice, Refusal> {
+    let caller = snapshot.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
+    let matched = snapshot.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
+    calgate::catalog::version::check(headers::api_version(headers).map_err(Refusal::InvalidHeader)?)?;
+    let grant = snapshot.entitlements.grant(caller, matched)?;
+    let suited = snapshot.credentials.suit(&grant, headers)?;
+    snapshot.credentials.capture(&grant)?;
+    headers::max_wait(headers).map_err(Refusal::InvalidHeader)?;
+    let (_, permit) = snapshot.rate_limits.take(grant, now);
     permit?;
-    Ok(app.credentials.choose(suited))
+    Ok(snapshot.credentials.choose(suited))
 }
 
 #[divan::bench(args = [SHORT, LONG])]
 fn whole_decision(bencher: Bencher, target: &str) {
-    let app = SCENE.gateway.app();
+    let snapshot = SCENE.gateway.snapshot();
     let mut next = SCENE.walk();
     let inputs = || (next(), tick());
     bencher.with_inputs(inputs).bench_local_refs(|(headers, now)| {
-        decide(&app, headers, black_box(target), *now).expect("a permitted request")
+        decide(&snapshot, headers, black_box(target), *now).expect("a permitted request")
     });
 }
 
 #[divan::bench]
 fn identify_consumer(bencher: Bencher) {
-    let app = SCENE.gateway.app();
+    let snapshot = SCENE.gateway.snapshot();
     let mut next = SCENE.walk();
-    bencher.with_inputs(&mut next).bench_local_refs(|headers| black_box(identify(&app, headers).name().len()));
+    bencher.with_inputs(&mut next).bench_local_refs(|headers| black_box(identify(&snapshot, headers).name().len()));
 }
 
 #[divan::bench(args = [SHORT, LONG])]
 fn find_endpoint(bencher: Bencher, target: &str) {
-    let app = SCENE.gateway.app();
-    bencher.bench_local(|| black_box(find(&app, black_box(target)).fitting().len()));
+    let snapshot = SCENE.gateway.snapshot();
+    bencher.bench_local(|| black_box(find(&snapshot, black_box(target)).fitting().len()));
 }
 
 #[divan::bench]
 fn grant(bencher: Bencher) {
-    let app = SCENE.gateway.app();
+    let snapshot = SCENE.gateway.snapshot();
     let mut next = SCENE.walk();
-    let inputs = || (identify(&app, &next()), find(&app, LONG));
-    bencher.with_inputs(inputs).bench_local_values(|(caller, matched)| app.entitlements.grant(caller, matched));
+    let inputs = || (identify(&snapshot, &next()), find(&snapshot, LONG));
+    bencher.with_inputs(inputs).bench_local_values(|(caller, matched)| snapshot.entitlements.grant(caller, matched));
 }
 
 #[divan::bench]
 fn take(bencher: Bencher) {
-    let app = SCENE.gateway.app();
+    let snapshot = SCENE.gateway.snapshot();
     let mut next = SCENE.walk();
     let inputs = || {
-        let grant = app.entitlements.grant(identify(&app, &next()), find(&app, LONG));
+        let grant = snapshot.entitlements.grant(identify(&snapshot, &next()), find(&snapshot, LONG));
         (grant.expect("an entitled consumer"), tick())
     };
-    bencher.with_inputs(inputs).bench_local_values(|(grant, now)| app.buckets.take(grant, now));
+    bencher.with_inputs(inputs).bench_local_values(|(grant, now)| snapshot.rate_limits.take(grant, now));
 }
 
 #[divan::bench]
 fn headers_out(bencher: Bencher) {
-    bencher.with_inputs(SCENE.walk()).bench_local_refs(|headers| headers::forwarded(headers, &[]));
+    bencher.with_inputs(SCENE.walk()).bench_local_refs(|headers| headers::request_headers(headers, &[]));
 }
 
 const ADDRESS: UpstreamAddress<'static> = UpstreamAddress { authority: "api.cal.com", base_path: "" };
@@ -168,7 +168,7 @@ fn headers_back(bencher: Bencher) {
     answer.insert(DATE, HeaderValue::from_static("Wed, 21 Oct 2026 07:28:00 GMT"));
     answer.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
     answer.insert("x-ratelimit-limit-default", HeaderValue::from_static("120"));
-    bencher.with_inputs(|| answer.clone()).bench_local_refs(|h| headers::clean_answer(h, ADDRESS));
+    bencher.with_inputs(|| answer.clone()).bench_local_refs(|h| headers::filter_response(h, ADDRESS));
 }
 
 #[divan::bench]

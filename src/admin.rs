@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
-use crate::gateway::{Gateway, Phase};
+use crate::gateway::{Gateway, LifecycleState};
 use crate::limit_store::circuit_breaker::State as StoreState;
 use crate::server::ClientConnection;
 
@@ -46,12 +46,12 @@ async fn check_host(
     request: Request,
     next: Next,
 ) -> Response {
-    let app = gateway.app();
+    let snapshot = gateway.snapshot();
     let (head, body) = request.into_parts();
-    if app.keyless.hosts().check(&head, connection.ends().local).is_err() {
+    if snapshot.keyless.hosts().check(&head, connection.ends().local).is_err() {
         return (StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST).into_response();
     }
-    let within = app.limits.body;
+    let within = snapshot.bounds.body;
     // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.
     timeout(within, next.run(Request::from_parts(head, body))).await.unwrap_or_else(|_| {
         let message = format!("the request's body did not arrive within {within:?} (limits.body)\n");
@@ -61,10 +61,10 @@ async fn check_host(
 
 /// Ready is who serves: a credential that needs a login is named, and everything else is served on.
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    if gateway.phase() != Phase::Serving {
+    if gateway.phase() != LifecycleState::Running {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
-    let troubled = gateway.troubled_credentials();
+    let troubled = gateway.unhealthy_credentials();
     let first = match gateway.shared_store() {
         None | Some(StoreState::Closed) => "ready\n",
         Some(StoreState::Open { .. }) => "degraded: the store of shared limits does not answer\n",
@@ -92,11 +92,11 @@ struct Question {
 }
 
 async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response {
-    let app = gateway.app();
+    let snapshot = gateway.snapshot();
     let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
     let own_kind = |name: &str| OwnCredential::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
     let client = match (&question.consumer, question.client.as_deref()) {
-        (Some(name), None) => match app.consumers.named(name) {
+        (Some(name), None) => match snapshot.consumers.named(name) {
             Some(consumer) => Client::Consumer(consumer),
             None => return fault("there is no such consumer"),
         },
@@ -109,10 +109,10 @@ async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<
     };
     let Ok(method) = question.method.parse::<Method>() else { return fault("this is no method") };
     let asked = Asked { method: &method, target: &question.path, managed_user: question.managed_user.as_deref() };
-    let explanation = explain(&app, client, asked);
-    let states = app.credentials.holders.states();
+    let explanation = explain(&snapshot, client, asked);
+    let states = snapshot.credentials.holders.states();
     let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);
     let credential_state = explanation.credential.and_then(state_of);
-    let store_lost = app.sharing.as_ref().map(|store| !store.is_asked());
+    let store_lost = snapshot.limit_store.as_ref().map(|store| !store.is_asked());
     Json(Explanation { credential_state, store_lost, ..explanation }).into_response()
 }

@@ -143,7 +143,7 @@ impl Catalog {
     /// without the query. `HEAD` is served by the `GET` of a path (FACTS §5).
     ///
     /// # Errors
-    /// [`Refusal::BadTarget`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`],
+    /// [`Refusal::InvalidPath`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`],
     /// [`Refusal::ApiV1Gone`] and [`Refusal::MethodNotAllowed`] for one that the catalog does not hold.
     pub fn find<'a>(
         &'a self,
@@ -151,7 +151,7 @@ impl Catalog {
         target: &'a str,
         unknown: UnknownEndpoints,
     ) -> Result<Matched<'a>, Refusal> {
-        let path = CanonicalPath::parse(target).map_err(Refusal::BadTarget)?;
+        let path = CanonicalPath::parse(target).map_err(Refusal::InvalidPath)?;
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         let fitting = self.trie.find(&path, wanted, &self.endpoints);
         if !fitting.is_empty() {
@@ -170,10 +170,10 @@ impl Catalog {
     /// The methods of a path for an `Allow` header: those that [`Self::find`] does not refuse.
     ///
     /// # Errors
-    /// [`Refusal::BadTarget`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`] for one that the catalog
+    /// [`Refusal::InvalidPath`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`] for one that the catalog
     /// does not hold and that is not forwarded.
     pub fn allow(&self, target: &str, unknown: UnknownEndpoints) -> Result<String, Refusal> {
-        let path = CanonicalPath::parse(target).map_err(Refusal::BadTarget)?;
+        let path = CanonicalPath::parse(target).map_err(Refusal::InvalidPath)?;
         let endpoints = self.trie.of_any_method(&path, &self.endpoints);
         if unknown == UnknownEndpoints::Forward && may_be_forwarded(&path, &endpoints) {
             return Ok(ALL_METHODS.to_owned());

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::catalog::{ALL_METHODS, Endpoint, Matched};
 use crate::entitle::{Grant, Plan};
-use crate::gateway::App;
+use crate::gateway::Snapshot;
 use crate::headers::{CLIENT_ID, MANAGED_USER, SECRET_KEY};
 use crate::identify::{Caller, Consumer, ConsumerId, Who};
 use crate::ratelimit::Hold;
@@ -162,18 +162,18 @@ impl OwnCredential {
 impl<'a> Client<'a> {
     /// Returns the caller that the gateway would take this client for.
     #[expect(clippy::disallowed_methods, reason = "expiry dates are compared with the time of day")]
-    fn identify(self, app: &'a App) -> Result<Caller<'a>, Refusal> {
+    fn identify(self, snapshot: &'a Snapshot) -> Result<Caller<'a>, Refusal> {
         let headers = match self {
             Self::Consumer(consumer) => return Ok(Caller::named(consumer)),
             Self::Anonymous => HeaderMap::new(),
             Self::Passthrough(kind) => kind.headers(),
         };
-        app.consumers.identify(&headers, IpAddr::V4(Ipv4Addr::LOCALHOST), SystemTime::now())
+        snapshot.consumers.identify(&headers, IpAddr::V4(Ipv4Addr::LOCALHOST), SystemTime::now())
     }
 }
 
 /// Decides what `client` would get for a request.
-pub fn explain<'a>(app: &'a App, client: Client<'a>, asked: Asked<'a>) -> Explanation<'a> {
+pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, asked: Asked<'a>) -> Explanation<'a> {
     let mut explanation = Explanation {
         decision: "allow",
         only_with: None,
@@ -190,14 +190,14 @@ pub fn explain<'a>(app: &'a App, client: Client<'a>, asked: Asked<'a>) -> Explan
         budget: None,
         store_lost: None,
     };
-    match decide(app, client, asked, &mut explanation) {
+    match decide(snapshot, client, asked, &mut explanation) {
         Ok(rule) => explanation.rule = rule,
         Err(refusal) => {
             explanation.decision = "deny";
             explanation.only_with = None;
             explanation.code = Some(refusal.code());
             explanation.status = Some(refusal.status().as_u16());
-            explanation.rule = refusal.detail().unwrap_or_else(|| refusal.outward().message);
+            explanation.rule = refusal.detail().unwrap_or_else(|| refusal.public_error().message);
             if let Refusal::MethodNotAllowed { allow, .. } = refusal {
                 explanation.allow = Some(allow);
             }
@@ -207,40 +207,40 @@ pub fn explain<'a>(app: &'a App, client: Client<'a>, asked: Asked<'a>) -> Explan
 }
 
 /// Fills in what is known of the caller before anything is decided.
-fn describe_caller<'a>(app: &'a App, caller: &Caller<'a>, explanation: &mut Explanation<'a>) {
+fn describe_caller<'a>(snapshot: &'a Snapshot, caller: &Caller<'a>, explanation: &mut Explanation<'a>) {
     explanation.consumer = caller.name();
     match caller.who() {
         Who::Consumer(consumer) => {
-            explanation.plan = app.plan_of(consumer.id).map(Plan::name);
-            explanation.credential = app.credentials.of(consumer.id).map(|credential| &*credential.name);
-            explanation.tier = app.buckets.tier(consumer.id).map(|tier| &*tier.name);
-            explanation.budget = app.budget.standing_of(consumer.id, None).map(Into::into);
+            explanation.plan = snapshot.plan_of(consumer.id).map(Plan::name);
+            explanation.credential = snapshot.credentials.of(consumer.id).map(|credential| &*credential.name);
+            explanation.tier = snapshot.rate_limits.tier(consumer.id).map(|tier| &*tier.name);
+            explanation.budget = snapshot.budget.standing_of(consumer.id, None).map(Into::into);
         }
         Who::Passthrough(_) => {
-            explanation.plan = app.entitlements.passthrough.as_ref().map(|entitlement| entitlement.plan.name());
-            explanation.tier = app.buckets.passthrough.as_ref().map(|tier| &*tier.name);
+            explanation.plan = snapshot.entitlements.passthrough.as_ref().map(|entitlement| entitlement.plan.name());
+            explanation.tier = snapshot.rate_limits.passthrough.as_ref().map(|tier| &*tier.name);
         }
         Who::Public(_) => {}
     }
 }
 
 fn decide<'a>(
-    app: &'a App,
+    snapshot: &'a Snapshot,
     client: Client<'a>,
     asked: Asked<'a>,
     explanation: &mut Explanation<'a>,
 ) -> Result<String, Refusal> {
     let Asked { method, target, .. } = asked;
     let path = target.split_once('?').map_or(target, |(path, _)| path);
-    let caller = client.identify(app);
+    let caller = client.identify(snapshot);
     if let Ok(caller) = &caller {
-        describe_caller(app, caller, explanation);
+        describe_caller(snapshot, caller, explanation);
     }
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::unsupported_method(ALL_METHODS));
     }
     if *method == Method::OPTIONS {
-        explanation.allow = Some(app.catalog().allow(path, app.unknown_endpoints)?);
+        explanation.allow = Some(snapshot.catalog().allow(path, snapshot.unknown_endpoints)?);
         return Ok("OPTIONS is answered by the gateway itself, for any caller".to_owned());
     }
     let caller = caller?;
@@ -249,23 +249,23 @@ fn decide<'a>(
         Who::Public(_) | Who::Passthrough(_) => None,
     };
     let is_public = matches!(caller.who(), Who::Public(_));
-    let matched = app.catalog().find(method, path, app.unknown_endpoints)?;
+    let matched = snapshot.catalog().find(method, path, snapshot.unknown_endpoints)?;
     explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
-    explanation.budget = consumer.and_then(|id| app.budget.standing_of(id, matched.endpoint())).map(Into::into);
+    explanation.budget = consumer.and_then(|id| snapshot.budget.standing_of(id, matched.endpoint())).map(Into::into);
     let allowed_by = if is_public {
         "the operation is public: Cal.com needs no credential for it".to_owned()
     } else {
         allowed_by(&matched, explanation.plan)
     };
-    let grant = app.entitlements.grant(caller, matched)?;
-    suit(app, consumer, &grant, asked.managed_user, explanation)?;
-    app.credentials.capture(&grant)?;
+    let grant = snapshot.entitlements.grant(caller, matched)?;
+    suit(snapshot, consumer, &grant, asked.managed_user, explanation)?;
+    snapshot.credentials.capture(&grant)?;
     Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
 }
 
 /// As whom it could be sent. One that names no managed user may have to name one.
 fn suit(
-    app: &App,
+    snapshot: &Snapshot,
     consumer: Option<ConsumerId>,
     grant: &Grant<'_>,
     managed_user: Option<&str>,
@@ -276,8 +276,8 @@ fn suit(
         // What can stand in no header is as little an id as what stands here for it.
         headers.insert(MANAGED_USER, HeaderValue::from_str(user).unwrap_or(HeaderValue::from_static("?")));
     }
-    let may_act_for_any = || consumer.is_some_and(|id| app.credentials.may_act_for_any(id));
-    let for_user = match app.credentials.suit(grant, &headers) {
+    let may_act_for_any = || consumer.is_some_and(|id| snapshot.credentials.may_act_for_any(id));
+    let for_user = match snapshot.credentials.suit(grant, &headers) {
         Ok(suited) => suited.is_for_managed_user(),
         Err(Refusal::CredentialUnsuitable { .. }) if managed_user.is_none() && may_act_for_any() => {
             explanation.only_with = Some("x-calgate-managed-user");

@@ -245,7 +245,7 @@ impl Upstream {
     fn request(&self, ask: &Ask<'_, '_>, body: Upload, version: Version) -> Result<Request<Upload>, Refusal> {
         let grant = ask.permit.grant();
         let path = self.path(grant.matched(), &ask.head.uri)?;
-        let mut headers = headers::forwarded(&ask.head.headers, &self.extra_headers);
+        let mut headers = headers::request_headers(&ask.head.headers, &self.extra_headers);
         if let Some(version) = self.api_version(grant.matched(), &ask.head.headers)? {
             headers.insert(API_VERSION, version.clone());
         }
@@ -309,7 +309,7 @@ impl Upstream {
     /// the catalog's if the operator pins versions: without the header, Cal.com uses another version (FACTS §4).
     ///
     /// # Errors
-    /// [`Refusal::BadHeader`] if the client sends several.
+    /// [`Refusal::InvalidHeader`] if the client sends several.
     pub fn api_version<'r>(
         &self,
         matched: &'r Matched<'_>,
@@ -317,7 +317,7 @@ impl Upstream {
     ) -> Result<Option<&'r HeaderValue>, Refusal> {
         let pinned =
             || matched.endpoint().filter(|_| self.pins_api_version)?.api_version.as_ref().map(ApiVersion::value);
-        Ok(headers::api_version(sent).map_err(Refusal::BadHeader)?.or_else(pinned))
+        Ok(headers::api_version(sent).map_err(Refusal::InvalidHeader)?.or_else(pinned))
     }
 
     /// Takes an answer, unless it is one that could be read in two ways.
@@ -339,7 +339,7 @@ impl Upstream {
         // The version is that of the hop the answer came by (RFC 9110 §6.2), not of the one it goes out by.
         head.version = Version::HTTP_11;
         let address = UpstreamAddress { authority: &self.authority, base_path: &self.base_path };
-        headers::clean_answer(&mut head.headers, address);
+        headers::filter_response(&mut head.headers, address);
         Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, lease)))
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway's state: what a configuration makes ([`App`], swapped whole on reload) and what outlives it
+//! The gateway's state: what a configuration makes ([`Snapshot`], swapped whole on reload) and what outlives it
 //! ([`Gateway`]).
 
 mod build;
@@ -32,7 +32,7 @@ use crate::time::Clock;
 
 /// Everything that one configuration decides.
 #[derive(Debug)]
-pub struct App {
+pub struct Snapshot {
     /// Counts configurations, so that what is cached of an older one can be told.
     pub generation: u64,
     /// The operator's own catalog, if any.
@@ -48,17 +48,17 @@ pub struct App {
     /// May they.
     pub entitlements: Entitlements,
     /// May they now.
-    pub buckets: Limits,
+    pub rate_limits: Limits,
     /// As whom.
     pub credentials: Credentials,
     /// May the credential now.
     pub budget: Arc<Budgets>,
     /// Where limits are that other gateways share.
-    pub sharing: Option<Arc<SharedStore>>,
+    pub limit_store: Option<Arc<SharedStore>>,
     /// Where Cal.com is.
     pub upstream: Arc<Upstream>,
     /// Sizes, counts and deadlines.
-    pub limits: Bounds,
+    pub bounds: Bounds,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
     /// Pages that may call from a browser.
@@ -67,7 +67,7 @@ pub struct App {
     pub access_log: bool,
 }
 
-impl App {
+impl Snapshot {
     /// The operations the gateway knows.
     pub fn catalog(&self) -> &Catalog {
         self.own_catalog.as_ref().unwrap_or_else(|| Catalog::built_in())
@@ -87,7 +87,7 @@ impl App {
 /// What outlives a reload: the clock, the counters, the buckets of callers that no configuration lists.
 #[derive(Debug)]
 pub struct Gateway {
-    app: ArcSwap<App>,
+    snapshot: ArcSwap<Snapshot>,
     /// The buckets' clock.
     pub clock: Clock,
     /// All metrics.
@@ -100,7 +100,7 @@ pub struct Gateway {
     room: [AtomicUsize; 2],
     in_flight: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<LifecycleState>,
     /// Whether the last phase has been entered. Reading it costs less than reading the phase.
     is_over: AtomicBool,
 }
@@ -112,25 +112,25 @@ impl Gateway {
     /// What in the configuration cannot be used.
     pub fn new(config: Config, access_log: Option<AccessLog>) -> Result<Arc<Self>, String> {
         let vault = config.token_store.as_ref().map(token_store).transpose()?;
-        let app = App::build(config, None)?;
-        let keeper = vault.map(|vault| Keeper::new(vault, app.credentials.holders.clone(), app.cal_com()));
+        let snapshot = Snapshot::build(config, None)?;
+        let keeper = vault.map(|vault| Keeper::new(vault, snapshot.credentials.holders.clone(), snapshot.cal_com()));
         Ok(Arc::new(Self {
             keeper,
-            app: ArcSwap::from_pointee(app),
+            snapshot: ArcSwap::from_pointee(snapshot),
             clock: Clock::start(),
             metrics: Metrics::default(),
             access_log,
             room: [const { AtomicUsize::new(usize::MAX) }; 2],
             in_flight: Arc::default(),
             connections: Arc::default(),
-            phase: watch::Sender::new(Phase::Serving),
+            phase: watch::Sender::new(LifecycleState::Running),
             is_over: AtomicBool::new(false),
         }))
     }
 
     /// The configuration in force.
-    pub fn app(&self) -> Arc<App> {
-        self.app.load_full()
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
     }
 
     /// Puts a new configuration in force, whole. Requests that are under way end by the one they began with; every bucket
@@ -140,11 +140,11 @@ impl Gateway {
     /// What in the configuration cannot be used; the old one stays in force.
     pub fn replace(&self, config: Config) -> Result<(), String> {
         let config = config.with_token_store(self.keeper.is_some())?;
-        let app = App::build(config, Some(&self.app()))?;
+        let snapshot = Snapshot::build(config, Some(&self.snapshot()))?;
         if let Some(keeper) = &self.keeper {
-            keeper.ask_by(app.cal_com());
+            keeper.ask_by(snapshot.cal_com());
         }
-        self.app.store(Arc::new(app));
+        self.snapshot.store(Arc::new(snapshot));
         Ok(())
     }
 
@@ -152,18 +152,18 @@ impl Gateway {
     ///
     /// # Errors
     /// Why that cannot be begun; a store that does not answer is no such reason.
-    pub fn start_sharing(&self) -> Result<(), String> {
-        let app = self.app();
-        let Some(store) = &app.sharing else { return Ok(()) };
-        store.start(app.upstream.response_within())?;
-        app.budget.table.begin();
+    pub fn start_limit_store(&self) -> Result<(), String> {
+        let snapshot = self.snapshot();
+        let Some(store) = &snapshot.limit_store else { return Ok(()) };
+        store.start(snapshot.upstream.response_within())?;
+        snapshot.budget.table.begin();
         Ok(())
     }
 
     /// Goes on from what an earlier process has used of Cal.com's windows, where a token store has that.
     pub async fn restore_used(&self) {
         if let Some(keeper) = &self.keeper {
-            let budget = self.app().budget.clone();
+            let budget = self.snapshot().budget.clone();
             keeper.restore_used(&budget.table, budget.settings.window).await;
         }
     }
@@ -171,22 +171,22 @@ impl Gateway {
     /// Records what this process has used of Cal.com's windows.
     pub async fn record_used(&self) {
         if let Some(keeper) = &self.keeper {
-            let budget = self.app().budget.clone();
+            let budget = self.snapshot().budget.clone();
             keeper.record_used_at_end(&budget.table, budget.settings.window).await;
         }
     }
 
     /// Says goodbye to the other gateways on the store.
-    pub async fn end_sharing(&self) {
-        let app = self.app();
-        if app.sharing.is_some() {
-            app.budget.table.end().await;
+    pub async fn stop_limit_store(&self) {
+        let snapshot = self.snapshot();
+        if snapshot.limit_store.is_some() {
+            snapshot.budget.table.end().await;
         }
     }
 
     /// How the store of shared limits stands, if there is one.
     pub fn shared_store(&self) -> Option<State> {
-        self.app().sharing.as_ref().map(|store| store.figures().state)
+        self.snapshot().limit_store.as_ref().map(|store| store.figures().state)
     }
 
     /// Takes no more than so many connections, and requests at once, whatever is configured.
@@ -197,15 +197,15 @@ impl Gateway {
     }
 
     /// A place among the requests in flight, unless `most` are taken.
-    pub fn admit(&self, most: usize) -> Option<Place> {
+    pub fn admit(&self, most: usize) -> Option<CapacityPermit> {
         let [_, room] = &self.room;
-        Place::take(&self.in_flight, most.min(room.load(Ordering::Relaxed)))
+        CapacityPermit::try_acquire(&self.in_flight, most.min(room.load(Ordering::Relaxed)))
     }
 
     /// A place among the open connections, unless `most` are taken.
-    pub fn open_connection(&self, most: usize) -> Option<Place> {
+    pub fn open_connection(&self, most: usize) -> Option<CapacityPermit> {
         let [room, _] = &self.room;
-        Place::take(&self.connections, most.min(room.load(Ordering::Relaxed)))
+        CapacityPermit::try_acquire(&self.connections, most.min(room.load(Ordering::Relaxed)))
     }
 
     /// How many connections are open.
@@ -218,9 +218,9 @@ impl Gateway {
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.in_flight.set(gauge(self.in_flight()));
         self.metrics.connections.set(gauge(self.connections()));
-        self.metrics.budgets.tell(&self.app().budget.standings());
-        self.metrics.set_credentials(self.app().credentials.holders.states());
-        if let Some(store) = &self.app().sharing {
+        self.metrics.budgets.tell(&self.snapshot().budget.standings());
+        self.metrics.set_credentials(self.snapshot().credentials.holders.states());
+        if let Some(store) = &self.snapshot().limit_store {
             self.metrics.sharing.tell(&store.figures());
         }
         self.metrics.encode()
@@ -232,18 +232,18 @@ impl Gateway {
     }
 
     /// Renewable credentials that are not as they should be, and how they are.
-    pub fn troubled_credentials(&self) -> Vec<(String, &'static str)> {
-        if self.keeper.is_some() { self.app().credentials.holders.troubled() } else { Vec::new() }
+    pub fn unhealthy_credentials(&self) -> Vec<(String, &'static str)> {
+        if self.keeper.is_some() { self.snapshot().credentials.holders.troubled() } else { Vec::new() }
     }
 
     /// Goes on to the next phase, and tells all that wait for it.
-    pub fn enter(&self, phase: Phase) {
-        self.is_over.store(phase == Phase::Over, Ordering::Relaxed);
+    pub fn enter(&self, phase: LifecycleState) {
+        self.is_over.store(phase == LifecycleState::Stopped, Ordering::Relaxed);
         self.phase.send_replace(phase);
     }
 
     /// How far its end has come.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> LifecycleState {
         *self.phase.borrow()
     }
 
@@ -253,36 +253,36 @@ impl Gateway {
     }
 
     /// Each phase as it is entered.
-    pub fn phases(&self) -> watch::Receiver<Phase> {
+    pub fn phases(&self) -> watch::Receiver<LifecycleState> {
         self.phase.subscribe()
     }
 }
 
 /// How far the gateway's end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum LifecycleState {
     /// New work may be sent to it.
-    Serving,
+    Running,
     /// No more connections are accepted; requests in flight end.
     Draining,
     /// What is still in flight is given up.
-    Over,
+    Stopped,
 }
 
 /// A place among a bounded number; dropping it frees it.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
+pub struct CapacityPermit(Arc<AtomicUsize>);
 
-impl Place {
+impl CapacityPermit {
     /// Takes a place, unless `most` are taken.
-    pub(crate) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+    pub(crate) fn try_acquire(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let before = taken.fetch_add(1, Ordering::Relaxed);
         let place = Self(taken.clone());
         (before < most).then_some(place)
     }
 }
 
-impl Drop for Place {
+impl Drop for CapacityPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -21,7 +21,7 @@ pub use accept_encoding::is_gzip;
 pub use cors::Cors;
 pub use links::UpstreamAddress;
 pub use names::*;
-pub use recycle::let_go;
+pub use recycle::recycle;
 pub use via::{names_this_process, via};
 
 use accept_encoding::AcceptedCodings;
@@ -32,7 +32,7 @@ pub const MAX_FIELDS: usize = 100;
 /// The request headers that are forwarded when a caller sends them. Everything else stays here: credentials, cookies,
 /// addresses (`Forwarded`, `X-Forwarded-*`, `CF-*`, `X-Real-IP`), method and URL overrides, and their spellings with
 /// underscores, which some servers read as the same name.
-pub const FORWARDED: [&str; 19] = [
+pub const REQUEST_ALLOW_LIST: [&str; 19] = [
     "accept",
     "accept-language",
     "cache-control",
@@ -123,11 +123,11 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
 
 /// Returns whether a request header is forwarded: one of the usual ones, of `extra`, or the version.
 pub fn is_forwarded(name: &HeaderName, extra: &[HeaderName]) -> bool {
-    FORWARDED.contains(&name.as_str()) || extra.contains(name) || *name == API_VERSION
+    REQUEST_ALLOW_LIST.contains(&name.as_str()) || extra.contains(name) || *name == API_VERSION
 }
 
 /// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
-pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
+pub fn request_headers(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
     let mut out = recycle::room();
     let named = named_by_connection(incoming);
     let mut codings = AcceptedCodings::default();
@@ -136,7 +136,7 @@ pub fn forwarded(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
         if *name == header::ACCEPT_ENCODING {
             codings.read(value);
         }
-        let crosses = FORWARDED.contains(&name.as_str()) || extra.contains(name);
+        let crosses = REQUEST_ALLOW_LIST.contains(&name.as_str()) || extra.contains(name);
         if crosses && !is_among(&named, name) {
             has_range |= *name == header::RANGE;
             has_if_range |= *name == header::IF_RANGE;
@@ -204,7 +204,7 @@ pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, &'static str> 
 /// Whether an answer's header reaches the caller as it is. Left out are the upstream hop's own fields, cookies (they
 /// would be a session of the shared credential), limits (the caller sees its own), CORS and transport policies (they are
 /// Cal.com's, and this is another origin) and everything that only the gateway says.
-fn comes_back(name: &HeaderName) -> bool {
+fn is_returned(name: &HeaderName) -> bool {
     let name = name.as_str();
     let dropped = is_hop_by_hop(name)
         || matches!(
@@ -226,10 +226,10 @@ fn comes_back(name: &HeaderName) -> bool {
 
 /// Removes from an answer's headers what does not come back, and rewrites references to the upstream. `X-Request-Id` stays
 /// until the record has read it; `respond` puts the gateway's own in its place.
-pub fn clean_answer(headers: &mut HeaderMap, upstream: UpstreamAddress<'_>) {
+pub fn filter_response(headers: &mut HeaderMap, upstream: UpstreamAddress<'_>) {
     let gone: SmallVec<[HeaderName; 8]> = {
         let named = named_by_connection(headers);
-        headers.keys().filter(|name| !comes_back(name) || is_among(&named, name)).cloned().collect()
+        headers.keys().filter(|name| !is_returned(name) || is_among(&named, name)).cloned().collect()
     };
     for name in gone {
         headers.remove(name);

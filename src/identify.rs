@@ -184,7 +184,7 @@ impl Consumers {
     /// placeholder: the request is the `[anonymous]` consumer's, or anyone's.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`] for a wrong gateway key; [`Refusal::BadHeader`] where the headers name two callers.
+    /// [`Refusal::Unauthenticated`] for a wrong gateway key; [`Refusal::InvalidHeader`] where the headers name two callers.
     pub fn identify(&self, headers: &HeaderMap, client: IpAddr, now: SystemTime) -> Result<Caller<'_>, Refusal> {
         let presented = Presented::of(headers)?;
         if let Some(key) = presented.gateway_key()? {

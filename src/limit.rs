@@ -18,7 +18,7 @@ use crate::identify::{AddressKey, Caller, ConsumerId, Who};
 use crate::limit_store::SharedStore;
 use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
-use crate::time::Tick;
+use crate::time::MonoTime;
 use pending_charge::BucketRef;
 
 /// A tier as the path uses it.
@@ -126,7 +126,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Refusal::RateLimited`] if there is none; the bucket is left as it was.
-    pub fn take<'a>(&'a self, grant: Grant<'a>, now: Tick) -> (Option<Standing>, Result<Permit<'a>, Refusal>) {
+    pub fn take<'a>(&'a self, grant: Grant<'a>, now: MonoTime) -> (Option<Standing>, Result<Permit<'a>, Refusal>) {
         let Some((whose, quota)) = self.whose(grant.caller()) else { return (None, Err(Refusal::Internal)) };
         // A shared bucket that is empty here is empty everywhere: the local copy is never emptier.
         let (charge, taken) = match self.pending_charge(grant.caller(), whose, quota, now) {
@@ -140,7 +140,7 @@ impl Limits {
     }
 
     /// How a caller's bucket stands, for answers that cost nothing.
-    pub fn standing(&self, caller: &Caller<'_>, now: Tick) -> Option<Standing> {
+    pub fn standing(&self, caller: &Caller<'_>, now: MonoTime) -> Option<Standing> {
         self.whose(caller).map(|(whose, quota)| whose.standing(quota, now))
     }
 
@@ -164,7 +164,7 @@ impl Limits {
         caller: &Caller<'_>,
         whose: BucketRef<'a>,
         quota: Quota,
-        now: Tick,
+        now: MonoTime,
     ) -> Option<Box<PendingCharge<'a>>> {
         let store = self.store.as_deref()?;
         let (tag, name) = match caller.who() {
@@ -177,7 +177,7 @@ impl Limits {
 
     /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that
     /// the key is bad; a valid key is never slowed, wherever it comes from.
-    pub fn count_auth_failure(&self, refusal: Refusal, address: IpAddr, now: Tick) -> Refusal {
+    pub fn count_auth_failure(&self, refusal: Refusal, address: IpAddr, now: MonoTime) -> Refusal {
         let Refusal::Unauthenticated(failure) = refusal else { return refusal };
         match self.keyed.failures.take(AddressKey::of(address).as_u128(), failures(), now) {
             Ok(_) => Refusal::Unauthenticated(failure),
@@ -188,7 +188,7 @@ impl Limits {
     /// Counts that Cal.com refused the credential that `caller` brought, as a bad key from `address` is counted. Many may
     /// be sent before the first one is refused: each counts, also where there are too many already. A credential that
     /// Cal.com has accepted before is no guess: such a refusal is about the resource (FACTS §1).
-    pub fn note_refused(&self, caller: &Caller<'_>, address: IpAddr, now: Tick) {
+    pub fn note_refused(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) {
         if let Who::Passthrough(own) = caller.who()
             && !self.keyed.proven.has(own.key)
         {
@@ -198,7 +198,7 @@ impl Limits {
     }
 
     /// Records that Cal.com carried out a request. Where the operation needs a credential, the caller's own is good.
-    pub fn note_accepted(&self, grant: &Grant<'_>, now: Tick) {
+    pub fn note_accepted(&self, grant: &Grant<'_>, now: MonoTime) {
         if let Who::Passthrough(own) = grant.caller().who()
             && needs_credential(grant)
         {
@@ -212,7 +212,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Refusal::TooManyFailures`] where too many from `address` were no good.
-    pub fn heed_failures(&self, caller: &Caller<'_>, address: IpAddr, now: Tick) -> Result<(), Refusal> {
+    pub fn heed_failures(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) -> Result<(), Refusal> {
         let Who::Passthrough(own) = caller.who() else { return Ok(()) };
         match self.keyed.failures.check(AddressKey::of(address).as_u128(), failures(), now) {
             Err(empty) if !self.keyed.proven.has(own.key) => {

@@ -32,7 +32,7 @@ pub use connection::Kind;
 
 use crate::ratelimit::Quota;
 use crate::secret::Secret;
-use crate::time::{Clock, Tick};
+use crate::time::{Clock, MonoTime};
 use backlog::Owed;
 use circuit_breaker::{Breaker, State};
 use connection::{Address, Link};
@@ -297,7 +297,7 @@ impl SharedStore {
     }
 
     /// Changes the breaker, and tells everyone where that changed its state.
-    fn change<T>(&self, change: impl FnOnce(&mut Breaker, Tick) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Breaker, MonoTime) -> T) -> T {
         let mut breaker = self.breaker.lock();
         let before = breaker.state();
         let answer = change(&mut breaker, self.clock.now());

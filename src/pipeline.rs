@@ -24,14 +24,14 @@ use crate::catalog::{UnknownEndpoints, version};
 use crate::credential::capture::{self, Capture};
 use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
-use crate::gateway::{App, Gateway};
+use crate::gateway::{Gateway, Snapshot};
 use crate::headers::{self, HINT};
 use crate::identify::ConnectionEnds;
 use crate::limit::Permit;
 use crate::ratelimit::usage_headers::is_body_decisive;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::respond::{self, Answer, Source};
+use crate::respond::{self, BodySource, ResponseBody};
 use crate::server::ClientConnection;
 
 /// Answers one request that came by `connection`.
@@ -40,7 +40,7 @@ pub async fn handle(
     connection: ClientConnection,
     head: request::Parts,
     body: Body,
-) -> Response<Answer> {
+) -> Response<ResponseBody> {
     if outlasts_caller(&gateway, &head) {
         let ends = connection.ends();
         return connection.run_detached(answer(gateway, ends, head, body)).await;
@@ -54,14 +54,14 @@ fn answer(
     ends: ConnectionEnds,
     head: request::Parts,
     body: Body,
-) -> impl Future<Output = Response<Answer>> + Send {
+) -> impl Future<Output = Response<ResponseBody>> + Send {
     async move {
-        let app = gateway.app();
-        let client = app.trusted_proxies.client(ends.peer, &head.headers);
-        let mut record = Record::open(gateway.clone(), app.clone(), &head, client);
+        let snapshot = gateway.snapshot();
+        let client = snapshot.trusted_proxies.client(ends.peer, &head.headers);
+        let mut record = Record::open(gateway.clone(), snapshot.clone(), &head, client);
         let served = {
             // A request that panics costs that request, and is written down as what it was.
-            let mut serving = pin!(AssertUnwindSafe(serve(&app, &head, ends, body, &mut record)).catch_unwind());
+            let mut serving = pin!(AssertUnwindSafe(serve(&snapshot, &head, ends, body, &mut record)).catch_unwind());
             poll_fn(|cx| match serving.as_mut().poll(cx) {
                 Poll::Pending if gateway.is_over() => Poll::Ready(None),
                 served => served.map(Some),
@@ -75,7 +75,7 @@ fn answer(
                 record.note_refusal(&refusal);
                 let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
                 if head.method == Method::HEAD {
-                    respond::leave_out_content(&mut answer);
+                    respond::strip_body(&mut answer);
                 }
                 respond::finish(answer, record, head.headers)
             }
@@ -87,44 +87,47 @@ fn answer(
 fn outlasts_caller(gateway: &Gateway, head: &request::Parts) -> bool {
     let (method, path) = (&head.method, head.uri.path());
     let makes_tokens = || {
-        let app = gateway.app();
-        app.catalog().find(method, path, UnknownEndpoints::Refuse).is_ok_and(|matched| capture::makes_tokens(&matched))
+        let snapshot = gateway.snapshot();
+        snapshot
+            .catalog()
+            .find(method, path, UnknownEndpoints::Refuse)
+            .is_ok_and(|matched| capture::makes_tokens(&matched))
     };
     capture::may_make_tokens(method, path) && makes_tokens()
 }
 
 async fn serve(
-    app: &App,
+    snapshot: &Snapshot,
     head: &request::Parts,
     ends: ConnectionEnds,
     body: Body,
     record: &mut Record,
-) -> Result<Response<Source>, Refusal> {
+) -> Result<Response<BodySource>, Refusal> {
     if !record.is_admitted() {
         return Err(Refusal::Overloaded);
     }
-    let body_rule = request_check::check(head, &app.limits)?;
+    let body_rule = request_check::check(head, &snapshot.bounds)?;
     if head.method == Method::OPTIONS {
-        let answer = respond::options(app.catalog(), app.unknown_endpoints, &app.cors, head)?;
+        let answer = respond::options(snapshot.catalog(), snapshot.unknown_endpoints, &snapshot.cors, head)?;
         record.note_answered_here(answer.status());
-        return Ok(answer.map(Source::from));
+        return Ok(answer.map(BodySource::from));
     }
 
-    let permitted = permit(app, head, ends, record);
-    let Permitted { permit, suited, capture, patience } =
-        permitted.map_err(|refusal| app.buckets.count_auth_failure(refusal, record.client(), record.arrival().0))?;
-    let access = app.credentials.choose(suited).access(&app.credentials.holders).await?;
-    let body = Upload::new(body, body_rule.limit, app.limits.body);
+    let permitted = permit(snapshot, head, ends, record);
+    let Permitted { permit, suited, capture, patience } = permitted
+        .map_err(|refusal| snapshot.rate_limits.count_auth_failure(refusal, record.client(), record.arrival().0))?;
+    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await?;
+    let body = Upload::new(body, body_rule.limit, snapshot.bounds.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
-    let may_come_back = access.is_replaceable() || app.upstream.may_leave_alone();
-    let again = may_come_back.then_some(app.limits.replay_body_limit);
+    let may_come_back = access.is_replaceable() || snapshot.upstream.may_leave_alone();
+    let again = may_come_back.then_some(snapshot.bounds.replay_body_limit);
     let read_first = body_rule.is_read_first.then(|| usize::try_from(body_rule.limit.bytes).unwrap_or(usize::MAX));
     let unproven = body.is_unproven_empty().then_some(0);
     let body = match capture.as_ref().map(|_| usize::MAX).or(again.max(read_first).or(unproven)) {
         Some(most) => body.kept(most).await?,
         None => body,
     };
-    let reserved = app.budget.reserve(&permit, &access, patience).await;
+    let reserved = snapshot.budget.reserve(&permit, &access, patience).await;
     record.note_pending_charge(permit.pending_charge());
     let mut slot = reserved?;
     record.note_slot(&slot);
@@ -138,21 +141,21 @@ async fn serve(
         at,
         may_be_done: record.may_be_done(),
     };
-    let Answered { mut answer, access, refused } = send(app, &ask, &access, body, &mut slot, patience).await?;
+    let Answered { mut answer, access, refused } = send(snapshot, &ask, &access, body, &mut slot, patience).await?;
     record.note_answer(&answer, answer.body().began(), access.injection().secret());
     if is_body_decisive(answer.status(), answer.headers()) {
         Box::pin(respond::note_edge_limit(&mut answer, &slot)).await;
     }
-    if let Some(hint) = version_hint(app, &permit, head, answer.status())? {
+    if let Some(hint) = version_hint(snapshot, &permit, head, answer.status())? {
         record.note_hint(&hint);
         answer.headers_mut().insert(HINT, hint);
     }
     if refused {
-        app.buckets.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
+        snapshot.rate_limits.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
     } else if answer.status().is_success() {
-        app.buckets.note_accepted(permit.grant(), record.arrival().0);
+        snapshot.rate_limits.note_accepted(permit.grant(), record.arrival().0);
     }
-    respond::inspect(answer, access.injection(), &app.credentials, capture.as_deref(), record.arrival().1).await
+    respond::inspect(answer, access.injection(), &snapshot.credentials, capture.as_deref(), record.arrival().1).await
 }
 
 /// A request that may be sent, and what was settled about it before it was charged.
@@ -168,41 +171,41 @@ struct Permitted<'a> {
 /// What is decided at once: who asks, what for, whether they may, and whether they may now. It is no part of `serve`, so
 /// that a request which waits carries nothing of it but what it needs.
 fn permit<'a>(
-    app: &'a App,
+    snapshot: &'a Snapshot,
     head: &'a request::Parts,
     ends: ConnectionEnds,
     record: &mut Record,
 ) -> Result<Permitted<'a>, Refusal> {
     let (now, today) = record.arrival();
     let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
-    app.leaks.check(target, &head.headers, app.upstream.extra_headers())?;
-    let caller = app.consumers.identify(&head.headers, record.client(), today)?;
-    record.note_caller(&caller, app.buckets.standing(&caller, now));
-    app.keyless.check(&caller, head, ends)?;
-    app.buckets.heed_failures(&caller, record.client(), now)?;
-    let matched = app.catalog().find(&head.method, head.uri.path(), app.unknown_endpoints)?;
+    snapshot.leaks.check(target, &head.headers, snapshot.upstream.extra_headers())?;
+    let caller = snapshot.consumers.identify(&head.headers, record.client(), today)?;
+    record.note_caller(&caller, snapshot.rate_limits.standing(&caller, now));
+    snapshot.keyless.check(&caller, head, ends)?;
+    snapshot.rate_limits.heed_failures(&caller, record.client(), now)?;
+    let matched = snapshot.catalog().find(&head.method, head.uri.path(), snapshot.unknown_endpoints)?;
     record.note_matched(&matched);
-    version::check(headers::api_version(&head.headers).map_err(Refusal::BadHeader)?)?;
-    let grant = app.entitlements.grant(caller, matched)?;
+    version::check(headers::api_version(&head.headers).map_err(Refusal::InvalidHeader)?)?;
+    let grant = snapshot.entitlements.grant(caller, matched)?;
     record.note_grant(&grant);
-    let suited = app.credentials.suit(&grant, &head.headers)?;
-    let capture = app.credentials.capture(&grant)?;
-    let patience = headers::max_wait(&head.headers).map_err(Refusal::BadHeader)?;
-    let (standing, permit) = app.buckets.take(grant, now);
+    let suited = snapshot.credentials.suit(&grant, &head.headers)?;
+    let capture = snapshot.credentials.capture(&grant)?;
+    let patience = headers::max_wait(&head.headers).map_err(Refusal::InvalidHeader)?;
+    let (standing, permit) = snapshot.rate_limits.take(grant, now);
     record.note_standing(standing);
     Ok(Permitted { permit: permit?, suited, capture, patience })
 }
 
 /// The hint for a 404 of Cal.com's that may be about the version of the request (FACTS §4).
 fn version_hint(
-    app: &App,
+    snapshot: &Snapshot,
     permit: &Permit<'_>,
     head: &request::Parts,
     status: StatusCode,
 ) -> Result<Option<HeaderValue>, Refusal> {
     let matched = permit.grant().matched();
     let Some(endpoint) = matched.endpoint().filter(|_| status == StatusCode::NOT_FOUND) else { return Ok(None) };
-    Ok(endpoint.version_hint(app.upstream.api_version(matched, &head.headers)?))
+    Ok(endpoint.version_hint(snapshot.upstream.api_version(matched, &head.headers)?))
 }
 
 /// Cal.com's response, as whom the request was sent in the end, and whether Cal.com refused that credential.
@@ -215,7 +218,7 @@ struct Answered<'a> {
 /// Asks Cal.com, and once more where it refuses a token that another one can stand for. Answers as whom it was asked in
 /// the end.
 async fn send<'a>(
-    app: &App,
+    snapshot: &Snapshot,
     ask: &Ask<'_, '_>,
     access: &'a Access,
     body: Upload,
@@ -223,13 +226,13 @@ async fn send<'a>(
     patience: Option<Duration>,
 ) -> Result<Answered<'a>, Refusal> {
     let spare = access.is_replaceable().then(|| body.again()).flatten();
-    let mut answer = app.upstream.send(ask, body, slot).await?;
+    let mut answer = snapshot.upstream.send(ask, body, slot).await?;
     let refused = is_refused(&mut answer, access).await;
     access.note_answered(ask.head, answer.status(), refused);
     if !refused || !access.is_replaceable() {
         return Ok(Answered { answer, access: Cow::Borrowed(access), refused });
     }
-    Box::pin(send_as_another(app, ask, access, answer, spare, patience)).await
+    Box::pin(send_as_another(snapshot, ask, access, answer, spare, patience)).await
 }
 
 /// Returns whether Cal.com refused the credential of a request. Reading the body of a 403 for that is rare, and boxed.
@@ -242,14 +245,14 @@ async fn is_refused(answer: &mut Response<Download>, access: &Access) -> bool {
 /// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
 #[expect(clippy::disallowed_methods, reason = "the second attempt starts here")]
 async fn send_as_another<'a>(
-    app: &App,
+    snapshot: &Snapshot,
     ask: &Ask<'_, '_>,
     access: &'a Access,
     answer: Response<Download>,
     spare: Option<Upload>,
     patience: Option<Duration>,
 ) -> Result<Answered<'a>, Refusal> {
-    let holders = &app.credentials.holders;
+    let holders = &snapshot.credentials.holders;
     match (access.instead(holders, ask.head, answer.status()).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
         (None, _) => Ok(Answered { answer, access: Cow::Borrowed(access), refused: true }),
@@ -257,9 +260,9 @@ async fn send_as_another<'a>(
         (Some(other), Some(body)) => {
             // Cal.com has refused the first one.
             ask.may_be_done.store(false, Ordering::Relaxed);
-            let mut slot = app.budget.reserve_again(ask.permit, &other, patience).await?;
+            let mut slot = snapshot.budget.reserve_again(ask.permit, &other, patience).await?;
             let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
-            let mut answer = app.upstream.send(&ask, body, &mut slot).await?;
+            let mut answer = snapshot.upstream.send(&ask, body, &mut slot).await?;
             let refused = is_refused(&mut answer, &other).await;
             other.note_retried(ask.head, answer.status(), refused, holders);
             if is_token_expired(answer.status()) {

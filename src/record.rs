@@ -20,14 +20,14 @@ use http::{HeaderValue, Response, StatusCode, request};
 use crate::budget::Slot;
 use crate::catalog::{EndpointId, Matched};
 use crate::entitle::Grant;
-use crate::gateway::{App, Gateway, Phase, Place};
+use crate::gateway::{CapacityPermit, Gateway, LifecycleState, Snapshot};
 use crate::headers::{REQUEST_ID, is_safe_token};
 use crate::identify::{Caller, ConsumerId, Who};
 use crate::limit::PendingCharge;
 use crate::ratelimit::{Held, Hold, Standing};
 use crate::refusal::{Refusal, Rule};
 use crate::request_id;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// The status of a request whose caller left before the end of the answer (nginx's convention).
 const CALLER_LEFT: u16 = 499;
@@ -49,18 +49,18 @@ enum Counted {
 #[derive(Debug)]
 pub struct Record {
     gateway: Arc<Gateway>,
-    app: Arc<App>,
-    in_flight: Option<Place>,
+    snapshot: Arc<Snapshot>,
+    in_flight: Option<CapacityPermit>,
     request_id: HeaderValue,
     client: IpAddr,
     /// As it is in the log.
     method: &'static str,
     at: SystemTime,
-    started: Tick,
-    sent: Option<Tick>,
+    started: MonoTime,
+    sent: Option<MonoTime>,
     /// Whether any of the request may have been written to Cal.com, and have been carried out.
     may_be_done: AtomicBool,
-    answered: Option<Tick>,
+    answered: Option<MonoTime>,
     counted: Counted,
     endpoint: Option<EndpointId>,
     standing: Option<Standing>,
@@ -84,11 +84,17 @@ struct Rare {
 
 impl Record {
     /// Opens the record of a request that has just been read. It is boxed, for it goes through many hands.
-    pub fn open(gateway: Arc<Gateway>, app: Arc<App>, head: &request::Parts, client: IpAddr) -> Box<Self> {
+    pub fn open(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>, head: &request::Parts, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
-        let in_flight = gateway.admit(app.limits.in_flight);
-        let mut record =
-            Self::new(gateway, app, request_id::of(&head.headers, at), report::method_name(&head.method), client, at);
+        let in_flight = gateway.admit(snapshot.bounds.in_flight);
+        let mut record = Self::new(
+            gateway,
+            snapshot,
+            request_id::of(&head.headers, at),
+            report::method_name(&head.method),
+            client,
+            at,
+        );
         record.in_flight = in_flight;
         record
     }
@@ -96,12 +102,12 @@ impl Record {
     /// Opens a record where there is no whole request to speak of.
     pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
-        Self::new(gateway.clone(), gateway.app(), request_id::new(at), NONE, client, at)
+        Self::new(gateway.clone(), gateway.snapshot(), request_id::new(at), NONE, client, at)
     }
 
     fn new(
         gateway: Arc<Gateway>,
-        app: Arc<App>,
+        snapshot: Arc<Snapshot>,
         request_id: HeaderValue,
         method: &'static str,
         client: IpAddr,
@@ -112,7 +118,7 @@ impl Record {
             request_id,
             started: gateway.clock.now(),
             gateway,
-            app,
+            snapshot,
             client,
             method,
             at,
@@ -131,12 +137,12 @@ impl Record {
     }
 
     /// The configuration the request is served by.
-    pub fn app(&self) -> &App {
-        &self.app
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
     /// When the request was read: by the buckets' clock and by the calendar.
-    pub fn arrival(&self) -> (Tick, SystemTime) {
+    pub fn arrival(&self) -> (MonoTime, SystemTime) {
         (self.started, self.at)
     }
 
@@ -167,7 +173,7 @@ impl Record {
 
     /// The path template, once known; never what the caller sent.
     pub fn template(&self) -> &str {
-        let endpoint = self.endpoint.and_then(|id| self.app.catalog().endpoints().get(id.index()));
+        let endpoint = self.endpoint.and_then(|id| self.snapshot.catalog().endpoints().get(id.index()));
         endpoint.map_or("", |endpoint| endpoint.template.as_str())
     }
 
@@ -325,7 +331,9 @@ impl Record {
 
     fn consumer(&self) -> &str {
         match self.counted {
-            Counted::Consumer(id) => self.app.consumers.list().get(id.index()).map_or(NONE, |consumer| &consumer.name),
+            Counted::Consumer(id) => {
+                self.snapshot.consumers.list().get(id.index()).map_or(NONE, |consumer| &consumer.name)
+            }
             Counted::Named(name) => name,
         }
     }
@@ -333,12 +341,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.complete && self.gateway.phase() == Phase::Over {
+        if !self.complete && self.gateway.phase() == LifecycleState::Stopped {
             self.note_given_up();
         }
         let status = self.final_status();
         self.count(status);
-        if self.app.access_log {
+        if self.snapshot.access_log {
             self.write_line(status);
         }
     }

@@ -18,7 +18,7 @@ use http::StatusCode;
 
 use crate::ratelimit::Held;
 pub use auth_failure::{AuthFailure, NoKey};
-pub use reasons::{Leak, Rule, TargetFault};
+pub use reasons::{Leak, PathError, Rule};
 
 /// The text for a client whose `Host` is foreign.
 const HOST_MESSAGE: &str = "A request without a gateway key has to name this gateway in Host: a loopback name, the \
@@ -32,9 +32,9 @@ const ORIGIN_MESSAGE: &str = "A web page of another origin sends this request wi
 #[derive(Debug, Clone)]
 pub enum Refusal {
     /// The target has no canonical form.
-    BadTarget(TargetFault),
+    InvalidPath(PathError),
     /// A header rule is broken; the text says which and never quotes a value.
-    BadHeader(&'static str),
+    InvalidHeader(&'static str),
     /// `cal-api-version` is not a date, which Cal.com would silently read as its oldest version.
     InvalidVersion,
     /// A gateway key or another secret stands where it would be forwarded.
@@ -117,7 +117,7 @@ pub enum Refusal {
     /// The credential's budget has no place within the time that the request may wait.
     UpstreamBudget(Held),
     /// The store of shared limits cannot be asked, and `limit_store.on_loss` is "closed".
-    StoreLost,
+    LimitStoreUnavailable,
     /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.
     Overloaded,
     /// The request target is longer than `[limits] target_bytes`.
@@ -184,7 +184,7 @@ pub enum Refusal {
 
 /// A refusal as the caller sees it.
 #[derive(Debug)]
-pub struct Outward {
+pub struct PublicError {
     /// The HTTP status.
     pub status: StatusCode,
     /// The stable code: `error.code` and `x-calgate-code`.
@@ -196,7 +196,7 @@ pub struct Outward {
 }
 
 /// What an operator does about a credential, named as in the store, that cannot be renewed any more.
-pub fn way_back(credential: &str) -> String {
+pub fn recovery_hint(credential: &str) -> String {
     match credential.split_once('/') {
         Some((name, user)) => {
             format!("import new tokens with `calgate credentials import {name} --managed-user {user}`")
@@ -240,8 +240,8 @@ impl Refusal {
 
     fn message(&self) -> String {
         match self {
-            Self::BadTarget(fault) => format!("The request is not taken: {fault}. Send the path in canonical form."),
-            Self::BadHeader(fault) => format!("The request is not taken: {fault}."),
+            Self::InvalidPath(fault) => format!("The request is not taken: {fault}. Send the path in canonical form."),
+            Self::InvalidHeader(fault) => format!("The request is not taken: {fault}."),
             Self::InvalidVersion => "The header cal-api-version is not a date of the form YYYY-MM-DD. Cal.com would \
                                      silently read it as 2024-04-15. Send a version such as 2024-08-13, or leave the \
                                      header out."
@@ -267,7 +267,7 @@ impl Refusal {
             ),
             Self::CredentialNeedsLogin { credential } => format!(
                 "The credential \"{credential}\" has run out and cannot be renewed. An operator has to {}.",
-                way_back(credential)
+                recovery_hint(credential)
             ),
             Self::CredentialUnavailable { credential, .. } => format!(
                 "The credential \"{credential}\" has run out and could not be renewed yet; the request was not sent. Wait as \
@@ -302,7 +302,7 @@ impl Refusal {
             Self::UpstreamBudget(_) => "Cal.com's limit for the credential behind this request is used up for now, and the \
                                        wait for it is longer than the request may wait. Wait as Retry-After says."
                 .to_owned(),
-            Self::StoreLost => "The gateway cannot tell whether this consumer has requests left. Try again shortly.".to_owned(),
+            Self::LimitStoreUnavailable => "The gateway cannot tell whether this consumer has requests left. Try again shortly.".to_owned(),
             Self::Overloaded => "The gateway is at its limit of connections or of requests in flight. Try again shortly.".to_owned(),
             Self::TargetTooLong { limit } => format!(
                 "The request target is longer than {limit} bytes. Shorten the query, or ask the gateway's operator to raise \
@@ -340,14 +340,14 @@ impl Refusal {
     }
 
     /// The refusal as the caller sees it.
-    pub fn outward(&self) -> Outward {
+    pub fn public_error(&self) -> PublicError {
         let row = self.row();
-        let retry_after = row.retry_after.map(whole_seconds);
-        Outward { status: row.status, code: row.code, message: self.message(), retry_after }
+        let retry_after = row.retry_after.map(retry_after_secs);
+        PublicError { status: row.status, code: row.code, message: self.message(), retry_after }
     }
 }
 
 /// Seconds for `Retry-After`: rounded up, at least 1, so that who waits that long is not early.
-pub fn whole_seconds(wait: Duration) -> u64 {
+pub fn retry_after_secs(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }

@@ -16,7 +16,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER}
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use serde::Serialize;
 
-pub use body::{Answer, Source};
+pub use body::{BodySource, ResponseBody};
 pub use dead_token::names_dead_token;
 pub use edge::{note_edge_limit, reports_rate_limit};
 pub use scrub::inspect;
@@ -44,20 +44,20 @@ struct EnvelopeError<'a> {
 
 /// A refusal as an answer. `template` stands where Cal.com echoes the path: what callers send is never repeated.
 pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<Bytes> {
-    let outward = refusal.outward();
+    let error = refusal.public_error();
     let envelope = Envelope {
         status: "error",
         timestamp: iso8601(at),
         path: template,
-        error: EnvelopeError { code: outward.code, message: &outward.message },
+        error: EnvelopeError { code: error.code, message: &error.message },
     };
     let body = serde_json::to_vec(&envelope).unwrap_or_default();
     let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = outward.status;
+    *response.status_mut() = error.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    headers.insert(CODE, HeaderValue::from_static(outward.code));
-    if let Some(seconds) = outward.retry_after {
+    headers.insert(CODE, HeaderValue::from_static(error.code));
+    if let Some(seconds) = error.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let Refusal::MethodNotAllowed { allow, .. } = refusal
@@ -68,7 +68,7 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
     if matches!(refusal, Refusal::Stopping { .. }) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if outward.status == StatusCode::UNAUTHORIZED {
+    if error.status == StatusCode::UNAUTHORIZED {
         headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"calgate\""));
     }
     response
@@ -76,7 +76,7 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
 
 /// Makes an answer one to `HEAD`: the same fields, no content (RFC 9110 §9.3.2). For HTTP/2, hyper leaves that to us, and
 /// content breaks the stream.
-pub fn leave_out_content(answer: &mut Response<Bytes>) {
+pub fn strip_body(answer: &mut Response<Bytes>) {
     let length = HeaderValue::from(answer.body().len());
     answer.headers_mut().insert(CONTENT_LENGTH, length);
     *answer.body_mut() = Bytes::new();
@@ -86,7 +86,7 @@ pub fn leave_out_content(answer: &mut Response<Bytes>) {
 /// forwarded.
 ///
 /// # Errors
-/// [`Refusal::BadTarget`] and [`Refusal::UnknownEndpoint`].
+/// [`Refusal::InvalidPath`] and [`Refusal::UnknownEndpoint`].
 pub fn options(
     catalog: &Catalog,
     unknown: UnknownEndpoints,
@@ -104,15 +104,19 @@ pub fn options(
 }
 
 /// Puts on an answer what every answer to a request with the headers `asked` has, and ties the request's record to its body.
-pub fn finish<B: Into<Source>>(response: Response<B>, record: Box<Record>, asked: HeaderMap) -> Response<Answer> {
+pub fn finish<B: Into<BodySource>>(
+    response: Response<B>,
+    record: Box<Record>,
+    asked: HeaderMap,
+) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
     if let Some(standing) = record.standing() {
         rate_limit_headers::put(&mut head.headers, standing);
     }
     head.headers.insert(REQUEST_ID, record.request_id().clone());
-    record.app().cors.mark(&asked, &mut head.headers);
-    headers::let_go(asked);
-    Response::from_parts(head, Answer::new(body.into(), record))
+    record.snapshot().cors.mark(&asked, &mut head.headers);
+    headers::recycle(asked);
+    Response::from_parts(head, ResponseBody::new(body.into(), record))
 }
 
 /// A refusal as it is written where hyper has no request to answer: with its framing, and the end of the connection.

@@ -23,7 +23,7 @@ use tokio::sync::watch as channel;
 pub use reload::{ConfigSource, log_warnings};
 
 use crate::config::startup::StartupConfig;
-use crate::gateway::{Gateway, Phase, Place};
+use crate::gateway::{CapacityPermit, Gateway, LifecycleState};
 use crate::server::{ClientConnection, Doorway, Listener};
 use crate::{admin, pipeline};
 use signals::Stop;
@@ -43,8 +43,8 @@ async fn proxy(
 }
 
 /// Admits a client's connection.
-fn try_admit(gateway: &Gateway) -> Option<Place> {
-    let place = gateway.open_connection(gateway.app().limits.connections);
+fn try_admit(gateway: &Gateway) -> Option<CapacityPermit> {
+    let place = gateway.open_connection(gateway.snapshot().bounds.connections);
     if place.is_none() {
         gateway.metrics.connections_refused.inc();
     }
@@ -56,7 +56,7 @@ fn try_admit(gateway: &Gateway) -> Option<Place> {
 /// # Errors
 /// What kept it from listening or from starting its threads.
 pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) -> Result<(), String> {
-    gateway.start_sharing()?;
+    gateway.start_limit_store()?;
     let listen = &fixed.listen;
     fd_limit::make_room(gateway, listen.workers);
     let turned_away = Arc::default();
@@ -73,10 +73,10 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) 
         workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
     }
     // The admin listener answers until the process is gone, so that a drain can be watched.
-    let (_never, serving) = channel::channel(Phase::Serving);
+    let (_never, serving) = channel::channel(LifecycleState::Running);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
         let operators = Arc::default();
-        let admission = move || Place::take(&operators, MAX_OPERATORS);
+        let admission = move || CapacityPermit::try_acquire(&operators, MAX_OPERATORS);
         let doorway = Doorway::new(admin::application(gateway), admission, gateway, &turned_away, serving.clone());
         spawn("admin".to_owned(), move || doorway.serve(socket))?;
     }
@@ -87,13 +87,13 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) 
     let mut stop = runtime.block_on(async { Stop::listen() })?;
     runtime.block_on(reload::until_told_to_stop(gateway, source, fixed, &mut stop))?;
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
-    gateway.enter(Phase::Draining);
+    gateway.enter(LifecycleState::Draining);
     if let Some(keeper) = &gateway.keeper {
         keeper.drain();
     }
     runtime.block_on(drain::wait(gateway, workers, &mut stop));
     runtime.block_on(gateway.record_used());
-    runtime.block_on(gateway.end_sharing());
+    runtime.block_on(gateway.stop_limit_store());
     tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
         log.flush(Duration::from_secs(2));

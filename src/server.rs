@@ -29,16 +29,16 @@ pub use body::CallersBody;
 pub use connection::ClientConnection;
 pub use listener::Listener;
 
-use crate::gateway::Place;
+use crate::gateway::CapacityPermit;
 
 /// Admits connections.
 pub(crate) trait Admission: Clone + Send + Sync + 'static {
     /// Returns a permit for one more connection, unless there are too many.
-    fn try_admit(&self) -> Option<Place>;
+    fn try_admit(&self) -> Option<CapacityPermit>;
 }
 
-impl<F: Fn() -> Option<Place> + Clone + Send + Sync + 'static> Admission for F {
-    fn try_admit(&self) -> Option<Place> {
+impl<F: Fn() -> Option<CapacityPermit> + Clone + Send + Sync + 'static> Admission for F {
+    fn try_admit(&self) -> Option<CapacityPermit> {
         self()
     }
 }

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 pub use access_log::AccessLog;
-pub use histogram::Times;
+pub use histogram::ShardedHistogram;
 
 use crate::limit_store::Figures;
 use crate::limit_store::circuit_breaker::State;
@@ -125,9 +125,9 @@ pub struct Metrics {
     /// Requests, counted at the end of their answer.
     pub requests: Family<RequestLabels, Counter>,
     /// Time that the gateway added: from a request's head to its being sent, or to its refusal.
-    pub gateway_seconds: Times,
+    pub gateway_seconds: ShardedHistogram,
     /// Time that Cal.com took: from sending to the head of its answer.
-    pub upstream_seconds: Times,
+    pub upstream_seconds: ShardedHistogram,
     /// Requests that entitlement would have refused, were it not observing.
     pub observed: Family<ObservedLabels, Counter>,
     /// Reloads of the configuration.
@@ -146,7 +146,7 @@ pub struct Metrics {
     /// Requests that waited for their credential's budget, or were refused by it.
     pub held: Family<HeldLabels, Counter>,
     /// How long they waited.
-    pub budget_seconds: Times,
+    pub budget_seconds: ShardedHistogram,
     /// How budgets stand.
     pub budgets: BudgetGauges,
     /// How the store of shared limits stands.
@@ -160,8 +160,8 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("calgate"),
             requests: Family::default(),
-            gateway_seconds: Times::default(),
-            upstream_seconds: Times::default(),
+            gateway_seconds: ShardedHistogram::default(),
+            upstream_seconds: ShardedHistogram::default(),
             observed: Family::default(),
             reloads: Family::default(),
             credentials: Family::default(),
@@ -170,7 +170,7 @@ impl Default for Metrics {
             connections_refused: Counter::default(),
             upstream_429: Counter::default(),
             held: Family::default(),
-            budget_seconds: Times::default(),
+            budget_seconds: ShardedHistogram::default(),
             budgets: BudgetGauges::default(),
             sharing: SharingMetrics::default(),
             access_log_lost: Counter::default(),

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 
 /// A moment of the process's clock: nanoseconds since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Tick(pub u64);
+pub struct MonoTime(pub u64);
 
-impl Tick {
+impl MonoTime {
     /// Returns the moment that much later.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
@@ -41,26 +41,26 @@ impl Clock {
     }
 
     /// Returns the time since the start.
-    pub fn now(self) -> Tick {
+    pub fn now(self) -> MonoTime {
         self.at(Instant::now())
     }
 
     /// Converts a moment that was read elsewhere.
-    pub fn at(self, moment: Instant) -> Tick {
-        Tick(nanoseconds(moment.saturating_duration_since(self.0)))
+    pub fn at(self, moment: Instant) -> MonoTime {
+        MonoTime(nanoseconds(moment.saturating_duration_since(self.0)))
     }
 }
 
-/// Minimum time between two runs of [`Seldom`], in nanoseconds: one second.
+/// Minimum time between two runs of [`OncePerSecond`], in nanoseconds: one second.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Limits slow work that a request does for all: it runs at most once a second.
 #[derive(Debug, Default)]
-pub struct Seldom(AtomicU64);
+pub struct OncePerSecond(AtomicU64);
 
-impl Seldom {
+impl OncePerSecond {
     /// Returns whether the work is due. Of several callers at once, one gets `true`.
-    pub fn is_due(&self, now: Tick) -> bool {
+    pub fn try_start(&self, now: MonoTime) -> bool {
         let last = self.0.load(Ordering::Relaxed);
         let due = last == 0 || now.0.saturating_sub(last) >= INTERVAL_NS;
         due && self.0.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()

@@ -21,7 +21,7 @@ use calgate::catalog::Accepts;
 use calgate::credential::{ApiKey, Choice, Credential, Credentials, Injection, Kind, PlatformClient};
 use calgate::secret::Secret;
 
-use crate::given::{self, PEER, app, find, headers, now};
+use crate::given::{self, PEER, find, headers, now, snapshot};
 
 fn injected(choice: Choice) -> String {
     let Choice::Ready(injection) = choice else { panic!("a renewable credential: {choice:?}") };
@@ -67,8 +67,10 @@ fn a_credential_gives_what_the_operation_takes() {
 
 #[test]
 fn it_follows_who_asks() {
-    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\n\
-                   [passthrough]\nenabled = true\nplan = \"unrestricted\"");
+    let snapshot = snapshot(
+        "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\n\
+                   [passthrough]\nenabled = true\nplan = \"unrestricted\"",
+    );
     let gateway_key = given::key("it");
     let own = "Bearer cal_live_my_own_key";
     let bearer = "Bearer calgate";
@@ -103,9 +105,9 @@ fn it_follows_who_asks() {
         ),
     ];
     for (fields, request, expected) in table {
-        let caller = app.consumers.identify(&fields, PEER, now()).unwrap();
-        let grant = app.entitlements.grant(caller, find(request).unwrap()).unwrap();
-        let got = app.credentials.suit(&grant, &fields).map(|suited| app.credentials.choose(suited));
+        let caller = snapshot.consumers.identify(&fields, PEER, now()).unwrap();
+        let grant = snapshot.entitlements.grant(caller, find(request).unwrap()).unwrap();
+        let got = snapshot.credentials.suit(&grant, &fields).map(|suited| snapshot.credentials.choose(suited));
         assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{request} by {fields:?}");
     }
 }

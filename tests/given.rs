@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use calgate::catalog::{Accepts, Catalog, Matched, UnknownEndpoints};
 use calgate::config::Config;
-use calgate::gateway::App;
+use calgate::gateway::Snapshot;
 use calgate::identify::{Caller, GatewayKey};
 use calgate::refusal::Refusal;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -38,11 +38,11 @@ pub(crate) fn hash(key: &str) -> String {
 
 /// The state of a configuration. Beside what `text` has there is a credential for each of [`PLANS`], named like it, and
 /// `{key:NAME}` stands for the hash of [`key`]`(NAME)`.
-pub(crate) fn app(text: &str) -> App {
-    App::build(config(text), None).unwrap()
+pub(crate) fn snapshot(text: &str) -> Snapshot {
+    Snapshot::build(config(text), None).unwrap()
 }
 
-/// The configuration that [`app`] builds from.
+/// The configuration that [`snapshot`] builds from.
 pub(crate) fn config(text: &str) -> Config {
     Config::parse("test.toml", &whole(text)).unwrap_or_else(|unusable| panic!("{unusable}"))
 }
@@ -90,9 +90,9 @@ pub(crate) fn headers<const N: usize>(fields: [(&str, &str); N]) -> HeaderMap {
 }
 
 /// The caller that holds [`key`]`(name)`.
-pub(crate) fn caller<'a>(app: &'a App, name: &str) -> Caller<'a> {
+pub(crate) fn caller<'a>(snapshot: &'a Snapshot, name: &str) -> Caller<'a> {
     let key = key(name);
-    app.consumers.identify(&headers([("x-api-key", &key)]), PEER, now()).unwrap()
+    snapshot.consumers.identify(&headers([("x-api-key", &key)]), PEER, now()).unwrap()
 }
 
 /// What the built-in catalog has for `METHOD /path`.

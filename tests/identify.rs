@@ -8,17 +8,18 @@ mod passthrough;
 
 use std::time::{Duration, SystemTime};
 
-use calgate::gateway::App;
+use calgate::gateway::Snapshot;
 use calgate::identify::{AddressKey, Who};
 use calgate::refusal::Refusal;
 use calgate::respond;
 use http::HeaderMap;
 
-use crate::given::{PEER, app, code, config, find, hash, headers, key, now};
+use crate::given::{PEER, code, config, find, hash, headers, key, now, snapshot};
 
 /// Who the fields are from: a consumer's name, `(public)`, `(passthrough)`, or the code of a refusal.
-fn who(app: &App, fields: &HeaderMap) -> String {
-    app.consumers
+fn who(snapshot: &Snapshot, fields: &HeaderMap) -> String {
+    snapshot
+        .consumers
         .identify(fields, PEER, now())
         .map_or_else(|no| no.code().to_owned(), |caller| caller.name().to_owned())
 }
@@ -28,8 +29,10 @@ const BAD: &str = "GATEWAY_BAD_REQUEST";
 
 #[test]
 fn a_key_is_read_from_each_place_where_clients_can_put_one() {
-    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
-                   [consumers.other]\nkeys = [\"{key:other}\"]\ncredential = \"teams\"");
+    let snapshot = snapshot(
+        "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
+                   [consumers.other]\nkeys = [\"{key:other}\"]\ncredential = \"teams\"",
+    );
     let (it, other) = (key("it"), key("other"));
     let bearer = format!("Bearer {it}");
     let (live, test) = (format!("cal_live_{it}"), format!("cal_{it}"));
@@ -73,17 +76,19 @@ fn a_key_is_read_from_each_place_where_clients_can_put_one() {
         (headers([("cookie", &it), ("x-calgate-key", &it)]), "(public)"),
     ];
     for (fields, expected) in table {
-        assert_eq!(who(&app, &fields), expected, "{fields:?}");
+        assert_eq!(who(&snapshot, &fields), expected, "{fields:?}");
     }
 }
 
 #[test]
 fn two_live_keys_are_one_consumer_and_each_ends_when_it_expires() {
-    let app = app("[consumers.it]\ncredential = \"teams\"\nkeys = [\"{key:new}\", \
+    let snapshot = snapshot(
+        "[consumers.it]\ncredential = \"teams\"\nkeys = [\"{key:new}\", \
                    { hash = \"{key:old}\", expires = 2026-01-01T01:00:00+01:00 }, \
-                   { hash = \"{key:later}\", expires = 2026-01-01T00:00:01Z }]");
+                   { hash = \"{key:later}\", expires = 2026-01-01T00:00:01Z }]",
+    );
     let at = |name: &str, moment: SystemTime| {
-        let caller = app.consumers.identify(&headers([("x-api-key", &*key(name))]), PEER, moment);
+        let caller = snapshot.consumers.identify(&headers([("x-api-key", &*key(name))]), PEER, moment);
         caller.map(|caller| caller.name().to_owned()).unwrap_or_default()
     };
     let before = now() - Duration::from_nanos(1);
@@ -94,20 +99,20 @@ fn two_live_keys_are_one_consumer_and_each_ends_when_it_expires() {
 }
 
 /// Why `fields` are refused, as the access log says it.
-fn why(app: &App, fields: &HeaderMap) -> String {
-    let caller = app.consumers.identify(fields, PEER, now());
-    let grant = caller.and_then(|caller| app.entitlements.grant(caller, find("GET /v2/me").unwrap()));
+fn why(snapshot: &Snapshot, fields: &HeaderMap) -> String {
+    let caller = snapshot.consumers.identify(fields, PEER, now());
+    let grant = caller.and_then(|caller| snapshot.entitlements.grant(caller, find("GET /v2/me").unwrap()));
     grant.unwrap_err().detail().unwrap()
 }
 
 #[test]
 fn wrong_keys_are_answered_byte_for_byte_alike_and_told_apart_in_the_log() {
-    let before = app("[consumers.it]\nkeys = [\"{key:revoked}\"]\ncredential = \"teams\"");
+    let before = snapshot("[consumers.it]\nkeys = [\"{key:revoked}\"]\ncredential = \"teams\"");
     assert_eq!(who(&before, &headers([("x-api-key", &*key("revoked"))])), "it");
     let text = "[consumers.it]\nkeys = [\"{key:good}\", { hash = \"{key:expired}\", expires = 2025-01-01T00:00:00Z }]\n\
                 credential = \"teams\"";
-    let app = App::build(config(text), Some(&before)).unwrap();
-    let app = App::build(config(text), Some(&app)).unwrap();
+    let snapshot = Snapshot::build(config(text), Some(&before)).unwrap();
+    let snapshot = Snapshot::build(config(text), Some(&snapshot)).unwrap();
     let mut mistyped = key("good");
     mistyped.replace_range(10..11, if &mistyped[10..11] == "0" { "1" } else { "0" });
     let start = |name: &str| format!("{}…", &hash(&key(name))[..19]);
@@ -127,11 +132,11 @@ fn wrong_keys_are_answered_byte_for_byte_alike_and_told_apart_in_the_log() {
     let mut answers = Vec::new();
     for (text, detail) in table {
         let fields = headers([("x-api-key", &*text)]);
-        assert_eq!(why(&app, &fields), detail);
+        assert_eq!(why(&snapshot, &fields), detail);
         assert!(text.is_empty() || !detail.contains(&text), "the log holds no key");
-        let caller = app.consumers.identify(&fields, PEER, now());
+        let caller = snapshot.consumers.identify(&fields, PEER, now());
         let refusal =
-            caller.and_then(|caller| app.entitlements.grant(caller, find("GET /v2/me").unwrap())).unwrap_err();
+            caller.and_then(|caller| snapshot.entitlements.grant(caller, find("GET /v2/me").unwrap())).unwrap_err();
         assert!(matches!(refusal, Refusal::Unauthenticated(_)));
         let (head, body) = respond::refusal(&refusal, "", now()).into_parts();
         answers.push((head.status, head.headers, body));
@@ -143,17 +148,17 @@ fn wrong_keys_are_answered_byte_for_byte_alike_and_told_apart_in_the_log() {
 #[test]
 fn a_key_that_comes_back_is_revoked_no_more() {
     let text = "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"";
-    let gone = App::build(config("[consumers.it]\ncredential = \"teams\""), Some(&app(text))).unwrap();
+    let gone = Snapshot::build(config("[consumers.it]\ncredential = \"teams\""), Some(&snapshot(text))).unwrap();
     let fields = headers([("x-api-key", &*key("it"))]);
     assert!(why(&gone, &fields).starts_with("revoked"));
-    let back = App::build(config(text), Some(&gone)).unwrap();
+    let back = Snapshot::build(config(text), Some(&gone)).unwrap();
     assert_eq!(who(&back, &fields), "it");
 }
 
 #[test]
 fn callers_without_a_key_are_the_anonymous_consumer_or_the_public() {
     let sidecar =
-        app("[consumers.app]\nkeys = [\"{key:app}\"]\ncredential = \"teams\"\n[anonymous]\nconsumer = \"app\"");
+        snapshot("[consumers.app]\nkeys = [\"{key:app}\"]\ncredential = \"teams\"\n[anonymous]\nconsumer = \"app\"");
     assert_eq!(who(&sidecar, &HeaderMap::new()), "app");
     for placeholder in [
         headers([("authorization", "Bearer cal_live_0123456789")]),
@@ -176,7 +181,7 @@ fn callers_without_a_key_are_the_anonymous_consumer_or_the_public() {
             assert_eq!(who(&sidecar, &fields), NOBODY, "{name}: a wrong key is not a placeholder");
         }
     }
-    let shared = app("");
+    let shared = snapshot("");
     let caller = shared.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
     assert!(matches!(caller.who(), Who::Public(address) if *address == AddressKey::of(PEER)));
     assert_eq!(who(&shared, &headers([("x-cal-client-id", "client-id")])), "(public)", "an id identifies nobody");
@@ -184,8 +189,8 @@ fn callers_without_a_key_are_the_anonymous_consumer_or_the_public() {
 
 #[test]
 fn a_refusal_names_no_consumer_and_no_key() {
-    let app = app("[consumers.secret-name]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
-    let refused = app.consumers.identify(&headers([("x-api-key", "calgate_nonsense")]), PEER, now());
+    let snapshot = snapshot("[consumers.secret-name]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
+    let refused = snapshot.consumers.identify(&headers([("x-api-key", "calgate_nonsense")]), PEER, now());
     let shown = format!("{refused:?}");
     assert!(!shown.contains("secret-name") && !shown.contains("nonsense"), "{shown}");
     assert_eq!(code(refused), NOBODY);

@@ -4,25 +4,28 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use calgate::ratelimit::{Held, Hold};
-use calgate::refusal::{AuthFailure, Leak, Refusal, TargetFault, whole_seconds};
+use calgate::refusal::{AuthFailure, Leak, PathError, Refusal, retry_after_secs};
 
 use http::StatusCode;
 
-use crate::given::{app, caller, find, key};
+use crate::given::{caller, find, key, snapshot};
 
 /// One of each. The match is exhaustive, so a new refusal cannot be left out of the table.
 pub(crate) fn every() -> Vec<Refusal> {
     let rule = || {
-        let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
-        app.entitlements.grant(caller(&app, "it"), find("GET /v2/organizations/7/teams").unwrap()).unwrap_err()
+        let snapshot = snapshot("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
+        snapshot
+            .entitlements
+            .grant(caller(&snapshot, "it"), find("GET /v2/organizations/7/teams").unwrap())
+            .unwrap_err()
     };
     let retry_after = Duration::from_millis(1500);
-    let mut next = Some(Refusal::BadTarget(TargetFault::DotSegment));
+    let mut next = Some(Refusal::InvalidPath(PathError::DotSegment));
     let mut list = Vec::new();
     while let Some(refusal) = next {
         next = match &refusal {
-            Refusal::BadTarget(_) => Some(Refusal::BadHeader("Host occurs more than once")),
-            Refusal::BadHeader(_) => Some(Refusal::InvalidVersion),
+            Refusal::InvalidPath(_) => Some(Refusal::InvalidHeader("Host occurs more than once")),
+            Refusal::InvalidHeader(_) => Some(Refusal::InvalidVersion),
             Refusal::InvalidVersion => Some(Refusal::Leak(Leak::KeyInTarget)),
             Refusal::Leak(Leak::KeyInTarget) => Some(Refusal::Leak(Leak::SecretInTarget)),
             Refusal::Leak(Leak::SecretInTarget) => Some(Refusal::Leak(Leak::KeyInHeader)),
@@ -67,8 +70,8 @@ pub(crate) fn every() -> Vec<Refusal> {
             Refusal::RateLimited { .. } => {
                 Some(Refusal::UpstreamBudget(Held { by: Hold::Requests, wait: retry_after }))
             }
-            Refusal::UpstreamBudget(_) => Some(Refusal::StoreLost),
-            Refusal::StoreLost => Some(Refusal::Overloaded),
+            Refusal::UpstreamBudget(_) => Some(Refusal::LimitStoreUnavailable),
+            Refusal::LimitStoreUnavailable => Some(Refusal::Overloaded),
             Refusal::Overloaded => Some(Refusal::TargetTooLong { limit: 8192 }),
             Refusal::TargetTooLong { .. } => Some(Refusal::HeadTooLarge { limit: 32_768 }),
             Refusal::HeadTooLarge { .. } => Some(Refusal::TooManyFields { limit: 100 }),
@@ -101,11 +104,11 @@ pub(crate) fn every() -> Vec<Refusal> {
 #[test]
 fn each_has_its_code_its_status_and_its_words() {
     let row = |refusal: &Refusal| {
-        let outward = refusal.outward();
-        assert_eq!((outward.code, outward.status), (refusal.code(), refusal.status()));
-        let wait = outward.retry_after.map(|seconds| format!(" (Retry-After: {seconds})")).unwrap_or_default();
+        let error = refusal.public_error();
+        assert_eq!((error.code, error.status), (refusal.code(), refusal.status()));
+        let wait = error.retry_after.map(|seconds| format!(" (Retry-After: {seconds})")).unwrap_or_default();
         let detail = refusal.detail().map(|detail| format!("\n    log: {detail}")).unwrap_or_default();
-        format!("{} {}{wait}\n    {}{detail}\n", outward.status.as_u16(), outward.code, outward.message)
+        format!("{} {}{wait}\n    {}{detail}\n", error.status.as_u16(), error.code, error.message)
     };
     insta::assert_snapshot!(every().iter().map(row).collect::<String>());
 }
@@ -126,17 +129,17 @@ fn the_table_in_the_documentation_has_each_code_with_its_status_and_no_other() {
 #[test]
 fn codes_are_stable_words_and_messages_say_what_to_do() {
     for refusal in every() {
-        let outward = refusal.outward();
-        assert!(outward.code.starts_with("GATEWAY_"));
-        assert!(outward.code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
-        assert!(outward.message.ends_with('.') && outward.message.len() < 300, "{}", outward.message);
-        assert!(outward.status.is_client_error() || outward.status.is_server_error());
+        let error = refusal.public_error();
+        assert!(error.code.starts_with("GATEWAY_"));
+        assert!(error.code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+        assert!(error.message.ends_with('.') && error.message.len() < 300, "{}", error.message);
+        assert!(error.status.is_client_error() || error.status.is_server_error());
     }
 }
 
 #[test]
 fn every_target_fault_has_words_of_its_own() {
-    use TargetFault::*;
+    use PathError::*;
     let all = [NotOriginForm, EmptySegment, DotSegment, InvalidByte, BrokenEscape, AmbiguousEscape, NotUtf8, Rewritten];
     let words: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
     assert_eq!(words.len(), all.len());
@@ -144,7 +147,7 @@ fn every_target_fault_has_words_of_its_own() {
 
 #[test]
 fn no_refusal_repeats_a_secret_or_a_value_that_the_client_sent() {
-    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\ntags = [\"Slots\"]");
+    let snapshot = snapshot("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\ntags = [\"Slots\"]");
     let mut refusals = Vec::new();
     for request in [
         "GET /v2/calgate_marker",
@@ -161,11 +164,11 @@ fn no_refusal_repeats_a_secret_or_a_value_that_the_client_sent() {
         refusals.push(find(request).unwrap_err());
     }
     let matched = find("GET /v2/bookings/marker").unwrap();
-    refusals.push(app.entitlements.grant(caller(&app, "it"), matched).unwrap_err());
+    refusals.push(snapshot.entitlements.grant(caller(&snapshot, "it"), matched).unwrap_err());
     refusals.push(calgate::catalog::version::check(Some(&"marker".parse().unwrap())).unwrap_err());
     for refusal in refusals {
-        let (outward, detail) = (refusal.outward(), refusal.detail().unwrap_or_default());
-        let shown = format!("{outward:?} {detail} {refusal:?}").to_lowercase();
+        let (error, detail) = (refusal.public_error(), refusal.detail().unwrap_or_default());
+        let shown = format!("{error:?} {detail} {refusal:?}").to_lowercase();
         assert!(!shown.contains("marker") && !shown.contains(&key("it")), "{shown}");
     }
 }
@@ -174,6 +177,6 @@ fn no_refusal_repeats_a_secret_or_a_value_that_the_client_sent() {
 fn retry_after_is_rounded_up_and_never_zero() {
     let table = [(0, 1), (1, 1), (999_999_999, 1), (1_000_000_000, 1), (1_000_000_001, 2), (59_500_000_000, 60)];
     for (nanos, seconds) in table {
-        assert_eq!(whole_seconds(Duration::from_nanos(nanos)), seconds);
+        assert_eq!(retry_after_secs(Duration::from_nanos(nanos)), seconds);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use calgate::catalog::{Catalog, UnknownEndpoints};
-use calgate::headers::{Cors, FORWARDED, forwarded};
+use calgate::headers::{Cors, REQUEST_ALLOW_LIST, request_headers};
 use calgate::respond::{options, refusal, reports_rate_limit};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn a_refusal_has_the_shape_of_cal_coms_errors_and_a_code_of_its_own() {
             "status": "error",
             "timestamp": "2026-01-01T00:00:00.123Z",
             "path": "/v2/bookings/{bookingUid}",
-            "error": { "code": no.code(), "message": no.outward().message },
+            "error": { "code": no.code(), "message": no.public_error().message },
         });
         assert_eq!(body, expected);
         assert_eq!(answer.status(), no.status());
@@ -87,8 +87,8 @@ fn a_page_may_send_all_that_is_forwarded_or_read_here() {
     let allowed = answer.headers()["access-control-allow-headers"].to_str().unwrap();
     let mut allowed: Vec<HeaderName> = allowed.split(", ").map(|name| name.parse().unwrap()).collect();
     let sent: HeaderMap = allowed.iter().map(|name| (name.clone(), HeaderValue::from_static("a"))).collect();
-    let crossing = forwarded(&sent, &[extra]);
-    assert_eq!(crossing.len(), FORWARDED.len() + 1);
+    let crossing = request_headers(&sent, &[extra]);
+    assert_eq!(crossing.len(), REQUEST_ALLOW_LIST.len() + 1);
     allowed.retain(|name| !crossing.contains_key(name));
     allowed.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     let here = [

@@ -1,14 +1,14 @@
 //! What is done at most once a second.
 
-use calgate::time::{Seldom, Tick};
+use calgate::time::{MonoTime, OncePerSecond};
 
 #[test]
 fn it_is_due_at_once_and_then_once_a_second_for_one_of_those_who_ask() {
-    let seldom = Seldom::default();
-    let due = |milliseconds: u64| seldom.is_due(Tick(milliseconds * 1_000_000));
+    let seldom = OncePerSecond::default();
+    let due = |milliseconds: u64| seldom.try_start(MonoTime(milliseconds * 1_000_000));
     assert_eq!([due(5), due(5), due(1004), due(1005), due(1006), due(9000)], [true, false, false, true, false, true]);
     let asked = std::thread::scope(|scope| {
-        let ask = || scope.spawn(|| seldom.is_due(Tick(60_000_000_000)));
+        let ask = || scope.spawn(|| seldom.try_start(MonoTime(60_000_000_000)));
         let all: Vec<_> = (0..8).map(|_| ask()).collect();
         all.into_iter().map(|thread| thread.join().unwrap()).filter(|&due| due).count()
     });

@@ -24,7 +24,7 @@ use crate::ratelimit::scope::Names;
 use crate::ratelimit::status::Standing;
 use crate::ratelimit::{Held, Hold, Settings};
 use crate::refusal::Refusal;
-use crate::time::{Clock, Seldom, Tick};
+use crate::time::{Clock, MonoTime, OncePerSecond};
 use operations::Operation;
 use uncommitted::Boarding;
 
@@ -47,7 +47,7 @@ pub struct Budget {
     /// Of an operation's budget: that of its credential.
     credential: Option<Weak<Budget>>,
     absurd: AtomicBool,
-    warned: Seldom,
+    warned: OncePerSecond,
     /// Its place in the store that other gateways go by, too.
     member: Option<Arc<Membership>>,
 }
@@ -62,7 +62,7 @@ struct State {
     /// The task that lets go those whose turn it is, while it runs.
     driver: Weak<Driver>,
     /// Requests without an answer, by what the store knows them by, and by when they have one or never will.
-    flying: HashMap<u64, Tick>,
+    flying: HashMap<u64, MonoTime>,
 }
 
 impl Budget {
@@ -88,7 +88,7 @@ impl Budget {
             watches_limit: AtomicBool::new(false),
             credential: None,
             absurd: AtomicBool::new(false),
-            warned: Seldom::default(),
+            warned: OncePerSecond::default(),
             member: member.map(Arc::new),
         }
     }
@@ -248,7 +248,7 @@ impl Budget {
     }
 
     /// Lets go all that may without asking anybody. Tells when the next may or is to be asked for, if time alone will tell.
-    fn let_go(&self, state: &mut State) -> Option<Tick> {
+    fn let_go(&self, state: &mut State) -> Option<MonoTime> {
         let now = self.clock.now();
         loop {
             match state.machine.next(now) {
@@ -275,7 +275,7 @@ impl Budget {
     }
 
     /// A request asks; it `is_new` the first time that it does.
-    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: Tick, is_new: bool) -> Lined<'_> {
+    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: MonoTime, is_new: bool) -> Lined<'_> {
         let mut state = self.lock();
         if is_new {
             state.machine.comes(&asker, now);

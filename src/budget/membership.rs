@@ -21,7 +21,7 @@ use crate::ratelimit::Settings;
 use crate::ratelimit::limiter::Flight;
 use crate::ratelimit::parts::Part;
 use crate::ratelimit::usage_headers::{Told, Verdict};
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// How often the budget is heard in the store.
 const BEAT: Duration = Duration::from_millis(500);
@@ -117,12 +117,18 @@ impl Membership {
     }
 
     /// A request is let out.
-    pub(super) fn depart(&self, flying: &mut HashMap<u64, Tick>, flight: &mut Flight, now: Tick) {
+    pub(super) fn depart(&self, flying: &mut HashMap<u64, MonoTime>, flight: &mut Flight, now: MonoTime) {
         self.depart_as(self.next_request(), flying, flight, now);
     }
 
     /// A request is let out that the store knows already.
-    pub(super) fn depart_as(&self, request: u64, flying: &mut HashMap<u64, Tick>, flight: &mut Flight, now: Tick) {
+    pub(super) fn depart_as(
+        &self,
+        request: u64,
+        flying: &mut HashMap<u64, MonoTime>,
+        flight: &mut Flight,
+        now: MonoTime,
+    ) {
         flight.request = request;
         flying.insert(request, now.after(self.deadline));
     }
@@ -173,7 +179,7 @@ impl Membership {
     /// Tells what came of a request; nobody waits for that.
     pub(super) fn settle(
         self: &Arc<Self>,
-        flying: &mut HashMap<u64, Tick>,
+        flying: &mut HashMap<u64, MonoTime>,
         settings: Settings,
         flight: &Flight,
         fate: Fate,

@@ -16,7 +16,7 @@ use crate::limit::shared_tag;
 use crate::limit_store::SharedStore;
 use crate::random;
 use crate::ratelimit::Settings;
-use crate::time::{Clock, Seldom, milliseconds};
+use crate::time::{Clock, OncePerSecond, milliseconds};
 
 /// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Table {
     public: Arc<Budget>,
     /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
     overflow: Arc<Budget>,
-    pruned: Seldom,
+    pruned: OncePerSecond,
     /// What an earlier process has used of budgets that are not there yet.
     used: Mutex<Used>,
     /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
@@ -72,7 +72,7 @@ impl Table {
             clock,
             public: fresh("(public)", 1),
             overflow: fresh("(unlisted)", 2),
-            pruned: Seldom::default(),
+            pruned: OncePerSecond::default(),
             used: Mutex::default(),
             store,
         }
@@ -175,7 +175,7 @@ impl Table {
 
     /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
     fn prune(&self) {
-        if self.pruned.is_due(self.clock.now()) {
+        if self.pruned.try_start(self.clock.now()) {
             self.budgets.retain(|_, Known { budget, .. }| Arc::strong_count(budget) > 1 || !budget.is_unused());
         }
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use memchr::{memchr, memchr2_iter};
 use smallvec::SmallVec;
 
-use crate::refusal::TargetFault;
+use crate::refusal::PathError;
 
 /// The misspelling that Cal.com corrects anywhere in a URL, before routing (FACTS §5).
 const REWRITTEN_WORD: &str = "reccuring";
@@ -28,18 +28,18 @@ impl<'a> CanonicalPath<'a> {
     ///
     /// # Errors
     /// Why it has none.
-    pub fn parse(raw: &'a str) -> Result<Self, TargetFault> {
+    pub fn parse(raw: &'a str) -> Result<Self, PathError> {
         if !raw.starts_with('/') {
-            return Err(TargetFault::NotOriginForm);
+            return Err(PathError::NotOriginForm);
         }
         let is_escaped = memchr(b'%', raw.as_bytes()).is_some();
         let text = if is_escaped { Cow::Owned(unescape(raw)?) } else { Cow::Borrowed(raw) };
         if !text.bytes().all(|b| IN_PATHS.get(usize::from(b)) == Some(&true)) {
-            return Err(TargetFault::InvalidByte);
+            return Err(PathError::InvalidByte);
         }
         let segments = split(&text)?;
         if contains_ignore_case(&text, REWRITTEN_WORD) {
-            return Err(TargetFault::Rewritten);
+            return Err(PathError::Rewritten);
         }
         Ok(Self { text, segments })
     }
@@ -117,7 +117,7 @@ pub(super) fn is_plain(segment: &str) -> bool {
 }
 
 /// Splits at `/`, dropping one trailing slash.
-fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, TargetFault> {
+fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, PathError> {
     let mut segments = SmallVec::new();
     let body = text.strip_suffix('/').unwrap_or(text);
     if body.is_empty() {
@@ -127,11 +127,11 @@ fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, TargetFault> {
     while let Some(rest) = body.get(from..) {
         let to = from + rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
         match body.get(from..to).unwrap_or_default() {
-            "" => return Err(TargetFault::EmptySegment),
-            "." | ".." => return Err(TargetFault::DotSegment),
+            "" => return Err(PathError::EmptySegment),
+            "." | ".." => return Err(PathError::DotSegment),
             _ => {}
         }
-        let offset = |at: usize| u16::try_from(at).map_err(|_| TargetFault::InvalidByte);
+        let offset = |at: usize| u16::try_from(at).map_err(|_| PathError::InvalidByte);
         segments.push((offset(from)?, offset(to)?));
         from = to + 1;
     }
@@ -161,18 +161,18 @@ const fn is_unreserved(b: u8) -> bool {
 }
 
 /// Decodes escapes of unreserved characters and writes the others in upper case.
-fn unescape(raw: &str) -> Result<String, TargetFault> {
+fn unescape(raw: &str) -> Result<String, PathError> {
     let mut out = String::with_capacity(raw.len());
     let mut run: Vec<u8> = Vec::new();
     let mut rest = raw.bytes();
     while let Some(byte) = rest.next() {
         if byte != b'%' {
             flush_escapes(&mut run, &mut out)?;
-            out.push(if byte.is_ascii() { char::from(byte) } else { return Err(TargetFault::InvalidByte) });
+            out.push(if byte.is_ascii() { char::from(byte) } else { return Err(PathError::InvalidByte) });
             continue;
         }
         let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
-        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(TargetFault::BrokenEscape) };
+        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(PathError::BrokenEscape) };
         run.push(high << 4 | low);
     }
     flush_escapes(&mut run, &mut out)?;
@@ -180,10 +180,10 @@ fn unescape(raw: &str) -> Result<String, TargetFault> {
 }
 
 /// Writes a run of adjacent escapes, which together have to be UTF-8.
-fn flush_escapes(run: &mut Vec<u8>, out: &mut String) -> Result<(), TargetFault> {
-    let text = std::str::from_utf8(run).map_err(|_| TargetFault::NotUtf8)?;
+fn flush_escapes(run: &mut Vec<u8>, out: &mut String) -> Result<(), PathError> {
+    let text = std::str::from_utf8(run).map_err(|_| PathError::NotUtf8)?;
     if text.chars().any(|c| c.is_control() || matches!(c, '/' | '\\' | '%' | '?' | '#' | ';')) {
-        return Err(TargetFault::AmbiguousEscape);
+        return Err(PathError::AmbiguousEscape);
     }
     for &byte in run.iter() {
         if is_unreserved(byte) {

@@ -8,7 +8,7 @@ use http::Method;
 use super::{CheckArgs, Outcome, print};
 use crate::config::diagnostics::known_names;
 use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
-use crate::gateway::App;
+use crate::gateway::Snapshot;
 
 /// What is asked about.
 #[derive(Args)]
@@ -51,12 +51,12 @@ fn own_credential(text: &str) -> Result<OwnCredential, String> {
 }
 
 impl ClientArgs {
-    fn client<'a>(&self, app: &'a App) -> Result<Client<'a>, Outcome> {
+    fn client<'a>(&self, snapshot: &'a Snapshot) -> Result<Client<'a>, Outcome> {
         let Some(name) = &self.consumer else {
             return Ok(self.passthrough.map_or(Client::Anonymous, Client::Passthrough));
         };
-        app.consumers.named(name).map(Client::Consumer).ok_or_else(|| {
-            let help = known_names(name, app.consumers.list().iter().map(|consumer| &*consumer.name));
+        snapshot.consumers.named(name).map(Client::Consumer).ok_or_else(|| {
+            let help = known_names(name, snapshot.consumers.list().iter().map(|consumer| &*consumer.name));
             Outcome::Misused(format!("calgate: there is no consumer `{name}` ({help})"))
         })
     }
@@ -67,16 +67,16 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
         Ok((config, _)) => config,
         Err(outcome) => return outcome,
     };
-    let app = match App::build(config, None) {
-        Ok(app) => app,
+    let snapshot = match Snapshot::build(config, None) {
+        Ok(snapshot) => snapshot,
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
-    let client = match args.client.client(&app) {
+    let client = match args.client.client(&snapshot) {
         Ok(client) => client,
         Err(outcome) => return outcome,
     };
     let asked = Asked { method: &args.method, target: &args.path, managed_user: args.managed_user.as_deref() };
-    let mut explanation = explain(&app, client, asked);
+    let mut explanation = explain(&snapshot, client, asked);
     // This process has sent nothing.
     if let Some(budget) = &mut explanation.budget {
         budget.now = None;

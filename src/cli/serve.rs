@@ -2,7 +2,7 @@
 
 use super::{CheckArgs, ConfigArgs, Outcome, print};
 use crate::config::startup::StartupConfig;
-use crate::gateway::{App, Gateway, check_token_store, token_store};
+use crate::gateway::{Gateway, Snapshot, check_token_store, token_store};
 use crate::telemetry::{self, AccessLog};
 use crate::{memory, serve};
 
@@ -41,9 +41,9 @@ pub(super) fn check(args: &CheckArgs) -> Outcome {
     // As `serve` begins; none of these opens anything.
     let store = config.token_store.as_ref().map(token_store).transpose();
     let place = config.token_store.as_ref().map(check_token_store).transpose();
-    match store.and(place).and_then(|_| App::build(config, None)) {
-        Ok(app) => {
-            let endpoints = app.catalog().endpoints().len();
+    match store.and(place).and_then(|_| Snapshot::build(config, None)) {
+        Ok(snapshot) => {
+            let endpoints = snapshot.catalog().endpoints().len();
             print(&format!(
                 "the configuration is good: {consumers} consumers, {credentials} credentials, {endpoints} endpoints\n"
             ))

@@ -33,11 +33,11 @@ impl fmt::Display for UserId {
 /// The managed user that a request names, if it names one.
 ///
 /// # Errors
-/// [`Refusal::BadHeader`] for one that is no id, or for two of them.
+/// [`Refusal::InvalidHeader`] for one that is no id, or for two of them.
 pub fn named(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
-    let value =
-        single(headers, &MANAGED_USER, "x-calgate-managed-user occurs more than once").map_err(Refusal::BadHeader)?;
+    let value = single(headers, &MANAGED_USER, "x-calgate-managed-user occurs more than once")
+        .map_err(Refusal::InvalidHeader)?;
     let Some(value) = value else { return Ok(None) };
     let user = value.to_str().ok().and_then(UserId::parse);
-    user.map(Some).ok_or(Refusal::BadHeader("x-calgate-managed-user has to be a managed user's id, a number"))
+    user.map(Some).ok_or(Refusal::InvalidHeader("x-calgate-managed-user has to be a managed user's id, a number"))
 }

@@ -13,7 +13,7 @@ use crate::credential::stored_token::RecordName;
 use crate::credential::token_state::{Holder, Job};
 use crate::credential::{Credential, ManagedUsers, Means};
 use crate::random;
-use crate::time::{Clock, Tick};
+use crate::time::{Clock, MonoTime};
 
 /// The renewable credentials by name, and the way to the keeper that looks after them.
 pub struct Holders {
@@ -115,7 +115,7 @@ impl Holders {
     }
 
     /// Now, by the clock that tokens' lives are counted on.
-    pub fn now(&self) -> Tick {
+    pub fn now(&self) -> MonoTime {
         self.clock.now()
     }
 

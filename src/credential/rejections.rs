@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::request;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Maximum number of remembered requests. Beyond it, the oldest one is forgotten.
 const CAPACITY: usize = 64;
@@ -39,13 +39,13 @@ pub struct Refusals {
 #[derive(Debug, Default)]
 struct State {
     /// Requests that a renewed token did not help, oldest first, and when each is forgotten.
-    lasting: VecDeque<(RequestId, Tick)>,
+    lasting: VecDeque<(RequestId, MonoTime)>,
     /// The request that caused the last renewal, and the generation of the token it was refused with.
     cause: Option<(RequestId, u64)>,
     /// Consecutive renewals that did not help.
     wasted: u32,
     /// The generation that the last of them brought, and when its refusal came.
-    last_wasted: (u64, Tick),
+    last_wasted: (u64, MonoTime),
 }
 
 /// Hash of a request's method and target.
@@ -61,7 +61,7 @@ impl Refusals {
 
     /// Returns whether a renewal does not help this request, which was refused with the token of `generation`.
     /// `settled` says that all of Cal.com knows that token by now.
-    pub fn is_lasting(&self, request: RequestId, generation: u64, settled: bool, now: Tick) -> bool {
+    pub fn is_lasting(&self, request: RequestId, generation: u64, settled: bool, now: MonoTime) -> bool {
         if !self.in_use.load(Ordering::Relaxed) {
             return false;
         }
@@ -89,7 +89,7 @@ impl Refusals {
     }
 
     /// Records the outcome of the second try, with the token of `generation`.
-    pub fn note_retry(&self, request: RequestId, generation: u64, refused: bool, now: Tick) {
+    pub fn note_retry(&self, request: RequestId, generation: u64, refused: bool, now: MonoTime) {
         if !refused {
             return self.note_accepted(request, true);
         }

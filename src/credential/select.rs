@@ -49,7 +49,7 @@ impl Credentials {
     ///
     /// # Errors
     /// [`Refusal::CredentialUnsuitable`] where the operation takes none of what the credential has: Cal.com would
-    /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::BadHeader`] for a managed
+    /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::InvalidHeader`] for a managed
     /// user that this caller cannot act for.
     pub fn suit(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Suited<'_>, Refusal> {
         // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
@@ -175,7 +175,7 @@ fn client_id_in_path(matched: &Matched<'_>) -> Option<HeaderValue> {
 }
 
 fn no_managed_users() -> Refusal {
-    Refusal::BadHeader("x-calgate-managed-user is only for consumers of a platform client with managed_users")
+    Refusal::InvalidHeader("x-calgate-managed-user is only for consumers of a platform client with managed_users")
 }
 
 /// The bearer or the client headers, by what an operation takes. `anywhere`: client headers stand where there is no bearer,

@@ -17,7 +17,7 @@ use crate::credential::lifecycle::{due_after, used_until};
 use crate::credential::rejections::Refusals;
 use crate::credential::stored_token::{Entry, Pair, RecordName};
 use crate::refusal::Refusal;
-use crate::time::{Tick, nanoseconds};
+use crate::time::{MonoTime, nanoseconds};
 
 /// How long a request waits for a renewal at most: a renewal's own deadlines end before that.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -52,11 +52,11 @@ pub struct Live {
     /// For an API key that took the place of the configured one: what it is known by. Cal.com counts it by itself.
     pub replacing: Option<u128>,
     /// When the token was received.
-    pub received: Tick,
+    pub received: MonoTime,
     /// From when on it is renewed.
-    pub due: Option<Tick>,
+    pub due: Option<MonoTime>,
     /// Until when it is sent.
-    pub until: Option<Tick>,
+    pub until: Option<MonoTime>,
     /// Whether a renewal has begun of which no end is known.
     pub renewing: bool,
     /// Whether the pair before is still kept, as this one has not worked yet.
@@ -66,13 +66,13 @@ pub struct Live {
     /// Why nothing but a login helps.
     pub needs_login: Option<Arc<str>>,
     /// What is wrong at the moment, and when it is looked at again.
-    pub trouble: Option<(Trouble, Tick)>,
+    pub trouble: Option<(Trouble, MonoTime)>,
     /// Failures in a row.
     pub failures: u32,
     /// The last time that the keeper was asked to look after it and did; 0: it has not looked yet.
     pub looks: u64,
     /// When it did last.
-    pub looked: Tick,
+    pub looked: MonoTime,
 }
 
 /// What a request can do with a credential.
@@ -93,14 +93,14 @@ pub enum Readiness {
 impl Live {
     /// What `entry` means here and now. `received` is when this process received the current pair, if it did; otherwise
     /// the calendar has to tell its age, `age`. `jitter` is from -1 to 1.
-    pub fn of(entry: &Entry, received: Option<Tick>, age: Duration, now: Tick, jitter: f64) -> Self {
+    pub fn of(entry: &Entry, received: Option<MonoTime>, age: Duration, now: MonoTime, jitter: f64) -> Self {
         let lifetime = entry.current.as_ref().and_then(|pair| pair.lifetime);
         // A token is never older than the life it had, however the calendar was set.
         let age = lifetime.map_or(age, |lifetime| age.min(lifetime));
-        let received = received.unwrap_or(Tick(now.0.saturating_sub(nanoseconds(age))));
+        let received = received.unwrap_or(MonoTime(now.0.saturating_sub(nanoseconds(age))));
         // An age from before this process' clock began leaves that much less of the life.
         let spent = if received.0 == 0 { age.saturating_sub(Duration::from_nanos(now.0)) } else { Duration::ZERO };
-        let after = |life: Duration| Tick(received.0.saturating_add(nanoseconds(life.saturating_sub(spent))));
+        let after = |life: Duration| MonoTime(received.0.saturating_add(nanoseconds(life.saturating_sub(spent))));
         Self {
             generation: entry.generation,
             bearer: entry.current.as_ref().map(|pair: &Pair| pair.access.header("Bearer ")),
@@ -127,33 +127,33 @@ impl Live {
     }
 
     /// How long ago the token was received.
-    pub fn age(&self, now: Tick) -> Duration {
+    pub fn age(&self, now: MonoTime) -> Duration {
         Duration::from_nanos(now.0.saturating_sub(self.received.0))
     }
 
     /// Whether the token may be sent.
-    pub fn is_good(&self, now: Tick) -> bool {
+    pub fn is_good(&self, now: MonoTime) -> bool {
         self.bearer.is_some() && self.until.is_none_or(|until| now < until)
     }
 
     /// Whether renewing it is due.
-    pub fn is_due(&self, now: Tick) -> bool {
+    pub fn is_due(&self, now: MonoTime) -> bool {
         self.due.is_some_and(|due| now >= due)
     }
 
     /// How long it is left alone, as it failed just now.
-    pub fn rest(&self, now: Tick) -> Duration {
+    pub fn rest(&self, now: MonoTime) -> Duration {
         let until = self.trouble.as_ref().map_or(0, |(_, until)| until.0);
         Duration::from_nanos(until.saturating_sub(now.0))
     }
 
     /// Whether it failed so recently that it is left alone.
-    pub fn is_resting(&self, now: Tick) -> bool {
+    pub fn is_resting(&self, now: MonoTime) -> bool {
         !self.rest(now).is_zero()
     }
 
     /// What a request can do with it.
-    pub fn readiness(&self, now: Tick) -> Readiness {
+    pub fn readiness(&self, now: MonoTime) -> Readiness {
         if self.is_good(now) {
             let renew = self.is_due(now) && !self.is_resting(now) && self.needs_login.is_none();
             return if renew { Readiness::UseAndRenew } else { Readiness::Use };
@@ -166,7 +166,7 @@ impl Live {
     }
 
     /// The name of its state, for metrics and `/readyz`.
-    pub fn state(&self, now: Tick) -> &'static str {
+    pub fn state(&self, now: MonoTime) -> &'static str {
         match () {
             () if self.needs_login.is_some() => "needs-login",
             () if self.looks == 0 => "loading",
@@ -308,7 +308,7 @@ impl Holder {
     }
 
     /// The refusal where there is no token.
-    pub(super) fn refusal(&self, live: &Live, now: Tick) -> Refusal {
+    pub(super) fn refusal(&self, live: &Live, now: MonoTime) -> Refusal {
         let credential: Arc<str> = self.name.to_string().into();
         match &live.trouble {
             _ if live.needs_login.is_some() => Refusal::CredentialNeedsLogin { credential },
@@ -338,7 +338,7 @@ impl Holder {
 
     /// The name of its state. An API key that the store holds no newer one of serves as configured. A managed user whom
     /// nobody acts for is in no trouble when its token runs out: it is renewed for who does.
-    pub fn state(&self, now: Tick) -> &'static str {
+    pub fn state(&self, now: MonoTime) -> &'static str {
         let live = self.live();
         match live.state(now) {
             "expired" if !self.is_wanted() => "due",

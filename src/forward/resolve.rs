@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::time::{Clock, Seldom};
+use crate::time::{Clock, OncePerSecond};
 
 /// How long a lookup may take, and how long its result lasts.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ pub struct Resolver {
     state: Mutex<State>,
     clock: Clock,
     /// When the log was last told of a failed lookup.
-    warned: Seldom,
+    warned: OncePerSecond,
 }
 
 #[derive(Default)]
@@ -90,7 +90,7 @@ impl Resolver {
             times,
             state: Mutex::default(),
             clock: Clock::start(),
-            warned: Seldom::default(),
+            warned: OncePerSecond::default(),
         }
     }
 
@@ -134,7 +134,7 @@ impl Resolver {
         // Whoever comes next need not wait for it, too.
         state.fresh_until = Instant::now().checked_add(self.times.fresh);
         drop(state);
-        if self.warned.is_due(self.clock.now()) {
+        if self.warned.try_start(self.clock.now()) {
             tracing::warn!(why, "the upstream's name cannot be looked up; its last known addresses are used");
         }
         Ok(known)

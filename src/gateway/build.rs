@@ -1,4 +1,4 @@
-//! From a configuration to an [`App`]: the only place where the stages are made.
+//! From a configuration to a [`Snapshot`]: the only place where the stages are made.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,26 +12,27 @@ use crate::credential::{Credential, Credentials, Holders};
 use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
 use crate::forward::Upstream;
 use crate::gateway::build_budgets::{budgets, shared_tag_of};
-use crate::gateway::{App, new_keyed};
+use crate::gateway::{Snapshot, new_keyed};
 use crate::headers::Cors;
 use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
 use crate::limit::{Limits, Own, Tier};
 use crate::limit_store::SharedStore;
 use crate::ratelimit::{Bucket, Quota};
 
-impl App {
+impl Snapshot {
     /// Makes the state that `config` describes. What `previous` holds of the consumers' buckets is taken over.
     ///
     /// # Errors
     /// What cannot be used although it is written well: the upstream's name, its certificate authority.
-    pub fn build(config: Config, previous: Option<&App>) -> Result<Self, String> {
-        let made = previous.map(|app| &app.upstream).filter(|made| made.is_of(&config.upstream, &config.limits));
+    pub fn build(config: Config, previous: Option<&Snapshot>) -> Result<Self, String> {
+        let made =
+            previous.map(|snapshot| &snapshot.upstream).filter(|made| made.is_of(&config.upstream, &config.limits));
         let upstream = if let Some(made) = made {
             made.clone()
         } else {
             let upstream = Upstream::new(&config.upstream, &config.limits)?;
             Arc::new(match previous {
-                Some(app) => upstream.remembering(&app.upstream),
+                Some(snapshot) => upstream.remembering(&snapshot.upstream),
                 None => upstream,
             })
         };
@@ -39,14 +40,14 @@ impl App {
         let leaks = leaks(&config);
         let consumers = consumers(&config);
         let consumers = match previous {
-            Some(app) => consumers.remember_revoked(&app.consumers),
+            Some(snapshot) => consumers.remember_revoked(&snapshot.consumers),
             None => consumers,
         };
-        let holders = previous.map_or_else(Arc::default, |app| app.credentials.holders.clone());
+        let holders = previous.map_or_else(Arc::default, |snapshot| snapshot.credentials.holders.clone());
         let credentials = names.credentials(&config, holders)?;
         credentials.hold();
         let store = match (previous, &config.limit_store) {
-            (Some(app), _) => app.sharing.clone(),
+            (Some(snapshot), _) => snapshot.limit_store.clone(),
             (None, None) => None,
             (None, Some(store)) => {
                 let LimitStoreConfig { redis, redis_file, kind, ca_file, on_loss, timeout } = store;
@@ -55,10 +56,10 @@ impl App {
             }
         };
         Ok(Self {
-            generation: previous.map_or(1, |app| app.generation + 1),
+            generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             unknown_endpoints: config.catalog.unknown,
             entitlements: names.entitlements(&config)?,
-            buckets: names.limits(&config, previous, store.as_ref())?,
+            rate_limits: names.limits(&config, previous, store.as_ref())?,
             budget: Arc::new(budgets(&config, previous, store.as_ref())?),
             credentials,
             keyless: KeylessAccess::new(config.listen.hosts, config.listen.cors_origins.clone()),
@@ -68,8 +69,8 @@ impl App {
             trusted_proxies: config.listen.trusted_proxies,
             cors: Cors::new(config.listen.cors_origins, &config.upstream.forward_headers),
             access_log: config.log.access,
-            limits: config.limits,
-            sharing: store,
+            bounds: config.limits,
+            limit_store: store,
             own_catalog: config.catalog.own,
         })
     }
@@ -154,15 +155,16 @@ impl Names {
     fn limits(
         &self,
         config: &Config,
-        previous: Option<&App>,
+        previous: Option<&Snapshot>,
         store: Option<&Arc<SharedStore>>,
     ) -> Result<Limits, String> {
         let kept: HashMap<&str, &Arc<Bucket>> = previous
-            .map(|app| {
-                app.consumers
+            .map(|snapshot| {
+                snapshot
+                    .consumers
                     .list()
                     .iter()
-                    .zip(&app.buckets.consumers)
+                    .zip(&snapshot.rate_limits.consumers)
                     .map(|(c, own)| (&*c.name, &own.bucket))
                     .collect()
             })
@@ -181,7 +183,7 @@ impl Names {
             passthrough: config.passthrough.as_ref().and_then(|p| self.tiers.get(&*p.tier)).cloned(),
             store: store.cloned(),
             expected_replicas: config.budget.expected_replicas,
-            keyed: previous.map_or_else(|| new_keyed(&config.limits), |app| app.buckets.keyed.clone()),
+            keyed: previous.map_or_else(|| new_keyed(&config.limits), |snapshot| snapshot.rate_limits.keyed.clone()),
         })
     }
 }

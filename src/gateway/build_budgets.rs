@@ -9,7 +9,7 @@ use crate::config::consumers::ConsumerConfig;
 use crate::config::credentials::CredentialConfig;
 use crate::config::tiers::TierConfig;
 use crate::credential::{ApiKey, Credential, Injection, Kind};
-use crate::gateway::App;
+use crate::gateway::Snapshot;
 use crate::gateway::build::dangling;
 use crate::identify::credential_key;
 use crate::limit::shared_tag;
@@ -21,7 +21,7 @@ use crate::ratelimit::usage_headers::name_hash;
 /// The budgets of a configuration, in the table that `previous` has.
 pub(super) fn budgets(
     config: &Config,
-    previous: Option<&App>,
+    previous: Option<&Snapshot>,
     store: Option<&Arc<SharedStore>>,
 ) -> Result<Budgets, String> {
     let section = &config.budget;
@@ -31,7 +31,7 @@ pub(super) fn budgets(
         let store = store.map(|store| (store.clone(), deadline));
         Arc::new(Table::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE), store))
     };
-    let table = previous.map_or_else(new_table, |app| app.budget.table.clone());
+    let table = previous.map_or_else(new_table, |snapshot| snapshot.budget.table.clone());
     let known = Known { limits: limits(config), common, table: &table };
     let own = |consumer: &ConsumerConfig| {
         let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;

@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-use super::FORWARDED;
+use super::REQUEST_ALLOW_LIST;
 use super::names::{
     API_KEY, API_VERSION, CLIENT_ID, CODE, HINT, MANAGED_USER, MAX_WAIT, RATE_LIMIT_FIELDS, REQUEST_ID, SECRET_KEY,
 };
@@ -39,7 +39,7 @@ impl Default for Cors {
 impl Cors {
     /// From the configured origins, in lower case, and the headers that are forwarded beside the usual ones.
     pub fn new(origins: Vec<String>, extra: &[HeaderName]) -> Self {
-        let sent = FORWARDED.into_iter().chain(READ.iter().chain(extra).map(HeaderName::as_str));
+        let sent = REQUEST_ALLOW_LIST.into_iter().chain(READ.iter().chain(extra).map(HeaderName::as_str));
         let exposed = RATE_LIMIT_FIELDS.iter().chain(&READABLE).map(HeaderName::as_str);
         Self { origins, sent: list(sent), exposed: list(exposed) }
     }

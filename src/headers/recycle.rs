@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// Drops the fields of a request that is over, and keeps their room.
-pub fn let_go(mut fields: HeaderMap) {
+pub fn recycle(mut fields: HeaderMap) {
     fields.clear();
     if FIELDS.contains(&fields.capacity()) {
         ROOMS.with_borrow_mut(|rooms| {

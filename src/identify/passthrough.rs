@@ -74,11 +74,11 @@ impl Passthrough {
     /// Reads the caller's credential.
     ///
     /// # Errors
-    /// [`Refusal::BadHeader`] where a bearer token and a client's secret are both there: Cal.com would authenticate by
+    /// [`Refusal::InvalidHeader`] where a bearer token and a client's secret are both there: Cal.com would authenticate by
     /// one and count by the other (FACTS §1).
     pub(super) fn read(self, presented: &Presented<'_>) -> Result<Read, Refusal> {
         match (presented.authorization(), presented.secret()) {
-            (Some(_), Some(_)) => Err(Refusal::BadHeader("Authorization and x-cal-secret-key cannot both be sent")),
+            (Some(_), Some(_)) => Err(Refusal::InvalidHeader("Authorization and x-cal-secret-key cannot both be sent")),
             (Some(token), None) => Ok(self.bearer(token, presented)),
             (None, Some(secret)) => Ok(client(presented.client_id()?, secret)),
             (None, None) if presented.api_key().is_some_and(|key| key.starts_with(API_KEY) || is_jwt(key)) => {

@@ -25,7 +25,7 @@ impl<'a> Presented<'a> {
     /// Reads all of them in one walk over the headers.
     ///
     /// # Errors
-    /// [`Refusal::BadHeader`] where a header that may hold a key occurs twice: which one counts would be a guess.
+    /// [`Refusal::InvalidHeader`] where a header that may hold a key occurs twice: which one counts would be a guess.
     pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let mut read = Self::default();
         for (name, value) in headers {
@@ -44,7 +44,7 @@ impl<'a> Presented<'a> {
                 continue;
             };
             if field.replace(value).is_some() {
-                return Err(Refusal::BadHeader(twice));
+                return Err(Refusal::InvalidHeader(twice));
             }
         }
         read.authorization = read.authorization.map(without_scheme);
@@ -59,14 +59,14 @@ impl<'a> Presented<'a> {
     /// The gateway key, which begins with `calgate_`.
     ///
     /// # Errors
-    /// [`Refusal::BadHeader`] where two headers hold two different ones.
+    /// [`Refusal::InvalidHeader`] where two headers hold two different ones.
     pub(super) fn gateway_key(&self) -> Result<Option<&'a str>, Refusal> {
         let mut keys = self.candidates().filter_map(key_in);
         let Some(key) = keys.next() else { return Ok(None) };
         if keys.all(|other| other == key) {
             return Ok(Some(as_text(key)));
         }
-        Err(Refusal::BadHeader("Authorization, X-Api-Key and x-cal-secret-key carry different gateway keys"))
+        Err(Refusal::InvalidHeader("Authorization, X-Api-Key and x-cal-secret-key carry different gateway keys"))
     }
 
     /// Returns whether `calgate_` occurs where no key is read: after another scheme than `Bearer`, in the client id.
@@ -98,10 +98,10 @@ impl<'a> Presented<'a> {
     /// The value of `x-cal-client-id`.
     ///
     /// # Errors
-    /// [`Refusal::BadHeader`] where it occurs twice.
+    /// [`Refusal::InvalidHeader`] where it occurs twice.
     pub(super) fn client_id(&self) -> Result<Option<&'a str>, Refusal> {
         if self.has_two_client_ids {
-            return Err(Refusal::BadHeader("x-cal-client-id occurs more than once"));
+            return Err(Refusal::InvalidHeader("x-cal-client-id occurs more than once"));
         }
         Ok(non_empty(self.client_id))
     }

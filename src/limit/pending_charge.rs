@@ -11,7 +11,7 @@ use crate::limit_store::scripts::Charge;
 use crate::limit_store::{OnLoss, SharedStore};
 use crate::ratelimit::{Bucket, Empty, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// A local bucket.
 #[derive(Debug, Clone, Copy)]
@@ -26,35 +26,35 @@ pub struct PendingCharge<'a> {
     pub(super) store: &'a SharedStore,
     pub(super) whose: BucketRef<'a>,
     pub(super) quota: Quota,
-    pub(super) now: Tick,
+    pub(super) now: MonoTime,
     pub(super) tag: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) replicas: u32,
 }
 
 impl BucketRef<'_> {
-    pub(super) fn take(self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    pub(super) fn take(self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         match self {
             Self::Own(bucket) => bucket.take(quota, now),
             Self::Keyed(buckets, key) => buckets.take(key, quota, now),
         }
     }
 
-    pub(super) fn check(self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    pub(super) fn check(self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         match self {
             Self::Own(bucket) => bucket.check(quota, now),
             Self::Keyed(buckets, key) => buckets.check(key, quota, now),
         }
     }
 
-    pub(super) fn standing(self, quota: Quota, now: Tick) -> Standing {
+    pub(super) fn standing(self, quota: Quota, now: MonoTime) -> Standing {
         match self {
             Self::Own(bucket) => bucket.standing(quota, now),
             Self::Keyed(buckets, key) => buckets.standing(key, quota, now),
         }
     }
 
-    fn learn(self, full_at: Tick, now: Tick) {
+    fn learn(self, full_at: MonoTime, now: MonoTime) {
         match self {
             Self::Own(bucket) => bucket.learn(full_at),
             Self::Keyed(buckets, key) => buckets.learn(key, full_at, now),
@@ -118,11 +118,11 @@ impl PendingCharge<'_> {
     /// Charges the local copy, as `limit_store.on_loss` says, and reports the charge to the store later.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`], [`Refusal::StoreLost`].
+    /// [`Refusal::RateLimited`], [`Refusal::LimitStoreUnavailable`].
     pub fn charge_locally(&self) -> Result<(), Refusal> {
         let (key, limited) = (self.key(), |retry_after| Refusal::RateLimited { retry_after });
         match self.store.on_loss {
-            OnLoss::Closed => return Err(Refusal::StoreLost),
+            OnLoss::Closed => return Err(Refusal::LimitStoreUnavailable),
             OnLoss::Local => {}
             OnLoss::Share => {
                 self.whose.check(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;

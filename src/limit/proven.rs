@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use crate::time::{Seldom, Tick};
+use crate::time::{MonoTime, OncePerSecond};
 
 /// Time after which an unused credential may be forgotten to make room.
 const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -19,25 +19,25 @@ const UPDATE_INTERVAL: Duration = Duration::from_secs(60);
 pub struct ProvenKeys {
     accepted: DashMap<u128, AtomicU64>,
     capacity: usize,
-    pruned: Seldom,
+    pruned: OncePerSecond,
 }
 
 impl ProvenKeys {
     /// Creates an empty table of at most about `capacity` credentials.
     pub fn new(capacity: usize) -> Self {
-        Self { accepted: DashMap::new(), capacity, pruned: Seldom::default() }
+        Self { accepted: DashMap::new(), capacity, pruned: OncePerSecond::default() }
     }
 
     /// Records that Cal.com accepted a credential.
-    pub fn note(&self, key: u128, now: Tick) {
+    pub fn note(&self, key: u128, now: MonoTime) {
         if let Some(last) = self.accepted.get(&key) {
-            if now.since(Tick(last.load(Ordering::Relaxed))) >= UPDATE_INTERVAL {
+            if now.since(MonoTime(last.load(Ordering::Relaxed))) >= UPDATE_INTERVAL {
                 last.store(now.0, Ordering::Relaxed);
             }
             return;
         }
-        if self.accepted.len() >= self.capacity && self.pruned.is_due(now) {
-            self.accepted.retain(|_, last| now.since(Tick(*last.get_mut())) < REMEMBERED);
+        if self.accepted.len() >= self.capacity && self.pruned.try_start(now) {
+            self.accepted.retain(|_, last| now.since(MonoTime(*last.get_mut())) < REMEMBERED);
         }
         if self.accepted.len() < self.capacity {
             self.accepted.insert(key, AtomicU64::new(now.0));

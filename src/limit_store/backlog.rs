@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::ratelimit::{Bucket, Quota};
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Buckets that something is owed to, at most; beyond that, what is taken alone is not told.
 const MOST: usize = 65_536;
@@ -22,7 +22,7 @@ pub struct Owed(Mutex<HashMap<String, Debt>>);
 struct Debt {
     quota: Quota,
     /// When it is owed no more.
-    until: Tick,
+    until: MonoTime,
     /// This gateway's part of the bucket, where it may take no more than that.
     part: Bucket,
 }
@@ -43,7 +43,7 @@ impl Owed {
     ///
     /// # Errors
     /// How long none is there.
-    pub fn take_part(&self, key: &str, quota: Quota, part: Quota, now: Tick) -> Result<(), Duration> {
+    pub fn take_part(&self, key: &str, quota: Quota, part: Quota, now: MonoTime) -> Result<(), Duration> {
         let mut debts = self.lock();
         match debt(&mut debts, key, quota, now) {
             Some(debt) => debt.part.take(part, now).map(drop).map_err(|empty| empty.retry_after),
@@ -52,7 +52,7 @@ impl Owed {
     }
 
     /// A token of a bucket has been handed out.
-    pub fn add(&self, key: &str, quota: Quota, now: Tick) {
+    pub fn add(&self, key: &str, quota: Quota, now: MonoTime) {
         let mut debts = self.lock();
         if let Some(debt) = debt(&mut debts, key, quota, now) {
             debt.quota = quota;
@@ -61,7 +61,7 @@ impl Owed {
     }
 
     /// All that is owed.
-    pub fn all(&self, now: Tick) -> Vec<Owing> {
+    pub fn all(&self, now: MonoTime) -> Vec<Owing> {
         let owing = |(key, debt): (&String, &Debt)| {
             let ahead = debt.until.since(now);
             (!ahead.is_zero()).then(|| Owing { key: key.clone(), quota: debt.quota, ahead })
@@ -81,7 +81,7 @@ impl Owed {
     }
 }
 
-fn debt<'a>(debts: &'a mut HashMap<String, Debt>, key: &str, quota: Quota, now: Tick) -> Option<&'a mut Debt> {
+fn debt<'a>(debts: &'a mut HashMap<String, Debt>, key: &str, quota: Quota, now: MonoTime) -> Option<&'a mut Debt> {
     if !debts.contains_key(key) {
         if debts.len() >= MOST {
             debts.retain(|_, debt| debt.until > now || !debt.part.is_full(now));

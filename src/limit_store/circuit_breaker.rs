@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Failures in a row that open it.
 const IN_A_ROW: u32 = 3;
@@ -29,12 +29,12 @@ pub enum State {
     /// It is not, and is probed at that time next.
     Open {
         /// When.
-        probe: Tick,
+        probe: MonoTime,
     },
     /// It answers again, and is told what it has missed.
     Recovering {
         /// When the probe succeeded.
-        since: Tick,
+        since: MonoTime,
     },
 }
 
@@ -56,7 +56,7 @@ pub struct Breaker {
     /// Failures in a row.
     failures: u32,
     /// Calls and failures since that time.
-    counted: (Tick, u32, u32),
+    counted: (MonoTime, u32, u32),
     /// Probes that failed in a row.
     probes: u32,
     random: Rng,
@@ -64,7 +64,7 @@ pub struct Breaker {
 
 impl Breaker {
     /// Open, with a probe due at once: nothing is known of the store. `seed` tells its probes apart from those of other gateways.
-    pub fn new(now: Tick, seed: u64) -> Self {
+    pub fn new(now: MonoTime, seed: u64) -> Self {
         let random = Rng::with_seed(seed);
         Self { state: State::Open { probe: now }, failures: 0, counted: (now, 0, 0), probes: 0, random }
     }
@@ -75,7 +75,7 @@ impl Breaker {
     }
 
     /// A call succeeded or failed. Answers whether that opened it.
-    pub fn called(&mut self, succeeded: bool, now: Tick) -> bool {
+    pub fn called(&mut self, succeeded: bool, now: MonoTime) -> bool {
         if matches!(self.state, State::Open { .. }) {
             return false; // Of a call from before.
         }
@@ -96,7 +96,7 @@ impl Breaker {
     }
 
     /// A probe that was due has succeeded or failed.
-    pub fn probed(&mut self, succeeded: bool, now: Tick) {
+    pub fn probed(&mut self, succeeded: bool, now: MonoTime) {
         if !matches!(self.state, State::Open { .. }) {
             return;
         }
@@ -116,7 +116,7 @@ impl Breaker {
     }
 
     /// The next probe: later each time, by half of that at random, so that gateways do not come together.
-    fn open(&mut self, now: Tick) {
+    fn open(&mut self, now: MonoTime) {
         let (first, most) = PROBE;
         let wait = (first * 2_u32.saturating_pow(self.probes.min(8))).min(most);
         let part = self.random.u32(..1000);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ratelimit::ends::Ends;
 use crate::ratelimit::parts::Part;
 use crate::ratelimit::usage_headers::Seen;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// The answer to [`Scripts::heartbeat`](crate::limit_store::scripts::Scripts::heartbeat).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct OpenWindow {
 
 impl OpenWindow {
     /// The bounds of its end, where the store was asked at `asked` and has answered by `now`.
-    pub fn ends(&self, asked: Tick, now: Tick) -> Ends {
+    pub fn ends(&self, asked: MonoTime, now: MonoTime) -> Ends {
         let Self { seen, uncertain } = self;
         Ends { earliest: asked.after(seen.reset).before(*uncertain), latest: now.after(seen.reset) }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// What was heard counts for so long at least, and at most for twice as long.
 const COUNTS: Duration = Duration::from_secs(1);
@@ -18,20 +18,20 @@ pub struct Gateways(Mutex<Heard>);
 
 #[derive(Debug)]
 struct Heard {
-    since: Tick,
+    since: MonoTime,
     /// The most in the time before `since`, and after it.
     most: [u32; 2],
 }
 
 impl Default for Gateways {
     fn default() -> Self {
-        Self(Mutex::new(Heard { since: Tick::default(), most: [1; 2] }))
+        Self(Mutex::new(Heard { since: MonoTime::default(), most: [1; 2] }))
     }
 }
 
 impl Gateways {
     /// A budget has heard of so many.
-    pub fn heard(&self, gateways: u32, now: Tick) {
+    pub fn heard(&self, gateways: u32, now: MonoTime) {
         let mut heard = self.0.lock();
         let [before, latest] = heard.most;
         *heard = if now.since(heard.since) >= COUNTS {

@@ -8,7 +8,7 @@ use http::{Method, Version, request};
 use crate::catalog::ALL_METHODS;
 use crate::config::limits::{BodyLimit, Bounds};
 use crate::headers::{self, media};
-use crate::refusal::{Refusal, TargetFault};
+use crate::refusal::{PathError, Refusal};
 
 /// How a request's body is taken.
 #[derive(Debug, Clone, Copy)]
@@ -92,17 +92,17 @@ impl<'a> Fields<'a> {
 /// RFC 9112 §3.2 and §6: the target is origin-form, the body is framed in one way, and there is exactly one `Host`.
 fn check_http1(head: &request::Parts, fields: &Fields<'_>) -> Result<(), Refusal> {
     if head.uri.authority().is_some() || head.uri.scheme().is_some() {
-        return Err(Refusal::BadTarget(TargetFault::NotOriginForm));
+        return Err(Refusal::InvalidPath(PathError::NotOriginForm));
     }
     // hyper takes codings before the last, and leaves them as they are; without their name, the body would be another.
     let is_chunked = fields.coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !is_chunked || fields.codings > 1 {
-        return Err(Refusal::BadHeader("Transfer-Encoding can only be chunked"));
+        return Err(Refusal::InvalidHeader("Transfer-Encoding can only be chunked"));
     }
     match (fields.hosts, fields.host) {
         (1, Some(host)) if !host.is_empty() => Ok(()),
         (0, _) if head.version == Version::HTTP_10 => Ok(()),
-        (0 | 1, _) => Err(Refusal::BadHeader("Host is missing")),
-        _ => Err(Refusal::BadHeader("Host occurs more than once")),
+        (0 | 1, _) => Err(Refusal::InvalidHeader("Host is missing")),
+        _ => Err(Refusal::InvalidHeader("Host occurs more than once")),
     }
 }

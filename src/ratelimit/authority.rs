@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Hold;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// A no of the store is believed for so long and no longer; so much can change in it by what others do.
 const BELIEVED: Duration = Duration::from_millis(100);
@@ -31,20 +31,20 @@ pub struct No {
     /// What holds requests.
     pub by: Hold,
     /// When it is asked again.
-    pub again: Tick,
+    pub again: MonoTime,
     /// Until when it said that it would be so.
-    pub until: Tick,
+    pub until: MonoTime,
 }
 
 impl No {
     /// Of a request that is held for `wait`, if that is known. It is asked again a little later, by up to `jitter`.
-    pub fn new(by: Hold, wait: Option<Duration>, jitter: Duration, now: Tick) -> Self {
+    pub fn new(by: Hold, wait: Option<Duration>, jitter: Duration, now: MonoTime) -> Self {
         let again = now.after(wait.unwrap_or(BELIEVED).min(BELIEVED) + jitter);
         Self { by, again, until: now.after(wait.unwrap_or_default()) }
     }
 
     /// While the store is told what it has to know first.
-    pub fn for_now(wait: Duration, now: Tick) -> Self {
+    pub fn for_now(wait: Duration, now: MonoTime) -> Self {
         Self { by: Hold::Requests, again: now.after(wait), until: now.after(wait) }
     }
 }
@@ -67,7 +67,7 @@ impl Rules {
     }
 
     /// The no that is in force.
-    pub fn no(&self, now: Tick) -> Option<No> {
+    pub fn no(&self, now: MonoTime) -> Option<No> {
         match self {
             Self::Own => None,
             Self::Store { no, .. } => no.filter(|no| now < no.again),

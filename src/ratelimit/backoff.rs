@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Requests in flight at most, after the first good answer.
 const CAREFUL: u32 = 4;
@@ -21,7 +21,7 @@ const EDGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 #[derive(Debug, Default)]
 pub struct Breaker {
     /// When the last no came and until when nothing is sent; `None` while all is well.
-    blocked: Option<(Tick, Tick)>,
+    blocked: Option<(MonoTime, MonoTime)>,
     /// Noes without a good answer between them.
     noes: u32,
     /// Good answers since.
@@ -30,7 +30,7 @@ pub struct Breaker {
 
 impl Breaker {
     /// Sends nothing until `until`. A later end that is set already stays.
-    pub fn block(&mut self, now: Tick, until: Tick) {
+    pub fn block(&mut self, now: MonoTime, until: MonoTime) {
         let until = self.blocked.map_or(until, |(_, set)| set.max(until));
         self.blocked = Some((now, until));
         self.noes = self.noes.saturating_add(1);
@@ -38,14 +38,14 @@ impl Breaker {
     }
 
     /// Leaves the edge alone: for as long as it asks, or twice as long as the last time, from one second to a minute.
-    pub fn block_edge(&mut self, now: Tick, asked: Option<Duration>) {
+    pub fn block_edge(&mut self, now: MonoTime, asked: Option<Duration>) {
         let (least, most) = EDGE;
         let wait = asked.unwrap_or_else(|| least * 2_u32.saturating_pow(self.noes.min(6))).clamp(least, most);
         self.block(now, now.after(wait));
     }
 
     /// A good answer to a request that was sent at `sent`. One from before the no says nothing.
-    pub fn good(&mut self, sent: Tick) {
+    pub fn good(&mut self, sent: MonoTime) {
         if self.blocked.is_some_and(|(no, _)| sent > no) {
             self.good = self.good.saturating_add(1);
             if self.good > GOOD_ENOUGH {
@@ -56,12 +56,12 @@ impl Breaker {
 
     /// Whether its last no is over, and was so `since` ago. One that is asked nothing after a no gets no good answer, either,
     /// and is not kept for that.
-    pub fn is_past(&self, since: Duration, now: Tick) -> bool {
+    pub fn is_past(&self, since: Duration, now: MonoTime) -> bool {
         self.blocked.is_none_or(|(_, until)| until.after(since) <= now)
     }
 
     /// How many may be in flight, and until when that stays so by itself; `None` without bound.
-    pub fn cap(&self, now: Tick) -> Option<(u32, Option<Tick>)> {
+    pub fn cap(&self, now: MonoTime) -> Option<(u32, Option<MonoTime>)> {
         let (_, until) = self.blocked?;
         if now < until {
             return Some((0, Some(until)));

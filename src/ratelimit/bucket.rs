@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Quota, Standing, decision};
-use crate::time::{Tick, nanoseconds};
+use crate::time::{MonoTime, nanoseconds};
 
 /// A token bucket. New, it is full.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Empty`] if none is there.
-    pub fn take(&self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    pub fn take(&self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         let (ahead_ns, decision) = decision::take(&self.0, quota, now);
         verdict(quota, ahead_ns, decision)
     }
@@ -32,7 +32,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`Empty`] if there is none.
-    pub fn check(&self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    pub fn check(&self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         let ahead_ns = self.0.load(Ordering::Relaxed).saturating_sub(now.0);
         verdict(quota, ahead_ns, decision::peek(ahead_ns, quota))
     }
@@ -44,17 +44,17 @@ impl Bucket {
     }
 
     /// It is not full before `full_at`: others have taken from it, too.
-    pub fn learn(&self, full_at: Tick) {
+    pub fn learn(&self, full_at: MonoTime) {
         self.0.fetch_max(full_at.0, Ordering::Relaxed);
     }
 
     /// How it stands.
-    pub fn standing(&self, quota: Quota, now: Tick) -> Standing {
+    pub fn standing(&self, quota: Quota, now: MonoTime) -> Standing {
         quota.standing(self.0.load(Ordering::Relaxed).saturating_sub(now.0))
     }
 
     /// Whether it is full, and so the same as a new one.
-    pub fn is_full(&self, now: Tick) -> bool {
+    pub fn is_full(&self, now: MonoTime) -> bool {
         self.0.load(Ordering::Relaxed) <= now.0
     }
 }

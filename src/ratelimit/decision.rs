@@ -16,13 +16,13 @@ use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 
 use super::Quota;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Takes one token of the bucket that is full at `full_at`, if there is one. Also returns the time until it is full then.
 ///
 /// # Errors
 /// The wait for a token.
-pub(super) fn take(full_at: &AtomicU64, quota: Quota, now: Tick) -> (u64, Result<(), Duration>) {
+pub(super) fn take(full_at: &AtomicU64, quota: Quota, now: MonoTime) -> (u64, Result<(), Duration>) {
     let (state, decision) = decide(quota, Charge { full_at, now, ahead_ns: Cell::new(0) }, Arrival(now));
     (state.ahead_ns.get(), decision)
 }
@@ -45,7 +45,7 @@ fn decide<S: StateStore<Key = NotKeyed>>(quota: Quota, state: S, arrival: Arriva
 
 /// The clock of one decision. It stands at the request's arrival, which the caller has read already.
 #[derive(Default)]
-struct Arrival(Tick);
+struct Arrival(MonoTime);
 
 impl Clock for Arrival {
     type Instant = Nanos;
@@ -60,7 +60,7 @@ struct Charge<'a> {
     /// When the bucket is full, by the process's clock.
     full_at: &'a AtomicU64,
     /// The arrival.
-    now: Tick,
+    now: MonoTime,
     /// From the arrival until the bucket is full, as the decision left it.
     ahead_ns: Cell<u64>,
 }

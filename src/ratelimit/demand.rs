@@ -9,7 +9,7 @@ use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
 use crate::prehashed::HashPrefix;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// How many requests beside a window's part chance may bring one gateway.
 const BY_CHANCE: u32 = 4;
@@ -49,21 +49,21 @@ pub struct AskedFor {
     consumers: HashMap<u64, Asked, BuildHasherDefault<HashPrefix>>,
     /// The weights of all of `consumers`.
     weights: u64,
-    next_look: Tick,
+    next_look: MonoTime,
 }
 
 #[derive(Debug)]
 struct Asked {
     weight: u32,
-    since: Tick,
+    since: MonoTime,
     /// What it has asked for beyond its part, at that time.
     ahead: u64,
-    at: Tick,
+    at: MonoTime,
 }
 
 impl AskedFor {
     /// A request of the consumer `key` comes.
-    pub fn note(&mut self, key: u64, weight: u32, fair: &Fair, now: Tick) {
+    pub fn note(&mut self, key: u64, weight: u32, fair: &Fair, now: MonoTime) {
         self.forget(fair, now);
         let fresh = || Asked { weight: 0, since: now, ahead: 0, at: now };
         let asked = self.consumers.entry(key).or_insert_with(fresh);
@@ -75,7 +75,7 @@ impl AskedFor {
     }
 
     /// What `key` asks for.
-    pub fn long_run(&self, key: u64, fair: &Fair, now: Tick) -> LongRun {
+    pub fn long_run(&self, key: u64, fair: &Fair, now: MonoTime) -> LongRun {
         let Some(asked) = self.consumers.get(&key) else { return LongRun::Unknown };
         let every = every(asked.weight, self.weights, fair);
         if asked.ahead_at(now, every) > most(every, fair) {
@@ -92,7 +92,7 @@ impl AskedFor {
         self.weights
     }
 
-    fn forget(&mut self, fair: &Fair, now: Tick) {
+    fn forget(&mut self, fair: &Fair, now: MonoTime) {
         if now < self.next_look {
             return;
         }
@@ -110,7 +110,7 @@ impl AskedFor {
 }
 
 impl Asked {
-    fn ahead_at(&self, now: Tick, every: Duration) -> u64 {
+    fn ahead_at(&self, now: MonoTime, every: Duration) -> u64 {
         let over = now.since(self.at).as_nanos() * u128::from(REQUEST) / every.as_nanos().max(1);
         self.ahead.saturating_sub(u64::try_from(over).unwrap_or(u64::MAX))
     }

@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use super::usage_headers::Seen;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Cal.com rounds the time to the end of a window to whole seconds.
 pub const ROUNDING: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ pub const ROUNDING: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
     /// The window does not end before.
-    pub earliest: Tick,
+    pub earliest: MonoTime,
     /// The window does not end after.
-    pub latest: Tick,
+    pub latest: MonoTime,
 }
 
 /// How a response's window relates to the windows noted before.
@@ -51,7 +51,7 @@ pub enum Relation {
 impl Ends {
     /// Bounds from a response that came at `at` to a request that was sent at `sent`. The response to a window's first request gives
     /// the best bounds: the window began when that request arrived, and lasts as long as windows do, if its reset agrees.
-    pub fn of_response(seen: &Seen, sent: Tick, at: Tick, window: Duration) -> Self {
+    pub fn of_response(seen: &Seen, sent: MonoTime, at: MonoTime, window: Duration) -> Self {
         let is_first = seen.limit.is_some_and(|limit| seen.remaining.saturating_add(1) == limit);
         if is_first && seen.reset.abs_diff(window) < ROUNDING {
             return Self { earliest: sent.after(window), latest: at.after(window).after(window / 256) };
@@ -60,7 +60,7 @@ impl Ends {
     }
 
     /// Takes further bounds into account, and tells how their window relates to those noted before.
-    pub fn note(&mut self, other: Self, at: Tick, window: Duration) -> Relation {
+    pub fn note(&mut self, other: Self, at: MonoTime, window: Duration) -> Relation {
         if other.latest < self.earliest {
             return Relation::Over;
         }

@@ -13,7 +13,7 @@ use std::hash::BuildHasherDefault;
 use super::Hold;
 use super::demand::{AskedFor, Fair, LongRun};
 use crate::prehashed::HashPrefix;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// One send in so many goes to a lower class, if one waits.
 const FLOOR: u32 = 10;
@@ -115,7 +115,7 @@ impl Queue {
     }
 
     /// A request of `asker` comes. A gateway that is alone sees all that it asks for, and need not remember.
-    pub fn comes(&mut self, asker: &Asker, fair: &Fair, now: Tick) {
+    pub fn comes(&mut self, asker: &Asker, fair: &Fair, now: MonoTime) {
         if fair.among > 1 {
             self.asked.note(asker.key, asker.weight.max(1), fair, now);
         } else if self.asked.weights() > 0 {
@@ -126,7 +126,7 @@ impl Queue {
     /// Whether `asker` may go, or wait, ahead of those that take turns: nobody of a higher class waits, and it has less than
     /// its part, or clearly less than who has most. At one of several gateways it may have more by chance, if in the long run
     /// it asks for no more.
-    pub fn is_below_part(&self, asker: &Asker, fair: &Fair, now: Tick) -> bool {
+    pub fn is_below_part(&self, asker: &Asker, fair: &Fair, now: MonoTime) -> bool {
         let higher = self.turns.iter().take(asker.priority as usize).any(|turns| !turns.is_empty());
         let known = self.consumers.get(&asker.key);
         if higher || known.is_some_and(|c| !c.waiting.is_empty()) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Requests in flight at most before the first answer, where that is followed.
 const FIRST: u32 = 1;
@@ -20,17 +20,17 @@ pub struct FirstAnswer {
     /// Whether what is known was restored, and no answer of this process has told of a window yet.
     pub is_restored: bool,
     /// When the requests were sent that have no answer, before the first answer.
-    unanswered: SmallVec<[Tick; 1]>,
+    unanswered: SmallVec<[MonoTime; 1]>,
 }
 
 impl FirstAnswer {
     /// A request goes out before it.
-    pub fn sent(&mut self, now: Tick) {
+    pub fn sent(&mut self, now: MonoTime) {
         self.unanswered.push(now);
     }
 
     /// A request that was sent at `sent` is over.
-    pub fn over(&mut self, sent: Tick) {
+    pub fn over(&mut self, sent: MonoTime) {
         if let Some(index) = self.unanswered.iter().position(|&at| at == sent) {
             self.unanswered.swap_remove(index);
         }
@@ -38,7 +38,7 @@ impl FirstAnswer {
 
     /// Requests that may be in flight before it, where `unknown` may be while nothing is known, and until when that stays so by
     /// itself.
-    pub fn cap(&self, unknown: u32, now: Tick) -> (u32, Option<Tick>) {
+    pub fn cap(&self, unknown: u32, now: MonoTime) -> (u32, Option<MonoTime>) {
         if !self.is_followed && !self.is_restored {
             return (unknown, None);
         }

@@ -3,7 +3,7 @@
 use dashmap::DashMap;
 
 use super::{Bucket, Empty, Quota, Standing};
-use crate::time::{Seldom, Tick};
+use crate::time::{MonoTime, OncePerSecond};
 
 /// Buckets by key. A bucket that is full again is the same as none, so forgetting it changes nothing. Where the table is
 /// full of buckets in use, newcomers share one: limits get tighter, memory stays bounded. Who took from that is not known, so a
@@ -13,20 +13,20 @@ pub struct KeyedBuckets {
     buckets: DashMap<u128, Bucket>,
     capacity: usize,
     overflow: Bucket,
-    pruned: Seldom,
+    pruned: OncePerSecond,
 }
 
 impl KeyedBuckets {
     /// An empty table of at most about `capacity` buckets.
     pub fn new(capacity: usize) -> Self {
-        Self { buckets: DashMap::new(), capacity, overflow: Bucket::default(), pruned: Seldom::default() }
+        Self { buckets: DashMap::new(), capacity, overflow: Bucket::default(), pruned: OncePerSecond::default() }
     }
 
     /// Takes one token from the bucket of `key`.
     ///
     /// # Errors
     /// [`Empty`] if none is there.
-    pub fn take(&self, key: u128, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    pub fn take(&self, key: u128, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         if let Some(bucket) = self.buckets.get(&key) {
             return bucket.take(quota, now);
         }
@@ -40,12 +40,12 @@ impl KeyedBuckets {
     ///
     /// # Errors
     /// [`Empty`] if there is none.
-    pub fn check(&self, key: u128, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    pub fn check(&self, key: u128, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         self.with(key, |bucket| bucket.check(quota, now))
     }
 
     /// The bucket of `key` is not full before `full_at`. Where the table is full, that is not remembered.
-    pub fn learn(&self, key: u128, full_at: Tick, now: Tick) {
+    pub fn learn(&self, key: u128, full_at: MonoTime, now: MonoTime) {
         if let Some(bucket) = self.buckets.get(&key) {
             return bucket.learn(full_at);
         }
@@ -55,7 +55,7 @@ impl KeyedBuckets {
     }
 
     /// How the bucket of `key` stands.
-    pub fn standing(&self, key: u128, quota: Quota, now: Tick) -> Standing {
+    pub fn standing(&self, key: u128, quota: Quota, now: MonoTime) -> Standing {
         self.with(key, |bucket| bucket.standing(quota, now))
     }
 
@@ -68,8 +68,8 @@ impl KeyedBuckets {
     }
 
     /// Whether newcomers share a bucket. Those that are full are forgotten before, now and then.
-    fn has_no_room(&self, now: Tick) -> bool {
-        if self.buckets.len() >= self.capacity && self.pruned.is_due(now) {
+    fn has_no_room(&self, now: MonoTime) -> bool {
+        if self.buckets.len() >= self.capacity && self.pruned.try_start(now) {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
         self.buckets.len() >= self.capacity

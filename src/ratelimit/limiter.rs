@@ -23,7 +23,7 @@ pub use super::status::Standing;
 use super::upstream_windows::{Gate, Now};
 use super::usage_headers::{Told, Verdict};
 use super::{Held, Hold, Settings, parts};
-use crate::time::{Tick, nanoseconds};
+use crate::time::{MonoTime, nanoseconds};
 
 /// Waits after a 429 are longer by up to one part in so many, so that gateways do not come back together.
 const JITTER: u64 = 32;
@@ -45,7 +45,7 @@ pub enum Next {
     /// This one may send.
     Go(Ticket, Flight),
     /// Nobody may before then, or the store is not asked before then; sooner only after an answer.
-    At(Tick),
+    At(MonoTime),
     /// Nobody may before an answer comes, or nobody waits.
     Idle,
 }
@@ -65,9 +65,9 @@ pub struct Machine {
     edge: Breaker,
     queue: Queue,
     /// When the last request went out, or should have.
-    paced: Tick,
+    paced: MonoTime,
     /// When one that need not take turns last found no room.
-    wanted: Option<Tick>,
+    wanted: Option<MonoTime>,
     random: Rng,
 }
 
@@ -76,11 +76,11 @@ pub struct Machine {
 struct Room {
     more: u32,
     by: Hold,
-    until: Option<Tick>,
+    until: Option<MonoTime>,
 }
 
 impl Room {
-    fn tighten(&mut self, more: u32, by: Hold, until: Option<Tick>) {
+    fn tighten(&mut self, more: u32, by: Hold, until: Option<MonoTime>) {
         if more < self.more {
             *self = Self { more, by, until };
         }
@@ -101,7 +101,7 @@ impl Machine {
             refused: Breaker::default(),
             edge: Breaker::default(),
             queue: Queue::default(),
-            paced: Tick::default(),
+            paced: MonoTime::default(),
             wanted: None,
             random: Rng::with_seed(seed),
         }
@@ -118,12 +118,12 @@ impl Machine {
     }
 
     /// A request comes. Said once of each, however often it asks.
-    pub fn comes(&mut self, asker: &Asker, now: Tick) {
+    pub fn comes(&mut self, asker: &Asker, now: MonoTime) {
         self.queue.comes(asker, &self.fair(), now);
     }
 
     /// Lets a request out, lines it up, or refuses it, if it may wait `patience` at most.
-    pub fn ask(&mut self, asker: &Asker, patience: Duration, now: Tick) -> Asked {
+    pub fn ask(&mut self, asker: &Asker, patience: Duration, now: MonoTime) -> Asked {
         self.release(now);
         let room = self.room(now);
         let express = self.is_express(asker, now);
@@ -149,7 +149,7 @@ impl Machine {
     }
 
     /// Lets a request out whatever the budget says, and tells what would have held it.
-    pub fn ask_only_observing(&mut self, asker: &Asker, now: Tick) -> (Flight, Option<Hold>) {
+    pub fn ask_only_observing(&mut self, asker: &Asker, now: MonoTime) -> (Flight, Option<Hold>) {
         self.release(now);
         let room = self.room(now);
         self.queue.passed(asker);
@@ -157,24 +157,24 @@ impl Machine {
     }
 
     /// Takes on a request of `consumer` that was sent at `sent` by another budget, and that Cal.com counts here.
-    pub fn adopt(&mut self, consumer: u64, sent: Tick) -> Flight {
+    pub fn adopt(&mut self, consumer: u64, sent: MonoTime) -> Flight {
         self.let_out(consumer, sent)
     }
 
     /// Who may send next, of those that wait. Where the store decides, nobody is without its word.
-    pub fn next(&mut self, now: Tick) -> Next {
+    pub fn next(&mut self, now: MonoTime) -> Next {
         if self.is_by_store() { self.next_question(now) } else { self.next_allowed(now) }
     }
 
     /// The same where the store, if it is that which decides, has said yes.
-    pub fn next_allowed(&mut self, now: Tick) -> Next {
+    pub fn next_allowed(&mut self, now: MonoTime) -> Next {
         self.release(now);
         if self.queue.is_empty() {
             return Next::Idle;
         }
         let room = self.room(now);
         if room.more == 0 {
-            return room.until.map_or(Next::Idle, |at| Next::At(at.max(Tick(now.0 + 1))));
+            return room.until.map_or(Next::Idle, |at| Next::At(at.max(MonoTime(now.0 + 1))));
         }
         let due = self.due(None, now);
         if self.queue.express() == 0 && now < due {
@@ -193,7 +193,7 @@ impl Machine {
     }
 
     /// What a request that gives up now is told.
-    pub fn held(&mut self, asker: &Asker, by: Hold, now: Tick) -> Held {
+    pub fn held(&mut self, asker: &Asker, by: Hold, now: MonoTime) -> Held {
         self.release(now);
         let room = self.room(now);
         let by = if room.more == 0 { room.by } else { by };
@@ -201,7 +201,7 @@ impl Machine {
     }
 
     /// The answer to a request has come. Tells what to answer instead where the limiter refused it.
-    pub fn answered(&mut self, flight: &Flight, verdict: Verdict, told: &Told, now: Tick) -> Option<Held> {
+    pub fn answered(&mut self, flight: &Flight, verdict: Verdict, told: &Told, now: MonoTime) -> Option<Held> {
         self.over(flight, now);
         if verdict == Verdict::Passed || !told.limits.is_empty() {
             self.gate.answered(&told.limits, flight.sent, self.gate_now(now));
@@ -235,26 +235,26 @@ impl Machine {
     }
 
     /// The edge limits the rate, as the body of an answer says.
-    pub fn limited_by_edge(&mut self, retry_after: Option<Duration>, now: Tick) -> Held {
+    pub fn limited_by_edge(&mut self, retry_after: Option<Duration>, now: MonoTime) -> Held {
         self.edge.block_edge(now, retry_after);
         self.blocked(now).unwrap_or(Held { by: Hold::Edge, wait: Duration::ZERO })
     }
 
     /// By what, and for how long, nothing is sent after a no, whoever decides on requests. Where both have said no, it is
     /// Cal.com's own that is told, as a store tells it.
-    fn blocked(&self, now: Tick) -> Option<Held> {
+    fn blocked(&self, now: MonoTime) -> Option<Held> {
         let held =
             |(breaker, by): (&Breaker, Hold)| breaker.cap(now)?.1.map(|until| Held { by, wait: until.since(now) });
         [(&self.refused, Hold::Refused), (&self.edge, Hold::Edge)].into_iter().find_map(held)
     }
 
     /// Whether Cal.com's limiter, or the edge, has refused, and it is not over yet.
-    pub fn is_refused(&self, now: Tick) -> bool {
+    pub fn is_refused(&self, now: MonoTime) -> bool {
         [&self.refused, &self.edge].iter().any(|breaker| breaker.cap(now).is_some())
     }
 
     /// Whether it is as good as new.
-    pub fn is_unused(&mut self, now: Tick) -> bool {
+    pub fn is_unused(&mut self, now: MonoTime) -> bool {
         self.release(now);
         let window = self.settings.window;
         let is_free = self.log.used() == 0 && self.queue.is_empty();
@@ -262,7 +262,7 @@ impl Machine {
     }
 
     /// How it stands.
-    pub fn standing(&mut self, now: Tick) -> Standing {
+    pub fn standing(&mut self, now: MonoTime) -> Standing {
         self.release(now);
         let room = self.room(now);
         Standing {
@@ -296,7 +296,7 @@ impl Machine {
         if self.rules.gateways().is_some() { 1 } else { self.settings.replicas }
     }
 
-    fn gate_now(&self, at: Tick) -> Now {
+    fn gate_now(&self, at: MonoTime) -> Now {
         let (in_flight, gateways, limit) = (self.log.in_flight(), self.replicas(), self.granted.get());
         Now { at, in_flight, gateways, limit, window: self.settings.window }
     }
@@ -312,7 +312,7 @@ impl Machine {
     }
 
     /// Of several that keep it as low, the first that is looked at is told.
-    fn room(&self, now: Tick) -> Room {
+    fn room(&self, now: MonoTime) -> Room {
         if self.rules.gateways().is_some() {
             let held = |no: No| Room { more: 0, by: no.by, until: Some(no.again) };
             return self.rules.no(now).map_or(Room { more: u32::MAX, by: Hold::Pace, until: None }, held);

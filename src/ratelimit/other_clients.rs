@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// A window that is over counts as watched for so much of it at least: of a moment, chance tells more than others do.
 const LEAST_WATCHED_OVER: u32 = 4;
@@ -26,9 +26,9 @@ pub struct Whole {
 #[derive(Debug, Clone, Copy)]
 pub struct Foreign {
     /// What was left at our first answer of the window, and when that came.
-    first: (u32, Tick),
+    first: (u32, MonoTime),
     /// When the last of our requests was sent that were answered in the window: nothing is known of what others did since.
-    told: Tick,
+    told: MonoTime,
     /// Our own requests since the first.
     own: u32,
     /// Requests that were not ours.
@@ -39,14 +39,14 @@ pub struct Foreign {
 
 impl Foreign {
     /// Nothing is known but our first answer, to a request that was sent at `sent`.
-    pub fn new(remaining: u32, sent: Tick, now: Tick) -> Self {
+    pub fn new(remaining: u32, sent: MonoTime, now: MonoTime) -> Self {
         Self { first: (remaining, now), told: sent, own: 0, seen: 0, expected: 0 }
     }
 
     /// The same in the next window. What was seen is expected again, as much more of it as answers left unwatched of the
     /// window; what was expected and not seen fades. Where this gateway was not `alone`, nothing was seen.
     #[must_use]
-    pub fn next_window(self, remaining: u32, (sent, now): (Tick, Tick), whole: Whole, alone: bool) -> Self {
+    pub fn next_window(self, remaining: u32, (sent, now): (MonoTime, MonoTime), whole: Whole, alone: bool) -> Self {
         let seen = self.seen.max(self.by_window(self.seen, whole, LEAST_WATCHED_OVER));
         let faded = self.expected - self.expected.div_ceil(4);
         let expected = if alone { seen.max(faded) } else { self.expected };
@@ -65,7 +65,7 @@ impl Foreign {
     }
 
     /// `remaining` are left while `in_flight` of our own may or may not be counted yet: so many at least were others'.
-    pub fn note(&mut self, remaining: u32, in_flight: u32, sent: Tick) {
+    pub fn note(&mut self, remaining: u32, in_flight: u32, sent: MonoTime) {
         self.told = self.told.max(sent);
         let counted = self.first.0.saturating_sub(remaining);
         self.seen = self.seen.max(counted.saturating_sub(self.own.saturating_add(in_flight)));
@@ -84,7 +84,7 @@ impl Foreign {
     /// How much of the window to leave to others until its end, of what was left when it was last told: what they have used
     /// since and will use at the rate they have, and four standard deviations of what comes, as it comes at random. Where other
     /// gateways use the credential, too, nothing can be told from the counts, and only what is `suspected` a window is left.
-    pub fn reserve(&self, now: Tick, end: Tick, whole: Whole, suspected: u32, alone: bool) -> u32 {
+    pub fn reserve(&self, now: MonoTime, end: MonoTime, whole: Whole, suspected: u32, alone: bool) -> u32 {
         let rate = if alone { suspected.max(self.rate(whole)) } else { suspected };
         if rate == 0 {
             return 0;

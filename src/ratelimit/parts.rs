@@ -50,7 +50,7 @@
 
 use std::time::Duration;
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// For so long the store takes a gateway to go by it that it has not heard from (`FRESH` of `lua/limit.lua`).
 const TAKEN_FOR_MEMBER: Duration = Duration::from_millis(1500);
@@ -69,9 +69,9 @@ pub struct Part {
 pub struct Held {
     part: Part,
     /// When the store was last asked that has answered.
-    heard: Option<Tick>,
-    shares_from: Tick,
-    until: Tick,
+    heard: Option<MonoTime>,
+    shares_from: MonoTime,
+    until: MonoTime,
 }
 
 impl Held {
@@ -87,7 +87,7 @@ impl Held {
 
     /// The store, which was asked at `asked`, has told of `part`. Without the store a part does not become larger. Tells whether the store
     /// is still to learn that this gateway holds less.
-    pub fn told(&mut self, part: Part, asked: Tick, by_store: bool) -> bool {
+    pub fn told(&mut self, part: Part, asked: MonoTime, by_store: bool) -> bool {
         if part.epoch == 0 {
             return false;
         }
@@ -110,7 +110,7 @@ impl Held {
     }
 
     /// It goes on without the store.
-    pub fn leave(&mut self, window: Duration, deadline: Duration, now: Tick) {
+    pub fn leave(&mut self, window: Duration, deadline: Duration, now: MonoTime) {
         if let Some(heard) = self.heard {
             self.until = heard.after(window).after(deadline);
             self.shares_from = now.after(TAKEN_FOR_MEMBER).after(window).after(deadline);
@@ -118,12 +118,12 @@ impl Held {
     }
 
     /// From when on it shares with the others by Cal.com's own count.
-    pub fn shares_from(&self) -> Tick {
+    pub fn shares_from(&self) -> MonoTime {
         self.shares_from
     }
 
     /// How many requests it may send in a window; `None` where its part does not matter any more.
-    pub fn limit(&self, now: Tick) -> Option<u32> {
+    pub fn limit(&self, now: MonoTime) -> Option<u32> {
         (now < self.shares_from).then_some(if now < self.until { self.part.requests } else { 0 })
     }
 }

@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// The log of one limit. It holds at most N requests: the rule that it serves is also what bounds it.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Entry {
-    release: Tick,
+    release: MonoTime,
     consumer: u64,
 }
 
@@ -46,17 +46,17 @@ impl Log {
     }
 
     /// When the next request is released, if any is waiting for that.
-    pub fn next_release(&self) -> Option<Tick> {
+    pub fn next_release(&self) -> Option<MonoTime> {
         self.nth_release(1)
     }
 
     /// When `n` of those that are over have been released; `None` where there are fewer.
-    pub fn nth_release(&self, n: u32) -> Option<Tick> {
+    pub fn nth_release(&self, n: u32) -> Option<MonoTime> {
         self.over.get(usize::try_from(n).ok()?.checked_sub(1)?).map(|entry| entry.release)
     }
 
     /// When each of those that are over is released.
-    pub fn releases(&self) -> impl Iterator<Item = Tick> {
+    pub fn releases(&self) -> impl Iterator<Item = MonoTime> {
         self.over.iter().map(|entry| entry.release)
     }
 
@@ -66,7 +66,7 @@ impl Log {
     }
 
     /// A request of `consumer` is over: it arrived at `by` at the latest.
-    pub fn over(&mut self, consumer: u64, by: Tick, window: Duration) {
+    pub fn over(&mut self, consumer: u64, by: MonoTime, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let release = by.after(window + window / 1000);
         let behind = self.over.iter().rposition(|entry| entry.release <= release).map_or(0, |i| i + 1);
@@ -79,7 +79,7 @@ impl Log {
     }
 
     /// The consumer of the next request that Cal.com no longer counts, which is forgotten.
-    pub fn release(&mut self, now: Tick) -> Option<u64> {
+    pub fn release(&mut self, now: MonoTime) -> Option<u64> {
         let due = self.over.front().is_some_and(|entry| entry.release <= now);
         if due { self.over.pop_front().map(|entry| entry.consumer) } else { None }
     }

@@ -15,7 +15,7 @@ use super::first_response::FirstAnswer;
 use super::other_clients::{Foreign, Whole, part};
 use super::replica_share::Share;
 use super::usage_headers::{MOST_NAMES, Seen};
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Requests in flight at most while nothing is known of the window.
 const UNKNOWN: u32 = 4;
@@ -40,14 +40,14 @@ pub struct Gate {
     silent: bool,
     first_answer: FirstAnswer,
     /// What others are taken to use a window, and until when, because there was a 429 that we did not cause.
-    suspected: (u32, Tick),
+    suspected: (u32, MonoTime),
 }
 
 /// What the gate has to know beside its own state.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// The time.
-    pub at: Tick,
+    pub at: MonoTime,
     /// Requests without an answer.
     pub in_flight: u32,
     /// Gateways that share nothing but the credential.
@@ -78,7 +78,7 @@ pub struct Room {
     /// Requests beside those in flight.
     pub more: u32,
     /// When it changes without an answer, if it does.
-    pub until: Option<Tick>,
+    pub until: Option<MonoTime>,
 }
 
 /// How those that take turns go about what is left, the loosest first.
@@ -89,7 +89,7 @@ pub enum Turns {
     /// One in each such time, with which what is left just lasts.
     Every(Duration),
     /// None before then: what is left will be used by those that need not take turns.
-    From(Tick),
+    From(MonoTime),
 }
 
 impl Gate {
@@ -99,19 +99,19 @@ impl Gate {
     }
 
     /// A request goes out.
-    pub fn sent(&mut self, now: Tick) {
+    pub fn sent(&mut self, now: MonoTime) {
         if self.first_answer.is_restored || (self.windows.is_empty() && !self.silent) {
             self.first_answer.sent(now);
         }
     }
 
     /// A request that was sent at `sent` is over.
-    pub fn over(&mut self, sent: Tick) {
+    pub fn over(&mut self, sent: MonoTime) {
         self.first_answer.over(sent);
     }
 
     /// Notes what the answer to a request that was sent at `sent` told.
-    pub fn answered(&mut self, told: &[Seen], sent: Tick, now: Now) {
+    pub fn answered(&mut self, told: &[Seen], sent: MonoTime, now: Now) {
         if told.is_empty() && self.windows.is_empty() {
             self.silent = true;
         }
@@ -178,12 +178,12 @@ impl Gate {
 
     /// A 429 came although nothing here had exceeded `limit`: somebody else has. For an hour, others are taken to use a
     /// third of it more than was thought, though no more than half.
-    pub fn suspect_others(&mut self, limit: u32, now: Tick) {
+    pub fn suspect_others(&mut self, limit: u32, now: MonoTime) {
         let before = self.suspected(now);
         self.suspected = (before.saturating_add(limit / 3).min(limit / 2), now.after(SUSPICION));
     }
 
-    fn suspected(&self, now: Tick) -> u32 {
+    fn suspected(&self, now: MonoTime) -> u32 {
         let (suspected, until) = self.suspected;
         if now < until { suspected } else { 0 }
     }
@@ -238,12 +238,12 @@ impl Gate {
     }
 
     /// The count that Cal.com last told of the window that is open, the widest of several.
-    pub fn remaining(&self, now: Tick) -> Option<u32> {
+    pub fn remaining(&self, now: MonoTime) -> Option<u32> {
         self.windows.iter().filter(|window| now <= window.ends.latest).map(|window| window.least).max()
     }
 
     /// Requests of others on the same credential in one window: seen, where this gateway is `alone`, or suspected.
-    pub fn foreign(&self, now: Tick, alone: bool) -> u32 {
+    pub fn foreign(&self, now: MonoTime, alone: bool) -> u32 {
         let seen = self.windows.iter().filter(|_| alone).map(|window| window.foreign.seen()).max();
         seen.unwrap_or(0).max(self.suspected(now))
     }
@@ -255,12 +255,12 @@ impl Gate {
 }
 
 impl Window {
-    fn new(seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
+    fn new(seen: &Seen, sent: MonoTime, now: Now, suspected: u32) -> Self {
         Self::after(Foreign::new(seen.remaining, sent, now.at), seen, sent, now, suspected)
     }
 
     /// A window that is new to us, with what is known of others.
-    fn after(foreign: Foreign, seen: &Seen, sent: Tick, now: Now, suspected: u32) -> Self {
+    fn after(foreign: Foreign, seen: &Seen, sent: MonoTime, now: Now, suspected: u32) -> Self {
         let (name, limit, ends) = (seen.name, seen.limit, Ends::of_response(seen, sent, now.at, now.window));
         let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, foreign };
         window.note_tail(seen, now, suspected);
@@ -280,7 +280,7 @@ impl Window {
         }
     }
 
-    fn foreign_of_next(&self, seen: &Seen, sent: Tick, now: Now) -> Foreign {
+    fn foreign_of_next(&self, seen: &Seen, sent: MonoTime, now: Now) -> Foreign {
         self.foreign.next_window(seen.remaining, (sent, now.at), self.whole(now), now.is_alone())
     }
 
@@ -293,7 +293,7 @@ impl Window {
         Whole { length: now.window, limit: self.limit.unwrap_or(u32::MAX) }
     }
 
-    fn note(&mut self, seen: &Seen, sent: Tick, now: Now, suspected: u32) {
+    fn note(&mut self, seen: &Seen, sent: MonoTime, now: Now, suspected: u32) {
         match self.ends.note(Ends::of_response(seen, sent, now.at, now.window), now.at, now.window) {
             Relation::Over => return,
             Relation::Open => {}
@@ -349,7 +349,7 @@ impl Window {
 
     /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
     /// cares only where it knows the end well enough for that to cost next to nothing, or where others would not be told.
-    fn closing(&self, now: Now) -> Tick {
+    fn closing(&self, now: Now) -> MonoTime {
         let Ends { earliest, latest } = self.ends;
         if !now.is_alone() {
             return earliest.before(CLOSING);

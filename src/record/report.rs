@@ -11,16 +11,16 @@ use serde::Serialize;
 use crate::catalog::EndpointId;
 use crate::record::{Counted, NONE, Record};
 use crate::telemetry::{HeldLabels, ObservedLabels, RequestLabels};
-use crate::time::{Tick, iso8601};
+use crate::time::{MonoTime, iso8601};
 
 impl Record {
     /// Counts it.
     pub(super) fn count(&self, status: u16) {
         let metrics = &self.gateway.metrics;
-        let key = (self.app.generation, self.counted, self.endpoint, self.code, status);
+        let key = (self.snapshot.generation, self.counted, self.endpoint, self.code, status);
         SERIES.with_borrow_mut(|series| {
-            if series.0 != self.app.generation {
-                *series = (self.app.generation, Series::default());
+            if series.0 != self.snapshot.generation {
+                *series = (self.snapshot.generation, Series::default());
             }
             let counter = series
                 .1
@@ -47,7 +47,7 @@ impl Record {
     }
 
     fn labels(&self, status: u16) -> RequestLabels {
-        let endpoint = self.endpoint.and_then(|id| self.app.catalog().endpoints().get(id.index()));
+        let endpoint = self.endpoint.and_then(|id| self.snapshot.catalog().endpoints().get(id.index()));
         RequestLabels {
             consumer: self.consumer().to_owned(),
             method: endpoint.map_or(NONE, |e| e.method.as_str()).to_owned(),
@@ -61,7 +61,7 @@ impl Record {
     pub(super) fn write_line(&self, status: u16) {
         let now = self.gateway.clock.now();
         let tier = match self.counted {
-            Counted::Consumer(id) => self.app.buckets.tier(id).map(|tier| &*tier.name),
+            Counted::Consumer(id) => self.snapshot.rate_limits.tier(id).map(|tier| &*tier.name),
             Counted::Named(_) => None,
         };
         let rare = self.rare.as_deref();
@@ -82,7 +82,7 @@ impl Record {
             observed: rare.and_then(|rare| rare.observed.as_ref()).map(ToString::to_string),
             bytes_out: self.bytes_out,
             held_by: held.map(|held| held.by.name()),
-            held_ms: held.map(|held| milliseconds(Tick(0), Tick(0).after(held.wait))),
+            held_ms: held.map(|held| milliseconds(MonoTime(0), MonoTime(0).after(held.wait))),
             gateway_ms: milliseconds(self.started, self.sent.or(self.answered).unwrap_or(now)),
             upstream_ms: self.sent.map(|sent| milliseconds(sent, self.answered.unwrap_or(now))),
             total_ms: milliseconds(self.started, now),
@@ -100,7 +100,7 @@ impl Record {
 
     fn credential_name(&self) -> Option<&str> {
         match self.counted {
-            Counted::Consumer(id) => self.app.credentials.of(id).map(|credential| &*credential.name),
+            Counted::Consumer(id) => self.snapshot.credentials.of(id).map(|credential| &*credential.name),
             Counted::Named(_) => None,
         }
     }
@@ -162,11 +162,11 @@ struct Line<'a> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times of requests are far below 2^52 ns")]
-fn seconds(from: Tick, to: Tick) -> f64 {
+fn seconds(from: MonoTime, to: MonoTime) -> f64 {
     to.0.saturating_sub(from.0) as f64 / 1e9
 }
 
 /// To a microsecond.
-fn milliseconds(from: Tick, to: Tick) -> f64 {
+fn milliseconds(from: MonoTime, to: MonoTime) -> f64 {
     (seconds(from, to) * 1e6).round() / 1e3
 }

@@ -7,12 +7,12 @@ use crate::credential::lifecycle::rest_after;
 use crate::credential::stored_token::Entry;
 use crate::credential::token_state::{Holder, Live, Trouble};
 use crate::refresh::{Keeper, LOOK_AGAIN, RECOVER_AGAIN, can_recover, wall};
-use crate::refusal::way_back;
-use crate::time::{Tick, nanoseconds};
+use crate::refusal::recovery_hint;
+use crate::time::{MonoTime, nanoseconds};
 
 impl Keeper {
     /// What `entry` means for this process. A token that is known already keeps the life it was first given.
-    pub(super) fn live(&self, holder: &Holder, entry: &Entry, received: Option<Tick>) -> Live {
+    pub(super) fn live(&self, holder: &Holder, entry: &Entry, received: Option<MonoTime>) -> Live {
         let known = holder.live();
         let same = known.has_token_of(entry) && known.bearer.is_some();
         let received = received.or_else(|| same.then_some(known.received));
@@ -21,7 +21,7 @@ impl Keeper {
         Live::of(entry, received, age, self.holders.now(), jitter)
     }
 
-    pub(super) fn publish(&self, holder: &Holder, entry: &Entry, received: Option<Tick>) {
+    pub(super) fn publish(&self, holder: &Holder, entry: &Entry, received: Option<MonoTime>) {
         let mut live = self.live(holder, entry, received);
         if can_recover(holder) {
             // More than a login helps, once somebody needs it.
@@ -58,8 +58,8 @@ impl Keeper {
         holder.publish(live);
     }
 
-    fn after(&self, rest: Duration) -> Tick {
-        Tick(self.holders.now().0.saturating_add(nanoseconds(rest)))
+    fn after(&self, rest: Duration) -> MonoTime {
+        MonoTime(self.holders.now().0.saturating_add(nanoseconds(rest)))
     }
 
     /// Makes known that it was looked at, and that nothing is different.
@@ -75,7 +75,7 @@ impl Keeper {
         if known.trouble.as_ref().map(|(known, _)| known) != Some(&trouble) {
             let credential = holder.name.to_string();
             if trouble == Trouble::Absent {
-                let todo = way_back(&credential);
+                let todo = recovery_hint(&credential);
                 tracing::warn!(
                     credential,
                     todo,

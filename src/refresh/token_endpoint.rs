@@ -48,7 +48,7 @@ impl CalCom {
     pub(super) async fn call(&self, call: Call) -> Result<Called, CallFault> {
         let Some(budgets) = &self.budgets else { return self.upstream.call(call).await };
         let slot = budgets.reserve_own(&call.headers).await;
-        let mut slot = slot.map_err(|refusal| CallFault::NotSent(refusal.outward().message))?;
+        let mut slot = slot.map_err(|refusal| CallFault::NotSent(refusal.public_error().message))?;
         slot.sending();
         let operation = operation_key("POST", &call.path);
         let called = self.upstream.call(call).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Why a path has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TargetFault {
+pub enum PathError {
     /// The target is not origin-form (RFC 9112 §3.2.1): absolute, authority or asterisk form.
     NotOriginForm,
     /// Two slashes in a row.
@@ -24,7 +24,7 @@ pub enum TargetFault {
     Rewritten,
 }
 
-impl fmt::Display for TargetFault {
+impl fmt::Display for PathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotOriginForm => "the request target has to be a path that begins with /",

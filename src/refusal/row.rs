@@ -41,8 +41,8 @@ impl Refusal {
     pub(super) fn row(&self) -> Row<'_> {
         use StatusCode as S;
         match self {
-            Self::BadTarget(fault) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(fault.to_string()),
-            Self::BadHeader(fault) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(*fault),
+            Self::InvalidPath(fault) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(fault.to_string()),
+            Self::InvalidHeader(fault) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(*fault),
             Self::Leak(leak) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(leak.to_string()),
             Self::InvalidVersion | Self::BodyBroken => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST"),
             Self::HostNotAllowed { host } => {
@@ -90,7 +90,7 @@ impl Refusal {
             Self::UpstreamBudget(held) => {
                 Row::new(S::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET").after(held.wait).because(held_by(held.by))
             }
-            Self::StoreLost => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_STORE_LOST").after(SHORTLY),
+            Self::LimitStoreUnavailable => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_STORE_LOST").after(SHORTLY),
             Self::Overloaded => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED").after(SHORTLY),
             Self::TargetTooLong { limit } => {
                 Row::new(S::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG").because(format!("limits.target_bytes = {limit}"))

@@ -8,65 +8,65 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::forward::{Download, DownloadFault};
 use crate::record::Record;
-use crate::respond::scrubbed_body::Searched;
+use crate::respond::scrubbed_body::ScrubbedBody;
 
 /// Where an answer's bytes come from.
-pub enum Source {
+pub enum BodySource {
     /// The gateway itself.
     Own(Option<Bytes>),
     /// Cal.com.
     Upstream(Download),
     /// Cal.com, without a secret.
-    Searched(Box<Searched>),
+    Scrubbed(Box<ScrubbedBody>),
 }
 
-impl From<Bytes> for Source {
+impl From<Bytes> for BodySource {
     fn from(bytes: Bytes) -> Self {
         Self::Own((!bytes.is_empty()).then_some(bytes))
     }
 }
 
-impl From<Download> for Source {
+impl From<Download> for BodySource {
     fn from(download: Download) -> Self {
         Self::Upstream(download)
     }
 }
 
-impl Source {
+impl BodySource {
     fn is_over(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Upstream(download) => download.is_end_stream(),
-            Self::Searched(searched) => searched.is_end_stream(),
+            Self::Scrubbed(searched) => searched.is_end_stream(),
         }
     }
 }
 
 /// The body of an answer.
-pub struct Answer {
-    source: Source,
+pub struct ResponseBody {
+    source: BodySource,
     record: Box<Record>,
 }
 
-impl Answer {
-    pub(super) fn new(source: Source, mut record: Box<Record>) -> Self {
-        if matches!(source, Source::Own(_)) {
+impl ResponseBody {
+    pub(super) fn new(source: BodySource, mut record: Box<Record>) -> Self {
+        if matches!(source, BodySource::Own(_)) {
             record.give_up_place();
         }
         Self { source, record }
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = DownloadFault;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         let this = self.get_mut();
         let frame = match &mut this.source {
-            Source::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::Upstream(download) => ready!(Pin::new(download).poll_frame(cx)),
-            Source::Searched(searched) => ready!(Pin::new(searched).poll_frame(cx)),
+            BodySource::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            BodySource::Upstream(download) => ready!(Pin::new(download).poll_frame(cx)),
+            BodySource::Scrubbed(searched) => ready!(Pin::new(searched).poll_frame(cx)),
         };
         match &frame {
             Some(Ok(frame)) => this.record.note_bytes(frame.data_ref().map_or(0, Bytes::len)),
@@ -82,14 +82,14 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Source::Upstream(download) => download.size_hint(),
-            Source::Searched(searched) => searched.size_hint(),
+            BodySource::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            BodySource::Upstream(download) => download.size_hint(),
+            BodySource::Scrubbed(searched) => searched.size_hint(),
         }
     }
 }
 
-impl Drop for Answer {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         if self.source.is_over() {
             self.record.note_complete();

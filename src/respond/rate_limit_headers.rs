@@ -10,11 +10,11 @@ use smallvec::SmallVec;
 
 use crate::headers::{LIMIT, POLICY, RATE_LIMIT, REMAINING, RESET};
 use crate::ratelimit::Standing;
-use crate::refusal::whole_seconds;
+use crate::refusal::retry_after_secs;
 
 /// Puts them on an answer.
 pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {
-    let quota = (standing.limit, whole_seconds(standing.window));
+    let quota = (standing.limit, retry_after_secs(standing.window));
     let stand = (standing.remaining, seconds_up(standing.reset));
     let (policy, limit, _) = QUOTAS.with_borrow_mut(|told| again(told, quota, ["q", "w"]));
     let (rate_limit, remaining, reset) = STANDS.with_borrow_mut(|told| again(told, stand, ["r", "t"]));

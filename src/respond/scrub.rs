@@ -17,8 +17,8 @@ use crate::forward::{Download, DownloadFault};
 use crate::headers::is_gzip;
 use crate::headers::media::media_type;
 use crate::refusal::Refusal;
-use crate::respond::Source;
-use crate::respond::scrubbed_body::Searched;
+use crate::respond::BodySource;
+use crate::respond::scrubbed_body::ScrubbedBody;
 
 /// Bytes of an error's body that are read before it is passed on; a longer one is searched on its way.
 pub(super) const MOST_ERROR: usize = 64 * 1024;
@@ -42,7 +42,7 @@ pub async fn inspect(
     credentials: &Credentials,
     capture: Option<&Capture>,
     at: SystemTime,
-) -> Result<Response<Source>, Refusal> {
+) -> Result<Response<BodySource>, Refusal> {
     if let Some(secret) = injection.secret() {
         clean_headers(answer.headers_mut(), secret);
     }
@@ -53,7 +53,7 @@ pub async fn inspect(
     match injection.secret().filter(|_| failed && is_text(answer.headers())) {
         Some(secret) => Box::pin(clean_body(answer, secret)).await,
         None => match answer.body_mut().start().await {
-            Ok(()) => Ok(answer.map(Source::from)),
+            Ok(()) => Ok(answer.map(BodySource::from)),
             Err(fault) => Err(broken(answer.status(), fault)),
         },
     }
@@ -64,20 +64,20 @@ async fn keep_tokens(
     credentials: &Credentials,
     capture: &Capture,
     at: SystemTime,
-) -> Result<Response<Source>, Refusal> {
+) -> Result<Response<BodySource>, Refusal> {
     let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let receipt = Receipt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
     let Some(body) = answer.body_mut().read_up_to(MOST_TOKENS).await else {
         let unkept = capture.unkept("the response broke off, or is longer than 256 KiB");
         let fault = answer.body().fault();
         unkept.map_err(|invalid| fault.map_or(invalid, |fault| broken(answer.status(), fault)))?;
-        return Ok(answer.map(Source::from));
+        return Ok(answer.map(BodySource::from));
     };
     let told = credentials.keep(capture, &body, receipt).await?;
     Ok(with_body(answer, body, told))
 }
 
-async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Response<Source>, Refusal> {
+async fn clean_body(mut answer: Response<Download>, secret: &[u8]) -> Result<Response<BodySource>, Refusal> {
     let body = answer.body_mut().read_up_to(MOST_ERROR).await;
     if let Some(fault) = answer.body().fault() {
         return Err(broken(answer.status(), fault));
@@ -139,9 +139,9 @@ fn unreadable(answer: &mut Response<Download>) -> Vec<u8> {
 }
 
 /// An error that is too long to be read before it is passed on.
-fn searched(mut answer: Response<Download>, secret: &[u8]) -> Response<Source> {
+fn searched(mut answer: Response<Download>, secret: &[u8]) -> Response<BodySource> {
     answer.headers_mut().remove(ETAG);
-    answer.map(|body| Source::Searched(Box::new(Searched::new(body, secret))))
+    answer.map(|body| BodySource::Scrubbed(Box::new(ScrubbedBody::new(body, secret))))
 }
 
 /// The text of a compressed error; `None` if it is broken, or longer than [`MOST_INFLATED`].
@@ -153,14 +153,14 @@ pub(super) fn inflated(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An answer whose body was read, or is another one now.
-fn with_body(answer: Response<Download>, read: Bytes, other: Option<Vec<u8>>) -> Response<Source> {
+fn with_body(answer: Response<Download>, read: Bytes, other: Option<Vec<u8>>) -> Response<BodySource> {
     let (mut head, _) = answer.into_parts();
-    let Some(other) = other.map(Bytes::from) else { return Response::from_parts(head, Source::from(read)) };
+    let Some(other) = other.map(Bytes::from) else { return Response::from_parts(head, BodySource::from(read)) };
     if head.headers.contains_key(CONTENT_LENGTH) {
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(other.len()));
     }
     head.headers.remove(ETAG);
-    Response::from_parts(head, Source::from(other))
+    Response::from_parts(head, BodySource::from(other))
 }
 
 fn clean_headers(headers: &mut HeaderMap, secret: &[u8]) {

@@ -9,14 +9,14 @@ use http_body::{Body, Frame, SizeHint};
 use crate::forward::{Download, DownloadFault, plus};
 
 /// Cal.com's body without a secret.
-pub struct Searched {
+pub struct ScrubbedBody {
     body: Download,
     secret: Box<[u8]>,
     /// What may be the beginning of the secret is held until more comes.
     held: BytesMut,
 }
 
-impl Searched {
+impl ScrubbedBody {
     pub(super) fn new(body: Download, secret: &[u8]) -> Self {
         Self { body, secret: secret.into(), held: BytesMut::new() }
     }
@@ -44,7 +44,7 @@ fn mask(bytes: &mut [u8], secret: &[u8]) {
     }
 }
 
-impl Body for Searched {
+impl Body for ScrubbedBody {
     type Data = Bytes;
     type Error = DownloadFault;
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::signals::Stop;
-use crate::gateway::{Gateway, Phase};
+use crate::gateway::{Gateway, LifecycleState};
 
 /// How often a renewal's end is looked for while the process ends.
 const KEEPER_PEEK: Duration = Duration::from_millis(10);
@@ -39,13 +39,13 @@ pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>
     tokio::select! {
         biased;
         _ = ended => return,
-        () = sleep(gateway.app().limits.drain) => {
+        () = sleep(gateway.snapshot().bounds.drain) => {
             tracing::warn!(in_flight = in_flight(), "limits.drain is over; requests still in flight are given up");
         }
         () = stop.told() => {
             tracing::warn!(in_flight = in_flight(), "told to stop again; requests still in flight are given up");
         }
     }
-    gateway.enter(Phase::Over);
+    gateway.enter(LifecycleState::Stopped);
     let _ = timeout(LAST_LINES, &mut workers_ended).await;
 }

@@ -24,8 +24,8 @@ pub(super) fn make_room(gateway: &Gateway, workers: usize) {
     let idle = (free / IDLE_PART / workers.max(1)).min(forward::MAX_KEPT);
     forward::keep_idle(idle);
     let free = free.saturating_sub(idle.saturating_mul(workers));
-    let app = gateway.app();
-    let wanted = (app.limits.connections, app.limits.in_flight);
+    let snapshot = gateway.snapshot();
+    let wanted = (snapshot.bounds.connections, snapshot.bounds.in_flight);
     let (connections, in_flight) = shares(free, wanted.0, wanted.1);
     gateway.set_room(connections, in_flight);
     if (connections, in_flight) != wanted {

@@ -72,7 +72,7 @@ pub(super) async fn until_told_to_stop(
             () = stop.told() => return Ok(()),
             _ = hangup.recv() => {
                 reload(gateway, &source, fixed);
-                gateway.app().upstream.reconnect();
+                gateway.snapshot().upstream.reconnect();
                 tracing::info!("new connections to the upstream are opened from now on");
             }
             Some(()) = news.recv() => {

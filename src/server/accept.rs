@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{sleep, timeout};
 
-use crate::gateway::{Gateway, Phase, Place};
+use crate::gateway::{CapacityPermit, Gateway, LifecycleState};
 use crate::identify::ConnectionEnds;
 use crate::server::connection::{ClientConnection, Guest};
 use crate::server::listener::Bound;
@@ -31,14 +31,14 @@ pub(crate) struct Doorway<S, A> {
     gateway: Arc<Gateway>,
     /// How many are being turned away, at all doors.
     turned_away: Arc<AtomicUsize>,
-    phases: channel::Receiver<Phase>,
+    phases: channel::Receiver<LifecycleState>,
 }
 
 /// What is settled about a connection when it is accepted.
 pub(super) struct Admission {
     /// Whether there is room for it; else it is told so.
     pub(super) is_welcome: bool,
-    _place: Place,
+    _place: CapacityPermit,
 }
 
 enum Accepted {
@@ -57,7 +57,7 @@ impl<S: HttpService, A: Admits> Doorway<S, A> {
         admission: A,
         gateway: &Arc<Gateway>,
         turned_away: &Arc<AtomicUsize>,
-        phases: channel::Receiver<Phase>,
+        phases: channel::Receiver<LifecycleState>,
     ) -> Self {
         Self { service, admission, gateway: gateway.clone(), turned_away: turned_away.clone(), phases }
     }
@@ -73,7 +73,7 @@ impl<S: HttpService, A: Admits> Doorway<S, A> {
         let mut phases = self.phases.clone();
         tokio::select! {
             _ = ended.recv() => {}
-            _ = phases.wait_for(|phase| *phase == Phase::Over) => {
+            _ = phases.wait_for(|phase| *phase == LifecycleState::Stopped) => {
                 // Each connection sees the phase by itself.
                 let _ = timeout(LAST_RESPONSES, ended.recv()).await;
             }
@@ -86,7 +86,7 @@ impl<S: HttpService, A: Admits> Doorway<S, A> {
             let accepted = tokio::select! {
                 biased;
                 accepted = door.accept() => accepted,
-                _ = phases.wait_for(|phase| *phase >= Phase::Draining) => return,
+                _ = phases.wait_for(|phase| *phase >= LifecycleState::Draining) => return,
             };
             match accepted {
                 Ok((stream, ends)) => self.admit(stream, ends, open),
@@ -108,7 +108,9 @@ impl<S: HttpService, A: Admits> Doorway<S, A> {
         // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
         let place = self.admission.try_admit();
         let is_welcome = place.is_some();
-        let Some(place) = place.or_else(|| Place::take(&self.turned_away, MOST_TURNED_AWAY)) else { return };
+        let Some(place) = place.or_else(|| CapacityPermit::try_acquire(&self.turned_away, MOST_TURNED_AWAY)) else {
+            return;
+        };
         let guest = Guest {
             service: self.service.clone(),
             gateway: self.gateway.clone(),

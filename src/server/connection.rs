@@ -30,7 +30,7 @@ use super::http2::{self, RequestBody};
 use super::opening::{self, First, Incomplete};
 use crate::config::limits::Bounds;
 use crate::foreign::cleaned;
-use crate::gateway::{Gateway, Phase};
+use crate::gateway::{Gateway, LifecycleState};
 use crate::identify::ConnectionEnds;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -56,11 +56,11 @@ struct Context {
     ends: ConnectionEnds,
     /// Held until the connection ends, and what outlasts it, so that the doorway knows.
     open: mpsc::Sender<()>,
-    phases: channel::Receiver<Phase>,
+    phases: channel::Receiver<LifecycleState>,
 }
 
 impl ClientConnection {
-    pub(super) fn new(ends: ConnectionEnds, open: mpsc::Sender<()>, phases: channel::Receiver<Phase>) -> Self {
+    pub(super) fn new(ends: ConnectionEnds, open: mpsc::Sender<()>, phases: channel::Receiver<LifecycleState>) -> Self {
         Self(Arc::new(Context { ends, open, phases }))
     }
 
@@ -82,7 +82,7 @@ impl ClientConnection {
 pub(super) struct Guest<S> {
     pub(super) service: S,
     pub(super) gateway: Arc<Gateway>,
-    pub(super) phases: channel::Receiver<Phase>,
+    pub(super) phases: channel::Receiver<LifecycleState>,
     pub(super) connection: ClientConnection,
     pub(super) admission: Admission,
 }
@@ -92,10 +92,10 @@ impl<S: HttpService> Guest<S> {
         if !self.admission.is_welcome {
             return self.say(stream, &Refusal::Overloaded).await;
         }
-        let limits = self.gateway.app().limits.clone();
+        let limits = self.gateway.snapshot().bounds.clone();
         let mut phases = self.phases.clone();
         let drained = async {
-            let _ = phases.wait_for(|phase| *phase >= Phase::Draining).await;
+            let _ = phases.wait_for(|phase| *phase >= LifecycleState::Draining).await;
             sleep(DRAIN_GRACE).await;
         };
         let first = tokio::select! {
@@ -140,7 +140,7 @@ impl<S: HttpService> Guest<S> {
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
         let end = self.drive(Pin::new(&mut connection), &watch, http1::Connection::graceful_shutdown).await;
         let Ending { stream, refusal, peer_is_gone } = connection.into_parts().io.into_inner().into_ending();
-        let late = (end == End::LateHead).then(|| Refusal::late_head(self.gateway.app().limits.head));
+        let late = (end == End::LateHead).then(|| Refusal::late_head(self.gateway.snapshot().bounds.head));
         match refusal.or(late) {
             Some(refusal) => self.say(stream, &refusal).await,
             None if watch.had_body() && !peer_is_gone => linger(stream).await,
@@ -172,7 +172,7 @@ impl<S: HttpService> Guest<S> {
         C: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
     {
-        let (mut told, mut head_is_minded, mut phase) = (false, false, Phase::Serving);
+        let (mut told, mut head_is_minded, mut phase) = (false, false, LifecycleState::Running);
         let mut waiting = Aside::new(self.due_or_later(Instant::now(), phase));
         loop {
             // A head that comes whole is over before this is looked at.
@@ -197,7 +197,7 @@ impl<S: HttpService> Guest<S> {
             }
             head_is_minded = watch.awaits_head();
             let now = Instant::now();
-            let verdict = if is_due { watch.verdict(now, &self.gateway.app().limits) } else { Verdict::End };
+            let verdict = if is_due { watch.verdict(now, &self.gateway.snapshot().bounds) } else { Verdict::End };
             let until = match verdict {
                 Verdict::GoOn(_) | Verdict::End if told && watch.is_over(now) => return End::Quiet,
                 Verdict::GoOn(until) if told => until.min(now + DRAIN_GRACE),
@@ -217,7 +217,7 @@ impl<S: HttpService> Guest<S> {
     }
 
     /// Waits until then, or for a later phase than `seen`. Returns whether it was the time.
-    async fn due_or_later(&self, until: Instant, seen: Phase) -> bool {
+    async fn due_or_later(&self, until: Instant, seen: LifecycleState) -> bool {
         let mut phases = self.phases.clone();
         tokio::select! {
             biased;

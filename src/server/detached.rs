@@ -7,7 +7,7 @@ use std::pin::pin;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinError;
 
-use crate::gateway::Phase;
+use crate::gateway::LifecycleState;
 
 /// Has an answer made by a task of its own, which goes on when the future is dropped, as hyper drops it with the connection.
 /// The doorway it came in by stays `open` until then, and so the drain waits for it. At the last of the `phases`, it is polled.
@@ -15,7 +15,7 @@ use crate::gateway::Phase;
 pub(super) fn lasting<T: Send + 'static>(
     answer: impl Future<Output = T> + Send + 'static,
     open: mpsc::Sender<()>,
-    mut phases: channel::Receiver<Phase>,
+    mut phases: channel::Receiver<LifecycleState>,
 ) -> impl Future<Output = T> + Send {
     let task = tokio::spawn(async move {
         let _open = open;
@@ -23,7 +23,7 @@ pub(super) fn lasting<T: Send + 'static>(
         tokio::select! {
             biased;
             answered = answer.as_mut() => return answered,
-            _ = phases.wait_for(|phase| *phase == Phase::Over) => {}
+            _ = phases.wait_for(|phase| *phase == LifecycleState::Stopped) => {}
         }
         // Polled once more, it gives up.
         answer.await

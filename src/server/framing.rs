@@ -163,12 +163,12 @@ impl Framing {
                     return Err(Refusal::TargetTooLong { limit: self.target_bytes });
                 }
                 if memchr3(b'"', b'<', b'>', piece).is_some() {
-                    return Err(Refusal::BadHeader(
+                    return Err(Refusal::InvalidHeader(
                         "the path or query has a \", < or >, which has to be percent-encoded",
                     ));
                 }
                 if memchr(b'#', piece).is_some() {
-                    return Err(Refusal::BadHeader("the request target has a fragment (#)"));
+                    return Err(Refusal::InvalidHeader("the request target has a fragment (#)"));
                 }
             }
             Part::Fields => {
@@ -189,7 +189,7 @@ impl Framing {
             return Err(if self.is_in_body() {
                 Refusal::BodyBroken
             } else {
-                Refusal::BadHeader("a line of the head ends without a carriage return")
+                Refusal::InvalidHeader("a line of the head ends without a carriage return")
             });
         }
         let is_empty = length == 1;
@@ -233,21 +233,21 @@ impl Framing {
                 let Some(value) = value(LENGTH) else { return Ok(()) };
                 let length = digits(value).filter(|_| is_whole);
                 if length.is_none() || head.length.is_some_and(|before| Some(before) != length) {
-                    return Err(Refusal::BadHeader("Content-Length is not one number"));
+                    return Err(Refusal::InvalidHeader("Content-Length is not one number"));
                 }
                 head.length = length;
             }
             Some(b't') => {
                 let Some(value) = value(CODING) else { return Ok(()) };
                 if head.is_chunked || !is_whole || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Refusal::BadHeader("Transfer-Encoding can only be chunked"));
+                    return Err(Refusal::InvalidHeader("Transfer-Encoding can only be chunked"));
                 }
                 head.is_chunked = true;
             }
             _ => return Ok(()),
         }
         if head.is_chunked && head.length.is_some() {
-            return Err(Refusal::BadHeader("Content-Length and Transfer-Encoding cannot both be sent"));
+            return Err(Refusal::InvalidHeader("Content-Length and Transfer-Encoding cannot both be sent"));
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use tokio::sync::watch as channel;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::hangup::Stream;
-use crate::gateway::Phase;
+use crate::gateway::LifecycleState;
 use crate::server::body::{Outgoing, Piece};
 use crate::server::transport::Wire;
 
@@ -41,7 +41,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct Connection<T, F> {
     state: State<T>,
     answer: F,
-    phases: channel::Receiver<Phase>,
+    phases: channel::Receiver<LifecycleState>,
     is_stopping: bool,
 }
 
@@ -65,7 +65,7 @@ struct Pings {
 impl<T: Stream, F> Connection<T, F> {
     /// Begins a connection. `max_header_list` is the largest decoded header list (RFC 9113 §6.5.2). At the last of the
     /// `phases`, responses that are being made are polled once more.
-    pub(super) fn new(io: Wire<T>, max_header_list: u32, phases: channel::Receiver<Phase>, answer: F) -> Self {
+    pub(super) fn new(io: Wire<T>, max_header_list: u32, phases: channel::Receiver<LifecycleState>, answer: F) -> Self {
         let mut builder = server::Builder::new();
         builder
             .initial_window_size(WINDOW)
@@ -158,14 +158,14 @@ fn expects_continue(request: &Request<RecvStream>) -> bool {
 #[expect(clippy::disallowed_methods, reason = "the Date header is the time of day")]
 async fn serve_stream<B>(
     answer: impl Future<Output = Response<Outgoing<B>>>,
-    mut phases: channel::Receiver<Phase>,
+    mut phases: channel::Receiver<LifecycleState>,
     mut respond: SendResponse<Piece>,
     mut expects_continue: bool,
 ) where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut answer = pin!(answer);
-    let mut over = pin!(phases.wait_for(|phase| *phase == Phase::Over).fuse());
+    let mut over = pin!(phases.wait_for(|phase| *phase == LifecycleState::Stopped).fuse());
     let answered = poll_fn(|cx| {
         if let Poll::Ready(response) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(response));

@@ -28,7 +28,7 @@ const ONE_PIECE: usize = 4096;
 const FIRST_READ: usize = 2048;
 
 /// The refusal of a request whose client closed its sending side within the head.
-pub(super) const CUT_HEAD: Refusal = Refusal::BadHeader("the client closed its sending side within the head");
+pub(super) const CUT_HEAD: Refusal = Refusal::InvalidHeader("the client closed its sending side within the head");
 
 /// A caller's connection.
 pub(super) struct Wire<T> {
@@ -216,7 +216,7 @@ impl<T: Stream> Wire<T> {
             return false;
         }
         let refusal = match data.get(9..12) {
-            Some(b"400") => Refusal::BadHeader("the request's head is malformed"),
+            Some(b"400") => Refusal::InvalidHeader("the request's head is malformed"),
             Some(b"414") => Refusal::TargetTooLong { limit: self.target_bytes },
             Some(b"431") => Refusal::HeadTooLarge { limit: self.head_bytes },
             _ => return false,

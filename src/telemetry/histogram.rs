@@ -34,18 +34,18 @@ const SHARES: usize = 8;
 
 /// A histogram of times.
 #[derive(Debug, Clone, Default)]
-pub struct Times(Arc<[Share; SHARES]>);
+pub struct ShardedHistogram(Arc<[Share; SHARES]>);
 
 /// What some threads counted, on cache lines of its own; two of them, for processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Share {
-    /// Times up to each bound and above the one before it.
+    /// Number of times in each bucket: up to its bound, and above the bound before it.
     counts: [AtomicU64; BOUNDS.len()],
     nanoseconds: AtomicU64,
 }
 
-impl Times {
+impl ShardedHistogram {
     /// Counts a time.
     pub fn observe(&self, took: Duration) {
         let Some(share) = MINE.with(|mine| self.0.get(*mine)) else { return };
@@ -56,7 +56,7 @@ impl Times {
     }
 }
 
-impl EncodeMetric for Times {
+impl EncodeMetric for ShardedHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut buckets =
             BOUNDS.map(|bound| (if bound == Duration::MAX { f64::INFINITY } else { bound.as_secs_f64() }, 0));

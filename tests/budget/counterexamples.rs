@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 use super::interleavings::Event::{Answered, Arrives, Asks, Passes, Reload};
 use super::interleavings::World;
@@ -71,7 +71,7 @@ fn responses_of_two_windows_with_overlapping_bounds() {
 #[test]
 fn two_responses_that_took_half_a_window_each() {
     let mut world = World::new(2, 5, true);
-    let at = |world: &mut World, ms: u64| world.now = Tick(1).after(Duration::from_millis(ms));
+    let at = |world: &mut World, ms: u64| world.now = MonoTime(1).after(Duration::from_millis(ms));
     let first = world.ask(0, 0).unwrap();
     let response = world.respond();
     at(&mut world, 34_000);

@@ -7,7 +7,7 @@ use calgate::ratelimit::Settings;
 use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict, name_hash};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use proptest::prelude::*;
 
 use super::table::limiter::{self, Limiter, NamedLimit};
@@ -89,11 +89,11 @@ pub(super) struct World {
     /// The number of Cal.com's window, and the lost requests that it counted in that.
     window: (u32, u32),
     gateways: Vec<Machine>,
-    pub(super) now: Tick,
+    pub(super) now: MonoTime,
     waiting: Vec<(usize, Ticket, Asker)>,
     out: Vec<Request>,
     /// Lost requests that may yet arrive, and by when.
-    lost: Vec<Tick>,
+    lost: Vec<MonoTime>,
     /// Whether Cal.com has refused a request. What follows is not simulated.
     is_over: bool,
 }
@@ -108,7 +108,7 @@ impl World {
             cal: Limiter::new(vec![named], false),
             window: (0, 0),
             gateways: (0..gateways).map(machine).collect(),
-            now: Tick(1),
+            now: MonoTime(1),
             waiting: Vec::new(),
             out: Vec::new(),
             lost: Vec::new(),
@@ -199,7 +199,7 @@ impl World {
     /// Cal.com counts a request. A gateway that has lost requests does not know which window counts them, so a window of several
     /// gateways may exceed its limit by as many.
     fn arrive(&mut self, is_lost: bool) -> (limiter::Verdict, u32) {
-        let verdict = self.cal.hit(self.now.since(Tick::default()));
+        let verdict = self.cal.hit(self.now.since(MonoTime::default()));
         let [standing] = verdict.standings.as_slice() else { panic!("one limit: {verdict:?}") };
         let (window, lost) = self.window;
         if standing.remaining + 1 == standing.limit && !verdict.refused {

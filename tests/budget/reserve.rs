@@ -6,43 +6,43 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use calgate::budget::Slot;
-use calgate::gateway::App;
+use calgate::gateway::Snapshot;
 use calgate::limit::Permit;
 use calgate::ratelimit::status::Standing;
 use calgate::refusal::Refusal;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use http::{HeaderMap, StatusCode};
 
-use crate::given::{app, caller, code, config, find};
+use crate::given::{caller, code, config, find, snapshot};
 
 const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\nmax_wait = \"24h\"\n\
     [credentials.main]\nkind = \"api-key\"\napi_key = { env = \"CARGO_PKG_NAME\" }\nplan = \"teams\"\n\
     requests_per_minute = 4\n\
     [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"main\"\ntier = \"roomy\"\n";
 
-fn permit<'a>(app: &'a App, request: &'a str) -> Permit<'a> {
-    let grant = app.entitlements.grant(caller(app, "it"), find(request).unwrap()).unwrap();
-    app.buckets.take(grant, Tick(1)).1.unwrap()
+fn permit<'a>(snapshot: &'a Snapshot, request: &'a str) -> Permit<'a> {
+    let grant = snapshot.entitlements.grant(caller(snapshot, "it"), find(request).unwrap()).unwrap();
+    snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap()
 }
 
-async fn reserve(app: &App, request: &str, wait: Option<Duration>) -> Result<Slot, Refusal> {
-    let permit = permit(app, request);
-    let suited = app.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = app.credentials.choose(suited).access(&app.credentials.holders).await.unwrap();
-    app.budget.reserve(&permit, &access, wait).await
+async fn reserve(snapshot: &Snapshot, request: &str, wait: Option<Duration>) -> Result<Slot, Refusal> {
+    let permit = permit(snapshot, request);
+    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    snapshot.budget.reserve(&permit, &access, wait).await
 }
 
-fn now(app: &App, request: &str) -> Result<Slot, Refusal> {
-    runtime().block_on(reserve(app, request, Some(Duration::ZERO)))
+fn now(snapshot: &Snapshot, request: &str) -> Result<Slot, Refusal> {
+    runtime().block_on(reserve(snapshot, request, Some(Duration::ZERO)))
 }
 
 /// Has the first answer come, which tells of no limits: from then on, only what is configured holds requests.
-fn first_answer(app: &App, request: &str) {
-    now(app, request).unwrap().answered(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
+fn first_answer(snapshot: &Snapshot, request: &str) {
+    now(snapshot, request).unwrap().answered(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
 }
 
-fn standing(app: &App) -> Standing {
-    app.budget.standing_of(app.consumers.named("it").unwrap().id, None).unwrap().0
+fn standing(snapshot: &Snapshot) -> Standing {
+    snapshot.budget.standing_of(snapshot.consumers.named("it").unwrap().id, None).unwrap().0
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -51,17 +51,17 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn twenty_thousand_that_leave_leave_nothing_behind() {
-    let app = app(TEXT);
-    first_answer(&app, "GET /v2/me");
+    let snapshot = snapshot(TEXT);
+    first_answer(&snapshot, "GET /v2/me");
     runtime().block_on(async {
         let mut cx = Context::from_waker(Waker::noop());
         let mut held: Vec<Slot> = Vec::new();
-        while let Ok(slot) = reserve(&app, "GET /v2/me", Some(Duration::ZERO)).await {
+        while let Ok(slot) = reserve(&snapshot, "GET /v2/me", Some(Duration::ZERO)).await {
             held.push(slot);
         }
         assert_eq!(held.len(), 3);
         for n in 0..20_000 {
-            let mut waits = Box::pin(reserve(&app, "GET /v2/me", None));
+            let mut waits = Box::pin(reserve(&snapshot, "GET /v2/me", None));
             assert!(waits.as_mut().poll(&mut cx).is_pending());
             if n % 10 == 0 {
                 // Its turn comes, in the moment in which it leaves or just before.
@@ -69,92 +69,92 @@ fn twenty_thousand_that_leave_leave_nothing_behind() {
                 if n % 20 == 0 {
                     match waits.as_mut().poll(&mut cx) {
                         Poll::Ready(slot) => held.push(slot.unwrap()),
-                        Poll::Pending => panic!("all places were free: {n} {:?}", standing(&app)),
+                        Poll::Pending => panic!("all places were free: {n} {:?}", standing(&snapshot)),
                     }
                 }
             }
             drop(waits);
             tokio::task::yield_now().await;
-            while let Ok(slot) = reserve(&app, "GET /v2/me", Some(Duration::ZERO)).await {
+            while let Ok(slot) = reserve(&snapshot, "GET /v2/me", Some(Duration::ZERO)).await {
                 held.push(slot);
             }
         }
         // On a slow machine the first answer counts no more.
-        assert!(held.len() >= 3 && standing(&app).in_flight as usize == held.len());
+        assert!(held.len() >= 3 && standing(&snapshot).in_flight as usize == held.len());
         drop(held);
     });
-    let Standing { used, in_flight, waiting, .. } = standing(&app);
+    let Standing { used, in_flight, waiting, .. } = standing(&snapshot);
     assert!(used <= 1 && (in_flight, waiting) == (0, 0), "{used}");
 }
 
 #[test]
 fn a_slot_that_was_sent_with_counts_and_one_that_was_not_does_not() {
-    let app = app(TEXT);
-    let mut slot = now(&app, "GET /v2/me").unwrap();
+    let snapshot = snapshot(TEXT);
+    let mut slot = now(&snapshot, "GET /v2/me").unwrap();
     slot.sending();
     slot.not_sent();
     drop(slot);
-    assert_eq!(standing(&app).used, 0);
-    let mut slot = now(&app, "GET /v2/me").unwrap();
+    assert_eq!(standing(&snapshot).used, 0);
+    let mut slot = now(&snapshot, "GET /v2/me").unwrap();
     slot.sending();
     drop(slot);
-    assert_eq!((standing(&app).used, standing(&app).in_flight), (1, 0));
+    assert_eq!((standing(&snapshot).used, standing(&snapshot).in_flight), (1, 0));
 }
 
 #[test]
 fn sending_again_takes_a_second_place_if_the_first_may_have_arrived() {
-    let app = app(TEXT);
-    let mut slot = now(&app, "GET /v2/me").unwrap();
+    let snapshot = snapshot(TEXT);
+    let mut slot = now(&snapshot, "GET /v2/me").unwrap();
     runtime().block_on(slot.again()).unwrap();
-    assert_eq!(standing(&app).used, 1, "nothing had been written");
+    assert_eq!(standing(&snapshot).used, 1, "nothing had been written");
     for used in 2..=4 {
         slot.sending();
         runtime().block_on(slot.again()).unwrap();
-        assert_eq!((standing(&app).used, standing(&app).in_flight), (used, 1));
+        assert_eq!((standing(&snapshot).used, standing(&snapshot).in_flight), (used, 1));
     }
     slot.sending();
     assert_eq!(code(runtime().block_on(slot.again())), "GATEWAY_UPSTREAM_BUDGET");
     drop(slot);
-    assert_eq!((standing(&app).used, standing(&app).in_flight), (4, 0));
+    assert_eq!((standing(&snapshot).used, standing(&snapshot).in_flight), (4, 0));
 }
 
 #[test]
 fn who_waits_no_longer_than_nothing_is_refused_at_once_with_the_time_until_there_is_room() {
-    let app = app(TEXT);
+    let snapshot = snapshot(TEXT);
     for _ in 0..4 {
-        let mut slot = now(&app, "GET /v2/me").unwrap();
+        let mut slot = now(&snapshot, "GET /v2/me").unwrap();
         slot.sending();
         drop(slot);
     }
-    let refusal = now(&app, "GET /v2/me").unwrap_err();
+    let refusal = now(&snapshot, "GET /v2/me").unwrap_err();
     assert_eq!(refusal.code(), "GATEWAY_UPSTREAM_BUDGET");
-    let seconds = refusal.outward().retry_after.unwrap();
+    let seconds = refusal.public_error().retry_after.unwrap();
     assert!((80..=91).contains(&seconds), "the deadline of a lost request and a window: {seconds}");
 }
 
 #[test]
 fn operations_that_cal_com_counts_apart_leave_the_main_budget_alone() {
-    let app = app(TEXT);
+    let snapshot = snapshot(TEXT);
     let apart = "POST /v2/bookings/uid/guests";
-    let mut first = now(&app, apart).unwrap();
-    assert_eq!(code(now(&app, apart)), "GATEWAY_UPSTREAM_BUDGET", "an answer has to tell of the window first");
+    let mut first = now(&snapshot, apart).unwrap();
+    assert_eq!(code(now(&snapshot, apart)), "GATEWAY_UPSTREAM_BUDGET", "an answer has to tell of the window first");
     first.answered(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
-    let slots: Vec<Slot> = (0..4).map(|_| now(&app, apart).unwrap()).collect();
-    assert_eq!(code(now(&app, apart)), "GATEWAY_UPSTREAM_BUDGET", "five a minute");
+    let slots: Vec<Slot> = (0..4).map(|_| now(&snapshot, apart).unwrap()).collect();
+    assert_eq!(code(now(&snapshot, apart)), "GATEWAY_UPSTREAM_BUDGET", "five a minute");
     drop(slots);
-    (0..4).for_each(|_| first_answer(&app, apart));
-    assert_eq!(code(now(&app, apart)), "GATEWAY_UPSTREAM_BUDGET", "five a minute");
-    assert_eq!(standing(&app).used, 0);
-    assert_eq!(code(now(&app, "GET /v2/me")), "ok");
+    (0..4).for_each(|_| first_answer(&snapshot, apart));
+    assert_eq!(code(now(&snapshot, apart)), "GATEWAY_UPSTREAM_BUDGET", "five a minute");
+    assert_eq!(standing(&snapshot).used, 0);
+    assert_eq!(code(now(&snapshot, "GET /v2/me")), "ok");
 }
 
 #[test]
 fn a_reload_keeps_what_was_sent_and_takes_the_new_limit() {
-    let before = app(TEXT);
+    let before = snapshot(TEXT);
     first_answer(&before, "GET /v2/me");
     let slots: Vec<Slot> = (0..2).map(|_| now(&before, "GET /v2/me").unwrap()).collect();
     let text = TEXT.replace("requests_per_minute = 4", "requests_per_minute = 3");
-    let after = App::build(config(&text), Some(&before)).unwrap();
+    let after = Snapshot::build(config(&text), Some(&before)).unwrap();
     assert_eq!((standing(&after).limit, standing(&after).used), (3, 3));
     assert_eq!(code(now(&after, "GET /v2/me")), "GATEWAY_UPSTREAM_BUDGET");
     drop(slots);
@@ -166,40 +166,40 @@ fn one_secret_under_two_names_is_one_budget_of_the_least_limit() {
     let two = "[credentials.other]\nkind = \"api-key\"\napi_key = { env = \"CARGO_PKG_NAME\" }\nplan = \"teams\"\n\
         requests_per_minute = 2\n\
         [consumers.second]\nkeys = [\"{key:second}\"]\ncredential = \"other\"\n";
-    let app = app(&format!("{TEXT}{two}"));
-    assert_eq!(standing(&app).limit, 2);
-    let slot = now(&app, "GET /v2/me").unwrap();
-    let second = app.consumers.named("second").unwrap().id;
-    assert_eq!(app.budget.standing_of(second, None).unwrap().0.used, 1);
+    let snapshot = snapshot(&format!("{TEXT}{two}"));
+    assert_eq!(standing(&snapshot).limit, 2);
+    let slot = now(&snapshot, "GET /v2/me").unwrap();
+    let second = snapshot.consumers.named("second").unwrap().id;
+    assert_eq!(snapshot.budget.standing_of(second, None).unwrap().0.used, 1);
     drop(slot);
 }
 
 #[test]
 fn observing_lets_through_and_tells_and_off_counts_nothing() {
-    let observing = app(&format!("{TEXT}[budget]\nmode = \"observe\"\n"));
+    let observing = snapshot(&format!("{TEXT}[budget]\nmode = \"observe\"\n"));
     first_answer(&observing, "GET /v2/me");
     let slots: Vec<Slot> = (0..6).map(|_| now(&observing, "GET /v2/me").unwrap()).collect();
     let held: Vec<_> = slots.iter().map(|slot| slot.held().map(|held| held.by.name())).collect();
     assert_eq!(held, [None, None, None, Some("requests"), Some("requests"), Some("requests")]);
     assert_eq!(standing(&observing).used, 7);
-    let off = app(&format!("{TEXT}[budget]\nmode = \"off\"\n"));
+    let off = snapshot(&format!("{TEXT}[budget]\nmode = \"off\"\n"));
     let slots: Vec<Slot> = (0..6).map(|_| now(&off, "GET /v2/me").unwrap()).collect();
     assert_eq!((slots.len(), standing(&off).used), (6, 0));
 }
 
 #[test]
 fn a_budget_whose_last_request_stops_waiting_is_kept_by_nobody() {
-    let app = app(TEXT);
-    let budget = app.budget.consumers[app.consumers.named("it").unwrap().id.index()].bearer.clone().unwrap();
+    let snapshot = snapshot(TEXT);
+    let budget = snapshot.budget.consumers[snapshot.consumers.named("it").unwrap().id.index()].bearer.clone().unwrap();
     runtime().block_on(async {
         let mut held: Vec<Slot> = Vec::new();
-        while let Ok(slot) = reserve(&app, "GET /v2/me", Some(Duration::ZERO)).await {
+        while let Ok(slot) = reserve(&snapshot, "GET /v2/me", Some(Duration::ZERO)).await {
             held.push(slot);
         }
         let before = Arc::strong_count(&budget);
         for _ in 0..10 {
             // As long as those in flight have no answer, time alone lets none of these go.
-            let mut waits = [(); 3].map(|()| Box::pin(reserve(&app, "GET /v2/me", None)));
+            let mut waits = [(); 3].map(|()| Box::pin(reserve(&snapshot, "GET /v2/me", None)));
             for waits in &mut waits {
                 assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             }

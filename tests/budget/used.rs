@@ -7,7 +7,7 @@ use calgate::ratelimit::fair_queue::{Asker, Priority};
 use calgate::ratelimit::limiter::{Asked, Machine};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
 use calgate::ratelimit::{Hold, Settings};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 const WINDOW: Duration = Duration::from_secs(60);
 const NOW: u64 = 1_796_000_000_000;
@@ -27,7 +27,7 @@ fn machine() -> Machine {
     Machine::new(Settings { limit: 120, window: WINDOW, replicas: 1, learn_limit: false }, 7)
 }
 
-fn goes(machine: &mut Machine, at: Tick) -> bool {
+fn goes(machine: &mut Machine, at: MonoTime) -> bool {
     let asker = Asker { key: 1, weight: 1, priority: Priority::Default };
     match machine.ask(&asker, Duration::ZERO, at) {
         Asked::Go(_) => true,
@@ -36,8 +36,8 @@ fn goes(machine: &mut Machine, at: Tick) -> bool {
     }
 }
 
-fn at(seconds: u64) -> Tick {
-    Tick(seconds * 1_000_000_000)
+fn at(seconds: u64) -> MonoTime {
+    MonoTime(seconds * 1_000_000_000)
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The canonical form of a path: what has one, what has none, and that two spellings of one path are one path.
 
 use calgate::catalog::{CanonicalPath, Catalog, UnknownEndpoints};
-use calgate::refusal::TargetFault;
+use calgate::refusal::PathError;
 use http::Method;
 use proptest::prelude::*;
 
 use crate::properties::cases;
 
-fn canonical(raw: &str) -> Result<String, TargetFault> {
+fn canonical(raw: &str) -> Result<String, PathError> {
     let path = CanonicalPath::parse(raw)?;
     Ok("/".to_owned() + &path.segments().collect::<Vec<_>>().join("/"))
 }
@@ -35,7 +35,7 @@ fn a_path_with_one_meaning_has_a_canonical_form() {
 
 #[test]
 fn a_path_that_could_mean_two_things_has_none() {
-    use TargetFault::*;
+    use PathError::*;
     let table = [
         ("", NotOriginForm),
         ("*", NotOriginForm),

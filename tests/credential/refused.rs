@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use calgate::credential::rejections::Refusals;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 use super::rig::{Rig, living};
 use crate::cal_sim::options::TokenRules;
@@ -14,8 +14,8 @@ fn head(target: &str) -> http::request::Parts {
     http::Request::builder().uri(target).body(()).unwrap().into_parts().0
 }
 
-fn at(seconds: u64) -> Tick {
-    Tick(seconds * 1_000_000_000)
+fn at(seconds: u64) -> MonoTime {
+    MonoTime(seconds * 1_000_000_000)
 }
 
 #[test]

@@ -8,11 +8,11 @@ use calgate::credential::stored_token::{Entry, Pair, RecordName};
 use calgate::credential::token_state::{Live, Readiness, Trouble};
 use calgate::credential::{Holders, Means};
 use calgate::secret::Secret;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use http::HeaderMap;
 
-fn at(seconds: u64) -> Tick {
-    Tick(seconds * 1_000_000_000)
+fn at(seconds: u64) -> MonoTime {
+    MonoTime(seconds * 1_000_000_000)
 }
 
 fn entry(lifetime: u64) -> Entry {

@@ -8,7 +8,7 @@ use calgate::catalog::Catalog;
 use calgate::refusal::Refusal;
 use serde_json::Value;
 
-use crate::given::{self, PLANS, app, openapi};
+use crate::given::{self, PLANS, openapi, snapshot};
 
 const TABLE: &str = include_str!("../data/decisions.tsv");
 
@@ -167,7 +167,7 @@ fn the_table_is_what_the_rule_makes_of_the_document() {
 fn each_plan_gets_what_the_table_says() {
     let consumers =
         PLANS.map(|plan| format!("[consumers.{plan}]\nkeys = [\"{{key:{plan}}}\"]\ncredential = \"{plan}\"\n"));
-    let app = app(&consumers.concat());
+    let snapshot = snapshot(&consumers.concat());
     let rows = table();
     assert_eq!(rows.len(), Catalog::built_in().endpoints().len());
     for row in rows {
@@ -175,7 +175,7 @@ fn each_plan_gets_what_the_table_says() {
         let request = row.operation.replace(['{', '}'], "");
         for (plan, expected) in row.decisions {
             let matched = given::find(&request).unwrap();
-            let decided = match app.entitlements.grant(given::caller(&app, plan), matched) {
+            let decided = match snapshot.entitlements.grant(given::caller(&snapshot, plan), matched) {
                 Ok(_) => Decision::Allow,
                 Err(Refusal::NotEntitled(_)) => Decision::DenyPlan,
                 Err(Refusal::CredentialOperation) => Decision::DenyCredential,

@@ -3,7 +3,7 @@
 use calgate::catalog::Tag;
 use calgate::entitle::TagRule;
 
-use crate::given::{PLANS, SECRET, app, caller, code, config, find};
+use crate::given::{PLANS, SECRET, caller, code, config, find, snapshot};
 
 #[test]
 fn a_rule_covers_a_tag_and_all_under_it_by_whole_components() {
@@ -36,12 +36,12 @@ fn the_built_in_plans_are_those_of_cal_coms_customers() {
 
 /// What one consumer is answered, whose credential's plan is `plan`.
 fn decide(configuration: &str, plan: &str, requests: &[(&str, &str)]) {
-    let app = app(&format!(
+    let snapshot = snapshot(&format!(
         "{configuration}\n[credentials.its-own]\nkind = \"api-key\"\napi_key = {SECRET}\n\
          plan = \"{plan}\"\n[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"its-own\"\n"
     ));
     for (request, expected) in requests {
-        let decided = app.entitlements.grant(caller(&app, "it"), find(request).unwrap());
+        let decided = snapshot.entitlements.grant(caller(&snapshot, "it"), find(request).unwrap());
         assert_eq!(code(decided), *expected, "{request}");
     }
 }
@@ -88,8 +88,10 @@ fn where_templates_overlap_every_tag_has_to_be_allowed() {
 
 #[test]
 fn a_refusal_names_the_plan_and_the_rule() {
-    let app = app("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
-                   [consumers.few]\nkeys = [\"{key:few}\"]\ncredential = \"platform-essentials\"");
+    let snapshot = snapshot(
+        "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
+                   [consumers.few]\nkeys = [\"{key:few}\"]\ncredential = \"platform-essentials\"",
+    );
     let table = [
         ("it", "GET /v2/organizations/1/teams", "plan \"teams\" denies \"Orgs\" (the tag is \"Orgs / Teams\")"),
         (
@@ -99,8 +101,8 @@ fn a_refusal_names_the_plan_and_the_rule() {
         ),
     ];
     for (consumer, request, rule) in table {
-        let refusal = app.entitlements.grant(caller(&app, consumer), find(request).unwrap()).unwrap_err();
+        let refusal = snapshot.entitlements.grant(caller(&snapshot, consumer), find(request).unwrap()).unwrap_err();
         assert_eq!(refusal.detail().as_deref(), Some(rule));
-        assert!(refusal.outward().message.contains(rule));
+        assert!(refusal.public_error().message.contains(rule));
     }
 }

@@ -1,14 +1,14 @@
 //! A consumer's own narrowing, and the mode that only watches.
 
-use crate::given::{app, caller, code, find};
+use crate::given::{caller, code, find, snapshot};
 
 const REFUSED: &str = "GATEWAY_NOT_ENTITLED";
 
 /// A consumer of the plan `teams` with `lines` of its own.
 fn decide(lines: &str, requests: &[(&str, &str)]) {
-    let app = app(&format!("[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\"\n{lines}"));
+    let snapshot = snapshot(&format!("[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\"\n{lines}"));
     for (request, expected) in requests {
-        let decided = app.entitlements.grant(caller(&app, "it"), find(request).unwrap());
+        let decided = snapshot.entitlements.grant(caller(&snapshot, "it"), find(request).unwrap());
         assert_eq!(code(decided), *expected, "{request} with {lines}");
     }
 }
@@ -57,28 +57,29 @@ fn a_refusal_names_the_list() {
         ("methods = [\"POST\"]", "the consumer's own methods leave out \"GET /v2/me\" (tag \"Me\")"),
         ("endpoints = [\"GET /v2/slots\"]", "the consumer's own endpoints leave out \"GET /v2/me\" (tag \"Me\")"),
     ] {
-        let app = app(&format!("[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\"\n{lines}"));
-        let refusal = app.entitlements.grant(caller(&app, "it"), find("GET /v2/me").unwrap()).unwrap_err();
+        let snapshot = snapshot(&format!("[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\"\n{lines}"));
+        let refusal = snapshot.entitlements.grant(caller(&snapshot, "it"), find("GET /v2/me").unwrap()).unwrap_err();
         assert_eq!(refusal.detail().unwrap(), expected);
     }
 }
 
 #[test]
 fn observe_lets_through_and_says_what_would_have_refused() {
-    let app =
-        app("[entitlements]\nmode = \"observe\"\n[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
-                   methods = [\"GET\"]");
+    let snapshot = snapshot(
+        "[entitlements]\nmode = \"observe\"\n[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
+                   methods = [\"GET\"]",
+    );
     let observed = |request| {
-        let grant = app.entitlements.grant(caller(&app, "it"), find(request).unwrap()).unwrap();
+        let grant = snapshot.entitlements.grant(caller(&snapshot, "it"), find(request).unwrap()).unwrap();
         grant.observed().map(ToString::to_string)
     };
     assert_eq!(observed("GET /v2/me"), None);
     assert!(observed("GET /v2/organizations/1/teams").unwrap().contains("denies \"Orgs\""));
     assert!(observed("POST /v2/schedules").unwrap().contains("own methods"));
-    let credentials = app.entitlements.grant(caller(&app, "it"), find("POST /v2/api-keys/refresh").unwrap());
+    let credentials = snapshot.entitlements.grant(caller(&snapshot, "it"), find("POST /v2/api-keys/refresh").unwrap());
     assert_eq!(code(credentials), "GATEWAY_CREDENTIAL_OPERATION");
-    let nobody = app.consumers.identify(&http::HeaderMap::new(), crate::given::PEER, crate::given::now()).unwrap();
-    assert_eq!(code(app.entitlements.grant(nobody, find("GET /v2/me").unwrap())), "GATEWAY_UNAUTHENTICATED");
+    let nobody = snapshot.consumers.identify(&http::HeaderMap::new(), crate::given::PEER, crate::given::now()).unwrap();
+    assert_eq!(code(snapshot.entitlements.grant(nobody, find("GET /v2/me").unwrap())), "GATEWAY_UNAUTHENTICATED");
 }
 
 #[test]
@@ -88,11 +89,11 @@ fn consumers_that_share_an_entitlement_do_so_only_with_their_like() {
         let narrowing = if method.is_empty() { String::new() } else { format!("methods = [\"{method}\"]\n") };
         format!("[consumers.{name}]\nkeys = [\"{{key:{name}}}\"]\ncredential = \"teams\"\n{narrowing}")
     });
-    let app = app(&text.concat());
+    let snapshot = snapshot(&text.concat());
     for (name, only) in consumers {
         for request in ["GET /v2/me", "PATCH /v2/me"] {
             let expected = if request.starts_with(only) { "ok" } else { REFUSED };
-            let decided = app.entitlements.grant(caller(&app, name), find(request).unwrap());
+            let decided = snapshot.entitlements.grant(caller(&snapshot, name), find(request).unwrap());
             assert_eq!(code(decided), expected, "{name}: {request}");
         }
     }

@@ -3,7 +3,7 @@
 use calgate::catalog::{Catalog, UnknownEndpoints};
 use http::{HeaderMap, Method};
 
-use crate::given::{PEER, app, caller, code, now};
+use crate::given::{PEER, caller, code, now, snapshot};
 
 const REFUSED: &str = "GATEWAY_NOT_ENTITLED";
 
@@ -12,15 +12,17 @@ fn a_plan_has_to_allow_the_whole_prefix_of_an_unknown_path() {
     let consumer = |name, plan, lines| {
         format!("[consumers.{name}]\nkeys = [\"{{key:{name}}}\"]\ncredential = \"{plan}\"\n{lines}\n")
     };
-    let app = app(&[
-        consumer("teams", "teams", ""),
-        consumer("org", "organizations", ""),
-        consumer("free", "platform-free", ""),
-        consumer("essentials", "platform-essentials", ""),
-        consumer("all", "unrestricted", ""),
-        consumer("narrow", "unrestricted", "methods = [\"GET\"]"),
-    ]
-    .concat());
+    let snapshot = snapshot(
+        &[
+            consumer("teams", "teams", ""),
+            consumer("org", "organizations", ""),
+            consumer("free", "platform-free", ""),
+            consumer("essentials", "platform-essentials", ""),
+            consumer("all", "unrestricted", ""),
+            consumer("narrow", "unrestricted", "methods = [\"GET\"]"),
+        ]
+        .concat(),
+    );
     let [plain, team, org, oauth, client] = [
         "/v2/new",
         "/v2/Teams/1/new",
@@ -39,21 +41,23 @@ fn a_plan_has_to_allow_the_whole_prefix_of_an_unknown_path() {
     for (consumer, requests) in table {
         for (path, expected) in requests {
             let matched = Catalog::built_in().find(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
-            let decided = app.entitlements.grant(caller(&app, consumer), matched);
+            let decided = snapshot.entitlements.grant(caller(&snapshot, consumer), matched);
             assert_eq!(code(decided), expected, "{path} for {consumer}");
         }
     }
-    let nobody = app.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
+    let nobody = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
     let matched = Catalog::built_in().find(&Method::GET, plain, UnknownEndpoints::Forward).unwrap();
-    assert_eq!(code(app.entitlements.grant(nobody, matched)), "GATEWAY_UNAUTHENTICATED");
+    assert_eq!(code(snapshot.entitlements.grant(nobody, matched)), "GATEWAY_UNAUTHENTICATED");
 }
 
 #[test]
 fn a_plan_that_denies_part_of_a_prefix_does_not_allow_the_whole() {
-    let app = app("[plans.teams]\ndeny = [\"Slots\", \"Teams / Invite\"]\n\
-                   [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
+    let snapshot = snapshot(
+        "[plans.teams]\ndeny = [\"Slots\", \"Teams / Invite\"]\n\
+                   [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"",
+    );
     for path in ["/v2/new", "/v2/teams/1/new"] {
         let matched = Catalog::built_in().find(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
-        assert_eq!(code(app.entitlements.grant(caller(&app, "it"), matched)), REFUSED, "{path}");
+        assert_eq!(code(snapshot.entitlements.grant(caller(&snapshot, "it"), matched)), REFUSED, "{path}");
     }
 }

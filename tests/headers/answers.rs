@@ -1,12 +1,12 @@
 //! Answer headers: a deny-rule, so that nothing of the upstream hop or of its session reaches a caller.
 
-use calgate::headers::{UpstreamAddress, clean_answer};
+use calgate::headers::{UpstreamAddress, filter_response};
 use http::HeaderMap;
 
 use crate::given::headers;
 
 fn cleaned(mut fields: HeaderMap) -> HeaderMap {
-    clean_answer(&mut fields, UpstreamAddress { authority: "api.cal.com", base_path: "" });
+    filter_response(&mut fields, UpstreamAddress { authority: "api.cal.com", base_path: "" });
     fields
 }
 
@@ -80,7 +80,7 @@ fn what_any_connection_line_names_is_dropped() {
 fn a_location_on_the_upstream_becomes_one_here() {
     let here = |location: &str, authority: &str, base: &str| {
         let mut fields = headers([("location", location)]);
-        clean_answer(&mut fields, UpstreamAddress { authority, base_path: base });
+        filter_response(&mut fields, UpstreamAddress { authority, base_path: base });
         fields["location"].to_str().unwrap().to_owned()
     };
     let table = [

@@ -1,6 +1,6 @@
 //! Request headers: an allow-rule, so that nothing a caller sends says who it is or where the request goes.
 
-use calgate::headers::{api_version, forwarded, is_never_forwarded};
+use calgate::headers::{api_version, is_never_forwarded, request_headers};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -89,7 +89,7 @@ fn what_a_call_needs_crosses_as_it_came() {
     for crossing in CROSSING {
         // `If-Range` crosses with `Range` only.
         let range = if crossing == "if-range" { "range" } else { "x-none" };
-        let out = forwarded(&headers([(range, "bytes=0-1"), (crossing, "one"), (crossing, "two")]), &[]);
+        let out = request_headers(&headers([(range, "bytes=0-1"), (crossing, "one"), (crossing, "two")]), &[]);
         let expected: &[&str] = if crossing == "content-length" { &["two"] } else { &["one", "two"] };
         assert_eq!(out.get_all(crossing).iter().collect::<Vec<_>>(), expected, "{crossing}");
     }
@@ -98,7 +98,7 @@ fn what_a_call_needs_crosses_as_it_came() {
 #[test]
 fn what_could_identify_a_caller_or_steer_the_request_never_crosses() {
     for never in NEVER {
-        assert!(forwarded(&headers([(never, "x")]), &[]).is_empty(), "{never}");
+        assert!(request_headers(&headers([(never, "x")]), &[]).is_empty(), "{never}");
         assert!(is_never_forwarded(&name(never)), "{never} could be added by an operator");
     }
 }
@@ -128,33 +128,36 @@ fn no_coding_is_asked_for_but_one_that_can_be_looked_into() {
         ("*;q=0", "*;q=0"),
         ("br, identity;q=0", "*;q=0"),
     ] {
-        let out = forwarded(&headers([("accept-encoding", taken)]), &[]);
+        let out = request_headers(&headers([("accept-encoding", taken)]), &[]);
         assert_eq!(out.get("accept-encoding").unwrap(), asked, "{taken}");
     }
-    assert!(forwarded(&headers([]), &[]).is_empty(), "a client that names no coding leaves the choice to the server");
+    assert!(
+        request_headers(&headers([]), &[]).is_empty(),
+        "a client that names no coding leaves the choice to the server"
+    );
     let lines = headers([("accept-encoding", "gzip;q=0"), ("accept-encoding", "*")]);
-    assert_eq!(forwarded(&lines, &[]), headers([("accept-encoding", "identity")]));
+    assert_eq!(request_headers(&lines, &[]), headers([("accept-encoding", "identity")]));
     let named = headers([("accept-encoding", "gzip"), ("connection", "accept-encoding")]);
-    assert!(forwarded(&named, &[]).is_empty());
+    assert!(request_headers(&named, &[]).is_empty());
 }
 
 #[test]
 fn a_range_and_its_condition_cross_together_or_not_at_all() {
     let (range, condition) = (("range", "bytes=0-9"), ("if-range", "\"v1\""));
-    assert_eq!(forwarded(&headers([range, condition]), &[]), headers([range, condition]));
-    assert_eq!(forwarded(&headers([range]), &[]), headers([range]));
-    assert!(forwarded(&headers([condition]), &[]).is_empty());
+    assert_eq!(request_headers(&headers([range, condition]), &[]), headers([range, condition]));
+    assert_eq!(request_headers(&headers([range]), &[]), headers([range]));
+    assert!(request_headers(&headers([condition]), &[]).is_empty());
     for named in ["range", "if-range", "If-Range, range"] {
-        assert!(forwarded(&headers([range, condition, ("connection", named)]), &[]).is_empty(), "{named}");
+        assert!(request_headers(&headers([range, condition, ("connection", named)]), &[]).is_empty(), "{named}");
     }
 }
 
 #[test]
 fn what_nobody_knows_crosses_only_if_an_operator_adds_it() {
     let incoming = headers([("x-tenant", "7"), ("x-other", "8")]);
-    assert!(forwarded(&incoming, &[]).is_empty());
+    assert!(request_headers(&incoming, &[]).is_empty());
     assert!(!is_never_forwarded(&name("x-tenant")));
-    let out = forwarded(&incoming, &[name("x-tenant")]);
+    let out = request_headers(&incoming, &[name("x-tenant")]);
     assert_eq!(out, headers([("x-tenant", "7")]));
 }
 
@@ -169,7 +172,7 @@ fn what_any_connection_line_names_stays() {
         ("connection", "keep-alive ,RANGE\t"),
         ("connection", "authorization"),
     ]);
-    assert_eq!(forwarded(&incoming, &[name("x-tenant")]), headers([("accept", "a"), ("pragma", "d")]));
+    assert_eq!(request_headers(&incoming, &[name("x-tenant")]), headers([("accept", "a"), ("pragma", "d")]));
 }
 
 #[test]
@@ -213,7 +216,7 @@ proptest! {
         for name in &named {
             incoming.append("connection", HeaderValue::from_str(&format!("close, {name}")).unwrap());
         }
-        let out = forwarded(&incoming, &added);
+        let out = request_headers(&incoming, &added);
         for name in out.keys() {
             let spelled = name.as_str().replace('_', "-");
             prop_assert!(CROSSING.contains(&name.as_str()) || added.contains(name), "{}", name);

@@ -1,21 +1,21 @@
 //! Passthrough: which credentials of their own callers may bring.
 
-use calgate::gateway::App;
+use calgate::gateway::Snapshot;
 use calgate::identify::{OwnHeaders, Who};
 use http::HeaderMap;
 
 use super::{BAD, NOBODY, who};
-use crate::given::{PEER, app, headers, key, now};
+use crate::given::{PEER, headers, key, now, snapshot};
 
 const BOTH: &str = "[passthrough]\nenabled = true\nplan = \"teams\"\n";
 const JWT: &str = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl-_";
 
 #[test]
 fn the_form_is_validated_and_each_mode_of_key_can_be_refused() {
-    let all = app(BOTH);
-    let no_test = app(&format!("{BOTH}test_keys = false"));
-    let no_live = app(&format!("{BOTH}live_keys = false"));
-    let off = app("[passthrough]\nenabled = false\nplan = \"teams\"");
+    let all = snapshot(BOTH);
+    let no_test = snapshot(&format!("{BOTH}test_keys = false"));
+    let no_live = snapshot(&format!("{BOTH}live_keys = false"));
+    let off = snapshot("[passthrough]\nenabled = false\nplan = \"teams\"");
     let (own, no) = ("(passthrough)", "(public)");
     let id = ("x-cal-client-id", "client-id");
     let secret = ("x-cal-secret-key", "secret-key");
@@ -50,14 +50,14 @@ fn the_form_is_validated_and_each_mode_of_key_can_be_refused() {
         (headers([("x-api-key", "cal_live_0123456789")]), [no; 4]),
     ];
     for (fields, expected) in table {
-        let answers = [&all, &no_test, &no_live, &off].map(|app| who(app, &fields));
+        let answers = [&all, &no_test, &no_live, &off].map(|snapshot| who(snapshot, &fields));
         assert_eq!(answers, expected, "{fields:?}");
     }
 }
 
 #[test]
 fn a_bearer_and_a_clients_secret_at_once_are_refused() {
-    let app = app(BOTH);
+    let snapshot = snapshot(BOTH);
     let (id, secret) = (("x-cal-client-id", "client-id"), ("x-cal-secret-key", "secret-key"));
     for fields in [
         headers([("authorization", JWT), id, secret]),
@@ -66,14 +66,14 @@ fn a_bearer_and_a_clients_secret_at_once_are_refused() {
         headers([id, id, secret]),
         headers([id, secret, secret]),
     ] {
-        assert_eq!(who(&app, &fields), BAD, "{fields:?}");
+        assert_eq!(who(&snapshot, &fields), BAD, "{fields:?}");
     }
 }
 
 #[test]
 fn beside_an_anonymous_consumer_what_has_the_form_of_a_credential_is_the_callers_own() {
     let anonymous = "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n[anonymous]\nconsumer = \"it\"\n";
-    let app = app(&format!("{anonymous}{BOTH}live_keys = false"));
+    let snapshot = snapshot(&format!("{anonymous}{BOTH}live_keys = false"));
     let table = [
         (headers([]), "it"),
         (headers([("authorization", "Bearer placeholder")]), "it"),
@@ -85,29 +85,29 @@ fn beside_an_anonymous_consumer_what_has_the_form_of_a_credential_is_the_callers
         (headers([("authorization", &*key("unknown"))]), NOBODY),
     ];
     for (fields, expected) in table {
-        assert_eq!(who(&app, &fields), expected, "{fields:?}");
+        assert_eq!(who(&snapshot, &fields), expected, "{fields:?}");
     }
 }
 
 #[test]
 fn a_gateway_key_comes_before_a_credential_of_ones_own() {
-    let app = app(&format!("{BOTH}[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\""));
-    assert_eq!(who(&app, &headers([("authorization", JWT), ("x-api-key", &*key("it"))])), "it");
-    assert_eq!(who(&app, &headers([("authorization", JWT), ("x-api-key", &*key("unknown"))])), NOBODY);
-    assert_eq!(who(&app, &HeaderMap::new()), "(public)");
+    let snapshot = snapshot(&format!("{BOTH}[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\""));
+    assert_eq!(who(&snapshot, &headers([("authorization", JWT), ("x-api-key", &*key("it"))])), "it");
+    assert_eq!(who(&snapshot, &headers([("authorization", JWT), ("x-api-key", &*key("unknown"))])), NOBODY);
+    assert_eq!(who(&snapshot, &HeaderMap::new()), "(public)");
 }
 
-fn own_key(app: &App, fields: &HeaderMap) -> u128 {
-    let caller = app.consumers.identify(fields, PEER, now()).unwrap();
+fn own_key(snapshot: &Snapshot, fields: &HeaderMap) -> u128 {
+    let caller = snapshot.consumers.identify(fields, PEER, now()).unwrap();
     let Who::Passthrough(own) = caller.who() else { panic!("{caller:?}") };
     own.key
 }
 
 #[test]
 fn what_goes_upstream_is_the_credential_and_what_is_counted_its_hash() {
-    let app = app(BOTH);
+    let snapshot = snapshot(BOTH);
     let fields = headers([("authorization", "BEARER   cal_0123456789 ")]);
-    let caller = app.consumers.identify(&fields, PEER, now()).unwrap();
+    let caller = snapshot.consumers.identify(&fields, PEER, now()).unwrap();
     let Who::Passthrough(own) = caller.who() else { panic!("{caller:?}") };
     assert!(!format!("{caller:?}").contains("0123456789"));
     let OwnHeaders::Bearer { authorization, client_id: None } = &own.headers else { panic!() };
@@ -115,19 +115,19 @@ fn what_goes_upstream_is_the_credential_and_what_is_counted_its_hash() {
     assert!(authorization.is_sensitive());
     let client = |id: &str, secret: &str| headers([("x-cal-client-id", id), ("x-cal-secret-key", secret)]);
     let keys = [
-        own_key(&app, &fields),
-        own_key(&app, &headers([("authorization", "Bearer cal_0123456780")])),
-        own_key(&app, &client("client-id-a", "b-secret")),
-        own_key(&app, &client("client-id-", "ab-secret")),
-        own_key(&app, &client("client-id-a", "c-secret")),
+        own_key(&snapshot, &fields),
+        own_key(&snapshot, &headers([("authorization", "Bearer cal_0123456780")])),
+        own_key(&snapshot, &client("client-id-a", "b-secret")),
+        own_key(&snapshot, &client("client-id-", "ab-secret")),
+        own_key(&snapshot, &client("client-id-a", "c-secret")),
     ];
     let different: std::collections::BTreeSet<_> = keys.iter().collect();
     assert_eq!(different.len(), keys.len());
-    assert_eq!(keys[0], own_key(&app, &headers([("authorization", "Bearer cal_0123456789")])));
+    assert_eq!(keys[0], own_key(&snapshot, &headers([("authorization", "Bearer cal_0123456789")])));
     assert_eq!(
         keys[0],
-        own_key(&app, &headers([("authorization", "cal_0123456789"), ("x-cal-client-id", "client-id")]))
+        own_key(&snapshot, &headers([("authorization", "cal_0123456789"), ("x-cal-client-id", "client-id")]))
     );
-    let one_secret = own_key(&app, &headers([("x-cal-secret-key", "b-secret")]));
+    let one_secret = own_key(&snapshot, &headers([("x-cal-secret-key", "b-secret")]));
     assert_eq!(keys[2], one_secret, "the caller cannot have another bucket by another client id");
 }

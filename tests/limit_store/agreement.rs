@@ -8,7 +8,7 @@ use calgate::ratelimit::fair_queue::{Asker, Priority};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
 use calgate::ratelimit::{Hold, Settings};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
@@ -26,8 +26,8 @@ const START: u64 = 1_700_000_000_000_000;
 const ANY_EPOCH: u64 = 1 << 52;
 
 /// A moment of the server's clock as one of the gateway's.
-fn tick(at: u64) -> Tick {
-    Tick(at * 1000)
+fn tick(at: u64) -> MonoTime {
+    MonoTime(at * 1000)
 }
 
 /// What happens, and how many microseconds after what happened before.

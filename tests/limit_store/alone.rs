@@ -4,34 +4,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calgate::budget::Slot;
-use calgate::gateway::App;
+use calgate::gateway::Snapshot;
 use calgate::limit_store::SharedStore;
 use calgate::refusal::Refusal;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use http::HeaderMap;
 
-use crate::given::{app, caller, code, find};
+use crate::given::{caller, code, find, snapshot};
 use crate::harness::{Redis, eventually};
 
 const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\ntier = \"roomy\"\n";
 
 /// A gateway on the store.
-fn on(redis: &Redis) -> (App, Arc<SharedStore>) {
-    let app = app(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
-    let store = app.sharing.clone().unwrap();
+fn on(redis: &Redis) -> (Snapshot, Arc<SharedStore>) {
+    let snapshot = snapshot(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
+    let store = snapshot.limit_store.clone().unwrap();
     store.start(Duration::ZERO).unwrap();
-    app.budget.table.begin();
-    (app, store)
+    snapshot.budget.table.begin();
+    (snapshot, store)
 }
 
 /// An operation that Cal.com counts apart: five a minute.
-async fn reserve(app: &App, wait: Duration) -> Result<Slot, Refusal> {
-    let grant = app.entitlements.grant(caller(app, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
-    let permit = app.buckets.take(grant, Tick(1)).1.unwrap();
-    let suited = app.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = app.credentials.choose(suited).access(&app.credentials.holders).await.unwrap();
-    app.budget.reserve(&permit, &access, Some(wait)).await
+async fn reserve(snapshot: &Snapshot, wait: Duration) -> Result<Slot, Refusal> {
+    let grant =
+        snapshot.entitlements.grant(caller(snapshot, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
+    let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
+    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    snapshot.budget.reserve(&permit, &access, Some(wait)).await
 }
 
 #[test]
@@ -42,13 +43,13 @@ fn one_of_two_gateways_sends_no_more_than_one_of_two_may() {
         eventually("both gateways heard", || (store.gateways() == 2).then_some(()));
     }
     redis.kill();
-    let (app, store) = &gateways[0];
+    let (snapshot, store) = &gateways[0];
     eventually("the store given up", || (!store.answers()).then_some(()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let first = reserve(app, Duration::from_secs(10)).await.unwrap();
+        let first = reserve(snapshot, Duration::from_secs(10)).await.unwrap();
         // It waits for the first answer, as any gateway does.
-        assert_eq!(code(reserve(app, Duration::ZERO).await), "GATEWAY_UPSTREAM_BUDGET");
+        assert_eq!(code(reserve(snapshot, Duration::ZERO).await), "GATEWAY_UPSTREAM_BUDGET");
         drop(first);
     });
 }

@@ -2,7 +2,7 @@
 
 use calgate::limit_store::scripts::Charge;
 use calgate::ratelimit::{Bucket, Quota};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use proptest::prelude::*;
 
 use super::agreement::{Bench, config};
@@ -23,7 +23,7 @@ fn a_bucket_is_charged_as_a_single_gateway_charges_it() {
             let charge = Charge { key: "calgate:{test}:bucket:billing", quota: quotas[tier] };
             let link = &mut bench.link;
             let theirs = bench.runtime.block_on(bench.scripts.charge(link, charge, Some(at))).unwrap();
-            match (theirs, bucket.take(quotas[tier], Tick(at * 1000))) {
+            match (theirs, bucket.take(quotas[tier], MonoTime(at * 1000))) {
                 (Ok(ahead), Ok(standing)) => prop_assert_eq!(ahead, standing.reset),
                 (Err(ahead), Err(empty)) => prop_assert_eq!(ahead, empty.standing.reset),
                 (theirs, ours) => prop_assert!(false, "{theirs:?}, {ours:?}"),

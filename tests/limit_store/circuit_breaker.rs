@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use calgate::limit_store::circuit_breaker::{Breaker, State};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use proptest::prelude::*;
 
 use crate::properties::cases;
 
-fn at(ms: u64) -> Tick {
-    Tick(1_000_000_000).after(Duration::from_millis(ms))
+fn at(ms: u64) -> MonoTime {
+    MonoTime(1_000_000_000).after(Duration::from_millis(ms))
 }
 
 /// One that is closed at 0 ms.
@@ -21,7 +21,7 @@ fn closed() -> Breaker {
     breaker
 }
 
-fn probe(breaker: &Breaker) -> Tick {
+fn probe(breaker: &Breaker) -> MonoTime {
     match breaker.state() {
         State::Open { probe } => probe,
         other => panic!("{other:?}"),

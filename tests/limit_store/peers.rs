@@ -1,10 +1,10 @@
 //! How many gateways there are, by what budgets hear that do not all hear of the same ones.
 
 use calgate::limit_store::peers::Gateways;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
-fn at(milliseconds: u64) -> Tick {
-    Tick(milliseconds * 1_000_000)
+fn at(milliseconds: u64) -> MonoTime {
+    MonoTime(milliseconds * 1_000_000)
 }
 
 #[test]

@@ -6,35 +6,35 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use calgate::budget::Slot;
-use calgate::gateway::App;
+use calgate::gateway::Snapshot;
 use calgate::ratelimit::status::Standing;
 use calgate::refusal::Refusal;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use http::HeaderMap;
 
-use crate::given::{PEER, app, code, find, now};
+use crate::given::{PEER, code, find, now, snapshot};
 use crate::harness::{Redis, eventually, free_port};
 
 /// A gateway's state with a store at `port`.
-fn with_store(port: u16, mode: &str) -> App {
-    app(&format!(
+fn with_store(port: u16, mode: &str) -> Snapshot {
+    snapshot(&format!(
         "[budget]\nmode = \"{mode}\"\n\
          [limit_store]\nredis = \"redis://127.0.0.1:{port}\"\non_loss = \"closed\"\n"
     ))
 }
 
 /// A call without a credential.
-async fn reserve(app: &App) -> Result<Slot, Refusal> {
-    let caller = app.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
-    let grant = app.entitlements.grant(caller, find("GET /v2/slots").unwrap()).unwrap();
-    let permit = app.buckets.take(grant, Tick(1)).1.unwrap();
-    let suited = app.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = app.credentials.choose(suited).access(&app.credentials.holders).await.unwrap();
-    app.budget.reserve(&permit, &access, Some(Duration::ZERO)).await
+async fn reserve(snapshot: &Snapshot) -> Result<Slot, Refusal> {
+    let caller = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
+    let grant = snapshot.entitlements.grant(caller, find("GET /v2/slots").unwrap()).unwrap();
+    let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
+    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    snapshot.budget.reserve(&permit, &access, Some(Duration::ZERO)).await
 }
 
-fn public(app: &App) -> (u32, u32) {
-    let standings = app.budget.standings();
+fn public(snapshot: &Snapshot) -> (u32, u32) {
+    let standings = snapshot.budget.standings();
     let Standing { used, in_flight, .. } = standings.iter().find(|(name, ..)| &**name == "(public)").unwrap().2;
     (used, in_flight)
 }
@@ -43,10 +43,10 @@ fn public(app: &App) -> (u32, u32) {
 fn one_whose_token_cannot_be_had_gives_up_its_place() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for mode in ["enforce", "observe"] {
-        let app = with_store(free_port(), mode);
+        let snapshot = with_store(free_port(), mode);
         for n in 0..10 {
-            assert_eq!(code(runtime.block_on(reserve(&app))), "GATEWAY_STORE_LOST", "{mode} {n}");
-            assert_eq!(public(&app), (0, 0), "{mode} {n}");
+            assert_eq!(code(runtime.block_on(reserve(&snapshot))), "GATEWAY_STORE_LOST", "{mode} {n}");
+            assert_eq!(public(&snapshot), (0, 0), "{mode} {n}");
         }
     }
 }
@@ -55,19 +55,19 @@ fn one_whose_token_cannot_be_had_gives_up_its_place() {
 fn one_whose_caller_leaves_while_the_store_is_asked_gives_up_its_place() {
     let redis = Redis::start();
     for mode in ["enforce", "observe"] {
-        let app = with_store(redis.port, mode);
-        let store = app.sharing.clone().unwrap();
+        let snapshot = with_store(redis.port, mode);
+        let store = snapshot.limit_store.clone().unwrap();
         store.start(Duration::ZERO).unwrap();
         eventually("a store that is asked", || store.is_asked().then_some(()));
         redis.signal("-STOP");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut cx = Context::from_waker(Waker::noop());
-            let mut asks = Box::pin(reserve(&app));
+            let mut asks = Box::pin(reserve(&snapshot));
             assert!(asks.as_mut().poll(&mut cx).is_pending());
-            assert_eq!(public(&app), (1, 1), "{mode}");
+            assert_eq!(public(&snapshot), (1, 1), "{mode}");
         });
         redis.signal("-CONT");
-        assert_eq!(public(&app), (0, 0), "{mode}");
+        assert_eq!(public(&snapshot), (0, 0), "{mode}");
     }
 }

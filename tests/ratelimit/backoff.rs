@@ -7,10 +7,10 @@ use calgate::ratelimit::backoff::Breaker;
 use calgate::ratelimit::fair_queue::{Asker, Priority};
 use calgate::ratelimit::limiter::{Asked, Machine};
 use calgate::ratelimit::usage_headers::{Told, Verdict};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
-fn at(seconds: u64) -> Tick {
-    Tick(seconds * 1_000_000_000)
+fn at(seconds: u64) -> MonoTime {
+    MonoTime(seconds * 1_000_000_000)
 }
 
 fn cap(breaker: &Breaker, seconds: u64) -> Option<u32> {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use calgate::ratelimit::{Bucket, Empty, Quota, Standing};
-use calgate::refusal::whole_seconds;
-use calgate::time::Tick;
+use calgate::refusal::retry_after_secs;
+use calgate::time::MonoTime;
 use governor::RateLimiter;
 use governor::clock::FakeRelativeClock;
 use proptest::collection::vec;
@@ -16,8 +16,8 @@ use crate::properties::cases;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn after(now: Tick, wait: Duration) -> Tick {
-    Tick(now.0 + u64::try_from(wait.as_nanos()).unwrap())
+fn after(now: MonoTime, wait: Duration) -> MonoTime {
+    MonoTime(now.0 + u64::try_from(wait.as_nanos()).unwrap())
 }
 
 fn quota() -> impl Strategy<Value = Quota> {
@@ -33,23 +33,23 @@ struct LeakyBucket {
 }
 
 impl LeakyBucket {
-    fn level(&self, now: Tick) -> u64 {
+    fn level(&self, now: MonoTime) -> u64 {
         let drained = i128::from(now.0) - self.measured;
         u64::try_from((self.level - drained).max(0)).unwrap()
     }
 
-    fn fill(&mut self, level: u64, now: Tick) {
+    fn fill(&mut self, level: u64, now: MonoTime) {
         *self = Self { level: level.into(), measured: now.0.into() };
     }
 
-    fn standing(&self, quota: Quota, now: Tick) -> Standing {
+    fn standing(&self, quota: Quota, now: MonoTime) -> Standing {
         let (level, interval, limit) = (self.level(now), quota.interval_ns(), quota.burst());
         let fits = (1..=limit).take_while(|n| level + interval * u64::from(*n) <= interval * u64::from(limit)).count();
         let window = Duration::from_nanos(interval * u64::from(limit));
         Standing { limit, remaining: fits.try_into().unwrap(), reset: Duration::from_nanos(level), window }
     }
 
-    fn check(&self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    fn check(&self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         let tolerance = quota.interval_ns() * u64::from(quota.burst() - 1);
         let standing = self.standing(quota, now);
         match self.level(now).saturating_sub(tolerance) {
@@ -58,13 +58,13 @@ impl LeakyBucket {
         }
     }
 
-    fn take(&mut self, quota: Quota, now: Tick) -> Result<Standing, Empty> {
+    fn take(&mut self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
         self.check(quota, now)?;
         self.fill(self.level(now) + quota.interval_ns(), now);
         Ok(self.standing(quota, now))
     }
 
-    fn learn(&mut self, full_at: Tick, now: Tick) {
+    fn learn(&mut self, full_at: MonoTime, now: MonoTime) {
         self.fill(self.level(now).max(full_at.0.saturating_sub(now.0)), now);
     }
 }
@@ -100,16 +100,16 @@ proptest! {
 
     #[test]
     fn decisions_are_those_of_a_leaky_bucket(tiers in [quota(), quota()], calls in calls()) {
-        let (mut bucket, mut model, mut now) = (Bucket::default(), LeakyBucket::default(), Tick(SECOND));
+        let (mut bucket, mut model, mut now) = (Bucket::default(), LeakyBucket::default(), MonoTime(SECOND));
         for (call, tier, pause) in calls {
-            now = Tick(now.0.saturating_add_signed(pause));
+            now = MonoTime(now.0.saturating_add_signed(pause));
             let quota = tiers[tier];
             match call {
                 Call::Take => prop_assert_eq!(bucket.take(quota, now), model.take(quota, now), "at {:?}", now),
                 Call::Check => prop_assert_eq!(bucket.check(quota, now), model.check(quota, now), "at {:?}", now),
                 Call::Learn(ahead) => {
-                    bucket.learn(Tick(now.0 + ahead));
-                    model.learn(Tick(now.0 + ahead), now);
+                    bucket.learn(MonoTime(now.0 + ahead));
+                    model.learn(MonoTime(now.0 + ahead), now);
                 }
                 Call::Copy => bucket = bucket.copy(),
             }
@@ -128,9 +128,9 @@ proptest! {
         let plain = governor::Quota::with_period(interval).unwrap().allow_burst(burst);
         let clock = FakeRelativeClock::default();
         let plain = RateLimiter::direct_with_clock(plain, clock.clone());
-        let (bucket, mut now) = (Bucket::default(), Tick(0));
+        let (bucket, mut now) = (Bucket::default(), MonoTime(0));
         for pause in pauses {
-            now = Tick(now.0 + pause);
+            now = MonoTime(now.0 + pause);
             clock.advance(Duration::from_nanos(pause));
             prop_assert_eq!(bucket.take(quota, now).is_ok(), plain.check().is_ok(), "at {:?}", now);
         }
@@ -140,9 +140,9 @@ proptest! {
     fn a_refusal_leaves_the_bucket_as_it_was_and_tells_the_truth(
         takes in vec((quota(), 0..SECOND), 1..100), last in quota(),
     ) {
-        let (bucket, mut now) = (Bucket::default(), Tick(0));
+        let (bucket, mut now) = (Bucket::default(), MonoTime(0));
         for (quota, pause) in takes {
-            now = Tick(now.0 + pause);
+            now = MonoTime(now.0 + pause);
             let _ = bucket.take(quota, now);
         }
         while bucket.take(last, now).is_ok() {}
@@ -151,18 +151,18 @@ proptest! {
         prop_assert_eq!(empty.standing, before);
         prop_assert_eq!(bucket.standing(last, now), before);
         prop_assert_eq!(before.remaining, 0);
-        let too_early = Tick(after(now, empty.retry_after).0 - 1);
+        let too_early = MonoTime(after(now, empty.retry_after).0 - 1);
         prop_assert!(bucket.take(last, too_early).is_err());
-        let seconds = whole_seconds(empty.retry_after);
+        let seconds = retry_after_secs(empty.retry_after);
         prop_assert!(seconds >= 1);
         prop_assert!(bucket.take(last, after(now, Duration::from_secs(seconds))).is_ok());
     }
 
     #[test]
     fn the_standing_tells_how_many_takes_are_left(quota in quota(), pauses in pauses()) {
-        let (bucket, mut now) = (Bucket::default(), Tick(0));
+        let (bucket, mut now) = (Bucket::default(), MonoTime(0));
         for pause in pauses {
-            now = Tick(now.0 + pause);
+            now = MonoTime(now.0 + pause);
             let _ = bucket.take(quota, now);
         }
         let left = bucket.standing(quota, now);
@@ -179,7 +179,7 @@ proptest! {
     fn a_change_of_tier_neither_fills_nor_empties_a_bucket(
         (before, after_it) in (quota(), quota()), takes in 0..60_u32,
     ) {
-        let (bucket, now) = (Bucket::default(), Tick(SECOND));
+        let (bucket, now) = (Bucket::default(), MonoTime(SECOND));
         for _ in 0..takes {
             let _ = bucket.take(before, now);
         }
@@ -191,10 +191,10 @@ proptest! {
 
     #[test]
     fn no_window_takes_more_than_the_bucket_and_what_came_back(quota in quota(), pauses in pauses()) {
-        let (bucket, mut now) = (Bucket::default(), Tick(0));
+        let (bucket, mut now) = (Bucket::default(), MonoTime(0));
         let mut taken = Vec::new();
         for pause in pauses {
-            now = Tick(now.0 + pause);
+            now = MonoTime(now.0 + pause);
             taken.extend(bucket.take(quota, now).is_ok().then_some(now.0));
         }
         let interval = u64::try_from((quota.window() / quota.burst()).as_nanos()).unwrap();
@@ -209,7 +209,7 @@ proptest! {
 #[test]
 fn tiers_of_the_same_depth_keep_their_share() {
     let (standard, premium) = (Quota::per_minute(120, 120), Quota::per_minute(800, 800));
-    let (bucket, now) = (Bucket::default(), Tick(5 * SECOND));
+    let (bucket, now) = (Bucket::default(), MonoTime(5 * SECOND));
     for _ in 0..60 {
         bucket.take(standard, now).unwrap();
     }
@@ -217,7 +217,7 @@ fn tiers_of_the_same_depth_keep_their_share() {
     assert_eq!(bucket.standing(premium, now).remaining, 400);
     while bucket.take(standard, now).is_ok() {}
     assert!(bucket.take(premium, now).is_err(), "an empty bucket stays empty");
-    assert!(bucket.take(premium, Tick(now.0 + 75_000_000)).is_ok(), "and fills at the new pace");
+    assert!(bucket.take(premium, MonoTime(now.0 + 75_000_000)).is_ok(), "and fills at the new pace");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn an_interval_that_is_no_whole_number_is_rounded_up() {
     assert!(seven.window() >= Duration::from_mins(1));
     assert_eq!(Quota::per_minute(0, 0), Quota::per_minute(1, 1));
     let (bucket, endless) = (Bucket::default(), Quota::per_minute(1, u32::MAX));
-    assert!(bucket.take(endless, Tick(u64::MAX - 1)).is_ok(), "the end of the clock");
+    assert!(bucket.take(endless, MonoTime(u64::MAX - 1)).is_ok(), "the end of the clock");
     assert!(endless.part(1000).depth_ns() <= endless.depth_ns(), "governor can multiply what either is made of");
 }
 
@@ -237,7 +237,7 @@ fn it_is_exact_under_concurrency() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..2_500 {
-                    taken.fetch_add(u32::from(bucket.take(quota, Tick(SECOND)).is_ok()), Ordering::Relaxed);
+                    taken.fetch_add(u32::from(bucket.take(quota, MonoTime(SECOND)).is_ok()), Ordering::Relaxed);
                 }
             });
         }
@@ -247,13 +247,13 @@ fn it_is_exact_under_concurrency() {
 
 #[test]
 fn what_is_learned_while_others_take_is_not_lost() {
-    let (bucket, quota, last) = (Bucket::default(), Quota::per_minute(60_000, 100_000), Tick(90 * SECOND));
+    let (bucket, quota, last) = (Bucket::default(), Quota::per_minute(60_000, 100_000), MonoTime(90 * SECOND));
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..2_500).for_each(|_| assert!(bucket.take(quota, Tick(SECOND)).is_ok())));
+            scope.spawn(|| (0..2_500).for_each(|_| assert!(bucket.take(quota, MonoTime(SECOND)).is_ok())));
         }
-        scope.spawn(|| (2..=90).for_each(|second| bucket.learn(Tick(second * SECOND))));
+        scope.spawn(|| (2..=90).for_each(|second| bucket.learn(MonoTime(second * SECOND))));
     });
-    assert!(!bucket.is_full(Tick(last.0 - 1)));
-    assert!(bucket.is_full(Tick(last.0 + 10 * SECOND)), "10,000 tokens of a millisecond each");
+    assert!(!bucket.is_full(MonoTime(last.0 - 1)));
+    assert!(bucket.is_full(MonoTime(last.0 + 10 * SECOND)), "10,000 tokens of a millisecond each");
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use calgate::ratelimit::demand::{AskedFor, Fair, LongRun};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Ten gateways on 120 a minute: twelve at each, if requests are divided evenly.
 const FAIR: Fair = Fair { limit: 120, window: MINUTE, among: 10 };
 
-fn at(seconds: u64) -> Tick {
-    Tick::default().after(Duration::from_secs(seconds))
+fn at(seconds: u64) -> MonoTime {
+    MonoTime::default().after(Duration::from_secs(seconds))
 }
 
 /// The consumer `key` asks from then on, until then, once in so many seconds.

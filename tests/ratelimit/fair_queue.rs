@@ -5,14 +5,14 @@ use std::time::Duration;
 use calgate::ratelimit::Hold;
 use calgate::ratelimit::demand::Fair;
 use calgate::ratelimit::fair_queue::{Asker, Priority, Queue, Ticket};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 /// A minute's limit of 100, all of it this gateway's.
 const ALONE: Fair = Fair { limit: 100, window: MINUTE, among: 1 };
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn at(seconds: u64) -> Tick {
-    Tick::default().after(Duration::from_secs(seconds))
+fn at(seconds: u64) -> MonoTime {
+    MonoTime::default().after(Duration::from_secs(seconds))
 }
 
 fn asker(key: u64, weight: u32, priority: Priority) -> Asker {
@@ -86,13 +86,13 @@ fn who_has_less_than_its_part_need_not_take_turns_unless_a_higher_class_waits() 
     let mut queue = Queue::default();
     let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
     (0..100).for_each(|_| queue.passed(&heavy));
-    assert!(queue.is_below_part(&light, &ALONE, Tick(0)) && !queue.is_below_part(&heavy, &ALONE, Tick(0)));
+    assert!(queue.is_below_part(&light, &ALONE, MonoTime(0)) && !queue.is_below_part(&heavy, &ALONE, MonoTime(0)));
     (0..80).for_each(|_| queue.passed(&light));
-    assert!(!queue.is_below_part(&light, &ALONE, Tick(0)));
+    assert!(!queue.is_below_part(&light, &ALONE, MonoTime(0)));
     (0..70).for_each(|_| queue.released(2));
-    assert!(queue.is_below_part(&light, &ALONE, Tick(0)));
+    assert!(queue.is_below_part(&light, &ALONE, MonoTime(0)));
     queue.line_up(&asker(3, 100, Priority::Interactive), false).unwrap();
-    assert!(!queue.is_below_part(&light, &ALONE, Tick(0)));
+    assert!(!queue.is_below_part(&light, &ALONE, MonoTime(0)));
 }
 
 #[test]

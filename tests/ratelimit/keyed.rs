@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use calgate::ratelimit::{Bucket, KeyedBuckets, Quota};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -22,9 +22,9 @@ proptest! {
     fn with_room_each_key_has_a_bucket_of_its_own(requests in vec((0..20_u128, 0..SECOND), 1..300)) {
         let table = KeyedBuckets::new(100);
         let mut own: HashMap<u128, Bucket> = HashMap::new();
-        let mut now = Tick(1);
+        let mut now = MonoTime(1);
         for (key, pause) in requests {
-            now = Tick(now.0 + pause);
+            now = MonoTime(now.0 + pause);
             let bucket = own.entry(key).or_default();
             prop_assert_eq!(table.standing(key, quota(), now), bucket.standing(quota(), now));
             prop_assert_eq!(table.take(key, quota(), now), bucket.take(quota(), now));
@@ -37,9 +37,9 @@ proptest! {
     ) {
         let table = KeyedBuckets::new(capacity);
         let mut own: HashMap<u128, Bucket> = HashMap::new();
-        let mut now = Tick(1);
+        let mut now = MonoTime(1);
         for (key, pause) in requests {
-            now = Tick(now.0 + pause);
+            now = MonoTime(now.0 + pause);
             let checked = (table.check(key, quota(), now).is_ok(), table.standing(key, quota(), now).remaining > 0);
             let allowed = table.take(key, quota(), now).is_ok();
             prop_assert_eq!(checked, (allowed, allowed), "what is looked at is what is taken from");
@@ -58,7 +58,7 @@ fn a_flood_of_keys_is_bounded_from_many_threads() {
             let table = &table;
             scope.spawn(move || {
                 for n in 0..2_000 {
-                    let _ = table.take(thread << 64 | n, quota(), Tick(SECOND));
+                    let _ = table.take(thread << 64 | n, quota(), MonoTime(SECOND));
                 }
             });
         }
@@ -69,7 +69,7 @@ fn a_flood_of_keys_is_bounded_from_many_threads() {
 #[test]
 fn who_took_from_the_shared_bucket_does_not_begin_with_a_full_one() {
     let table = KeyedBuckets::new(1);
-    let take = |key, now: u64| table.take(key, quota(), Tick(now * SECOND)).map(|standing| standing.remaining);
+    let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|standing| standing.remaining);
     assert_eq!((take(1, 1), take(2, 1), take(2, 1), take(2, 1)), (Ok(2), Ok(2), Ok(1), Ok(0)));
     assert_eq!(take(2, 2), Ok(0), "there is room for a bucket of its own, in which there is what came back");
     assert!(take(2, 2).is_err());
@@ -78,7 +78,7 @@ fn who_took_from_the_shared_bucket_does_not_begin_with_a_full_one() {
 #[test]
 fn buckets_that_are_full_again_make_room() {
     let table = KeyedBuckets::new(2);
-    let take = |key, now: u64| table.take(key, quota(), Tick(now * SECOND)).map(|standing| standing.remaining);
+    let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|standing| standing.remaining);
     assert_eq!((take(1, 1), take(2, 1)), (Ok(2), Ok(2)));
     assert_eq!((take(3, 1), take(4, 1)), (Ok(2), Ok(1)), "newcomers share one");
     assert_eq!(take(1, 1), Ok(1), "who is known keeps its own");
@@ -89,7 +89,7 @@ fn buckets_that_are_full_again_make_room() {
 #[test]
 fn who_finds_a_full_table_is_told_of_the_bucket_that_newcomers_share() {
     let table = KeyedBuckets::new(1);
-    let at = |seconds: u64| Tick(seconds * SECOND);
+    let at = |seconds: u64| MonoTime(seconds * SECOND);
     let remaining = |key, now| table.standing(key, quota(), at(now)).remaining;
     let drain = |key, count: u32, quota, now| {
         for _ in 0..count {

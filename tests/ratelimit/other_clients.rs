@@ -7,7 +7,7 @@ use calgate::ratelimit::fair_queue::{Asker, Priority};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine};
 use calgate::ratelimit::other_clients::{Foreign, Whole};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 use crate::budget::table::limiter::{Limiter, NamedLimit};
 
@@ -15,8 +15,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const WHOLE: Whole = Whole { length: WINDOW, limit: 100 };
 const ASKER: Asker = Asker { key: 1, weight: 1, priority: Priority::Default };
 
-fn at(seconds: u64) -> Tick {
-    Tick::default().after(Duration::from_secs(seconds))
+fn at(seconds: u64) -> MonoTime {
+    MonoTime::default().after(Duration::from_secs(seconds))
 }
 
 /// A window of 100 that began at 0, in which others had used `others` when our only other answer came, at `told`.
@@ -87,7 +87,7 @@ fn machine(replicas: u32) -> Machine {
     Machine::new(Settings { limit: 120, window: WINDOW, replicas, learn_limit: false }, 1)
 }
 
-fn send(machine: &mut Machine, now: Tick) -> Option<Flight> {
+fn send(machine: &mut Machine, now: MonoTime) -> Option<Flight> {
     match machine.ask(&ASKER, Duration::ZERO, now) {
         Asked::Go(flight) => Some(flight),
         Asked::Refuse(_) => None,
@@ -142,10 +142,10 @@ fn passed_beside_a_burst_of(burst: u32) -> [u32; 4] {
     for ask in 0..600_usize {
         let now = at(100).after(Duration::from_millis(400) * u32::try_from(ask).unwrap());
         if ask == 5 {
-            (0..burst).for_each(|_| drop(cal.hit(now.since(Tick::default()))));
+            (0..burst).for_each(|_| drop(cal.hit(now.since(MonoTime::default()))));
         }
         if let Some(flight) = send(&mut machine, now) {
-            let verdict = cal.hit(now.since(Tick::default()));
+            let verdict = cal.hit(now.since(MonoTime::default()));
             assert!(!verdict.refused, "burst {burst}, request {ask}: {passed:?}");
             let standing = &verdict.standings[0];
             machine.answered(&flight, Verdict::Passed, &told(standing.remaining, standing.reset_seconds), now);

@@ -8,12 +8,12 @@ use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use calgate::ratelimit::parts::Part;
 use calgate::ratelimit::usage_headers::{Told, Verdict};
 use calgate::ratelimit::{Held, Hold, Settings};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-fn at(milliseconds: u64) -> Tick {
-    Tick(milliseconds * 1_000_000)
+fn at(milliseconds: u64) -> MonoTime {
+    MonoTime(milliseconds * 1_000_000)
 }
 
 fn asker(key: u64) -> Asker {
@@ -27,7 +27,7 @@ fn machine() -> Machine {
     machine
 }
 
-fn no(milliseconds: u64, now: Tick) -> No {
+fn no(milliseconds: u64, now: MonoTime) -> No {
     No::new(Hold::Requests, Some(Duration::from_millis(milliseconds)), Duration::ZERO, now)
 }
 
@@ -88,7 +88,7 @@ fn whose_request_is_refused_is_told_by_whom_and_for_how_long_whoever_decides() {
     assert!(held.by == Hold::Refused && held.wait > seconds(6), "{held:?}");
 }
 
-fn asked_at_once(machine: &mut Machine, now: Tick) -> Vec<Flight> {
+fn asked_at_once(machine: &mut Machine, now: MonoTime) -> Vec<Flight> {
     let ask = |_| match machine.ask(&asker(1), Duration::ZERO, now) {
         Asked::Go(flight) => Some(flight),
         Asked::Wait(ticket, _) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use calgate::ratelimit::{Bucket, Quota};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use proptest::prelude::*;
 
 use crate::cal_sim::limiter::{Limiter, NamedLimit, Standing};
@@ -125,7 +125,7 @@ fn a_token_bucket_of_the_same_number_causes_blocks() {
     let (bucket, quota, mut limiter) = (Bucket::default(), Quota::per_minute(120, 120), limiter(120));
     let (mut served, mut refused) = (0_u32, 0_u32);
     for now in arrivals(6.0).take_while(|now| *now < seconds(36_000)) {
-        if bucket.take(quota, Tick(u64::try_from(now.as_nanos()).unwrap())).is_ok() {
+        if bucket.take(quota, MonoTime(u64::try_from(now.as_nanos()).unwrap())).is_ok() {
             *(if limiter.hit(now).refused { &mut refused } else { &mut served }) += 1;
         }
     }

@@ -8,7 +8,7 @@ use calgate::ratelimit::Settings;
 use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next, Standing};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict, name_hash};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 use super::cell::{Cell, WINDOW};
 use super::limiter;
@@ -35,9 +35,9 @@ pub enum Gateway {
     /// The same on a store that all gateways share.
     Shared(Box<Shared>),
     /// When the bucket will be full again.
-    Bucket(Tick),
+    Bucket(MonoTime),
     /// When the next request may go.
-    Spacer(Tick),
+    Spacer(MonoTime),
 }
 
 /// What a gateway says to a request.
@@ -45,7 +45,7 @@ pub enum Said {
     /// It goes out at once; calgate wants its end told.
     Go(Option<Flight>),
     /// It goes out then.
-    Later(Tick),
+    Later(MonoTime),
     /// It waits for its turn.
     Wait(Ticket),
     /// It is refused.
@@ -58,13 +58,13 @@ impl Gateway {
         let settings = Settings { limit: cell.limit, window: WINDOW, replicas: cell.gateways, learn_limit: false };
         match policy {
             Policy::Budget => Self::Budget(Box::new(Machine::new(settings, u64::from(index) + 1)), BTreeMap::new()),
-            Policy::Bucket => Self::Bucket(Tick(0)),
-            Policy::Spacer => Self::Spacer(Tick(0)),
+            Policy::Bucket => Self::Bucket(MonoTime(0)),
+            Policy::Spacer => Self::Spacer(MonoTime(0)),
         }
     }
 
     /// A request of `consumer` comes.
-    pub fn ask(&mut self, cell: &Cell, request: usize, consumer: usize, now: Tick) -> Said {
+    pub fn ask(&mut self, cell: &Cell, request: usize, consumer: usize, now: MonoTime) -> Said {
         match self {
             Self::Budget(machine, waiting) => {
                 machine.comes(&asker(consumer), now);
@@ -98,7 +98,7 @@ impl Gateway {
     }
 
     /// The next request that may go out of those that wait, or when to ask again.
-    pub fn next(&mut self, now: Tick) -> Option<Result<(usize, Flight), Tick>> {
+    pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, Flight), MonoTime>> {
         let (machine, waiting) = match self {
             Self::Budget(machine, waiting) => (machine, waiting),
             Self::Shared(shared) => return shared.next(now),
@@ -123,7 +123,7 @@ impl Gateway {
     }
 
     /// The answer to a request is here.
-    pub fn answered(&mut self, request: usize, flight: &Flight, verdict: &limiter::Verdict, now: Tick) {
+    pub fn answered(&mut self, request: usize, flight: &Flight, verdict: &limiter::Verdict, now: MonoTime) {
         let seen = |standing: &limiter::Standing| Seen {
             name: name_hash(&standing.name),
             limit: Some(standing.limit),
@@ -142,7 +142,7 @@ impl Gateway {
     }
 
     /// How its budget stands.
-    pub fn standing(&mut self, now: Tick) -> Option<Standing> {
+    pub fn standing(&mut self, now: MonoTime) -> Option<Standing> {
         self.machine().map(|machine| machine.standing(now))
     }
 

@@ -14,7 +14,7 @@ use calgate::ratelimit::authority::No;
 use calgate::ratelimit::fair_queue::{Asker, Ticket};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use calgate::ratelimit::{Hold, Settings};
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
@@ -36,7 +36,7 @@ pub struct Store {
     scripts: Scripts,
     settings: Settings,
     gateways: Vec<String>,
-    next_beat: Tick,
+    next_beat: MonoTime,
     /// What others use, as last heard.
     foreign: u32,
     /// The epoch of parts that all gateways have learned of.
@@ -64,11 +64,11 @@ pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
     runtime.block_on(redis::cmd("FLUSHALL").query_async::<()>(&mut link))?;
     let settings = Settings { limit: cell.limit, window: WINDOW, replicas: 1, learn_limit: false };
     let gateways = (0..cell.gateways).map(|index| format!("g{index}")).collect();
-    let (scripts, next_beat) = (Scripts::default(), Tick::default());
+    let (scripts, next_beat) = (Scripts::default(), MonoTime::default());
     let store = Store { runtime, link, scripts, settings, gateways, next_beat, foreign: 0, epoch: 0 };
     for gateway in &store.gateways {
         let (link, member) = (&mut store.link.clone(), Member { gateway, times: 1 });
-        store.runtime.block_on(store.scripts.join(link, store.limit(Tick::default()), member, true, &[]))?;
+        store.runtime.block_on(store.scripts.join(link, store.limit(MonoTime::default()), member, true, &[]))?;
     }
     let store = Rc::new(RefCell::new(store));
     let gateway = |index: u32| {
@@ -81,12 +81,12 @@ pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
 }
 
 impl Store {
-    fn limit(&self, now: Tick) -> Limit<'static> {
+    fn limit(&self, now: MonoTime) -> Limit<'static> {
         Limit { keys: KEYS, settings: self.settings, deadline: DEADLINE, clock: Some(EPOCH + now.0 / 1000) }
     }
 
     /// All gateways are heard twice a second, whether or not anything is asked of them.
-    fn beat(&mut self, now: Tick) {
+    fn beat(&mut self, now: MonoTime) {
         while self.next_beat <= now {
             let (limit, mut epoch) = (self.limit(self.next_beat), self.epoch);
             for gateway in &self.gateways {
@@ -100,7 +100,7 @@ impl Store {
         }
     }
 
-    fn acquire(&mut self, index: usize, asking: Asking, now: Tick) -> Acquired {
+    fn acquire(&mut self, index: usize, asking: Asking, now: MonoTime) -> Acquired {
         self.beat(now);
         let (limit, member) = (self.limit(now), Member { gateway: &self.gateways[index], times: 1 });
         let asking = Asking { epoch: self.epoch, ..asking };
@@ -108,7 +108,7 @@ impl Store {
         self.runtime.block_on(call).expect("the store answers").0
     }
 
-    fn settle(&mut self, index: usize, request: u64, fate: Fate, now: Tick) {
+    fn settle(&mut self, index: usize, request: u64, fate: Fate, now: MonoTime) {
         self.beat(now);
         let limit = self.limit(now);
         let call = self.scripts.settle(&mut self.link, limit, &self.gateways[index], request, fate);
@@ -123,7 +123,7 @@ impl Shared {
     }
 
     /// A request comes.
-    pub fn ask(&mut self, request: usize, asker: &Asker, now: Tick) -> Said {
+    pub fn ask(&mut self, request: usize, asker: &Asker, now: MonoTime) -> Said {
         self.machine.comes(asker, now);
         loop {
             match self.machine.ask(asker, PATIENCE, now) {
@@ -147,7 +147,7 @@ impl Shared {
     }
 
     /// The next request that may go out of those that wait, or when to ask again.
-    pub fn next(&mut self, now: Tick) -> Option<Result<(usize, Flight), Tick>> {
+    pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, Flight), MonoTime>> {
         while let Some(express) = self.machine.wants(now) {
             let light = self.machine.light(None);
             let Ok(name) = self.acquire(express, light, now) else { continue };
@@ -171,13 +171,13 @@ impl Shared {
     }
 
     /// What came of a request.
-    pub fn settle(&mut self, request: usize, fate: Fate, now: Tick) {
+    pub fn settle(&mut self, request: usize, fate: Fate, now: MonoTime) {
         let Some(name) = self.names.remove(&request) else { return };
         self.store.borrow_mut().settle(self.index, name, fate, now);
         self.machine.told_by_store(&[], self.store.borrow().foreign, now);
     }
 
-    fn acquire(&mut self, express: bool, light: u32, now: Tick) -> Result<u64, ()> {
+    fn acquire(&mut self, express: bool, light: u32, now: MonoTime) -> Result<u64, ()> {
         self.asked += 1;
         let request = self.asked;
         let asking = Asking { request, express, waiting: self.machine.has_turns(), anyway: false, light, epoch: 0 };
@@ -191,7 +191,7 @@ impl Shared {
     }
 
     /// Gateways differ in when they ask again.
-    fn held(&mut self, by: Hold, wait: Option<Duration>, now: Tick) {
+    fn held(&mut self, by: Hold, wait: Option<Duration>, now: MonoTime) {
         self.asked += 1;
         let jitter = (self.asked * 31 + self.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         self.machine.held_by_store(No::new(by, wait, Duration::from_nanos(jitter % JITTER_NS), now));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use calgate::ratelimit::fair_queue::Ticket;
 use calgate::ratelimit::limiter::Flight;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 
 use super::cell::{Cell, Load, WINDOW};
 use super::gateway::{Gateway, PATIENCE, Policy, Said};
@@ -78,17 +78,17 @@ enum Event {
 struct Asked {
     gateway: usize,
     consumer: usize,
-    at: Tick,
+    at: MonoTime,
     flight: Option<Flight>,
 }
 
 struct Simulation {
     cell: Cell,
-    events: BinaryHeap<Reverse<(Tick, usize)>>,
+    events: BinaryHeap<Reverse<(MonoTime, usize)>>,
     what: Vec<Option<Event>>,
     random: Random,
     gateways: Vec<Gateway>,
-    turns: Vec<Tick>,
+    turns: Vec<MonoTime>,
     cal: Limiter,
     asked: Vec<Asked>,
     tally: Tally,
@@ -112,8 +112,8 @@ struct Tally {
 
 impl Tally {
     /// Counts an arrival at Cal.com in its minute.
-    fn count_arrival(&mut self, now: Tick, verdict: &Verdict) {
-        let minute = usize::try_from(now.since(Tick::default()).as_secs() / 60).unwrap_or(usize::MAX);
+    fn count_arrival(&mut self, now: MonoTime, verdict: &Verdict) {
+        let minute = usize::try_from(now.since(MonoTime::default()).as_secs() / 60).unwrap_or(usize::MAX);
         if let Some(minute) = self.minutes.get_mut(minute) {
             minute.accepted += u32::from(!verdict.refused);
             minute.refused += u32::from(verdict.refused);
@@ -131,7 +131,7 @@ pub fn run_with(cell: &Cell, gateways: Vec<Gateway>) -> Outcome {
     let mut simulation = Simulation::new(cell, gateways);
     simulation.begin();
     while let Some(Reverse((now, event))) = simulation.events.pop() {
-        if now > Tick::default().after(Duration::from_secs(cell.seconds)) {
+        if now > MonoTime::default().after(Duration::from_secs(cell.seconds)) {
             break;
         }
         if let Some(event) = simulation.what[event].take() {
@@ -152,7 +152,7 @@ impl Simulation {
             what: Vec::new(),
             random: Random::new(seed),
             gateways,
-            turns: vec![Tick(u64::MAX); cell.gateways as usize],
+            turns: vec![MonoTime(u64::MAX); cell.gateways as usize],
             cal: Limiter::new(vec![limit], cell.quirk),
             asked: Vec::new(),
             tally: Tally {
@@ -165,7 +165,7 @@ impl Simulation {
     }
 
     fn begin(&mut self) {
-        let start = Tick(1_000_000_000);
+        let start = MonoTime(1_000_000_000);
         match self.cell.load {
             Load::Bursts => self.at(start, Event::Burst(3 * self.cell.limit as usize)),
             Load::Poisson(_) | Load::HeavyAndLight => {
@@ -177,7 +177,7 @@ impl Simulation {
         }
     }
 
-    fn at(&mut self, time: Tick, event: Event) {
+    fn at(&mut self, time: MonoTime, event: Event) {
         self.events.push(Reverse((time, self.what.len())));
         self.what.push(Some(event));
     }
@@ -187,7 +187,7 @@ impl Simulation {
         WINDOW.div_f64(f64::from(self.cell.limit) * percent / 100.0)
     }
 
-    fn happens(&mut self, event: Event, now: Tick) {
+    fn happens(&mut self, event: Event, now: MonoTime) {
         match event {
             Event::Comes(consumer) => {
                 let mean = self.mean(self.cell.load.consumers()[consumer]);
@@ -202,7 +202,7 @@ impl Simulation {
             }
             Event::Leaves(request) => self.leaves(request, now),
             Event::Arrives(request) => {
-                let verdict = self.cal.hit(now.since(Tick::default()));
+                let verdict = self.cal.hit(now.since(MonoTime::default()));
                 self.tally.count_arrival(now, &verdict);
                 let slow = if self.random.below(100) == 0 { self.random.unit() * 2.0 } else { 0.0 };
                 let way = Duration::from_millis(30) + self.random.exponential(Duration::from_millis(40));
@@ -215,7 +215,7 @@ impl Simulation {
             }
             // One that an earlier turn has taken the place of is nobody's.
             Event::Turn(gateway) if self.turns[gateway] == now => {
-                self.turns[gateway] = Tick(u64::MAX);
+                self.turns[gateway] = MonoTime(u64::MAX);
                 self.turn(gateway, now);
             }
             Event::Turn(_) => {}
@@ -223,14 +223,14 @@ impl Simulation {
                 let next = self.random.exponential(self.mean(f64::from(self.cell.foreign)));
                 self.at(now.after(next), Event::Foreign);
                 let before = self.cal.prolonged();
-                let verdict = self.cal.hit(now.since(Tick::default()));
+                let verdict = self.cal.hit(now.since(MonoTime::default()));
                 self.tally.prolonged_by_others += self.cal.prolonged() - before;
                 self.tally.passed += u64::from(!verdict.refused);
             }
         }
     }
 
-    fn ask(&mut self, consumer: usize, now: Tick) {
+    fn ask(&mut self, consumer: usize, now: MonoTime) {
         let gateway = self.random.below(self.gateways.len());
         let request = self.asked.len();
         self.asked.push(Asked { gateway, consumer, at: now, flight: None });
@@ -250,11 +250,11 @@ impl Simulation {
 
     /// Whether a request is one of a light consumer's, after the warm-up.
     fn is_light(&self, request: usize) -> bool {
-        let warm = Tick::default().after(Duration::from_secs(self.cell.warm_up));
+        let warm = MonoTime::default().after(Duration::from_secs(self.cell.warm_up));
         self.asked.get(request).is_some_and(|asked| asked.consumer > 0 && asked.at > warm)
     }
 
-    fn leaves(&mut self, request: usize, now: Tick) {
+    fn leaves(&mut self, request: usize, now: MonoTime) {
         let waited = now.since(self.asked[request].at);
         if self.asked[request].consumer > 0 {
             self.tally.waits.push(waited);
@@ -263,7 +263,7 @@ impl Simulation {
         self.at(now.after(way), Event::Arrives(request));
     }
 
-    fn answered(&mut self, request: usize, verdict: &Verdict, now: Tick) {
+    fn answered(&mut self, request: usize, verdict: &Verdict, now: MonoTime) {
         let Asked { gateway, consumer, .. } = self.asked[request];
         if verdict.refused {
             self.tally.refused += 1;
@@ -283,7 +283,7 @@ impl Simulation {
     }
 
     /// Lets go whoever may, and looks again when the next may.
-    fn turn(&mut self, gateway: usize, now: Tick) {
+    fn turn(&mut self, gateway: usize, now: MonoTime) {
         loop {
             match self.gateways[gateway].next(now) {
                 Some(Ok((request, flight))) => {

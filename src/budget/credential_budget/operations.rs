@@ -12,7 +12,7 @@ use crate::ratelimit::limiter::Flight;
 use crate::ratelimit::scope::{Known, Scope};
 use crate::ratelimit::usage_headers::{Reading, Seen};
 use crate::ratelimit::{Held, Settings};
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Operations of one credential whose limits are learned from responses. Cal.com has about a dozen (FACTS §2).
 const MAX_LEARNED: usize = 64;
@@ -89,7 +89,7 @@ impl Budget {
     /// Counts a request here that another budget let out at `sent`.
     pub(super) fn count(
         self: &Arc<Self>,
-        (consumer, sent): (u64, Tick),
+        (consumer, sent): (u64, MonoTime),
         status: StatusCode,
         reading: Reading,
     ) -> Option<Held> {
@@ -187,6 +187,6 @@ fn make_room(operations: &mut HashMap<u64, Operation>) {
 }
 
 /// What a request that moves to another budget is there: its consumer and when it was sent.
-pub(super) fn moved(flight: &Flight) -> (u64, Tick) {
+pub(super) fn moved(flight: &Flight) -> (u64, MonoTime) {
     (flight.consumer, flight.sent())
 }

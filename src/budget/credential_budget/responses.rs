@@ -126,7 +126,7 @@ impl Budget {
         if absurd && !self.absurd.swap(true, Ordering::Relaxed) {
             tracing::warn!(credential = &*self.name, "Cal.com's rate limit headers make no sense; they are ignored");
         }
-        if let Some(Ignored { field, seconds }) = ignored.filter(|_| self.warned.is_due(self.clock.now())) {
+        if let Some(Ignored { field, seconds }) = ignored.filter(|_| self.warned.try_start(self.clock.now())) {
             let credential = &*self.name;
             tracing::warn!(credential, field, seconds, "ignoring a time from upstream that is longer than any block");
         }

@@ -16,7 +16,7 @@ use crate::ratelimit::fair_queue::Asker;
 use crate::ratelimit::limiter::{Flight, Next};
 use crate::ratelimit::parts::Part;
 use crate::refusal::Refusal;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// Who is told no asks again within this time of the moment that it was told, so that gateways do not come together.
 const JITTER_NS: u64 = 8_000_000;
@@ -226,7 +226,7 @@ impl Budget {
         Ok(acquired)
     }
 
-    fn note_part(&self, member: &Membership, part: Part, asked: Tick) {
+    fn note_part(&self, member: &Membership, part: Part, asked: MonoTime) {
         if self.lock().machine.told_part(part, asked) {
             member.hurry();
         }
@@ -265,7 +265,7 @@ impl Budget {
         self.change(&mut state);
     }
 
-    fn hear(&self, member: &Membership, heard: &Heard, asked: Tick) {
+    fn hear(&self, member: &Membership, heard: &Heard, asked: MonoTime) {
         let now = self.clock.now();
         self.note_part(member, heard.part, asked);
         let windows: Vec<_> = heard.windows.iter().map(|window| (window.seen, window.ends(asked, now))).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::budget::credential_budget::Budget;
 use crate::budget::membership::Membership;
 use crate::ratelimit::limiter::Flight;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// A request that is about to go. Dropped, it did not, and its place is free again.
 #[must_use = "dropped, it gives up its place"]
@@ -35,7 +35,7 @@ impl<'a> Boarding<'a> {
     }
 
     /// Gives it the name that the store will know it by.
-    pub(super) fn depart(&mut self, member: &Membership, flying: &mut HashMap<u64, Tick>) {
+    pub(super) fn depart(&mut self, member: &Membership, flying: &mut HashMap<u64, MonoTime>) {
         if let Some(flight) = &mut self.flight {
             member.depart(flying, flight, self.budget.clock.now());
         }

@@ -1,7 +1,7 @@
 //! Requests in flight: counts each request once in the log, and once in the log of this gateway's reserved part.
 
 use crate::ratelimit::limiter::Machine;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// A request that has been let out. Each has to be ended by one of [`Machine::answered`], [`Machine::lost`] and
 /// [`Machine::unsent`].
@@ -9,7 +9,7 @@ use crate::time::Tick;
 #[must_use = "a request that is never ended counts for ever"]
 pub struct Flight {
     pub(crate) consumer: u64,
-    pub(super) sent: Tick,
+    pub(super) sent: MonoTime,
     pub(super) express: bool,
     /// Whether it is of this gateway's part.
     pub(super) of_part: bool,
@@ -21,7 +21,7 @@ pub struct Flight {
 
 impl Flight {
     /// When it was let out.
-    pub fn sent(&self) -> Tick {
+    pub fn sent(&self) -> MonoTime {
         self.sent
     }
 
@@ -32,14 +32,14 @@ impl Flight {
 }
 
 impl Machine {
-    pub(super) fn release(&mut self, now: Tick) {
+    pub(super) fn release(&mut self, now: MonoTime) {
         while let Some(consumer) = self.log.release(now) {
             self.queue.released(consumer);
         }
         while self.part_log.release(now).is_some() {}
     }
 
-    pub(super) fn let_out(&mut self, consumer: u64, now: Tick) -> Flight {
+    pub(super) fn let_out(&mut self, consumer: u64, now: MonoTime) -> Flight {
         self.log.sent();
         self.gate.sent(now);
         let of_part = !self.is_by_store() && self.held.limit(now).is_some();
@@ -50,7 +50,7 @@ impl Machine {
     }
 
     /// A request was sent and nothing will be known of it: it has arrived by `deadline`, if at all.
-    pub fn lost(&mut self, flight: &Flight, deadline: Tick) {
+    pub fn lost(&mut self, flight: &Flight, deadline: MonoTime) {
         self.over(flight, deadline);
         self.gate.lost();
     }
@@ -66,7 +66,7 @@ impl Machine {
     }
 
     /// A request has arrived by then, if it ever does.
-    pub(super) fn over(&mut self, flight: &Flight, by: Tick) {
+    pub(super) fn over(&mut self, flight: &Flight, by: MonoTime) {
         let window = self.window();
         self.gate.over(flight.sent);
         self.log.over(flight.consumer, by, window);

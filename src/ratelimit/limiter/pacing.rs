@@ -6,21 +6,21 @@ use crate::ratelimit::demand::Fair;
 use crate::ratelimit::fair_queue::Asker;
 use crate::ratelimit::limiter::{Machine, Room};
 use crate::ratelimit::upstream_windows::Turns;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 /// By how many turns requests that need not wait for one put off those that do.
 const MOST_PUT_OFF: u32 = 4;
 
 impl Machine {
     /// Whether a request need not take turns: there is plenty of room, or its consumer has less than its part of it.
-    pub(super) fn is_express(&self, asker: &Asker, now: Tick) -> bool {
+    pub(super) fn is_express(&self, asker: &Asker, now: MonoTime) -> bool {
         let plenty = self.rules.gateways().is_none() && self.is_plenty(now);
         (plenty && !self.queue.has_turns()) || self.is_below_part(asker, now)
     }
 
     /// While half of the budget is free, nobody is kept waiting to spread the rest. In the window after one that need not take
     /// turns found no room it is not: all would be used at once, and there would be no room again.
-    fn is_plenty(&self, now: Tick) -> bool {
+    fn is_plenty(&self, now: MonoTime) -> bool {
         let was_wanted = self.wanted.is_some_and(|at| now.since(at) <= self.settings.window);
         !was_wanted && self.is_half_free()
     }
@@ -31,7 +31,7 @@ impl Machine {
 
     /// Whether a request of `asker` need not take turns even where others have to: as far as this gateway can tell, it has less
     /// than its part.
-    pub fn is_below_part(&self, asker: &Asker, now: Tick) -> bool {
+    pub fn is_below_part(&self, asker: &Asker, now: MonoTime) -> bool {
         self.queue.is_below_part(asker, &self.fair(), now)
     }
 
@@ -46,7 +46,7 @@ impl Machine {
     }
 
     /// When the next turn is: that of `asker`, or of one that waits.
-    pub(super) fn due(&self, asker: Option<&Asker>, now: Tick) -> Tick {
+    pub(super) fn due(&self, asker: Option<&Asker>, now: MonoTime) -> MonoTime {
         if self.rules.gateways().is_some() || self.is_plenty(now) {
             return now;
         }
@@ -59,7 +59,7 @@ impl Machine {
 
     /// A request goes out. One that did not wait for its turn puts off those that do, but not for ever; a turn that a timer
     /// was late for, by less than a turn, does not.
-    pub(super) fn took_turn(&mut self, asker: Option<&Asker>, now: Tick) {
+    pub(super) fn took_turn(&mut self, asker: Option<&Asker>, now: MonoTime) {
         let (due, every) = (self.due(asker, now), self.every());
         let on_time = self.queue.has_turns() && now.since(due) < every;
         self.paced = if on_time { due.min(now.after(every * MOST_PUT_OFF)) } else { now };
@@ -74,7 +74,7 @@ impl Machine {
     /// How turns are taken: such that what is left, by the log and by Cal.com, lasts until there is more, and so that others
     /// than `asker` who need not take turns find what they will ask for. They are never much closer together than by the
     /// limit; a tenth, so that time lost to a late answer can be made up for.
-    fn turns(&self, asker: Option<&Asker>, now: Tick) -> Turns {
+    fn turns(&self, asker: Option<&Asker>, now: MonoTime) -> Turns {
         if let Some(gateways) = self.rules.gateways() {
             return Turns::Every(self.every() * gateways);
         }
@@ -92,7 +92,7 @@ impl Machine {
     }
 
     /// How long a request that asks now will have to wait.
-    pub(super) fn estimate(&self, asker: &Asker, express: bool, room: &Room, now: Tick) -> Duration {
+    pub(super) fn estimate(&self, asker: &Asker, express: bool, room: &Room, now: MonoTime) -> Duration {
         let turns = if express { self.queue.express().saturating_add(1) } else { self.queue.turns_until(asker) };
         let free = self.part().0.saturating_sub(self.log.used());
         let by_log = match turns.checked_sub(free) {

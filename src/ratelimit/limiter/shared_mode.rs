@@ -7,7 +7,7 @@ use crate::ratelimit::ends::Ends;
 use crate::ratelimit::limiter::{Machine, Next};
 use crate::ratelimit::parts::Part;
 use crate::ratelimit::usage_headers::Seen;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 impl Machine {
     /// From now on the store decides, for `gateways` that go by it.
@@ -30,7 +30,7 @@ impl Machine {
 
     /// The store has told of the parts that it keeps, when it was asked at `asked`. Tells whether it is to learn soon that this gateway
     /// knows.
-    pub fn told_part(&mut self, part: Part, asked: Tick) -> bool {
+    pub fn told_part(&mut self, part: Part, asked: MonoTime) -> bool {
         self.held.told(part, asked, self.is_by_store())
     }
 
@@ -51,7 +51,7 @@ impl Machine {
 
     /// The store cannot be asked: from now on this gateway is one of `replicas`, and sends no more than its part until all requests
     /// have an answer or never will that the store let out, which takes `deadline`.
-    pub fn go_alone(&mut self, replicas: u32, deadline: Duration, now: Tick) {
+    pub fn go_alone(&mut self, replicas: u32, deadline: Duration, now: MonoTime) {
         let before = self.replicas();
         if let Some(others) = self.rules.foreign() {
             self.gate.expect_others(others);
@@ -65,7 +65,7 @@ impl Machine {
     }
 
     /// The store tells of Cal.com's windows, as far as other gateways' answers have told of them, and of what others use.
-    pub fn told_by_store(&mut self, windows: &[(Seen, Ends)], others: u32, now: Tick) {
+    pub fn told_by_store(&mut self, windows: &[(Seen, Ends)], others: u32, now: MonoTime) {
         if let Rules::Store { foreign, .. } = &mut self.rules {
             *foreign = others;
         }
@@ -73,14 +73,14 @@ impl Machine {
     }
 
     /// Whether anybody waits who may be let out; and if so, whether without taking turns.
-    pub fn wants(&mut self, now: Tick) -> Option<bool> {
+    pub fn wants(&mut self, now: MonoTime) -> Option<bool> {
         self.release(now);
         let may = !self.queue.is_empty() && self.room(now).more > 0;
         may.then(|| self.queue.express() > 0)
     }
 
     /// When the store is asked again for those that wait. A no that has run out is no yes.
-    pub(super) fn next_question(&self, now: Tick) -> Next {
+    pub(super) fn next_question(&self, now: MonoTime) -> Next {
         if self.queue.is_empty() {
             return Next::Idle;
         }
@@ -93,7 +93,7 @@ impl Machine {
     }
 
     /// Until when the requests count that are over.
-    pub fn releases(&self) -> impl Iterator<Item = Tick> {
+    pub fn releases(&self) -> impl Iterator<Item = MonoTime> {
         self.log.releases()
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::ratelimit::limiter::Machine;
 use crate::ratelimit::usage_headers::Seen;
-use crate::time::Tick;
+use crate::time::MonoTime;
 
 impl Machine {
     /// Has the first answer come before a burst: a process before this one may have used the window up.
@@ -18,23 +18,23 @@ impl Machine {
     }
 
     /// Cal.com's open windows: what is left of each when requests in flight have been counted, and until when.
-    pub fn open_windows(&mut self, now: Tick) -> Vec<Seen> {
+    pub fn open_windows(&mut self, now: MonoTime) -> Vec<Seen> {
         self.release(now);
         self.gate.open_windows(self.gate_now(now))
     }
 
     /// How long nothing is sent because Cal.com's limiter refused a request.
-    pub fn block_left(&self, now: Tick) -> Option<Duration> {
+    pub fn block_left(&self, now: MonoTime) -> Option<Duration> {
         self.refused.cap(now)?.1.map(|until| until.since(now))
     }
 
     /// A process before this one has recorded an open window.
-    pub fn restore_window(&mut self, seen: &Seen, now: Tick) {
+    pub fn restore_window(&mut self, seen: &Seen, now: MonoTime) {
         self.gate.restore(seen, self.gate_now(now));
     }
 
     /// A process before this one was refused, and the block is not over for `left`.
-    pub fn restore_block(&mut self, left: Duration, now: Tick) {
+    pub fn restore_block(&mut self, left: Duration, now: MonoTime) {
         self.refused.block(now, now.after(left));
     }
 }
