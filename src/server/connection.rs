@@ -26,7 +26,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::HttpService;
 use super::framing::max_head;
 use super::hangup::Stream;
-use super::http2::{self, RequestBody};
+use super::http2::{self, Http2Body};
 use super::opening::{self, First, Incomplete};
 use crate::config::limits::Bounds;
 use crate::foreign::cleaned;
@@ -37,7 +37,7 @@ use crate::refusal::Refusal;
 use crate::respond;
 use crate::server::accept::Admission;
 use crate::server::activity::{Verdict, Watch};
-use crate::server::body::{CallersBody, Outgoing, Source};
+use crate::server::body::{Outgoing, Source, request_body};
 use crate::server::detached::lasting;
 use crate::server::transport::{CUT_HEAD, Ending, Wire};
 use crate::server::wake_gate::Aside;
@@ -124,7 +124,7 @@ impl<S: HttpService> Guest<S> {
         // Beyond that, h2 refuses by itself, with no more than a status; fields count 32 bytes more (RFC 9113 §6.5.2).
         let most = max_head(limits).saturating_mul(2);
         let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let answer = |request| self.answer(&watch, RequestBody::of(request).map(Of::Right));
+        let answer = |request| self.answer(&watch, Http2Body::of(request).map(Of::Right));
         let mut connection = std::pin::pin!(http2::Connection::new(io, most, self.phases.clone(), answer));
         self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
     }
@@ -155,7 +155,7 @@ impl<S: HttpService> Guest<S> {
         request: Request<Source>,
     ) -> impl Future<Output = Response<Outgoing<S::Body>>> + Send + use<S> {
         let answering = watch.answering(!request.body().is_end_stream());
-        let mut request = request.map(|body| CallersBody::new(body, &answering));
+        let mut request = request.map(|body| request_body(body, &answering));
         request.extensions_mut().insert(ConnectInfo(self.connection.clone()));
         self.service.answer(request).map(|mut answer| {
             if answering.watch().has_left_unread() {

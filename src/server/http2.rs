@@ -257,14 +257,14 @@ async fn wait_for_window(stream: &mut SendStream<Piece>) -> Result<(), h2::Error
 }
 
 /// The body of a request.
-pub(super) struct RequestBody {
+pub(super) struct Http2Body {
     stream: RecvStream,
     /// The bytes to come, where `Content-Length` says. h2 resets the stream if it is wrong.
     left: Option<u64>,
     is_at_trailers: bool,
 }
 
-impl RequestBody {
+impl Http2Body {
     /// Takes the body out of a request.
     pub(super) fn of(request: Request<RecvStream>) -> Request<Self> {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -272,7 +272,7 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
+impl Body for Http2Body {
     type Data = Bytes;
     type Error = h2::Error;
 
