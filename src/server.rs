@@ -29,20 +29,6 @@ pub(crate) use accept::Doorway;
 pub use connection::ClientConnection;
 pub use listener::Listener;
 
-use crate::gateway::CapacityPermit;
-
-/// Admits connections.
-pub(crate) trait Admission: Clone + Send + Sync + 'static {
-    /// Returns a permit for one more connection, unless there are too many.
-    fn try_admit(&self) -> Option<CapacityPermit>;
-}
-
-impl<F: Fn() -> Option<CapacityPermit> + Clone + Send + Sync + 'static> Admission for F {
-    fn try_admit(&self) -> Option<CapacityPermit> {
-        self()
-    }
-}
-
 /// A [`Service`] that answers the requests of a connection.
 ///
 /// The server never calls `poll_ready`, so the service must always be ready. An axum application is: it answers the requests

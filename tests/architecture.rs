@@ -107,6 +107,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["vault/postgres"]),
     ("tokio-postgres-rustls", &["vault/postgres"]),
     ("tokio-rustls", &["forward"]),
+    ("tokio-util", &["server"]),
     ("toml", &["catalog/file", "config"]),
     ("tower", &["server"]),
     ("tower-http", &["admin"]),
