@@ -55,9 +55,9 @@ fn try_admit(gateway: &Gateway) -> Option<CapacityPermit> {
 ///
 /// # Errors
 /// What kept it from listening or from starting its threads.
-pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) -> Result<(), String> {
+pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource) -> Result<(), String> {
     gateway.start_limit_store()?;
-    let listen = &fixed.listen;
+    let listen = &startup.listen;
     fd_limit::make_room(gateway, listen.workers);
     let turned_away = Arc::default();
     let listener = Listener::bind("listen.address", &listen.address, listen.workers)?;
@@ -76,8 +76,8 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) 
     let (_never, serving) = channel::channel(LifecycleState::Running);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
         let operators = Arc::default();
-        let try_admit = move || CapacityPermit::try_acquire(&operators, MAX_OPERATORS);
-        let doorway = Doorway::new(admin::application(gateway), try_admit, gateway, &turned_away, serving.clone());
+        let admission = move || CapacityPermit::try_acquire(&operators, MAX_OPERATORS);
+        let doorway = Doorway::new(admin::application(gateway), admission, gateway, &turned_away, serving.clone());
         spawn("admin".to_owned(), move || doorway.serve(socket))?;
     }
     if let Some(keeper) = gateway.keeper.clone() {
@@ -85,7 +85,7 @@ pub fn run(gateway: &Arc<Gateway>, fixed: &StartupConfig, source: ConfigSource) 
     }
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
     let mut stop = runtime.block_on(async { Stop::listen() })?;
-    runtime.block_on(reload::until_told_to_stop(gateway, source, fixed, &mut stop))?;
+    runtime.block_on(reload::until_told_to_stop(gateway, source, startup, &mut stop))?;
     tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
     gateway.enter(LifecycleState::Draining);
     if let Some(keeper) = &gateway.keeper {

@@ -13,7 +13,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     };
     telemetry::start_log(&config.log.level, config.log.json);
     serve::log_warnings(&config);
-    let fixed = StartupConfig::of(&config);
+    let startup = StartupConfig::of(&config);
     let access_log = match AccessLog::start() {
         Ok(log) => log,
         Err(fault) => return Outcome::Failed(format!("the access log cannot be written: {fault}")),
@@ -23,7 +23,7 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
     memory::give_back();
-    match serve::run(&gateway, &fixed, source) {
+    match serve::run(&gateway, &startup, source) {
         Ok(()) => Outcome::Done,
         Err(fault) => Outcome::Failed(fault),
     }

@@ -58,7 +58,7 @@ impl ConfigSource {
 pub(super) async fn until_told_to_stop(
     gateway: &Arc<Gateway>,
     source: ConfigSource,
-    fixed: &StartupConfig,
+    startup: &StartupConfig,
     stop: &mut Stop,
 ) -> Result<(), String> {
     let mut hangup = received(SignalKind::hangup())?;
@@ -71,14 +71,14 @@ pub(super) async fn until_told_to_stop(
         tokio::select! {
             () = stop.told() => return Ok(()),
             _ = hangup.recv() => {
-                reload(gateway, &source, fixed);
+                reload(gateway, &source, startup);
                 gateway.snapshot().upstream.reconnect();
                 tracing::info!("new connections to the upstream are opened from now on");
             }
             Some(()) = news.recv() => {
                 sleep(SETTLE).await;
                 while news.try_recv().is_ok() {}
-                reload(gateway, &source, fixed);
+                reload(gateway, &source, startup);
             }
         }
     }
@@ -162,14 +162,14 @@ pub fn log_warnings(config: &Config) {
 }
 
 /// Reads the configuration again. One that cannot be used changes nothing.
-fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &StartupConfig) {
+fn reload(gateway: &Gateway, source: &ConfigSource, startup: &StartupConfig) {
     let ConfigSource::File { path, .. } = source else {
         tracing::info!("there is no configuration file to reload");
         return;
     };
     let read = Config::from_file(path, Secrets::Read).map_err(|error| error.lines().join("; "));
     let replaced = read.and_then(|(config, _)| {
-        let waiting = fixed.changed_in(&config);
+        let waiting = startup.changed_in(&config);
         log_warnings(&config);
         gateway.replace(config).map(|()| waiting)
     });
@@ -177,7 +177,7 @@ fn reload(gateway: &Gateway, source: &ConfigSource, fixed: &StartupConfig) {
     let result = match replaced {
         Ok(waiting) => {
             tracing::info!(file = %path.display(), "the configuration was reloaded");
-            fd_limit::make_room(gateway, fixed.listen.workers);
+            fd_limit::make_room(gateway, startup.listen.workers);
             if !waiting.is_empty() {
                 tracing::warn!(keys = waiting.join(", "), "these changes are in force only after a restart");
             }

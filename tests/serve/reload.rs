@@ -153,22 +153,22 @@ fn what_the_connection_to_shared_limits_goes_by_is_known_to_need_a_restart() {
         Config::parse("calgate.toml", &format!("[limits]\n{limits}\n{store}")).unwrap()
     };
     authority();
-    let fixed = StartupConfig::of(&config(""));
-    assert_eq!(fixed.changed_in(&config("")), [""; 0]);
-    assert_eq!(fixed.changed_in(&config("upstream_connect = \"7s\"")), ["limits.upstream_connect for limit_store"]);
+    let startup = StartupConfig::of(&config(""));
+    assert_eq!(startup.changed_in(&config("")), [""; 0]);
+    assert_eq!(startup.changed_in(&config("upstream_connect = \"7s\"")), ["limits.upstream_connect for limit_store"]);
     let lookup = "upstream_lookup = \"7s\"\n";
-    assert_eq!(fixed.changed_in(&config(lookup)), ["limits.upstream_lookup for limit_store"]);
+    assert_eq!(startup.changed_in(&config(lookup)), ["limits.upstream_lookup for limit_store"]);
     // An address needs no lookup, and a proxy's name does.
     let address = "[upstream]\nbase_url = \"https://192.0.2.1\"\nproxy = ";
     let direct = config(&format!("{address}\"none\""));
     let upstream = ["upstream.base_url or upstream.proxy for limit_store"];
-    assert_eq!(fixed.changed_in(&direct), upstream);
-    assert_eq!(fixed.changed_in(&config(&format!("{address}\"http://proxy.example:3128\""))), [""; 0]);
+    assert_eq!(startup.changed_in(&direct), upstream);
+    assert_eq!(startup.changed_in(&config(&format!("{address}\"http://proxy.example:3128\""))), [""; 0]);
     let fixed_to_address = StartupConfig::of(&direct);
     assert_eq!(fixed_to_address.changed_in(&config("")), upstream);
     assert_eq!(fixed_to_address.changed_in(&config(&format!("{lookup}{address}\"none\""))), [""; 0], "it is not used");
     authority();
-    assert_eq!(fixed.changed_in(&config("")), ["limit_store"], "another authority in the same file");
+    assert_eq!(startup.changed_in(&config("")), ["limit_store"], "another authority in the same file");
 }
 
 #[test]
