@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
-use calgate::catalog::{Matched, UnknownEndpoints};
+use calgate::catalog::{RouteMatch, UnknownEndpoints};
 use calgate::config::Config;
 use calgate::credential::Choice;
 use calgate::gateway::{Gateway, Snapshot};
@@ -93,14 +93,14 @@ fn identify<'a>(snapshot: &'a Snapshot, headers: &HeaderMap) -> Caller<'a> {
     snapshot.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH).expect("a known key")
 }
 
-fn find<'a>(snapshot: &'a Snapshot, target: &'a str) -> Matched<'a> {
-    snapshot.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse).expect("a known path")
+fn find<'a>(snapshot: &'a Snapshot, target: &'a str) -> RouteMatch<'a> {
+    snapshot.catalog().match_route(&Method::GET, target, UnknownEndpoints::Refuse).expect("a known path")
 }
 
 /// The path from `identify` to `limit`, as the pipeline takes it, and what is injected.
 fn decide(snapshot: &Snapshot, headers: &HeaderMap, target: &str, now: MonoTime) -> Result<Choice, Refusal> {
     let caller = snapshot.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
-    let matched = snapshot.catalog().find(&Method::GET, target, UnknownEndpoints::Refuse)?;
+    let matched = snapshot.catalog().match_route(&Method::GET, target, UnknownEndpoints::Refuse)?;
     calgate::catalog::version::check(headers::api_version(headers).map_err(Refusal::InvalidHeader)?)?;
     let grant = snapshot.entitlements.grant(caller, matched)?;
     let suited = snapshot.credentials.suit(&grant, headers)?;
@@ -131,7 +131,7 @@ fn identify_consumer(bencher: Bencher) {
 #[divan::bench(args = [SHORT, LONG])]
 fn find_endpoint(bencher: Bencher, target: &str) {
     let snapshot = SCENE.gateway.snapshot();
-    bencher.bench_local(|| black_box(find(&snapshot, black_box(target)).fitting().len()));
+    bencher.bench_local(|| black_box(find(&snapshot, black_box(target)).candidates().len()));
 }
 
 #[divan::bench]

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
+use crate::explain::{Client, ExplainRequest, Explanation, PassthroughKind, explain};
 use crate::gateway::{Gateway, LifecycleState};
 use crate::limit_store::circuit_breaker::State as StoreState;
 use crate::server::ClientConnection;
@@ -35,30 +35,26 @@ pub fn application(gateway: &Arc<Gateway>) -> Router {
         .route("/explain", post(explain_live))
         .layer(RequestBodyLimitLayer::new(16 * 1024))
         .layer(CatchPanicLayer::new())
-        .layer(from_fn_with_state(gateway.clone(), limit_body_time))
-        .layer(from_fn_with_state(gateway.clone(), guard_host))
+        .layer(from_fn_with_state(gateway.clone(), check_host))
         .with_state(gateway.clone())
 }
 
-/// Middleware that rejects a request whose `Host` is not a name of the listener.
-async fn guard_host(
+/// Refuses a foreign `Host`, and a body that takes longer than `limits.body`.
+async fn check_host(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(connection): ConnectInfo<ClientConnection>,
     request: Request,
     next: Next,
 ) -> Response {
+    let snapshot = gateway.snapshot();
     let (head, body) = request.into_parts();
-    if gateway.snapshot().keyless.hosts().check(&head, connection.ends().local).is_err() {
+    if snapshot.keyless.hosts().check(&head, connection.ends().local).is_err() {
         return (StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST).into_response();
     }
-    next.run(Request::from_parts(head, body)).await
-}
-
-/// Middleware that rejects a request whose body takes longer than `limits.body`. Only reading a body takes time here.
-async fn limit_body_time(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    let limit = gateway.snapshot().bounds.body;
-    timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
-        let message = format!("the request's body did not arrive within {limit:?} (limits.body)\n");
+    let within = snapshot.bounds.body;
+    // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.
+    timeout(within, next.run(Request::from_parts(head, body))).await.unwrap_or_else(|_| {
+        let message = format!("the request's body did not arrive within {within:?} (limits.body)\n");
         (StatusCode::REQUEST_TIMEOUT, message).into_response()
     })
 }
@@ -98,9 +94,9 @@ struct Question {
 async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response {
     let snapshot = gateway.snapshot();
     let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
-    let own_kind = |name: &str| OwnCredential::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    let own_kind = |name: &str| PassthroughKind::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
     let client = match (&question.consumer, question.client.as_deref()) {
-        (Some(name), None) => match snapshot.consumers.named(name) {
+        (Some(name), None) => match snapshot.consumers.find_by_name(name) {
             Some(consumer) => Client::Consumer(consumer),
             None => return fault("there is no such consumer"),
         },
@@ -112,7 +108,8 @@ async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<
         _ => return fault("name one of consumer and client"),
     };
     let Ok(method) = question.method.parse::<Method>() else { return fault("this is no method") };
-    let asked = Asked { method: &method, target: &question.path, managed_user: question.managed_user.as_deref() };
+    let asked =
+        ExplainRequest { method: &method, target: &question.path, managed_user: question.managed_user.as_deref() };
     let explanation = explain(&snapshot, client, asked);
     let states = snapshot.credentials.holders.states();
     let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);

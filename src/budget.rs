@@ -21,10 +21,10 @@ pub use credential_budget::Budget;
 pub use registry::{Table, identity};
 pub use slot::Slot;
 
-use crate::catalog::{Endpoint, Matched};
+use crate::catalog::{Endpoint, RouteMatch};
 use crate::credential::{Access, Injection};
 use crate::headers::{CLIENT_ID, SECRET_KEY};
-use crate::identify::{ConsumerId, Who, credential_key};
+use crate::identify::{ConsumerId, Identity, credential_hash};
 use crate::limit::{PendingCharge, Permit};
 use crate::ratelimit::Settings;
 use crate::ratelimit::fair_queue::{Asker, Priority};
@@ -129,13 +129,13 @@ impl Budgets {
             return Ok(Slot::unlimited());
         }
         let grant = permit.grant();
-        let (main, terms) = match grant.caller().who() {
-            Who::Consumer(consumer) => {
+        let (main, terms) = match grant.caller().identity() {
+            Identity::Consumer(consumer) => {
                 let own = self.consumers.get(consumer.id.index()).ok_or(Refusal::Internal)?;
                 (self.of(own, access), own.terms)
             }
-            Who::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
-            Who::Passthrough(_) => {
+            Identity::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
+            Identity::Passthrough(_) => {
                 let settings = self.settings.of(default_limit(access.injection()));
                 let main = match registry::identity(access.injection()) {
                     Some(key) => self.table.unlisted(key, "(passthrough)", settings),
@@ -144,7 +144,7 @@ impl Budgets {
                 (main, self.passthrough)
             }
         };
-        let matched = grant.matched();
+        let matched = grant.route();
         let budget = self.of_operation(&main, matched.endpoint(), || matched_key(matched)).unwrap_or(main);
         let patience = caller_waits.unwrap_or(terms.max_wait).min(terms.max_wait);
         budget.begin();
@@ -174,7 +174,7 @@ impl Budgets {
     fn of(&self, own: &Own, access: &Access) -> Arc<Budget> {
         if let Some((credential, user)) = access.managed_user() {
             // Cal.com counts each user's token by itself (FACTS §2).
-            let key = credential_key(&["managed", credential, &user.to_string()]);
+            let key = credential_hash(&["managed", credential, &user.to_string()]);
             let settings = self.settings.of(own.managed_user_requests_per_minute);
             return self.table.unlisted(key, credential, settings);
         }
@@ -247,7 +247,7 @@ pub fn operation_key(method: &str, path: &str) -> u64 {
 }
 
 /// The same for a request; one that the catalog does not hold goes by its own path.
-pub fn matched_key(matched: &Matched<'_>) -> u64 {
+pub fn matched_key(matched: &RouteMatch<'_>) -> u64 {
     if let Some(endpoint) = matched.endpoint() {
         return operation_key(endpoint.method.as_str(), endpoint.template.as_str());
     }

@@ -1,6 +1,6 @@
 //! What for? The Cal.com operations calgate knows, and the one a request asks for.
 //!
-//! Second stage of the request path: [`Catalog::find`] turns a method and a raw request target into a [`Matched`]
+//! Second stage of the request path: [`Catalog::match_route`] turns a method and a raw request target into a [`RouteMatch`]
 //! endpoint, or refuses. Nothing that is not in the catalog is forwarded unless the operator says so
 //! (`[catalog] unknown_endpoints = "forward"`).
 
@@ -26,47 +26,47 @@ pub use tag::{Prefix, Tag};
 pub use version::ApiVersion;
 
 use crate::refusal::Refusal;
-use router::{Found, Trie};
+use router::{Candidates, PathRouter};
 
 /// The operations of one Cal.com API document, ready for look-up.
 #[derive(Debug)]
 pub struct Catalog {
     endpoints: Vec<Endpoint>,
-    trie: Trie,
+    router: PathRouter,
 }
 
 /// What a request asks for, in canonical form: the proof that its path and method are known (or that the operator chose
 /// to forward unknown ones).
 #[derive(Debug)]
-pub struct Matched<'a> {
+pub struct RouteMatch<'a> {
     /// Every endpoint of the method that fits, the most literal first; empty for a forwarded unknown endpoint.
-    fitting: Found<'a>,
+    candidates: Candidates<'a>,
     /// For a forwarded unknown endpoint: those of other methods that fit its path.
-    others: Found<'a>,
+    other_methods: Candidates<'a>,
     path: CanonicalPath<'a>,
 }
 
-impl<'a> Matched<'a> {
+impl<'a> RouteMatch<'a> {
     /// The endpoint that names the request in limits, logs and metrics: the most literal that fits.
     pub fn endpoint(&self) -> Option<&'a Endpoint> {
-        self.fitting.first().copied()
+        self.candidates.first().copied()
     }
 
     /// Every endpoint that fits. Upstream picks by its order of registration, which we cannot see, so every one of them
     /// has to be allowed (FACTS §5).
-    pub fn fitting(&self) -> &[&'a Endpoint] {
-        &self.fitting
+    pub fn candidates(&self) -> &[&'a Endpoint] {
+        &self.candidates
     }
 
     /// The endpoints of other methods on the path of a forwarded unknown endpoint. Whoever may not have one of them may not
     /// have an unknown one beside it.
-    pub fn others(&self) -> &[&'a Endpoint] {
-        &self.others
+    pub fn other_methods(&self) -> &[&'a Endpoint] {
+        &self.other_methods
     }
 
     /// Returns whether Cal.com answers the request without a credential, whichever of the endpoints it picks.
     pub fn is_public(&self) -> bool {
-        !self.fitting.is_empty() && self.fitting.iter().all(|endpoint| endpoint.public)
+        !self.candidates.is_empty() && self.candidates.iter().all(|endpoint| endpoint.public)
     }
 
     /// The canonical path as the caller meant it.
@@ -75,14 +75,14 @@ impl<'a> Matched<'a> {
     }
 
     /// Whether the path that goes upstream is what the caller wrote, to the letter.
-    pub fn is_as_written(&self) -> bool {
-        self.path.is_as_written() && self.endpoint().is_none_or(|endpoint| endpoint.template.is_spelled_by(&self.path))
+    pub fn is_canonical(&self) -> bool {
+        self.path.is_unchanged() && self.endpoint().is_none_or(|endpoint| endpoint.template.matches_exactly(&self.path))
     }
 
     /// The path that goes upstream: the template's literals and the validated parameters.
     pub fn write_upstream_path(&self, out: &mut String) {
         match self.endpoint() {
-            Some(endpoint) => endpoint.template.write_with(&self.path, out),
+            Some(endpoint) => endpoint.template.write_path(&self.path, out),
             None => self.path.write(out),
         }
     }
@@ -110,7 +110,7 @@ impl Catalog {
         static BUILT_IN: OnceLock<Catalog> = OnceLock::new();
         BUILT_IN.get_or_init(|| {
             #[expect(clippy::expect_used, reason = "a compile-time constant; a test reads it")]
-            file::read_own(include_str!("../config/catalog.toml")).expect("the built-in catalog is valid")
+            file::read_built_in(include_str!("../config/catalog.toml")).expect("the built-in catalog is valid")
         })
     }
 
@@ -121,10 +121,10 @@ impl Catalog {
     pub fn new(mut endpoints: Vec<Endpoint>) -> Result<Self, String> {
         endpoints.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         for (index, endpoint) in endpoints.iter_mut().enumerate() {
-            endpoint.id = EndpointId::at(index)?;
+            endpoint.id = EndpointId::from_index(index)?;
         }
-        let trie = Trie::build(&endpoints)?;
-        Ok(Self { endpoints, trie })
+        let router = PathRouter::build(&endpoints)?;
+        Ok(Self { endpoints, router })
     }
 
     /// All endpoints, ordered by path and method.
@@ -133,7 +133,7 @@ impl Catalog {
     }
 
     /// The endpoint written as `METHOD /path/{template}`, if the catalog has it.
-    pub fn named(&self, name: &str) -> Option<&Endpoint> {
+    pub fn find_by_name(&self, name: &str) -> Option<&Endpoint> {
         let (method, template) = name.split_once(' ')?;
         let same = |e: &&Endpoint| e.method.as_str() == method && e.template.as_str() == template.trim_start();
         self.endpoints.iter().find(same)
@@ -145,48 +145,52 @@ impl Catalog {
     /// # Errors
     /// [`Refusal::InvalidPath`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`],
     /// [`Refusal::ApiV1Gone`] and [`Refusal::MethodNotAllowed`] for one that the catalog does not hold.
-    pub fn find<'a>(
+    pub fn match_route<'a>(
         &'a self,
         method: &Method,
         target: &'a str,
         unknown: UnknownEndpoints,
-    ) -> Result<Matched<'a>, Refusal> {
+    ) -> Result<RouteMatch<'a>, Refusal> {
         let path = CanonicalPath::parse(target).map_err(Refusal::InvalidPath)?;
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
-        let fitting = self.trie.find(&path, wanted, &self.endpoints);
-        if !fitting.is_empty() {
-            return Ok(Matched { fitting, others: Found::new(), path });
+        let candidates = self.router.find(&path, wanted, &self.endpoints);
+        if !candidates.is_empty() {
+            return Ok(RouteMatch { candidates, other_methods: Candidates::new(), path });
         }
-        let others = self.trie.of_any_method(&path, &self.endpoints);
-        if unknown == UnknownEndpoints::Forward && is_plain_method(method) && may_be_forwarded(&path, &others) {
-            return Ok(Matched { fitting, others, path });
+        let other_methods = self.router.find_all_methods(&path, &self.endpoints);
+        if unknown == UnknownEndpoints::Forward && is_plain_method(method) && may_be_forwarded(&path, &other_methods) {
+            return Ok(RouteMatch { candidates, other_methods, path });
         }
-        if others.is_empty() {
-            return Err(unknown::refusal(&path, &self.trie));
+        if other_methods.is_empty() {
+            return Err(unknown::refuse(&path, &self.router));
         }
-        Err(Refusal::MethodNotAllowed { path: path.shown().into(), allow: Trie::methods(&others) })
+        Err(Refusal::MethodNotAllowed { path: path.redacted().into(), allow: PathRouter::allow_header(&other_methods) })
     }
 
-    /// The methods of a path for an `Allow` header: those that [`Self::find`] does not refuse.
+    /// The methods of a path for an `Allow` header: those that [`Self::match_route`] does not refuse.
     ///
     /// # Errors
     /// [`Refusal::InvalidPath`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`] for one that the catalog
     /// does not hold and that is not forwarded.
     pub fn allow(&self, target: &str, unknown: UnknownEndpoints) -> Result<String, Refusal> {
         let path = CanonicalPath::parse(target).map_err(Refusal::InvalidPath)?;
-        let endpoints = self.trie.of_any_method(&path, &self.endpoints);
+        let endpoints = self.router.find_all_methods(&path, &self.endpoints);
         if unknown == UnknownEndpoints::Forward && may_be_forwarded(&path, &endpoints) {
             return Ok(ALL_METHODS.to_owned());
         }
-        if endpoints.is_empty() { Err(unknown::refusal(&path, &self.trie)) } else { Ok(Trie::methods(&endpoints)) }
+        if endpoints.is_empty() {
+            Err(unknown::refuse(&path, &self.router))
+        } else {
+            Ok(PathRouter::allow_header(&endpoints))
+        }
     }
 }
 
 /// Whether a method that the catalog does not hold may go upstream on a path: under `/v2`, not by an alias, and not where any
 /// operation shows credentials. A catalog that lacks such an operation does not make it harmless.
-fn may_be_forwarded(path: &CanonicalPath<'_>, others: &[&Endpoint]) -> bool {
-    path.may_be_forwarded_unknown()
-        && !others.iter().any(|endpoint| endpoint.credential_operation)
+fn may_be_forwarded(path: &CanonicalPath<'_>, other_methods: &[&Endpoint]) -> bool {
+    path.is_forwardable()
+        && !other_methods.iter().any(|endpoint| endpoint.credential_operation)
         && !annotations::is_known_to_show_credentials(path)
 }
 

@@ -123,7 +123,7 @@ fn print(text: &str) -> Outcome {
 
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
-    crate::secret::keep_from_dumps();
+    crate::secret::disable_core_dumps();
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
         Command::Check(args) => serve::check(&args),

@@ -37,7 +37,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use crate::catalog::Catalog;
-use crate::entitle::Mode;
+use crate::entitle::EntitlementMode;
 use crate::memory;
 use diagnostics::{ConfigError, Diagnostic, Diagnostics};
 use file_digest::FileDigest;
@@ -63,7 +63,7 @@ pub struct Config {
     /// `[plans.NAME]`
     pub plans: BTreeMap<String, plans::PlanLists>,
     /// `[entitlements] mode`
-    pub entitlements: Mode,
+    pub entitlements: EntitlementMode,
     /// `[token_store]`
     pub token_store: Option<token_store::TokenStoreConfig>,
     /// `[limit_store]`

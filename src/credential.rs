@@ -60,7 +60,7 @@ impl Kind {
         match self {
             Self::ApiKey(key) => of_key(key).secret().into_iter().for_each(f),
             Self::OAuth(client) => {
-                client.client_secret.iter().for_each(|secret| secret.with_text(|text| f(text.as_bytes())));
+                client.client_secret.iter().for_each(|secret| secret.expose(|text| f(text.as_bytes())));
             }
             Self::PlatformClient(client) => {
                 f(client.secret.as_bytes());

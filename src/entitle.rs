@@ -11,15 +11,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use plan::{Plan, TagRule};
-pub use restriction::Narrowing;
+pub use restriction::Restriction;
 
-use crate::catalog::{Endpoint, Matched};
-use crate::identify::{Caller, ConsumerId, Who};
+use crate::catalog::{Endpoint, RouteMatch};
+use crate::identify::{Caller, ConsumerId, Identity};
 use crate::refusal::{Refusal, Rule};
 
 /// `[entitlements] mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum EntitlementMode {
     /// Refuse what is not included.
     #[default]
     Enforce,
@@ -32,8 +32,8 @@ pub enum Mode {
 pub struct Entitlement {
     /// The plan of its credential.
     pub plan: Arc<Plan>,
-    /// Its own narrowing, if any.
-    pub narrowing: Option<Arc<Narrowing>>,
+    /// Its own restriction, if any.
+    pub restriction: Option<Arc<Restriction>>,
     /// The credential operations it is allowed by name, as endpoint indexes.
     pub credential_operations: Arc<[usize]>,
 }
@@ -42,7 +42,7 @@ pub struct Entitlement {
 #[derive(Debug)]
 pub struct Entitlements {
     /// `[entitlements] mode`.
-    pub mode: Mode,
+    pub mode: EntitlementMode,
     /// Those there are: many consumers share one, so that it is in the processor's caches whoever asks.
     kinds: Vec<Entitlement>,
     /// Which of them, by [`ConsumerId`].
@@ -55,8 +55,8 @@ pub struct Entitlements {
 #[derive(Debug)]
 pub struct Grant<'a> {
     caller: Caller<'a>,
-    matched: Matched<'a>,
-    observed: Option<Rule>,
+    route: RouteMatch<'a>,
+    would_deny: Option<Rule>,
 }
 
 impl<'a> Grant<'a> {
@@ -66,23 +66,23 @@ impl<'a> Grant<'a> {
     }
 
     /// What for.
-    pub fn matched(&self) -> &Matched<'a> {
-        &self.matched
+    pub fn route(&self) -> &RouteMatch<'a> {
+        &self.route
     }
 
     /// The rule that would have refused, were the mode not `observe`.
-    pub fn observed(&self) -> Option<&Rule> {
-        self.observed.as_ref()
+    pub fn would_deny(&self) -> Option<&Rule> {
+        self.would_deny.as_ref()
     }
 }
 
 impl Entitlements {
     /// `consumers` are in the order of [`ConsumerId`].
-    pub fn new(mode: Mode, consumers: Vec<Entitlement>, passthrough: Option<Entitlement>) -> Self {
+    pub fn new(mode: EntitlementMode, consumers: Vec<Entitlement>, passthrough: Option<Entitlement>) -> Self {
         let (mut kinds, mut known) = (Vec::new(), HashMap::new());
         let kind_of = |entitlement: Entitlement| {
-            let Entitlement { plan, narrowing, credential_operations } = &entitlement;
-            let alike = (Arc::as_ptr(plan), narrowing.as_ref().map(Arc::as_ptr), credential_operations.clone());
+            let Entitlement { plan, restriction, credential_operations } = &entitlement;
+            let alike = (Arc::as_ptr(plan), restriction.as_ref().map(Arc::as_ptr), credential_operations.clone());
             let next = u32::try_from(known.len()).unwrap_or(u32::MAX); // No configuration has so many; they are refused.
             *known.entry(alike).or_insert_with(|| {
                 kinds.push(entitlement);
@@ -93,38 +93,38 @@ impl Entitlements {
         Self { mode, kinds, consumers, passthrough }
     }
 
-    /// Decides whether `caller` may have `matched`.
+    /// Decides whether `caller` may have `route`.
     ///
     /// # Errors
     /// [`Refusal::CredentialOperation`], [`Refusal::NotEntitled`]; [`Refusal::Unauthenticated`] for a caller without a
     /// key that asks for more than public operations.
-    pub fn grant<'a>(&self, caller: Caller<'a>, matched: Matched<'a>) -> Result<Grant<'a>, Refusal> {
-        let observed = match (self.check(&caller, &matched), self.mode) {
+    pub fn grant<'a>(&self, caller: Caller<'a>, route: RouteMatch<'a>) -> Result<Grant<'a>, Refusal> {
+        let would_deny = match (self.check(&caller, &route), self.mode) {
             (Ok(()), _) => None,
-            (Err(Refusal::NotEntitled(rule)), Mode::Observe) => Some(rule),
+            (Err(Refusal::NotEntitled(rule)), EntitlementMode::Observe) => Some(rule),
             (Err(refusal), _) => return Err(refusal),
         };
-        Ok(Grant { caller, matched, observed })
+        Ok(Grant { caller, route, would_deny })
     }
 
-    fn check(&self, caller: &Caller<'_>, matched: &Matched<'_>) -> Result<(), Refusal> {
-        let entitlement = match caller.who() {
+    fn check(&self, caller: &Caller<'_>, route: &RouteMatch<'_>) -> Result<(), Refusal> {
+        let entitlement = match caller.identity() {
             // A caller without a key gets what Cal.com gives anyone.
-            Who::Public(_) if matched.is_public() => return Ok(()),
-            Who::Public(_) => return Err(Refusal::Unauthenticated(caller.failure())),
-            Who::Consumer(consumer) => self.of(consumer.id),
-            Who::Passthrough(_) => self.passthrough.as_ref(),
+            Identity::Public(_) if route.is_public() => return Ok(()),
+            Identity::Public(_) => return Err(Refusal::Unauthenticated(caller.auth_failure())),
+            Identity::Consumer(consumer) => self.of(consumer.id),
+            Identity::Passthrough(_) => self.passthrough.as_ref(),
         };
-        let entitlement = entitlement.ok_or_else(|| Refusal::Unauthenticated(caller.failure()))?;
-        let brings_its_own = matches!(caller.who(), Who::Passthrough(_));
+        let entitlement = entitlement.ok_or_else(|| Refusal::Unauthenticated(caller.auth_failure()))?;
+        let brings_its_own = matches!(caller.identity(), Identity::Passthrough(_));
         let closed = |e: &&&Endpoint| {
             let is_shown = e.credential_operation && !(brings_its_own && e.echoes_credential);
             is_shown && !entitlement.credential_operations.contains(&e.id.index())
         };
-        if matched.fitting().iter().any(|e| closed(&e)) {
+        if route.candidates().iter().any(|e| closed(&e)) {
             return Err(Refusal::CredentialOperation);
         }
-        entitlement.decide(matched).map_or(Ok(()), |rule| Err(Refusal::NotEntitled(rule)))
+        entitlement.decide(route).map_or(Ok(()), |rule| Err(Refusal::NotEntitled(rule)))
     }
 
     /// The entitlement of a consumer.
@@ -135,14 +135,15 @@ impl Entitlements {
 
 impl Entitlement {
     /// The rule that refuses, if one does.
-    fn decide(&self, matched: &Matched<'_>) -> Option<Rule> {
-        if matched.endpoint().is_none() {
-            let beside = matched.others().iter().find_map(|endpoint| self.plan.refuses(endpoint)).cloned();
-            let refused = beside.or_else(|| self.plan.refuses_unknown(matched.path()));
-            return refused.or_else(|| self.narrowing.as_ref().map(|narrowing| narrowing.refusal_of_unknown()));
+    fn decide(&self, route: &RouteMatch<'_>) -> Option<Rule> {
+        if route.endpoint().is_none() {
+            let beside = route.other_methods().iter().find_map(|endpoint| self.plan.deny_rule(endpoint)).cloned();
+            let refused = beside.or_else(|| self.plan.deny_rule_for_unknown(route.path()));
+            return refused
+                .or_else(|| self.restriction.as_ref().map(|restriction| restriction.deny_rule_for_unknown()));
         }
-        let by_plan = matched.fitting().iter().find_map(|e| self.plan.refuses(e));
-        let narrowing = self.narrowing.as_deref();
-        by_plan.or_else(|| matched.fitting().iter().find_map(|e| narrowing?.refuses(e))).cloned()
+        let by_plan = route.candidates().iter().find_map(|e| self.plan.deny_rule(e));
+        let restriction = self.restriction.as_deref();
+        by_plan.or_else(|| route.candidates().iter().find_map(|e| restriction?.deny_rule(e))).cloned()
     }
 }

@@ -9,11 +9,11 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 
-use crate::catalog::{ALL_METHODS, Endpoint, Matched};
+use crate::catalog::{ALL_METHODS, Endpoint, RouteMatch};
 use crate::entitle::{Grant, Plan};
 use crate::gateway::Snapshot;
 use crate::headers::{CLIENT_ID, MANAGED_USER, SECRET_KEY};
-use crate::identify::{Caller, Consumer, ConsumerId, Who};
+use crate::identify::{Caller, Consumer, ConsumerId, Identity};
 use crate::ratelimit::Hold;
 use crate::ratelimit::status::Standing;
 use crate::refusal::Refusal;
@@ -64,12 +64,12 @@ pub struct ExplainedBudget {
     limit: u32,
     /// How it stands, which only a running gateway knows.
     #[serde(flatten)]
-    pub now: Option<BudgetNow>,
+    pub now: Option<BudgetSnapshot>,
 }
 
 /// How it stands now.
 #[derive(Debug, Serialize)]
-pub struct BudgetNow {
+pub struct BudgetSnapshot {
     used: u32,
     in_flight: u32,
     waiting: usize,
@@ -82,7 +82,7 @@ impl From<(Standing, bool)> for ExplainedBudget {
     fn from((standing, apart): (Standing, bool)) -> Self {
         let Standing { limit, used, in_flight, waiting, remaining, foreign, held_by } = standing;
         let held_by = held_by.map(Hold::name);
-        Self { apart, limit, now: Some(BudgetNow { used, in_flight, waiting, remaining, foreign, held_by }) }
+        Self { apart, limit, now: Some(BudgetSnapshot { used, in_flight, waiting, remaining, foreign, held_by }) }
     }
 }
 
@@ -108,7 +108,7 @@ impl<'a> ExplainedEndpoint<'a> {
 
 /// A request that is asked about.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct ExplainRequest<'a> {
     /// Its method.
     pub method: &'a Method,
     /// Its target. A query is left aside, as the decision leaves it.
@@ -125,12 +125,12 @@ pub enum Client<'a> {
     /// A client without a key.
     Anonymous,
     /// A client with a Cal.com credential of its own.
-    Passthrough(OwnCredential),
+    Passthrough(PassthroughKind),
 }
 
 /// The kind of credential that a passthrough client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnCredential {
+pub enum PassthroughKind {
     /// An API key.
     ApiKey,
     /// An access token.
@@ -139,7 +139,7 @@ pub enum OwnCredential {
     PlatformClient,
 }
 
-impl OwnCredential {
+impl PassthroughKind {
     /// The kinds by name.
     pub const NAMES: [(&'static str, Self); 3] =
         [("api-key", Self::ApiKey), ("token", Self::Token), ("platform-client", Self::PlatformClient)];
@@ -164,7 +164,7 @@ impl<'a> Client<'a> {
     #[expect(clippy::disallowed_methods, reason = "expiry dates are compared with the time of day")]
     fn identify(self, snapshot: &'a Snapshot) -> Result<Caller<'a>, Refusal> {
         let headers = match self {
-            Self::Consumer(consumer) => return Ok(Caller::named(consumer)),
+            Self::Consumer(consumer) => return Ok(Caller::of_consumer(consumer)),
             Self::Anonymous => HeaderMap::new(),
             Self::Passthrough(kind) => kind.headers(),
         };
@@ -173,7 +173,7 @@ impl<'a> Client<'a> {
 }
 
 /// Decides what `client` would get for a request.
-pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, asked: Asked<'a>) -> Explanation<'a> {
+pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, asked: ExplainRequest<'a>) -> Explanation<'a> {
     let mut explanation = Explanation {
         decision: "allow",
         only_with: None,
@@ -209,28 +209,28 @@ pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, asked: Asked<'a>)
 /// Fills in what is known of the caller before anything is decided.
 fn describe_caller<'a>(snapshot: &'a Snapshot, caller: &Caller<'a>, explanation: &mut Explanation<'a>) {
     explanation.consumer = caller.name();
-    match caller.who() {
-        Who::Consumer(consumer) => {
+    match caller.identity() {
+        Identity::Consumer(consumer) => {
             explanation.plan = snapshot.plan_of(consumer.id).map(Plan::name);
             explanation.credential = snapshot.credentials.of(consumer.id).map(|credential| &*credential.name);
             explanation.tier = snapshot.rate_limits.tier(consumer.id).map(|tier| &*tier.name);
             explanation.budget = snapshot.budget.standing_of(consumer.id, None).map(Into::into);
         }
-        Who::Passthrough(_) => {
+        Identity::Passthrough(_) => {
             explanation.plan = snapshot.entitlements.passthrough.as_ref().map(|entitlement| entitlement.plan.name());
             explanation.tier = snapshot.rate_limits.passthrough.as_ref().map(|tier| &*tier.name);
         }
-        Who::Public(_) => {}
+        Identity::Public(_) => {}
     }
 }
 
 fn decide<'a>(
     snapshot: &'a Snapshot,
     client: Client<'a>,
-    asked: Asked<'a>,
+    asked: ExplainRequest<'a>,
     explanation: &mut Explanation<'a>,
 ) -> Result<String, Refusal> {
-    let Asked { method, target, .. } = asked;
+    let ExplainRequest { method, target, .. } = asked;
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     let caller = client.identify(snapshot);
     if let Ok(caller) = &caller {
@@ -244,12 +244,12 @@ fn decide<'a>(
         return Ok("OPTIONS is answered by the gateway itself, for any caller".to_owned());
     }
     let caller = caller?;
-    let consumer = match caller.who() {
-        Who::Consumer(consumer) => Some(consumer.id),
-        Who::Public(_) | Who::Passthrough(_) => None,
+    let consumer = match caller.identity() {
+        Identity::Consumer(consumer) => Some(consumer.id),
+        Identity::Public(_) | Identity::Passthrough(_) => None,
     };
-    let is_public = matches!(caller.who(), Who::Public(_));
-    let matched = snapshot.catalog().find(method, path, snapshot.unknown_endpoints)?;
+    let is_public = matches!(caller.identity(), Identity::Public(_));
+    let matched = snapshot.catalog().match_route(method, path, snapshot.unknown_endpoints)?;
     explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
     explanation.budget = consumer.and_then(|id| snapshot.budget.standing_of(id, matched.endpoint())).map(Into::into);
     let allowed_by = if is_public {
@@ -260,7 +260,7 @@ fn decide<'a>(
     let grant = snapshot.entitlements.grant(caller, matched)?;
     suit(snapshot, consumer, &grant, asked.managed_user, explanation)?;
     snapshot.credentials.capture(&grant)?;
-    Ok(grant.observed().map_or(allowed_by, |rule| format!("observed only: {rule}")))
+    Ok(grant.would_deny().map_or(allowed_by, |rule| format!("observed only: {rule}")))
 }
 
 /// As whom it could be sent. One that names no managed user may have to name one.
@@ -291,7 +291,7 @@ fn suit(
     Ok(())
 }
 
-fn allowed_by(matched: &Matched<'_>, plan: Option<&str>) -> String {
+fn allowed_by(matched: &RouteMatch<'_>, plan: Option<&str>) -> String {
     let plan = plan.unwrap_or("(none)");
     match matched.endpoint() {
         Some(endpoint) => format!("plan \"{plan}\" allows the tag \"{}\"", endpoint.tag),

@@ -43,7 +43,7 @@ pub use timeout::Deadline;
 pub use upload::Upload;
 
 use crate::budget::{Slot, matched_key};
-use crate::catalog::{ApiVersion, Matched};
+use crate::catalog::{ApiVersion, RouteMatch};
 use crate::config::limits::Bounds;
 use crate::config::proxy::Proxy;
 use crate::config::upstream::Upstream as UpstreamConfig;
@@ -244,12 +244,12 @@ impl Upstream {
     /// The request as it goes upstream.
     fn request(&self, ask: &Ask<'_, '_>, body: Upload, version: Version) -> Result<Request<Upload>, Refusal> {
         let grant = ask.permit.grant();
-        let path = self.path(grant.matched(), &ask.head.uri)?;
+        let path = self.path(grant.route(), &ask.head.uri)?;
         let mut headers = headers::request_headers(&ask.head.headers, &self.extra_headers);
-        if let Some(version) = self.api_version(grant.matched(), &ask.head.headers)? {
+        if let Some(version) = self.api_version(grant.route(), &ask.head.headers)? {
             headers.insert(API_VERSION, version.clone());
         }
-        if grant.matched().fitting().iter().any(|endpoint| endpoint.credential_operation) {
+        if grant.route().candidates().iter().any(|endpoint| endpoint.credential_operation) {
             // Tokens in the answer have to be found there.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -288,9 +288,9 @@ impl Upstream {
     }
 
     /// The path that goes upstream, and the query. Mostly both are what the caller wrote, which has been parsed already.
-    fn path(&self, matched: &Matched<'_>, asked: &Uri) -> Result<PathAndQuery, Refusal> {
+    fn path(&self, matched: &RouteMatch<'_>, asked: &Uri) -> Result<PathAndQuery, Refusal> {
         let query = asked.query().unwrap_or_default();
-        let is_as_written = self.base_path.is_empty() && query.is_ascii() && matched.is_as_written();
+        let is_as_written = self.base_path.is_empty() && query.is_ascii() && matched.is_canonical();
         if let Some(given) = asked.path_and_query().filter(|_| is_as_written) {
             return Ok(given.clone());
         }
@@ -312,7 +312,7 @@ impl Upstream {
     /// [`Refusal::InvalidHeader`] if the client sends several.
     pub fn api_version<'r>(
         &self,
-        matched: &'r Matched<'_>,
+        matched: &'r RouteMatch<'_>,
         sent: &'r HeaderMap,
     ) -> Result<Option<&'r HeaderValue>, Refusal> {
         let pinned =
@@ -329,7 +329,7 @@ impl Upstream {
         ask: &Ask<'_, '_>,
         slot: &mut Slot,
     ) -> Result<Response<Download>, Refusal> {
-        slot.answered(response.status(), response.headers(), || matched_key(ask.permit.grant().matched()))?;
+        slot.answered(response.status(), response.headers(), || matched_key(ask.permit.grant().route()))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS || has_two_lengths(response.headers()) {
             return Err(Refusal::UpstreamInvalid);
         }

@@ -25,21 +25,21 @@ pub use host::{ConnectionEnds, Hosts};
 pub use key::GatewayKey;
 pub use keyless::KeylessAccess;
 pub use leak::LeakGuard;
-pub(crate) use leak::holds_key;
-pub use passthrough::{OwnCredential, OwnHeaders, Passthrough, credential_key};
+pub(crate) use leak::contains_gateway_key;
+pub use passthrough::{Passthrough, PassthroughCredential, PassthroughHeaders, credential_hash};
 
-use crate::prehashed::HashPrefix;
+use crate::prehashed::PrefixHasher;
 use crate::refusal::{AuthFailure, NoKey, Refusal};
 use crate::secret::KeyHash;
 use passthrough::Read;
-use presented::Presented;
+use presented::PresentedCredentials;
 
 /// A consumer's index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConsumerId(u32);
 
 impl ConsumerId {
-    pub(crate) fn at(index: usize) -> Self {
+    pub(crate) fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
@@ -60,54 +60,54 @@ pub struct Consumer {
 
 /// Who a request comes from.
 #[derive(Debug)]
-pub enum Who<'a> {
+pub enum Identity<'a> {
     /// A consumer, by its key or by `[anonymous] consumer`.
     Consumer(&'a Consumer),
     /// Anyone: no gateway key was sent, and no consumer stands for such callers.
     Public(AddressKey),
     /// A caller with a Cal.com credential of its own.
-    Passthrough(Box<OwnCredential>),
+    Passthrough(Box<PassthroughCredential>),
 }
 
 /// The caller of one request.
 #[derive(Debug)]
 pub struct Caller<'a> {
-    who: Who<'a>,
+    identity: Identity<'a>,
     /// What it sent in place of a gateway key.
     no_key: Option<NoKey>,
 }
 
 impl<'a> Caller<'a> {
     /// Who it is.
-    pub fn who(&self) -> &Who<'a> {
-        &self.who
+    pub fn identity(&self) -> &Identity<'a> {
+        &self.identity
     }
 
     /// A consumer by name, for `explain`, which has no key to go by.
-    pub(crate) fn named(consumer: &'a Consumer) -> Self {
-        Self { who: Who::Consumer(consumer), no_key: None }
+    pub(crate) fn of_consumer(consumer: &'a Consumer) -> Self {
+        Self { identity: Identity::Consumer(consumer), no_key: None }
     }
 
     /// The client id that a caller sends beside a bearer token of its own, as Cal.com's browser components do. Cal.com
     /// authenticates and counts by the token (FACTS §1), so that the id goes upstream with it.
     pub fn client_id_beside_bearer(&self) -> Option<&HeaderValue> {
-        match &self.who {
-            Who::Passthrough(own) => own.headers.client_id_beside_bearer(),
-            Who::Consumer(_) | Who::Public(_) => None,
+        match &self.identity {
+            Identity::Passthrough(own) => own.headers.client_id_beside_bearer(),
+            Identity::Consumer(_) | Identity::Public(_) => None,
         }
     }
 
     /// Why it is refused what needs a gateway key or a credential.
-    pub fn failure(&self) -> AuthFailure {
+    pub fn auth_failure(&self) -> AuthFailure {
         AuthFailure::NoKey(self.no_key.unwrap_or(NoKey::Missing))
     }
 
     /// The name in logs and metrics.
     pub fn name(&self) -> &'a str {
-        match &self.who {
-            Who::Consumer(consumer) => &consumer.name,
-            Who::Public(_) => "(public)",
-            Who::Passthrough(_) => "(passthrough)",
+        match &self.identity {
+            Identity::Consumer(consumer) => &consumer.name,
+            Identity::Public(_) => "(public)",
+            Identity::Passthrough(_) => "(passthrough)",
         }
     }
 }
@@ -134,9 +134,9 @@ struct Owner {
 #[derive(Debug)]
 pub struct Consumers {
     list: Vec<Consumer>,
-    keys: HashMap<KeyHash, Owner, BuildHasherDefault<HashPrefix>>,
+    keys: HashMap<KeyHash, Owner, BuildHasherDefault<PrefixHasher>>,
     /// Keys that reloads removed, and whose they were: a request with one says so in the access log.
-    revoked: HashMap<KeyHash, Arc<str>, BuildHasherDefault<HashPrefix>>,
+    revoked: HashMap<KeyHash, Arc<str>, BuildHasherDefault<PrefixHasher>>,
     anonymous: Option<ConsumerId>,
     passthrough: Option<Passthrough>,
 }
@@ -152,7 +152,8 @@ impl Consumers {
         anonymous: Option<ConsumerId>,
         passthrough: Option<Passthrough>,
     ) -> Self {
-        let list = names.into_iter().enumerate().map(|(i, name)| Consumer { id: ConsumerId::at(i), name }).collect();
+        let list =
+            names.into_iter().enumerate().map(|(i, name)| Consumer { id: ConsumerId::from_index(i), name }).collect();
         let keys =
             keys.into_iter().map(|KnownKey { hash, consumer, expires }| (hash, Owner { consumer, expires })).collect();
         Self { list, keys, revoked: HashMap::default(), anonymous, passthrough }
@@ -170,7 +171,7 @@ impl Consumers {
     }
 
     /// The consumer of that name.
-    pub fn named(&self, name: &str) -> Option<&Consumer> {
+    pub fn find_by_name(&self, name: &str) -> Option<&Consumer> {
         self.list.iter().find(|c| &*c.name == name)
     }
 
@@ -186,12 +187,12 @@ impl Consumers {
     /// # Errors
     /// [`Refusal::Unauthenticated`] for a wrong gateway key; [`Refusal::InvalidHeader`] where the headers name two callers.
     pub fn identify(&self, headers: &HeaderMap, client: IpAddr, now: SystemTime) -> Result<Caller<'_>, Refusal> {
-        let presented = Presented::of(headers)?;
+        let presented = PresentedCredentials::of(headers)?;
         if let Some(key) = presented.gateway_key()? {
             let consumer = self.by_key(key, now).map_err(Refusal::Unauthenticated)?;
-            return Ok(Caller { who: Who::Consumer(consumer), no_key: None });
+            return Ok(Caller { identity: Identity::Consumer(consumer), no_key: None });
         }
-        self.without_key(&presented, client)
+        self.identify_keyless(&presented, client)
     }
 
     fn by_key(&self, text: &str, now: SystemTime) -> Result<&Consumer, AuthFailure> {
@@ -211,23 +212,23 @@ impl Consumers {
         Ok(consumer)
     }
 
-    fn without_key(&self, presented: &Presented<'_>, client: IpAddr) -> Result<Caller<'_>, Refusal> {
-        if presented.misplaces_key() {
+    fn identify_keyless(&self, presented: &PresentedCredentials<'_>, client: IpAddr) -> Result<Caller<'_>, Refusal> {
+        if presented.has_misplaced_key() {
             return Err(Refusal::Unauthenticated(AuthFailure::Misplaced));
         }
         let no_key = match self.passthrough {
             None if presented.is_empty() => NoKey::Missing,
             None => NoKey::Foreign,
             Some(passthrough) => match passthrough.read(presented)? {
-                Read::Own(own) => return Ok(Caller { who: Who::Passthrough(Box::new(own)), no_key: None }),
+                Read::Own(own) => return Ok(Caller { identity: Identity::Passthrough(Box::new(own)), no_key: None }),
                 Read::Nothing(no_key) => no_key,
             },
         };
         let anonymous = self.anonymous.filter(|_| no_key.may_be_anonymous());
-        let who = match anonymous.and_then(|id| self.list.get(id.index())) {
-            Some(consumer) => Who::Consumer(consumer),
-            None => Who::Public(AddressKey::of(client)),
+        let identity = match anonymous.and_then(|id| self.list.get(id.index())) {
+            Some(consumer) => Identity::Consumer(consumer),
+            None => Identity::Public(AddressKey::of(client)),
         };
-        Ok(Caller { who, no_key: Some(no_key) })
+        Ok(Caller { identity, no_key: Some(no_key) })
     }
 }

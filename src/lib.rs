@@ -24,7 +24,6 @@ pub mod record;
 pub mod respond;
 pub mod server;
 // Building blocks of several stages.
-pub mod foreign;
 pub mod headers;
 pub mod limit_store;
 pub mod memory;
@@ -37,6 +36,7 @@ pub mod secret;
 pub mod telemetry;
 pub mod time;
 pub mod tls;
+pub mod untrusted;
 pub mod vault;
 // The process around the path.
 pub mod admin;

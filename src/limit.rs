@@ -14,7 +14,7 @@ pub use proven::ProvenKeys;
 
 use crate::catalog::Accepts;
 use crate::entitle::Grant;
-use crate::identify::{AddressKey, Caller, ConsumerId, Who};
+use crate::identify::{AddressKey, Caller, ConsumerId, Identity};
 use crate::limit_store::SharedStore;
 use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
@@ -145,14 +145,14 @@ impl Limits {
     }
 
     fn whose(&self, caller: &Caller<'_>) -> Option<(BucketRef<'_>, Quota)> {
-        match caller.who() {
-            Who::Consumer(consumer) => {
+        match caller.identity() {
+            Identity::Consumer(consumer) => {
                 self.consumers.get(consumer.id.index()).map(|own| (BucketRef::Own(&own.bucket), own.tier.quota))
             }
-            Who::Public(address) => {
+            Identity::Public(address) => {
                 Some((BucketRef::Keyed(&self.keyed.addresses, address.as_u128()), self.public.quota))
             }
-            Who::Passthrough(own) => {
+            Identity::Passthrough(own) => {
                 self.passthrough.as_ref().map(|tier| (BucketRef::Keyed(&self.keyed.credentials, own.key), tier.quota))
             }
         }
@@ -167,10 +167,10 @@ impl Limits {
         now: MonoTime,
     ) -> Option<Box<PendingCharge<'a>>> {
         let store = self.store.as_deref()?;
-        let (tag, name) = match caller.who() {
-            Who::Consumer(consumer) => self.consumers.get(consumer.id.index())?.shared_as.clone()?,
-            Who::Public(address) => ("public".into(), format!("{:x}", address.as_u128()).into()),
-            Who::Passthrough(own) => (shared_tag(own.key), "passthrough".into()),
+        let (tag, name) = match caller.identity() {
+            Identity::Consumer(consumer) => self.consumers.get(consumer.id.index())?.shared_as.clone()?,
+            Identity::Public(address) => ("public".into(), format!("{:x}", address.as_u128()).into()),
+            Identity::Passthrough(own) => (shared_tag(own.key), "passthrough".into()),
         };
         Some(Box::new(PendingCharge { store, whose, quota, now, tag, name, replicas: self.expected_replicas }))
     }
@@ -189,7 +189,7 @@ impl Limits {
     /// be sent before the first one is refused: each counts, also where there are too many already. A credential that
     /// Cal.com has accepted before is no guess: such a refusal is about the resource (FACTS §1).
     pub fn note_refused(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) {
-        if let Who::Passthrough(own) = caller.who()
+        if let Identity::Passthrough(own) = caller.identity()
             && !self.keyed.proven.has(own.key)
         {
             let all = Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE * FAILURES_REMEMBERED);
@@ -199,7 +199,7 @@ impl Limits {
 
     /// Records that Cal.com carried out a request. Where the operation needs a credential, the caller's own is good.
     pub fn note_accepted(&self, grant: &Grant<'_>, now: MonoTime) {
-        if let Who::Passthrough(own) = grant.caller().who()
+        if let Identity::Passthrough(own) = grant.caller().identity()
             && needs_credential(grant)
         {
             self.keyed.proven.note(own.key, now);
@@ -213,7 +213,7 @@ impl Limits {
     /// # Errors
     /// [`Refusal::TooManyFailures`] where too many from `address` were no good.
     pub fn heed_failures(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) -> Result<(), Refusal> {
-        let Who::Passthrough(own) = caller.who() else { return Ok(()) };
+        let Identity::Passthrough(own) = caller.identity() else { return Ok(()) };
         match self.keyed.failures.check(AddressKey::of(address).as_u128(), failures(), now) {
             Err(empty) if !self.keyed.proven.has(own.key) => {
                 Err(Refusal::TooManyFailures { failure: None, retry_after: empty.retry_after })
@@ -230,7 +230,7 @@ impl Limits {
 
 /// Returns whether a successful response proves that the credential is good. A public operation answers anybody.
 fn needs_credential(grant: &Grant<'_>) -> bool {
-    grant.matched().endpoint().is_some_and(|endpoint| !endpoint.public && endpoint.accepts != Accepts::Any)
+    grant.route().endpoint().is_some_and(|endpoint| !endpoint.public && endpoint.accepts != Accepts::Any)
 }
 
 /// What a credential is known by where gateways share limits: a part of its hash.

@@ -1,6 +1,6 @@
 //! THE request path, top to bottom.
 //!
-//! Each stage hands the next one a proof of what it decided: a `Caller`, a `Matched` endpoint, a `Grant`, a `Suited`, a
+//! Each stage hands the next one a proof of what it decided: a `Caller`, a `RouteMatch` endpoint, a `Grant`, a `Suited`, a
 //! `Permit`. None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
 
 mod request_check;
@@ -90,7 +90,7 @@ fn outlasts_caller(gateway: &Gateway, head: &request::Parts) -> bool {
         let snapshot = gateway.snapshot();
         snapshot
             .catalog()
-            .find(method, path, UnknownEndpoints::Refuse)
+            .match_route(method, path, UnknownEndpoints::Refuse)
             .is_ok_and(|matched| capture::makes_tokens(&matched))
     };
     capture::may_make_tokens(method, path) && makes_tokens()
@@ -183,8 +183,8 @@ fn permit<'a>(
     record.note_caller(&caller, snapshot.rate_limits.standing(&caller, now));
     snapshot.keyless.check(&caller, head, ends)?;
     snapshot.rate_limits.heed_failures(&caller, record.client(), now)?;
-    let matched = snapshot.catalog().find(&head.method, head.uri.path(), snapshot.unknown_endpoints)?;
-    record.note_matched(&matched);
+    let matched = snapshot.catalog().match_route(&head.method, head.uri.path(), snapshot.unknown_endpoints)?;
+    record.note_route(&matched);
     version::check(headers::api_version(&head.headers).map_err(Refusal::InvalidHeader)?)?;
     let grant = snapshot.entitlements.grant(caller, matched)?;
     record.note_grant(&grant);
@@ -203,7 +203,7 @@ fn version_hint(
     head: &request::Parts,
     status: StatusCode,
 ) -> Result<Option<HeaderValue>, Refusal> {
-    let matched = permit.grant().matched();
+    let matched = permit.grant().route();
     let Some(endpoint) = matched.endpoint().filter(|_| status == StatusCode::NOT_FOUND) else { return Ok(None) };
     Ok(endpoint.version_hint(snapshot.upstream.api_version(matched, &head.headers)?))
 }

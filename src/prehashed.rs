@@ -4,9 +4,9 @@ use std::hash::Hasher;
 
 /// Takes the first eight bytes of a key for its hash. The key has to be a hash itself.
 #[derive(Default)]
-pub struct HashPrefix(u64);
+pub struct PrefixHasher(u64);
 
-impl Hasher for HashPrefix {
+impl Hasher for PrefixHasher {
     fn finish(&self) -> u64 {
         self.0
     }

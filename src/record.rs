@@ -18,11 +18,11 @@ use std::time::{Instant, SystemTime};
 use http::{HeaderValue, Response, StatusCode, request};
 
 use crate::budget::Slot;
-use crate::catalog::{EndpointId, Matched};
+use crate::catalog::{EndpointId, RouteMatch};
 use crate::entitle::Grant;
 use crate::gateway::{CapacityPermit, Gateway, LifecycleState, Snapshot};
 use crate::headers::{REQUEST_ID, is_safe_token};
-use crate::identify::{Caller, ConsumerId, Who};
+use crate::identify::{Caller, ConsumerId, Identity};
 use crate::limit::PendingCharge;
 use crate::ratelimit::{Held, Hold, Standing};
 use crate::refusal::{Refusal, Rule};
@@ -180,21 +180,21 @@ impl Record {
     /// Notes who asks and how the bucket stands before anything is taken.
     pub fn note_caller(&mut self, caller: &Caller<'_>, standing: Option<Standing>) {
         self.standing = standing;
-        self.counted = match caller.who() {
-            Who::Consumer(consumer) => Counted::Consumer(consumer.id),
-            Who::Public(_) => Counted::Named("(public)"),
-            Who::Passthrough(_) => Counted::Named("(passthrough)"),
+        self.counted = match caller.identity() {
+            Identity::Consumer(consumer) => Counted::Consumer(consumer.id),
+            Identity::Public(_) => Counted::Named("(public)"),
+            Identity::Passthrough(_) => Counted::Named("(passthrough)"),
         };
     }
 
     /// Notes what for.
-    pub fn note_matched(&mut self, matched: &Matched<'_>) {
+    pub fn note_route(&mut self, matched: &RouteMatch<'_>) {
         self.endpoint = matched.endpoint().map(|endpoint| endpoint.id);
     }
 
     /// Notes the rule that would have refused, in observe mode.
     pub fn note_grant(&mut self, grant: &Grant<'_>) {
-        if let Some(rule) = grant.observed() {
+        if let Some(rule) = grant.would_deny() {
             self.rare().observed = Some(rule.clone());
         }
     }

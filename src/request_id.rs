@@ -8,7 +8,7 @@ use fastrand::Rng;
 use http::{HeaderMap, HeaderValue};
 
 use crate::headers::{REQUEST_ID, is_safe_token, single};
-use crate::identify::holds_key;
+use crate::identify::contains_gateway_key;
 use crate::random;
 
 thread_local! {
@@ -27,7 +27,7 @@ pub fn of(headers: &HeaderMap, at: SystemTime) -> HeaderValue {
 
 /// Returns whether a caller's id may go into logs and to Cal.com, which a gateway key may not.
 fn is_own_id(id: &str) -> bool {
-    is_safe_token(id) && !holds_key(id.as_bytes())
+    is_safe_token(id) && !contains_gateway_key(id.as_bytes())
 }
 
 /// A new UUIDv7 (RFC 9562 §5.7).

@@ -32,13 +32,13 @@ impl Secret {
     }
 
     /// Lends the text to `f`: the only way to it, so that every use of one can be found.
-    pub fn with_text<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+    pub fn expose<T>(&self, f: impl FnOnce(&str) -> T) -> T {
         f(self.0.expose_secret())
     }
 
     /// Tells this secret from others, and tells nothing else of it: the start of its SHA-256, in hexadecimal.
     pub fn fingerprint(&self) -> String {
-        start_of_hash(self.0.expose_secret().as_bytes(), 16)
+        hash_prefix(self.0.expose_secret().as_bytes(), 16)
     }
 
     /// A header value of `scheme` and the secret, marked sensitive, wiped when its last clone is gone.
@@ -52,7 +52,7 @@ impl Secret {
 }
 
 /// The first `bytes` bytes of the SHA-256 of `data`, in hexadecimal.
-pub(crate) fn start_of_hash(data: &[u8], bytes: usize) -> String {
+pub(crate) fn hash_prefix(data: &[u8], bytes: usize) -> String {
     let hash = digest(&SHA256, data);
     hex::encode(hash.as_ref().get(..bytes).unwrap_or_default())
 }
@@ -108,7 +108,7 @@ impl fmt::Debug for KeyHash {
 }
 
 /// Keeps this process' memory, where secrets are, from core files and from other processes of its user.
-pub fn keep_from_dumps() {
+pub fn disable_core_dumps() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     // Where the kernel allows neither, the secrets are as safe as its settings are.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use calgate::catalog::{Accepts, Catalog, Matched, UnknownEndpoints};
+use calgate::catalog::{Accepts, Catalog, RouteMatch, UnknownEndpoints};
 use calgate::config::Config;
 use calgate::gateway::Snapshot;
 use calgate::identify::{Caller, GatewayKey};
@@ -96,10 +96,10 @@ pub(crate) fn caller<'a>(snapshot: &'a Snapshot, name: &str) -> Caller<'a> {
 }
 
 /// What the built-in catalog has for `METHOD /path`.
-pub(crate) fn find(request: &str) -> Result<Matched<'_>, Refusal> {
+pub(crate) fn find(request: &str) -> Result<RouteMatch<'_>, Refusal> {
     let (method, path) = request.split_once(' ').unwrap();
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    Catalog::built_in().find(&method, path, UnknownEndpoints::Refuse)
+    Catalog::built_in().match_route(&method, path, UnknownEndpoints::Refuse)
 }
 
 /// Cal.com's own API document, where it is at hand; says so where it is not.

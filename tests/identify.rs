@@ -9,7 +9,7 @@ mod passthrough;
 use std::time::{Duration, SystemTime};
 
 use calgate::gateway::Snapshot;
-use calgate::identify::{AddressKey, Who};
+use calgate::identify::{AddressKey, Identity};
 use calgate::refusal::Refusal;
 use calgate::respond;
 use http::HeaderMap;
@@ -183,7 +183,7 @@ fn callers_without_a_key_are_the_anonymous_consumer_or_the_public() {
     }
     let shared = snapshot("");
     let caller = shared.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
-    assert!(matches!(caller.who(), Who::Public(address) if *address == AddressKey::of(PEER)));
+    assert!(matches!(caller.identity(), Identity::Public(address) if *address == AddressKey::of(PEER)));
     assert_eq!(who(&shared, &headers([("x-cal-client-id", "client-id")])), "(public)", "an id identifies nobody");
 }
 

@@ -11,7 +11,7 @@ use crate::budget::credential_budget::Budget;
 use crate::budget::membership::Membership;
 use crate::budget::used_windows::Used;
 use crate::credential::Injection;
-use crate::identify::credential_key;
+use crate::identify::credential_hash;
 use crate::limit::shared_tag;
 use crate::limit_store::SharedStore;
 use crate::random;
@@ -46,8 +46,8 @@ pub fn identity(injection: &Injection) -> Option<u128> {
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     match injection {
         Injection::Nothing => None,
-        Injection::Bearer(value) => Some(credential_key(&[text(value).trim_start_matches("Bearer ")])),
-        Injection::Client { id, secret } => Some(credential_key(&[&text(id), &text(secret)])),
+        Injection::Bearer(value) => Some(credential_hash(&[text(value).trim_start_matches("Bearer ")])),
+        Injection::Client { id, secret } => Some(credential_hash(&[&text(id), &text(secret)])),
     }
 }
 

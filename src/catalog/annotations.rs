@@ -46,7 +46,7 @@ const CREDENTIAL_OPERATIONS: &[&str] = &[
 
 /// Operations that return an address which contains the access token or the API key of the request, as `state` for the page
 /// behind it (Cal.com's published source).
-const ECHOES: &[&str] = &[
+const ECHO_OPERATIONS: &[&str] = &[
     "GET /v2/calendars/{calendar}/connect",
     "GET /v2/conferencing/{app}/oauth/auth-url",
     "GET /v2/gcal/oauth/auth-url",
@@ -72,29 +72,29 @@ const SUB_LIMITS: &[(&str, u32)] = &[
 ];
 
 /// The same for operations that Cal.com's document lacks (FACTS §7): that it lacks them is no news.
-const HIDDEN_SUB_LIMITS: &[(&str, u32)] = &[("DELETE /v2/bookings/{bookingUid}/attendees/{attendeeId}", 5)];
+const UNDOCUMENTED_SUB_LIMITS: &[(&str, u32)] = &[("DELETE /v2/bookings/{bookingUid}/attendees/{attendeeId}", 5)];
 
 /// Whether `operation` (`METHOD /template`) is listed as public.
 pub(super) fn is_public(operation: &str) -> bool {
-    is_like_any_of(PUBLIC, operation)
+    contains_operation(PUBLIC, operation)
 }
 
 /// Whether `operation` shows or changes credentials.
 pub(super) fn is_credential_operation(operation: &str) -> bool {
-    is_like_any_of(CREDENTIAL_OPERATIONS, operation) || echoes_credential(operation)
+    contains_operation(CREDENTIAL_OPERATIONS, operation) || echoes_credential(operation)
 }
 
 /// Whether what `operation` shows is the credential that it was sent with.
 pub(super) fn echoes_credential(operation: &str) -> bool {
-    is_like_any_of(ECHOES, operation)
+    contains_operation(ECHO_OPERATIONS, operation)
 }
 
 /// Each listed operation that shows or changes credentials: its method and its template.
 fn credential_operations() -> impl Iterator<Item = (&'static str, &'static str)> {
-    CREDENTIAL_OPERATIONS.iter().chain(ECHOES).filter_map(|operation| operation.split_once(' '))
+    CREDENTIAL_OPERATIONS.iter().chain(ECHO_OPERATIONS).filter_map(|operation| operation.split_once(' '))
 }
 
-fn is_like_any_of(listed: &[&str], operation: &str) -> bool {
+fn contains_operation(listed: &[&str], operation: &str) -> bool {
     let operation = shape(operation);
     listed.iter().any(|listed| shape(listed) == operation)
 }
@@ -102,14 +102,14 @@ fn is_like_any_of(listed: &[&str], operation: &str) -> bool {
 /// The counter of its own that an operation has.
 pub(super) fn sub_limit(method: &str, template: &str) -> Option<SubLimit> {
     let operation = shape(&format!("{method} {template}"));
-    let listed = SUB_LIMITS.iter().chain(HIDDEN_SUB_LIMITS).find(|(listed, _)| shape(listed) == operation);
+    let listed = SUB_LIMITS.iter().chain(UNDOCUMENTED_SUB_LIMITS).find(|(listed, _)| shape(listed) == operation);
     listed.map(|&(_, requests_per_minute)| SubLimit { requests_per_minute })
 }
 
 /// Whether a path is that of an operation that shows or changes credentials, be it in a catalog or not. What another method
 /// does there is not known, so it counts as well.
 pub(super) fn is_known_to_show_credentials(path: &CanonicalPath<'_>) -> bool {
-    credential_operations().any(|(_, template)| path.fits(template))
+    credential_operations().any(|(_, template)| path.matches(template))
 }
 
 /// The operations of a catalog by which a request shows or changes credentials unguarded. Of all that a request fits each
@@ -130,17 +130,17 @@ pub(super) fn unguarded(catalog: &Catalog) -> Vec<&Endpoint> {
 
 /// What is listed here of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fact {
+enum Annotation {
     CredentialOperation,
-    CountedApart(u32),
+    SubLimit(u32),
     Public,
 }
 
-impl fmt::Display for Fact {
+impl fmt::Display for Annotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CredentialOperation => f.write_str("shows or changes credentials: credential_operation = true"),
-            Self::CountedApart(limit) => write!(f, "is counted apart by Cal.com: requests_per_minute = {limit}"),
+            Self::SubLimit(limit) => write!(f, "is counted apart by Cal.com: requests_per_minute = {limit}"),
             Self::Public => f.write_str("answers without a credential: public = true"),
         }
     }
@@ -149,13 +149,13 @@ impl fmt::Display for Fact {
 /// An operation that is listed here and not in a document. Cal.com has dropped it, or has it in another place, where what
 /// is known of it would be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lost {
+pub struct MissingAnnotation {
     method: &'static str,
     template: &'static str,
-    fact: Fact,
+    annotation: Annotation,
 }
 
-impl Lost {
+impl MissingAnnotation {
     /// Whether it is `operation`, whatever the parameters are called.
     pub(super) fn is(&self, operation: &str) -> bool {
         operation
@@ -168,26 +168,30 @@ impl Lost {
     }
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for MissingAnnotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}  ({})", self.method, self.template, self.fact)
+        write!(f, "{} {}  ({})", self.method, self.template, self.annotation)
     }
 }
 
 /// What is listed here and not among `endpoints`; first what shows or changes credentials.
-pub(super) fn lost(endpoints: &[Endpoint]) -> Vec<Lost> {
-    let whole = |listed: &'static [&'static str], fact| {
+pub(super) fn missing(endpoints: &[Endpoint]) -> Vec<MissingAnnotation> {
+    let whole = |listed: &'static [&'static str], annotation| {
         let parts = listed.iter().filter_map(|operation| operation.split_once(' '));
-        parts.map(move |(method, template)| Lost { method, template, fact })
+        parts.map(move |(method, template)| MissingAnnotation { method, template, annotation })
     };
     let shown = credential_operations();
-    let shown = shown.map(|(method, template)| Lost { method, template, fact: Fact::CredentialOperation });
+    let shown = shown.map(|(method, template)| MissingAnnotation {
+        method,
+        template,
+        annotation: Annotation::CredentialOperation,
+    });
     let apart = SUB_LIMITS.iter().filter_map(|&(operation, limit)| Some((operation.split_once(' ')?, limit)));
-    let apart = apart.map(|((method, template), limit)| (method, template, Fact::CountedApart(limit)));
+    let apart = apart.map(|((method, template), limit)| (method, template, Annotation::SubLimit(limit)));
     shown
-        .chain(apart.map(|(method, template, fact)| Lost { method, template, fact }))
-        .chain(whole(PUBLIC, Fact::Public))
-        .filter(|lost| !endpoints.iter().any(|endpoint| lost.is_in(endpoint)))
+        .chain(apart.map(|(method, template, annotation)| MissingAnnotation { method, template, annotation }))
+        .chain(whole(PUBLIC, Annotation::Public))
+        .filter(|missing| !endpoints.iter().any(|endpoint| missing.is_in(endpoint)))
         .collect()
 }
 

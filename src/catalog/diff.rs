@@ -6,7 +6,7 @@ use std::fmt;
 use super::Catalog;
 use super::endpoint::Endpoint;
 use super::version::ApiVersion;
-use crate::catalog::annotations::{self, Lost};
+use crate::catalog::annotations::{self, MissingAnnotation};
 
 /// One difference between two catalogs.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Change<'a> {
     Dropped(&'a Endpoint),
     /// Only the older has it, and calgate knows more of it than the newer document says: if the newer has it in another
     /// place, that is lost there.
-    Lost(Lost),
+    Missing(MissingAnnotation),
     /// Both have it, with other facts.
     Moved {
         /// The endpoint as the newer has it.
@@ -38,7 +38,7 @@ impl fmt::Display for Change<'_> {
             Self::Dropped(endpoint) => {
                 write!(f, "dropped  {endpoint}  ({})", endpoint.tag).and_then(|()| write_marks(f, endpoint))
             }
-            Self::Lost(lost) => write!(f, "LOST     {lost}"),
+            Self::Missing(missing) => write!(f, "LOST     {missing}"),
             Self::Moved { endpoint, facts, has_caught_up } => {
                 // The document has caught up with config/further-operations.toml.
                 write!(f, "{:8} {endpoint}", if *has_caught_up { "documented" } else { "moved" })?;
@@ -65,8 +65,11 @@ pub fn diff<'a>(older: &'a Catalog, newer: &'a Catalog) -> Vec<Change<'a>> {
     for endpoint in newer.endpoints() {
         both.entry(endpoint.identity()).or_default().1 = Some(endpoint);
     }
-    let lacked = annotations::lost(older.endpoints());
-    let lost = annotations::lost(newer.endpoints()).into_iter().filter(|lost| !lacked.contains(lost)).map(Change::Lost);
+    let lacked = annotations::missing(older.endpoints());
+    let missing = annotations::missing(newer.endpoints())
+        .into_iter()
+        .filter(|missing| !lacked.contains(missing))
+        .map(Change::Missing);
     let changes = both.into_values().filter_map(|pair| match pair {
         (None, Some(endpoint)) => Some(Change::Added(endpoint)),
         (Some(endpoint), None) => Some(Change::Dropped(endpoint)),
@@ -77,7 +80,7 @@ pub fn diff<'a>(older: &'a Catalog, newer: &'a Catalog) -> Vec<Change<'a>> {
         }
         (None, None) => None,
     });
-    changes.chain(lost).collect()
+    changes.chain(missing).collect()
 }
 
 fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String, String)> {

@@ -15,7 +15,7 @@ pub struct EndpointId(u16);
 
 impl EndpointId {
     /// The id of the endpoint at `index`; there are no more than `u16` can count.
-    pub(super) fn at(index: usize) -> Result<Self, String> {
+    pub(super) fn from_index(index: usize) -> Result<Self, String> {
         u16::try_from(index)
             .map(Self)
             .map_err(|_| format!("a catalog has at most {} endpoints", u32::from(u16::MAX) + 1))
@@ -137,7 +137,7 @@ impl Template {
     }
 
     /// Whether `path`, which fits, has the literals as they are here, in lower case.
-    pub(super) fn is_spelled_by(&self, path: &CanonicalPath<'_>) -> bool {
+    pub(super) fn matches_exactly(&self, path: &CanonicalPath<'_>) -> bool {
         let pairs = self.segments.iter().zip(path.segments());
         pairs.into_iter().all(|(segment, given)| match segment {
             Segment::Literal(text) => **text == *given,
@@ -146,7 +146,7 @@ impl Template {
     }
 
     /// Writes the path that `path` means under this template: the template's literals, the path's parameters.
-    pub(super) fn write_with(&self, path: &CanonicalPath<'_>, out: &mut String) {
+    pub(super) fn write_path(&self, path: &CanonicalPath<'_>, out: &mut String) {
         for (segment, given) in self.segments.iter().zip(path.segments()) {
             out.push('/');
             out.push_str(match segment {

@@ -97,7 +97,7 @@ impl Row {
 ///
 /// # Errors
 /// What is wrong with a row.
-pub(super) fn read_own(text: &str) -> Result<Catalog, String> {
+pub(super) fn read_built_in(text: &str) -> Result<Catalog, String> {
     Catalog::new(rows(text)?)
 }
 

@@ -12,7 +12,7 @@ use super::endpoint::{Accepts, Endpoint, EndpointId, Template};
 use super::further;
 use super::tag::Tag;
 use super::version::ApiVersion;
-use crate::catalog::annotations::{self, Lost};
+use crate::catalog::annotations::{self, MissingAnnotation};
 
 /// The keys of a path item that are operations (OpenAPI 3.0 §4.7.9); the others describe the path as a whole.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -25,7 +25,7 @@ pub enum ImportError {
     /// Two of its operations are one: method and template differ in no more than a parameter's name.
     Twice(String),
     /// It lacks an operation of which calgate knows more than a document says.
-    Lost(Lost),
+    Missing(MissingAnnotation),
     /// This is said to be gone, and is not.
     NotGone(String),
     /// One operation in it cannot be understood.
@@ -42,7 +42,7 @@ impl fmt::Display for ImportError {
         match self {
             Self::NotADocument(fault) => write!(f, "this is not Cal.com's API document (OpenAPI 3 as JSON): {fault}"),
             Self::Twice(fault) => f.write_str(fault),
-            Self::Lost(lost) => write!(f, "it has no operation like {lost}"),
+            Self::Missing(missing) => write!(f, "it has no operation like {missing}"),
             Self::NotGone(operation) => write!(f, "`{operation}` is not among the operations that this document lacks"),
             Self::Operation { operation, fault } => write!(f, "{operation}: {fault}"),
         }
@@ -91,7 +91,7 @@ pub struct Imported {
     pub catalog: Catalog,
     /// The operations it lacks of which calgate knows more than a document says. One that is only in another place now
     /// is in the catalog as if nothing were known of it: unguarded, for one that shows credentials.
-    pub lost: Vec<Lost>,
+    pub missing: Vec<MissingAnnotation>,
 }
 
 impl Imported {
@@ -99,10 +99,11 @@ impl Imported {
     ///
     /// # Errors
     /// What is lost and not said to be gone; what is said to be gone and is not.
-    pub fn without(self, gone: &[String]) -> Result<Catalog, Vec<ImportError>> {
-        let is_said = |lost: &Lost| gone.iter().any(|operation| lost.is(operation));
-        let unsaid = self.lost.iter().filter(|lost| !is_said(lost)).map(|lost| ImportError::Lost(*lost));
-        let wrong = gone.iter().filter(|operation| !self.lost.iter().any(|lost| lost.is(operation)));
+    pub fn into_catalog(self, gone: &[String]) -> Result<Catalog, Vec<ImportError>> {
+        let is_said = |missing: &MissingAnnotation| gone.iter().any(|operation| missing.is(operation));
+        let unsaid =
+            self.missing.iter().filter(|missing| !is_said(missing)).map(|missing| ImportError::Missing(*missing));
+        let wrong = gone.iter().filter(|operation| !self.missing.iter().any(|missing| missing.is(operation)));
         let errors: Vec<_> = unsaid.chain(wrong.cloned().map(ImportError::NotGone)).collect();
         if errors.is_empty() { Ok(self.catalog) } else { Err(errors) }
     }
@@ -135,9 +136,9 @@ pub fn import(json: &str) -> Result<Imported, Vec<ImportError>> {
         return Err(not_a_document("it has no operations".to_owned()));
     }
     further::merge(&mut endpoints);
-    let lost = annotations::lost(&endpoints);
+    let missing = annotations::missing(&endpoints);
     let catalog = Catalog::new(endpoints).map_err(|fault| vec![ImportError::Twice(fault)])?;
-    Ok(Imported { catalog, lost })
+    Ok(Imported { catalog, missing })
 }
 
 fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, String> {

@@ -34,7 +34,7 @@ impl<'a> CanonicalPath<'a> {
         }
         let is_escaped = memchr(b'%', raw.as_bytes()).is_some();
         let text = if is_escaped { Cow::Owned(unescape(raw)?) } else { Cow::Borrowed(raw) };
-        if !text.bytes().all(|b| IN_PATHS.get(usize::from(b)) == Some(&true)) {
+        if !text.bytes().all(|b| PATH_BYTES.get(usize::from(b)) == Some(&true)) {
             return Err(PathError::InvalidByte);
         }
         let segments = split(&text)?;
@@ -50,7 +50,7 @@ impl<'a> CanonicalPath<'a> {
     }
 
     /// Whether the path is one of `template`, as a document writes it.
-    pub fn fits(&self, template: &str) -> bool {
+    pub fn matches(&self, template: &str) -> bool {
         let mut parts = template.split('/').skip(1);
         let is_next = |given: &str| parts.next().is_some_and(|p| p.starts_with('{') || p.eq_ignore_ascii_case(given));
         self.segments().all(is_next) && parts.next().is_none()
@@ -70,20 +70,20 @@ impl<'a> CanonicalPath<'a> {
     }
 
     /// Whether it is what `parse` was given. An escaped path may be that, too; it is not looked at so closely.
-    pub(super) fn is_as_written(&self) -> bool {
+    pub(super) fn is_unchanged(&self) -> bool {
         matches!(self.text, Cow::Borrowed(_)) && !self.text.ends_with('/')
     }
 
     /// The path for a message and a log: cut short, and without segments that may hold a secret or a person's address.
-    pub fn shown(&self) -> String {
+    pub fn redacted(&self) -> String {
         let mut shown = String::new();
         for segment in self.segments() {
-            if shown.len() > MOST_SHOWN {
+            if shown.len() > MAX_SHOWN {
                 shown.push_str("/...");
                 break;
             }
             shown.push('/');
-            shown.push_str(if is_plain(segment) { segment } else { "(...)" });
+            shown.push_str(if is_loggable(segment) { segment } else { "(...)" });
         }
         if shown.is_empty() { "/".to_owned() } else { shown }
     }
@@ -98,20 +98,20 @@ impl<'a> CanonicalPath<'a> {
 
     /// Whether a path outside the catalog may be forwarded at all: under `/v2`, and not by one of the aliases that
     /// upstream rewrites onto known paths (`/api/v2/…`, `/v2/ee/…`, FACTS §5).
-    pub(super) fn may_be_forwarded_unknown(&self) -> bool {
+    pub(super) fn is_forwardable(&self) -> bool {
         let mut segments = self.segments();
         segments.next() == Some("v2") && segments.next().is_some_and(|second| !second.eq_ignore_ascii_case("ee"))
     }
 }
 
 /// Bytes of a path that are shown before it is cut short, and of a segment that is shown at all: no credential is so short.
-const MOST_SHOWN: usize = 100;
-const MOST_SHOWN_SEGMENT: usize = 32;
+const MAX_SHOWN: usize = 100;
+const MAX_SHOWN_SEGMENT: usize = 32;
 
 /// Whether a segment may be shown: a word or a number, and nothing that begins like a key.
-pub(super) fn is_plain(segment: &str) -> bool {
+pub(super) fn is_loggable(segment: &str) -> bool {
     let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    segment.len() <= MOST_SHOWN_SEGMENT
+    segment.len() <= MAX_SHOWN_SEGMENT
         && segment.bytes().all(byte)
         && !["cal_", "calgate"].iter().any(|start| contains_ignore_case(segment, start))
 }
@@ -140,7 +140,7 @@ fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, PathError> {
 
 /// By byte, whether it can stand in a path: as a character of its own, or for an escape or the end of a segment.
 #[expect(clippy::indexing_slicing, reason = "at compile time, where a mistake does not compile")]
-const IN_PATHS: [bool; 256] = {
+const PATH_BYTES: [bool; 256] = {
     let mut all = [false; 256];
     let mut b = 0_u8;
     while b < 128 {

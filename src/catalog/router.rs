@@ -9,16 +9,16 @@ use crate::catalog::endpoint::{Endpoint, EndpointId, Segment};
 use crate::catalog::path::{self, CanonicalPath};
 
 /// The endpoints that fit, the most literal first. Two is the most that Cal.com's templates overlap.
-pub(super) type Found<'a> = SmallVec<[&'a Endpoint; 2]>;
+pub(super) type Candidates<'a> = SmallVec<[&'a Endpoint; 2]>;
 
 /// Edits between a segment and the literal that is suggested for it (and no more than one in three characters), and the
 /// longest segment that is compared at all.
-const MOST_EDITS: usize = 2;
-const LONGEST_COMPARED: usize = 40;
+const MAX_EDITS: usize = 2;
+const MAX_COMPARED: usize = 40;
 
 /// A tree of path segments.
 #[derive(Debug)]
-pub(super) struct Trie {
+pub(super) struct PathRouter {
     nodes: Vec<Node>,
 }
 
@@ -29,19 +29,19 @@ struct Node {
     endpoints: Vec<EndpointId>,
 }
 
-impl Trie {
+impl PathRouter {
     pub(super) fn build(endpoints: &[Endpoint]) -> Result<Self, String> {
-        let mut trie = Self { nodes: vec![Node::default()] };
+        let mut router = Self { nodes: vec![Node::default()] };
         for endpoint in endpoints {
-            let at = endpoint.template.segments().iter().fold(0, |at, segment| trie.child(at, segment));
-            let Some(node) = trie.nodes.get_mut(at) else { continue };
+            let at = endpoint.template.segments().iter().fold(0, |at, segment| router.child(at, segment));
+            let Some(node) = router.nodes.get_mut(at) else { continue };
             let twin = node.endpoints.iter().filter_map(|id| endpoints.get(id.index()));
             if let Some(twin) = twin.into_iter().find(|twin| twin.method == endpoint.method) {
                 return Err(format!("`{endpoint}` and `{twin}` are the same operation"));
             }
             node.endpoints.push(endpoint.id);
         }
-        Ok(trie)
+        Ok(router)
     }
 
     /// The child of node `at` for `segment`, made if missing.
@@ -65,9 +65,9 @@ impl Trie {
     }
 
     /// Every endpoint of `method` whose template fits `path`.
-    pub(super) fn find<'a>(&self, path: &CanonicalPath<'_>, method: &Method, all: &'a [Endpoint]) -> Found<'a> {
-        let mut found = Found::new();
-        self.leaves(0, 0, path, &mut |id| {
+    pub(super) fn find<'a>(&self, path: &CanonicalPath<'_>, method: &Method, all: &'a [Endpoint]) -> Candidates<'a> {
+        let mut found = Candidates::new();
+        self.visit_leaves(0, 0, path, &mut |id| {
             if let Some(endpoint) = all.get(id.index()).filter(|e| e.method == *method) {
                 found.push(endpoint);
             }
@@ -76,15 +76,15 @@ impl Trie {
     }
 
     /// Every endpoint whose template fits `path`, of any method.
-    pub(super) fn of_any_method<'a>(&self, path: &CanonicalPath<'_>, all: &'a [Endpoint]) -> Found<'a> {
-        let mut found = Found::new();
-        self.leaves(0, 0, path, &mut |id| found.extend(all.get(id.index())));
+    pub(super) fn find_all_methods<'a>(&self, path: &CanonicalPath<'_>, all: &'a [Endpoint]) -> Candidates<'a> {
+        let mut found = Candidates::new();
+        self.visit_leaves(0, 0, path, &mut |id| found.extend(all.get(id.index())));
         found
     }
 
     /// The start of a path that the catalog has and that `path` may mean: its first segment that no template has there,
     /// replaced by the most similar one. `None` if there is none.
-    pub(super) fn similar(&self, path: &CanonicalPath<'_>) -> Option<String> {
+    pub(super) fn suggest(&self, path: &CanonicalPath<'_>) -> Option<String> {
         let (mut at, mut text) = (0, String::new());
         for segment in path.segments() {
             let node = self.nodes.get(at)?;
@@ -94,22 +94,22 @@ impl Trie {
                 text.push_str(literal);
                 at = *child;
             } else if let Some(child) = node.parameter {
-                text.push_str(if path::is_plain(segment) { segment } else { "(...)" });
+                text.push_str(if path::is_loggable(segment) { segment } else { "(...)" });
                 at = child;
             } else {
                 let given = segment.to_ascii_lowercase();
                 let distance = |literal: &str| strsim::damerau_levenshtein(literal, &given);
-                let similar = node.literals.iter().filter(|_| given.len() <= LONGEST_COMPARED);
+                let similar = node.literals.iter().filter(|_| given.len() <= MAX_COMPARED);
                 let (most, literal) = similar.map(|(literal, _)| (distance(literal), literal)).min()?;
                 text.push_str(literal);
-                return (most <= MOST_EDITS && most * 3 <= given.len()).then_some(text);
+                return (most <= MAX_EDITS && most * 3 <= given.len()).then_some(text);
             }
         }
         None
     }
 
     /// The methods of `endpoints` for an `Allow` header; empty if there are none.
-    pub(super) fn methods(endpoints: &[&Endpoint]) -> String {
+    pub(super) fn allow_header(endpoints: &[&Endpoint]) -> String {
         let mut methods: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.method.as_str()).collect();
         if methods.is_empty() {
             return String::new();
@@ -128,7 +128,7 @@ impl Trie {
     }
 
     /// Calls `visit` for each endpoint at each leaf that fits, literals before parameters.
-    fn leaves(&self, at: usize, depth: usize, path: &CanonicalPath<'_>, visit: &mut impl FnMut(EndpointId)) {
+    fn visit_leaves(&self, at: usize, depth: usize, path: &CanonicalPath<'_>, visit: &mut impl FnMut(EndpointId)) {
         let Some(node) = self.nodes.get(at) else { return };
         let Some(segment) = path.segment(depth) else {
             node.endpoints.iter().copied().for_each(visit);
@@ -136,7 +136,7 @@ impl Trie {
         };
         let literal = node.literals.iter().find(|(text, _)| text.eq_ignore_ascii_case(segment));
         for child in literal.map(|(_, child)| *child).into_iter().chain(node.parameter) {
-            self.leaves(child, depth + 1, path, visit);
+            self.visit_leaves(child, depth + 1, path, visit);
         }
     }
 }

@@ -60,8 +60,8 @@ pub(super) fn run(command: &CatalogCommand) -> Outcome {
 }
 
 fn run_import(document: &Path, out: Option<&Path>, gone: &[String]) -> Result<Outcome, String> {
-    let imported = read_document(document)?.without(gone).map_err(|faults| {
-        let lost = faults.iter().any(|fault| matches!(fault, ImportError::Lost(_)));
+    let imported = read_document(document)?.into_catalog(gone).map_err(|faults| {
+        let lost = faults.iter().any(|fault| matches!(fault, ImportError::Missing(_)));
         in_document(document, &faults) + if lost { WHAT_TO_DO } else { "" }
     })?;
     let text = file::write(&imported);

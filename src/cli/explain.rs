@@ -7,7 +7,7 @@ use http::Method;
 
 use super::{CheckArgs, Outcome, print};
 use crate::config::diagnostics::known_names;
-use crate::explain::{Asked, Client, Explanation, OwnCredential, explain};
+use crate::explain::{Client, ExplainRequest, Explanation, PassthroughKind, explain};
 use crate::gateway::Snapshot;
 
 /// What is asked about.
@@ -41,11 +41,11 @@ struct ClientArgs {
     anonymous: bool,
     /// A client with a Cal.com credential of its own would send it: api-key, token or platform-client
     #[arg(long, value_name = "KIND", value_parser = own_credential)]
-    passthrough: Option<OwnCredential>,
+    passthrough: Option<PassthroughKind>,
 }
 
-fn own_credential(text: &str) -> Result<OwnCredential, String> {
-    let known = OwnCredential::NAMES;
+fn own_credential(text: &str) -> Result<PassthroughKind, String> {
+    let known = PassthroughKind::NAMES;
     let kind = known.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
     kind.ok_or_else(|| known_names(text, known.iter().map(|(name, _)| *name)))
 }
@@ -55,7 +55,7 @@ impl ClientArgs {
         let Some(name) = &self.consumer else {
             return Ok(self.passthrough.map_or(Client::Anonymous, Client::Passthrough));
         };
-        snapshot.consumers.named(name).map(Client::Consumer).ok_or_else(|| {
+        snapshot.consumers.find_by_name(name).map(Client::Consumer).ok_or_else(|| {
             let help = known_names(name, snapshot.consumers.list().iter().map(|consumer| &*consumer.name));
             Outcome::Misused(format!("calgate: there is no consumer `{name}` ({help})"))
         })
@@ -75,7 +75,7 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
         Ok(client) => client,
         Err(outcome) => return outcome,
     };
-    let asked = Asked { method: &args.method, target: &args.path, managed_user: args.managed_user.as_deref() };
+    let asked = ExplainRequest { method: &args.method, target: &args.path, managed_user: args.managed_user.as_deref() };
     let mut explanation = explain(&snapshot, client, asked);
     // This process has sent nothing.
     if let Some(budget) = &mut explanation.budget {

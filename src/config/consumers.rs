@@ -159,7 +159,7 @@ fn read_key<'a>(section: &Section<'a>, value: &'a DeValue<'a>, span: Range<usize
 fn read_credential_operations(section: &Section<'_>, catalog: &Catalog) -> Vec<EndpointId> {
     let list = section.strings("allow_credential_operations").map(|list| list.value).unwrap_or_default();
     for entry in &list {
-        if catalog.named(entry.value).is_some_and(|endpoint| !endpoint.credential_operation) {
+        if catalog.find_by_name(entry.value).is_some_and(|endpoint| !endpoint.credential_operation) {
             let help = "list only operations that the catalog marks; others need no such permission".to_owned();
             section.error(entry.span.clone(), format!("`{}` is not a credential operation", entry.value), help);
         }
@@ -209,7 +209,7 @@ fn methods(section: &Section<'_>, list: &[Spanned<&str>]) -> Vec<Method> {
 
 fn endpoints(section: &Section<'_>, list: &[Spanned<&str>], catalog: &Catalog) -> Vec<EndpointId> {
     let endpoint = |entry: &Spanned<&str>| {
-        let found = catalog.named(entry.value).map(|e| e.id);
+        let found = catalog.find_by_name(entry.value).map(|e| e.id);
         if found.is_none() {
             let all: Vec<String> = catalog.endpoints().iter().map(ToString::to_string).collect();
             let help =

@@ -80,7 +80,7 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::
 
 /// Checks the URLs against the other keys of the section.
 fn check_url(section: &Section<'_>, redis: &Secret, kind: &Kind, ca_file: Option<&Spanned<PathBuf>>) {
-    let (is_tls, several) = redis.with_text(|urls| (urls.contains("rediss://"), urls.contains(',')));
+    let (is_tls, several) = redis.expose(|urls| (urls.contains("rediss://"), urls.contains(',')));
     if let Some(path) = ca_file.filter(|_| !is_tls) {
         let help = "write rediss://… in `limit_store.redis`, or remove `limit_store.ca_file`".to_owned();
         section.error(path.span.clone(), "`limit_store.ca_file` is for TLS, which this URL does not use", help);
@@ -152,7 +152,7 @@ fn read_url(section: &Section<'_>) -> Option<Secret> {
         _ => secret_source::read(section, "redis")?,
     };
     let is_url = |url: &str| ["redis://", "rediss://"].iter().any(|scheme| url.trim().starts_with(scheme));
-    if !url.with_text(|urls| urls.split(',').all(is_url)) {
+    if !url.expose(|urls| urls.split(',').all(is_url)) {
         let help = "each is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
         section.error(span, "`limit_store.redis` holds an address that is not a redis:// or rediss:// URL", help);
         return None;

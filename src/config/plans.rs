@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::diagnostics::{Diagnostics, known_names};
 use super::section::{Section, Spanned};
 use crate::catalog::{Catalog, Prefix};
-use crate::entitle::{Mode, TagRule};
+use crate::entitle::{EntitlementMode, TagRule};
 
 /// Built-in plans (FACTS §3), in the syntax of a configuration.
 const BUILT_IN: &str = include_str!("../../config/plans.toml");
@@ -69,6 +69,8 @@ pub(super) fn tag_rules(section: &Section<'_>, list: &[Spanned<&str>], catalog: 
 }
 
 /// Reads `[entitlements] mode`.
-pub(super) fn read_mode(section: &Section<'_>) -> Mode {
-    section.choice("mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]).unwrap_or_default()
+pub(super) fn read_mode(section: &Section<'_>) -> EntitlementMode {
+    section
+        .choice("mode", &[("enforce", EntitlementMode::Enforce), ("observe", EntitlementMode::Observe)])
+        .unwrap_or_default()
 }

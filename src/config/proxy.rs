@@ -86,7 +86,7 @@ impl ProxyChoice {
                 Proxy::parse(url)
             }
             _ => match secret_source::read(section, "proxy") {
-                Some(url) => url.with_text(Proxy::parse),
+                Some(url) => url.expose(Proxy::parse),
                 None => return Self::Direct,
             },
         };

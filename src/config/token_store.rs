@@ -92,7 +92,7 @@ fn read_keys(section: &Section<'_>) -> Option<SealKeys> {
     let help = "a list such as [{ env = \"CALGATE_SEAL_KEY\" }]; generate a key with `openssl rand -base64 32`";
     let key = |value: &_, span: std::ops::Range<usize>| {
         let text = secret_source::read_value(section, "seal_keys", value, span.clone())?;
-        match text.with_text(SealKey::parse) {
+        match text.expose(SealKey::parse) {
             Ok(key) => Some(key),
             Err(fault) => {
                 section.error(span, format!("a key in `token_store.seal_keys` cannot be used: {fault}"), None);

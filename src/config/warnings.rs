@@ -25,7 +25,7 @@ pub(super) fn add(root: &Section<'_>, config: &Config) {
 
 /// Warns of a text that does not look like an API key or client secret.
 pub(super) fn check_secret(section: &Section<'_>, key: &'static str, secret: &Secret) {
-    let fault = secret.with_text(|text| {
+    let fault = secret.expose(|text| {
         if text.starts_with("calgate_") {
             Some("holds a gateway key instead of a Cal.com secret".to_owned())
         } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {

@@ -6,13 +6,13 @@ use http::Method;
 use serde_json::Value;
 
 use super::{Credentials, Means, RecordName};
-use crate::catalog::Matched;
+use crate::catalog::RouteMatch;
 use crate::credential::managed_user::UserId;
 use crate::credential::received_tokens::{Receipt, of_api_key, of_managed};
 use crate::credential::stored_token::Pair;
 use crate::credential::token_state::Holder;
 use crate::entitle::Grant;
-use crate::identify::Who;
+use crate::identify::Identity;
 use crate::refusal::Refusal;
 
 /// What stands in an answer in the place of a token.
@@ -36,11 +36,11 @@ const OPERATIONS: [(&str, Holds); 5] = [
     ("/v2/oauth/{clientId}/exchange", Holds::Pair(None)),
 ];
 
-fn holds(matched: &Matched<'_>) -> Option<Holds> {
+fn holds(matched: &RouteMatch<'_>) -> Option<Holds> {
     matched.endpoint().filter(|e| e.credential_operation && e.method == Method::POST)?;
     // By the path: what the catalog calls its parameters is up to whoever made it.
     let path = matched.path();
-    let (template, holds) = OPERATIONS.iter().find(|(template, _)| path.fits(template))?;
+    let (template, holds) = OPERATIONS.iter().find(|(template, _)| path.matches(template))?;
     let user = path.parameter(template, "{userId}").and_then(UserId::parse);
     Some(if user.is_some() { Holds::Pair(user) } else { *holds })
 }
@@ -57,7 +57,7 @@ fn is_last_of_any(segment: &str) -> bool {
 }
 
 /// Whether the answer to an operation holds tokens that calgate keeps.
-pub fn makes_tokens(matched: &Matched<'_>) -> bool {
+pub fn makes_tokens(matched: &RouteMatch<'_>) -> bool {
     holds(matched).is_some()
 }
 
@@ -77,8 +77,8 @@ impl Credentials {
     /// [`Refusal::TokensUnkept`] where the answer would hold tokens that could neither be kept nor shown: they would be
     /// lost.
     pub fn capture(&self, grant: &Grant<'_>) -> Result<Option<Box<Capture>>, Refusal> {
-        let Some(holds) = holds(grant.matched()) else { return Ok(None) };
-        let Who::Consumer(consumer) = grant.caller().who() else { return Ok(None) };
+        let Some(holds) = holds(grant.route()) else { return Ok(None) };
+        let Identity::Consumer(consumer) = grant.caller().identity() else { return Ok(None) };
         let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
         let means = match holds {
             Holds::ApiKey => credential.means().filter(|means| matches!(means, Means::Key { .. })),
@@ -157,8 +157,8 @@ const TOKEN_FIELDS: [&str; 6] = ["accessToken", "refreshToken", "apiKey", "acces
 fn withheld(body: &[u8], pair: &Pair) -> Option<Vec<u8>> {
     let mut answer: Value = serde_json::from_slice(body).ok()?;
     let refresh = pair.refresh.as_ref();
-    pair.access.with_text(|access| match refresh {
-        Some(refresh) => refresh.with_text(|refresh| withhold(&mut answer, &[access, refresh])),
+    pair.access.expose(|access| match refresh {
+        Some(refresh) => refresh.expose(|refresh| withhold(&mut answer, &[access, refresh])),
         None => withhold(&mut answer, &[access]),
     });
     serde_json::to_vec(&answer).ok()

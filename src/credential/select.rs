@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::catalog::{Accepts, Matched};
+use crate::catalog::{Accepts, RouteMatch};
 use crate::credential::managed_user::{self, UserId};
 use crate::credential::stored_token::RecordName;
 use crate::credential::token_state::Holder;
@@ -12,7 +12,7 @@ use crate::credential::{
     ApiKey, Choice, Credential, Credentials, Injection, Kind, ManagedUsers, Means, OAuthClient, PlatformClient,
 };
 use crate::entitle::Grant;
-use crate::identify::{Consumer, ConsumerId, OwnHeaders, Who};
+use crate::identify::{Consumer, ConsumerId, Identity, PassthroughHeaders};
 use crate::refusal::{AuthFailure, Refusal};
 
 /// The proof that a caller has what its operation takes, and may act for whom it names.
@@ -53,17 +53,17 @@ impl Credentials {
     /// user that this caller cannot act for.
     pub fn suit(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Suited<'_>, Refusal> {
         // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
-        let accepts = grant.matched().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
-        let suited = match (grant.caller().who(), managed_user::named(headers)?) {
-            (Who::Consumer(consumer), None) => self.of(consumer.id).ok_or(Refusal::Internal)?.suits(accepts),
-            (Who::Consumer(consumer), Some(user)) => self.suit_user(consumer, user, accepts),
-            (Who::Public(_) | Who::Passthrough(_), Some(_)) => Err(no_managed_users()),
-            (Who::Public(_), None) => Ok(Suited(As::Nobody)),
-            (Who::Passthrough(own), None) => suit_own(&own.headers, accepts, grant.matched()),
+        let accepts = grant.route().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
+        let suited = match (grant.caller().identity(), managed_user::named(headers)?) {
+            (Identity::Consumer(consumer), None) => self.of(consumer.id).ok_or(Refusal::Internal)?.suits(accepts),
+            (Identity::Consumer(consumer), Some(user)) => self.suit_user(consumer, user, accepts),
+            (Identity::Public(_) | Identity::Passthrough(_), Some(_)) => Err(no_managed_users()),
+            (Identity::Public(_), None) => Ok(Suited(As::Nobody)),
+            (Identity::Passthrough(own), None) => suit_own(&own.headers, accepts, grant.route()),
         };
         match suited {
             // A public operation needs no credential, so that one of the wrong kind is left out instead.
-            Err(Refusal::CredentialUnsuitable { .. } | Refusal::Unauthenticated(_)) if grant.matched().is_public() => {
+            Err(Refusal::CredentialUnsuitable { .. } | Refusal::Unauthenticated(_)) if grant.route().is_public() => {
                 Ok(Suited(As::Nobody))
             }
             suited => suited,
@@ -148,10 +148,10 @@ impl Credential {
 /// # Errors
 /// [`Refusal::CredentialUnsuitable`] for one of the wrong kind; [`Refusal::Unauthenticated`] for a client's secret to
 /// which there is no id.
-fn suit_own(own: &OwnHeaders, accepts: Accepts, matched: &Matched<'_>) -> Result<Suited<'static>, Refusal> {
+fn suit_own(own: &PassthroughHeaders, accepts: Accepts, matched: &RouteMatch<'_>) -> Result<Suited<'static>, Refusal> {
     let (bearer, client) = match own.clone() {
-        OwnHeaders::Bearer { authorization, .. } => (Some(Injection::Bearer(authorization)), None),
-        OwnHeaders::Client { id, secret } => {
+        PassthroughHeaders::Bearer { authorization, .. } => (Some(Injection::Bearer(authorization)), None),
+        PassthroughHeaders::Client { id, secret } => {
             let id = client_id_in_path(matched).or(id);
             let id = id.ok_or(Refusal::Unauthenticated(AuthFailure::SecretWithoutId))?;
             (None, Some(Injection::Client { id, secret }))
@@ -169,7 +169,7 @@ fn suit_own(own: &OwnHeaders, accepts: Accepts, matched: &Matched<'_>) -> Result
 
 /// The client id in the path, by which Cal.com authenticates before it looks at the header (FACTS §1). It is sent as the
 /// header, too: Cal.com counts by the client only where the header names it, and by calgate's address otherwise (FACTS §2).
-fn client_id_in_path(matched: &Matched<'_>) -> Option<HeaderValue> {
+fn client_id_in_path(matched: &RouteMatch<'_>) -> Option<HeaderValue> {
     let template = matched.endpoint()?.template.as_str();
     HeaderValue::from_str(matched.path().parameter(template, "{clientId}")?).ok()
 }

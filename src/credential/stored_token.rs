@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credential::Means;
 use crate::credential::managed_user::UserId;
-use crate::identify::credential_key;
+use crate::identify::credential_hash;
 use crate::secret::Secret;
 
 /// The name a record is stored under: a credential's, and the managed user's where it is of one.
@@ -114,7 +114,7 @@ impl Entry {
     /// What the API key is known by that took the place of the configured one, if there is one.
     pub(super) fn replacing_key(&self) -> Option<u128> {
         self.replaces.as_ref()?;
-        Some(self.current.as_ref()?.access.with_text(|key| credential_key(&[key])))
+        Some(self.current.as_ref()?.access.expose(|key| credential_hash(&[key])))
     }
 }
 
@@ -138,7 +138,7 @@ impl<'a> Text<'a> {
 
 impl Text<'_> {
     fn of(secret: &Secret) -> Text<'static> {
-        Text(Cow::Owned(secret.with_text(str::to_owned)))
+        Text(Cow::Owned(secret.expose(str::to_owned)))
     }
 
     /// Whether there is no copy of it to be wiped.

@@ -31,7 +31,7 @@ impl TagRule {
     }
 
     /// Whether it covers anything of `prefix`.
-    fn touches(&self, prefix: Prefix) -> bool {
+    fn overlaps(&self, prefix: Prefix) -> bool {
         self.covers_whole(prefix) || Tag::canonical(&self.0).is_ok_and(|tag| tag.prefix() == prefix)
     }
 
@@ -55,11 +55,11 @@ impl Plan {
     /// Decides every endpoint of `catalog` once. Deny wins over allow; what neither list covers is refused.
     pub fn compile(name: &str, allow: Vec<TagRule>, deny: Vec<TagRule>, catalog: &Catalog) -> Self {
         let mut plan = Self { name: name.into(), allow, deny, refusals: Box::default() };
-        plan.refusals = catalog.endpoints().iter().map(|e| plan.judge(&e.tag)).collect();
+        plan.refusals = catalog.endpoints().iter().map(|e| plan.deny_rule_for_tag(&e.tag)).collect();
         plan
     }
 
-    fn judge(&self, tag: &Tag) -> Option<Rule> {
+    fn deny_rule_for_tag(&self, tag: &Tag) -> Option<Rule> {
         let name = &self.name;
         if let Some(deny) = self.deny.iter().find(|rule| rule.covers(tag)) {
             return Some(Rule::new(format!("plan \"{name}\" denies \"{}\" (the tag is \"{tag}\")", deny.as_str())));
@@ -74,16 +74,16 @@ impl Plan {
     }
 
     /// The rule that refuses an endpoint of the catalog, if one does.
-    pub fn refuses(&self, endpoint: &Endpoint) -> Option<&Rule> {
+    pub fn deny_rule(&self, endpoint: &Endpoint) -> Option<&Rule> {
         self.refusals.get(endpoint.id.index()).and_then(Option::as_ref)
     }
 
     /// The rule that refuses a path outside the catalog: its tag cannot be known, so the plan has to allow the whole
     /// prefix that the path lies under.
-    pub(super) fn refuses_unknown(&self, path: &CanonicalPath<'_>) -> Option<Rule> {
+    pub(super) fn deny_rule_for_unknown(&self, path: &CanonicalPath<'_>) -> Option<Rule> {
         let segments: Vec<_> = path.segments().skip(1).collect();
         let prefix = Prefix::of_unknown_path(segments.iter().copied());
-        let whole = self.allow.iter().any(|r| r.covers_whole(prefix)) && !self.deny.iter().any(|r| r.touches(prefix));
+        let whole = self.allow.iter().any(|r| r.covers_whole(prefix)) && !self.deny.iter().any(|r| r.overlaps(prefix));
         let name = &self.name;
         (!whole).then(|| Rule::new(format!("plan \"{name}\" does not allow all of {}", prefix.name())))
     }

@@ -11,11 +11,11 @@ use http_body_util::{BodyExt, Limited};
 use secrecy::zeroize::Zeroizing;
 use tokio::time::timeout;
 
-use crate::foreign::cleaned;
 use crate::forward::failure::describe;
 use crate::forward::http2::Http2;
 use crate::forward::pool::Connection;
 use crate::forward::{Upload, Upstream, connect};
+use crate::untrusted::sanitize;
 
 /// Bytes of an answer that are read at most.
 const MOST_ANSWER: usize = 256 * 1024;
@@ -69,7 +69,7 @@ impl Upstream {
     /// # Errors
     /// Whether it may have been carried out, and why there is no answer.
     pub async fn call(&self, call: Call) -> Result<Called, CallFault> {
-        let connection = connect::connect(self, None).await.map_err(|why| CallFault::NotSent(cleaned(why)))?;
+        let connection = connect::connect(self, None).await.map_err(|why| CallFault::NotSent(sanitize(why)))?;
         let exchange = timeout(self.headers_within, self.exchange_call(connection, call)).await;
         exchange.unwrap_or_else(|_| Err(CallFault::Unknown("no answer within limits.upstream_headers".to_owned())))
     }
@@ -90,7 +90,7 @@ impl Upstream {
             }
         };
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MOST_ANSWER).collect().await.map_err(|e| CallFault::Unknown(cleaned(e)))?;
+        let body = Limited::new(body, MOST_ANSWER).collect().await.map_err(|e| CallFault::Unknown(sanitize(e)))?;
         Ok(Called { status: head.status, headers: head.headers, body: Zeroizing::new(body.to_bytes().into()) })
     }
 

@@ -3,10 +3,10 @@
 use std::error::Error as _;
 use std::fmt::Display;
 
-use crate::foreign::cleaned;
 use crate::forward::upload::Upload;
 use crate::forward::upload_state::Progress;
 use crate::refusal::Refusal;
+use crate::untrusted::sanitize;
 
 /// A request that got no answer.
 pub(super) struct Lost {
@@ -23,7 +23,7 @@ impl From<Refusal> for Lost {
 
 /// No connection, and so nothing was sent.
 pub(super) fn not_reached(why: impl Display) -> Refusal {
-    Refusal::UpstreamUnreachable { reason: cleaned(why).into(), sent: false }
+    Refusal::UpstreamUnreachable { reason: sanitize(why).into(), sent: false }
 }
 
 /// Returns whether upstream guarantees that it did not process a request, so that any method can be sent again: it ended the
@@ -55,6 +55,6 @@ pub(super) fn describe(error: &hyper::Error) -> String {
             let what = if fault.is_go_away() { "GOAWAY" } else { "RST_STREAM" };
             format!("HTTP/2 {what}, code {} ({})", u32::from(reason), reason.description())
         }
-        _ => cleaned(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))),
+        _ => sanitize(source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))),
     }
 }

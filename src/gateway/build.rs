@@ -9,7 +9,7 @@ use crate::config::consumers::{ConsumerConfig, RestrictionLists};
 use crate::config::limit_store::LimitStoreConfig;
 use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials, Holders};
-use crate::entitle::{Entitlement, Entitlements, Narrowing, Plan};
+use crate::entitle::{Entitlement, Entitlements, Plan, Restriction};
 use crate::forward::Upstream;
 use crate::gateway::build_budgets::{budgets, shared_tag_of};
 use crate::gateway::{Snapshot, new_keyed};
@@ -86,12 +86,12 @@ fn leaks(config: &Config) -> LeakGuard {
 fn consumers(config: &Config) -> Consumers {
     let names = config.consumers.iter().map(|c| c.name.clone()).collect();
     let keys = config.consumers.iter().enumerate().flat_map(|(index, consumer)| {
-        let consumer_id = ConsumerId::at(index);
+        let consumer_id = ConsumerId::from_index(index);
         consumer.keys.iter().map(move |&(hash, expires)| KnownKey { hash, consumer: consumer_id, expires })
     });
     let anonymous = config.anonymous.consumer.as_ref();
     let anonymous =
-        anonymous.and_then(|name| config.consumers.iter().position(|c| c.name == *name)).map(ConsumerId::at);
+        anonymous.and_then(|name| config.consumers.iter().position(|c| c.name == *name)).map(ConsumerId::from_index);
     Consumers::new(names, keys.collect(), anonymous, config.passthrough.as_ref().map(|p| p.forms))
 }
 
@@ -129,14 +129,14 @@ impl Names {
     }
 
     fn entitlements(&self, config: &Config) -> Result<Entitlements, String> {
-        let mut narrowings = Shared { catalog: catalog(config), made: Vec::new() };
+        let mut restrictions = Shared { catalog: catalog(config), made: Vec::new() };
         let nothing: Arc<[usize]> = Arc::default();
         let entitlement = |consumer: &ConsumerConfig| {
             let plan = config.credentials.get(&*consumer.credential).and_then(|c| self.plans.get(&c.plan));
             let operations = consumer.credential_operations.as_slice();
             Ok(Entitlement {
                 plan: plan.ok_or_else(|| dangling(consumer))?.clone(),
-                narrowing: consumer.restriction.as_deref().map(|lists| narrowings.get(lists)),
+                restriction: consumer.restriction.as_deref().map(|lists| restrictions.get(lists)),
                 credential_operations: if operations.is_empty() {
                     nothing.clone()
                 } else {
@@ -147,7 +147,7 @@ impl Names {
         let consumers = config.consumers.iter().map(entitlement).collect::<Result<_, String>>()?;
         let passthrough = config.passthrough.as_ref().and_then(|passthrough| {
             let plan = self.plans.get(&passthrough.plan)?.clone();
-            Some(Entitlement { plan, narrowing: None, credential_operations: nothing.clone() })
+            Some(Entitlement { plan, restriction: None, credential_operations: nothing.clone() })
         });
         Ok(Entitlements::new(config.entitlements, consumers, passthrough))
     }
@@ -200,16 +200,16 @@ fn catalog(config: &Config) -> &Catalog {
 /// Narrowings, one for all consumers that are narrowed alike.
 struct Shared<'a> {
     catalog: &'a Catalog,
-    made: Vec<(RestrictionLists, Arc<Narrowing>)>,
+    made: Vec<(RestrictionLists, Arc<Restriction>)>,
 }
 
 impl Shared<'_> {
-    fn get(&mut self, lists: &RestrictionLists) -> Arc<Narrowing> {
+    fn get(&mut self, lists: &RestrictionLists) -> Arc<Restriction> {
         if let Some((_, made)) = self.made.iter().find(|(known, _)| known == lists) {
             return made.clone();
         }
         let (tags, methods, endpoints) = (&lists.tags, &lists.methods, &lists.endpoints);
-        let made = Narrowing::compile(tags.as_deref(), methods.as_deref(), endpoints.as_deref(), self.catalog);
+        let made = Restriction::compile(tags.as_deref(), methods.as_deref(), endpoints.as_deref(), self.catalog);
         let made = Arc::new(made);
         self.made.push((lists.clone(), made.clone()));
         made

@@ -11,7 +11,7 @@ use crate::config::tiers::TierConfig;
 use crate::credential::{ApiKey, Credential, Injection, Kind};
 use crate::gateway::Snapshot;
 use crate::gateway::build::dangling;
-use crate::identify::credential_key;
+use crate::identify::credential_hash;
 use crate::limit::shared_tag;
 use crate::limit_store::SharedStore;
 use crate::ratelimit::Settings;
@@ -75,7 +75,7 @@ fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
     let key = |key: &ApiKey| Some((identity(&Injection::Bearer(key.authorization.clone()))?, API_KEY_PER_MINUTE));
     match &credential.kind {
         Kind::ApiKey(own) => [key(own), None],
-        Kind::OAuth(_) => [Some((credential_key(&["oauth", &credential.name]), OAUTH_PER_MINUTE)), None],
+        Kind::OAuth(_) => [Some((credential_hash(&["oauth", &credential.name]), OAUTH_PER_MINUTE)), None],
         Kind::PlatformClient(client) => {
             let (id, secret) = (client.id.clone(), client.secret.clone());
             let of_client = identity(&Injection::Client { id, secret }).map(|identity| (identity, OAUTH_PER_MINUTE));

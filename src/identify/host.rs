@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::header::HOST;
 use http::{Version, request};
 
-use super::leak::holds_key;
+use super::leak::contains_gateway_key;
 
 /// The two ends of a client's connection.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +89,7 @@ impl Hosts {
             Some(foreign) => {
                 let is_shown = foreign.len() <= MAX_SHOWN
                     && Host::of_authority(foreign).is_some()
-                    && !holds_key(foreign.as_bytes());
+                    && !contains_gateway_key(foreign.as_bytes());
                 Err(if is_shown { foreign.into() } else { Box::default() })
             }
         }

@@ -7,7 +7,7 @@ use http::header::{HeaderValue, ORIGIN};
 use http::request;
 
 use super::host::{ConnectionEnds, Hosts, authorities};
-use super::{Caller, Who};
+use super::{Caller, Identity};
 use crate::refusal::Refusal;
 
 /// What browsers say of how a request came about (Fetch Metadata, W3C). No page can change it.
@@ -38,7 +38,7 @@ impl KeylessAccess {
     /// # Errors
     /// [`Refusal::HostNotAllowed`] and [`Refusal::OriginNotAllowed`].
     pub fn check(&self, caller: &Caller<'_>, head: &request::Parts, ends: ConnectionEnds) -> Result<(), Refusal> {
-        if !matches!(caller.who, Who::Consumer(_)) || caller.no_key.is_none() {
+        if !matches!(caller.identity, Identity::Consumer(_)) || caller.no_key.is_none() {
             return Ok(());
         }
         self.hosts.check(head, ends.local).map_err(|host| Refusal::HostNotAllowed { host })?;

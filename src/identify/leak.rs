@@ -58,7 +58,7 @@ impl LeakGuard {
         }
         for (name, value) in fields {
             let is_long = value.len() >= PREFIX.len() + KEY_CHARACTERS;
-            if is_long && holds_key(value.as_bytes()) && headers::is_forwarded(name, extra) {
+            if is_long && contains_gateway_key(value.as_bytes()) && headers::is_forwarded(name, extra) {
                 return Err(Refusal::Leak(Leak::KeyInHeader));
             }
         }
@@ -86,7 +86,7 @@ impl LeakGuard {
 
     fn in_text(&self, text: &[u8]) -> Option<Leak> {
         text.split(|b| !is_word(*b)).filter(|word| word.len() >= MIN_SECRET).find_map(|word| {
-            if holds_key(word) {
+            if contains_gateway_key(word) {
                 Some(Leak::KeyInTarget)
             } else {
                 self.secrets.contains(&self.hasher.hash_one(word)).then_some(Leak::SecretInTarget)
@@ -96,7 +96,7 @@ impl LeakGuard {
 }
 
 /// Returns whether a text holds a gateway key, whole or with an end that is missing.
-pub(crate) fn holds_key(text: &[u8]) -> bool {
+pub(crate) fn contains_gateway_key(text: &[u8]) -> bool {
     memmem::find_iter(text, PREFIX.as_bytes()).any(|at| {
         let key = text.get(at + PREFIX.len()..).unwrap_or_default();
         key.get(..KEY_CHARACTERS).is_some_and(|start| start.iter().all(u8::is_ascii_alphanumeric))

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 
-use crate::identify::presented::Presented;
+use crate::identify::presented::PresentedCredentials;
 use crate::refusal::{NoKey, Refusal};
 
 /// Beginnings of API keys (FACTS §1): `cal_live_` is live mode, any other `cal_` test mode.
@@ -20,9 +20,9 @@ pub struct Passthrough {
 }
 
 /// A credential that a caller brought, its form validated.
-pub struct OwnCredential {
+pub struct PassthroughCredential {
     /// The headers to send upstream.
-    pub headers: OwnHeaders,
+    pub headers: PassthroughHeaders,
     /// What its bucket is keyed by: half of the SHA-256 of its secret part. The client id is not in it, because a caller
     /// could vary that where Cal.com reads the id from the path.
     pub key: u128,
@@ -30,7 +30,7 @@ pub struct OwnCredential {
 
 /// The forms a caller's own credential has.
 #[derive(Clone)]
-pub enum OwnHeaders {
+pub enum PassthroughHeaders {
     /// An API key or an access token.
     Bearer {
         /// The `Authorization` value to send.
@@ -47,7 +47,7 @@ pub enum OwnHeaders {
     },
 }
 
-impl OwnHeaders {
+impl PassthroughHeaders {
     pub(super) fn client_id_beside_bearer(&self) -> Option<&HeaderValue> {
         match self {
             Self::Bearer { client_id, .. } => client_id.as_ref(),
@@ -59,14 +59,14 @@ impl OwnHeaders {
 /// What a request has in place of a gateway key, read by the rules of `[passthrough]`.
 pub(super) enum Read {
     /// A credential of the caller's own.
-    Own(OwnCredential),
+    Own(PassthroughCredential),
     /// Nothing that may be sent.
     Nothing(NoKey),
 }
 
-impl std::fmt::Debug for OwnCredential {
+impl std::fmt::Debug for PassthroughCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OwnCredential(redacted)")
+        f.write_str("PassthroughCredential(redacted)")
     }
 }
 
@@ -76,7 +76,7 @@ impl Passthrough {
     /// # Errors
     /// [`Refusal::InvalidHeader`] where a bearer token and a client's secret are both there: Cal.com would authenticate by
     /// one and count by the other (FACTS §1).
-    pub(super) fn read(self, presented: &Presented<'_>) -> Result<Read, Refusal> {
+    pub(super) fn read(self, presented: &PresentedCredentials<'_>) -> Result<Read, Refusal> {
         match (presented.authorization(), presented.secret()) {
             (Some(_), Some(_)) => Err(Refusal::InvalidHeader("Authorization and x-cal-secret-key cannot both be sent")),
             (Some(token), None) => Ok(self.bearer(token, presented)),
@@ -89,7 +89,7 @@ impl Passthrough {
         }
     }
 
-    fn bearer(self, token: &str, presented: &Presented<'_>) -> Read {
+    fn bearer(self, token: &str, presented: &PresentedCredentials<'_>) -> Read {
         let authorization = sensitive(&format!("Bearer {token}")).filter(|_| is_token(token));
         let Some(authorization) = authorization else { return Read::Nothing(NoKey::NotACredential) };
         if token.starts_with(LIVE_API_KEY) {
@@ -105,8 +105,8 @@ impl Passthrough {
         }
         // Two ids, or one that is none, identify nobody, as no id does.
         let client_id = presented.client_id().ok().flatten().filter(|id| is_token(id)).and_then(sensitive);
-        let headers = OwnHeaders::Bearer { authorization, client_id };
-        Read::Own(OwnCredential { headers, key: credential_key(&[token]) })
+        let headers = PassthroughHeaders::Bearer { authorization, client_id };
+        Read::Own(PassthroughCredential { headers, key: credential_hash(&[token]) })
     }
 }
 
@@ -117,9 +117,9 @@ fn client(id: Option<&str>, secret: &str) -> Read {
             None => None,
         };
         let secret_value = sensitive(secret).filter(|_| is_token(secret))?;
-        Some(OwnCredential {
-            headers: OwnHeaders::Client { id, secret: secret_value },
-            key: credential_key(&["", secret]),
+        Some(PassthroughCredential {
+            headers: PassthroughHeaders::Client { id, secret: secret_value },
+            key: credential_hash(&["", secret]),
         })
     };
     own().map_or(Read::Nothing(NoKey::NotACredential), Read::Own)
@@ -144,7 +144,7 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
 }
 
 /// What a credential is told apart by: half of the SHA-256 of its parts.
-pub fn credential_key(parts: &[&str]) -> u128 {
+pub fn credential_hash(parts: &[&str]) -> u128 {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(part.as_bytes());

@@ -13,7 +13,7 @@ const CAL_COM_PREFIXES: [&[u8]; 2] = [b"cal_live_", b"cal_"];
 
 /// The values of the headers that carry credentials. An empty value counts as an absent one.
 #[derive(Default)]
-pub(super) struct Presented<'a> {
+pub(super) struct PresentedCredentials<'a> {
     authorization: Option<&'a [u8]>,
     api_key: Option<&'a [u8]>,
     secret: Option<&'a [u8]>,
@@ -21,7 +21,7 @@ pub(super) struct Presented<'a> {
     has_two_client_ids: bool,
 }
 
-impl<'a> Presented<'a> {
+impl<'a> PresentedCredentials<'a> {
     /// Reads all of them in one walk over the headers.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl<'a> Presented<'a> {
     }
 
     /// Returns whether `calgate_` occurs where no key is read: after another scheme than `Bearer`, in the client id.
-    pub(super) fn misplaces_key(&self) -> bool {
+    pub(super) fn has_misplaced_key(&self) -> bool {
         let names_key = |value: &[u8]| memmem::find(&value.to_ascii_lowercase(), PREFIX.as_bytes()).is_some();
         self.candidates().chain(self.client_id).any(names_key)
     }

@@ -16,9 +16,9 @@ use redis::{Pipeline, RedisError, RedisFuture, RedisResult, TlsCertificates, Tls
 use secrecy::zeroize::Zeroizing;
 use tokio::time::timeout;
 
-use crate::foreign::cleaned;
 use crate::limit_store::nodes::Nodes;
 use crate::secret::Secret;
+use crate::untrusted::sanitize;
 
 /// Connecting, TLS and finding the primary included, takes no longer.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
@@ -140,8 +140,7 @@ impl Address {
     /// Returns the way in, and the servers.
     fn read(urls: &Secret, kind: &Kind, ca: Option<&[u8]>, within: Duration) -> Result<(Door, Servers), String> {
         let certificates = || TlsCertificates { client_tls: None, root_cert: ca.map(<[u8]>::to_vec) };
-        let nodes =
-            urls.with_text(|urls| urls.split(',').map(|url| node(url.trim())).collect::<Result<Vec<_>, _>>())?;
+        let nodes = urls.expose(|urls| urls.split(',').map(|url| node(url.trim())).collect::<Result<Vec<_>, _>>())?;
         let list = |show: fn(&ConnectionInfo) -> String| nodes.iter().map(show).collect::<Vec<_>>().join(", ");
         let servers = Servers { shown: list(|node| node.addr().to_string()), identity: list(identity) };
         let [first, ..] = nodes.as_slice() else { return Err("it names no address".to_owned()) };
@@ -318,7 +317,7 @@ fn said<T>(result: RedisResult<T>) -> Result<T, String> {
 
 /// Why no connection came about, and what to do where that can be told. The server's words are cleaned.
 pub(super) fn reason(fault: &RedisError) -> String {
-    let said = cleaned(fault);
+    let said = sanitize(fault);
     // A bad signature is that of an authority of the same name with another key.
     if ["UnknownIssuer", "BadSignature"].iter().any(|word| said.contains(word)) {
         return format!("{said}; its certificate is by an authority unknown here: name that in limit_store.ca_file");

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
-use crate::prehashed::HashPrefix;
+use crate::prehashed::PrefixHasher;
 use crate::time::MonoTime;
 
 /// How many requests beside a window's part chance may bring one gateway.
@@ -46,7 +46,7 @@ pub enum LongRun {
 /// What each consumer has asked for.
 #[derive(Debug, Default)]
 pub struct AskedFor {
-    consumers: HashMap<u64, Asked, BuildHasherDefault<HashPrefix>>,
+    consumers: HashMap<u64, Asked, BuildHasherDefault<PrefixHasher>>,
     /// The weights of all of `consumers`.
     weights: u64,
     next_look: MonoTime,

@@ -12,7 +12,7 @@ use std::hash::BuildHasherDefault;
 
 use super::Hold;
 use super::demand::{AskedFor, Fair, LongRun};
-use crate::prehashed::HashPrefix;
+use crate::prehashed::PrefixHasher;
 use crate::time::MonoTime;
 
 /// One send in so many goes to a lower class, if one waits.
@@ -55,7 +55,7 @@ pub struct Ticket(u64);
 /// Everyone who waits, or has something of the log.
 #[derive(Debug, Default)]
 pub struct Queue {
-    consumers: HashMap<u64, Consumer, BuildHasherDefault<HashPrefix>>,
+    consumers: HashMap<u64, Consumer, BuildHasherDefault<PrefixHasher>>,
     /// The weights of all of `consumers`.
     weights: u64,
     /// Requests that wait for room, and not for their turn.

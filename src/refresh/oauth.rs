@@ -20,11 +20,11 @@ use crate::credential::OAuthClient;
 use crate::credential::lifecycle::Outcome;
 use crate::credential::received_tokens::{Receipt, of_oauth};
 use crate::credential::stored_token::Pair;
-use crate::foreign::cleaned;
 use crate::forward::{Call, CallFault, Called};
 use crate::refresh::token_endpoint::{CalCom, client_refused, failed, unanswered, unreadable};
 use crate::refresh::wall;
 use crate::secret::{Secret, wiped};
+use crate::untrusted::sanitize;
 
 const TOKEN_PATH: &str = "/v2/auth/oauth2/token";
 
@@ -42,7 +42,7 @@ pub struct Authorized {
 pub(super) async fn refresh(cal_com: &CalCom, client: &OAuthClient, token: &Secret) -> Outcome {
     let http = Http::to(cal_com);
     let Some(oauth) = oauth_client(client) else { return unusable() };
-    let sent = RefreshToken::new(token.with_text(str::to_owned));
+    let sent = RefreshToken::new(token.expose(str::to_owned));
     let answer = oauth.exchange_refresh_token(&sent).request_async(&http).await;
     match http.called() {
         // Without a new refresh token the one that was sent stays good (RFC 6749 §6).
@@ -61,14 +61,14 @@ pub async fn exchange_code(cal_com: &CalCom, client: &OAuthClient, authorized: A
     let oauth = oauth_client(client).ok_or("the token endpoint's address cannot be written")?;
     let mut request = oauth.exchange_code(AuthorizationCode::new(code.clone()));
     let mut hidden = vec![code];
-    hidden.extend(client.client_secret.as_ref().map(|secret| secret.with_text(str::to_owned)));
+    hidden.extend(client.client_secret.as_ref().map(|secret| secret.expose(str::to_owned)));
     if let Some(verifier) = verifier {
         hidden.push(verifier.secret().to_owned());
         request = request.set_pkce_verifier(verifier);
     }
     let answer = request.set_redirect_uri(Cow::Owned(redirect)).request_async(&http).await;
     let Some(called) = http.called() else { return not_called(answer.err()).into_pair() };
-    let description = description(&called.body).map(|text| cleaned(without(text, &hidden)));
+    let description = description(&called.body).map(|text| sanitize(without(text, &hidden)));
     let outcome = outcome(&called, None).into_pair();
     outcome.map_err(|why| match description {
         Some(description) if !description.is_empty() => format!("{why}: \"{description}\""),
@@ -88,7 +88,7 @@ fn oauth_client(client: &OAuthClient) -> Option<OAuth> {
     let address = TokenUrl::new(format!("https://upstream{TOKEN_PATH}")).ok()?;
     let made = BasicClient::new(ClientId::new(client.client_id.clone())).set_auth_type(AuthType::RequestBody);
     let made = match &client.client_secret {
-        Some(secret) => made.set_client_secret(ClientSecret::new(secret.with_text(str::to_owned))),
+        Some(secret) => made.set_client_secret(ClientSecret::new(secret.expose(str::to_owned))),
         None => made,
     };
     Some(made.set_token_uri(address))

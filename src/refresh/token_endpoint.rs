@@ -63,7 +63,7 @@ impl CalCom {
 }
 
 async fn refresh_managed(cal_com: &CalCom, client: &ManagedUsers, token: &Secret) -> Outcome {
-    let body = token.with_text(|token| serde_json::to_vec(&serde_json::json!({ "refreshToken": token })));
+    let body = token.expose(|token| serde_json::to_vec(&serde_json::json!({ "refreshToken": token })));
     let path = format!("/v2/oauth/{}/refresh", client.client_id);
     // Of a refresh token that is no good Cal.com says 400; other refusals are of the client.
     managed(cal_com, client, path, body.unwrap_or_default(), &[StatusCode::BAD_REQUEST]).await

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body as RequestBody;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Either};
@@ -15,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::server::activity::Answering;
-use crate::server::http2::Http2Body;
+use crate::server::http2::RequestBody;
 
 /// Bytes of a body that are read to nobody's use, and how long that may take.
 const MOST_READ_OFF: usize = 256 * 1024;
@@ -132,30 +131,27 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
 }
 
 /// A body as it comes over HTTP/1.1 or HTTP/2.
-pub(super) type Source = Either<Incoming, Http2Body>;
+pub(super) type Source = Either<Incoming, RequestBody>;
 
-/// The content of a request. It can outlive the response, which does not have to wait for its end.
-struct Content {
+/// The body of a request. It can outlive the answer, which need not wait for its end.
+pub struct CallersBody {
     /// `None` only while it is dropped.
     body: Option<Source>,
     is_over: bool,
-    answering: Answering,
+    /// `None` where there is no body.
+    answering: Option<Answering>,
 }
 
-/// Makes the body that the service receives. A request without content costs no allocation.
-pub(super) fn request_body(body: Source, answering: &Answering) -> RequestBody {
-    if body.is_end_stream() {
-        return RequestBody::empty();
+impl CallersBody {
+    pub(super) fn new(body: Source, answering: &Answering) -> Self {
+        let is_over = body.is_end_stream();
+        Self { is_over, body: Some(body), answering: (!is_over).then(|| answering.clone()) }
     }
-    RequestBody::new(Content { body: Some(body), is_over: false, answering: answering.clone() })
 }
 
-impl Drop for Content {
+impl Drop for CallersBody {
     fn drop(&mut self) {
-        if self.is_over || self.answering.is_followed() {
-            return;
-        }
-        let answering = self.answering.clone();
+        let Some(answering) = self.answering.take().filter(|hold| !self.is_over && !hold.is_followed()) else { return };
         match (self.body.take(), Handle::try_current()) {
             // Cal.com can answer before it has all of a body, and want no more of it.
             (Some(body), Ok(worker)) if answering.has_answered() => drop(worker.spawn(read_off(body, answering))),
@@ -179,7 +175,7 @@ async fn read_off(mut body: Source, answering: Answering) {
     }
 }
 
-impl Body for Content {
+impl Body for CallersBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 

@@ -19,9 +19,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::foreign::cleaned;
 use crate::secret::Secret;
 use crate::tls;
+use crate::untrusted::sanitize;
 use crate::vault::{Lock, Row, Store, StoreFault, StoreFuture};
 use lock::{Failed, Locks};
 
@@ -66,7 +66,7 @@ impl Postgres {
     /// # Errors
     /// What in it cannot be used; never the address, which holds a password.
     pub fn at(address: &Secret, ca_file: Option<&Path>) -> Result<Self, String> {
-        let (mut config, encrypted) = address.with_text(url::read)?;
+        let (mut config, encrypted) = address.expose(url::read)?;
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         // A server that is not there leaves time for the next one, and for the work.
         let share = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -83,7 +83,7 @@ impl Postgres {
     /// # Errors
     /// Why not; never the address.
     pub fn check(address: &Secret) -> Result<(), String> {
-        address.with_text(url::read).map(drop)
+        address.expose(url::read).map(drop)
     }
 
     /// Does `work` on a connection; after a fault the next use begins with a new one.
@@ -208,7 +208,7 @@ fn unusable(fault: &tokio_postgres::Error) -> StoreFault {
     let code = fault.code().map(|code| format!(" ({})", code.code())).unwrap_or_default();
     // PgBouncer's words. In that mode no transaction can be opened, and so no lock held.
     let remedy = if cause.contains("statement pooling") { "; set pool_mode = transaction (or session)" } else { "" };
-    StoreFault::Unusable(format!("PostgreSQL: {}{code}{remedy}", cleaned(format!("{fault}{cause}"))))
+    StoreFault::Unusable(format!("PostgreSQL: {}{code}{remedy}", sanitize(format!("{fault}{cause}"))))
 }
 
 fn signed(version: u64) -> i64 {

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 
-use crate::secret::start_of_hash;
+use crate::secret::hash_prefix;
 
 /// Bytes of a seal key.
 const KEY_BYTES: usize = 32;
@@ -33,7 +33,7 @@ impl SealKey {
         }
         let mut marked = Zeroizing::new(b"calgate seal key id".to_vec());
         marked.extend_from_slice(&bytes);
-        let id = start_of_hash(&marked, 4);
+        let id = hash_prefix(&marked, 4);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| "it is no AES-256 key")?;
         Ok(Self { id, key: Arc::new(LessSafeKey::new(key)) })
     }

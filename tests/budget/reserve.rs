@@ -42,7 +42,7 @@ fn first_answer(snapshot: &Snapshot, request: &str) {
 }
 
 fn standing(snapshot: &Snapshot) -> Standing {
-    snapshot.budget.standing_of(snapshot.consumers.named("it").unwrap().id, None).unwrap().0
+    snapshot.budget.standing_of(snapshot.consumers.find_by_name("it").unwrap().id, None).unwrap().0
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -169,7 +169,7 @@ fn one_secret_under_two_names_is_one_budget_of_the_least_limit() {
     let snapshot = snapshot(&format!("{TEXT}{two}"));
     assert_eq!(standing(&snapshot).limit, 2);
     let slot = now(&snapshot, "GET /v2/me").unwrap();
-    let second = snapshot.consumers.named("second").unwrap().id;
+    let second = snapshot.consumers.find_by_name("second").unwrap().id;
     assert_eq!(snapshot.budget.standing_of(second, None).unwrap().0.used, 1);
     drop(slot);
 }
@@ -190,7 +190,8 @@ fn observing_lets_through_and_tells_and_off_counts_nothing() {
 #[test]
 fn a_budget_whose_last_request_stops_waiting_is_kept_by_nobody() {
     let snapshot = snapshot(TEXT);
-    let budget = snapshot.budget.consumers[snapshot.consumers.named("it").unwrap().id.index()].bearer.clone().unwrap();
+    let budget =
+        snapshot.budget.consumers[snapshot.consumers.find_by_name("it").unwrap().id.index()].bearer.clone().unwrap();
     runtime().block_on(async {
         let mut held: Vec<Slot> = Vec::new();
         while let Ok(slot) = reserve(&snapshot, "GET /v2/me", Some(Duration::ZERO)).await {

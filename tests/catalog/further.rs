@@ -14,7 +14,7 @@ fn further() -> impl Iterator<Item = &'static Endpoint> {
 }
 
 fn named(name: &str) -> &'static Endpoint {
-    Catalog::built_in().named(name).unwrap_or_else(|| panic!("{name} is not in the catalog"))
+    Catalog::built_in().find_by_name(name).unwrap_or_else(|| panic!("{name} is not in the catalog"))
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_operations_that_are_seen_are_there() {
     ] {
         let (method, path) = name.split_once(' ').unwrap();
         let path = path.replace(['{', '}'], "");
-        let found = Catalog::built_in().find(&method.parse().unwrap(), &path, UnknownEndpoints::Refuse);
+        let found = Catalog::built_in().match_route(&method.parse().unwrap(), &path, UnknownEndpoints::Refuse);
         assert!(found.is_ok_and(|found| !found.endpoint().unwrap().is_documented), "{name}");
     }
     let under = |start: &str| further().filter(|e| e.template.as_str().starts_with(start)).count();
@@ -106,19 +106,19 @@ fn with(operation: &str, tag: &str, parameters: &Value) -> String {
 #[test]
 fn the_document_counts_where_it_has_caught_up_and_no_mark_is_lost() {
     let bearer = json!([{ "in": "header", "name": "Authorization", "required": true }]);
-    let import = |document: &str| import(document).unwrap().without(&[]).unwrap();
+    let import = |document: &str| import(document).unwrap().into_catalog(&[]).unwrap();
     let catalog = import(&with("POST /v2/oauth/{id}/exchange", "Platform / Tokens", &bearer));
     assert_eq!(catalog.endpoints().len(), Catalog::built_in().endpoints().len());
-    let exchange = catalog.named("POST /v2/oauth/{id}/exchange").unwrap();
+    let exchange = catalog.find_by_name("POST /v2/oauth/{id}/exchange").unwrap();
     assert!(exchange.credential_operation && exchange.is_documented);
     assert_eq!((exchange.tag.as_str(), exchange.accepts), ("Platform / Tokens", Accepts::Bearer));
 
     let slots = import(&with("GET /v2/slots/available", "Slots", &json!([])));
-    let available = slots.named("GET /v2/slots/available").unwrap();
+    let available = slots.find_by_name("GET /v2/slots/available").unwrap();
     assert!(available.public && available.api_versions.len() == 4 && available.is_documented);
     let attendees = "DELETE /v2/bookings/{uid}/attendees/{id}";
     let deleted = import(&with(attendees, "Bookings / Attendees", &bearer));
-    assert_eq!(deleted.named(attendees).unwrap().sub_limit.map(|limit| limit.requests_per_minute), Some(5));
+    assert_eq!(deleted.find_by_name(attendees).unwrap().sub_limit.map(|limit| limit.requests_per_minute), Some(5));
 }
 
 #[test]

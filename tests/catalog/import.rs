@@ -175,10 +175,10 @@ fn operations_that_show_or_change_credentials_are_marked() {
 /// The document that lacks nothing, with every parameter called otherwise.
 #[test]
 fn what_is_known_of_an_operation_does_not_go_by_the_names_of_its_parameters() {
-    let whole = import(&known_document().to_string()).unwrap().without(&[]).unwrap();
+    let whole = import(&known_document().to_string()).unwrap().into_catalog(&[]).unwrap();
     assert_eq!(whole.endpoints(), Catalog::built_in().endpoints());
     let renamed = known_document().to_string().replace('{', "{x_").replace("{x_\"", "{\"").replace("{x_}", "{}");
-    let renamed = import(&renamed).unwrap().without(&[]).unwrap();
+    let renamed = import(&renamed).unwrap().into_catalog(&[]).unwrap();
     assert_eq!(renamed.endpoints().len(), whole.endpoints().len());
     let documented =
         |catalog: &Catalog| catalog.endpoints().iter().filter(|e| e.is_documented).cloned().collect::<Vec<_>>();
@@ -199,7 +199,7 @@ fn an_operation_of_which_more_is_known_is_not_lost_unsaid() {
     paths.remove("/v2/event-types").unwrap();
     let import = |gone: &[&str]| {
         let gone: Vec<_> = gone.iter().map(|&operation| operation.to_owned()).collect();
-        let faults = import(&document.to_string()).unwrap().without(&gone).err().unwrap_or_default();
+        let faults = import(&document.to_string()).unwrap().into_catalog(&gone).err().unwrap_or_default();
         faults.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     insta::assert_snapshot!(import(&[]).join("\n"), @r"
@@ -261,7 +261,7 @@ fn one_operation_by_two_names_is_an_error() {
 #[test]
 fn the_built_in_catalog_is_that_of_cal_coms_own_document() {
     let Some(document) = openapi() else { return };
-    let catalog = import(&document).unwrap().without(&[]).unwrap();
+    let catalog = import(&document).unwrap().into_catalog(&[]).unwrap();
     assert_eq!(file::write(&catalog), include_str!("../../config/catalog.toml"));
 }
 
@@ -309,7 +309,7 @@ fn operations_without_credential_headers_are_public_or_take_every_kind() {
         "GET /v2/organizations/{orgId}/teams/{teamId}/stripe/check",
         "GET /v2/organizations/{orgId}/teams/{teamId}/stripe/save",
     ] {
-        let endpoint = Catalog::built_in().named(name).unwrap();
+        let endpoint = Catalog::built_in().find_by_name(name).unwrap();
         assert_eq!((endpoint.accepts, endpoint.public), (Accepts::Either, false), "{name}");
     }
 }

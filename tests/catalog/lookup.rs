@@ -1,7 +1,7 @@
 //! What a method and a path find: against a matcher that knows nothing of tries, and case by case.
 
 use calgate::catalog::endpoint::Segment;
-use calgate::catalog::{Catalog, Endpoint, Matched, UnknownEndpoints, file};
+use calgate::catalog::{Catalog, Endpoint, RouteMatch, UnknownEndpoints, file};
 use calgate::refusal::Refusal;
 use http::Method;
 use proptest::prelude::*;
@@ -55,10 +55,10 @@ proptest! {
             let catalog = Catalog::built_in();
             let naive = catalog.endpoints().iter().filter(|e| e.method == method && fits(e.template.as_str(), &path));
             let naive: Vec<_> = naive.map(ToString::to_string).collect();
-            let found = catalog.find(&method, &asked, UnknownEndpoints::Refuse);
+            let found = catalog.match_route(&method, &asked, UnknownEndpoints::Refuse);
             let mut found: Vec<_> =
-                found.iter().flat_map(Matched::fitting).map(ToString::to_string).collect();
-            found.sort_by_key(|name| catalog.named(name).map(|e| e.id));
+                found.iter().flat_map(RouteMatch::candidates).map(ToString::to_string).collect();
+            found.sort_by_key(|name| catalog.find_by_name(name).map(|e| e.id));
             prop_assert_eq!(naive, found, "{} {}", method, asked);
         }
     }
@@ -68,12 +68,12 @@ proptest! {
 fn each_operation_finds_itself_and_is_rebuilt_as_it_was() {
     for endpoint in Catalog::built_in().endpoints() {
         let path = fill(endpoint, &["Val-1".to_owned()]);
-        let found = Catalog::built_in().find(&endpoint.method, &path, UnknownEndpoints::Refuse).unwrap();
+        let found = Catalog::built_in().match_route(&endpoint.method, &path, UnknownEndpoints::Refuse).unwrap();
         let mut upstream = String::new();
         found.write_upstream_path(&mut upstream);
-        assert!(found.fitting().iter().any(|e| e.id == endpoint.id), "{endpoint}");
+        assert!(found.candidates().iter().any(|e| e.id == endpoint.id), "{endpoint}");
         assert_eq!(upstream, path);
-        assert!(found.is_as_written(), "{endpoint}");
+        assert!(found.is_canonical(), "{endpoint}");
     }
 }
 
@@ -90,7 +90,7 @@ fn the_path_upstream_is_rebuilt() {
         let (found, mut upstream) = (find(request).unwrap(), String::new());
         found.write_upstream_path(&mut upstream);
         assert_eq!(upstream, expected, "{request}");
-        assert!(!found.is_as_written(), "{request}");
+        assert!(!found.is_canonical(), "{request}");
     }
 }
 
@@ -107,7 +107,7 @@ fn where_templates_overlap_all_that_fit_are_returned_the_most_literal_first() {
     ];
     for (request, expected) in table {
         let found = find(request).unwrap();
-        let names: Vec<_> = found.fitting().iter().map(ToString::to_string).collect();
+        let names: Vec<_> = found.candidates().iter().map(ToString::to_string).collect();
         assert_eq!(names, expected, "{request}");
         assert_eq!(found.endpoint().unwrap().to_string(), expected[0]);
     }
@@ -166,10 +166,10 @@ fn unknown_paths_are_forwarded_only_if_the_operator_says_so_and_never_by_an_alia
     ];
     for (request, expected) in table {
         let (method, path) = request.split_once(' ').unwrap();
-        let found = Catalog::built_in().find(&method.parse().unwrap(), path, UnknownEndpoints::Forward);
+        let found = Catalog::built_in().match_route(&method.parse().unwrap(), path, UnknownEndpoints::Forward);
         assert_eq!(code(found), expected, "{request}");
     }
-    let found = Catalog::built_in().find(&Method::GET, "/v2/New/%7ething/", UnknownEndpoints::Forward).unwrap();
+    let found = Catalog::built_in().match_route(&Method::GET, "/v2/New/%7ething/", UnknownEndpoints::Forward).unwrap();
     let mut upstream = String::new();
     found.write_upstream_path(&mut upstream);
     assert_eq!((found.endpoint(), upstream.as_str()), (None, "/v2/New/~thing"));
@@ -182,7 +182,7 @@ fn what_shows_credentials_is_not_forwarded_as_unknown_by_a_catalog_that_lacks_it
     let credential_operations = Catalog::built_in().endpoints().iter().filter(|e| e.credential_operation);
     for endpoint in credential_operations {
         let path = endpoint.template.as_str().replace(['{', '}'], "").replace("users", "Users");
-        let found = small.find(&endpoint.method, &path, UnknownEndpoints::Forward);
+        let found = small.match_route(&endpoint.method, &path, UnknownEndpoints::Forward);
         assert_eq!(code(found), "GATEWAY_UNKNOWN_ENDPOINT", "{endpoint}");
     }
     for (method, path, expected) in [
@@ -193,7 +193,7 @@ fn what_shows_credentials_is_not_forwarded_as_unknown_by_a_catalog_that_lacks_it
         (Method::POST, "/v2/api-keys/refresh/x", "ok"),
         (Method::POST, "/v2/api-keys", "ok"),
     ] {
-        assert_eq!(code(small.find(&method, path, UnknownEndpoints::Forward)), expected, "{method} {path}");
+        assert_eq!(code(small.match_route(&method, path, UnknownEndpoints::Forward)), expected, "{method} {path}");
     }
 }
 

@@ -162,11 +162,11 @@ proptest! {
         let path = super::lookup::fill(endpoint, &values);
         let other = respelled(&path, &choices);
         let find = |path: &str| {
-            let found = Catalog::built_in().find(&endpoint.method, path, UnknownEndpoints::Refuse).unwrap();
+            let found = Catalog::built_in().match_route(&endpoint.method, path, UnknownEndpoints::Refuse).unwrap();
             let mut upstream = String::new();
             found.write_upstream_path(&mut upstream);
-            assert!(!found.is_as_written() || upstream == path, "{path}");
-            (found.fitting().iter().map(|e| e.id).collect::<Vec<_>>(), upstream)
+            assert!(!found.is_canonical() || upstream == path, "{path}");
+            (found.candidates().iter().map(|e| e.id).collect::<Vec<_>>(), upstream)
         };
         prop_assert_eq!(find(&path), find(&other), "{}", other);
     }
@@ -177,7 +177,7 @@ proptest! {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         for target in [raw.clone().into_owned(), format!("/{raw}"), format!("/v2/{raw}")] {
             for unknown in [UnknownEndpoints::Refuse, UnknownEndpoints::Forward] {
-                let _ = Catalog::built_in().find(&method, &target, unknown);
+                let _ = Catalog::built_in().match_route(&method, &target, unknown);
             }
             let _ = Catalog::built_in().allow(&target, UnknownEndpoints::Forward);
         }

@@ -65,7 +65,7 @@ proptest! {
 #[test]
 fn the_hint_names_the_versions_that_the_operation_has() {
     let hint = |operation: &str, sent: Option<&'static str>| {
-        let endpoint = Catalog::built_in().named(operation).unwrap();
+        let endpoint = Catalog::built_in().find_by_name(operation).unwrap();
         let hint = endpoint.version_hint(sent.map(HeaderValue::from_static).as_ref());
         hint.map(|hint| hint.to_str().unwrap().to_owned())
     };

@@ -6,7 +6,7 @@ use calgate::catalog::UnknownEndpoints;
 use calgate::config::Config;
 use calgate::config::listen::Address;
 use calgate::config::upstream::BaseUrl;
-use calgate::entitle::Mode;
+use calgate::entitle::EntitlementMode;
 use calgate::ratelimit::Quota;
 
 use crate::given::config;
@@ -21,7 +21,7 @@ fn an_empty_configuration_is_all_defaults() {
     assert_eq!(config.listen.address.to_string(), "http://127.0.0.1:8080");
     assert_eq!(config.listen.admin.unwrap().to_string(), "http://127.0.0.1:9090");
     assert_eq!(config.upstream.base_url, BaseUrl::parse("https://api.cal.com").unwrap());
-    assert_eq!((config.entitlements, config.catalog.unknown), (Mode::Enforce, UnknownEndpoints::Refuse));
+    assert_eq!((config.entitlements, config.catalog.unknown), (EntitlementMode::Enforce, UnknownEndpoints::Refuse));
     assert!(config.passthrough.is_none() && config.anonymous.consumer.is_none() && config.consumers.is_empty());
     let built_in = ["elevated", "premium", "standard"].map(str::to_owned);
     assert!(config.tiers.keys().eq(&built_in));

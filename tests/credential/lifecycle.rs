@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use crate::properties::cases;
 
 fn text(secret: &Secret) -> String {
-    secret.with_text(str::to_owned)
+    secret.expose(str::to_owned)
 }
 
 fn pair(number: u64) -> Pair {

@@ -12,7 +12,7 @@ fn pair(access: &str, refresh: &str) -> Pair {
 }
 
 fn texts(pair: &Pair) -> [String; 2] {
-    [&pair.access, pair.refresh.as_ref().unwrap()].map(|secret| secret.with_text(str::to_owned))
+    [&pair.access, pair.refresh.as_ref().unwrap()].map(|secret| secret.expose(str::to_owned))
 }
 
 #[test]

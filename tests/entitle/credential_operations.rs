@@ -38,7 +38,7 @@ fn callers_without_a_key_get_what_is_public_and_no_more() {
         let nobody = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
         let request = endpoint.to_string().replace(['{', '}'], "");
         let matched = find(&request).unwrap();
-        let public = matched.fitting().iter().all(|e| e.public);
+        let public = matched.candidates().iter().all(|e| e.public);
         let expected = if public { "ok" } else { "GATEWAY_UNAUTHENTICATED" };
         assert_eq!(code(snapshot.entitlements.grant(nobody, matched)), expected, "{request}");
     }
@@ -52,7 +52,7 @@ fn where_templates_overlap_one_that_is_closed_closes_the_path() {
     let snapshot = snapshot("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"");
     for (literal, parameter) in [("public", "credential_operation"), ("credential_operation", "public")] {
         let catalog = file::read(&(row("/v2/a/b", literal) + &row("/v2/a/{x}", parameter))).unwrap();
-        let matched = || catalog.find(&Method::GET, "/v2/a/b", UnknownEndpoints::Refuse).unwrap();
+        let matched = || catalog.match_route(&Method::GET, "/v2/a/b", UnknownEndpoints::Refuse).unwrap();
         let nobody = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
         assert_eq!(code(snapshot.entitlements.grant(nobody, matched())), "GATEWAY_UNAUTHENTICATED");
         assert_eq!(code(snapshot.entitlements.grant(caller(&snapshot, "it"), matched())), CLOSED);

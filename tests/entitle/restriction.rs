@@ -71,7 +71,7 @@ fn observe_lets_through_and_says_what_would_have_refused() {
     );
     let observed = |request| {
         let grant = snapshot.entitlements.grant(caller(&snapshot, "it"), find(request).unwrap()).unwrap();
-        grant.observed().map(ToString::to_string)
+        grant.would_deny().map(ToString::to_string)
     };
     assert_eq!(observed("GET /v2/me"), None);
     assert!(observed("GET /v2/organizations/1/teams").unwrap().contains("denies \"Orgs\""));

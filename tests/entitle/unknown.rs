@@ -40,13 +40,13 @@ fn a_plan_has_to_allow_the_whole_prefix_of_an_unknown_path() {
     ];
     for (consumer, requests) in table {
         for (path, expected) in requests {
-            let matched = Catalog::built_in().find(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
+            let matched = Catalog::built_in().match_route(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
             let decided = snapshot.entitlements.grant(caller(&snapshot, consumer), matched);
             assert_eq!(code(decided), expected, "{path} for {consumer}");
         }
     }
     let nobody = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
-    let matched = Catalog::built_in().find(&Method::GET, plain, UnknownEndpoints::Forward).unwrap();
+    let matched = Catalog::built_in().match_route(&Method::GET, plain, UnknownEndpoints::Forward).unwrap();
     assert_eq!(code(snapshot.entitlements.grant(nobody, matched)), "GATEWAY_UNAUTHENTICATED");
 }
 
@@ -57,7 +57,7 @@ fn a_plan_that_denies_part_of_a_prefix_does_not_allow_the_whole() {
                    [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"",
     );
     for path in ["/v2/new", "/v2/teams/1/new"] {
-        let matched = Catalog::built_in().find(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
+        let matched = Catalog::built_in().match_route(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
         assert_eq!(code(snapshot.entitlements.grant(caller(&snapshot, "it"), matched)), REFUSED, "{path}");
     }
 }

@@ -1,7 +1,7 @@
 //! Passthrough: which credentials of their own callers may bring.
 
 use calgate::gateway::Snapshot;
-use calgate::identify::{OwnHeaders, Who};
+use calgate::identify::{Identity, PassthroughHeaders};
 use http::HeaderMap;
 
 use super::{BAD, NOBODY, who};
@@ -99,7 +99,7 @@ fn a_gateway_key_comes_before_a_credential_of_ones_own() {
 
 fn own_key(snapshot: &Snapshot, fields: &HeaderMap) -> u128 {
     let caller = snapshot.consumers.identify(fields, PEER, now()).unwrap();
-    let Who::Passthrough(own) = caller.who() else { panic!("{caller:?}") };
+    let Identity::Passthrough(own) = caller.identity() else { panic!("{caller:?}") };
     own.key
 }
 
@@ -108,9 +108,9 @@ fn what_goes_upstream_is_the_credential_and_what_is_counted_its_hash() {
     let snapshot = snapshot(BOTH);
     let fields = headers([("authorization", "BEARER   cal_0123456789 ")]);
     let caller = snapshot.consumers.identify(&fields, PEER, now()).unwrap();
-    let Who::Passthrough(own) = caller.who() else { panic!("{caller:?}") };
+    let Identity::Passthrough(own) = caller.identity() else { panic!("{caller:?}") };
     assert!(!format!("{caller:?}").contains("0123456789"));
-    let OwnHeaders::Bearer { authorization, client_id: None } = &own.headers else { panic!() };
+    let PassthroughHeaders::Bearer { authorization, client_id: None } = &own.headers else { panic!() };
     assert_eq!(authorization, "Bearer cal_0123456789");
     assert!(authorization.is_sensitive());
     let client = |id: &str, secret: &str| headers([("x-cal-client-id", id), ("x-cal-secret-key", secret)]);

@@ -12,7 +12,7 @@ use oauth2::url::Url;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::foreign::cleaned;
+use crate::untrusted::sanitize;
 
 /// Time that the last response has to reach the browser, 2 s. A browser may keep other connections open.
 const LAST_RESPONSE: Duration = Duration::from_secs(2);
@@ -86,7 +86,7 @@ pub(super) fn read(address: &str, state: &CsrfToken) -> Callback {
     if let Some(error) = value("error") {
         let known = error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let error = if known { &*error } else { "unknown error" };
-        let said = value("error_description").map(cleaned).filter(|said| !said.is_empty());
+        let said = value("error_description").map(sanitize).filter(|said| !said.is_empty());
         let said = said.map(|said| format!(": \"{said}\"")).unwrap_or_default();
         return Callback::Answer(Err(format!("access was not granted ({error}){said}")));
     }

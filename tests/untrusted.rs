@@ -1,6 +1,6 @@
 //! Text from outside of calgate in logs: bounded, printable, without secrets.
 
-use calgate::foreign::cleaned;
+use calgate::untrusted::sanitize;
 use proptest::prelude::*;
 
 #[test]
@@ -13,7 +13,7 @@ fn an_ordinary_message_stays_as_it_is() {
         "/usr/lib/postgresql/16/bin/../share/postgresql/16/extension: no such folder",
         "",
     ] {
-        assert_eq!(cleaned(text), text);
+        assert_eq!(sanitize(text), text);
     }
 }
 
@@ -29,14 +29,14 @@ fn a_word_that_may_be_a_secret_is_hidden() {
         (format!("no client for \"{jwt}\""), "no client for \"(hidden)\""),
         ("id 0123456789abcdef0123456789abcdef!".to_owned(), "id (hidden)!"),
     ] {
-        assert_eq!(cleaned(&text), expected, "{text}");
+        assert_eq!(sanitize(&text), expected, "{text}");
     }
 }
 
 proptest! {
     #[test]
     fn whatever_comes_is_short_and_printable(text in "\\PC{0,400}|(.|\n){0,400}") {
-        let cleaned = cleaned(&text);
+        let cleaned = sanitize(&text);
         prop_assert!(cleaned.chars().count() <= 8 * 256, "a hidden word is shorter than a mask for each character");
         prop_assert!(!cleaned.chars().any(char::is_control));
     }

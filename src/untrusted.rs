@@ -18,7 +18,7 @@ const SECRET_STARTS: [&str; 3] = ["cal_", "calgate_", "eyJ"];
 const MASK: &str = "(hidden)";
 
 /// Returns a text of at most 256 characters, without control characters and without words that may be secrets.
-pub fn cleaned(text: impl Display) -> String {
+pub fn sanitize(text: impl Display) -> String {
     let mut bounded = Bounded { text: String::new(), left: MAX_CHARACTERS };
     // An error means that the text is longer.
     let is_whole = write!(bounded, "{text}").is_ok();
