@@ -17,7 +17,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::explain::{Client, ExplainRequest, Explanation, PassthroughKind, explain};
 use crate::gateway::{Gateway, LifecycleState};
-use crate::limit_store::circuit_breaker::State as StoreState;
+use crate::limit_store::circuit_breaker::BreakerState as StoreState;
 use crate::server::ClientConnection;
 
 /// The media type of the Prometheus text format.
@@ -114,6 +114,6 @@ async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<
     let states = snapshot.credentials.holders.states();
     let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);
     let credential_state = explanation.credential.and_then(state_of);
-    let store_lost = snapshot.limit_store.as_ref().map(|store| !store.is_asked());
+    let store_lost = snapshot.limit_store.as_ref().map(|store| !store.is_enabled());
     Json(Explanation { credential_state, store_lost, ..explanation }).into_response()
 }

@@ -23,8 +23,8 @@ use crate::forward::Upstream;
 use crate::headers::Cors;
 use crate::identify::{Consumers, KeylessAccess, LeakGuard, TrustedProxies};
 use crate::limit::{Keyed, Limits};
-use crate::limit_store::SharedStore;
-use crate::limit_store::circuit_breaker::State;
+use crate::limit_store::LimitStoreClient;
+use crate::limit_store::circuit_breaker::BreakerState;
 use crate::refresh::Keeper;
 use crate::refresh::token_endpoint::CalCom;
 use crate::telemetry::{AccessLog, Metrics};
@@ -54,7 +54,7 @@ pub struct Snapshot {
     /// May the credential now.
     pub budget: Arc<Budgets>,
     /// Where limits are that other gateways share.
-    pub limit_store: Option<Arc<SharedStore>>,
+    pub limit_store: Option<Arc<LimitStoreClient>>,
     /// Where Cal.com is.
     pub upstream: Arc<Upstream>,
     /// Sizes, counts and deadlines.
@@ -185,8 +185,8 @@ impl Gateway {
     }
 
     /// How the store of shared limits stands, if there is one.
-    pub fn shared_store(&self) -> Option<State> {
-        self.snapshot().limit_store.as_ref().map(|store| store.figures().state)
+    pub fn shared_store(&self) -> Option<BreakerState> {
+        self.snapshot().limit_store.as_ref().map(|store| store.stats().state)
     }
 
     /// Takes no more than so many connections, and requests at once, whatever is configured.
@@ -221,7 +221,7 @@ impl Gateway {
         self.metrics.budgets.tell(&self.snapshot().budget.standings());
         self.metrics.set_credentials(self.snapshot().credentials.holders.states());
         if let Some(store) = &self.snapshot().limit_store {
-            self.metrics.sharing.tell(&store.figures());
+            self.metrics.sharing.tell(&store.stats());
         }
         self.metrics.encode()
     }

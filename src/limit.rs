@@ -15,7 +15,7 @@ pub use proven::ProvenKeys;
 use crate::catalog::Accepts;
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Identity};
-use crate::limit_store::SharedStore;
+use crate::limit_store::LimitStoreClient;
 use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
 use crate::time::MonoTime;
@@ -53,7 +53,7 @@ pub struct Limits {
     /// The buckets of callers that no configuration lists.
     pub keyed: Arc<Keyed>,
     /// Where the buckets are that other gateways take from, too.
-    pub store: Option<Arc<SharedStore>>,
+    pub store: Option<Arc<LimitStoreClient>>,
     /// Gateways at least, while the store does not tell.
     pub expected_replicas: u32,
 }

@@ -20,8 +20,8 @@ use tracing_subscriber::EnvFilter;
 pub use access_log::AccessLog;
 pub use histogram::ShardedHistogram;
 
-use crate::limit_store::Figures;
-use crate::limit_store::circuit_breaker::State;
+use crate::limit_store::StoreStats;
+use crate::limit_store::circuit_breaker::BreakerState;
 use crate::ratelimit::status::Standing;
 
 /// What a request is counted by.
@@ -290,8 +290,8 @@ impl SharingMetrics {
     }
 
     /// Tells how the store stands now.
-    pub fn tell(&self, store: &Figures) {
-        self.degraded.set(i64::from(store.state != State::Closed));
+    pub fn tell(&self, store: &StoreStats) {
+        self.degraded.set(i64::from(store.state != BreakerState::Closed));
         self.gateways.set(store.gateways.into());
         self.calls.inner().store(store.calls, Ordering::Relaxed);
         self.failures.inner().store(store.failures, Ordering::Relaxed);

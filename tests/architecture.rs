@@ -71,7 +71,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("parking_lot", ANYWHERE),
     ("percent-encoding", &["forward", "identify/leak"]),
     ("prometheus-client", &["record", "telemetry"]),
-    ("redis", &["limit_store"]),
+    ("redis", &["limit_store/redis"]),
     ("rusqlite", &["vault/sqlite"]),
     ("rustix", &["refresh/failpoint", "secret", "serve/fd_limit"]),
     ("rustls", &["tls"]),
@@ -79,7 +79,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rustls-pki-types", &["forward", "tls"]),
     (
         "secrecy",
-        &["cli/credentials", "credential/stored_token", "forward/client", "secret", "limit_store/connection", "vault"],
+        &["cli/credentials", "credential/stored_token", "forward/client", "secret", "limit_store/redis", "vault"],
     ),
     ("serde", ANYWHERE),
     ("serde_json", ANYWHERE),

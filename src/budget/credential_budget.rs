@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::budget::membership::Membership;
 use crate::limit::PendingCharge;
-use crate::limit_store::scripts::Fate;
+use crate::limit_store::RequestOutcome;
 use crate::ratelimit::fair_queue::{Asker, Ticket};
 use crate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use crate::ratelimit::scope::Names;
@@ -213,7 +213,7 @@ impl Budget {
     fn lose(&self, state: &mut State, flight: &Flight, within: Duration) {
         state.machine.lost(flight, self.clock.now().after(within));
         if let Some(member) = &self.member {
-            member.settle(&mut state.flying, state.settings, flight, Fate::Lost { within });
+            member.settle(&mut state.flying, state.settings, flight, RequestOutcome::Lost { within });
         }
     }
 
@@ -227,7 +227,7 @@ impl Budget {
     fn take_back(&self, state: &mut State, flight: &Flight) {
         state.machine.unsent(flight);
         if let Some(member) = &self.member {
-            member.settle(&mut state.flying, state.settings, flight, Fate::Unsent);
+            member.settle(&mut state.flying, state.settings, flight, RequestOutcome::Unsent);
         }
     }
 

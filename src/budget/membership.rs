@@ -14,9 +14,11 @@ use tokio::time::timeout;
 
 use crate::budget::credential_budget::Budget;
 use crate::limit::PendingCharge;
-use crate::limit_store::circuit_breaker::State;
-use crate::limit_store::scripts::{Acquired, Asking, Charge, Fate, Heard, Limit, Member, Missed};
-use crate::limit_store::{NoAnswer, SharedStore};
+use crate::limit_store::circuit_breaker::BreakerState;
+use crate::limit_store::{
+    AcquireRequest, Acquired, Charge, HeartbeatReply, Limit, Member, ReplayedRequest, RequestOutcome,
+};
+use crate::limit_store::{LimitStoreClient, Unavailable};
 use crate::ratelimit::Settings;
 use crate::ratelimit::limiter::Flight;
 use crate::ratelimit::parts::Part;
@@ -29,7 +31,7 @@ const BEAT: Duration = Duration::from_millis(500);
 /// A budget's place in the store.
 #[derive(Debug)]
 pub(super) struct Membership {
-    store: Arc<SharedStore>,
+    store: Arc<LimitStoreClient>,
     /// The hash tag of its keys: the credential.
     tag: Arc<str>,
     keys: String,
@@ -50,7 +52,13 @@ pub(super) struct Membership {
 
 impl Membership {
     /// A place for the limit `name` of a credential.
-    pub(super) fn new(store: Arc<SharedStore>, tag: Arc<str>, name: &str, deadline: Duration, lasts: bool) -> Self {
+    pub(super) fn new(
+        store: Arc<LimitStoreClient>,
+        tag: Arc<str>,
+        name: &str,
+        deadline: Duration,
+        lasts: bool,
+    ) -> Self {
         Self {
             store,
             keys: format!("calgate:{{{tag}}}:{name}"),
@@ -78,12 +86,12 @@ impl Membership {
 
     /// How long a call to the store may take.
     pub(super) fn within(&self) -> Duration {
-        self.store.within()
+        self.store.timeout()
     }
 
     /// Whether the store has been given up.
     pub(super) fn is_lost(&self) -> bool {
-        !self.store.answers()
+        !self.store.is_available()
     }
 
     /// Has it be heard at once, and not at the next beat.
@@ -135,7 +143,7 @@ impl Membership {
 
     /// A request that the store may have let out is not sent.
     pub(super) fn take_back(self: &Arc<Self>, settings: Settings, request: u64) {
-        self.tell(settings, request, Fate::Unsent);
+        self.tell(settings, request, RequestOutcome::Unsent);
     }
 
     /// Gateways that have been heard of.
@@ -164,16 +172,12 @@ impl Membership {
     pub(super) async fn acquire(
         &self,
         settings: Settings,
-        asking: Asking,
+        asking: AcquireRequest,
         pending: Option<&PendingCharge<'_>>,
-    ) -> Result<(Acquired, Part), NoAnswer> {
+    ) -> Result<(Acquired, Part), Unavailable> {
         let charge = pending.map(|pending| (pending.key(), pending.quota()));
         let charge = charge.as_ref().map(|(key, quota)| Charge { key, quota: *quota });
-        let scripts = self.store.scripts();
-        let ask = |mut link| async move {
-            scripts.acquire(&mut link, self.limit(settings), self.member(), asking, charge).await
-        };
-        self.store.decide(ask).await
+        self.store.acquire(self.limit(settings), self.member(), asking, charge).await
     }
 
     /// Tells what came of a request; nobody waits for that.
@@ -182,7 +186,7 @@ impl Membership {
         flying: &mut HashMap<u64, MonoTime>,
         settings: Settings,
         flight: &Flight,
-        fate: Fate,
+        fate: RequestOutcome,
     ) {
         if flying.remove(&flight.request).is_some() {
             self.tell(settings, flight.request, fate);
@@ -191,42 +195,40 @@ impl Membership {
 
     /// Tells that the edge limits the rate. The store counts this as one more request, for one window.
     pub(super) fn tell_of_edge_limit(self: &Arc<Self>, settings: Settings, retry_after: Option<Duration>) {
-        let fate = Fate::answered(Duration::ZERO, Verdict::Edge { retry_after }, Told::default());
+        let fate = RequestOutcome::answered(Duration::ZERO, Verdict::Edge { retry_after }, Told::default());
         self.tell(settings, self.next_request(), fate);
     }
 
-    fn tell(self: &Arc<Self>, settings: Settings, request: u64, fate: Fate) {
-        if !self.store.is_asked() {
+    fn tell(self: &Arc<Self>, settings: Settings, request: u64, fate: RequestOutcome) {
+        if !self.store.is_enabled() {
             return;
         }
         let own = self.clone();
         self.store.spawn(async move {
-            let (scripts, limit) = (own.store.scripts(), own.limit(settings));
-            let gateway = own.store.gateway.as_str();
-            let tell = |mut link| async move { scripts.settle(&mut link, limit, gateway, request, fate).await };
-            let _ = own.store.call(tell).await;
+            let _ = own.store.settle(own.limit(settings), request, fate).await;
         });
     }
 
     /// Joins, or is heard while others decide. What the store has of this gateway is replaced by `missed`.
-    pub(super) async fn join(&self, settings: Settings, joins: bool, missed: &[Missed]) -> Result<(), NoAnswer> {
+    pub(super) async fn join(
+        &self,
+        settings: Settings,
+        joins: bool,
+        missed: &[ReplayedRequest],
+    ) -> Result<(), Unavailable> {
         let times = self.joins.fetch_add(1, Ordering::Relaxed) + 1;
         let member = Member { gateway: &self.store.gateway, times };
-        let (scripts, limit) = (self.store.scripts(), self.limit(settings));
-        let tell = |mut link| async move { scripts.join(&mut link, limit, member, joins, missed).await };
-        let gateways = self.store.call(tell).await?;
+        let gateways = self.store.join(self.limit(settings), member, joins, missed).await?;
         self.gateways.store(gateways.max(1), Ordering::Relaxed);
         self.is_in.store(joins, Ordering::Relaxed);
         Ok(())
     }
 
     /// Is heard, and hears.
-    pub(super) async fn heartbeat(&self, settings: Settings, epoch: u64) -> Result<Heard, NoAnswer> {
-        let (scripts, limit, member) = (self.store.scripts(), self.limit(settings), self.member());
-        let ask = |mut link| async move { scripts.heartbeat(&mut link, limit, member, epoch).await };
-        let heard = self.store.call(ask).await?;
+    pub(super) async fn heartbeat(&self, settings: Settings, epoch: u64) -> Result<HeartbeatReply, Unavailable> {
+        let heard = self.store.heartbeat(self.limit(settings), self.member(), epoch).await?;
         self.gateways.store(heard.gateways.max(1), Ordering::Relaxed);
-        self.store.heard_of(heard.gateways);
+        self.store.observe_peers(heard.gateways);
         Ok(heard)
     }
 
@@ -245,12 +247,10 @@ impl Membership {
 
     /// Says goodbye, so that others do not take this gateway to be cut off.
     pub(super) async fn end(&self) {
-        let (scripts, member, keys) = (self.store.scripts(), self.member(), &self.keys);
         self.leave();
         self.is_kept.store(false, Ordering::Relaxed);
-        let tell = |mut link| async move { scripts.leave(&mut link, keys, member).await };
-        if self.store.is_asked() {
-            let _ = self.store.call(tell).await;
+        if self.store.is_enabled() {
+            let _ = self.store.leave(&self.keys, self.member()).await;
         }
     }
 
@@ -264,7 +264,7 @@ impl Membership {
 }
 
 /// Keeps a budget's place in the store, as long as the budget is there.
-async fn keep(budget: Weak<Budget>, mut news: tokio::sync::watch::Receiver<State>) {
+async fn keep(budget: Weak<Budget>, mut news: tokio::sync::watch::Receiver<BreakerState>) {
     loop {
         let state = *news.borrow_and_update();
         let member = match budget.upgrade() {

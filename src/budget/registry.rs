@@ -13,7 +13,7 @@ use crate::budget::used_windows::Used;
 use crate::credential::Injection;
 use crate::identify::credential_hash;
 use crate::limit::shared_tag;
-use crate::limit_store::SharedStore;
+use crate::limit_store::LimitStoreClient;
 use crate::random;
 use crate::ratelimit::Settings;
 use crate::time::{Clock, OncePerSecond, milliseconds};
@@ -31,7 +31,7 @@ pub struct Table {
     /// What an earlier process has used of budgets that are not there yet.
     used: Mutex<Used>,
     /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
-    store: Option<(Arc<SharedStore>, Duration)>,
+    store: Option<(Arc<LimitStoreClient>, Duration)>,
 }
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ fn wall() -> u64 {
 
 impl Table {
     /// A table for about `capacity` unlisted credentials at once.
-    pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<SharedStore>, Duration)>) -> Self {
+    pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<LimitStoreClient>, Duration)>) -> Self {
         let clock = Clock::start();
         let fresh = |name: &str, key| Arc::new(Budget::new(name.into(), settings, clock, key, None));
         Self {

@@ -8,8 +8,8 @@ use super::file_digest::CaFile;
 use super::redact::has_no_password;
 use super::secret_source;
 use super::section::{Section, Spanned};
-use crate::limit_store::connection::Address;
-use crate::limit_store::{Kind, OnLoss, WITHIN};
+use crate::limit_store::redis::connection::{RedisAddress, Topology};
+use crate::limit_store::{CALL_TIMEOUT, FailureMode};
 use crate::secret::Secret;
 
 /// Settings of `[limit_store]`.
@@ -20,25 +20,25 @@ pub struct LimitStoreConfig {
     /// File with the URLs, if they come from a file. It is read again before each connection.
     pub redis_file: Option<PathBuf>,
     /// Topology of the servers at these URLs.
-    pub kind: Kind,
+    pub kind: Topology,
     /// PEM file of the only certificate authorities to trust, instead of the public ones.
     pub ca_file: Option<PathBuf>,
     /// Failure mode of the consumers' buckets while the store is unavailable.
-    pub on_loss: OnLoss,
+    pub on_loss: FailureMode,
     /// Longest time that a call may take.
     pub timeout: Duration,
 }
 
 /// Comparable form of the settings without a secret. A reload reports a difference, because it needs a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitStoreIdentity(String, Kind, Option<CaFile>, OnLoss, Duration);
+pub struct LimitStoreIdentity(String, Topology, Option<CaFile>, FailureMode, Duration);
 
 impl LimitStoreConfig {
     /// Returns the comparable form.
     pub fn identity(&self) -> LimitStoreIdentity {
         let ca_file = CaFile::read(self.ca_file.as_deref());
         // User and password of URLs in a file can change without a restart, and nothing else.
-        let servers = self.redis_file.as_ref().and_then(|_| Address::identity(&self.redis, &self.kind));
+        let servers = self.redis_file.as_ref().and_then(|_| RedisAddress::identity(&self.redis, &self.kind));
         LimitStoreIdentity(
             servers.unwrap_or_else(|| self.redis.fingerprint()),
             self.kind.clone(),
@@ -72,25 +72,26 @@ enum TopologyName {
 const KINDS: [(&str, TopologyName); 3] =
     [("single", TopologyName::Single), ("cluster", TopologyName::Cluster), ("sentinel", TopologyName::Sentinel)];
 
-const ON_LOSS: [(&str, OnLoss); 3] = [("local", OnLoss::Local), ("share", OnLoss::Share), ("closed", OnLoss::Closed)];
+const ON_LOSS: [(&str, FailureMode); 3] =
+    [("local", FailureMode::Local), ("share", FailureMode::Share), ("closed", FailureMode::Closed)];
 
 /// Allowed values of `timeout`, 5 ms to 500 ms. The store regards a gateway as cut off 1.5 s after its last heartbeat. A gateway
 /// sends a heartbeat every 500 ms, and each may take twice the timeout.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(500);
 
 /// Checks the URLs against the other keys of the section.
-fn check_url(section: &Section<'_>, redis: &Secret, kind: &Kind, ca_file: Option<&Spanned<PathBuf>>) {
+fn check_url(section: &Section<'_>, redis: &Secret, kind: &Topology, ca_file: Option<&Spanned<PathBuf>>) {
     let (is_tls, several) = redis.expose(|urls| (urls.contains("rediss://"), urls.contains(',')));
     if let Some(path) = ca_file.filter(|_| !is_tls) {
         let help = "write rediss://… in `limit_store.redis`, or remove `limit_store.ca_file`".to_owned();
         section.error(path.span.clone(), "`limit_store.ca_file` is for TLS, which this URL does not use", help);
     }
-    if let Some((_, span)) = section.raw("redis").filter(|_| several && *kind == Kind::Single) {
+    if let Some((_, span)) = section.raw("redis").filter(|_| several && *kind == Topology::Single) {
         let help = "set limit_store.kind to \"cluster\" or \"sentinel\"".to_owned();
         section.error(span, "`limit_store.redis` names several addresses", help);
     }
-    if let Some((_, span)) = section.raw("redis").filter(|_| !several || *kind != Kind::Single)
-        && let Err(fault) = Address::check(redis, kind)
+    if let Some((_, span)) = section.raw("redis").filter(|_| !several || *kind != Topology::Single)
+        && let Err(fault) = RedisAddress::check(redis, kind)
     {
         let help = "each address is redis://HOST:PORT/DB, or rediss://… for TLS".to_owned();
         section.error(span, format!("`limit_store.redis` cannot be used: {fault}"), help);
@@ -98,7 +99,7 @@ fn check_url(section: &Section<'_>, redis: &Secret, kind: &Kind, ca_file: Option
 }
 
 fn read_timeout(section: &Section<'_>) -> Duration {
-    let Some(timeout) = section.duration("timeout") else { return WITHIN };
+    let Some(timeout) = section.duration("timeout") else { return CALL_TIMEOUT };
     if let Some((_, span)) = section.raw("timeout").filter(|_| !TIMEOUTS.contains(&timeout)) {
         let help =
             "write a time from \"5ms\" to \"500ms\"; each request waits for the store, so it cannot be farther away"
@@ -108,14 +109,14 @@ fn read_timeout(section: &Section<'_>) -> Duration {
     timeout
 }
 
-fn read_kind(section: &Section<'_>) -> Kind {
+fn read_kind(section: &Section<'_>) -> Topology {
     let name = section.string("sentinel");
     let kind = section.choice("kind", &KINDS).unwrap_or(TopologyName::Single);
     match (kind, name) {
-        (TopologyName::Sentinel, Some(name)) => Kind::Sentinel(name.value.to_owned()),
+        (TopologyName::Sentinel, Some(name)) => Topology::Sentinel(name.value.to_owned()),
         (TopologyName::Sentinel, None) => {
             section.missing("sentinel", "the name of the primary that the sentinels watch, such as \"mymaster\"");
-            Kind::Sentinel(String::new())
+            Topology::Sentinel(String::new())
         }
         (kind, name) => {
             if let Some(name) = name {
@@ -126,7 +127,7 @@ fn read_kind(section: &Section<'_>) -> Kind {
                     help,
                 );
             }
-            if matches!(kind, TopologyName::Cluster) { Kind::Cluster } else { Kind::Single }
+            if matches!(kind, TopologyName::Cluster) { Topology::Cluster } else { Topology::Single }
         }
     }
 }

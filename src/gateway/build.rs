@@ -16,7 +16,7 @@ use crate::gateway::{Snapshot, new_keyed};
 use crate::headers::Cors;
 use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
 use crate::limit::{Limits, Own, Tier};
-use crate::limit_store::SharedStore;
+use crate::limit_store::{LimitStoreClient, RedisLimitStore};
 use crate::ratelimit::{Bucket, Quota};
 
 impl Snapshot {
@@ -25,6 +25,22 @@ impl Snapshot {
     /// # Errors
     /// What cannot be used although it is written well: the upstream's name, its certificate authority.
     pub fn build(config: Config, previous: Option<&Snapshot>) -> Result<Self, String> {
+        let store = match previous {
+            Some(snapshot) => snapshot.limit_store.clone(),
+            None => config.limit_store.as_ref().map(limit_store).transpose()?,
+        };
+        Self::build_with_store(config, previous, store)
+    }
+
+    /// Makes the state that `config` describes, with `store` instead of the limit store that it names.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`].
+    pub fn build_with_store(
+        config: Config,
+        previous: Option<&Snapshot>,
+        store: Option<Arc<LimitStoreClient>>,
+    ) -> Result<Self, String> {
         let made =
             previous.map(|snapshot| &snapshot.upstream).filter(|made| made.is_of(&config.upstream, &config.limits));
         let upstream = if let Some(made) = made {
@@ -46,15 +62,6 @@ impl Snapshot {
         let holders = previous.map_or_else(Arc::default, |snapshot| snapshot.credentials.holders.clone());
         let credentials = names.credentials(&config, holders)?;
         credentials.hold();
-        let store = match (previous, &config.limit_store) {
-            (Some(snapshot), _) => snapshot.limit_store.clone(),
-            (None, None) => None,
-            (None, Some(store)) => {
-                let LimitStoreConfig { redis, redis_file, kind, ca_file, on_loss, timeout } = store;
-                let (file, ca_file) = (redis_file.as_deref(), ca_file.as_deref());
-                Some(Arc::new(SharedStore::new(redis, file, kind, ca_file, *on_loss, *timeout)?))
-            }
-        };
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             unknown_endpoints: config.catalog.unknown,
@@ -74,6 +81,13 @@ impl Snapshot {
             own_catalog: config.catalog.own,
         })
     }
+}
+
+/// Creates a client of the configured limit store. It has not connected yet.
+fn limit_store(config: &LimitStoreConfig) -> Result<Arc<LimitStoreClient>, String> {
+    let LimitStoreConfig { redis, redis_file, kind, ca_file, on_loss, timeout } = config;
+    let store = RedisLimitStore::new(redis, redis_file.as_deref(), kind, ca_file.as_deref(), *timeout)?;
+    Ok(Arc::new(LimitStoreClient::new(Arc::new(store), *on_loss, *timeout)))
 }
 
 /// Finds gateway keys, and the secrets of this configuration.
@@ -156,7 +170,7 @@ impl Names {
         &self,
         config: &Config,
         previous: Option<&Snapshot>,
-        store: Option<&Arc<SharedStore>>,
+        store: Option<&Arc<LimitStoreClient>>,
     ) -> Result<Limits, String> {
         let kept: HashMap<&str, &Arc<Bucket>> = previous
             .map(|snapshot| {

@@ -13,7 +13,7 @@ use crate::gateway::Snapshot;
 use crate::gateway::build::dangling;
 use crate::identify::credential_hash;
 use crate::limit::shared_tag;
-use crate::limit_store::SharedStore;
+use crate::limit_store::LimitStoreClient;
 use crate::ratelimit::Settings;
 use crate::ratelimit::fair_queue::{Asker, Priority};
 use crate::ratelimit::usage_headers::name_hash;
@@ -22,7 +22,7 @@ use crate::ratelimit::usage_headers::name_hash;
 pub(super) fn budgets(
     config: &Config,
     previous: Option<&Snapshot>,
-    store: Option<&Arc<SharedStore>>,
+    store: Option<&Arc<LimitStoreClient>>,
 ) -> Result<Budgets, String> {
     let section = &config.budget;
     let common = Settings { limit: 1, window: section.window, replicas: section.expected_replicas, learn_limit: false };

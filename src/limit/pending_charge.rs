@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limit_store::scripts::Charge;
-use crate::limit_store::{OnLoss, SharedStore};
+use crate::limit_store::Charge;
+use crate::limit_store::{FailureMode, LimitStoreClient};
 use crate::ratelimit::{Bucket, Empty, KeyedBuckets, Quota, Standing};
 use crate::refusal::Refusal;
 use crate::time::MonoTime;
@@ -23,7 +23,7 @@ pub(super) enum BucketRef<'a> {
 /// A charge that is still to be made.
 #[derive(Debug)]
 pub struct PendingCharge<'a> {
-    pub(super) store: &'a SharedStore,
+    pub(super) store: &'a LimitStoreClient,
     pub(super) whose: BucketRef<'a>,
     pub(super) quota: Quota,
     pub(super) now: MonoTime,
@@ -99,11 +99,10 @@ impl PendingCharge<'_> {
     /// # Errors
     /// [`Refusal::RateLimited`], or that of [`PendingCharge::charge_locally`] if the store does not answer.
     pub async fn charge(&self) -> Result<(), Refusal> {
-        if self.store.answers() {
+        if self.store.is_available() {
             let key = self.key();
             let charge = Charge { key: &key, quota: self.quota };
-            let scripts = self.store.scripts();
-            match self.store.decide(|mut link| async move { scripts.charge(&mut link, charge, None).await }).await {
+            match self.store.charge(charge).await {
                 Ok(Ok(ahead)) => {
                     self.confirm(ahead);
                     return Ok(());
@@ -121,17 +120,17 @@ impl PendingCharge<'_> {
     /// [`Refusal::RateLimited`], [`Refusal::LimitStoreUnavailable`].
     pub fn charge_locally(&self) -> Result<(), Refusal> {
         let (key, limited) = (self.key(), |retry_after| Refusal::RateLimited { retry_after });
-        match self.store.on_loss {
-            OnLoss::Closed => return Err(Refusal::LimitStoreUnavailable),
-            OnLoss::Local => {}
-            OnLoss::Share => {
+        match self.store.failure_mode {
+            FailureMode::Closed => return Err(Refusal::LimitStoreUnavailable),
+            FailureMode::Local => {}
+            FailureMode::Share => {
                 self.whose.check(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
                 let part = self.quota.part(self.store.gateways().max(self.replicas));
-                self.store.take_part(&key, self.quota, part).map_err(limited)?;
+                self.store.charge_share(&key, self.quota, part).map_err(limited)?;
             }
         }
         self.whose.take(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
-        self.store.owe(&key, self.quota);
+        self.store.report_later(&key, self.quota);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
-//! Tokens that this gateway charged without the limit store, to be reported to it later.
+//! Backlog: tokens that this gateway charged without the limit store, to be reported to it later.
 //!
-//! Beside the path: `limit` writes here what it takes alone, and the keeper tells the store as soon as that answers, before it
-//! is asked again. Like a bucket, what is owed drains at the bucket's pace: what would have come back by itself is owed no more.
+//! The stage `limit` records each charge. The supervisor reports them as soon as the store replies, before the circuit
+//! breaker closes. An entry shrinks at the pace of its bucket, because the bucket would have refilled meanwhile.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,85 +11,90 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::ratelimit::{Bucket, Quota};
 use crate::time::MonoTime;
 
-/// Buckets that something is owed to, at most; beyond that, what is taken alone is not told.
-const MOST: usize = 65_536;
+/// Maximum number of buckets in the backlog. Charges of further buckets are not reported.
+const MAX_ENTRIES: usize = 65_536;
 
-/// What is owed, by the bucket's key.
+/// Unreported charges by the key of their bucket.
 #[derive(Debug, Default)]
-pub struct Owed(Mutex<HashMap<String, Debt>>);
+pub struct Backlog(Mutex<HashMap<String, Unreported>>);
 
 #[derive(Debug)]
-struct Debt {
+struct Unreported {
     quota: Quota,
-    /// When it is owed no more.
+    /// Time at which the bucket has refilled what was charged.
     until: MonoTime,
-    /// This gateway's part of the bucket, where it may take no more than that.
+    /// This gateway's part of the bucket, if `on_loss` is `share`.
     part: Bucket,
 }
 
-/// So much is owed to one bucket.
+/// Charges of one bucket that the store does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owing {
-    /// The bucket's key.
+pub struct UsageReport {
+    /// Key of the bucket.
     pub key: String,
-    /// Its size and pace.
+    /// Size and pace of the bucket.
     pub quota: Quota,
-    /// How much further ahead its being full lies.
+    /// Time by which the charges put off the moment at which the bucket is full.
     pub ahead: Duration,
 }
 
-impl Owed {
-    /// Takes one token of this gateway's `part` of a bucket.
+impl Backlog {
+    /// Charges one token of this gateway's `part` of a bucket.
     ///
     /// # Errors
-    /// How long none is there.
-    pub fn take_part(&self, key: &str, quota: Quota, part: Quota, now: MonoTime) -> Result<(), Duration> {
-        let mut debts = self.lock();
-        match debt(&mut debts, key, quota, now) {
-            Some(debt) => debt.part.take(part, now).map(drop).map_err(|empty| empty.retry_after),
+    /// Time until that part has a token.
+    pub fn charge_share(&self, key: &str, quota: Quota, part: Quota, now: MonoTime) -> Result<(), Duration> {
+        let mut entries = self.lock();
+        match entry(&mut entries, key, quota, now) {
+            Some(entry) => entry.part.take(part, now).map(drop).map_err(|empty| empty.retry_after),
             None => Ok(()),
         }
     }
 
-    /// A token of a bucket has been handed out.
-    pub fn add(&self, key: &str, quota: Quota, now: MonoTime) {
-        let mut debts = self.lock();
-        if let Some(debt) = debt(&mut debts, key, quota, now) {
-            debt.quota = quota;
-            debt.until = debt.until.max(now).after(Duration::from_nanos(quota.interval_ns()));
+    /// Records a token that was charged without the store.
+    pub fn record(&self, key: &str, quota: Quota, now: MonoTime) {
+        let mut entries = self.lock();
+        if let Some(entry) = entry(&mut entries, key, quota, now) {
+            entry.quota = quota;
+            entry.until = entry.until.max(now).after(Duration::from_nanos(quota.interval_ns()));
         }
     }
 
-    /// All that is owed.
-    pub fn all(&self, now: MonoTime) -> Vec<Owing> {
-        let owing = |(key, debt): (&String, &Debt)| {
-            let ahead = debt.until.since(now);
-            (!ahead.is_zero()).then(|| Owing { key: key.clone(), quota: debt.quota, ahead })
+    /// Returns what is to be reported.
+    pub fn reports(&self, now: MonoTime) -> Vec<UsageReport> {
+        let report = |(key, entry): (&String, &Unreported)| {
+            let ahead = entry.until.since(now);
+            (!ahead.is_zero()).then(|| UsageReport { key: key.clone(), quota: entry.quota, ahead })
         };
-        self.lock().iter().filter_map(owing).collect()
+        self.lock().iter().filter_map(report).collect()
     }
 
-    /// The store has been told; what has been added meanwhile is still owed.
-    pub fn told(&self, owing: &Owing) {
-        if let Some(debt) = self.lock().get_mut(&owing.key) {
-            debt.until = debt.until.before(owing.ahead);
+    /// Removes what the store has received. Charges that were recorded meanwhile stay.
+    pub fn acknowledge(&self, report: &UsageReport) {
+        if let Some(entry) = self.lock().get_mut(&report.key) {
+            entry.until = entry.until.before(report.ahead);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Debt>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Unreported>> {
         self.0.lock()
     }
 }
 
-fn debt<'a>(debts: &'a mut HashMap<String, Debt>, key: &str, quota: Quota, now: MonoTime) -> Option<&'a mut Debt> {
-    if !debts.contains_key(key) {
-        if debts.len() >= MOST {
-            debts.retain(|_, debt| debt.until > now || !debt.part.is_full(now));
+fn entry<'a>(
+    entries: &'a mut HashMap<String, Unreported>,
+    key: &str,
+    quota: Quota,
+    now: MonoTime,
+) -> Option<&'a mut Unreported> {
+    if !entries.contains_key(key) {
+        if entries.len() >= MAX_ENTRIES {
+            entries.retain(|_, entry| entry.until > now || !entry.part.is_full(now));
         }
-        if debts.len() >= MOST {
+        if entries.len() >= MAX_ENTRIES {
             return None;
         }
-        debts.insert(key.to_owned(), Debt { quota, until: now, part: Bucket::default() });
+        entries.insert(key.to_owned(), Unreported { quota, until: now, part: Bucket::default() });
     }
-    debts.get_mut(key)
+    entries.get_mut(key)
 }

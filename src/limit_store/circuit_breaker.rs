@@ -1,8 +1,8 @@
 //! Circuit breaker in front of the limit store: a state machine that is given the time.
 //!
-//! Closed, every call goes through. Three failures in a row, or more than one in five within a second, open it: nothing is
-//! asked, and one probe after another is made, each a little later than the last. A probe that succeeds leads to
-//! recovering: what was sent meanwhile is told to the store, and only when all of it is known there does it close.
+//! While it is closed, all calls go through. Three consecutive failures open it, and so does a ratio of more than one in
+//! five within a second. While it is open, no call goes through, and the supervisor probes the store with a growing
+//! back-off. After a successful probe it is recovering: gateways replay their requests. Then it closes.
 
 use std::time::Duration;
 
@@ -10,36 +10,37 @@ use fastrand::Rng;
 
 use crate::time::MonoTime;
 
-/// Failures in a row that open it.
-const IN_A_ROW: u32 = 3;
+/// Number of consecutive failures that open the breaker.
+const MAX_CONSECUTIVE_FAILURES: u32 = 3;
 
-/// Over this time failures are counted; more than one in `ONE_IN` of at least `ENOUGH` calls opens it.
-const WHILE: Duration = Duration::from_secs(1);
-const ONE_IN: u32 = 5;
-const ENOUGH: u32 = 10;
+/// Time over which calls and failures are counted. More than one failure in `FAILURE_RATIO` of at least `MIN_CALLS` calls
+/// opens the breaker.
+const FAILURE_WINDOW: Duration = Duration::from_secs(1);
+const FAILURE_RATIO: u32 = 5;
+const MIN_CALLS: u32 = 10;
 
-/// Time to the next probe: the first, and at most.
-const PROBE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+/// First and longest back-off between probes.
+const PROBE_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
-/// Where it stands.
+/// State of the circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// The store is asked.
+pub enum BreakerState {
+    /// The store decides.
     Closed,
-    /// It is not, and is probed at that time next.
+    /// The store is unavailable.
     Open {
-        /// When.
+        /// Time of the next probe.
         probe: MonoTime,
     },
-    /// It answers again, and is told what it has missed.
+    /// The store replies again, and gateways replay their requests.
     Recovering {
-        /// When the probe succeeded.
+        /// Time of the successful probe.
         since: MonoTime,
     },
 }
 
-impl State {
-    /// The name in logs and metrics.
+impl BreakerState {
+    /// Returns the name for logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -49,79 +50,77 @@ impl State {
     }
 }
 
-/// The circuit breaker.
+/// Circuit breaker.
 #[derive(Debug)]
-pub struct Breaker {
-    state: State,
-    /// Failures in a row.
-    failures: u32,
-    /// Calls and failures since that time.
+pub struct CircuitBreaker {
+    state: BreakerState,
+    consecutive_failures: u32,
+    /// Start of the failure window, and the calls and failures in it.
     counted: (MonoTime, u32, u32),
-    /// Probes that failed in a row.
-    probes: u32,
+    failed_probes: u32,
     random: Rng,
 }
 
-impl Breaker {
-    /// Open, with a probe due at once: nothing is known of the store. `seed` tells its probes apart from those of other gateways.
+impl CircuitBreaker {
+    /// Creates an open breaker whose first probe is due now. `seed` makes its probe times differ from those of other gateways.
     pub fn new(now: MonoTime, seed: u64) -> Self {
-        let random = Rng::with_seed(seed);
-        Self { state: State::Open { probe: now }, failures: 0, counted: (now, 0, 0), probes: 0, random }
+        let (state, random) = (BreakerState::Open { probe: now }, Rng::with_seed(seed));
+        Self { state, consecutive_failures: 0, counted: (now, 0, 0), failed_probes: 0, random }
     }
 
-    /// Where it stands.
-    pub fn state(&self) -> State {
+    /// Returns the state.
+    pub fn state(&self) -> BreakerState {
         self.state
     }
 
-    /// A call succeeded or failed. Answers whether that opened it.
-    pub fn called(&mut self, succeeded: bool, now: MonoTime) -> bool {
-        if matches!(self.state, State::Open { .. }) {
-            return false; // Of a call from before.
+    /// Records a call. Returns whether that opened the breaker.
+    pub fn record_call(&mut self, succeeded: bool, now: MonoTime) -> bool {
+        if matches!(self.state, BreakerState::Open { .. }) {
+            return false; // The call began before the breaker opened.
         }
-        self.failures = if succeeded { 0 } else { self.failures.saturating_add(1) };
-        if now.since(self.counted.0) >= WHILE {
+        self.consecutive_failures = if succeeded { 0 } else { self.consecutive_failures.saturating_add(1) };
+        if now.since(self.counted.0) >= FAILURE_WINDOW {
             self.counted = (now, 0, 0);
         }
-        let (_, calls, failed) = &mut self.counted;
+        let (_, calls, failures) = &mut self.counted;
         *calls += 1;
-        *failed += u32::from(!succeeded);
-        let often = *calls >= ENOUGH && *failed * ONE_IN > *calls;
-        let opens = !succeeded && (often || self.failures >= IN_A_ROW);
+        *failures += u32::from(!succeeded);
+        let is_ratio_exceeded = *calls >= MIN_CALLS && *failures * FAILURE_RATIO > *calls;
+        let opens = !succeeded && (is_ratio_exceeded || self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES);
         if opens {
-            self.probes = 0;
+            self.failed_probes = 0;
             self.open(now);
         }
         opens
     }
 
-    /// A probe that was due has succeeded or failed.
-    pub fn probed(&mut self, succeeded: bool, now: MonoTime) {
-        if !matches!(self.state, State::Open { .. }) {
+    /// Records a probe that was due.
+    pub fn record_probe(&mut self, succeeded: bool, now: MonoTime) {
+        if !matches!(self.state, BreakerState::Open { .. }) {
             return;
         }
         if succeeded {
-            self.state = State::Recovering { since: now };
+            self.state = BreakerState::Recovering { since: now };
         } else {
-            self.probes = self.probes.saturating_add(1);
+            self.failed_probes = self.failed_probes.saturating_add(1);
             self.open(now);
         }
     }
 
-    /// The store knows all that it has missed.
-    pub fn recovered(&mut self) {
-        if matches!(self.state, State::Recovering { .. }) {
-            self.state = State::Closed;
+    /// Closes the breaker when the time for replays has passed.
+    pub fn close(&mut self) {
+        if matches!(self.state, BreakerState::Recovering { .. }) {
+            self.state = BreakerState::Closed;
         }
     }
 
-    /// The next probe: later each time, by half of that at random, so that gateways do not come together.
+    /// Sets the time of the next probe. Half of the back-off is random, so that gateways do not probe at the same moment.
     fn open(&mut self, now: MonoTime) {
-        let (first, most) = PROBE;
-        let wait = (first * 2_u32.saturating_pow(self.probes.min(8))).min(most);
+        let (first, longest) = PROBE_BACKOFF;
+        let wait = (first * 2_u32.saturating_pow(self.failed_probes.min(8))).min(longest);
         let part = self.random.u32(..1000);
-        self.state = State::Open { probe: now.after((wait / 2 + wait * part / 2000).max(first)) };
-        self.failures = 0;
+        self.state = BreakerState::Open { probe: now.after((wait / 2 + wait * part / 2000).max(first)) };
+        self.consecutive_failures = 0;
         self.counted = (now, 0, 0);
     }
 }

@@ -1,7 +1,7 @@
-//! Number of gateways on the limit store, as the budgets of this gateway hear it.
+//! Number of gateways on the limit store, from what the store reports for each budget of this gateway.
 //!
-//! Some hear of this gateway alone, such as that of a managed user. So the most counts that any has heard within the last
-//! seconds, each of which has all budgets heard at least once.
+//! Some budgets are used by this gateway alone, for example that of a managed user. The count is therefore the maximum over
+//! all budgets within the last seconds. Each budget with a membership reports at least once in that time.
 
 use std::time::Duration;
 
@@ -9,41 +9,41 @@ use parking_lot::Mutex;
 
 use crate::time::MonoTime;
 
-/// What was heard counts for so long at least, and at most for twice as long.
-const COUNTS: Duration = Duration::from_secs(1);
+/// Shortest time for which a report counts. The longest is twice that.
+const RETENTION: Duration = Duration::from_secs(1);
 
-/// Counts gateways.
+/// Counter of gateways.
 #[derive(Debug)]
-pub struct Gateways(Mutex<Heard>);
+pub struct PeerCount(Mutex<Maxima>);
 
 #[derive(Debug)]
-struct Heard {
+struct Maxima {
     since: MonoTime,
-    /// The most in the time before `since`, and after it.
-    most: [u32; 2],
+    /// Maximum before `since` and after it.
+    gateways: [u32; 2],
 }
 
-impl Default for Gateways {
+impl Default for PeerCount {
     fn default() -> Self {
-        Self(Mutex::new(Heard { since: MonoTime::default(), most: [1; 2] }))
+        Self(Mutex::new(Maxima { since: MonoTime::default(), gateways: [1; 2] }))
     }
 }
 
-impl Gateways {
-    /// A budget has heard of so many.
-    pub fn heard(&self, gateways: u32, now: MonoTime) {
-        let mut heard = self.0.lock();
-        let [before, latest] = heard.most;
-        *heard = if now.since(heard.since) >= COUNTS {
-            Heard { since: now, most: [latest, gateways] }
+impl PeerCount {
+    /// Records the number of gateways that the store reported for one budget.
+    pub fn observe(&self, gateways: u32, now: MonoTime) {
+        let mut maxima = self.0.lock();
+        let [before, latest] = maxima.gateways;
+        *maxima = if now.since(maxima.since) >= RETENTION {
+            Maxima { since: now, gateways: [latest, gateways] }
         } else {
-            Heard { most: [before, latest.max(gateways)], ..*heard }
+            Maxima { gateways: [before, latest.max(gateways)], ..*maxima }
         };
     }
 
-    /// How many there are, this one included.
+    /// Returns the number of gateways, this one included.
     pub fn count(&self) -> u32 {
-        let [before, latest] = self.0.lock().most;
+        let [before, latest] = self.0.lock().gateways;
         before.max(latest).max(1)
     }
 }

@@ -1,83 +1,108 @@
-//! Maintains the connection to the limit store: connects, probes, and reports local charges before it closes the breaker.
+//! Supervisor of the connection to the limit store: connects, reports local charges, and closes the circuit breaker.
 
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use crate::limit_store::circuit_breaker::State;
-use crate::limit_store::{NoAnswer, SharedStore};
+use crate::limit_store::circuit_breaker::BreakerState;
+use crate::limit_store::{LimitStoreClient, Unavailable};
 
-/// What is owed is told to so many buckets at a time.
-const AT_A_TIME: usize = 64;
+/// Number of reports that are sent at the same time.
+const FLUSH_BATCH: usize = 64;
 
-/// Where that failed, it is tried again so much later.
-const TELL_AGAIN: Duration = Duration::from_millis(250);
+/// Pause after a failed flush of the backlog.
+const FLUSH_BACKOFF: Duration = Duration::from_millis(250);
 
-/// Runs as long as the gateway does. `tried` is told of the first attempt; who comes back `recover_within` after a probe has
-/// told the store of everything that it had in flight.
-pub(super) async fn keep(store: &SharedStore, recover_within: Duration, tried: &mpsc::Sender<()>) {
-    let (mut was_closed, mut told) = (false, None);
+/// Maximum number of searches for the cause of one failure. A search fails if a node does not reply in time.
+const MAX_DIAGNOSES: u32 = 3;
+
+/// Failure to connect that was logged last.
+#[derive(Default)]
+struct LoggedFailure {
+    reason: String,
+    has_cause: bool,
+    diagnoses: u32,
+}
+
+/// Supervises the connection for as long as the gateway runs. Sends on `tried` after each attempt to connect. After a
+/// successful probe, it waits `recover_within` so that every gateway can replay its requests.
+pub(super) async fn supervise(client: &LimitStoreClient, recover_within: Duration, tried: &mpsc::Sender<()>) {
+    let (mut was_closed, mut failure) = (false, LoggedFailure::default());
     loop {
-        let state = *store.state.borrow();
-        let is_told = !store.answers() || tell_owed(store).await.is_ok();
-        let now = store.clock.now();
+        let state = client.state();
+        let is_flushed = !client.is_available() || flush_backlog(client).await.is_ok();
+        let now = client.clock.now();
         match state {
-            State::Closed if is_told => store.changed.notified().await,
-            State::Closed => drop(timeout(TELL_AGAIN, store.changed.notified()).await),
-            State::Open { probe } => {
-                sleep(probe.since(now)).await;
-                let is_back = attempt(store, &mut told).await;
+            BreakerState::Closed if is_flushed => client.changed.notified().await,
+            BreakerState::Closed => drop(timeout(FLUSH_BACKOFF, client.changed.notified()).await),
+            BreakerState::Open { probe: due } => {
+                sleep(due.since(now)).await;
+                let is_back = probe(client, &mut failure).await;
                 if is_back && was_closed {
-                    let seconds = recover_within.as_secs();
-                    tracing::info!(store = %store.address, seconds, "the store answers again; it is asked in so many seconds, when it knows what was sent without it");
+                    let (store, seconds) = (client.store.servers(), recover_within.as_secs());
+                    tracing::info!(store, seconds, "limit store is back; resuming shared limits after replay");
                 }
                 let _ = tried.send(());
             }
-            State::Recovering { since } => {
-                told = None;
-                // Who has never been in has nothing to tell.
+            BreakerState::Recovering { since } => {
+                failure = LoggedFailure::default();
+                // At the first connection there are no requests to replay.
                 let wait = if was_closed { since.after(recover_within).since(now) } else { Duration::ZERO };
                 if wait.is_zero() {
                     was_closed = true;
-                    store.was_shared.store(true, Ordering::Relaxed);
-                    store.change(|breaker, _| breaker.recovered());
-                    tracing::info!(store = %store.address, "limits are shared with all gateways on this store");
+                    client.resume();
+                    tracing::info!(store = client.store.servers(), "limits are shared with all gateways on this store");
                 } else {
-                    drop(timeout(wait, store.changed.notified()).await);
+                    drop(timeout(wait, client.changed.notified()).await);
                 }
             }
         }
     }
 }
 
-/// One probe; true if the store answers. What is wrong is logged, unless it has been `told` already.
-async fn attempt(store: &SharedStore, told: &mut Option<String>) -> bool {
-    let connected = store.address.connect().await;
-    if let Err(fault) = &connected
-        && told.as_ref() != Some(fault)
-    {
-        tracing::warn!(store = %store.address, fault, "the store cannot be reached; it is tried again and again");
-        *told = Some(fault.clone());
+/// Connects, and reports the backlog. Returns whether both succeeded.
+async fn probe(client: &LimitStoreClient, failure: &mut LoggedFailure) -> bool {
+    let connected = client.store.connect().await;
+    if let Err(reason) = &connected {
+        client.store.disconnect();
+        log_failure(client, reason, failure).await;
     }
-    *store.lock_link() = connected.ok();
-    let succeeded = store.lock_link().is_some() && tell_owed(store).await.is_ok();
-    store.change(|breaker, now| breaker.probed(succeeded, now));
+    let succeeded = connected.is_ok() && flush_backlog(client).await.is_ok();
+    client.update_breaker(|breaker, now| breaker.record_probe(succeeded, now));
     succeeded
 }
 
-/// Tells the store what was taken from buckets without asking it.
-async fn tell_owed(store: &SharedStore) -> Result<(), NoAnswer> {
-    let owed = store.owed.all(store.clock.now());
-    for some in owed.chunks(AT_A_TIME) {
-        let tell = async |owing| {
-            store.call(|mut link| async move { store.scripts.owe(&mut link, owing, None).await }).await?;
-            store.owed.told(owing);
+/// Logs a failure to connect, unless it is the `last` one that was logged. Only a new failure is diagnosed, because that
+/// delays the next attempt.
+async fn log_failure(client: &LimitStoreClient, reason: &str, last: &mut LoggedFailure) {
+    let is_new = last.reason != reason;
+    if is_new {
+        *last = LoggedFailure { reason: reason.to_owned(), ..LoggedFailure::default() };
+    }
+    if last.has_cause || last.diagnoses == MAX_DIAGNOSES {
+        return;
+    }
+    last.diagnoses += 1;
+    let cause = client.store.diagnose().await;
+    last.has_cause = cause.is_some();
+    if is_new || last.has_cause {
+        let (store, fault) = (client.store.servers(), cause.as_deref().unwrap_or(reason));
+        tracing::warn!(store, fault, "cannot reach the limit store; trying again");
+    }
+}
+
+/// Reports what was charged without the store.
+async fn flush_backlog(client: &LimitStoreClient) -> Result<(), Unavailable> {
+    let reports = client.backlog.reports(client.clock.now());
+    for batch in reports.chunks(FLUSH_BATCH) {
+        let send = async |report| {
+            client.report(report).await?;
+            client.backlog.acknowledge(report);
             Ok(())
         };
-        join_all(some.iter().map(tell)).await.into_iter().collect::<Result<(), NoAnswer>>()?;
+        join_all(batch.iter().map(send)).await.into_iter().collect::<Result<(), Unavailable>>()?;
     }
     Ok(())
 }

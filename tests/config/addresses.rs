@@ -21,24 +21,24 @@ fn errors_of(section: &str, key: &str, address: &str, more: &str) -> Vec<String>
 #[test]
 fn an_invalid_redis_url_is_reported_with_every_other_mistake() {
     for (kind, address, fault) in [
-        ("single", "redis://h:99999/0", "its port is no number from 1 to 65535"),
-        ("single", "redis://h:0", "its port is no number from 1 to 65535"),
-        ("single", "redis://default:canary", "its port is no number from 1 to 65535"),
-        ("single", "redis://u:canary@[::1]:x", "its port is no number from 1 to 65535"),
+        ("single", "redis://h:99999/0", "its port is not a number from 1 to 65535"),
+        ("single", "redis://h:0", "its port is not a number from 1 to 65535"),
+        ("single", "redis://default:canary", "its port is not a number from 1 to 65535"),
+        ("single", "redis://u:canary@[::1]:x", "its port is not a number from 1 to 65535"),
         ("single", "redis://u:canary@h o", "characters"),
-        ("single", "redis://u:canary@h^o", "it is no URL"),
+        ("single", "redis://u:canary@h^o", "it is not a URL"),
         ("single", "redis://", "it names no host"),
-        ("single", "rediss://u:canary@", "it is no URL"),
-        ("single", "redis://u:canary@h/abc", "its database is no number"),
-        ("single", "redis://u:canary@h/-1", "its database is no number"),
-        ("single", "rediss://u:canary@h#insecure", "it takes no fragment"),
+        ("single", "rediss://u:canary@", "it is not a URL"),
+        ("single", "redis://u:canary@h/abc", "its database is not a number"),
+        ("single", "redis://u:canary@h/-1", "its database is not a number"),
+        ("single", "rediss://u:canary@h#insecure", "it has a fragment"),
         ("single", "redis://u:canary@h?protocol=canary", "invalid client config"),
         ("single", "redis://u:canary@a,redis://u:canary@b", "names several addresses"),
-        ("cluster", "redis://u:canary@a,rediss://u:canary@b", "its addresses differ in whether TLS is spoken"),
-        ("sentinel", "redis://u:canary@a,rediss://u:canary@b", "its addresses differ in whether TLS is spoken"),
+        ("cluster", "redis://u:canary@a,rediss://u:canary@b", "its addresses differ in the use of TLS"),
+        ("sentinel", "redis://u:canary@a,rediss://u:canary@b", "its addresses differ in the use of TLS"),
         ("cluster", "redis://u:canary@a,redis://u:canary2@b", "its addresses differ in user or password"),
         ("cluster", "redis://u:canary@a/1,redis://u:canary@b/2", "its addresses differ in their database"),
-        ("cluster", "redis://u:canary@a,redis://u:canary@b:x", "its port is no number from 1 to 65535"),
+        ("cluster", "redis://u:canary@a,redis://u:canary@b:x", "its port is not a number from 1 to 65535"),
     ] {
         let name = if kind == "sentinel" { "\nsentinel = \"mymaster\"" } else { "" };
         let lines = errors_of("limit_store", "redis", address, &format!("kind = \"{kind}\"{name}"));

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use calgate::limit_store::scripts::{Acquired, Asking, Fate, Heard, Limit, Member, Scripts};
+use calgate::limit_store::redis::scripts::Scripts;
+use calgate::limit_store::{AcquireRequest, Acquired, HeartbeatReply, Limit, Member, RequestOutcome};
 use calgate::ratelimit::fair_queue::{Asker, Priority};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
@@ -138,13 +139,13 @@ impl Both<'_> {
             What::Lost { flight, within_ms } => {
                 if let Some((request, _, flight)) = self.take(flight) {
                     let within = Duration::from_millis(within_ms);
-                    self.settle(request, Fate::Lost { within }).await;
+                    self.settle(request, RequestOutcome::Lost { within }).await;
                     self.machine.lost(&flight, tick(self.at).after(within));
                 }
             }
             What::Unsent { flight } => {
                 if let Some((request, _, flight)) = self.take(flight) {
-                    self.settle(request, Fate::Unsent).await;
+                    self.settle(request, RequestOutcome::Unsent).await;
                     self.machine.unsent(&flight);
                 }
             }
@@ -156,12 +157,12 @@ impl Both<'_> {
         (count > 0).then(|| self.flights.swap_remove(index % count))
     }
 
-    async fn settle(&mut self, request: u64, fate: Fate) -> Option<(Hold, Option<Duration>)> {
+    async fn settle(&mut self, request: u64, fate: RequestOutcome) -> Option<(Hold, Option<Duration>)> {
         let (scripts, limit) = (self.scripts, self.limit());
         scripts.settle(&mut self.link.clone(), limit, "this", request, fate).await.unwrap()
     }
 
-    async fn heartbeat(&mut self) -> Heard {
+    async fn heartbeat(&mut self) -> HeartbeatReply {
         let (scripts, limit, member) = (self.scripts, self.limit(), Member { gateway: "this", times: 1 });
         scripts.heartbeat(&mut self.link.clone(), limit, member, ANY_EPOCH).await.unwrap()
     }
@@ -169,8 +170,14 @@ impl Both<'_> {
     async fn acquire(&mut self, asker: Option<&Asker>, express: bool, anyway: bool) -> Acquired {
         self.asked += 1;
         let light = self.machine.light(asker);
-        let asking =
-            Asking { request: self.asked, express, waiting: self.machine.has_turns(), anyway, light, epoch: ANY_EPOCH };
+        let asking = AcquireRequest {
+            request: self.asked,
+            express,
+            waiting: self.machine.has_turns(),
+            anyway,
+            light,
+            epoch: ANY_EPOCH,
+        };
         let member = Member { gateway: "this", times: 1 };
         let (scripts, limit) = (self.scripts, self.limit());
         scripts.acquire(&mut self.link.clone(), limit, member, asking, None).await.unwrap().0
@@ -253,7 +260,7 @@ impl Both<'_> {
         };
         let jitter = if matches!(verdict, Verdict::Refused { .. }) { self.draw() } else { Duration::ZERO };
         let ago = Duration::from_micros(self.at - flight.1);
-        let fate = Fate::Answered { ago, verdict, told: told.clone(), jitter };
+        let fate = RequestOutcome::Answered { ago, verdict, told: told.clone(), jitter };
         let theirs = self.settle(flight.0, fate).await;
         let ours = self.machine.answered(&flight.2, verdict, &told, tick(self.at));
         assert_eq!(theirs.map(|(by, _)| by), ours.map(|held| held.by));

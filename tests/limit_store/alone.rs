@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use calgate::budget::Slot;
 use calgate::gateway::Snapshot;
-use calgate::limit_store::SharedStore;
+use calgate::limit_store::LimitStoreClient;
 use calgate::refusal::Refusal;
 use calgate::time::MonoTime;
 use http::HeaderMap;
@@ -17,7 +17,7 @@ const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\ntier = \"roomy\"\n";
 
 /// A gateway on the store.
-fn on(redis: &Redis) -> (Snapshot, Arc<SharedStore>) {
+fn on(redis: &Redis) -> (Snapshot, Arc<LimitStoreClient>) {
     let snapshot = snapshot(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
     let store = snapshot.limit_store.clone().unwrap();
     store.start(Duration::ZERO).unwrap();
@@ -44,7 +44,7 @@ fn one_of_two_gateways_sends_no_more_than_one_of_two_may() {
     }
     redis.kill();
     let (snapshot, store) = &gateways[0];
-    eventually("the store given up", || (!store.answers()).then_some(()));
+    eventually("the store given up", || (!store.is_available()).then_some(()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let first = reserve(snapshot, Duration::from_secs(10)).await.unwrap();

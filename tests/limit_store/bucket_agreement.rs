@@ -1,6 +1,6 @@
 //! A bucket in the store is charged as the gateway's own is.
 
-use calgate::limit_store::scripts::Charge;
+use calgate::limit_store::Charge;
 use calgate::ratelimit::{Bucket, Quota};
 use calgate::time::MonoTime;
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use calgate::limit_store::WITHIN;
+use calgate::limit_store::CALL_TIMEOUT;
 
 use super::{degraded, joined};
 use crate::harness::{Fleet, Proxy, Redis, Terms, eventually, time_limit};
@@ -63,14 +63,14 @@ impl Pair {
         self.redis.restart();
         degraded(&self.fleet, 0);
         for gateway in &self.fleet.gateways {
-            gateway.wait_for_log("the store answers again");
+            gateway.wait_for_log("limit store is back");
         }
     }
 
     /// Each gateway has written down at that level what becomes of its consumers.
     fn told_of_the_loss(&self, level: &str, outcome: &str) {
         for gateway in &self.fleet.gateways {
-            let line = gateway.wait_for_log("the store is not asked any more");
+            let line = gateway.wait_for_log("limit store unavailable");
             assert!(line.contains(&format!(r#""level":"{level}""#)) && line.contains(outcome), "{line}");
             assert!(gateway.metric("calgate_sharing_losses", "") > 0);
         }
@@ -93,7 +93,7 @@ fn late_answer(mode: &str) -> Option<(u16, String)> {
         eventually("a call that is late", || (failures() > before).then_some(()));
         pair.proxies[SECOND].mend();
         let (answer, took) = late.join().unwrap();
-        (took < WITHIN * 2).then_some(answer)
+        (took < CALL_TIMEOUT * 2).then_some(answer)
     })
 }
 
@@ -173,7 +173,7 @@ fn without_the_store_a_gateway_goes_on_from_the_last_no_it_was_told() {
 fn without_the_store_each_gateway_has_an_equal_part() {
     let mut pair = Pair::start("share", "enforce");
     pair.lose();
-    pair.told_of_the_loss("WARN", "each gateway limits by itself");
+    pair.told_of_the_loss("WARN", "each gateway limits on its own");
     pair.passes(FIRST, 2);
     pair.refuses(FIRST, 429, LIMITED);
     pair.passes(SECOND, 1);
@@ -188,7 +188,7 @@ fn without_the_store_nobody_gets_through() {
     let mut pair = Pair::start("closed", "enforce");
     pair.passes(FIRST, 1);
     pair.lose();
-    pair.told_of_the_loss("ERROR", "consumers are refused until it answers");
+    pair.told_of_the_loss("ERROR", "rejecting consumers");
     pair.refuses(FIRST, 503, LOST);
     pair.refuses(SECOND, 503, LOST);
     pair.restore();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calgate::limit_store::circuit_breaker::{Breaker, State};
+use calgate::limit_store::circuit_breaker::{BreakerState, CircuitBreaker};
 use calgate::time::MonoTime;
 use proptest::prelude::*;
 
@@ -13,33 +13,33 @@ fn at(ms: u64) -> MonoTime {
 }
 
 /// One that is closed at 0 ms.
-fn closed() -> Breaker {
-    let mut breaker = Breaker::new(at(0), 42);
-    breaker.probed(true, at(0));
-    breaker.recovered();
-    assert_eq!(breaker.state(), State::Closed);
+fn closed() -> CircuitBreaker {
+    let mut breaker = CircuitBreaker::new(at(0), 42);
+    breaker.record_probe(true, at(0));
+    breaker.close();
+    assert_eq!(breaker.state(), BreakerState::Closed);
     breaker
 }
 
-fn probe(breaker: &Breaker) -> MonoTime {
+fn probe(breaker: &CircuitBreaker) -> MonoTime {
     match breaker.state() {
-        State::Open { probe } => probe,
+        BreakerState::Open { probe } => probe,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn it_begins_open_with_a_probe_due_at_once() {
-    assert_eq!(Breaker::new(at(7), 1).state(), State::Open { probe: at(7) });
+    assert_eq!(CircuitBreaker::new(at(7), 1).state(), BreakerState::Open { probe: at(7) });
 }
 
 #[test]
 fn three_failures_in_a_row_open_it() {
     let mut breaker = closed();
-    assert!(!breaker.called(false, at(1)) && !breaker.called(false, at(2)));
-    assert!(!breaker.called(true, at(3)));
-    assert!(!breaker.called(false, at(4)) && !breaker.called(false, at(5)));
-    assert!(breaker.called(false, at(6)));
+    assert!(!breaker.record_call(false, at(1)) && !breaker.record_call(false, at(2)));
+    assert!(!breaker.record_call(true, at(3)));
+    assert!(!breaker.record_call(false, at(4)) && !breaker.record_call(false, at(5)));
+    assert!(breaker.record_call(false, at(6)));
     assert!(probe(&breaker) >= at(256), "{breaker:?}");
 }
 
@@ -48,38 +48,38 @@ fn more_than_one_in_five_within_a_second_opens_it() {
     // Two of each ten calls fail: that is one in five, and not more.
     let mut breaker = closed();
     let failing = |n: u64| n % 10 == 4 || n % 10 == 9;
-    assert!((0..200).all(|n| !breaker.called(!failing(n), at(n * 4))));
+    assert!((0..200).all(|n| !breaker.record_call(!failing(n), at(n * 4))));
     // Three do.
     let mut breaker = closed();
     let failing = |n: u64| [3, 6, 9].contains(&(n % 10));
-    assert!((0..20).any(|n| breaker.called(!failing(n), at(n * 4))));
+    assert!((0..20).any(|n| breaker.record_call(!failing(n), at(n * 4))));
 }
 
 #[test]
 fn probes_come_later_and_later_up_to_a_second() {
     let mut breaker = closed();
-    assert_eq!((0..3).filter(|_| breaker.called(false, at(0))).count(), 1);
+    assert_eq!((0..3).filter(|_| breaker.record_call(false, at(0))).count(), 1);
     let mut now = at(0);
     for _ in 0..10 {
         let wait = probe(&breaker).since(now);
         assert!((Duration::from_millis(250)..=Duration::from_secs(1)).contains(&wait), "{wait:?}");
         now = probe(&breaker);
-        breaker.probed(false, now);
+        breaker.record_probe(false, now);
     }
     assert!(probe(&breaker).since(now) >= Duration::from_millis(500));
-    breaker.probed(true, now);
-    assert_eq!(breaker.state(), State::Recovering { since: now });
-    breaker.recovered();
-    assert_eq!(breaker.state(), State::Closed);
+    breaker.record_probe(true, now);
+    assert_eq!(breaker.state(), BreakerState::Recovering { since: now });
+    breaker.close();
+    assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
 #[test]
 fn what_fails_while_it_recovers_opens_it_again() {
-    let mut breaker = Breaker::new(at(0), 42);
-    breaker.probed(true, at(0));
-    assert!((0..3).any(|n| breaker.called(false, at(n))));
-    breaker.recovered();
-    assert!(matches!(breaker.state(), State::Open { .. }), "what is open is not closed without a probe");
+    let mut breaker = CircuitBreaker::new(at(0), 42);
+    breaker.record_probe(true, at(0));
+    assert!((0..3).any(|n| breaker.record_call(false, at(n))));
+    breaker.close();
+    assert!(matches!(breaker.state(), BreakerState::Open { .. }), "what is open is not closed without a probe");
 }
 
 proptest! {
@@ -90,9 +90,9 @@ proptest! {
         let probes: std::collections::HashSet<u64> = seeds
             .into_iter()
             .map(|seed| {
-                let mut breaker = Breaker::new(at(0), seed);
-                breaker.probed(false, at(0));
-                breaker.probed(false, at(0));
+                let mut breaker = CircuitBreaker::new(at(0), seed);
+                breaker.record_probe(false, at(0));
+                breaker.record_probe(false, at(0));
                 probe(&breaker).0
             })
             .collect();
@@ -103,10 +103,10 @@ proptest! {
 #[test]
 fn calls_from_before_it_opened_put_no_probe_off() {
     let mut breaker = closed();
-    assert!((0..3).any(|_| breaker.called(false, at(0))));
+    assert!((0..3).any(|_| breaker.record_call(false, at(0))));
     let open = breaker.state();
     for _ in 0..20 {
-        assert!(!breaker.called(false, at(100)));
+        assert!(!breaker.record_call(false, at(100)));
     }
     assert_eq!(breaker.state(), open);
 }

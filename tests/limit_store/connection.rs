@@ -169,7 +169,7 @@ fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_say
     ];
     for (url, ca_file, help) in wrong {
         let fleet = Secured::two(&url, &ca_file);
-        let line = fleet.gateways[0].wait_for_log("the store cannot be reached");
+        let line = fleet.gateways[0].wait_for_log("cannot reach the limit store");
         assert!(line.contains(help) && line.contains(&store.port.to_string()), "{line}");
         assert!(!line.contains("s3cret"), "{line}");
         assert_eq!(fleet.ask(0).1, "GATEWAY_STORE_LOST");
@@ -197,7 +197,7 @@ fn a_secret_in_base64_that_a_store_repeats_is_not_logged() {
     let key = Key::new();
     let store = format!("[limit_store]\nredis = \"redis://127.0.0.1:{}\"", blabbing());
     let gateway = Setup::to(&Upstream::start().base_url()).with(&store).billing("teams", &key).start();
-    let line = gateway.wait_for_log("the store cannot be reached");
+    let line = gateway.wait_for_log("cannot reach the limit store");
     assert!(line.contains("no tenant (hidden)"), "{line}");
     assert!(!gateway.log().iter().any(|line| line.contains("Pv7Gh2Jn")));
 }
@@ -223,7 +223,7 @@ fn a_rotated_password_is_used_at_the_next_connection() {
     let own = format!("Authorization: Bearer {}", key.text);
     eventually("a connection with the new password", || {
         gateway.ask("GET /v2/me", &[&own]);
-        gateway.log().iter().any(|line| line.contains("the store answers again")).then_some(())
+        gateway.log().iter().any(|line| line.contains("limit store is back")).then_some(())
     });
     gateway.wait_for_log("user and password of the limit store were read again");
     assert!(!gateway.log().iter().any(|line| line.contains("first") || line.contains("second@")));

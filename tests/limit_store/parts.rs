@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calgate::limit_store::scripts::{Acquired, Asking, Fate, Member};
+use calgate::limit_store::{AcquireRequest, Acquired, Member, RequestOutcome};
 use calgate::ratelimit::usage_headers::{Told, Verdict};
 
 use super::scripts::{A, B, Bench, SECOND, START, limit};
@@ -12,7 +12,7 @@ fn lets_out(bench: &mut Bench, at: u64, member: Member<'_>) -> usize {
     let (mut epoch, mut count) = (bench.heartbeat(at, member).part.epoch, 0);
     // A request that is held for the sake of parts is asked for again once its gateway knows of smaller ones.
     for request in 1000..1300 {
-        let asking = Asking { request, express: true, waiting: false, anyway: false, light: 0, epoch };
+        let asking = AcquireRequest { request, express: true, waiting: false, anyway: false, light: 0, epoch };
         let (scripts, link) = (&bench.scripts, &mut bench.link);
         let asked = scripts.acquire(link, limit(bench.limit, at), member, asking, None);
         let (acquired, part) = bench.runtime.block_on(asked).unwrap();
@@ -27,7 +27,7 @@ fn is_silent(bench: &mut Bench) {
     let before = START - 300 * SECOND;
     bench.join(before, A, &[]);
     let request = bench.acquire(before, A).unwrap();
-    bench.settle(before, A, request, Fate::answered(Duration::ZERO, Verdict::Passed, Told::default()));
+    bench.settle(before, A, request, RequestOutcome::answered(Duration::ZERO, Verdict::Passed, Told::default()));
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use calgate::limit_store::backlog::Owing;
-use calgate::limit_store::scripts::{Acquired, Asking, Charge, Fate, Limit, Member, Missed, OpenWindow, Scripts};
+use calgate::limit_store::backlog::UsageReport;
+use calgate::limit_store::redis::scripts::Scripts;
+use calgate::limit_store::{
+    AcquireRequest, Acquired, Charge, Limit, Member, OpenWindow, ReplayedRequest, RequestOutcome,
+};
 use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
 use calgate::ratelimit::{Hold, Quota, Settings};
 use redis::aio::MultiplexedConnection;
@@ -52,11 +55,11 @@ impl Bench {
         Self { limit: 2, _redis: redis, runtime, link, scripts: Scripts::default(), requests: 0 }
     }
 
-    pub(super) fn join(&mut self, at: u64, member: Member<'_>, missed: &[Missed]) -> u32 {
+    pub(super) fn join(&mut self, at: u64, member: Member<'_>, missed: &[ReplayedRequest]) -> u32 {
         self.is_heard(at, member, true, missed)
     }
 
-    fn is_heard(&mut self, at: u64, member: Member<'_>, joins: bool, missed: &[Missed]) -> u32 {
+    fn is_heard(&mut self, at: u64, member: Member<'_>, joins: bool, missed: &[ReplayedRequest]) -> u32 {
         let (scripts, link) = (&self.scripts, &mut self.link);
         self.runtime.block_on(scripts.join(link, limit(self.limit, at), member, joins, missed)).unwrap()
     }
@@ -71,8 +74,14 @@ impl Bench {
 
     fn acquire_with(&mut self, at: u64, member: Member<'_>, charge: Option<Charge<'_>>) -> Acquired {
         self.requests += 1;
-        let asking =
-            Asking { request: self.requests, express: true, waiting: false, anyway: false, light: 0, epoch: ANY_EPOCH };
+        let asking = AcquireRequest {
+            request: self.requests,
+            express: true,
+            waiting: false,
+            anyway: false,
+            light: 0,
+            epoch: ANY_EPOCH,
+        };
         let (scripts, link) = (&self.scripts, &mut self.link);
         self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, charge)).unwrap().0
     }
@@ -81,8 +90,14 @@ impl Bench {
     /// What one is told that has to take turns.
     fn turn(&mut self, at: u64, member: Member<'_>) -> Acquired {
         self.requests += 1;
-        let asking =
-            Asking { request: self.requests, express: false, waiting: true, anyway: false, light: 0, epoch: ANY_EPOCH };
+        let asking = AcquireRequest {
+            request: self.requests,
+            express: false,
+            waiting: true,
+            anyway: false,
+            light: 0,
+            epoch: ANY_EPOCH,
+        };
         let (scripts, link) = (&self.scripts, &mut self.link);
         self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, None)).unwrap().0
     }
@@ -95,17 +110,17 @@ impl Bench {
     /// Tells that so many tokens were handed out elsewhere.
     fn owe(&mut self, at: u64, burst: u32, tokens: u32) {
         let Charge { key, quota } = bucket(burst);
-        let owing = Owing { key: key.to_owned(), quota, ahead: TOKEN * tokens };
+        let owing = UsageReport { key: key.to_owned(), quota, ahead: TOKEN * tokens };
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.owe(link, &owing, Some(at))).unwrap();
+        self.runtime.block_on(scripts.report(link, &owing, Some(at))).unwrap();
     }
 
-    pub(super) fn settle(&mut self, at: u64, member: Member<'_>, request: u64, fate: Fate) {
+    pub(super) fn settle(&mut self, at: u64, member: Member<'_>, request: u64, fate: RequestOutcome) {
         let (scripts, link) = (&self.scripts, &mut self.link);
         self.runtime.block_on(scripts.settle(link, limit(self.limit, at), member.gateway, request, fate)).unwrap();
     }
 
-    pub(super) fn heartbeat(&mut self, at: u64, member: Member<'_>) -> calgate::limit_store::scripts::Heard {
+    pub(super) fn heartbeat(&mut self, at: u64, member: Member<'_>) -> calgate::limit_store::HeartbeatReply {
         let (scripts, link) = (&self.scripts, &mut self.link);
         self.runtime.block_on(scripts.heartbeat(link, limit(self.limit, at), member, ANY_EPOCH)).unwrap()
     }
@@ -115,20 +130,20 @@ fn bucket(burst: u32) -> Charge<'static> {
     Charge { key: "calgate:{x}:bucket:billing", quota: Quota::per_minute(60, burst) }
 }
 
-fn answered(remaining: u32) -> Fate {
+fn answered(remaining: u32) -> RequestOutcome {
     answered_of(2, remaining)
 }
 
-fn answered_of(limit: u32, remaining: u32) -> Fate {
+fn answered_of(limit: u32, remaining: u32) -> RequestOutcome {
     let seen = Seen { name: 1, limit: Some(limit), remaining, reset: Duration::from_secs(60) };
     let told = Told { limits: [seen].into_iter().collect(), absurd: false };
-    Fate::Answered { ago: Duration::ZERO, verdict: Verdict::Passed, told, jitter: Duration::ZERO }
+    RequestOutcome::Answered { ago: Duration::ZERO, verdict: Verdict::Passed, told, jitter: Duration::ZERO }
 }
 
 #[test]
 fn who_has_not_joined_is_told_so_and_charged_nothing() {
     let mut bench = Bench::start();
-    assert_eq!(bench.acquire(START, A), Err(Acquired::Stranger));
+    assert_eq!(bench.acquire(START, A), Err(Acquired::UnknownMember));
     bench.join(START, A, &[]);
     assert!(bench.acquire(START, A).is_ok() && bench.acquire(START, A).is_ok());
     assert!(matches!(bench.acquire(START, A), Err(Acquired::Held { .. })));
@@ -139,7 +154,7 @@ fn what_comes_late_under_an_older_membership_is_refused() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     bench.join(START, Member { times: 2, ..A }, &[]);
-    assert_eq!(bench.acquire(START, A), Err(Acquired::Stranger));
+    assert_eq!(bench.acquire(START, A), Err(Acquired::UnknownMember));
     assert!(bench.acquire(START, Member { times: 2, ..A }).is_ok());
 }
 
@@ -155,10 +170,10 @@ fn what_becomes_free_is_kept_for_a_moment_for_who_need_not_take_turns_and_is_not
         if request > 2 {
             bench.acquire(START, A).unwrap();
         }
-        bench.settle(START, A, request, Fate::answered(Duration::ZERO, Verdict::Passed, silent.clone()));
+        bench.settle(START, A, request, RequestOutcome::answered(Duration::ZERO, Verdict::Passed, silent.clone()));
     }
     let (full, millisecond) = (START + 60 * SECOND, SECOND / 1000);
-    assert!(matches!(bench.acquire(full, B), Err(Acquired::Stranger)));
+    assert!(matches!(bench.acquire(full, B), Err(Acquired::UnknownMember)));
     assert!(matches!(bench.acquire(full, A), Err(Acquired::Held { by: Hold::Requests, .. })));
     assert!(is_paced(bench.turn(full + 149 * millisecond, A)), "all is free, and kept");
     assert!(is_go(bench.turn(full + 151 * millisecond, A)));
@@ -187,14 +202,14 @@ fn who_comes_back_brings_what_it_has_sent_meanwhile_and_nothing_twice() {
     bench.acquire(START, A).unwrap();
     // While it could not be asked, the request was answered, and another one sent.
     let missed = [
-        Missed { request: u64::MAX, in_flight: false, left: Duration::from_secs(59) },
-        Missed { request: 77, in_flight: true, left: Duration::from_secs(29) },
+        ReplayedRequest { request: u64::MAX, in_flight: false, left: Duration::from_secs(59) },
+        ReplayedRequest { request: 77, in_flight: true, left: Duration::from_secs(29) },
     ];
     let member = Member { times: 2, ..A };
     bench.join(START + SECOND, member, &missed);
     assert!(matches!(bench.acquire(START + SECOND, member), Err(Acquired::Held { .. })));
     // What it had there before is not counted beside.
-    bench.settle(START + 2 * SECOND, member, 77, Fate::Unsent);
+    bench.settle(START + 2 * SECOND, member, 77, RequestOutcome::Unsent);
     assert!(bench.acquire(START + 2 * SECOND, member).is_ok());
 }
 
@@ -214,7 +229,7 @@ fn who_is_heard_and_has_not_joined_does_not_go_by_the_store() {
     assert_eq!(bench.is_heard(START, B, false, &[]), 2);
     let heard = bench.heartbeat(START, B);
     assert_eq!((heard.is_member, heard.gateways, heard.members), (false, 2, 1));
-    assert_eq!(bench.acquire(START, B), Err(Acquired::Stranger));
+    assert_eq!(bench.acquire(START, B), Err(Acquired::UnknownMember));
 }
 
 #[test]
@@ -224,7 +239,7 @@ fn what_was_not_sent_after_all_is_not_counted_even_if_that_is_told_late() {
     let request = bench.acquire(START, A).unwrap();
     let late = START + 31 * SECOND;
     bench.heartbeat(late, A);
-    bench.settle(late, A, request, Fate::Unsent);
+    bench.settle(late, A, request, RequestOutcome::Unsent);
     assert!(bench.acquire(late, A).is_ok() && bench.acquire(late, A).is_ok());
 }
 

@@ -58,7 +58,7 @@ fn one_whose_caller_leaves_while_the_store_is_asked_gives_up_its_place() {
         let snapshot = with_store(redis.port, mode);
         let store = snapshot.limit_store.clone().unwrap();
         store.start(Duration::ZERO).unwrap();
-        eventually("a store that is asked", || store.is_asked().then_some(()));
+        eventually("a store that is asked", || store.is_enabled().then_some(()));
         redis.signal("-STOP");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

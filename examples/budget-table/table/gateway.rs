@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use calgate::limit_store::scripts::Fate;
+use calgate::limit_store::RequestOutcome;
 use calgate::ratelimit::Settings;
 use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next, Standing};
@@ -134,7 +134,7 @@ impl Gateway {
         let refused = Verdict::Refused { retry_after: None };
         let verdict = if verdict.refused { refused } else { Verdict::Passed };
         if let Self::Shared(shared) = self {
-            shared.settle(request, Fate::answered(now.since(flight.sent()), verdict, told.clone()), now);
+            shared.settle(request, RequestOutcome::answered(now.since(flight.sent()), verdict, told.clone()), now);
         }
         if let Some(machine) = self.machine() {
             machine.answered(flight, verdict, &told, now);

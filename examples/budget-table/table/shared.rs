@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use calgate::limit_store::scripts::{Acquired, Asking, Fate, Limit, Member, Scripts};
+use calgate::limit_store::redis::scripts::Scripts;
+use calgate::limit_store::{AcquireRequest, Acquired, Limit, Member, RequestOutcome};
 use calgate::ratelimit::authority::No;
 use calgate::ratelimit::fair_queue::{Asker, Ticket};
 use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
@@ -100,15 +101,15 @@ impl Store {
         }
     }
 
-    fn acquire(&mut self, index: usize, asking: Asking, now: MonoTime) -> Acquired {
+    fn acquire(&mut self, index: usize, asking: AcquireRequest, now: MonoTime) -> Acquired {
         self.beat(now);
         let (limit, member) = (self.limit(now), Member { gateway: &self.gateways[index], times: 1 });
-        let asking = Asking { epoch: self.epoch, ..asking };
+        let asking = AcquireRequest { epoch: self.epoch, ..asking };
         let call = self.scripts.acquire(&mut self.link, limit, member, asking, None);
         self.runtime.block_on(call).expect("the store answers").0
     }
 
-    fn settle(&mut self, index: usize, request: u64, fate: Fate, now: MonoTime) {
+    fn settle(&mut self, index: usize, request: u64, fate: RequestOutcome, now: MonoTime) {
         self.beat(now);
         let limit = self.limit(now);
         let call = self.scripts.settle(&mut self.link, limit, &self.gateways[index], request, fate);
@@ -171,7 +172,7 @@ impl Shared {
     }
 
     /// What came of a request.
-    pub fn settle(&mut self, request: usize, fate: Fate, now: MonoTime) {
+    pub fn settle(&mut self, request: usize, fate: RequestOutcome, now: MonoTime) {
         let Some(name) = self.names.remove(&request) else { return };
         self.store.borrow_mut().settle(self.index, name, fate, now);
         self.machine.told_by_store(&[], self.store.borrow().foreign, now);
@@ -180,12 +181,13 @@ impl Shared {
     fn acquire(&mut self, express: bool, light: u32, now: MonoTime) -> Result<u64, ()> {
         self.asked += 1;
         let request = self.asked;
-        let asking = Asking { request, express, waiting: self.machine.has_turns(), anyway: false, light, epoch: 0 };
+        let asking =
+            AcquireRequest { request, express, waiting: self.machine.has_turns(), anyway: false, light, epoch: 0 };
         let acquired = self.store.borrow_mut().acquire(self.index, asking, now);
         match acquired {
             Acquired::Go { .. } => return Ok(request),
             Acquired::Held { by, wait, .. } => self.held(by, wait, now),
-            other @ (Acquired::Empty { .. } | Acquired::Stranger) => unreachable!("{other:?}"),
+            other @ (Acquired::Empty { .. } | Acquired::UnknownMember) => unreachable!("{other:?}"),
         }
         Err(())
     }

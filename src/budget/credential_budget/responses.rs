@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::budget::credential_budget::operations::moved;
 use crate::budget::credential_budget::{Budget, State};
-use crate::limit_store::scripts::Fate;
+use crate::limit_store::RequestOutcome;
 use crate::ratelimit::Held;
 use crate::ratelimit::limiter::Flight;
 use crate::ratelimit::usage_headers::{self, Ignored, Reading, Verdict};
@@ -70,7 +70,7 @@ impl Budget {
         }
         if let Some(member) = &self.member {
             let (ago, settings) = (now.since(flight.sent()), state.settings);
-            member.settle(&mut state.flying, settings, flight, Fate::answered(ago, verdict, told));
+            member.settle(&mut state.flying, settings, flight, RequestOutcome::answered(ago, verdict, told));
         }
         self.change(state);
         held

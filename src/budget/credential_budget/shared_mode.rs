@@ -7,9 +7,9 @@ use crate::budget::credential_budget::uncommitted::Boarding;
 use crate::budget::credential_budget::{Budget, take_along};
 use crate::budget::membership::Membership;
 use crate::limit::PendingCharge;
-use crate::limit_store::NoAnswer;
-use crate::limit_store::circuit_breaker::State;
-use crate::limit_store::scripts::{Acquired, Asking, Heard, Missed};
+use crate::limit_store::Unavailable;
+use crate::limit_store::circuit_breaker::BreakerState;
+use crate::limit_store::{AcquireRequest, Acquired, HeartbeatReply, ReplayedRequest};
 use crate::ratelimit::Hold;
 use crate::ratelimit::authority::No;
 use crate::ratelimit::fair_queue::Asker;
@@ -44,7 +44,7 @@ impl Budget {
             boarding.depart(member, &mut state.flying);
             let (machine, waiting) = (&state.machine, state.machine.has_turns());
             let (request, express, light) = (boarding.request(), boarding.is_express(), machine.light(Some(asker)));
-            let asking = Asking { request, express, waiting, anyway: false, light, epoch: machine.epoch() };
+            let asking = AcquireRequest { request, express, waiting, anyway: false, light, epoch: machine.epoch() };
             (machine.is_by_store(), asking)
         };
         if !by_store {
@@ -73,11 +73,11 @@ impl Budget {
                 Some(pending) => Err(pending.reject(ahead)),
                 None => Ok(None),
             },
-            Ok(Acquired::Stranger) => {
+            Ok(Acquired::UnknownMember) => {
                 self.join_again(member);
                 Ok(None)
             }
-            Err(NoAnswer) => {
+            Err(Unavailable) => {
                 self.ask_again(member);
                 // Whether the store has taken the token is not known; it has had the time to say so.
                 beside.and_then(|_| pending.take()).map_or(Ok(()), PendingCharge::charge_locally)?;
@@ -101,7 +101,7 @@ impl Budget {
         };
         take_along(pending).await?;
         let request = boarding.request();
-        let asking = Asking {
+        let asking = AcquireRequest {
             request,
             express: true,
             waiting: false,
@@ -114,7 +114,7 @@ impl Budget {
             match self.acquire(member, asking, None).await {
                 Ok(Acquired::Go { by, .. }) => held = by,
                 Ok(_) => self.join_again(member),
-                Err(NoAnswer) => self.ask_again(member),
+                Err(Unavailable) => self.ask_again(member),
             }
         }
         Ok((boarding.go().ok_or(Refusal::Internal)?, held))
@@ -132,7 +132,7 @@ impl Budget {
                 let Some(express) = state.machine.wants(now) else { return };
                 let (waiting, light) = (state.machine.has_turns(), state.machine.light(None));
                 let (request, epoch) = (member.next_request(), state.machine.epoch());
-                Asking { request, express, waiting, anyway: false, light, epoch }
+                AcquireRequest { request, express, waiting, anyway: false, light, epoch }
             };
             let acquired = self.acquire(member, asking, None).await;
             let mut state = self.lock();
@@ -149,11 +149,11 @@ impl Budget {
                     drop(state);
                     self.held_by_store(by, wait);
                 }
-                Ok(Acquired::Empty { .. } | Acquired::Stranger) => {
+                Ok(Acquired::Empty { .. } | Acquired::UnknownMember) => {
                     drop(state);
                     return self.join_again(member);
                 }
-                Err(NoAnswer) => {
+                Err(Unavailable) => {
                     member.take_back(state.settings, asking.request);
                     drop(state);
                     return self.ask_again(member);
@@ -163,7 +163,7 @@ impl Budget {
     }
 
     /// Is heard in the store, or joins it, or goes on without, as the store stands. Answers whether to go on with that.
-    pub(in crate::budget) async fn beat(&self, store: State) -> bool {
+    pub(in crate::budget) async fn beat(&self, store: BreakerState) -> bool {
         let Some(member) = &self.member else { return false };
         if !member.lasts() && self.is_unused() {
             self.go_alone(member);
@@ -171,17 +171,17 @@ impl Budget {
             return false;
         }
         match store {
-            State::Open { .. } => self.go_alone(member),
+            BreakerState::Open { .. } => self.go_alone(member),
             // At the start it has not been asked yet, and is in a moment. After a loss that takes `recover_within`.
-            State::Recovering { .. } if !member.was_shared() && !self.lock().machine.has_heard() => {
+            BreakerState::Recovering { .. } if !member.was_shared() && !self.lock().machine.has_heard() => {
                 self.wait_for_store(1, member.within());
             }
-            State::Recovering { .. } => {
+            BreakerState::Recovering { .. } => {
                 self.go_alone(member);
                 let (settings, missed) = self.missed();
                 let _ = member.join(settings, false, &missed).await;
             }
-            State::Closed => self.beat_closed(member).await,
+            BreakerState::Closed => self.beat_closed(member).await,
         }
         true
     }
@@ -200,7 +200,7 @@ impl Budget {
                 Ok(heard) if heard.is_member => return self.hear(member, &heard, asked),
                 Ok(_) => {}
                 // The next request will tell; it is the breaker that gives the store up.
-                Err(NoAnswer) => return,
+                Err(Unavailable) => return,
             }
         }
         // Nothing goes out while the store is told of everything, so that nothing is left out.
@@ -209,7 +209,7 @@ impl Budget {
         let (settings, missed) = self.missed();
         match member.join(settings, true, &missed).await {
             Ok(()) => self.wait_for_store(member.gateways(), Duration::ZERO),
-            Err(NoAnswer) => self.ask_again(member),
+            Err(Unavailable) => self.ask_again(member),
         }
     }
 
@@ -217,9 +217,9 @@ impl Budget {
     async fn acquire(
         &self,
         member: &Arc<Membership>,
-        asking: Asking,
+        asking: AcquireRequest,
         pending: Option<&PendingCharge<'_>>,
-    ) -> Result<Acquired, NoAnswer> {
+    ) -> Result<Acquired, Unavailable> {
         let asked = self.clock.now();
         let (acquired, part) = member.acquire(self.settings(), asking, pending).await?;
         self.note_part(member, part, asked);
@@ -265,7 +265,7 @@ impl Budget {
         self.change(&mut state);
     }
 
-    fn hear(&self, member: &Membership, heard: &Heard, asked: MonoTime) {
+    fn hear(&self, member: &Membership, heard: &HeartbeatReply, asked: MonoTime) {
         let now = self.clock.now();
         self.note_part(member, heard.part, asked);
         let windows: Vec<_> = heard.windows.iter().map(|window| (window.seen, window.ends(asked, now))).collect();
@@ -289,14 +289,14 @@ impl Budget {
     }
 
     /// All requests that the store has to know of.
-    fn missed(&self) -> (crate::budget::credential_budget::Settings, Vec<Missed>) {
+    fn missed(&self) -> (crate::budget::credential_budget::Settings, Vec<ReplayedRequest>) {
         let now = self.clock.now();
         let state = self.lock();
         let flying = state.flying.iter().map(|(&request, deadline)| (request, true, deadline.since(now)));
         let over = state.machine.releases().zip(0..).map(|(release, n)| (n, release.since(now)));
         // Those that are over need a name that no request has.
         let over = over.map(|(n, left)| (u64::MAX - n, false, left));
-        let missed = flying.chain(over).map(|(request, in_flight, left)| Missed { request, in_flight, left });
+        let missed = flying.chain(over).map(|(request, in_flight, left)| ReplayedRequest { request, in_flight, left });
         (state.settings, missed.collect())
     }
 }
