@@ -1,22 +1,22 @@
-# The commands of this project. `make run` and `make test` need nothing but Rust.
+# Commands of this project. `make run` needs Rust, a C compiler and bash. `make test` installs what else it needs.
 
 .PHONY: run lint test test-long test-stalls test-quiet clients bench release
 
-# Starts a simulated Cal.com and the gateway in front of it; with CAL_API_KEY set, the gateway in front of the real one.
+# Starts a simulated Cal.com and calgate in front of it. If CAL_API_KEY is set, calgate uses the real Cal.com.
 run:
 	scripts/demo
 
-# Checks formatting, lints, documentation, dependencies, spelling, words and commit subjects: STEPS="clippy words" for some.
+# Checks formatting, lints, documentation, dependencies, spelling, words and commit subjects. STEPS="clippy words" runs some.
 lint:
 	scripts/lint $(STEPS)
 
-# Installs what the tests need, and runs them all.
+# Installs what the tests need, and runs all tests.
 test:
 	scripts/test-deps
 	scripts/run-tests --all
 	scripts/test-valkey
 
-# The nightly run: CASES random cases of each property test (TESTS="budget::" for some of them). A case that fails is kept in
+# The nightly run: each property test with CASES random cases. TESTS="budget::" selects tests. proptest writes a failed case to
 # proptest-regressions/. Commit that file.
 CASES ?= 20000
 test-long:
@@ -24,24 +24,24 @@ test-long:
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PROPTEST_CASES=$(CASES) \
 		cargo test --locked --release -- --skip limit_store::fleet --skip limit_store::faults --skip limit_store::stalls $(TESTS)
 
-# Gateways that are stopped, throttled or far from their store, for two minutes each.
+# Tests of gateways that are stopped, throttled or far from their store, for two minutes each.
 test-stalls:
 	scripts/test-deps
 	CALGATE_STALL_SECONDS=120 cargo test --locked -- limit_store::stalls --nocapture --test-threads 1
 
-# Tests that measure throughput: they need a machine on which little else runs.
+# Tests that measure throughput. They need a machine without other load.
 test-quiet:
 	scripts/test-deps
 	NEXTEST_TEST_THREADS=1 RUST_TEST_THREADS=1 scripts/run-tests -- --ignored
 
-# HTTP clients and SDKs of other languages against calgate: CLIENTS="npm pypi java curl" (tests/clients).
+# HTTP clients and SDKs of other languages against calgate (tests/clients). CLIENTS="npm curl" selects some.
 clients:
 	python3 tests/clients/run.py $(CLIENTS)
 
-# A release build tuned by a profile of itself, for what runs all day: target/profiled/calgate.
+# A release build that is optimized with a profile of the request path: target/profiled/calgate.
 release:
 	python3 benches/compare/profiled.py
 
-# calgate beside nginx and HAProxy, by the same load: BENCH_ARGS="--quick", "--only base https", … (benches/compare).
+# Compares calgate with nginx and HAProxy under the same load (benches/compare), for example with BENCH_ARGS="--quick".
 bench:
 	python3 benches/compare/run.py $(BENCH_ARGS)
