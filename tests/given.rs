@@ -1,4 +1,4 @@
-//! What tests begin with: a gateway's state from a few lines of configuration, gateway keys, request heads.
+//! Test fixtures without a process: gateway state from a few lines of configuration, gateway keys and request heads.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,35 +14,35 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// Where a secret of the tests comes from: cargo sets this variable, to `calgate`, for each test that it runs.
+/// Source of a secret in tests: cargo sets this variable to `calgate` for each test.
 pub(crate) const SECRET: &str = "{ env = \"CARGO_PKG_NAME\" }";
 
-/// A moment that no test's expiry dates mistake: 2026-01-01T00:00:00Z.
+/// Time at which tests evaluate expiry dates: 2026-01-01T00:00:00Z.
 pub(crate) fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)
 }
 
-/// The client address of tests that do not care about it.
+/// Client address of tests in which it does not matter.
 pub(crate) const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-/// The gateway key that belongs to `name` in this run of the tests.
+/// Returns the gateway key of `name`. It is the same within one run of the tests.
 pub(crate) fn key(name: &str) -> String {
     static KEYS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
     KEYS.lock().entry(name.to_owned()).or_insert_with(|| GatewayKey::generate().unwrap()).clone()
 }
 
-/// The line that a configuration has for a key.
+/// Returns the hash of a key, as it stands in a configuration.
 pub(crate) fn hash(key: &str) -> String {
     GatewayKey::parse(key).unwrap().hash().to_string()
 }
 
-/// The state of a configuration. Beside what `text` has there is a credential for each of [`PLANS`], named like it, and
-/// `{key:NAME}` stands for the hash of [`key`]`(NAME)`.
+/// Builds the state of a configuration. Adds a credential for each of [`PLANS`], with the name of the plan, and replaces
+/// `{key:NAME}` by the hash of [`key`]`(NAME)`.
 pub(crate) fn snapshot(text: &str) -> Snapshot {
     Snapshot::build(config(text), None).unwrap()
 }
 
-/// The configuration that [`snapshot`] builds from.
+/// Returns the configuration from which [`snapshot`] builds.
 pub(crate) fn config(text: &str) -> Config {
     Config::parse("test.toml", &whole(text)).unwrap_or_else(|unusable| panic!("{unusable}"))
 }
@@ -77,7 +77,7 @@ pub(crate) const PLANS: [&str; 9] = [
     "unrestricted",
 ];
 
-/// Header fields, in order.
+/// Returns a map of header fields, in order.
 pub(crate) fn headers<const N: usize>(fields: [(&str, &str); N]) -> HeaderMap {
     let field = |(name, value): (&str, &str)| {
         (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
@@ -89,20 +89,20 @@ pub(crate) fn headers<const N: usize>(fields: [(&str, &str); N]) -> HeaderMap {
     map
 }
 
-/// The caller that holds [`key`]`(name)`.
+/// Returns the caller that sends [`key`]`(name)`.
 pub(crate) fn caller<'a>(snapshot: &'a Snapshot, name: &str) -> Caller<'a> {
     let key = key(name);
     snapshot.consumers.identify(&headers([("x-api-key", &key)]), PEER, now()).unwrap()
 }
 
-/// What the built-in catalog has for `METHOD /path`.
+/// Looks up `METHOD /path` in the built-in catalog.
 pub(crate) fn find(request: &str) -> Result<RouteMatch<'_>, Refusal> {
     let (method, path) = request.split_once(' ').unwrap();
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     Catalog::built_in().match_route(&method, path, UnknownEndpoints::Refuse)
 }
 
-/// Cal.com's own API document, where it is at hand; says so where it is not.
+/// Returns the API document of Cal.com. Prints a message if it is not there.
 pub(crate) fn openapi() -> Option<String> {
     let place =
         std::env::var_os("CALGATE_OPENAPI").map_or_else(|| "../shared/cal-api/openapi.json".into(), PathBuf::from);
@@ -113,7 +113,7 @@ pub(crate) fn openapi() -> Option<String> {
     document
 }
 
-/// An API document of the operations that calgate knows, as Cal.com would write it.
+/// Returns an API document with the documented operations of the catalog, in the form of Cal.com's document.
 pub(crate) fn known_document() -> Value {
     let parameter =
         |place: &str, name: &str, required: bool| json!({ "in": place, "name": name, "required": required });
@@ -136,7 +136,7 @@ pub(crate) fn known_document() -> Value {
     json!({ "openapi": "3.0.0", "paths": paths })
 }
 
-/// The code of a refusal or `ok`, for tables of expectations.
+/// Returns the code of a refusal, or `ok`.
 pub(crate) fn code<T>(result: Result<T, Refusal>) -> &'static str {
     result.map_or_else(|refusal| refusal.code(), |_| "ok")
 }

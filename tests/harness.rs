@@ -1,5 +1,5 @@
-//! What tests need to run the real program: the gateway as a process, raw connections to it, and an upstream that
-//! answers byte for byte what a test tells it to.
+//! Test harness for the real program: the gateway as a process, raw connections to it, and upstreams that send the exact bytes
+//! of a test.
 
 mod connect_proxy;
 mod cpu;

@@ -1,4 +1,4 @@
-//! All tests, in one binary: modules are named as in `src`, and what goes over a socket goes through the real program.
+//! All tests, in one program. Its modules mirror `src`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The checks in `scripts/` that are this project's own, and the files that the guide for contributors names.
+//! The checks in `scripts/`, and the files that CONTRIBUTING.md and SECURITY.md name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ impl Repository {
         }
         repository.git(&["init", "--quiet", "--initial-branch", "main"]);
         repository.git(&["add", "."]);
-        repository.commit("Whatever was before the check is not looked at");
+        repository.commit("This commit is older than the check and is not checked");
         repository
     }
 
@@ -52,12 +52,12 @@ fn is_accepted(output: &Output) -> bool {
     output.status.success()
 }
 
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat()
 }
 
 #[test]
-fn a_commit_subject_names_its_scope_and_is_imperative() {
+fn check_commits_requires_a_scope_and_an_imperative() {
     for (subject, fault) in [
         ("limit: seed new buckets from the overflow bucket", None),
         ("budget/queue: pass the express lane first", None),
@@ -73,16 +73,16 @@ fn a_commit_subject_names_its_scope_and_is_imperative() {
         ("limit: seed new buckets from the overflow bucket, as it is now", Some("the limit is 60")),
     ] {
         let repository = Repository::with(&["check-commits"]);
-        assert!(is_accepted(&repository.run("check-commits", &[])), "only earlier commits");
+        assert!(is_accepted(&repository.run("check-commits", &[])), "earlier commits are not checked");
         repository.commit(subject);
         let output = repository.run("check-commits", &[]);
-        assert_eq!(is_accepted(&output), fault.is_none(), "{subject}: {}", said(&output));
-        assert!(fault.is_none_or(|fault| said(&output).contains(fault)), "{subject}: {}", said(&output));
+        assert_eq!(is_accepted(&output), fault.is_none(), "{subject}: {}", output_of(&output));
+        assert!(fault.is_none_or(|fault| output_of(&output).contains(fault)), "{subject}: {}", output_of(&output));
     }
 }
 
 #[test]
-fn commit_subjects_are_checked_in_a_shallow_clone() {
+fn check_commits_works_in_a_shallow_clone() {
     let repository = Repository::with(&["check-commits"]);
     repository.commit("limit: seed new buckets");
     repository.commit("Seeds new buckets");
@@ -91,28 +91,45 @@ fn commit_subjects_are_checked_in_a_shallow_clone() {
         let source = format!("file://{}", repository.path().display());
         repository.git(&["clone", "--quiet", "--depth", depth, &source, clone.path().to_str().unwrap()]);
         let output = Command::new(clone.path().join("scripts/check-commits")).output().unwrap();
-        assert_eq!(is_accepted(&output), accepted, "depth {depth}: {}", said(&output));
+        assert_eq!(is_accepted(&output), accepted, "depth {depth}: {}", output_of(&output));
     }
 }
 
 #[test]
-fn a_word_of_the_list_may_not_become_more_frequent() {
+fn check_words_rejects_a_phrase_that_becomes_more_frequent() {
     let repository = Repository::with(&["check-words"]);
     repository.write("scripts/words.txt", "# Words.\n1 | \\bfrobs\\b | adjusts\n");
     for (text, accepted) in [("it adjusts", true), ("it frobs", true), ("it frobs\nand Frobs", false)] {
         repository.write("text.md", text);
         let output = repository.run("check-words", &[]);
-        assert_eq!(is_accepted(&output), accepted, "{text}: {}", said(&output));
+        assert_eq!(is_accepted(&output), accepted, "{text}: {}", output_of(&output));
     }
-    assert!(said(&repository.run("check-words", &[])).contains("text.md:2: and Frobs"));
+    assert!(output_of(&repository.run("check-words", &[])).contains("text.md:2: and Frobs"));
     repository.write("text.md", "it adjusts");
-    assert!(said(&repository.run("check-words", &[])).contains("lower the number from 1"));
+    assert!(output_of(&repository.run("check-words", &[])).contains("lower the number from 1"));
     repository.write("new.md", "it frobs");
-    assert!(!is_accepted(&repository.run("check-words", &["new.md"])), "a named file may have none");
+    assert!(!is_accepted(&repository.run("check-words", &["new.md"])), "a named file must contain none");
 }
 
 #[test]
-fn the_minimum_supported_rust_version_is_the_compiler_of_the_build() {
+fn a_check_whose_program_cannot_be_installed_is_skipped_unless_lint_is_strict() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let repository = Repository::with(&["lint", "tool"]);
+    repository.write("python3", "#!/bin/sh\nexit 1\n");
+    fs::set_permissions(repository.path().join("python3"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", repository.path().display(), std::env::var("PATH").unwrap());
+    for (strict, accepted) in [("", true), ("1", false)] {
+        let mut lint = Command::new(repository.path().join("scripts/lint"));
+        lint.arg("typos").env("PATH", &path).env("XDG_CACHE_HOME", repository.path()).env("LINT_STRICT", strict);
+        let output = lint.output().unwrap();
+        assert_eq!(is_accepted(&output), accepted, "{}", output_of(&output));
+        assert!(output_of(&output).contains("lint: not checked: typos"), "{}", output_of(&output));
+    }
+}
+
+#[test]
+fn check_msrv_compares_the_compiler_with_the_minimum_supported_rust_version() {
     let repository = Repository::with(&["check-msrv"]);
     let pinned = |version: &str| format!("[toolchain]\nchannel = \"{version}\"\n");
     let toolchain = fs::read_to_string("rust-toolchain.toml").unwrap();
@@ -128,12 +145,12 @@ fn the_minimum_supported_rust_version_is_the_compiler_of_the_build() {
         repository.write("rust-toolchain.toml", &pinned(channel));
         repository.write("Dockerfile", &format!("FROM rust:{image}-alpine AS build\n"));
         let output = repository.run("check-msrv", &[]);
-        assert_eq!(is_accepted(&output), accepted, "{manifest} {channel} {image}: {}", said(&output));
+        assert_eq!(is_accepted(&output), accepted, "{manifest} {channel} {image}: {}", output_of(&output));
     }
 }
 
 #[test]
-fn the_guide_for_contributors_names_files_that_exist() {
+fn every_file_that_the_guides_name_exists() {
     for page in ["CONTRIBUTING.md", "SECURITY.md"] {
         let text = fs::read_to_string(page).unwrap();
         let folders = ["src/", "tests/", "config/", "docs/", "examples/", "scripts/", ".ci/"];
@@ -141,7 +158,7 @@ fn the_guide_for_contributors_names_files_that_exist() {
         let named: Vec<_> = text.split(['`', '(', ')']).filter(is_path).collect();
         assert!(!named.is_empty(), "{page}");
         for path in named.into_iter().filter_map(|path| path.split('#').next()) {
-            assert!(Path::new(path).exists(), "{page} names {path}, which is not there");
+            assert!(Path::new(path).exists(), "{page} names {path}, which does not exist");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Responses of Cal.com that break off, and bytes of its hop that must end at the gateway.
 
-use crate::harness::frame_upstream::go_away_saying;
+use crate::harness::frame_upstream::go_away_with_text;
 use crate::harness::{FrameUpstream, Gateway, Key, Response, Setup, UPSTREAM_KEY, Upstream};
 
 fn asked(method: &str, response: impl Into<Vec<u8>>) -> (Response, Gateway) {
@@ -70,7 +70,7 @@ fn a_reason_phrase_ends_at_the_gateway() {
 #[test]
 fn the_text_of_a_goaway_frame_is_not_logged() {
     let (upstream, key) =
-        (FrameUpstream::answering(|_, _| go_away_saying(0, 11, &format!("{UPSTREAM_KEY}\n{{}}"))), Key::new());
+        (FrameUpstream::answering(|_, _| go_away_with_text(0, 11, &format!("{UPSTREAM_KEY}\n{{}}"))), Key::new());
     let gateway = Setup::to(&upstream.base_url()).with(&upstream.ca_file()).billing("teams", &key).start();
     let head = [&*format!("Authorization: Bearer {}", key.text), "Content-Type: text/plain"];
     let answer = gateway.connect().ask_with("POST /v2/bookings", &head, "x");

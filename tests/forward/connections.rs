@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use crate::harness::frame_upstream::{Rules, ok};
+use crate::harness::frame_upstream::{Limits, ok};
 use crate::harness::{FrameUpstream, Gateway, Key, OK, Setup, Upstream, eventually, scaled};
 
 fn own(key: &Key) -> String {
@@ -43,10 +43,10 @@ impl Gate {
 fn requests_beyond_the_peers_stream_limit_go_on_another_connection() {
     const LIMIT: usize = 3;
     // All of two connections' streams have to be there before any is answered.
-    let rules = Rules { streams: Some(3), ..Rules::default() };
+    let limits = Limits { streams: Some(3), ..Limits::default() };
     let (key, gate) = (Key::new(), Gate::default());
     let opens = gate.clone();
-    let edge = FrameUpstream::by(rules, move |_, stream, frame| {
+    let edge = FrameUpstream::with_limits(limits, move |_, stream, frame| {
         // A connection answers all of its streams with its last one.
         let last = u32::try_from(LIMIT).unwrap() * 2 - 1;
         if frame > 0 || stream < last {
@@ -72,7 +72,7 @@ fn requests_beyond_the_peers_stream_limit_go_on_another_connection() {
 fn a_request_that_was_given_up_before_it_had_a_stream_is_never_sent_and_says_so() {
     let (key, gate) = (Key::new(), Gate::default());
     let held = gate.clone();
-    let edge = FrameUpstream::by(Rules { streams: Some(1), connections: 1 }, move |_, stream, frame| {
+    let edge = FrameUpstream::with_limits(Limits { streams: Some(1), connections: 1 }, move |_, stream, frame| {
         if frame > 0 {
             return Vec::new();
         }
@@ -100,7 +100,7 @@ fn a_request_that_was_given_up_before_it_had_a_stream_is_never_sent_and_says_so(
 #[test]
 fn a_burst_waits_for_the_peers_settings_and_shares_one_connection() {
     let (key, start_line) = (Key::new(), Barrier::new(20));
-    let edge = FrameUpstream::by(Rules { streams: Some(100), ..Rules::default() }, |_, stream, frame| {
+    let edge = FrameUpstream::with_limits(Limits { streams: Some(100), ..Limits::default() }, |_, stream, frame| {
         if frame == 0 { ok(stream, b"{}") } else { Vec::new() }
     });
     let gateway = start(&edge, &key, "");

@@ -1,4 +1,4 @@
-//! An HTTP proxy that opens tunnels to one address, whatever it is asked for, or refuses to.
+//! HTTP proxy whose tunnels (CONNECT, RFC 9110 §9.3.6) all lead to one address, or that refuses them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,39 +8,40 @@ use parking_lot::Mutex;
 
 use super::patience;
 
+/// A listening proxy.
 pub struct ConnectProxy {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl ConnectProxy {
-    /// One whose tunnels lead to `target`.
+    /// Starts a proxy whose tunnels lead to `target`.
     pub fn to(target: SocketAddr) -> Self {
         Self::answering(target, "200 Connection established")
     }
 
-    /// One that answers CONNECT with this status.
+    /// Starts a proxy that answers CONNECT with this status.
     pub fn answering(target: SocketAddr, status: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = asked.clone();
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = requests.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let log = log.clone();
                 std::thread::spawn(move || serve(client, target, status, &log));
             }
         });
-        Self { address, asked }
+        Self { address, requests }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The heads of the requests so far.
+    /// Returns the heads of the requests so far.
     pub fn requests(&self) -> Vec<String> {
-        self.asked.lock().clone()
+        self.requests.lock().clone()
     }
 }
 

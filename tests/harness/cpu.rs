@@ -1,4 +1,4 @@
-//! A process that gets only a part of one processor, like a container with a CPU limit.
+//! Limits a process to a part of one processor, like a container with a CPU limit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The kernel's usual period of a CPU limit.
+/// Default period of a CPU limit in Linux.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// A CPU limit of one process, until it is dropped.
+/// CPU limit of one process. Dropping it ends the limit.
 pub enum CpuLimit {
-    /// A control group of the process's own.
+    /// A control group that contains only this process.
     Group { folder: PathBuf, outside: PathBuf, pid: u32 },
-    /// Where control groups cannot be made: the process is stopped for the rest of each period.
-    Stops { over: Arc<AtomicBool>, thread: Option<JoinHandle<()>> },
+    /// Fallback without control groups: a thread stops the process for the rest of each period.
+    Signals { over: Arc<AtomicBool>, thread: Option<JoinHandle<()>> },
 }
 
 impl CpuLimit {
     /// Limits `pid` to `percent` of one processor.
     pub fn of(pid: u32, percent: u32) -> Self {
-        Self::group(pid, percent).unwrap_or_else(|| Self::stops(pid, percent))
+        Self::group(pid, percent).unwrap_or_else(|| Self::signals(pid, percent))
     }
 
-    /// In version 1 of control groups, and in version 2 (`cgroups(7)`).
+    /// Creates a control group, in version 1 or version 2 of the interface (`cgroups(7)`).
     fn group(pid: u32, percent: u32) -> Option<Self> {
         let (period, quota) = (PERIOD.as_micros(), PERIOD.as_micros() * u128::from(percent) / 100);
         let first = [("cpu.cfs_period_us", period.to_string()), ("cpu.cfs_quota_us", quota.to_string())];
@@ -42,18 +42,19 @@ impl CpuLimit {
         })
     }
 
-    fn stops(pid: u32, percent: u32) -> Self {
+    /// Stops and continues the process with signals.
+    fn signals(pid: u32, percent: u32) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let (told, running) = (over.clone(), PERIOD * percent / 100);
+        let (is_over, running) = (over.clone(), PERIOD * percent / 100);
         let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 std::thread::sleep(running);
                 signal(pid, "-STOP");
                 std::thread::sleep(PERIOD.saturating_sub(running));
                 signal(pid, "-CONT");
             }
         });
-        Self::Stops { over, thread: Some(thread) }
+        Self::Signals { over, thread: Some(thread) }
     }
 }
 
@@ -64,7 +65,7 @@ impl Drop for CpuLimit {
                 write(outside, &pid.to_string());
                 let _ = std::fs::remove_dir(folder);
             }
-            Self::Stops { over, thread } => {
+            Self::Signals { over, thread } => {
                 over.store(true, Ordering::Relaxed);
                 let _ = thread.take().map(JoinHandle::join);
             }

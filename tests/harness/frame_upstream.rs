@@ -1,4 +1,4 @@
-//! An upstream that speaks HTTP/2 over TLS, frame by frame: for what no well-behaved server does when it is asked to.
+//! HTTP/2 upstream over TLS that sends single frames, so that a test can violate the protocol.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -10,83 +10,83 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::cal_sim::certificates::make;
 
-/// What is answered to a frame of a request: frames.
+/// Returns the frames to send after a frame of a request: connection, stream, and number of the frame in the request.
 type Script = dyn Fn(usize, u32, usize) -> Vec<u8> + Send + Sync;
 
-/// How an [`FrameUpstream`] takes connections and requests.
+/// Limits of a [`FrameUpstream`].
 #[derive(Clone, Copy)]
-pub struct Rules {
-    /// `SETTINGS_MAX_CONCURRENT_STREAMS`, if it sends that.
+pub struct Limits {
+    /// The value of `SETTINGS_MAX_CONCURRENT_STREAMS`, if it sends this setting.
     pub streams: Option<u32>,
-    /// How many connections it speaks on; it accepts more, and is silent on them.
+    /// Number of connections that it serves. It accepts further connections and sends nothing on them.
     pub connections: usize,
 }
 
-impl Default for Rules {
+impl Default for Limits {
     fn default() -> Self {
         Self { streams: None, connections: usize::MAX }
     }
 }
 
-/// One that answers as it is told.
+/// Upstream whose frames a script decides.
 pub struct FrameUpstream {
     address: SocketAddr,
     authority: tempfile::NamedTempFile,
-    asked: Arc<Mutex<Vec<(usize, u32)>>>,
+    requests: Arc<Mutex<Vec<(usize, u32)>>>,
 }
 
 impl FrameUpstream {
-    /// `script` is told the number of a connection, from 0, and that of a stream on it, from 1 and odd, for each head.
+    /// Calls `script` for the head of each request, with the number of the connection (from 0) and of the stream (odd, from 1).
     pub fn answering(script: impl Fn(usize, u32) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::answering_frames(
             move |connection, stream, frame| if frame == 0 { script(connection, stream) } else { Vec::new() },
         )
     }
 
-    /// `script` is told the number of a frame, too: 0 for a head, and then that of each piece of its body.
+    /// Calls `script` for each frame of a request, also with the number of the frame: 0 for the head, then 1, 2, … for the body.
     pub fn answering_frames(script: impl Fn(usize, u32, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::by(Rules::default(), script)
+        Self::with_limits(Limits::default(), script)
     }
 
-    /// The same, by other rules.
-    pub fn by(rules: Rules, script: impl Fn(usize, u32, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    /// Does the same with other limits.
+    pub fn with_limits(limits: Limits, script: impl Fn(usize, u32, usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (tls, pem) = make(Ipv4Addr::LOCALHOST.into()).unwrap();
         let mut authority = tempfile::NamedTempFile::new().unwrap();
         authority.write_all(pem.as_bytes()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, asked) = (listener.local_addr().unwrap(), Arc::default());
-        let (seen, script): (Arc<Mutex<Vec<_>>>, Arc<Script>) = (Arc::clone(&asked), Arc::new(script));
+        let (address, requests) = (listener.local_addr().unwrap(), Arc::default());
+        let (seen, script): (Arc<Mutex<Vec<_>>>, Arc<Script>) = (Arc::clone(&requests), Arc::new(script));
         std::thread::spawn(move || {
             let mut silent = Vec::new();
             for (number, stream) in listener.incoming().enumerate() {
                 let (tls, seen, script) = (tls.clone(), seen.clone(), script.clone());
                 let stream = stream.unwrap();
-                if number >= rules.connections {
-                    // Kept open, and not spoken on.
+                if number >= limits.connections {
+                    // Keeps the connection open.
                     silent.push(stream);
                     continue;
                 }
-                let settings = rules.streams.map(|streams| [&[0, 3], &streams.to_be_bytes()[..]].concat());
+                let settings = limits.streams.map(|streams| [&[0, 3], &streams.to_be_bytes()[..]].concat());
                 std::thread::spawn(move || {
                     serve(number, stream, &tls, &settings.unwrap_or_default(), &seen, &*script);
                 });
             }
         });
-        Self { address, authority, asked }
+        Self { address, authority, requests }
     }
 
     pub fn base_url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// The key of `[upstream]` with which a gateway trusts it.
+    /// Returns the `ca_file` line of `[upstream]`, with which a gateway trusts this server.
     pub fn ca_file(&self) -> String {
         format!("ca_file = \"{}\"", self.authority.path().display())
     }
 
-    /// Heads of requests so far: connection and stream.
+    /// Returns the connection and stream of each request so far.
     pub fn requests(&self) -> Vec<(usize, u32)> {
-        self.asked.lock().clone()
+        self.requests.lock().clone()
     }
 }
 
@@ -103,7 +103,7 @@ fn serve(
     let _ = stream.read_exact(&mut preface);
     let _ = stream.write_all(&frame(SETTINGS, 0, 0, settings));
     let (mut head, mut pieces) = ([0; 9], HashMap::new());
-    // Until the gateway has closed.
+    // Ends when the gateway closes the connection.
     while stream.read_exact(&mut head).is_ok() {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
@@ -134,7 +134,7 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
-/// RFC 9113 §4.1.
+/// Returns a frame (RFC 9113 §4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
@@ -143,22 +143,22 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// An answer of 200 (RFC 7541, appendix A, 8) with this body.
+/// Returns a 200 response with this body. 0x88 is `:status: 200` (RFC 7541 appendix A).
 pub fn ok(stream: u32, body: &[u8]) -> Vec<u8> {
     [frame(HEADERS, 4, stream, &[0x88]), frame(DATA, 1, stream, body)].concat()
 }
 
-/// The end of a stream, for a reason (RFC 9113 §7).
+/// Returns a `RST_STREAM` frame with an error code (RFC 9113 §6.4, §7).
 pub fn reset(stream: u32, reason: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &reason.to_be_bytes())
 }
 
-/// The end of a connection, for a reason (RFC 9113 §7): streams after `last` are left alone.
+/// Returns a GOAWAY frame: the server did not process streams after `last` (RFC 9113 §6.8).
 pub fn go_away(last: u32, reason: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), reason.to_be_bytes()].concat())
 }
 
-/// The end of a connection with an error code and a text of the peer's own (RFC 9113 §6.8).
-pub fn go_away_saying(last: u32, code: u32, text: &str) -> Vec<u8> {
+/// Returns a GOAWAY frame with debug data (RFC 9113 §6.8).
+pub fn go_away_with_text(last: u32, code: u32, text: &str) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[&last.to_be_bytes(), &code.to_be_bytes(), text.as_bytes()].concat())
 }

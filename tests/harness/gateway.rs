@@ -1,4 +1,4 @@
-//! The gateway as a process of its own: configured, started, reloaded, ended.
+//! Runs the gateway as a process: configuration, start, reload, logs and exit.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ impl Key {
     }
 }
 
-/// A gateway to be started.
+/// Builder of a gateway process.
 pub struct Setup {
     config: String,
     environment: Vec<(String, String)>,
@@ -37,7 +37,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A gateway in front of `base_url`, with free ports.
+    /// A gateway that forwards to `base_url` and listens on free ports.
     pub fn to(base_url: &str) -> Self {
         let config = format!("[upstream]\nbase_url = \"{base_url}\"\n");
         Self {
@@ -50,44 +50,44 @@ impl Setup {
         }
     }
 
-    /// One more piece of configuration. A piece for `[upstream]` has to come first.
+    /// Appends a piece of configuration. Keys of `[upstream]` must come first.
     pub fn with(mut self, piece: &str) -> Self {
         self.config.push_str(piece);
         self.config.push('\n');
         self
     }
 
-    /// Keys of `[listen]`.
+    /// Sets keys of `[listen]`.
     pub fn listen(mut self, keys: &str) -> Self {
         self.listen = format!("{keys}\n");
         self
     }
 
-    /// How many workers it has; two if nothing is said.
+    /// Sets the number of workers. The default is two.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
-    /// A variable of its environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// It is told a link that leads to its file, which is in another folder.
+    /// Starts the gateway with a symbolic link to its configuration, which is in another folder.
     pub fn linked(mut self) -> Self {
         self.linked = true;
         self
     }
 
-    /// Starts it by another program, which takes its command line.
+    /// Starts the gateway through another program, which receives the command line of the gateway.
     pub fn through(mut self, program: &[&str]) -> Self {
         self.through = program.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
-    /// The credential `main` (an API key), and the consumer `billing` with `key` and room for every test.
+    /// Adds the credential `main`, an API key, and the consumer `billing` with `key` and a limit that no test reaches.
     pub fn billing(self, plan: &str, key: &Key) -> Self {
         self.env("CAL_TEST_KEY", UPSTREAM_KEY).with(&billing(plan, key))
     }
@@ -96,7 +96,7 @@ impl Setup {
         format!("[listen]\nadmin = \"127.0.0.1:0\"\nworkers = {}\n{}\n{}", self.workers, self.listen, self.config)
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the gateway and waits until it listens.
     pub fn start(self) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
         let named = folder.path().join("calgate.toml");
@@ -134,7 +134,7 @@ impl Setup {
     }
 }
 
-/// What the credential `main` of [`Setup::billing`] is upstream.
+/// API key of the credential `main` of [`Setup::billing`].
 pub const UPSTREAM_KEY: &str = "cal_test_0123456789abcdef";
 
 fn billing(plan: &str, key: &Key) -> String {
@@ -146,7 +146,7 @@ fn billing(plan: &str, key: &Key) -> String {
     )
 }
 
-/// A running gateway. It is killed when the test is done with it.
+/// A running gateway process. Dropping it kills the process.
 pub struct Gateway {
     pub address: String,
     pub admin: SocketAddr,
@@ -158,44 +158,44 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A connection as a caller has one.
+    /// Opens a connection, as a client does.
     pub fn connect(&self) -> RawConnection {
         RawConnection::connect(self.address.parse().unwrap())
     }
 
-    /// One request on a connection of its own: `GET /v2/me`, and header lines.
+    /// Sends one request, such as `GET /v2/me`, with header lines, on a new connection.
     pub fn ask(&self, request: &str, headers: &[&str]) -> Response {
         self.connect().ask(request, headers)
     }
 
-    /// What the admin listener answers.
+    /// Sends a request to the admin listener.
     pub fn ask_admin(&self, request: &str, headers: &[&str]) -> Response {
         RawConnection::connect(self.admin).ask(request, headers)
     }
 
-    /// The value of a metric that counts, all its series added up; those whose labels hold `labels`.
+    /// Returns the sum of all series of a counter whose labels contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> u64 {
         let text = self.ask_admin("GET /metrics", &[]).text();
         let of = |line: &str| line.starts_with(name) && line.contains(labels);
         text.lines().filter(|line| of(line)).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Waits for the access log to have `n` lines, and gives them.
+    /// Waits until the access log has at least `n` lines, and returns them.
     pub fn access_log(&self, n: usize) -> Vec<Value> {
         eventually("an access log line", || Some(self.access.json()).filter(|lines| lines.len() >= n))
     }
 
-    /// The gateway's own log so far.
+    /// Returns the log of the gateway so far, without the access log.
     pub fn log(&self) -> Vec<String> {
         self.log.all()
     }
 
-    /// Waits for a line of the gateway's own log that holds `text`.
+    /// Waits for a line of the log that contains `text`.
     pub fn wait_for_log(&self, text: &str) -> String {
         eventually(text, || self.log.all().into_iter().find(|line| line.contains(text)))
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -205,7 +205,7 @@ impl Gateway {
         assert!(status.success());
     }
 
-    /// Writes another configuration over the one in use.
+    /// Replaces the configuration file.
     pub fn rewrite(&self, change: impl FnOnce(String) -> String) {
         let text = change(std::fs::read_to_string(&self.file).unwrap());
         let new = self.folder.path().join("new.toml");
@@ -213,14 +213,14 @@ impl Gateway {
         std::fs::rename(new, &self.file).unwrap();
     }
 
-    /// Writes another configuration and waits until it is in force (or refused).
+    /// Replaces the configuration file, and waits until the gateway has applied or rejected it.
     pub fn reload(&self, change: impl FnOnce(String) -> String) {
         let before = self.metric("calgate_config_reloads_total", "");
         self.rewrite(change);
         eventually("a reload", || (self.metric("calgate_config_reloads_total", "") > before).then_some(()));
     }
 
-    /// Waits for it to end by itself; its exit code.
+    /// Waits until the process ends, and returns its exit code.
     pub fn wait_for_exit(&mut self) -> Option<i32> {
         eventually("the end", || self.child.try_wait().unwrap()).code()
     }
@@ -236,7 +236,7 @@ impl Drop for Gateway {
     }
 }
 
-/// The lines a process writes, gathered as they come.
+/// Lines that a process has written so far, collected by a thread.
 struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {

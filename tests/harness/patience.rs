@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Environment variable with the factor, a number above 0. An idle machine needs 1.
 const VARIABLE: &str = "CALGATE_TEST_PATIENCE";
 
-/// Factor without the variable: enough for a machine that runs builds beside the tests.
+/// Factor without the variable: enough for a machine that runs builds at the same time.
 const USUAL: f64 = 4.0;
 
 /// Returns how long a test waits for an event before it fails. Only a failing test waits this long.
@@ -18,7 +18,7 @@ pub fn scaled(limit: Duration) -> Duration {
     limit.mul_f64(factor())
 }
 
-/// Returns the same for a configuration: `time_limit(150)` is `600ms` where the factor is 4.
+/// Returns the same for a configuration: `time_limit(150)` is `600ms` with the factor 4.
 pub fn time_limit(milliseconds: u64) -> String {
     format!("{}ms", scaled(Duration::from_millis(milliseconds)).as_millis())
 }
@@ -29,8 +29,7 @@ fn factor() -> f64 {
     factor.unwrap_or_else(|| panic!("{VARIABLE}={text}: set it to a number from 0.1 to 1000"))
 }
 
-/// Lets time pass: a pause of a load generator, or the length of a measurement. A test that needs something to have happened
-/// waits for that with [`eventually`].
+/// Sleeps: the pause of a load generator, or the length of a measurement. A test that waits for an event uses [`eventually`].
 pub fn pass(time: Duration) {
     std::thread::sleep(time);
 }

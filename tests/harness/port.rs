@@ -1,16 +1,17 @@
-//! Ports for servers that cannot choose one themselves, or that have to come back on the same one.
+//! Free ports for servers that cannot choose a port, or that restart on the same one.
 
 use std::net::{TcpListener, UdpSocket};
 
 use parking_lot::Mutex;
 
-/// Ports below those that the kernel gives to outgoing connections and to `bind` with port 0 (`ip_local_port_range`).
+/// Ports below the range from which Linux assigns ports to outgoing connections and to `bind` with port 0
+/// (`ip_local_port_range`).
 const RANGE: std::ops::Range<u16> = 20_000..30_000;
 
-/// UDP sockets on the same ports: each reserves its port for this process, also while no server listens on it.
+/// UDP sockets on these ports. Each reserves its port for this process, also while no server listens on it.
 static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
 
-/// Returns a port that nobody listens on, reserved until the process ends.
+/// Returns an unused port and reserves it until the process ends.
 pub fn free_port() -> u16 {
     let mut reserved = RESERVED.lock();
     // Test processes begin at different ports, so that they rarely meet.

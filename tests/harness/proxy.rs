@@ -1,4 +1,4 @@
-//! A TCP proxy between a gateway and its store, that can be made slow, held or cut.
+//! TCP proxy between a gateway and its store that delays, holds or cuts connections.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 const CUT: u64 = u64::MAX;
 const HELD: u64 = u64::MAX - 1;
 
-/// A proxy to one port.
+/// TCP proxy to one port.
 pub struct Proxy {
     pub port: u16,
-    /// Milliseconds that each packet takes longer; or held, or cut.
+    /// Delay of each packet in milliseconds, or [`HELD`] or [`CUT`].
     delay: Arc<AtomicU64>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -47,23 +47,23 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// From now on each packet takes so much longer, each way.
+    /// Delays each packet, in both directions.
     pub fn slow(&self, delay: Duration) {
         self.delay.store(u64::try_from(delay.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
-    /// Keeps each packet until all is as before.
+    /// Holds all packets until [`Proxy::mend`].
     pub fn hold(&self) {
         self.delay.store(HELD, Ordering::Relaxed);
     }
 
-    /// Cuts what is open, and lets nothing through.
+    /// Closes all connections, and forwards nothing until [`Proxy::mend`].
     pub fn cut(&self) {
         self.delay.store(CUT, Ordering::Relaxed);
         self.open.lock().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
     }
 
-    /// All is as before.
+    /// Forwards without delay again.
     pub fn mend(&self) {
         self.slow(Duration::ZERO);
     }

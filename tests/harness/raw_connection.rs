@@ -1,4 +1,4 @@
-//! A raw connection: what is sent is sent as written, and what comes back is read as bytes.
+//! Raw HTTP/1.1 client: sends exact bytes, and reads responses without a library.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::patience;
 
-/// A connection that has room for next to nothing that its caller has not read.
+/// Connects with a receive buffer of 4 KiB, so that a response soon fills it.
 pub fn connect_with_small_buffer(address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -18,14 +18,14 @@ pub fn connect_with_small_buffer(address: &str) -> TcpStream {
     socket.into()
 }
 
-/// A connection of HTTP/1.1.
+/// HTTP/1.1 connection to a server.
 pub struct RawConnection(BufReader<TcpStream>);
 
-/// An answer, taken apart.
+/// A response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
-    /// The head as it came.
+    /// Status line and header fields, as received.
     pub head: String,
     pub body: Vec<u8>,
 }
@@ -35,7 +35,7 @@ impl RawConnection {
         Self::over(TcpStream::connect(address).expect("the gateway accepts"))
     }
 
-    /// The same on a connection that there is already.
+    /// Uses an existing connection.
     pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(patience())).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -43,19 +43,19 @@ impl RawConnection {
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        // The gateway may have closed already, which the answer shows.
+        // The server may have closed the connection, which the response shows.
         let _ = self.0.get_mut().write_all(bytes.as_ref());
         self
     }
 
-    /// Sends a request without a body, and reads its answer.
+    /// Sends a request without a body, and reads the response.
     pub fn ask(&mut self, request: &str, headers: &[&str]) -> Response {
         let lines = lines(headers);
         self.send(format!("{request} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"));
         if request.starts_with("HEAD ") { self.read_head() } else { self.read_response() }
     }
 
-    /// Sends a request with a body, and reads its answer.
+    /// Sends a request with a body, and reads the response.
     pub fn ask_with(&mut self, request: &str, headers: &[&str], body: &str) -> Response {
         let length = format!("Content-Length: {}\r\n", body.len());
         let lines = lines(headers) + &length;
@@ -63,36 +63,36 @@ impl RawConnection {
         self.read_response()
     }
 
-    /// Reads an answer that has no body.
+    /// Reads the head of a response.
     pub fn read_head(&mut self) -> Response {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            let read = self.0.read_line(&mut head).expect("an answer within the test's patience");
-            assert!(read > 0, "the connection ended in an answer's head: {head:?}");
+            let read = self.0.read_line(&mut head).expect("a response within the time limit");
+            assert!(read > 0, "the connection ended within the head of a response: {head:?}");
         }
         let status = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no status in {head:?}"));
         Response { status, head, body: Vec::new() }
     }
 
-    /// Reads an answer to its end.
+    /// Reads a response with its body.
     pub fn read_response(&mut self) -> Response {
-        let mut answer = self.read_head();
-        if answer.header("transfer-encoding") == Some("chunked") {
+        let mut response = self.read_head();
+        if response.header("transfer-encoding") == Some("chunked") {
             loop {
                 let chunk = self.read_chunk();
                 if chunk.is_empty() {
-                    return answer;
+                    return response;
                 }
-                answer.body.extend_from_slice(&chunk);
+                response.body.extend_from_slice(&chunk);
             }
         }
-        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
-        answer.body = vec![0; length];
-        self.0.read_exact(&mut answer.body).expect("a whole body");
-        answer
+        let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
+        response.body = vec![0; length];
+        self.0.read_exact(&mut response.body).expect("a whole body");
+        response
     }
 
-    /// Reads one chunk of a chunked body; the last one is empty.
+    /// Reads one chunk of a chunked body. The last one is empty.
     pub fn read_chunk(&mut self) -> Vec<u8> {
         let mut size = String::new();
         self.0.read_line(&mut size).unwrap();
@@ -103,25 +103,25 @@ impl RawConnection {
         chunk
     }
 
-    /// Reads until the gateway closes the connection.
+    /// Reads until the server closes the connection.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = self.0.read_to_end(&mut rest);
         rest
     }
 
-    /// Whether the gateway has closed the connection, with nothing more to read.
+    /// Waits for data or the end of the connection. Returns whether the connection has ended.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.0.fill_buf(), Ok([]) | Err(_))
     }
 
-    /// Closes the sending side, and waits for responses.
+    /// Closes the sending side. Responses can still be read.
     pub fn shutdown_write(&mut self) -> &mut Self {
         let _ = self.0.get_mut().shutdown(std::net::Shutdown::Write);
         self
     }
 
-    /// Leaves without waiting for a response: the connection is reset.
+    /// Resets the connection.
     pub fn reset(self) {
         let stream = self.0.into_inner();
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -129,7 +129,7 @@ impl RawConnection {
 }
 
 impl Response {
-    /// A header's value, if it occurs once.
+    /// Returns the value of a header field. Panics if the field occurs more than once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let all = self.headers(name);
         assert!(all.len() < 2, "{name} occurs more than once in {}", self.head);

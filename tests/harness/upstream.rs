@@ -1,4 +1,4 @@
-//! An upstream that records every byte it is sent and answers what the test says, byte for byte.
+//! HTTP/1.1 upstream that records each request, and sends the exact bytes that a test returns.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,16 +10,16 @@ use parking_lot::Mutex;
 
 use super::patience;
 
-/// What a test has a request answered with; an empty answer closes the connection without one.
+/// Returns the response to a request. An empty response closes the connection.
 type Respond = dyn Fn(&ReceivedRequest) -> Vec<u8> + Send + Sync;
 
-/// A request as it arrived.
+/// A request that the upstream received.
 #[derive(Debug, Clone)]
 pub struct ReceivedRequest {
     pub request_line: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The connection it came on, counted from 0.
+    /// Number of its connection, from 0.
     pub connection: usize,
 }
 
@@ -36,29 +36,29 @@ impl ReceivedRequest {
 /// A listening upstream.
 pub struct Upstream {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     serving: Arc<AtomicUsize>,
 }
 
-/// An answer with a small JSON body.
+/// A 200 response with a small JSON body.
 pub const OK: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"status\":\"success\"}";
 
 impl Upstream {
-    /// One that answers everything with success.
+    /// Starts an upstream that answers each request with [`OK`].
     pub fn start() -> Self {
         Self::answering(|_| OK.into())
     }
 
-    /// One that answers as `respond` says.
+    /// Starts an upstream that answers with what `respond` returns.
     pub fn answering(respond: impl Fn(&ReceivedRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
+        let requests: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let serving = Arc::new(AtomicUsize::new(0));
-        let (log, accepted, respond): (_, _, Arc<Respond>) = (asked.clone(), open.clone(), Arc::new(respond));
+        let (log, accepted, respond): (_, _, Arc<Respond>) = (requests.clone(), open.clone(), Arc::new(respond));
         let served = serving.clone();
         thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
@@ -72,10 +72,10 @@ impl Upstream {
                 });
             }
         });
-        Self { address, asked, open, serving }
+        Self { address, requests, open, serving }
     }
 
-    /// One that sends the pieces of a chunked body back as they come.
+    /// Starts an upstream that sends the chunks of a request body back as they arrive, on one connection.
     pub fn echoing() -> Self {
         let upstream = Self::answering(|_| Vec::new());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -84,7 +84,7 @@ impl Upstream {
             let (mut stream, _) = listener.accept().unwrap();
             let mut bytes = Vec::new();
             while find(&bytes, b"\r\n\r\n").is_none() {
-                more(&mut stream, &mut bytes);
+                read_more(&mut stream, &mut bytes);
             }
             let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
             stream.write_all(head.as_bytes()).unwrap();
@@ -95,14 +95,14 @@ impl Upstream {
         Self { address, ..upstream }
     }
 
-    /// Closes every connection, as a server does with those that were idle for too long.
+    /// Closes every connection, as a server closes idle ones.
     pub fn close_connections(&self) {
         for stream in self.open.lock().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 
-    /// How many connections the other side has not closed.
+    /// Returns the number of connections that the gateway has not closed.
     pub fn open_connections(&self) -> usize {
         self.serving.load(Ordering::SeqCst)
     }
@@ -111,26 +111,26 @@ impl Upstream {
         format!("http://{}", self.address)
     }
 
-    /// Every request so far.
+    /// Returns the requests so far.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
-        self.asked.lock().clone()
+        self.requests.lock().clone()
     }
 
-    /// The only request so far.
+    /// Returns the request. Panics unless there was exactly one.
     pub fn only_request(&self) -> ReceivedRequest {
-        let asked = self.requests();
-        assert_eq!(asked.len(), 1, "{asked:?}");
-        asked[0].clone()
+        let requests = self.requests();
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        requests[0].clone()
     }
 }
 
 fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<ReceivedRequest>>, respond: &Respond) {
     stream.set_read_timeout(Some(patience())).unwrap();
     let mut bytes = Vec::new();
-    while let Some(asked) = read_request(&mut stream, &mut bytes, connection) {
-        log.lock().push(asked.clone());
-        let answer = respond(&asked);
-        if answer.is_empty() || stream.write_all(&answer).is_err() {
+    while let Some(request) = read_request(&mut stream, &mut bytes, connection) {
+        log.lock().push(request.clone());
+        let response = respond(&request);
+        if response.is_empty() || stream.write_all(&response).is_err() {
             break;
         }
     }
@@ -142,38 +142,39 @@ fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, connection: usize) 
         if let Some(end) = find(bytes, b"\r\n\r\n") {
             break end;
         }
-        more(stream, bytes)?;
+        read_more(stream, bytes)?;
     };
     let head = String::from_utf8(bytes.drain(..end + 4).collect()).unwrap();
     let mut lines = head.trim_end().split("\r\n");
     let request_line = lines.next().unwrap().to_owned();
     let split = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
-    let mut asked = ReceivedRequest { request_line, headers: lines.map(split).collect(), body: Vec::new(), connection };
-    if asked.headers("transfer-encoding") == ["chunked"] {
+    let mut request =
+        ReceivedRequest { request_line, headers: lines.map(split).collect(), body: Vec::new(), connection };
+    if request.headers("transfer-encoding") == ["chunked"] {
         let end = loop {
             if let Some(end) = find(bytes, b"0\r\n\r\n") {
                 break end + 5;
             }
-            more(stream, bytes)?;
+            read_more(stream, bytes)?;
         };
-        asked.body = bytes.drain(..end).collect();
+        request.body = bytes.drain(..end).collect();
     }
-    let length = asked.headers("content-length").first().map_or(0, |length| length.parse().unwrap());
+    let length = request.headers("content-length").first().map_or(0, |length| length.parse().unwrap());
     while bytes.len() < length {
-        more(stream, bytes)?;
+        read_more(stream, bytes)?;
     }
-    asked.body.extend(bytes.drain(..length));
-    Some(asked)
+    request.body.extend(bytes.drain(..length));
+    Some(request)
 }
 
-fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 8192];
     let n = stream.read(&mut chunk).ok().filter(|n| *n > 0)?;
     bytes.extend_from_slice(&chunk[..n]);
     Some(())
 }
 
-/// Where `wanted` begins.
+/// Returns the position of `wanted`.
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
