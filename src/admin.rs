@@ -35,26 +35,30 @@ pub fn application(gateway: &Arc<Gateway>) -> Router {
         .route("/explain", post(explain_live))
         .layer(RequestBodyLimitLayer::new(16 * 1024))
         .layer(CatchPanicLayer::new())
-        .layer(from_fn_with_state(gateway.clone(), check_host))
+        .layer(from_fn_with_state(gateway.clone(), limit_body_time))
+        .layer(from_fn_with_state(gateway.clone(), guard_host))
         .with_state(gateway.clone())
 }
 
-/// Refuses a foreign `Host`, and a body that takes longer than `limits.body`.
-async fn check_host(
+/// Middleware that rejects a request whose `Host` is not a name of the listener.
+async fn guard_host(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(connection): ConnectInfo<ClientConnection>,
     request: Request,
     next: Next,
 ) -> Response {
-    let snapshot = gateway.snapshot();
     let (head, body) = request.into_parts();
-    if snapshot.keyless.hosts().check(&head, connection.ends().local).is_err() {
+    if gateway.snapshot().keyless.hosts().check(&head, connection.ends().local).is_err() {
         return (StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST).into_response();
     }
-    let within = snapshot.bounds.body;
-    // Nothing but a body takes time here. What is left of it is not waited for: the connection ends.
-    timeout(within, next.run(Request::from_parts(head, body))).await.unwrap_or_else(|_| {
-        let message = format!("the request's body did not arrive within {within:?} (limits.body)\n");
+    next.run(Request::from_parts(head, body)).await
+}
+
+/// Middleware that rejects a request whose body takes longer than `limits.body`. Only reading a body takes time here.
+async fn limit_body_time(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let limit = gateway.snapshot().bounds.body;
+    timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+        let message = format!("the request's body did not arrive within {limit:?} (limits.body)\n");
         (StatusCode::REQUEST_TIMEOUT, message).into_response()
     })
 }

@@ -76,8 +76,8 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
     let (_never, serving) = channel::channel(LifecycleState::Running);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
         let operators = Arc::default();
-        let admission = move || CapacityPermit::try_acquire(&operators, MAX_OPERATORS);
-        let doorway = Doorway::new(admin::application(gateway), admission, gateway, &turned_away, serving.clone());
+        let try_admit = move || CapacityPermit::try_acquire(&operators, MAX_OPERATORS);
+        let doorway = Doorway::new(admin::application(gateway), try_admit, gateway, &turned_away, serving.clone());
         spawn("admin".to_owned(), move || doorway.serve(socket))?;
     }
     if let Some(keeper) = gateway.keeper.clone() {

@@ -19,42 +19,31 @@ mod wake_gate;
 
 use std::convert::Infallible;
 
+use axum::body::Body as RequestBody;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
 pub(crate) use accept::Doorway;
-pub use body::CallersBody;
 pub use connection::ClientConnection;
 pub use listener::Listener;
 
-use crate::gateway::CapacityPermit;
-
-/// Admits connections.
-pub(crate) trait Admission: Clone + Send + Sync + 'static {
-    /// Returns a permit for one more connection, unless there are too many.
-    fn try_admit(&self) -> Option<CapacityPermit>;
-}
-
-impl<F: Fn() -> Option<CapacityPermit> + Clone + Send + Sync + 'static> Admission for F {
-    fn try_admit(&self) -> Option<CapacityPermit> {
-        self()
-    }
-}
-
-/// A [`Service`] that can answer the requests of a connection. It is ready at any time: what limits requests answers them.
+/// A [`Service`] that answers the requests of a connection.
+///
+/// The server never calls `poll_ready`, so the service must always be ready. An axum application is: it answers the requests
+/// that exceed a limit with an error.
 pub(crate) trait HttpService: Clone + Send + Sync + 'static {
     /// The body of a response.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + Unpin + 'static;
 
     /// Answers one request.
-    fn answer(&self, request: Request<CallersBody>) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+    fn answer(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
 }
 
 impl<S, B> HttpService for S
 where
-    S: Service<Request<CallersBody>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
         + Clone
         + Send
         + Sync
@@ -63,7 +52,7 @@ where
 {
     type Body = B;
 
-    fn answer(&self, request: Request<CallersBody>) -> impl Future<Output = Response<B>> + Send + use<S, B> {
+    fn answer(&self, request: Request<RequestBody>) -> impl Future<Output = Response<B>> + Send + use<S, B> {
         let answered = self.clone().call(request);
         async move {
             match answered.await {

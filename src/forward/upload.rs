@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Body as RequestBody;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::download::plus;
@@ -52,12 +52,6 @@ impl From<UploadFault> for Refusal {
     }
 }
 
-/// A body as the server hands it on.
-type CallersBody = dyn Body<Data = Bytes, Error = BoxError> + Send;
-
-/// Why reading a body failed. The cause is not told to anybody.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
 pub struct Upload {
     content: Content,
@@ -75,7 +69,7 @@ enum Content {
 struct Coming {
     /// What was read of it so far, and where the rest comes from.
     read: Bytes,
-    rest: Pin<Box<CallersBody>>,
+    rest: RequestBody,
     left: u64,
     /// The largest body, in bytes.
     limit: BodyLimit,
@@ -97,15 +91,11 @@ impl Upload {
     }
 
     /// A caller's body, of at most `limit` bytes, all of which have to be there `within` that time from when they are asked for.
-    pub fn new(
-        body: impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-        limit: BodyLimit,
-        within: Duration,
-    ) -> Self {
+    pub fn new(body: RequestBody, limit: BodyLimit, within: Duration) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
-        let (read, rest, course) = (Bytes::new(), Box::pin(body.map_err(Into::into)), Arc::default());
+        let (read, rest, course) = (Bytes::new(), body, Arc::default());
         Self::of(Content::Coming(Box::new(Coming {
             read,
             rest,
@@ -201,7 +191,7 @@ impl Coming {
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
         }
-        let polled = self.rest.as_mut().poll_frame(cx);
+        let polled = Pin::new(&mut self.rest).poll_frame(cx);
         if polled.is_pending() && deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Some(Err(UploadFault::TooSlow(self.within))));
         }

@@ -6,14 +6,15 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::watch as channel;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::gateway::{CapacityPermit, Gateway, LifecycleState};
 use crate::identify::ConnectionEnds;
+use crate::server::HttpService;
 use crate::server::connection::{ClientConnection, Guest};
 use crate::server::listener::Bound;
-use crate::server::{Admission as Admits, HttpService};
 
 /// How long accepting rests after it failed, for want of file descriptors mostly.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -27,7 +28,8 @@ const LAST_RESPONSES: Duration = Duration::from_millis(500);
 /// Where connections of one thread come in.
 pub(crate) struct Doorway<S, A> {
     service: S,
-    admission: A,
+    /// Returns a permit for one more connection, unless there are too many.
+    try_admit: A,
     gateway: Arc<Gateway>,
     /// How many are being turned away, at all doors.
     turned_away: Arc<AtomicUsize>,
@@ -51,36 +53,36 @@ enum Door {
     Unix(UnixListener),
 }
 
-impl<S: HttpService, A: Admits> Doorway<S, A> {
+impl<S: HttpService, A: Fn() -> Option<CapacityPermit>> Doorway<S, A> {
     pub(crate) fn new(
         service: S,
-        admission: A,
+        try_admit: A,
         gateway: &Arc<Gateway>,
         turned_away: &Arc<AtomicUsize>,
         phases: channel::Receiver<LifecycleState>,
     ) -> Self {
-        Self { service, admission, gateway: gateway.clone(), turned_away: turned_away.clone(), phases }
+        Self { service, try_admit, gateway: gateway.clone(), turned_away: turned_away.clone(), phases }
     }
 
     /// Accepts until the drain begins, then waits for the connections to end, or to be given up.
     pub(crate) async fn serve(self, socket: Bound) {
-        let (open, mut ended) = mpsc::channel(1);
+        let tasks = TaskTracker::new();
         match Door::new(socket) {
-            Ok(door) => self.accept(&door, &open).await,
+            Ok(door) => self.accept(&door, &tasks).await,
             Err(fault) => tracing::error!(%fault, "a listener cannot be used"),
         }
-        drop(open);
+        tasks.close();
         let mut phases = self.phases.clone();
         tokio::select! {
-            _ = ended.recv() => {}
+            () = tasks.wait() => {}
             _ = phases.wait_for(|phase| *phase == LifecycleState::Stopped) => {
                 // Each connection sees the phase by itself.
-                let _ = timeout(LAST_RESPONSES, ended.recv()).await;
+                let _ = timeout(LAST_RESPONSES, tasks.wait()).await;
             }
         }
     }
 
-    async fn accept(&self, door: &Door, open: &mpsc::Sender<()>) {
+    async fn accept(&self, door: &Door, tasks: &TaskTracker) {
         let mut phases = self.phases.clone();
         loop {
             let accepted = tokio::select! {
@@ -89,7 +91,7 @@ impl<S: HttpService, A: Admits> Doorway<S, A> {
                 _ = phases.wait_for(|phase| *phase >= LifecycleState::Draining) => return,
             };
             match accepted {
-                Ok((stream, ends)) => self.admit(stream, ends, open),
+                Ok((stream, ends)) => self.admit(stream, ends, tasks),
                 // One that is gone already is nothing; anything else needs a rest, or it would spin.
                 Err(fault) if fault.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(fault) => {
@@ -100,13 +102,9 @@ impl<S: HttpService, A: Admits> Doorway<S, A> {
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a connection is a task of its worker, which waits for it before it ends"
-    )]
-    fn admit(&self, stream: Accepted, ends: ConnectionEnds, open: &mpsc::Sender<()>) {
+    fn admit(&self, stream: Accepted, ends: ConnectionEnds, tasks: &TaskTracker) {
         // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
-        let place = self.admission.try_admit();
+        let place = (self.try_admit)();
         let is_welcome = place.is_some();
         let Some(place) = place.or_else(|| CapacityPermit::try_acquire(&self.turned_away, MOST_TURNED_AWAY)) else {
             return;
@@ -115,12 +113,12 @@ impl<S: HttpService, A: Admits> Doorway<S, A> {
             service: self.service.clone(),
             gateway: self.gateway.clone(),
             phases: self.phases.clone(),
-            connection: ClientConnection::new(ends, open.clone(), self.phases.clone()),
+            connection: ClientConnection::new(ends, tasks.clone(), self.phases.clone()),
             admission: Admission { is_welcome, _place: place },
         };
         match stream {
-            Accepted::Tcp(stream) => drop(tokio::spawn(guest.serve(stream))),
-            Accepted::Unix(stream) => drop(tokio::spawn(guest.serve(stream))),
+            Accepted::Tcp(stream) => drop(tasks.spawn(guest.serve(stream))),
+            Accepted::Unix(stream) => drop(tasks.spawn(guest.serve(stream))),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Body as RequestBody;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Either};
@@ -14,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::server::activity::Answering;
-use crate::server::http2::RequestBody;
+use crate::server::http2::Http2Body;
 
 /// Bytes of a body that are read to nobody's use, and how long that may take.
 const MOST_READ_OFF: usize = 256 * 1024;
@@ -131,27 +132,30 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
 }
 
 /// A body as it comes over HTTP/1.1 or HTTP/2.
-pub(super) type Source = Either<Incoming, RequestBody>;
+pub(super) type Source = Either<Incoming, Http2Body>;
 
-/// The body of a request. It can outlive the answer, which need not wait for its end.
-pub struct CallersBody {
+/// The content of a request. It can outlive the response, which does not have to wait for its end.
+struct Content {
     /// `None` only while it is dropped.
     body: Option<Source>,
     is_over: bool,
-    /// `None` where there is no body.
-    answering: Option<Answering>,
+    answering: Answering,
 }
 
-impl CallersBody {
-    pub(super) fn new(body: Source, answering: &Answering) -> Self {
-        let is_over = body.is_end_stream();
-        Self { is_over, body: Some(body), answering: (!is_over).then(|| answering.clone()) }
+/// Makes the body that the service receives. A request without content costs no allocation.
+pub(super) fn request_body(body: Source, answering: &Answering) -> RequestBody {
+    if body.is_end_stream() {
+        return RequestBody::empty();
     }
+    RequestBody::new(Content { body: Some(body), is_over: false, answering: answering.clone() })
 }
 
-impl Drop for CallersBody {
+impl Drop for Content {
     fn drop(&mut self) {
-        let Some(answering) = self.answering.take().filter(|hold| !self.is_over && !hold.is_followed()) else { return };
+        if self.is_over || self.answering.is_followed() {
+            return;
+        }
+        let answering = self.answering.clone();
         match (self.body.take(), Handle::try_current()) {
             // Cal.com can answer before it has all of a body, and want no more of it.
             (Some(body), Ok(worker)) if answering.has_answered() => drop(worker.spawn(read_off(body, answering))),
@@ -175,7 +179,7 @@ async fn read_off(mut body: Source, answering: Answering) {
     }
 }
 
-impl Body for CallersBody {
+impl Body for Content {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 

@@ -20,13 +20,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::{sleep, sleep_until, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::HttpService;
 use super::framing::max_head;
 use super::hangup::Stream;
-use super::http2::{self, RequestBody};
+use super::http2::{self, Http2Body};
 use super::opening::{self, First, Incomplete};
 use crate::config::limits::Bounds;
 use crate::gateway::{Gateway, LifecycleState};
@@ -36,8 +37,8 @@ use crate::refusal::Refusal;
 use crate::respond;
 use crate::server::accept::Admission;
 use crate::server::activity::{Verdict, Watch};
-use crate::server::body::{CallersBody, Outgoing, Source};
-use crate::server::detached::lasting;
+use crate::server::body::{Outgoing, Source, request_body};
+use crate::server::detached::run_detached;
 use crate::server::transport::{CUT_HEAD, Ending, Wire};
 use crate::server::wake_gate::Aside;
 use crate::untrusted::sanitize;
@@ -54,14 +55,14 @@ pub struct ClientConnection(Arc<Context>);
 
 struct Context {
     ends: ConnectionEnds,
-    /// Held until the connection ends, and what outlasts it, so that the doorway knows.
-    open: mpsc::Sender<()>,
+    /// The tasks that the worker waits for before it ends.
+    tasks: TaskTracker,
     phases: channel::Receiver<LifecycleState>,
 }
 
 impl ClientConnection {
-    pub(super) fn new(ends: ConnectionEnds, open: mpsc::Sender<()>, phases: channel::Receiver<LifecycleState>) -> Self {
-        Self(Arc::new(Context { ends, open, phases }))
+    pub(super) fn new(ends: ConnectionEnds, tasks: TaskTracker, phases: channel::Receiver<LifecycleState>) -> Self {
+        Self(Arc::new(Context { ends, tasks, phases }))
     }
 
     /// Returns the addresses of both ends.
@@ -74,7 +75,7 @@ impl ClientConnection {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        lasting(work, self.0.open.clone(), self.0.phases.clone())
+        run_detached(work, &self.0.tasks, self.0.phases.clone())
     }
 }
 
@@ -124,9 +125,11 @@ impl<S: HttpService> Guest<S> {
         // Beyond that, h2 refuses by itself, with no more than a status; fields count 32 bytes more (RFC 9113 §6.5.2).
         let most = max_head(limits).saturating_mul(2);
         let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let answer = |request| self.answer(&watch, RequestBody::of(request).map(Of::Right));
-        let mut connection = std::pin::pin!(http2::Connection::new(io, most, self.phases.clone(), answer));
-        self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown).await;
+        let answer = |request| self.answer(&watch, Http2Body::of(request).map(Of::Right));
+        let (stopped, tasks) = (Arc::new(Notify::new()), self.connection.0.tasks.clone());
+        let mut connection = std::pin::pin!(http2::Connection::new(io, most, answer, stopped.clone(), tasks));
+        let wake_streams = || stopped.notify_waiters();
+        self.drive(connection.as_mut(), &watch, http2::Connection::graceful_shutdown, wake_streams).await;
     }
 
     async fn serve_http1<T: Stream>(&self, stream: T, first: Bytes, began: Instant, limits: &Bounds) {
@@ -138,7 +141,8 @@ impl<S: HttpService> Guest<S> {
         let service =
             service_fn(|request: Request<_>| self.answer(&watch, request.map(Of::Left)).map(Ok::<_, Infallible>));
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
-        let end = self.drive(Pin::new(&mut connection), &watch, http1::Connection::graceful_shutdown).await;
+        // Each poll of the connection polls its request, too.
+        let end = self.drive(Pin::new(&mut connection), &watch, http1::Connection::graceful_shutdown, || {}).await;
         let Ending { stream, refusal, peer_is_gone } = connection.into_parts().io.into_inner().into_ending();
         let late = (end == End::LateHead).then(|| Refusal::late_head(self.gateway.snapshot().bounds.head));
         match refusal.or(late) {
@@ -155,7 +159,7 @@ impl<S: HttpService> Guest<S> {
         request: Request<Source>,
     ) -> impl Future<Output = Response<Outgoing<S::Body>>> + Send + use<S> {
         let answering = watch.answering(!request.body().is_end_stream());
-        let mut request = request.map(|body| CallersBody::new(body, &answering));
+        let mut request = request.map(|body| request_body(body, &answering));
         request.extensions_mut().insert(ConnectInfo(self.connection.clone()));
         self.service.answer(request).map(|mut answer| {
             if answering.watch().has_left_unread() {
@@ -166,8 +170,15 @@ impl<S: HttpService> Guest<S> {
         })
     }
 
-    /// Polls a connection to its end, minding its deadlines and the drain.
-    async fn drive<C, E>(&self, mut connection: Pin<&mut C>, watch: &Watch, stop: impl Fn(Pin<&mut C>)) -> End
+    /// Polls a connection to its end, minding its deadlines and the drain. Calls `wake_requests` at the last phase, so that
+    /// requests without a response are polled and give up.
+    async fn drive<C, E>(
+        &self,
+        mut connection: Pin<&mut C>,
+        watch: &Watch,
+        stop: impl Fn(Pin<&mut C>),
+        wake_requests: impl Fn(),
+    ) -> End
     where
         C: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
@@ -192,8 +203,10 @@ impl<S: HttpService> Guest<S> {
                 is_due = &mut waiting => is_due,
             };
             if !is_due {
-                // At the last phase, the next poll of the connection answers its requests.
                 phase = *self.phases.borrow();
+                if phase == LifecycleState::Stopped {
+                    wake_requests();
+                }
             }
             head_is_minded = watch.awaits_head();
             let now = Instant::now();

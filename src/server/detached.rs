@@ -1,38 +1,39 @@
-//! Runs requests to their end even if the client leaves, because their responses hold new tokens.
+//! Runs requests to their end even if the client leaves, because their responses contain new tokens.
 
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::pin::pin;
 
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::watch as channel;
 use tokio::task::JoinError;
+use tokio_util::task::TaskTracker;
 
 use crate::gateway::LifecycleState;
 
-/// Has an answer made by a task of its own, which goes on when the future is dropped, as hyper drops it with the connection.
-/// The doorway it came in by stays `open` until then, and so the drain waits for it. At the last of the `phases`, it is polled.
-#[expect(clippy::disallowed_methods, reason = "the task ends with its request, and the worker waits for it")]
-pub(super) fn lasting<T: Send + 'static>(
-    answer: impl Future<Output = T> + Send + 'static,
-    open: mpsc::Sender<()>,
+/// Runs `work` as one of the `tasks`. It goes on if the returned future is dropped, as hyper drops it with the connection.
+/// At the last of the `phases`, `work` is polled, so that it can give up.
+pub(super) fn run_detached<F>(
+    work: F,
+    tasks: &TaskTracker,
     mut phases: channel::Receiver<LifecycleState>,
-) -> impl Future<Output = T> + Send {
-    let task = tokio::spawn(async move {
-        let _open = open;
-        let mut answer = pin!(answer);
+) -> impl Future<Output = F::Output> + Send + use<F>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let task = tasks.spawn(async move {
+        let mut work = pin!(work);
         tokio::select! {
             biased;
-            answered = answer.as_mut() => return answered,
+            output = work.as_mut() => return output,
             _ = phases.wait_for(|phase| *phase == LifecycleState::Stopped) => {}
         }
-        // Polled once more, it gives up.
-        answer.await
+        work.await
     });
     async move {
         match task.await.map_err(JoinError::try_into_panic) {
-            Ok(answer) => answer,
+            Ok(output) => output,
             Err(Ok(panic)) => resume_unwind(panic),
-            // The runtime is on its way out, and this future with it.
+            // The runtime shuts down, and drops this future, too.
             Err(Err(_)) => pending().await,
         }
     }

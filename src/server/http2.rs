@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -14,11 +15,11 @@ use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::watch as channel;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::task::TaskTracker;
 
 use super::hangup::Stream;
-use crate::gateway::LifecycleState;
 use crate::server::body::{Outgoing, Piece};
 use crate::server::transport::Wire;
 
@@ -41,7 +42,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct Connection<T, F> {
     state: State<T>,
     answer: F,
-    phases: channel::Receiver<LifecycleState>,
+    stopped: Arc<Notify>,
+    tasks: TaskTracker,
     is_stopping: bool,
 }
 
@@ -63,9 +65,9 @@ struct Pings {
 }
 
 impl<T: Stream, F> Connection<T, F> {
-    /// Begins a connection. `max_header_list` is the largest decoded header list (RFC 9113 §6.5.2). At the last of the
-    /// `phases`, responses that are being made are polled once more.
-    pub(super) fn new(io: Wire<T>, max_header_list: u32, phases: channel::Receiver<LifecycleState>, answer: F) -> Self {
+    /// Begins a connection, whose streams are among the `tasks`. `max_header_list` is the largest decoded header list (RFC
+    /// 9113 §6.5.2). `stopped` wakes the streams that have no response yet.
+    pub(super) fn new(io: Wire<T>, max_header_list: u32, answer: F, stopped: Arc<Notify>, tasks: TaskTracker) -> Self {
         let mut builder = server::Builder::new();
         builder
             .initial_window_size(WINDOW)
@@ -73,7 +75,7 @@ impl<T: Stream, F> Connection<T, F> {
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(max_header_list)
             .max_send_buffer_size(MAX_SEND_BUFFER);
-        Self { state: State::Handshaking(Box::new(builder.handshake(io))), answer, phases, is_stopping: false }
+        Self { state: State::Handshaking(Box::new(builder.handshake(io))), answer, stopped, tasks, is_stopping: false }
     }
 
     /// Takes no more requests, and ends the connection after those that have begun.
@@ -97,7 +99,6 @@ where
 {
     type Output = Result<(), h2::Error>;
 
-    #[expect(clippy::disallowed_methods, reason = "a stream is a task of its connection's worker")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
@@ -118,8 +119,8 @@ where
                     let Some(accepted) = ready!(serving.connection.poll_accept(cx)) else { return Poll::Ready(Ok(())) };
                     let (request, respond) = accepted?;
                     let expects_continue = expects_continue(&request);
-                    let (answer, phases) = ((this.answer)(request), this.phases.clone());
-                    drop(tokio::spawn(serve_stream(answer, phases, respond, expects_continue)));
+                    let (answer, stopped) = ((this.answer)(request), this.stopped.clone());
+                    drop(this.tasks.spawn(serve_stream(answer, stopped, respond, expects_continue)));
                 }
             }
         }
@@ -158,20 +159,20 @@ fn expects_continue(request: &Request<RecvStream>) -> bool {
 #[expect(clippy::disallowed_methods, reason = "the Date header is the time of day")]
 async fn serve_stream<B>(
     answer: impl Future<Output = Response<Outgoing<B>>>,
-    mut phases: channel::Receiver<LifecycleState>,
+    stopped: Arc<Notify>,
     mut respond: SendResponse<Piece>,
     mut expects_continue: bool,
 ) where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut answer = pin!(answer);
-    let mut over = pin!(phases.wait_for(|phase| *phase == LifecycleState::Stopped).fuse());
+    let mut notified = pin!(stopped.notified().fuse());
     let answered = poll_fn(|cx| {
         if let Poll::Ready(response) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
-        let is_over = over.as_mut().poll(cx).is_ready();
-        if is_over && let Poll::Ready(response) = answer.as_mut().poll(cx) {
+        let is_stopped = notified.as_mut().poll(cx).is_ready();
+        if is_stopped && let Poll::Ready(response) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
         if std::mem::take(&mut expects_continue) {
@@ -257,14 +258,14 @@ async fn wait_for_window(stream: &mut SendStream<Piece>) -> Result<(), h2::Error
 }
 
 /// The body of a request.
-pub(super) struct RequestBody {
+pub(super) struct Http2Body {
     stream: RecvStream,
     /// The bytes to come, where `Content-Length` says. h2 resets the stream if it is wrong.
     left: Option<u64>,
     is_at_trailers: bool,
 }
 
-impl RequestBody {
+impl Http2Body {
     /// Takes the body out of a request.
     pub(super) fn of(request: Request<RecvStream>) -> Request<Self> {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -272,7 +273,7 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
+impl Body for Http2Body {
     type Data = Bytes;
     type Error = h2::Error;
 

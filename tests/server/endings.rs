@@ -11,7 +11,9 @@ fn a_response_that_breaks_off_at_once_is_not_taken_for_no_response() {
     ];
     for response in broken {
         let (upstream, key) = (Upstream::answering(|_| response.into()), Key::new());
-        let gateway = Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
+        // An open connection ends soon.
+        let gateway =
+            Setup::to(&upstream.base_url()).with("[limits]\nidle = \"1s\"").billing("unrestricted", &key).start();
         let mut client = gateway.connect();
         let own = format!("Host: h\r\nX-Api-Key: {}", key.text);
         client.send(format!("POST /v2/bookings HTTP/1.1\r\n{own}\r\nContent-Length: 2\r\n\r\n{{}}"));
