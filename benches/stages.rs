@@ -1,6 +1,6 @@
-//! The stages that decide, each by itself and together, in time and in allocations: `cargo bench --bench stages`.
+//! Benchmark of the deciding stages, each alone and all together: time and allocations (`cargo bench --bench stages`).
 //!
-//! With `-- --test` everything is run once, to see that it works.
+//! With `-- --test`, each benchmark runs once, as a test.
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark that cannot be set up has to say so")]
 

@@ -1,11 +1,10 @@
-//! An hour of Cal.com's limiter, in simulated time, against three ways to keep within it: calgate's budget, a token bucket
-//! and a request spacer; then, of calgate's alone, many hours beside another program
-//! (`cargo run --release --example budget-table`).
+//! Simulates an hour of Cal.com's rate limiter against calgate's budget, a token bucket and a request spacer. Then simulates many
+//! hours of calgate with another program on the same credential (`cargo run --release --example budget-table`).
 //!
-//! With `-- --store redis` it starts a redis-server, and prints the same of gateways that share it. With `-- --svg FILE` it only
-//! draws one hour into that file, which is the picture in `docs/budget.md`.
+//! With `-- --store redis`, it starts a redis-server and prints the same for gateways that share it. With `-- --svg FILE`, it only
+//! draws one hour, the picture in `docs/budget.md`.
 //!
-//! `benches/budget-table.md` shows what it prints. It exits with 1 if a claim of that page does not hold.
+//! `benches/budget-table.md` contains the output. The exit code is 1 if a claim of that page does not hold.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it waits for a redis-server to start")]
 

@@ -1,4 +1,4 @@
-//! How often Cal.com blocks a credential that another program uses, too: many hours of each case, as one may be lucky.
+//! Rows about a credential that another program uses, too: how often Cal.com blocks it, over many simulated hours.
 
 use super::HOUR;
 use super::table::cell::{Cell, Load};

@@ -1,4 +1,4 @@
-//! Picture of one hour: what Cal.com accepts and refuses of a token bucket, a request spacer and calgate.
+//! Picture of one hour as SVG: what Cal.com accepts and refuses of a token bucket, a request spacer and calgate.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The rows of gateways that share a store, beside those of the same gateways when it is lost.
+//! Rows about gateways that share a limit store, next to those of the same gateways without the store.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

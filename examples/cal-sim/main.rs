@@ -1,4 +1,4 @@
-//! Runs a simulated Cal.com: no account needed. `cargo run --example cal-sim -- --help` says what it can be told.
+//! Runs a simulated Cal.com, which needs no account. `cargo run --example cal-sim -- --help` lists its options.
 
 #![expect(clippy::disallowed_methods, reason = "a server of its own: it keeps time and starts tasks")]
 

@@ -1,7 +1,7 @@
-//! A Cal.com API v2 to run against: no account needed. It behaves as Cal.com does, which is not as calgate does.
+//! Simulation of the Cal.com API v2. It follows the behaviour of Cal.com, not that of calgate.
 //!
-//! It answers every operation of the catalog by saying what it has understood; it checks credentials, counts and blocks,
-//! issues and ends tokens. [`Sim`] is the handle by which a program or a test runs it, looks into it and disturbs it.
+//! It answers each operation of the catalog with what it received. It checks credentials, counts and blocks requests, and issues
+//! and ends tokens. A program or a test starts, inspects and disturbs it through [`Sim`].
 
 // Paths are given because the test binary takes this file in from elsewhere.
 #[path = "sim/answer.rs"]

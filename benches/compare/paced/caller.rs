@@ -1,4 +1,4 @@
-//! One connection to the proxy: a request, then its answer.
+//! One client connection of the load generator: sends a request, then waits for the response.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

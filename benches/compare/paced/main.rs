@@ -1,15 +1,15 @@
-//! An open-loop load: so many requests a second whatever the answers take, and how long the answers took.
+//! Open-loop load generator: sends requests at a fixed rate, and measures their latency.
 //!
 //! `paced ADDRESS RATE SECONDS CONNECTIONS TARGET KEYS [UPSTREAM]` sends `GET TARGET` with the keys of the file KEYS (one
-//! `Authorization` value a line) and prints `RESULT requests failed p50_us p99_us`. Each connection has a Poisson schedule of
-//! its own. A request that is late because the answer before it was late counts from the moment it was due, so that a
-//! proxy that stalls cannot hide it; a late wake-up of the generator's own does not count.
+//! `Authorization` value a line) and prints `RESULT requests failed p50_us p99_us`. Each connection has its own Poisson schedule.
+//! If a late response delays the next request of a connection, the latency of that request counts from the moment at which it was
+//! due. So a proxy that stalls cannot hide it. A late wake-up of the generator itself does not count.
 //!
-//! With UPSTREAM, an address, it is the upstream behind the proxy as well, and never sleeps: on a core of its own, nothing
-//! but the proxy then has to be woken or to wait for a core, and the tail is the proxy's. The first half second, in which
-//! the proxy opens its connections, is not counted.
+//! With the address UPSTREAM, the program is also the upstream behind the proxy, and never sleeps. On a core of its own, it leaves
+//! the other core to the proxy, so that the tail of the latency is that of the proxy. The first half second does not count, because
+//! the proxy opens its connections then.
 //!
-//! One thread drives all connections: many would wait for each other, and the tail would be the scheduler's.
+//! One thread drives all connections. Several threads would compete, and measure the scheduler.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

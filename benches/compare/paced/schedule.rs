@@ -1,4 +1,4 @@
-//! When which connection asks next: a Poisson schedule for each, so that load comes in bunches, as it does in life.
+//! Poisson schedule of the requests of one connection, so that load arrives in bursts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

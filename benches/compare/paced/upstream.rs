@@ -1,4 +1,4 @@
-//! The upstream behind the proxy: each request, which has no body, is answered by 1 KB of JSON at once.
+//! Upstream behind the proxy: answers each request, which has no body, with 1 KB of JSON at once.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! One case of the table: how many gateways, which limit, which load.
+//! Parameters of one simulation: number of gateways, limit, and load.
 
 use std::fmt;
 use std::time::Duration;

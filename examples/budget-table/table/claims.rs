@@ -1,4 +1,4 @@
-//! What is claimed of calgate's budget, cell by cell.
+//! Claims about the budget of calgate, checked for each simulation.
 
 use super::cell::{Cell, Load};
 use super::simulation::Outcome;

@@ -1,4 +1,4 @@
-//! The three ways to keep within a limit, as the simulation drives them.
+//! The three limiters under comparison, behind one interface for the simulation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The simulation and what is claimed of it. Tests run a part of it, too.
+//! The simulation and its claims. The tests run a part of it.
 
 pub mod cell;
 pub mod claims;

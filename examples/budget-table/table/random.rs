@@ -1,4 +1,4 @@
-//! Chance, the same at every run: splitmix64.
+//! Deterministic random numbers: splitmix64.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Gateways on one store: the scripts themselves decide, on a real server that is told the simulation's time.
+//! Gateways that share a limit store: the Lua scripts decide, on a real server that takes the time of the simulation.
 //!
-//! What `budget` does between a request, its machine and the store is done here, too, but that the store answers at once.
+//! This file repeats what `budget` does between a request, its limiter and the store. The store answers at once.
 
 #![allow(clippy::expect_used, reason = "without its store the simulation cannot go on")]
 

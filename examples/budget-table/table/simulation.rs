@@ -1,4 +1,4 @@
-//! Discrete events: nothing sleeps, and an hour takes as long as its requests take to be decided.
+//! Discrete-event simulation of clients, gateways and the rate limiter of Cal.com. It never sleeps.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

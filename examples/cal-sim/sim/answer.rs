@@ -1,4 +1,4 @@
-//! How Cal.com's answers look: the envelope, the limit headers, bodies of any length (FACTS §6).
+//! Responses in the form of Cal.com: the envelope, the headers of limits, and bodies of any length (FACTS §6).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

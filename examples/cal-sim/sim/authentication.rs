@@ -1,4 +1,4 @@
-//! Who asks, as Cal.com decides it: which credentials count for which operation, and what the others are told (FACTS §1).
+//! Authentication as Cal.com does it: which credentials an operation accepts, and the errors for others (FACTS §1).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A certificate authority of its own, made anew at each start.
+//! Certificate authority of the simulation, created at each start.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

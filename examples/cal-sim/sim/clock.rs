@@ -1,4 +1,4 @@
-//! What time it is in the simulated Cal.com: real time, and what a test has added.
+//! Clock of the simulation: real time, plus the time that a test has added.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Tokens that look like Cal.com's: three parts, a readable payload, no two alike.
+//! Tokens in the form of Cal.com: unique, with three parts and a readable payload.
 
 use std::time::Duration;
 

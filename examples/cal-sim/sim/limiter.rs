@@ -1,6 +1,6 @@
-//! Cal.com's limiter, as a pure model: fixed windows that start at the first request, blocks in which hits still count.
+//! Model of Cal.com's rate limiter: fixed windows that start at the first request, and blocks in which requests still count.
 //!
-//! There is no clock in here; the caller says what time it is, so an hour is simulated in no time (FACTS §2).
+//! The caller passes the time, so that an hour is simulated at once (FACTS §2).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Operations with a limit of their own, as Cal.com has them (FACTS §2). The catalog of calgate is not asked: it may be wrong.
+//! Operations with a limit of their own (FACTS §2). The list is independent of the catalog of calgate, which may be wrong.
 
 use calgate::catalog::Endpoint;
 

@@ -1,4 +1,4 @@
-//! What a simulated Cal.com is told at its start.
+//! Options of a simulated Cal.com.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The credentials that a request presents, as Cal.com reads them.
+//! Credentials of a request, as Cal.com reads them.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;

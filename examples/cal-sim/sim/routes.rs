@@ -1,4 +1,4 @@
-//! Which operation a path means to Cal.com: `NestJS` on Express, not calgate's own stricter reading (FACTS §4, §5).
+//! Finds the operation of a path as `NestJS` on Express does, which is more lenient than calgate (FACTS §4, §5).
 
 use calgate::catalog::endpoint::Segment;
 use calgate::catalog::version::OLDEST_VERSION;

@@ -1,4 +1,4 @@
-//! What arrived, for tests to ask: what did Cal.com get to see, and what not?
+//! Log of the requests that arrived, for tests.
 
 use std::collections::VecDeque;
 

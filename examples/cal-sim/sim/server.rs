@@ -1,4 +1,4 @@
-//! Connections: accepts them, speaks TLS and both versions of HTTP, and closes them when it is to be down.
+//! Accepts connections, speaks TLS and both versions of HTTP, and closes connections to simulate an outage.
 
 use std::future::{Future, pending};
 use std::net::{IpAddr, SocketAddr};

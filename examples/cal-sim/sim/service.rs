@@ -1,4 +1,4 @@
-//! One request, from its head to its answer.
+//! Handles one request, from its head to its response.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What all connections of a simulated Cal.com share.
+//! State that all connections of a simulated Cal.com share.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};

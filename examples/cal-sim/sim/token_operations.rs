@@ -1,4 +1,4 @@
-//! The operations that make, change and end tokens and keys (FACTS §1, "Token endpoints").
+//! Operations that create, change and end tokens and keys (FACTS §1, "Token endpoints").
 
 use std::collections::HashMap;
 use std::time::Duration;

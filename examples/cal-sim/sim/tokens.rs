@@ -1,4 +1,4 @@
-//! Cal.com's tokens: what is issued, what lives, what a refresh ends (FACTS §1). No IO; the time is an argument.
+//! State of Cal.com's tokens: which are issued and valid, and which a refresh ends (FACTS §1). No I/O: the caller passes the time.
 
 use std::collections::HashMap;
 use std::time::Duration;

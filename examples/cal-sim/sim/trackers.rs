@@ -1,4 +1,4 @@
-//! Who has asked how often: a limiter for each credential, and for each address that sends none.
+//! Rate limiters by credential, and by address for requests without one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

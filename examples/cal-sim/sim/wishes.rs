@@ -1,4 +1,4 @@
-//! What a request may ask of the simulation itself, in its query. Cal.com knows nothing of these.
+//! Query parameters by which a request controls the simulation itself. Cal.com does not have them.
 
 use std::time::Duration;
 
