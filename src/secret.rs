@@ -3,13 +3,15 @@
 //! It has neither `Display` nor `Serialize`, its `Debug` is redacted, and its memory is wiped when the last user of it
 //! is gone, also where it became a header value.
 
-use std::fmt;
+mod key_hash;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
+
+pub use key_hash::KeyHash;
 
 /// A secret of visible ASCII characters.
 #[derive(Debug, Clone)]
@@ -55,56 +57,6 @@ impl Secret {
 pub(crate) fn hash_prefix(data: &[u8], bytes: usize) -> String {
     let hash = digest(&SHA256, data);
     hex::encode(hash.as_ref().get(..bytes).unwrap_or_default())
-}
-
-/// The SHA-256 of a gateway key, written `sha256:` and 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct KeyHash([u8; 32]);
-
-// Equality is derived over the same bytes.
-impl std::hash::Hash for KeyHash {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write(&self.0);
-    }
-}
-
-impl KeyHash {
-    /// Reads the form that a config has.
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("sha256:")?;
-        let mut hash = [0; 32];
-        hex::decode_to_slice(digits, &mut hash).ok()?;
-        Some(Self(hash))
-    }
-
-    /// Its beginning, which is enough to find the line in a configuration.
-    pub(crate) fn start(&self) -> String {
-        let start = self.0.first_chunk::<6>().map_or_else(String::new, hex::encode);
-        format!("sha256:{start}…")
-    }
-
-    /// The hash of a gateway key.
-    pub(crate) fn of(key: &str) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
-        Self(hash)
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// Keeps this process' memory, where secrets are, from core files and from other processes of its user.
