@@ -5,12 +5,12 @@
 //! short and without anything that may be a secret.
 
 mod auth_failure;
-mod fate;
+mod delivery;
+mod detail;
 mod paths;
 mod reasons;
 mod row;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -235,7 +235,7 @@ impl Refusal {
 
     /// The rule or the fault, for the log. Of what a client sends, it holds a cleaned path or host at most.
     pub fn detail(&self) -> Option<String> {
-        self.row().detail.map(Cow::into_owned)
+        self.row().detail.map(|detail| detail.to_string())
     }
 
     fn message(&self) -> String {
@@ -323,12 +323,12 @@ impl Refusal {
                 format!("The request's {part} did not arrive within {limit:?} ({key}). Send the request again.")
             }
             Self::BodyBroken => "The request's body broke off before its end.".to_owned(),
-            Self::UpstreamUnreachable { sent, .. } => fate::unreachable(*sent),
+            Self::UpstreamUnreachable { sent, .. } => delivery::unreachable(*sent),
             Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely. The request was sent, and may \
                                       have been carried out."
                 .to_owned(),
-            Self::UpstreamBroken { status, .. } => fate::broken(*status),
-            Self::Stopping { sent } => fate::stopping(*sent),
+            Self::UpstreamBroken { status, .. } => delivery::broken(*status),
+            Self::Stopping { sent } => delivery::stopping(*sent),
             Self::UpstreamTimeout => "Cal.com did not answer in time. Whether the request was carried out is unknown \
                                       unless it was a GET."
                 .to_owned(),

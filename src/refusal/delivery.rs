@@ -26,7 +26,7 @@ pub(super) fn stopping(sent: bool) -> String {
     let fate = if sent {
         "The request was sent to Cal.com, and may have been carried out: check before you send it again."
     } else {
-        "The request was not sent to Cal.com. Send it again."
+        "The request was not carried out. Send it again."
     };
     format!("The gateway ended before it had a response. {fate}")
 }

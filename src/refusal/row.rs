@@ -1,25 +1,23 @@
-//! The table of refusals: status, code, `Retry-After` and the detail for the log, one row for each.
+//! Table of refusals: status, code, `Retry-After` and the detail for the log, one row for each.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::Refusal;
-use crate::ratelimit::Hold;
+use super::detail::Detail;
 
-/// One second: what a client waits if nothing tells when the next try succeeds.
-const SHORTLY: Duration = Duration::from_secs(1);
+/// `Retry-After` of a refusal if nothing tells when the next attempt succeeds.
+const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
-/// How a refusal is answered and logged.
+/// Status, code and log detail of a refusal.
 pub(super) struct Row<'a> {
     pub(super) status: StatusCode,
     /// The stable code.
     pub(super) code: &'static str,
-    /// Until the next try may succeed.
+    /// Time until the next attempt may succeed.
     pub(super) retry_after: Option<Duration>,
-    /// The rule or the fault, for the log only. Of what a client sends, it holds a cleaned path or host at most.
-    pub(super) detail: Option<Cow<'a, str>>,
+    pub(super) detail: Option<Detail<'a>>,
 }
 
 impl<'a> Row<'a> {
@@ -27,111 +25,103 @@ impl<'a> Row<'a> {
         Self { status, code, retry_after: None, detail: None }
     }
 
-    fn after(self, wait: Duration) -> Self {
+    fn retry(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
 
-    fn because(self, detail: impl Into<Cow<'a, str>>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
+    fn detail(self, detail: Detail<'a>) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    fn text(self, text: &'a str) -> Self {
+        self.detail(Detail::Text(text))
+    }
+
+    fn limit(self, key: &'static str, value: usize) -> Self {
+        self.detail(Detail::Limit { key, value: value as u64 })
     }
 }
 
 impl Refusal {
-    /// The row of this refusal. A new variant does not compile without one.
+    /// Returns the row of this refusal. A new variant does not compile without one.
     pub(super) fn row(&self) -> Row<'_> {
         use StatusCode as S;
         match self {
-            Self::InvalidPath(fault) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(fault.to_string()),
-            Self::InvalidHeader(fault) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(*fault),
-            Self::Leak(leak) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").because(leak.to_string()),
+            Self::InvalidPath(error) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").detail(Detail::Path(*error)),
+            Self::InvalidHeader(fault) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").text(fault),
+            Self::Leak(leak) => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST").detail(Detail::Leak(*leak)),
             Self::InvalidVersion | Self::BodyBroken => Row::new(S::BAD_REQUEST, "GATEWAY_BAD_REQUEST"),
             Self::HostNotAllowed { host } => {
-                let row = Row::new(S::MISDIRECTED_REQUEST, "GATEWAY_HOST_NOT_ALLOWED");
-                if host.is_empty() {
-                    return row.because("Host cannot be read");
-                }
-                row.because(format!("\"{host}\" is not in listen.hosts"))
+                Row::new(S::MISDIRECTED_REQUEST, "GATEWAY_HOST_NOT_ALLOWED").detail(Detail::Host(host))
             }
             Self::OriginNotAllowed => Row::new(S::FORBIDDEN, "GATEWAY_ORIGIN_NOT_ALLOWED")
-                .because("Origin or Sec-Fetch-Site is foreign and not in listen.cors_origins"),
+                .text("Origin or Sec-Fetch-Site is foreign and not in listen.cors_origins"),
             Self::Unauthenticated(failure) => {
-                Row::new(S::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED").because(failure.to_string())
+                Row::new(S::UNAUTHORIZED, "GATEWAY_UNAUTHENTICATED").detail(Detail::Auth(failure))
             }
             Self::TooManyFailures { failure, retry_after } => {
-                let row = Row::new(S::TOO_MANY_REQUESTS, "GATEWAY_TOO_MANY_FAILURES").after(*retry_after);
-                Row { detail: failure.as_ref().map(|failure| failure.to_string().into()), ..row }
+                let row = Row::new(S::TOO_MANY_REQUESTS, "GATEWAY_TOO_MANY_FAILURES").retry(*retry_after);
+                Row { detail: failure.as_ref().map(Detail::Auth), ..row }
             }
-            Self::NotEntitled(rule) => Row::new(S::FORBIDDEN, "GATEWAY_NOT_ENTITLED").because(rule.to_string()),
+            Self::NotEntitled(rule) => Row::new(S::FORBIDDEN, "GATEWAY_NOT_ENTITLED").detail(Detail::Rule(rule)),
             Self::CredentialOperation => Row::new(S::FORBIDDEN, "GATEWAY_CREDENTIAL_OPERATION"),
             Self::CredentialUnsuitable { .. } => Row::new(S::FORBIDDEN, "GATEWAY_CREDENTIAL_UNSUITABLE"),
             Self::CredentialNeedsLogin { .. } => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_NEEDS_LOGIN"),
             Self::CredentialUnavailable { why, retry_after, .. } => {
-                let row = Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_UNAVAILABLE");
-                row.after(*retry_after).because(&**why)
+                Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_UNAVAILABLE").retry(*retry_after).text(why)
             }
             Self::CredentialRefused { renewed } => {
                 let row = Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_CREDENTIAL_REFUSED");
-                if *renewed { row.after(SHORTLY) } else { row }
+                if *renewed { row.retry(DEFAULT_RETRY) } else { row }
             }
             Self::UnknownManagedUser => Row::new(S::NOT_FOUND, "GATEWAY_UNKNOWN_MANAGED_USER"),
             Self::ManagedUserNotAllowed => Row::new(S::FORBIDDEN, "GATEWAY_MANAGED_USER_NOT_ALLOWED"),
             Self::TokensUnkept => Row::new(S::FORBIDDEN, "GATEWAY_TOKENS_UNKEPT"),
             Self::UnknownEndpoint { path, .. } => {
-                Row::new(S::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT").because(format!("no path {path} in the catalog"))
+                Row::new(S::NOT_FOUND, "GATEWAY_UNKNOWN_ENDPOINT").detail(Detail::UnknownPath(path))
             }
             Self::ApiV1Gone => Row::new(S::GONE, "GATEWAY_API_VERSION_GONE"),
             Self::MethodNotAllowed { path, allow } => {
                 let row = Row::new(S::METHOD_NOT_ALLOWED, "GATEWAY_METHOD_NOT_ALLOWED");
-                if path.is_empty() { row } else { row.because(format!("{path} takes {allow}")) }
+                if path.is_empty() { row } else { row.detail(Detail::Methods { path, allow }) }
             }
             Self::RateLimited { retry_after } => {
-                Row::new(S::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED").after(*retry_after)
+                Row::new(S::TOO_MANY_REQUESTS, "GATEWAY_RATE_LIMITED").retry(*retry_after)
             }
             Self::UpstreamBudget(held) => {
-                Row::new(S::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET").after(held.wait).because(held_by(held.by))
+                Row::new(S::TOO_MANY_REQUESTS, "GATEWAY_UPSTREAM_BUDGET").retry(held.wait).detail(Detail::Held(held.by))
             }
-            Self::LimitStoreUnavailable => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_STORE_LOST").after(SHORTLY),
-            Self::Overloaded => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED").after(SHORTLY),
+            Self::LimitStoreUnavailable => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_STORE_LOST").retry(DEFAULT_RETRY),
+            Self::Overloaded => Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_OVERLOADED").retry(DEFAULT_RETRY),
             Self::TargetTooLong { limit } => {
-                Row::new(S::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG").because(format!("limits.target_bytes = {limit}"))
+                Row::new(S::URI_TOO_LONG, "GATEWAY_TARGET_TOO_LONG").limit("limits.target_bytes", *limit)
             }
             Self::HeadTooLarge { limit } => Row::new(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE")
-                .because(format!("limits.head_bytes = {limit}")),
+                .limit("limits.head_bytes", *limit),
             Self::TooManyFields { limit } => Row::new(S::REQUEST_HEADER_FIELDS_TOO_LARGE, "GATEWAY_HEAD_TOO_LARGE")
-                .because(format!("more than {limit} header fields")),
+                .detail(Detail::FieldCount(*limit)),
             Self::BodyTooLarge { limit, key } => {
-                Row::new(S::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE").because(format!("{key} = {limit}"))
+                Row::new(S::PAYLOAD_TOO_LARGE, "GATEWAY_BODY_TOO_LARGE").detail(Detail::Limit { key, value: *limit })
             }
             Self::RequestTimeout { part, limit, key } => Row::new(S::REQUEST_TIMEOUT, "GATEWAY_REQUEST_TIMEOUT")
-                .because(format!("{part} is late: {key} = {limit:?}")),
+                .detail(Detail::Late { part, key, limit: *limit }),
             Self::UpstreamUnreachable { reason, .. } => {
-                Row::new(S::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE").because(&**reason)
+                Row::new(S::BAD_GATEWAY, "GATEWAY_UPSTREAM_UNREACHABLE").text(reason)
             }
             Self::UpstreamInvalid => Row::new(S::BAD_GATEWAY, "GATEWAY_UPSTREAM_INVALID"),
-            Self::UpstreamBroken { status, reason } => Row::new(S::BAD_GATEWAY, "GATEWAY_UPSTREAM_BROKEN")
-                .because(format!("status {}: {reason}", status.as_u16())),
+            Self::UpstreamBroken { status, reason } => {
+                Row::new(S::BAD_GATEWAY, "GATEWAY_UPSTREAM_BROKEN").detail(Detail::Broken { status: *status, reason })
+            }
             Self::UpstreamTimeout => Row::new(S::GATEWAY_TIMEOUT, "GATEWAY_UPSTREAM_TIMEOUT"),
             Self::Stopping { sent } => {
                 let row = Row::new(S::SERVICE_UNAVAILABLE, "GATEWAY_STOPPING");
                 if *sent {
-                    return row.because("given up after it was sent: calgate ended first");
+                    return row.text("given up after it was sent: calgate ended first");
                 }
-                row.after(SHORTLY).because("given up before it was sent: calgate ended first")
+                row.retry(DEFAULT_RETRY).text("given up, and not carried out: calgate ended first")
             }
             Self::Loop => Row::new(S::LOOP_DETECTED, "GATEWAY_LOOP"),
             Self::Internal => Row::new(S::INTERNAL_SERVER_ERROR, "GATEWAY_INTERNAL"),
         }
-    }
-}
-
-/// Returns why a request is held, for the log. Under overload this is the most frequent refusal: the text is static.
-fn held_by(hold: Hold) -> &'static str {
-    match hold {
-        Hold::Requests => "held by requests",
-        Hold::Remaining => "held by remaining",
-        Hold::Pace => "held by pace",
-        Hold::Refused => "held by refused",
-        Hold::Edge => "held by edge",
-        Hold::Queue => "held by queue",
     }
 }

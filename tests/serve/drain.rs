@@ -110,7 +110,7 @@ fn stop_at_once(gateway: &mut Gateway) {
 }
 
 const SENT: &str = "The request was sent to Cal.com, and may have been carried out";
-const NOT_SENT: &str = "The request was not sent to Cal.com";
+const NOT_SENT: &str = "The request was not carried out";
 
 /// A response that says that the gateway ended first, and whether the request was sent.
 fn says_that_it_stops(answer: &Response, fate: &str) {
@@ -180,7 +180,7 @@ fn a_request_that_waits_for_the_budget_is_answered_503_that_it_was_not_sent() {
     says_that_it_stops(&client.read_response(), NOT_SENT);
     assert_eq!(upstream.requests().len(), 5);
     let log = gateway.access_log(6);
-    assert_eq!(log[5]["detail"], "given up before it was sent: calgate ended first");
+    assert_eq!(log[5]["detail"], "given up, and not carried out: calgate ended first");
 }
 
 #[test]
