@@ -19,6 +19,7 @@ use crate::explain::{Client, ExplainRequest, Explanation, PassthroughKind, expla
 use crate::gateway::{Gateway, LifecycleState};
 use crate::limit_store::circuit_breaker::BreakerState as StoreState;
 use crate::server::ClientConnection;
+use crate::telemetry::Gauges;
 
 /// The media type of the Prometheus text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,11 +66,11 @@ async fn limit_body_time(State(gateway): State<Arc<Gateway>>, request: Request, 
 
 /// Ready is who serves: a credential that needs a login is named, and everything else is served on.
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    if gateway.phase() != LifecycleState::Running {
+    if gateway.lifecycle.current() != LifecycleState::Running {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let troubled = gateway.unhealthy_credentials();
-    let first = match gateway.shared_store() {
+    let first = match gateway.snapshot().limit_store_state() {
         None | Some(StoreState::Closed) => "ready\n",
         Some(StoreState::Open { .. }) => "degraded: the store of shared limits does not answer\n",
         Some(StoreState::Recovering { .. }) => {
@@ -81,7 +82,19 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, METRICS_TYPE)], gateway.encode_metrics())
+    ([(CONTENT_TYPE, METRICS_TYPE)], gateway.metrics.encode(&gauges(&gateway)))
+}
+
+/// Reads the values that metrics report as they are now.
+fn gauges(gateway: &Gateway) -> Gauges {
+    let snapshot = gateway.snapshot();
+    Gauges {
+        in_flight: gateway.capacity.in_flight(),
+        connections: gateway.capacity.connections(),
+        budgets: snapshot.budget.standings(),
+        credentials: snapshot.credentials.holders.states(),
+        limit_store: snapshot.limit_store.as_ref().map(|store| store.stats()),
+    }
 }
 
 #[derive(Deserialize)]

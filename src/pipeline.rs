@@ -9,22 +9,22 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response, StatusCode, request};
 
 use crate::budget::Slot;
-use crate::catalog::{UnknownEndpoints, version};
+use crate::catalog::version;
 use crate::credential::capture::{self, Capture};
 use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
 use crate::forward::{Ask, Download, Upload};
-use crate::gateway::{Gateway, Snapshot};
+use crate::gateway::{GatewayHandle, Snapshot};
 use crate::headers::{self, HINT};
 use crate::identify::ConnectionEnds;
 use crate::limit::Permit;
@@ -34,23 +34,24 @@ use crate::refusal::Refusal;
 use crate::respond::{self, BodySource, ResponseBody};
 use crate::server::ClientConnection;
 
-/// Answers one request that came by `connection`.
-pub async fn handle(
-    gateway: Arc<Gateway>,
-    connection: ClientConnection,
+/// Answers one request of `connection`.
+///
+/// This function and `answer` return their futures and are not `async`: an `async fn` would keep the request twice.
+pub fn handle(
+    gateway: GatewayHandle,
+    connection: &ClientConnection,
     head: request::Parts,
     body: Body,
-) -> Response<ResponseBody> {
-    if outlasts_caller(&gateway, &head) {
-        let ends = connection.ends();
-        return connection.run_detached(answer(gateway, ends, head, body)).await;
-    }
-    answer(gateway, connection.ends(), head, body).await
+) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+    // The tokens in the response to such a request are nowhere else, so it completes even if the client leaves.
+    let must_complete = capture::makes_tokens(&head.method, head.uri.path());
+    let answer = answer(gateway, connection.ends(), head, body);
+    if must_complete { Either::Left(connection.run_detached(answer)) } else { Either::Right(answer) }
 }
 
 #[expect(clippy::manual_async_fn, reason = "an async fn would keep the head twice in each request that waits")]
 fn answer(
-    gateway: Arc<Gateway>,
+    gateway: GatewayHandle,
     ends: ConnectionEnds,
     head: request::Parts,
     body: Body,
@@ -59,41 +60,28 @@ fn answer(
         let snapshot = gateway.snapshot();
         let client = snapshot.trusted_proxies.client(ends.peer, &head.headers);
         let mut record = Record::open(gateway.clone(), snapshot.clone(), &head, client);
-        let served = {
-            // A request that panics costs that request, and is written down as what it was.
-            let mut serving = pin!(AssertUnwindSafe(serve(&snapshot, &head, ends, body, &mut record)).catch_unwind());
-            poll_fn(|cx| match serving.as_mut().poll(cx) {
-                Poll::Pending if gateway.is_over() => Poll::Ready(None),
-                served => served.map(Some),
+        let result = {
+            // A panic fails one request, and its record reports it.
+            let mut served = pin!(AssertUnwindSafe(serve(&snapshot, &head, ends, body, &mut record)).catch_unwind());
+            poll_fn(|cx| match served.as_mut().poll(cx) {
+                Poll::Pending if gateway.lifecycle.is_stopped() => Poll::Ready(None),
+                result => result.map(Some),
             })
             .await
         };
-        let served = served.map_or_else(|| Err(record.stopping()), |served| served.unwrap_or(Err(Refusal::Internal)));
-        match served {
-            Ok(answer) => respond::finish(answer, record, head.headers),
+        let result = result.map_or_else(|| Err(record.stopping()), |result| result.unwrap_or(Err(Refusal::Internal)));
+        match result {
+            Ok(response) => respond::finish(response, record, head.headers),
             Err(refusal) => {
                 record.note_refusal(&refusal);
-                let mut answer = respond::refusal(&refusal, record.template(), record.arrival().1);
+                let mut response = respond::refusal(&refusal, record.template(), record.arrival().1);
                 if head.method == Method::HEAD {
-                    respond::strip_body(&mut answer);
+                    respond::strip_body(&mut response);
                 }
-                respond::finish(answer, record, head.headers)
+                respond::finish(response, record, head.headers)
             }
         }
     }
-}
-
-/// Whether a request is seen through even if its caller leaves: the tokens in its answer are nowhere else.
-fn outlasts_caller(gateway: &Gateway, head: &request::Parts) -> bool {
-    let (method, path) = (&head.method, head.uri.path());
-    let makes_tokens = || {
-        let snapshot = gateway.snapshot();
-        snapshot
-            .catalog()
-            .match_route(method, path, UnknownEndpoints::Refuse)
-            .is_ok_and(|matched| capture::makes_tokens(&matched))
-    };
-    capture::may_make_tokens(method, path) && makes_tokens()
 }
 
 async fn serve(
@@ -252,14 +240,14 @@ async fn send_as_another<'a>(
     spare: Option<Upload>,
     patience: Option<Duration>,
 ) -> Result<Answered<'a>, Refusal> {
+    // Cal.com carried nothing out, because it rejected the credential.
+    ask.may_be_done.store(false, Ordering::Relaxed);
     let holders = &snapshot.credentials.holders;
     match (access.instead(holders, ask.head, answer.status()).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
         (None, _) => Ok(Answered { answer, access: Cow::Borrowed(access), refused: true }),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
-            // Cal.com has refused the first one.
-            ask.may_be_done.store(false, Ordering::Relaxed);
             let mut slot = snapshot.budget.reserve_again(ask.permit, &other, patience).await?;
             let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
             let mut answer = snapshot.upstream.send(&ask, body, &mut slot).await?;

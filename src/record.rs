@@ -20,7 +20,7 @@ use http::{HeaderValue, Response, StatusCode, request};
 use crate::budget::Slot;
 use crate::catalog::{EndpointId, RouteMatch};
 use crate::entitle::Grant;
-use crate::gateway::{CapacityPermit, Gateway, LifecycleState, Snapshot};
+use crate::gateway::{CapacityPermit, Gateway, GatewayHandle, Snapshot};
 use crate::headers::{REQUEST_ID, is_safe_token};
 use crate::identify::{Caller, ConsumerId, Identity};
 use crate::limit::PendingCharge;
@@ -48,7 +48,7 @@ enum Counted {
 /// What is known of one request so far.
 #[derive(Debug)]
 pub struct Record {
-    gateway: Arc<Gateway>,
+    gateway: GatewayHandle,
     snapshot: Arc<Snapshot>,
     in_flight: Option<CapacityPermit>,
     request_id: HeaderValue,
@@ -84,9 +84,9 @@ struct Rare {
 
 impl Record {
     /// Opens the record of a request that has just been read. It is boxed, for it goes through many hands.
-    pub fn open(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>, head: &request::Parts, client: IpAddr) -> Box<Self> {
+    pub fn open(gateway: GatewayHandle, snapshot: Arc<Snapshot>, head: &request::Parts, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
-        let in_flight = gateway.admit(snapshot.bounds.in_flight);
+        let in_flight = gateway.capacity.try_admit(snapshot.bounds.in_flight);
         let mut record = Self::new(
             gateway,
             snapshot,
@@ -102,11 +102,11 @@ impl Record {
     /// Opens a record where there is no whole request to speak of.
     pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
-        Self::new(gateway.clone(), gateway.snapshot(), request_id::new(at), NONE, client, at)
+        Self::new(GatewayHandle::new(gateway), gateway.snapshot(), request_id::new(at), NONE, client, at)
     }
 
     fn new(
-        gateway: Arc<Gateway>,
+        gateway: GatewayHandle,
         snapshot: Arc<Snapshot>,
         request_id: HeaderValue,
         method: &'static str,
@@ -341,7 +341,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.complete && self.gateway.phase() == LifecycleState::Stopped {
+        if !self.complete && self.gateway.lifecycle.is_stopped() {
             self.note_given_up();
         }
         let status = self.final_status();

@@ -17,13 +17,14 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::handler::Handler;
 use axum::response::Response;
+use futures_util::FutureExt;
 use tokio::runtime::Builder;
 use tokio::sync::watch as channel;
 
 pub use reload::{ConfigSource, log_warnings};
 
 use crate::config::startup::StartupConfig;
-use crate::gateway::{CapacityPermit, Gateway, LifecycleState};
+use crate::gateway::{CapacityPermit, Gateway, GatewayHandle, LifecycleState};
 use crate::server::{ClientConnection, Doorway, Listener};
 use crate::{admin, pipeline};
 use signals::Stop;
@@ -33,18 +34,20 @@ use signals::Stop;
 const MAX_OPERATORS: usize = 100;
 
 /// Answers the requests of clients: the entry of the axum application that they reach.
-async fn proxy(
-    State(gateway): State<Arc<Gateway>>,
+///
+/// It is a function that returns the future of the request path: an `async fn` would keep a copy of the request beside it.
+fn proxy(
+    State(gateway): State<GatewayHandle>,
     ConnectInfo(connection): ConnectInfo<ClientConnection>,
     request: Request,
-) -> Response {
+) -> impl Future<Output = Response> + Send {
     let (head, body) = request.into_parts();
-    pipeline::handle(gateway, connection, head, body).await.map(Body::new)
+    pipeline::handle(gateway, &connection, head, body).map(|response| response.map(Body::new))
 }
 
 /// Admits a client's connection.
 fn try_admit(gateway: &Gateway) -> Option<CapacityPermit> {
-    let place = gateway.open_connection(gateway.snapshot().bounds.connections);
+    let place = gateway.capacity.try_connect(gateway.snapshot().bounds.connections);
     if place.is_none() {
         gateway.metrics.connections_refused.inc();
     }
@@ -56,7 +59,7 @@ fn try_admit(gateway: &Gateway) -> Option<CapacityPermit> {
 /// # Errors
 /// What kept it from listening or from starting its threads.
 pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource) -> Result<(), String> {
-    gateway.start_limit_store()?;
+    gateway.snapshot().start_limit_store()?;
     let listen = &startup.listen;
     fd_limit::make_room(gateway, listen.workers);
     let turned_away = Arc::default();
@@ -68,8 +71,14 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
     runtime.block_on(gateway.restore_used());
     let mut workers = Vec::new();
     for socket in listener.into_sockets() {
-        let (application, admitting) = (proxy.with_state(gateway.clone()), gateway.clone());
-        let doorway = Doorway::new(application, move || try_admit(&admitting), gateway, &turned_away, gateway.phases());
+        let (application, admitting) = (proxy.with_state(GatewayHandle::new(gateway)), gateway.clone());
+        let doorway = Doorway::new(
+            application,
+            move || try_admit(&admitting),
+            gateway,
+            &turned_away,
+            gateway.lifecycle.subscribe(),
+        );
         workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
     }
     // The admin listener answers until the process is gone, so that a drain can be watched.
@@ -86,15 +95,15 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
     let mut stop = runtime.block_on(async { Stop::listen() })?;
     runtime.block_on(reload::until_told_to_stop(gateway, source, startup, &mut stop))?;
-    tracing::info!(in_flight = gateway.in_flight(), "draining: no new connections, requests in flight end");
-    gateway.enter(LifecycleState::Draining);
+    tracing::info!(in_flight = gateway.capacity.in_flight(), "draining: no new connections, requests in flight end");
+    gateway.lifecycle.enter(LifecycleState::Draining);
     if let Some(keeper) = &gateway.keeper {
         keeper.drain();
     }
     runtime.block_on(drain::wait(gateway, workers, &mut stop));
     runtime.block_on(gateway.record_used());
-    runtime.block_on(gateway.stop_limit_store());
-    tracing::info!(in_flight = gateway.in_flight(), "calgate has stopped");
+    runtime.block_on(async { gateway.snapshot().stop_limit_store().await });
+    tracing::info!(in_flight = gateway.capacity.in_flight(), "calgate has stopped");
     if let Some(log) = &gateway.access_log {
         log.flush(Duration::from_secs(2));
     }

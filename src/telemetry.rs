@@ -96,7 +96,7 @@ pub struct BudgetGauges {
 
 /// How the store of shared limits stands, set when metrics are read.
 #[derive(Debug, Default)]
-pub struct SharingMetrics {
+pub struct LimitStoreMetrics {
     /// 1 while it is not asked.
     pub degraded: Gauge,
     /// Gateways on it, as last heard.
@@ -116,6 +116,21 @@ pub struct CredentialLabels {
     pub credential: String,
     /// `fresh`, `due`, `degraded`, `expired`, `unavailable`, `needs-login` or `loading`.
     pub state: &'static str,
+}
+
+/// Values that are read when metrics are scraped.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Open connections of clients.
+    pub connections: usize,
+    /// Each budget: its credential, its kind, and its status.
+    pub budgets: Vec<(Arc<str>, &'static str, Standing)>,
+    /// Each renewable credential and its state.
+    pub credentials: Vec<(String, &'static str)>,
+    /// The connection to the limit store, if there is one.
+    pub limit_store: Option<StoreStats>,
 }
 
 /// All metrics.
@@ -150,7 +165,7 @@ pub struct Metrics {
     /// How budgets stand.
     pub budgets: BudgetGauges,
     /// How the store of shared limits stands.
-    pub sharing: SharingMetrics,
+    pub limit_store: LimitStoreMetrics,
     /// Lines of the access log that were lost because standard output did not keep up.
     pub access_log_lost: Counter<u64, AtomicU64>,
 }
@@ -172,7 +187,7 @@ impl Default for Metrics {
             held: Family::default(),
             budget_seconds: ShardedHistogram::default(),
             budgets: BudgetGauges::default(),
-            sharing: SharingMetrics::default(),
+            limit_store: LimitStoreMetrics::default(),
             access_log_lost: Counter::default(),
         };
         metrics.register();
@@ -181,12 +196,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Tells the state of every renewable credential.
-    pub fn set_credentials(&self, states: Vec<(String, &'static str)>) {
+    fn update_credentials(&self, states: &[(String, &'static str)]) {
         self.credentials.clear();
         for (credential, state) in states {
-            if !credential.contains('/') || !matches!(state, "fresh" | "due") {
-                self.credentials.get_or_create(&CredentialLabels { credential, state }).set(1);
+            if !credential.contains('/') || !matches!(*state, "fresh" | "due") {
+                self.credentials.get_or_create(&CredentialLabels { credential: credential.clone(), state }).set(1);
             }
         }
     }
@@ -226,12 +240,20 @@ impl Metrics {
             self.budget_seconds.clone(),
         );
         self.budgets.register(r);
-        self.sharing.register(r);
+        self.limit_store.register(r);
         r.register("access_log_lost_lines", "Access log lines lost to a slow reader", self.access_log_lost.clone());
     }
 
-    /// All metrics in the Prometheus text format.
-    pub fn encode(&self) -> String {
+    /// Returns all metrics in the Prometheus text format, with `gauges` as the values of this moment.
+    pub fn encode(&self, gauges: &Gauges) -> String {
+        let as_gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.in_flight.set(as_gauge(gauges.in_flight));
+        self.connections.set(as_gauge(gauges.connections));
+        self.budgets.update(&gauges.budgets);
+        self.update_credentials(&gauges.credentials);
+        if let Some(stats) = &gauges.limit_store {
+            self.limit_store.update(stats);
+        }
         let mut out = String::new();
         if prometheus_client::encoding::text::encode(&mut out, &self.registry).is_err() {
             let _ = writeln!(out, "# encoding failed");
@@ -256,7 +278,7 @@ impl BudgetGauges {
     }
 
     /// Tells how the budgets of credentials stand now. One that is gone is told no more.
-    pub fn tell(&self, budgets: &[(Arc<str>, &'static str, Standing)]) {
+    fn update(&self, budgets: &[(Arc<str>, &'static str, Standing)]) {
         let all =
             [&self.limit, &self.used, &self.in_flight, &self.waiting, &self.remaining, &self.foreign, &self.closed];
         for family in all {
@@ -280,7 +302,7 @@ impl BudgetGauges {
     }
 }
 
-impl SharingMetrics {
+impl LimitStoreMetrics {
     fn register(&self, r: &mut Registry) {
         r.register("sharing_degraded", "1 while the store of shared limits is not asked", self.degraded.clone());
         r.register("sharing_gateways", "Gateways on the store, as last heard", self.gateways.clone());
@@ -290,7 +312,7 @@ impl SharingMetrics {
     }
 
     /// Tells how the store stands now.
-    pub fn tell(&self, store: &StoreStats) {
+    fn update(&self, store: &StoreStats) {
         self.degraded.set(i64::from(store.state != BreakerState::Closed));
         self.gateways.set(store.gateways.into());
         self.calls.inner().store(store.calls, Ordering::Relaxed);

@@ -42,6 +42,7 @@ const FENCES: &[(&str, &[&str])] = &[
             "forward/io",
             "forward/resolve",
             "pipeline",
+            "serve",
             "server/connection",
             "server/http2",
             "server/activity",

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::{Credentials, Means, RecordName};
-use crate::catalog::RouteMatch;
+use crate::catalog::{CanonicalPath, RouteMatch};
 use crate::credential::managed_user::UserId;
 use crate::credential::received_tokens::{Receipt, of_api_key, of_managed};
 use crate::credential::stored_token::Pair;
@@ -45,20 +45,18 @@ fn holds(matched: &RouteMatch<'_>) -> Option<Holds> {
     Some(if user.is_some() { Holds::Pair(user) } else { *holds })
 }
 
-/// Whether the answer to a request may hold tokens that calgate keeps. It is asked of every request, so that
-/// [`makes_tokens`] need not be; an escape may spell anything.
-pub fn may_make_tokens(method: &Method, path: &str) -> bool {
+/// Returns whether the response to a request may contain tokens that calgate stores. The path alone decides, because the
+/// request's operation is looked up only once, and later.
+pub fn makes_tokens(method: &Method, path: &str) -> bool {
     let last = |path: &str| path.strip_suffix('/').unwrap_or(path).rsplit('/').next().is_some_and(is_last_of_any);
-    method == Method::POST && (last(path) || path.contains('%'))
+    // Cheap tests exclude nearly every request. An escape may spell any segment.
+    let is_likely = method == Method::POST && (last(path) || path.contains('%'));
+    is_likely
+        && CanonicalPath::parse(path).is_ok_and(|path| OPERATIONS.iter().any(|(template, _)| path.matches(template)))
 }
 
 fn is_last_of_any(segment: &str) -> bool {
     OPERATIONS.iter().any(|(template, _)| template.rsplit('/').next().is_some_and(|l| l.eq_ignore_ascii_case(segment)))
-}
-
-/// Whether the answer to an operation holds tokens that calgate keeps.
-pub fn makes_tokens(matched: &RouteMatch<'_>) -> bool {
-    holds(matched).is_some()
 }
 
 /// What is to be done with the answer to a request, if it succeeds.

@@ -11,11 +11,11 @@ use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials, Holders};
 use crate::entitle::{Entitlement, Entitlements, Plan, Restriction};
 use crate::forward::Upstream;
+use crate::gateway::Snapshot;
 use crate::gateway::build_budgets::{budgets, shared_tag_of};
-use crate::gateway::{Snapshot, new_keyed};
 use crate::headers::Cors;
 use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
-use crate::limit::{Limits, Own, Tier};
+use crate::limit::{Keyed, Limits, Own, Tier};
 use crate::limit_store::{LimitStoreClient, RedisLimitStore};
 use crate::ratelimit::{Bucket, Quota};
 
@@ -197,7 +197,10 @@ impl Names {
             passthrough: config.passthrough.as_ref().and_then(|p| self.tiers.get(&*p.tier)).cloned(),
             store: store.cloned(),
             expected_replicas: config.budget.expected_replicas,
-            keyed: previous.map_or_else(|| new_keyed(&config.limits), |snapshot| snapshot.rate_limits.keyed.clone()),
+            keyed: previous.map_or_else(
+                || Arc::new(Keyed::new(config.limits.tracked_callers)),
+                |snapshot| snapshot.rate_limits.keyed.clone(),
+            ),
         })
     }
 }

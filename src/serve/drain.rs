@@ -35,7 +35,7 @@ pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>
         }
         let _ = done.send(());
     });
-    let in_flight = || gateway.in_flight();
+    let in_flight = || gateway.capacity.in_flight();
     tokio::select! {
         biased;
         _ = ended => return,
@@ -46,6 +46,6 @@ pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>
             tracing::warn!(in_flight = in_flight(), "told to stop again; requests still in flight are given up");
         }
     }
-    gateway.enter(LifecycleState::Stopped);
+    gateway.lifecycle.enter(LifecycleState::Stopped);
     let _ = timeout(LAST_LINES, &mut workers_ended).await;
 }

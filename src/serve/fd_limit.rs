@@ -27,7 +27,7 @@ pub(super) fn make_room(gateway: &Gateway, workers: usize) {
     let snapshot = gateway.snapshot();
     let wanted = (snapshot.bounds.connections, snapshot.bounds.in_flight);
     let (connections, in_flight) = shares(free, wanted.0, wanted.1);
-    gateway.set_room(connections, in_flight);
+    gateway.capacity.set_max(connections, in_flight);
     if (connections, in_flight) != wanted {
         tracing::warn!(
             connections,

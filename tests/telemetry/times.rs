@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use calgate::telemetry::Metrics;
+use calgate::telemetry::{Gauges, Metrics};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ proptest! {
                 scope.spawn(|| times.iter().for_each(|time| metrics.gateway_seconds.observe(Duration::from_nanos(*time))));
             }
         });
-        let (text, all) = (metrics.encode(), threads.concat());
+        let (text, all) = (metrics.encode(&Gauges::default()), threads.concat());
         prop_assert_eq!(value::<usize>(&text, "calgate_gateway_seconds_count"), all.len());
         let sum = Duration::from_nanos(all.iter().sum()).as_secs_f64();
         prop_assert!((value::<f64>(&text, "calgate_gateway_seconds_sum") - sum).abs() < 1e-6);
@@ -54,7 +54,7 @@ proptest! {
 fn a_time_that_is_a_bound_is_in_its_bucket() {
     let metrics = Metrics::default();
     metrics.gateway_seconds.observe(Duration::from_millis(1));
-    let text = metrics.encode();
+    let text = metrics.encode(&Gauges::default());
     assert_eq!(value::<usize>(&text, "calgate_gateway_seconds_bucket{le=\"0.00025\"}"), 0, "{text}");
     assert_eq!(value::<usize>(&text, "calgate_gateway_seconds_bucket{le=\"0.001\"}"), 1);
     assert!(text.contains("# TYPE calgate_gateway_seconds histogram"));
