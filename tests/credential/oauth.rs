@@ -66,6 +66,33 @@ fn a_login_hears_the_browser_and_stores_the_grant() {
     assert_eq!(rig.state("app"), "fresh");
 }
 
+#[test]
+fn a_login_takes_the_first_answer_of_the_browser() {
+    let rig = Rig::new(TokenRules::default());
+    let file = rig.folder.path().join("login.toml");
+    std::fs::write(&file, rig.setup().text()).unwrap();
+    let mut login = Command::new(env!("CARGO_BIN_EXE_calgate"))
+        .args(["login", "app", "--port", "0", "--config", file.to_str().unwrap()])
+        .envs([("SEAL_KEY", super::rig::SEAL_KEY), ("CLIENT_SECRET", "x")])
+        .env("OAUTH_SECRET", crate::cal_sim::options::DEMO_OAUTH_SECRET)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(login.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let page = lines.find_map(|line| address(&line)).unwrap();
+    let back = granted(&rig, &page);
+    let (host, target) = back.strip_prefix("http://").unwrap().split_at(back.find("/callback").unwrap() - 7);
+    let later = target.replace("code=", "code=x");
+    // It is accepted before the first answer comes, so it is still open after that.
+    let mut other = RawConnection::connect(host.parse().unwrap());
+    other.send("GET ");
+    assert_eq!(RawConnection::connect(host.parse().unwrap()).ask(&format!("GET {target}"), &[]).status, 200);
+    other.send(format!("{later} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    assert_eq!(other.read_response().status, 409);
+    assert!(login.wait().unwrap().success());
+    assert_eq!(rig.sim.token_counts().code_exchanges, 1);
+}
+
 /// The code that a login in `process` is given, and what it prints after it.
 fn pasted(rig: &Rig, credential: &str) -> std::process::Output {
     let file = rig.folder.path().join("paste.toml");

@@ -70,8 +70,13 @@ async fn callback(State(login): State<Arc<Login>>, uri: Uri) -> (StatusCode, &'s
         Ok(_) => (StatusCode::OK, "calgate has what it needs. You can close this page."),
         Err(_) => (StatusCode::BAD_REQUEST, "calgate was not granted access. See its output."),
     };
-    login.answer.send_replace(Some(answer));
-    response
+    // The page may be loaded again, with another code, while the browser's other connections are still open.
+    let is_first = login.answer.send_if_modified(|kept| {
+        let is_first = kept.is_none();
+        kept.get_or_insert(answer);
+        is_first
+    });
+    if is_first { response } else { (StatusCode::CONFLICT, "This login is over: calgate has an answer already.") }
 }
 
 /// Reads the address that the browser was sent back to.
