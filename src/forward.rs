@@ -34,7 +34,8 @@ use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-pub use client::{Call, CallFault, Called};
+pub use client::{ApiError, ApiRequest, ApiResponse};
+pub(crate) use client::{client_builder, error_chain};
 pub(crate) use download::plus;
 pub use download::{Download, DownloadFault};
 pub use pool::{MAX_KEPT, keep_idle};
@@ -52,6 +53,7 @@ use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY, Upstr
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use crate::tls;
+use client::ApiClient;
 use failure::Lost;
 use fingerprint::Origin;
 use pool::Lease;
@@ -78,6 +80,8 @@ pub struct Upstream {
     dialled: (String, u16),
     /// Its addresses.
     resolver: Arc<Resolver>,
+    /// Client for the gateway's own requests.
+    api: ApiClient,
     extra_headers: Vec<HeaderName>,
     pins_api_version: bool,
     connection_age: Duration,
@@ -113,27 +117,30 @@ impl Ask<'_, '_> {
 }
 
 impl Upstream {
-    /// Prepares the upstream of a configuration.
+    /// Prepares the upstream of a configuration. It goes on with the addresses that `previous` knows, if both connect to the
+    /// same host.
     ///
     /// # Errors
     /// What cannot be used, in words.
-    pub fn new(config: &UpstreamConfig, limits: &Bounds) -> Result<Self, String> {
+    pub fn new(config: &UpstreamConfig, limits: &Bounds, previous: Option<&Self>) -> Result<Self, String> {
         let base = &config.base_url;
-        let tls = if base.tls {
-            let protocols: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-            let client = tls::client(tls::trusted(config.ca_file.as_deref(), config.roots)?, protocols)?;
-            let name = ServerName::try_from(base.host.clone()).map_err(|_| "the host is not a name TLS can check")?;
-            Some((TlsConnector::from(client), name))
-        } else {
-            None
-        };
+        let tls = connector(config)?;
         let proxy = config.proxy.for_upstream(base)?;
-        let (dialled, port) = proxy.as_ref().map_or((&*base.host, base.port), |proxy| (proxy.host(), proxy.port()));
+        let (host, port) = proxy.as_ref().map_or((&*base.host, base.port), |proxy| (proxy.host(), proxy.port()));
+        let dialled = (host.to_owned(), port);
+        let resolver = match previous.filter(|previous| previous.dialled == dialled) {
+            Some(previous) => {
+                previous.resolver.expire();
+                previous.resolver.clone()
+            }
+            None => Resolver::system(host, port),
+        };
         Ok(Self {
             id: AtomicU64::new(next_id()),
             tunnelled: host_and_port(&base.host, base.port),
-            resolver: Resolver::system(dialled, port),
-            dialled: (dialled.to_owned(), port),
+            api: ApiClient::new(config, limits, tls.as_ref().map(|(tls, _)| tls), proxy.as_ref(), &resolver)?,
+            resolver,
+            dialled,
             proxy,
             origin: Origin::of(config, limits),
             host: base.host.clone(),
@@ -167,16 +174,6 @@ impl Upstream {
     /// Returns the longest time from taking a place in the budget to the head of the response.
     pub fn response_within(&self) -> Duration {
         self.response_within
-    }
-
-    /// Takes over the addresses that `older` knows, where both connect to the same host.
-    #[must_use]
-    pub fn remembering(mut self, older: &Self) -> Self {
-        if self.dialled == older.dialled {
-            older.resolver.expire();
-            self.resolver = older.resolver.clone();
-        }
-        self
     }
 
     /// Has every request from now on use a new connection, to addresses that are looked up anew. Those under way end on theirs.
@@ -342,6 +339,18 @@ impl Upstream {
         headers::filter_response(&mut head.headers, address);
         Ok(Response::from_parts(head, Download::new(body, Instant::now(), total, lease)))
     }
+}
+
+/// Returns what connects over TLS, and the name that the certificate has to have; `None` for plain HTTP.
+fn connector(config: &UpstreamConfig) -> Result<Option<(TlsConnector, ServerName<'static>)>, String> {
+    let base = &config.base_url;
+    if !base.tls {
+        return Ok(None);
+    }
+    let protocols: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    let client = tls::client(tls::trusted(config.ca_file.as_deref(), config.roots)?, protocols)?;
+    let name = ServerName::try_from(base.host.clone()).map_err(|_| "the host is not a name TLS can check")?;
+    Ok(Some((TlsConnector::from(client), name)))
 }
 
 /// Returns whether a response's length is stated in two ways (RFC 9112 §6.3), also where it has no body, as for `HEAD`.

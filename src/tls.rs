@@ -79,3 +79,11 @@ pub fn client(roots: RootCertStore, protocols: &[&[u8]]) -> Result<Arc<ClientCon
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
+
+/// Client side of TLS that trusts no certificate: for a client that speaks plain HTTP.
+///
+/// # Errors
+/// If the crypto library refuses its own defaults.
+pub fn without_authorities() -> Result<Arc<ClientConfig>, String> {
+    client(RootCertStore::empty(), &[])
+}

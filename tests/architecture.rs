@@ -73,6 +73,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("percent-encoding", &["forward", "identify/leak"]),
     ("prometheus-client", &["record", "telemetry"]),
     ("redis", &["limit_store/redis"]),
+    ("reqwest", &["forward/client"]),
     ("rusqlite", &["vault/sqlite"]),
     ("rustix", &["refresh/failpoint", "secret", "serve/fd_limit"]),
     ("rustls", &["tls"]),
@@ -243,11 +244,17 @@ fn each_outside_crate_stays_in_its_place() {
     }
 }
 
-/// hyper's client and its server are two crates in one: each has its own place.
+/// hyper's client and its server are two crates in one: each has its own place. reqwest sends the gateway's own requests.
 #[test]
 fn requests_go_out_in_one_place_and_come_in_in_one() {
+    let places = [
+        ("hyper::client", "forward"),
+        ("hyper_util::client::legacy", "forward"),
+        ("reqwest::Client", "forward"),
+        ("hyper::server", "server"),
+    ];
     for source in sources() {
-        for (path, place) in [("hyper::client", "forward"), ("hyper::server", "server")] {
+        for (path, place) in places {
             let used = source.code().any(|line| line.contains(path));
             assert!(!used || source.module() == place, "src/{}.rs uses {path}", source.name);
         }

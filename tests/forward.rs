@@ -3,6 +3,7 @@
 mod answers;
 mod broken;
 mod cal_com;
+mod client;
 mod connections;
 mod egress;
 mod hop;

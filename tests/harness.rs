@@ -1,6 +1,7 @@
 //! Test harness for the real program: the gateway as a process, raw connections to it, and upstreams that send the exact bytes
 //! of a test.
 
+mod client;
 mod connect_proxy;
 mod cpu;
 mod fleet;
@@ -14,6 +15,7 @@ mod raw_connection;
 mod redis;
 mod upstream;
 
+pub use client::client_builder;
 pub use connect_proxy::ConnectProxy;
 pub use cpu::CpuLimit;
 pub use fleet::{Fleet, Tally, Terms};

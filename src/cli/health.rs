@@ -1,17 +1,22 @@
 //! `calgate health`: the health check of a container that has no other program.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use http::StatusCode;
 
 use super::Outcome;
+use super::store::block_on;
+use crate::forward::{client_builder, error_chain};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for the whole check, 2 s.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Path of the liveness check.
+const PATH: &str = "/livez";
 
 /// Which gateway.
 #[derive(Args)]
@@ -40,33 +45,21 @@ impl FromStr for Admin {
 }
 
 pub(super) fn run(args: &HealthArgs) -> Outcome {
-    match ask(&args.admin) {
-        Ok(head) if head.starts_with("HTTP/1.1 200 ") => Outcome::Done,
-        Ok(head) => Outcome::Failed(format!("unhealthy: {}", head.lines().next().unwrap_or("no answer"))),
-        Err(fault) => Outcome::Failed(format!("unhealthy: {fault}")),
+    match block_on(ask(&args.admin)) {
+        Ok(Ok(StatusCode::OK)) => Outcome::Done,
+        Ok(Ok(status)) => Outcome::Failed(format!("unhealthy: {PATH} answered {status}")),
+        Ok(Err(fault)) | Err(fault) => Outcome::Failed(format!("unhealthy: {fault}")),
     }
 }
 
-fn ask(admin: &Admin) -> Result<String, String> {
-    let asked = match admin {
-        Admin::Tcp(address) => TcpStream::connect_timeout(address, PATIENCE).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream)
-        }),
-        Admin::Unix(path) => UnixStream::connect(path).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream)
-        }),
+/// Returns the status of the admin listener's health check.
+async fn ask(admin: &Admin) -> Result<StatusCode, String> {
+    let builder = client_builder(None)?.timeout(TIMEOUT);
+    let (builder, authority, address) = match admin {
+        Admin::Tcp(address) => (builder, address.to_string(), address.to_string()),
+        Admin::Unix(path) => (builder.unix_socket(&**path), "localhost".to_owned(), path.display().to_string()),
     };
-    asked.map_err(|fault| match admin {
-        Admin::Tcp(address) => format!("{address}: {fault}"),
-        Admin::Unix(path) => format!("{}: {fault}", path.display()),
-    })
-}
-
-fn exchange(mut stream: impl Read + Write) -> std::io::Result<String> {
-    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(4096).read_to_string(&mut answer)?;
-    Ok(answer)
+    let client = builder.build().map_err(|fault| error_chain(&fault))?;
+    let response = client.get(format!("http://{authority}{PATH}")).send().await;
+    response.map(|response| response.status()).map_err(|fault| format!("{address}: {}", error_chain(&fault)))
 }

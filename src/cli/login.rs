@@ -88,7 +88,7 @@ fn finish(
     name: &RecordName,
     authorized: Authorized,
 ) -> Result<Outcome, Outcome> {
-    let upstream = Arc::new(Upstream::new(&config.upstream, &config.limits).map_err(failed)?);
+    let upstream = Arc::new(Upstream::new(&config.upstream, &config.limits, None).map_err(failed)?);
     let cal_com = CalCom { upstream, budgets: None };
     let stored = block_on(async {
         match exchange_code(&cal_com, client, authorized).await {

@@ -29,7 +29,7 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Time for which sent bytes may stay unacknowledged before the connection counts as dead, 10 s: a path that was lost
 /// without a word would otherwise cost each request its whole `limits.upstream_headers`.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// The right to open the HTTP/2 connection of a worker. It ends when other requests can use that connection.
 pub(super) type Turn = OwnedMutexGuard<()>;
@@ -79,17 +79,20 @@ fn set_up(tcp: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a failed handshake says, and the setting that changes it.
+/// Returns what a failed handshake says, and the setting that changes it.
 fn tls_failed(fault: &std::io::Error) -> String {
     let fault = fault.to_string();
+    format!("TLS failed: {fault}{}", tls_remedy(&fault))
+}
+
+/// Returns the advice that belongs to the text of a failed handshake; empty where there is none.
+pub(super) fn tls_remedy(fault: &str) -> &'static str {
     // A bad signature is that of an authority of the same name with another key.
     if ["UnknownIssuer", "BadSignature"].iter().any(|word| fault.contains(word)) {
-        return format!(
-            "TLS failed: {fault}; calgate does not know the certificate's issuer: set upstream.ca_file, or upstream.roots to \
-             \"system\" or \"both\""
-        );
+        "; calgate does not know the certificate's issuer: set upstream.ca_file, or upstream.roots to \"system\" or \"both\""
+    } else {
+        ""
     }
-    format!("TLS failed: {fault}")
 }
 
 /// Connects to whichever address answers first. Each next one is tried when one before has failed or takes long: a name may

@@ -46,11 +46,8 @@ impl Snapshot {
         let upstream = if let Some(made) = made {
             made.clone()
         } else {
-            let upstream = Upstream::new(&config.upstream, &config.limits)?;
-            Arc::new(match previous {
-                Some(snapshot) => upstream.remembering(&snapshot.upstream),
-                None => upstream,
-            })
+            let known = previous.map(|snapshot| &*snapshot.upstream);
+            Arc::new(Upstream::new(&config.upstream, &config.limits, known)?)
         };
         let names = Names::of(&config);
         let leaks = leaks(&config);

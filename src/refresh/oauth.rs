@@ -20,7 +20,7 @@ use crate::credential::OAuthClient;
 use crate::credential::lifecycle::Outcome;
 use crate::credential::received_tokens::{Receipt, of_oauth};
 use crate::credential::stored_token::Pair;
-use crate::forward::{Call, CallFault, Called};
+use crate::forward::{ApiError, ApiRequest, ApiResponse};
 use crate::refresh::token_endpoint::{CalCom, client_refused, failed, unanswered, unreadable};
 use crate::refresh::wall;
 use crate::secret::{Secret, wiped};
@@ -98,7 +98,7 @@ fn oauth_client(client: &OAuthClient) -> Option<OAuth> {
 /// the tokens is made.
 struct Http<'u> {
     cal_com: &'u CalCom,
-    called: Mutex<Option<Called>>,
+    called: Mutex<Option<ApiResponse>>,
 }
 
 impl<'u> Http<'u> {
@@ -106,11 +106,11 @@ impl<'u> Http<'u> {
         Self { cal_com, called: Mutex::new(None) }
     }
 
-    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, CallFault> {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ApiError> {
         let (head, body) = request.into_parts();
         let called = self
             .cal_com
-            .call(Call {
+            .call(ApiRequest {
                 path: head.uri.path().to_owned(),
                 content_type: HeaderValue::from_static("application/x-www-form-urlencoded"),
                 headers: HeaderMap::new(),
@@ -122,21 +122,21 @@ impl<'u> Http<'u> {
     }
 
     /// The response, if there was one.
-    fn called(&self) -> Option<Called> {
+    fn called(&self) -> Option<ApiResponse> {
         self.called.lock().take()
     }
 }
 
 impl<'c> AsyncHttpClient<'c> for Http<'_> {
-    type Error = CallFault;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, CallFault>> + Send + 'c>>;
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, ApiError>> + Send + 'c>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(self.send(request))
     }
 }
 
-fn not_called<T: oauth2::ErrorResponse>(fault: Option<RequestTokenError<CallFault, T>>) -> Outcome {
+fn not_called<T: oauth2::ErrorResponse>(fault: Option<RequestTokenError<ApiError, T>>) -> Outcome {
     match fault {
         Some(RequestTokenError::Request(fault)) => unanswered(fault),
         _ => Outcome::NotAsked("the request cannot be written".to_owned()),
@@ -144,7 +144,7 @@ fn not_called<T: oauth2::ErrorResponse>(fault: Option<RequestTokenError<CallFaul
 }
 
 /// What a response means for the grant that was sent.
-fn outcome(called: &Called, refresh: Option<&str>) -> Outcome {
+fn outcome(called: &ApiResponse, refresh: Option<&str>) -> Outcome {
     if called.status.is_success() {
         let receipt = Receipt::of(&called.headers, wall());
         return of_oauth(&called.body, refresh, receipt).map_or_else(unreadable, Outcome::Renewed);

@@ -16,7 +16,7 @@ use crate::credential::managed_user::UserId;
 use crate::credential::received_tokens::{Receipt, of_managed};
 use crate::credential::token_state::Holder;
 use crate::credential::{ManagedUsers, Means};
-use crate::forward::{Call, CallFault, Called, Upstream};
+use crate::forward::{ApiError, ApiRequest, ApiResponse, Upstream};
 use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::refresh::{Keeper, oauth, wall};
 use crate::secret::{Secret, wiped};
@@ -45,18 +45,18 @@ pub struct CalCom {
 
 impl CalCom {
     /// Makes a call that counts at Cal.com as a caller's would.
-    pub(super) async fn call(&self, call: Call) -> Result<Called, CallFault> {
-        let Some(budgets) = &self.budgets else { return self.upstream.call(call).await };
-        let slot = budgets.reserve_own(&call.headers).await;
-        let mut slot = slot.map_err(|refusal| CallFault::NotSent(refusal.public_error().message))?;
+    pub(super) async fn call(&self, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+        let Some(budgets) = &self.budgets else { return self.upstream.call(request).await };
+        let slot = budgets.reserve_own(&request.headers).await;
+        let mut slot = slot.map_err(|refusal| ApiError::NotSent(refusal.public_error().message))?;
         slot.sending();
-        let operation = operation_key("POST", &call.path);
-        let called = self.upstream.call(call).await;
+        let operation = operation_key("POST", &request.path);
+        let called = self.upstream.call(request).await;
         match &called {
             // What a 429 means for a renewal is told by its status.
             Ok(called) => drop(slot.answered(called.status, &called.headers, || operation)),
-            Err(CallFault::NotSent(_)) => slot.not_sent(),
-            Err(CallFault::Unknown(_)) => {}
+            Err(ApiError::NotSent(_)) => slot.not_sent(),
+            Err(ApiError::Unknown(_)) => {}
         }
         called
     }
@@ -85,13 +85,13 @@ async fn managed(
     let id = HeaderValue::from_str(&client.client_id).unwrap_or_else(|_| HeaderValue::from_static(""));
     let headers = HeaderMap::from_iter([(CLIENT_ID, id), (SECRET_KEY, client.secret.clone())]);
     let content_type = HeaderValue::from_static("application/json");
-    match cal_com.call(Call { path, content_type, headers, body: wiped(body) }).await {
+    match cal_com.call(ApiRequest { path, content_type, headers, body: wiped(body) }).await {
         Ok(called) => managed_outcome(&called, refusals),
         Err(fault) => unanswered(fault),
     }
 }
 
-fn managed_outcome(called: &Called, refusals: &[StatusCode]) -> Outcome {
+fn managed_outcome(called: &ApiResponse, refusals: &[StatusCode]) -> Outcome {
     let receipt = Receipt::of(&called.headers, wall());
     match called.status {
         status if status.is_success() => match of_managed(&called.body, receipt) {
@@ -131,7 +131,7 @@ pub(super) fn unreadable() -> Outcome {
 }
 
 /// An answer that is neither tokens nor a refusal of the token.
-pub(super) fn failed(called: &Called) -> Outcome {
+pub(super) fn failed(called: &ApiResponse) -> Outcome {
     let why = format!("Cal.com's token endpoint answered {}", called.status);
     match called.status {
         // What failed inside may have gone through; what was turned away before it began did not.
@@ -148,9 +148,9 @@ fn is_page(headers: &HeaderMap) -> bool {
     media.trim_start().to_ascii_lowercase().starts_with("text/html")
 }
 
-pub(super) fn unanswered(fault: CallFault) -> Outcome {
+pub(super) fn unanswered(fault: ApiError) -> Outcome {
     match fault {
-        CallFault::NotSent(why) => Outcome::NotAsked(why),
-        CallFault::Unknown(why) => Outcome::Unknown(why),
+        ApiError::NotSent(why) => Outcome::NotAsked(why),
+        ApiError::Unknown(why) => Outcome::Unknown(why),
     }
 }

@@ -10,7 +10,7 @@ use http::Method;
 use parking_lot::Mutex;
 
 use super::rig::SEAL_KEY;
-use crate::harness::{Gateway, Key, OK, ReceivedRequest, Setup, Upstream, eventually};
+use crate::harness::{Gateway, Key, OK, ReceivedRequest, Setup, Upstream, client_builder, eventually};
 
 const CONFIG: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     [credentials.main]\nkind = \"api-key\"\napi_key = { env = \"CAL_KEY\" }\nplan = \"unrestricted\"\n\
@@ -130,7 +130,7 @@ fn tokens_are_kept_though_a_caller_over_http2_lets_go_of_its_request() {
     let gateway = slow.gateway();
     let path = "/v2/api-keys/refresh";
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let client = client_builder().http2_prior_knowledge().build().unwrap();
     let request = client.post(format!("http://{}{path}", gateway.address)).bearer_auth(&slow.keys.text).body("{}");
     let caller = runtime.spawn(request.send());
     eventually("a request at Cal.com", || (slow.upstream.requests().len() == 1).then_some(()));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Gateway, Key, Response, Setup};
+use super::{Gateway, Key, Response, Setup, client_builder};
 use crate::budget::table::random::Random;
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
@@ -160,7 +160,7 @@ impl Fleet {
 
     fn line(&self) -> Line {
         let urls = self.gateways.iter().map(|gateway| format!("http://{}/v2/me", gateway.address)).collect();
-        Line { urls, client: reqwest::Client::new(), key: self.key.text.clone() }
+        Line { urls, client: client_builder().build().unwrap(), key: self.key.text.clone() }
     }
 }
 

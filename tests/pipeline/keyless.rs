@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use crate::harness::{Gateway, Key, RawConnection, Response, Setup, Upstream};
+use crate::harness::{Gateway, Key, RawConnection, Response, Setup, Upstream, client_builder};
 
 fn keyless(upstream: &Upstream, key: &Key, listen: &str) -> Setup {
     let setup = Setup::to(&upstream.base_url()).listen(&format!("address = \"127.0.0.1:0\"\n{listen}"));
@@ -48,7 +48,7 @@ fn in_http2_the_authority_counts_as_host() {
     let gateway = keyless(&upstream, &key, "hosts = [\"calgate\"]").start();
     let address = gateway.address.parse().unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let client = reqwest::Client::builder().http2_prior_knowledge();
+        let client = client_builder().http2_prior_knowledge();
         let client = ["evil.example", "calgate", "a.localhost"].iter().fold(client, |c, name| c.resolve(name, address));
         let client = client.build().unwrap();
         for (host, expected) in [("evil.example", 421), ("calgate", 200), ("a.localhost", 200), ("127.0.0.1", 200)] {

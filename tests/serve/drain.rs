@@ -6,7 +6,9 @@ use std::sync::mpsc;
 
 use parking_lot::Mutex;
 
-use crate::harness::{Gateway, Key, RawConnection, Response, Setup, Upstream, connect_with_small_buffer, eventually};
+use crate::harness::{
+    Gateway, Key, RawConnection, Response, Setup, Upstream, client_builder, connect_with_small_buffer, eventually,
+};
 
 #[test]
 fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
@@ -201,7 +203,7 @@ fn a_request_whose_connection_is_not_there_yet_is_answered_503_that_it_was_not_s
 fn all_streams_of_an_http2_connection_are_answered_503() {
     let (upstream, key, mut gateway) = endless("");
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        let client = client_builder().http2_prior_knowledge().build().unwrap();
         let requests: Vec<_> = (0..5)
             .map(|_| client.post(format!("http://{}/v2/bookings", gateway.address)).bearer_auth(&key.text).body("{}"))
             .map(|request| tokio::spawn(request.send()))

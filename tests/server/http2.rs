@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use parking_lot::Mutex;
 use reqwest::{Client, Response, Version};
 
-use crate::harness::{Gateway, Key, OK, Setup, Upstream, connect_with_small_buffer, eventually, patience, time_limit};
+use crate::harness::{
+    Gateway, Key, OK, Setup, Upstream, client_builder, connect_with_small_buffer, eventually, patience, time_limit,
+};
 
 /// A connection preface (RFC 9113 §3.4) and an empty SETTINGS frame.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -17,7 +19,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn client() -> Client {
-    Client::builder().http2_prior_knowledge().build().unwrap()
+    client_builder().http2_prior_knowledge().build().unwrap()
 }
 
 async fn ask(client: &Client, gateway: &Gateway, path: &str, key: &Key) -> Response {
