@@ -1,11 +1,12 @@
-//! How the code is laid out: stages in the order of the request path, each outside crate in its place, files of a size
-//! that can be read at once. The tables below are the rules; a new module or crate gets a line there.
+//! Rules of the code's structure: the order of stages, no module cycles, where each outside crate is used, and file sizes.
+//!
+//! The tables in this file are the rules. A new stage or crate gets a line in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The stages in the order of the request path. A stage uses earlier ones, never later ones; the last two are one step.
+/// Stages in the order of the request path. A stage uses only earlier ones. The last two are one step.
 const STAGES: [&[&str]; 8] = [
     &["identify"],
     &["catalog"],
@@ -17,10 +18,10 @@ const STAGES: [&[&str]; 8] = [
     &["respond", "record"],
 ];
 
-/// The pure core: it has no I/O, no clock and no task, and uses only these modules.
+/// The pure core, without I/O, clocks and tasks, and the modules that it uses.
 const PURE: (&str, &[&str]) = ("ratelimit", &["headers", "prehashed", "time"]);
 
-/// Where an outside crate may be used.
+/// Places in `src` that may use an outside crate: a module with its submodules, or everywhere.
 const ANYWHERE: &[&str] = &[""];
 const FENCES: &[(&str, &[&str])] = &[
     ("annotate-snippets", &["config/diagnostics"]),
@@ -61,10 +62,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hyper-util", &["config/proxy", "forward", "server"]),
     ("ipnet", &["config/listen", "identify/client_address"]),
     ("itoa", &["respond"]),
-    (
-        "jiff",
-        &["catalog/version", "cli/credentials", "config/section", "credential/token_response", "respond/scrub", "time"],
-    ),
+    ("jiff", &["catalog/version", "cli/credentials", "config/section", "credential/token_response", "time"]),
     ("memchr", &["catalog/path", "identify", "server/framing"]),
     ("mimalloc", &["main"]),
     ("notify", &["serve/reload"]),
@@ -119,7 +117,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("webpki-roots", &["tls"]),
 ];
 
-/// One file of `src`, by its path without the ending, such as `catalog/path`.
+/// One file of `src`. Its name is the path without the extension, such as `catalog/path`.
 pub(crate) struct Source {
     pub(crate) name: String,
     text: String,
@@ -130,23 +128,33 @@ impl Source {
         self.name.split('/').next().unwrap_or_default()
     }
 
-    /// Its lines, without comments.
+    /// Returns the lines without comments.
     pub(crate) fn code(&self) -> impl Iterator<Item = &str> {
         self.text.lines().map(|line| line.split("//").next().unwrap_or_default())
     }
 
-    /// The modules of the crate that it names.
+    /// Returns the top-level modules that the file uses.
     pub(crate) fn uses(&self) -> impl Iterator<Item = &str> {
-        let named = self.code().flat_map(|line| line.split("crate::").skip(1));
-        named.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next())
+        let paths = self.code().flat_map(|line| line.split("crate::").skip(1));
+        paths
+            .flat_map(first_segments)
+            .map(|path| path.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap())
     }
 
-    /// Whether it names an outside crate.
+    /// Returns whether the file uses an outside crate.
     fn uses_crate(&self, name: &str) -> bool {
         let start = format!("{}::", name.replace('-', "_"));
         let is_path = |before: &str| !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
         self.code().any(|line| line.match_indices(&start).any(|(at, _)| is_path(&line[..at])))
     }
+}
+
+/// Returns the paths after `crate::`: one, or those of a group in braces.
+fn first_segments(rest: &str) -> Vec<&str> {
+    let Some(group) = rest.strip_prefix('{') else { return vec![rest] };
+    let (group, _) = group.split_once('}').expect("a group of modules in one line");
+    assert!(!group.contains('{'), "a group within a group: {rest}");
+    group.split(',').map(str::trim).collect()
 }
 
 pub(crate) fn sources() -> Vec<Source> {
@@ -194,7 +202,7 @@ fn the_top_level_modules_form_no_cycle() {
         let leaf = leaf.0.clone();
         uses.remove(&leaf);
     }
-    assert!(uses.is_empty(), "in a cycle, or behind one: {uses:#?}");
+    assert!(uses.is_empty(), "these modules are in a cycle, or use one that is: {uses:#?}");
 }
 
 #[test]
@@ -223,7 +231,7 @@ fn the_rate_limiting_core_is_pure() {
 }
 
 #[test]
-fn each_outside_crate_stays_in_its_place() {
+fn each_outside_crate_is_used_only_where_it_may_be() {
     let manifest: toml::Table = fs::read_to_string("Cargo.toml").unwrap().parse().unwrap();
     let dependencies = manifest["dependencies"].as_table().unwrap();
     let known: Vec<&str> = FENCES.iter().map(|(name, _)| *name).collect();
@@ -231,22 +239,22 @@ fn each_outside_crate_stays_in_its_place() {
     let sources = sources();
     for (name, places) in FENCES {
         let users: Vec<_> = sources.iter().filter(|source| source.uses_crate(name)).collect();
-        assert!(!users.is_empty(), "`{name}` is used nowhere");
-        for source in users {
-            let inside = |place: &&str| {
-                source
-                    .name
-                    .strip_prefix(*place)
-                    .is_some_and(|rest| place.is_empty() || rest.is_empty() || rest.starts_with('/'))
-            };
-            assert!(places.iter().any(inside), "src/{}.rs uses `{name}`", source.name);
+        let is_inside = |source: &Source, place: &str| {
+            let rest = source.name.strip_prefix(place);
+            rest.is_some_and(|rest| place.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        };
+        for source in &users {
+            assert!(places.iter().any(|place| is_inside(source, place)), "src/{}.rs uses `{name}`", source.name);
+        }
+        for place in *places {
+            assert!(users.iter().any(|source| is_inside(source, place)), "src/{place} does not use `{name}`");
         }
     }
 }
 
-/// hyper's client and its server are two crates in one: each has its own place. reqwest sends the gateway's own requests.
+/// hyper is a client and a server, and each has one place. reqwest sends the gateway's own requests.
 #[test]
-fn requests_go_out_in_one_place_and_come_in_in_one() {
+fn only_forward_sends_requests_and_only_server_receives_them() {
     let places = [
         ("hyper::client", "forward"),
         ("hyper_util::client::legacy", "forward"),
@@ -262,7 +270,7 @@ fn requests_go_out_in_one_place_and_come_in_in_one() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_can_be_read_at_once() {
+fn every_file_states_its_purpose_and_is_short() {
     let mut lengths = Vec::new();
     for path in ["src", "tests", "examples", "benches"]
         .into_iter()
@@ -270,7 +278,7 @@ fn every_file_says_what_it_is_and_can_be_read_at_once() {
         .flat_map(rust_files)
     {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("//! "), "{} does not say what it is", path.display());
+        assert!(text.starts_with("//! "), "{} does not state its purpose in the first line", path.display());
         let lines = text.lines().count();
         assert!(lines <= 400, "{} has {lines} lines", path.display());
         if path.starts_with("src") {
@@ -281,13 +289,13 @@ fn every_file_says_what_it_is_and_can_be_read_at_once() {
     assert!(lengths[lengths.len() / 2] <= 130, "half of src is longer than {} lines", lengths[lengths.len() / 2]);
 }
 
-/// A sleep that is long enough here is too short on a busy machine, and too long everywhere else.
+/// A fixed sleep is too short on a busy machine, and too long on an idle one.
 #[test]
-fn tests_wait_for_events_and_not_for_time() {
+fn tests_wait_for_events_instead_of_sleeping() {
     for path in rust_files("tests").into_iter().filter(|path| !path.starts_with("tests/harness")) {
         let text = fs::read_to_string(&path).unwrap();
         for sleep in [concat!("thread::", "sleep("), concat!("time::", "sleep(")] {
-            assert!(!text.contains(sleep), "{}: use `eventually`, or `pass` for a load", path.display());
+            assert!(!text.contains(sleep), "{}: use `eventually`, or `pass` in a load generator", path.display());
         }
     }
 }

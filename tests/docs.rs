@@ -1,4 +1,4 @@
-//! The documentation, compared with the repository: links, file names, type names, the layers of modules, and homonyms.
+//! Checks the documentation against the repository: links, file and type names, module layers, and the names of public types.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use crate::architecture::{Source, sources};
 const HOMONYMS: [&str; 12] =
     ["Address", "Breaker", "Call", "Entry", "Held", "Kind", "Log", "Next", "Own", "Standing", "Upstream", "Used"];
 
-/// One page, with its path from the root of the repository.
+/// One page, with its path in the repository.
 struct Page {
     path: PathBuf,
     text: String,
@@ -23,7 +23,7 @@ impl Page {
         Self { path, text }
     }
 
-    /// Its lines outside of code blocks.
+    /// Returns the lines outside of code blocks.
     fn lines(&self) -> impl Iterator<Item = &str> {
         let mut is_code = false;
         self.text.lines().filter(move |line| {
@@ -33,17 +33,17 @@ impl Page {
         })
     }
 
-    /// The targets of its links and images.
+    /// Returns the targets of links and images.
     fn links(&self) -> impl Iterator<Item = &str> {
         self.lines().flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next())
     }
 
-    /// The texts between backquotes.
+    /// Returns the texts between backquotes.
     fn code_words(&self) -> impl Iterator<Item = &str> {
         self.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
     }
 
-    /// The anchors of its headings, as GitHub makes them.
+    /// Returns the anchors of the headings, in the form of GitHub.
     fn anchors(&self) -> BTreeSet<String> {
         let headings = self.lines().filter(|line| line.starts_with('#'));
         headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
@@ -55,7 +55,7 @@ fn anchor(heading: &str) -> String {
     kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
 }
 
-/// The pages in one folder.
+/// Returns the pages in one folder.
 fn pages_in(folder: &str) -> Vec<Page> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
@@ -67,7 +67,7 @@ fn pages() -> Vec<Page> {
     [".", "docs", "benches", "benches/compare"].into_iter().flat_map(pages_in).collect()
 }
 
-/// The names of the public types of `src`, with the modules that define them.
+/// Returns the names of the public types of `src`, with the modules that define them.
 fn public_types() -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in sources() {
@@ -89,10 +89,14 @@ fn every_link_leads_to_a_file_and_a_heading() {
             let (file, heading) = link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
             let folder = page.path.parent().unwrap();
             let target = if file.is_empty() { page.path.clone() } else { folder.join(file) };
-            assert!(target.exists(), "{}: {link} leads to no file", page.path.display());
+            assert!(target.exists(), "{}: the file of {link} does not exist", page.path.display());
             if let Some(heading) = heading {
                 let anchors = Page::read(&target).anchors();
-                assert!(anchors.contains(heading), "{}: {link} leads to none of {anchors:?}", page.path.display());
+                assert!(
+                    anchors.contains(heading),
+                    "{}: the heading of {link} is none of {anchors:?}",
+                    page.path.display()
+                );
             }
         }
     }
@@ -119,19 +123,20 @@ fn files_and_types_that_a_page_names_exist() {
             assert!(!is_file || Path::new(word).exists(), "{path} names {word}, which does not exist");
         }
     }
-    // Types of outside crates appear in `use` lines.
+    // The pages also name types of outside crates, which appear in `use` lines.
     let sources = sources();
     let uses: Vec<&str> =
         sources.iter().flat_map(|source| source.code().filter(|line| line.starts_with("use "))).collect();
-    for page in ["docs/request-path.md", "docs/architecture.md"].map(Page::read) {
+    for page in ["docs/request-path.md", "docs/architecture.md", "CONTRIBUTING.md"].map(Page::read) {
         let is_type = |word: &&str| {
             word.starts_with(|c: char| c.is_ascii_uppercase())
                 && word.contains(|c: char| c.is_ascii_lowercase())
                 && word.chars().all(char::is_alphanumeric)
-                && !["Host", "Origin"].contains(word)
+                && !["Host", "Origin", "Dockerfile"].contains(word)
         };
         for word in page.code_words().filter(is_type) {
-            let is_used = types.contains_key(word) || uses.iter().any(|line| line.contains(word));
+            let is_imported = |line: &&str| line.split(|c: char| !c.is_alphanumeric()).any(|name| name == word);
+            let is_used = types.contains_key(word) || uses.iter().any(is_imported);
             assert!(is_used, "{} names `{word}`, which is neither a public type nor imported", page.path.display());
         }
     }

@@ -1,4 +1,4 @@
-"""curl, and a plain socket, with what libraries rarely do."""
+"""Sends requests with curl and a plain socket, in ways that libraries rarely use."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ BOOKING = '{"eventTypeId": 1, "attendee": {"name": "Zoe"}}'
 
 
 def curl(*arguments):
-    """Runs curl; the status, the protocol, and the body."""
+    """Runs curl. Returns status, protocol and body."""
     line = ["curl", "-sS", "--max-time", "60", "-w", "\n%{http_code} %{http_version}", *arguments]
     run = subprocess.run(line, capture_output=True, text=True, check=False)
     expect(run.returncode == 0, f"curl exits with {run.returncode}: {run.stderr.strip()}")
@@ -30,7 +30,7 @@ def succeeds(name, *arguments, protocol="1.1", status=200):
 
 
 def half_closed():
-    """A request from a client that closes its sending side at once (RFC 9112 §9.6)."""
+    """Sends a request and closes the sending side at once (RFC 9112 §9.6). Returns the status line."""
     parts = urlsplit(KEYED)
     with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         head = f"GET /v2/me HTTP/1.1\r\nHost: {parts.netloc}\r\nX-Api-Key: {KEY}\r\n\r\n"

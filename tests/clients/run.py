@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs HTTP clients and SDKs of other languages against calgate, in front of a simulated Cal.com: `make clients`.
+"""Runs HTTP clients and SDKs of other languages against calgate and a simulated Cal.com (`make clients`).
 
-Installs the clients into target/clients, at fixed versions. Prints one line for each check. Exits with 1 if one fails.
+Installs the clients into target/clients, at fixed versions, and prints one line for each check. A group whose clients cannot be
+installed is skipped with a message. The exit code is 1 if a check fails, or if no check ran.
 usage: run.py [npm|pypi|java|curl …]
 """
 
@@ -19,30 +20,34 @@ INSTALLED = services.ROOT / "target/clients"
 
 
 class Skipped(Exception):
-    """Something that these checks need is not there."""
+    """A group of checks cannot run here."""
 
 
-def install(folder, wanted, line, **options):
-    """Installs what a file names, unless that was done before; `line` is the command."""
+def install(folder, wanted, line):
+    """Runs the command `line`, which installs the packages of the file `wanted`, unless they are installed already."""
     done, text = folder / "installed", wanted.read_text(encoding="utf-8")
     if done.exists() and done.read_text(encoding="utf-8") == text:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(wanted, folder)
-    run = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False, timeout=600, **options)
+    try:
+        run = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+    except subprocess.TimeoutExpired:
+        raise Skipped(f"{line[0]} does not install {wanted.name} within 600 s") from None
     if run.returncode != 0:
         raise Skipped(f"{line[0]} cannot install {wanted.name}: {run.stderr.strip()[-300:]}")
     done.write_text(text, encoding="utf-8")
 
 
-def need(program):
+def require(program):
+    """Skips the group if a program is not installed."""
     if not shutil.which(program):
         raise Skipped(f"{program} is not installed")
 
 
 def npm(environment):
-    need("npm")
+    require("npm")
     folder = INSTALLED / "npm"
     quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"]
     install(folder, HERE / "npm/package.json", ["npm", "install", *quiet])
@@ -72,23 +77,23 @@ def generate(environment):
 
 
 def java(environment):
-    need("java")
+    require("java")
     yield from reports(["java", HERE / "java/Clients.java"], environment)
 
 
 def curl(environment):
-    need("curl")
+    require("curl")
     yield from reports([sys.executable, HERE / "curl.py"], {**environment, "PYTHONPATH": str(HERE / "pypi")})
 
 
 def reports(line, environment, **options):
-    """Runs a program, and yields the name of each of its checks with what failed, or None."""
+    """Runs a program, and yields the name of each of its checks, with the reason of the failure or None."""
     environment = {**os.environ, "NO_PROXY": "*", "PYTHONDONTWRITEBYTECODE": "1", **environment}
     run = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8", **options)
     with run:
         for text in run.stdout:
-            told = json.loads(text)
-            yield told["check"], told["why"] and " ".join(told["why"].split())
+            report = json.loads(text)
+            yield report["check"], report["why"] and " ".join(report["why"].split())
     if run.returncode != 0:
         yield f"{line[0]} {Path(line[1]).name}", f"exits with {run.returncode}"
 
@@ -108,7 +113,7 @@ def main():
                 print(f"skipped: {group}: {reason}", flush=True)
                 skipped += 1
     print(f"{passed} passed, {failed} failed, {skipped} skipped" if skipped else f"{passed} passed, {failed} failed")
-    # Where nothing could be had, nothing was shown.
+    # If every group was skipped, nothing was checked.
     return 1 if failed or not passed else 0
 
 

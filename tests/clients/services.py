@@ -1,4 +1,4 @@
-"""cal-sim and two gateways in front of it: one with gateway keys, one keyless."""
+"""Starts cal-sim and two gateways in front of it: one with gateway keys, and one without."""
 
 import contextlib
 import json
@@ -57,14 +57,14 @@ def build():
 
 
 def new_key():
-    """A gateway key and its hash."""
+    """Returns a new gateway key and its hash."""
     line = [BUILT / "calgate", "key", "new", "app"]
     made = subprocess.run(line, capture_output=True, text=True, check=True).stdout
     return re.search(r"calgate_\w[\w-]*", made)[0], re.search(r"sha256:[0-9a-f]+", made)[0]
 
 
 def start(stack, line, wanted, **environment):
-    """Starts a program that ends with the stack, and waits until it prints what is wanted."""
+    """Starts a program and waits for a line that matches `wanted`. The program ends with the stack."""
     options = {"env": {**os.environ, **environment}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     child = stack.enter_context(subprocess.Popen(line, stdin=subprocess.DEVNULL, **options))
     stack.callback(child.kill)
@@ -85,7 +85,7 @@ def start(stack, line, wanted, **environment):
 
 @contextlib.contextmanager
 def running():
-    """Starts all; what clients need to know, as environment variables."""
+    """Starts all programs, and yields the environment variables of the clients."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream = start(stack, [BUILT / "examples/cal-sim", "--unlimited"], r"listens at (http\S+)")[1]

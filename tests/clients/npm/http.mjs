@@ -1,4 +1,4 @@
-// The requests of requests.json, sent by HTTP clients of Node. Each client sets the further headers that it always sets.
+// Sends the requests of requests.json with HTTP clients of Node. Each client adds its usual headers.
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import axios from "axios";
@@ -11,7 +11,7 @@ const requests = JSON.parse(readFileSync(process.env.REQUESTS, "utf8").replaceAl
 
 const body = (json) => (json === undefined ? undefined : JSON.stringify(json));
 const typed = (headers, json) => (json === undefined ? headers : { ...headers, "Content-Type": "application/json" });
-// HTTP/2 is offered to servers with TLS only; this one is a client of HTTP/1.1 with pipelining.
+// undici uses HTTP/2 only with TLS. So this client uses HTTP/1.1 with pipelining.
 const agent = new Agent({ pipelining: 4 });
 
 const clients = {

@@ -1,4 +1,4 @@
-// Cal.com's own MCP server (@calcom/cal-mcp), asked as an MCP client asks it.
+// Calls Cal.com's MCP server (@calcom/cal-mcp) as an MCP client does.
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { check, expect } from "./report.mjs";

@@ -1,4 +1,4 @@
-// Loaded before Cal.com's MCP server, which has no setting for the base URL: sends its requests to calgate.
+// Sends the requests of Cal.com's MCP server, which has no setting for the base URL, to calgate. Node loads it first.
 import axios from "axios";
 
 axios.interceptors.request.use((config) => {

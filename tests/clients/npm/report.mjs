@@ -1,10 +1,10 @@
-// Reports of checks: one JSON object a line, read by run.py.
+// Reports each check as one line of JSON, which run.py reads.
 
 export function report(check, why) {
   console.log(JSON.stringify({ check, why: why ?? null }));
 }
 
-// Runs a check; an exception is a failure.
+// Runs a check. An exception is a failure.
 export async function check(name, work) {
   try {
     report(name, await work());

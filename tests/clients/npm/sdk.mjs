@@ -1,4 +1,4 @@
-// Cal.com's own SDK (@calcom/sdk) and a typed client (openapi-fetch): only the base URL and the key are changed.
+// Uses Cal.com's SDK (@calcom/sdk) and a typed client (openapi-fetch). Only the base URL and the key differ from direct use.
 import calcom from "@calcom/sdk";
 import createClient from "openapi-fetch";
 import { check, expect } from "./report.mjs";

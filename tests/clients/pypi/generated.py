@@ -1,4 +1,4 @@
-"""An SDK that openapi-python-client generates from openapi.json: only the base URL and the key are changed."""
+"""Uses an SDK that openapi-python-client generates from openapi.json. Only the base URL and the key differ from direct use."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Sends the requests of requests.json with HTTP clients of Python. Each sets the further headers that it always sets."""
+"""Sends the requests of requests.json with HTTP clients of Python. Each client adds its usual headers."""
 
 import asyncio
 import http.client
@@ -19,7 +19,7 @@ KEYED, KEYLESS, KEY = (os.environ[name] for name in ("KEYED", "KEYLESS", "KEY"))
 
 
 def typed(headers, document):
-    """Headers and body of a client that does not encode JSON itself."""
+    """Returns headers and body for a client that does not encode JSON."""
     if document is None:
         return headers, None
     return {**headers, "Content-Type": "application/json"}, json.dumps(document, ensure_ascii=False).encode()
@@ -31,7 +31,7 @@ def by_requests(method, url, headers, document):
 
 
 def by_httpx(method, url, headers, document, **options):
-    # Without TLS there are no certificates to load.
+    # Loading certificates takes long, and the test uses no TLS.
     with httpx.Client(timeout=60, verify=False, **options) as client:
         response = client.request(method, url, headers=headers, json=document)
         return response.status_code, response.text

@@ -1,4 +1,4 @@
-"""Reports of checks: one JSON object a line, read by run.py."""
+"""Reports each check as one line of JSON, which run.py reads."""
 
 import contextlib
 import json
@@ -6,11 +6,11 @@ import json
 
 @contextlib.contextmanager
 def check(name):
-    """Runs a check; an exception is a failure."""
+    """Runs a check. An exception is a failure."""
     why = None
     try:
         yield
-    except Exception as error:  # Whatever a client raises is its failure.
+    except Exception as error:  # Clients raise exceptions of any type.
         why = f"{type(error).__name__}: {error}"[:300]
     print(json.dumps({"check": name, "why": why}), flush=True)
 
