@@ -1,8 +1,7 @@
-//! What for? The Cal.com operations calgate knows, and the one a request asks for.
+//! Catalog stage: finds the Cal.com operation that a request means.
 //!
-//! Second stage of the request path: [`Catalog::match_route`] turns a method and a raw request target into a [`RouteMatch`]
-//! endpoint, or refuses. Nothing that is not in the catalog is forwarded unless the operator says so
-//! (`[catalog] unknown_endpoints = "forward"`).
+//! [`Catalog::match_route`] turns a method and a raw request target into a [`RouteMatch`], or refuses the request. An operation
+//! outside the catalog is forwarded only if the operator enables it with `[catalog] unknown_endpoints = "forward"`.
 
 mod annotations;
 pub mod diff;
@@ -28,58 +27,56 @@ pub use version::ApiVersion;
 use crate::refusal::Refusal;
 use router::{Candidates, PathRouter};
 
-/// The operations of one Cal.com API document, ready for look-up.
+/// Operations of one Cal.com API document, indexed by path.
 #[derive(Debug)]
 pub struct Catalog {
     endpoints: Vec<Endpoint>,
     router: PathRouter,
 }
 
-/// What a request asks for, in canonical form: the proof that its path and method are known (or that the operator chose
-/// to forward unknown ones).
+/// Proof that the catalog has the path and method of a request, or that the operator allows unknown ones.
 #[derive(Debug)]
 pub struct RouteMatch<'a> {
-    /// Every endpoint of the method that fits, the most literal first; empty for a forwarded unknown endpoint.
+    /// Endpoints that match the request, the most literal one first. Empty for an unknown endpoint.
     candidates: Candidates<'a>,
-    /// For a forwarded unknown endpoint: those of other methods that fit its path.
+    /// For an unknown endpoint: endpoints of other methods that match its path.
     other_methods: Candidates<'a>,
     path: CanonicalPath<'a>,
 }
 
 impl<'a> RouteMatch<'a> {
-    /// The endpoint that names the request in limits, logs and metrics: the most literal that fits.
+    /// Returns the most literal endpoint that matches. Limits, logs and metrics name the request by it.
     pub fn endpoint(&self) -> Option<&'a Endpoint> {
         self.candidates.first().copied()
     }
 
-    /// Every endpoint that fits. Upstream picks by its order of registration, which we cannot see, so every one of them
-    /// has to be allowed (FACTS §5).
+    /// Returns all endpoints that match. A caller needs permission for each, because Cal.com chooses by its order of
+    /// registration, which calgate cannot see (FACTS §5).
     pub fn candidates(&self) -> &[&'a Endpoint] {
         &self.candidates
     }
 
-    /// The endpoints of other methods on the path of a forwarded unknown endpoint. Whoever may not have one of them may not
-    /// have an unknown one beside it.
+    /// Returns the endpoints of other methods on the path of an unknown endpoint. A caller needs permission for each of them.
     pub fn other_methods(&self) -> &[&'a Endpoint] {
         &self.other_methods
     }
 
-    /// Returns whether Cal.com answers the request without a credential, whichever of the endpoints it picks.
+    /// Returns whether Cal.com answers the request without a credential, whichever endpoint it chooses.
     pub fn is_public(&self) -> bool {
         !self.candidates.is_empty() && self.candidates.iter().all(|endpoint| endpoint.public)
     }
 
-    /// The canonical path as the caller meant it.
+    /// Returns the canonical path of the request.
     pub fn path(&self) -> &CanonicalPath<'a> {
         &self.path
     }
 
-    /// Whether the path that goes upstream is what the caller wrote, to the letter.
+    /// Returns whether the path sent to Cal.com is byte for byte the one that the caller sent.
     pub fn is_canonical(&self) -> bool {
         self.path.is_unchanged() && self.endpoint().is_none_or(|endpoint| endpoint.template.matches_exactly(&self.path))
     }
 
-    /// The path that goes upstream: the template's literals and the validated parameters.
+    /// Writes the path to send to Cal.com: the literals of the template and the parameters of the request.
     pub fn write_upstream_path(&self, out: &mut String) {
         match self.endpoint() {
             Some(endpoint) => endpoint.template.write_path(&self.path, out),
@@ -88,36 +85,39 @@ impl<'a> RouteMatch<'a> {
     }
 }
 
-/// Whether a path or a method that the catalog does not hold may go upstream (`[catalog] unknown_endpoints`).
+/// Handling of paths and methods outside the catalog (`[catalog] unknown_endpoints`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownEndpoints {
-    /// Unknown paths are 404, unknown methods 405.
+    /// Answer an unknown path with 404, and an unknown method with 405.
     #[default]
     Refuse,
-    /// Unknown paths under `/v2`, and unknown methods on known paths, are forwarded, within the bounds that `entitle` sets.
+    /// Forward unknown paths under `/v2`, and unknown methods on known paths, if `entitle` allows them.
     Forward,
 }
 
-/// The methods of a path that the catalog does not hold, and of methods that no path takes, for an `Allow` header.
+/// Value of `Allow` for paths outside the catalog, and for methods that calgate does not support on any path.
 pub const ALL_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
 impl Catalog {
-    /// The catalog that is compiled in, made from Cal.com's own document.
+    /// Returns the built-in catalog, which is made from Cal.com's API document.
     ///
     /// # Panics
-    /// Never: the catalog is part of the program, and a test reads it.
+    /// Never, because the catalog is compiled in and a test parses it.
     pub fn built_in() -> &'static Catalog {
         static BUILT_IN: OnceLock<Catalog> = OnceLock::new();
         BUILT_IN.get_or_init(|| {
-            #[expect(clippy::expect_used, reason = "a compile-time constant; a test reads it")]
+            #[expect(
+                clippy::expect_used,
+                reason = "parses a compiled-in file that no input changes; a test parses it, too"
+            )]
             file::read_built_in(include_str!("../config/catalog.toml")).expect("the built-in catalog is valid")
         })
     }
 
-    /// Builds a catalog from its endpoints. They are numbered in the order given; that number is their [`EndpointId`].
+    /// Builds a catalog. Sorts the endpoints by path and method, and numbers them by [`EndpointId`].
     ///
     /// # Errors
-    /// The method and template of an endpoint that occurs twice; more endpoints than can be numbered.
+    /// An endpoint occurs twice, or there are more than 65,536 endpoints.
     pub fn new(mut endpoints: Vec<Endpoint>) -> Result<Self, String> {
         endpoints.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         for (index, endpoint) in endpoints.iter_mut().enumerate() {
@@ -127,20 +127,20 @@ impl Catalog {
         Ok(Self { endpoints, router })
     }
 
-    /// All endpoints, ordered by path and method.
+    /// Returns all endpoints, ordered by path and method.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// The endpoint written as `METHOD /path/{template}`, if the catalog has it.
+    /// Returns the endpoint with the name `METHOD /path/{template}`.
     pub fn find_by_name(&self, name: &str) -> Option<&Endpoint> {
         let (method, template) = name.split_once(' ')?;
-        let same = |e: &&Endpoint| e.method.as_str() == method && e.template.as_str() == template.trim_start();
-        self.endpoints.iter().find(same)
+        let is_same = |e: &&Endpoint| e.method.as_str() == method && e.template.as_str() == template.trim_start();
+        self.endpoints.iter().find(is_same)
     }
 
-    /// Finds what `method` and `target` ask for. `target` is the path of an origin-form request target as it came,
-    /// without the query. `HEAD` is served by the `GET` of a path (FACTS §5).
+    /// Finds the endpoints that a request means. `target` is the unchanged path of its origin-form target, without the query. A
+    /// `HEAD` request means the `GET` endpoint of its path (FACTS §5).
     ///
     /// # Errors
     /// [`Refusal::InvalidPath`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`],
@@ -158,7 +158,7 @@ impl Catalog {
             return Ok(RouteMatch { candidates, other_methods: Candidates::new(), path });
         }
         let other_methods = self.router.find_all_methods(&path, &self.endpoints);
-        if unknown == UnknownEndpoints::Forward && is_plain_method(method) && may_be_forwarded(&path, &other_methods) {
+        if unknown == UnknownEndpoints::Forward && is_common_method(method) && may_be_forwarded(&path, &other_methods) {
             return Ok(RouteMatch { candidates, other_methods, path });
         }
         if other_methods.is_empty() {
@@ -167,7 +167,7 @@ impl Catalog {
         Err(Refusal::MethodNotAllowed { path: path.redacted().into(), allow: PathRouter::allow_header(&other_methods) })
     }
 
-    /// The methods of a path for an `Allow` header: those that [`Self::match_route`] does not refuse.
+    /// Returns the value of `Allow` for a path: the methods that [`Self::match_route`] accepts.
     ///
     /// # Errors
     /// [`Refusal::InvalidPath`] for a path that has no canonical form, [`Refusal::UnknownEndpoint`] for one that the catalog
@@ -186,15 +186,15 @@ impl Catalog {
     }
 }
 
-/// Whether a method that the catalog does not hold may go upstream on a path: under `/v2`, not by an alias, and not where any
-/// operation shows credentials. A catalog that lacks such an operation does not make it harmless.
+/// Returns whether calgate may forward an unknown method on the path. The path must be under `/v2`, must not use an alias, and
+/// must have no operation that shows credentials, whether the catalog has that operation or not.
 fn may_be_forwarded(path: &CanonicalPath<'_>, other_methods: &[&Endpoint]) -> bool {
     path.is_forwardable()
         && !other_methods.iter().any(|endpoint| endpoint.credential_operation)
         && !annotations::is_known_to_show_credentials(path)
 }
 
-/// The methods an unknown endpoint may be called with.
-fn is_plain_method(method: &Method) -> bool {
+/// Returns whether calgate forwards the method to an unknown endpoint.
+fn is_common_method(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE)
 }

@@ -1,4 +1,4 @@
-//! The catalog: canonical paths, look-up, and how it is made from Cal.com's document.
+//! Catalog: canonical paths, lookup, files, and the import of Cal.com's API document.
 
 mod diff;
 mod file;

@@ -1,5 +1,7 @@
-//! What Cal.com's document does not say about its own operations: which answer without a credential, which have a
-//! counter of their own, which show or change credentials, which versions each has. Each list names its source in FACTS.
+//! Hand-kept annotations of operations, with facts that Cal.com's API document lacks.
+//!
+//! They cover public operations, separate limits, operations that show or change credentials, and API versions. Each list names
+//! its source in FACTS.
 
 use std::fmt;
 
@@ -8,8 +10,8 @@ use crate::catalog::endpoint::{Accepts, Endpoint, SubLimit, shape};
 use crate::catalog::path::CanonicalPath;
 use crate::catalog::version::ApiVersion;
 
-/// Operations that answer without a credential although the document lists credential headers, or lists none
-/// (FACTS §1). OAuth callbacks are recognised by their query parameters instead, see `import`.
+/// Public operations: Cal.com answers them without a credential, although the document may list credential headers (FACTS §1).
+/// `import` recognises OAuth callbacks by their query parameters instead.
 const PUBLIC: &[&str] = &[
     "GET /v2/slots",
     "POST /v2/slots/reservations",
@@ -27,7 +29,8 @@ const PUBLIC: &[&str] = &[
     "GET /v2/event-types",
 ];
 
-/// Operations that, through a shared credential, harm everyone who shares it or hand secrets to the caller (FACTS §1).
+/// Operations that show or change credentials (FACTS §1). With a shared credential, they reveal secrets to the caller or affect
+/// all consumers of the credential.
 const CREDENTIAL_OPERATIONS: &[&str] = &[
     "POST /v2/api-keys/refresh",
     "GET /v2/oauth-clients",
@@ -39,13 +42,13 @@ const CREDENTIAL_OPERATIONS: &[&str] = &[
     "POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh",
     "POST /v2/oauth/{clientId}/refresh",
     "POST /v2/organizations/{orgId}/organizations",
-    // They return a managed user's tokens, and the code for them (FACTS §7).
+    // These return the tokens of a managed user, and the code to get them (FACTS §7).
     "POST /v2/oauth/{clientId}/exchange",
     "POST /v2/oauth/{clientId}/authorize",
 ];
 
-/// Operations that return an address which contains the access token or the API key of the request, as `state` for the page
-/// behind it (Cal.com's published source).
+/// Operations whose response contains the access token or API key of the request, as the `state` in a URL (published source of
+/// Cal.com).
 const ECHO_OPERATIONS: &[&str] = &[
     "GET /v2/calendars/{calendar}/connect",
     "GET /v2/conferencing/{app}/oauth/auth-url",
@@ -55,7 +58,7 @@ const ECHO_OPERATIONS: &[&str] = &[
     "GET /v2/stripe/connect",
 ];
 
-/// Operations with an upstream counter of their own, and its requests a minute (FACTS §2).
+/// Operations that Cal.com counts separately, each with its requests per minute (FACTS §2).
 const SUB_LIMITS: &[(&str, u32)] = &[
     ("POST /v2/verified-resources/emails/verification-code/request", 5),
     ("POST /v2/verified-resources/emails/verification-code/verify", 3),
@@ -71,25 +74,25 @@ const SUB_LIMITS: &[(&str, u32)] = &[
     ("POST /v2/bookings/{bookingUid}/attendees", 5),
 ];
 
-/// The same for operations that Cal.com's document lacks (FACTS §7): that it lacks them is no news.
+/// Like [`SUB_LIMITS`], for operations that Cal.com's document lacks (FACTS §7). `import` does not report these as missing.
 const UNDOCUMENTED_SUB_LIMITS: &[(&str, u32)] = &[("DELETE /v2/bookings/{bookingUid}/attendees/{attendeeId}", 5)];
 
-/// Whether `operation` (`METHOD /template`) is listed as public.
+/// Returns whether `operation` (`METHOD /template`) is listed as public.
 pub(super) fn is_public(operation: &str) -> bool {
     contains_operation(PUBLIC, operation)
 }
 
-/// Whether `operation` shows or changes credentials.
+/// Returns whether `operation` shows or changes credentials.
 pub(super) fn is_credential_operation(operation: &str) -> bool {
     contains_operation(CREDENTIAL_OPERATIONS, operation) || echoes_credential(operation)
 }
 
-/// Whether what `operation` shows is the credential that it was sent with.
+/// Returns whether the credential that `operation` shows is that of the request.
 pub(super) fn echoes_credential(operation: &str) -> bool {
     contains_operation(ECHO_OPERATIONS, operation)
 }
 
-/// Each listed operation that shows or changes credentials: its method and its template.
+/// Returns the method and template of each operation that shows or changes credentials.
 fn credential_operations() -> impl Iterator<Item = (&'static str, &'static str)> {
     CREDENTIAL_OPERATIONS.iter().chain(ECHO_OPERATIONS).filter_map(|operation| operation.split_once(' '))
 }
@@ -99,21 +102,23 @@ fn contains_operation(listed: &[&str], operation: &str) -> bool {
     listed.iter().any(|listed| shape(listed) == operation)
 }
 
-/// The counter of its own that an operation has.
+/// Returns the separate limit of an operation.
 pub(super) fn sub_limit(method: &str, template: &str) -> Option<SubLimit> {
     let operation = shape(&format!("{method} {template}"));
     let listed = SUB_LIMITS.iter().chain(UNDOCUMENTED_SUB_LIMITS).find(|(listed, _)| shape(listed) == operation);
     listed.map(|&(_, requests_per_minute)| SubLimit { requests_per_minute })
 }
 
-/// Whether a path is that of an operation that shows or changes credentials, be it in a catalog or not. What another method
-/// does there is not known, so it counts as well.
+/// Returns whether any operation on the path is known to show or change credentials, whether a catalog has it or not. Other
+/// methods on such a path count as well, because their effect is unknown.
 pub(super) fn is_known_to_show_credentials(path: &CanonicalPath<'_>) -> bool {
     credential_operations().any(|(_, template)| path.matches(template))
 }
 
-/// The operations of a catalog by which a request shows or changes credentials unguarded. Of all that a request fits each
-/// has to be allowed, so that a listed operation which is marked guards wider and narrower ones.
+/// Returns the operations of a catalog that can show or change credentials and lack the mark `credential_operation`.
+///
+/// A caller needs permission for each endpoint that matches its request. A listed operation with the mark therefore also protects
+/// endpoints with a wider or narrower template.
 pub(super) fn unguarded(catalog: &Catalog) -> Vec<&Endpoint> {
     let mut unguarded: Vec<_> = credential_operations()
         .flat_map(|(method, template)| {
@@ -128,7 +133,7 @@ pub(super) fn unguarded(catalog: &Catalog) -> Vec<&Endpoint> {
     unguarded
 }
 
-/// What is listed here of an operation.
+/// Annotation of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Annotation {
     CredentialOperation,
@@ -140,14 +145,14 @@ impl fmt::Display for Annotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CredentialOperation => f.write_str("shows or changes credentials: credential_operation = true"),
-            Self::SubLimit(limit) => write!(f, "is counted apart by Cal.com: requests_per_minute = {limit}"),
+            Self::SubLimit(limit) => write!(f, "Cal.com counts it separately: requests_per_minute = {limit}"),
             Self::Public => f.write_str("answers without a credential: public = true"),
         }
     }
 }
 
-/// An operation that is listed here and not in a document. Cal.com has dropped it, or has it in another place, where what
-/// is known of it would be forgotten.
+/// Annotation of an operation that a document lacks. Cal.com has removed the operation, or moved it to a path where the
+/// annotation would be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingAnnotation {
     method: &'static str,
@@ -156,15 +161,15 @@ pub struct MissingAnnotation {
 }
 
 impl MissingAnnotation {
-    /// Whether it is `operation`, whatever the parameters are called.
-    pub(super) fn is(&self, operation: &str) -> bool {
+    /// Returns whether it is an annotation of `operation`. The names of parameters do not matter.
+    pub(super) fn belongs_to(&self, operation: &str) -> bool {
         operation
             .split_once(' ')
             .is_some_and(|(method, template)| method == self.method && shape(template) == shape(self.template))
     }
 
     fn is_in(&self, endpoint: &Endpoint) -> bool {
-        self.is(&endpoint.to_string())
+        self.belongs_to(&endpoint.to_string())
     }
 }
 
@@ -174,7 +179,7 @@ impl fmt::Display for MissingAnnotation {
     }
 }
 
-/// What is listed here and not among `endpoints`; first what shows or changes credentials.
+/// Returns the annotations of operations that are not among `endpoints`. Those of credential operations come first.
 pub(super) fn missing(endpoints: &[Endpoint]) -> Vec<MissingAnnotation> {
     let whole = |listed: &'static [&'static str], annotation| {
         let parts = listed.iter().filter_map(|operation| operation.split_once(' '));
@@ -195,18 +200,20 @@ pub(super) fn missing(endpoints: &[Endpoint]) -> Vec<MissingAnnotation> {
         .collect()
 }
 
-/// The credential kinds of an operation for which the document lists no credential header: a public one takes anything.
-/// Any other takes every kind, because the application accepts any kind nearly everywhere (FACTS §1).
+/// Returns the credential kinds of an operation for which the document lists no credential header. A public operation accepts
+/// anything. Others accept every kind, because Cal.com does so nearly everywhere (FACTS §1).
 pub(super) fn accepts_unlisted(public: bool) -> Accepts {
     if public { Accepts::Any } else { Accepts::Either }
 }
 
-/// Versions that only users report and that the document does not name (FACTS §4).
+/// Version of `POST /v2/bookings` that only users report and the document does not name (FACTS §4).
 const BOOKING_CREATION: &str = "2026-02-25";
+/// Version of `GET /v2/bookings` of the same source.
 const BOOKING_LIST: &str = "2026-05-01";
+/// Version of the event type operations of the same source.
 const EVENT_TYPES: &str = "2026-06-12";
 
-/// The versions of groups of operations (FACTS §4). The first entry that fits an operation counts.
+/// API versions of groups of operations (FACTS §4). The first entry that covers an operation applies.
 const VERSIONS: &[(Scope, &[&str])] = &[
     (Scope::Operation("GET /v2/bookings"), &["2024-04-15", "2024-06-11", "2024-06-14", "2024-08-13", BOOKING_LIST]),
     (
@@ -226,27 +233,27 @@ const VERSIONS: &[(Scope, &[&str])] = &[
     (Scope::Containing("/v2/event-types/{eventTypeId}/private-links"), &["2024-04-15"]),
 ];
 
-/// The operations that share a list of versions.
+/// Group of operations with the same versions.
 enum Scope {
-    /// One operation.
+    /// Single operation.
     Operation(&'static str),
-    /// Those under a path for which the document names a version.
+    /// Operations under a path for which the document names a version.
     Versioned(&'static str),
-    /// Those whose path contains this.
+    /// Operations whose path contains this text.
     Containing(&'static str),
 }
 
-/// The versions that an operation (`METHOD /template`) is known to have; `named` tells whether the document names one.
-pub(super) fn versions(operation: &str, named: bool) -> Box<[ApiVersion]> {
+/// Returns the known versions of an operation (`METHOD /template`). `has_documented` says whether the document names one.
+pub(super) fn versions(operation: &str, has_documented: bool) -> Box<[ApiVersion]> {
     let operation = shape(operation);
     let path = operation.split_once(' ').map_or("", |(_, path)| path);
-    let fits = |scope: &Scope| match scope {
+    let covers = |scope: &Scope| match scope {
         Scope::Operation(listed) => shape(listed) == operation,
         Scope::Versioned(start) => {
-            named && path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            has_documented && path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
         Scope::Containing(part) => path.contains(&shape(part)),
     };
-    let listed = VERSIONS.iter().find(|(scope, _)| fits(scope)).map_or(&[][..], |(_, versions)| versions);
+    let listed = VERSIONS.iter().find(|(scope, _)| covers(scope)).map_or(&[][..], |(_, versions)| versions);
     listed.iter().filter_map(|version| ApiVersion::parse(version)).collect()
 }

@@ -1,4 +1,4 @@
-//! What a newer document adds, drops or moves (`calgate catalog diff`).
+//! Differences between two catalogs (`calgate catalog diff`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,24 +8,23 @@ use super::endpoint::Endpoint;
 use super::version::ApiVersion;
 use crate::catalog::annotations::{self, MissingAnnotation};
 
-/// One difference between two catalogs.
+/// Difference between two catalogs.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// Only the newer has it.
+    /// Endpoint that only the newer catalog has.
     Added(&'a Endpoint),
-    /// Only the older has it.
+    /// Endpoint that only the older catalog has.
     Dropped(&'a Endpoint),
-    /// Only the older has it, and calgate knows more of it than the newer document says: if the newer has it in another
-    /// place, that is lost there.
+    /// Annotation of an operation that only the older catalog has. If Cal.com moved the operation, the annotation is lost.
     Missing(MissingAnnotation),
-    /// Both have it, with other facts.
-    Moved {
-        /// The endpoint as the newer has it.
+    /// Endpoint of both catalogs with different facts.
+    Changed {
+        /// Endpoint of the newer catalog.
         endpoint: &'a Endpoint,
-        /// Each fact that differs: name, older value, newer value.
+        /// Facts that differ, each with its name, older value and newer value.
         facts: Vec<(&'static str, String, String)>,
-        /// Whether only the newer document has it: the older one is a further operation (FACTS §7).
-        has_caught_up: bool,
+        /// Whether the document has the endpoint now, which was a further operation before (FACTS §7).
+        is_newly_documented: bool,
     },
 }
 
@@ -33,30 +32,29 @@ impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Added(endpoint) => {
-                write!(f, "added    {endpoint}  ({})", endpoint.tag).and_then(|()| write_marks(f, endpoint))
+                write!(f, "added    {endpoint}  ({})", endpoint.tag).and_then(|()| write_annotations(f, endpoint))
             }
             Self::Dropped(endpoint) => {
-                write!(f, "dropped  {endpoint}  ({})", endpoint.tag).and_then(|()| write_marks(f, endpoint))
+                write!(f, "dropped  {endpoint}  ({})", endpoint.tag).and_then(|()| write_annotations(f, endpoint))
             }
             Self::Missing(missing) => write!(f, "LOST     {missing}"),
-            Self::Moved { endpoint, facts, has_caught_up } => {
-                // The document has caught up with config/further-operations.toml.
-                write!(f, "{:8} {endpoint}", if *has_caught_up { "documented" } else { "moved" })?;
+            Self::Changed { endpoint, facts, is_newly_documented } => {
+                write!(f, "{:8} {endpoint}", if *is_newly_documented { "documented" } else { "moved" })?;
                 facts.iter().try_for_each(|(name, older, newer)| write!(f, "  {name}: {older} -> {newer}"))
             }
         }
     }
 }
 
-/// The facts of an endpoint that calgate adds to those of the document.
-fn write_marks(f: &mut fmt::Formatter<'_>, endpoint: &Endpoint) -> fmt::Result {
+/// Writes the annotations of an endpoint.
+fn write_annotations(f: &mut fmt::Formatter<'_>, endpoint: &Endpoint) -> fmt::Result {
     if endpoint.credential_operation {
         f.write_str("  credential_operation: true")?;
     }
     endpoint.sub_limit.map_or(Ok(()), |limit| write!(f, "  requests_per_minute: {}", limit.requests_per_minute))
 }
 
-/// Every difference, ordered by path and method; at the end what is lost.
+/// Returns all differences, ordered by path and method, and then the missing annotations.
 pub fn diff<'a>(older: &'a Catalog, newer: &'a Catalog) -> Vec<Change<'a>> {
     let mut both: BTreeMap<_, (Option<&Endpoint>, Option<&Endpoint>)> = BTreeMap::new();
     for endpoint in older.endpoints() {
@@ -65,25 +63,29 @@ pub fn diff<'a>(older: &'a Catalog, newer: &'a Catalog) -> Vec<Change<'a>> {
     for endpoint in newer.endpoints() {
         both.entry(endpoint.identity()).or_default().1 = Some(endpoint);
     }
-    let lacked = annotations::missing(older.endpoints());
+    let missing_before = annotations::missing(older.endpoints());
     let missing = annotations::missing(newer.endpoints())
         .into_iter()
-        .filter(|missing| !lacked.contains(missing))
+        .filter(|missing| !missing_before.contains(missing))
         .map(Change::Missing);
     let changes = both.into_values().filter_map(|pair| match pair {
         (None, Some(endpoint)) => Some(Change::Added(endpoint)),
         (Some(endpoint), None) => Some(Change::Dropped(endpoint)),
         (Some(older), Some(newer)) => {
-            let facts = moved_facts(older, newer);
-            let has_caught_up = newer.is_documented && !older.is_documented;
-            (has_caught_up || !facts.is_empty()).then_some(Change::Moved { endpoint: newer, facts, has_caught_up })
+            let facts = changed_facts(older, newer);
+            let is_newly_documented = newer.is_documented && !older.is_documented;
+            (is_newly_documented || !facts.is_empty()).then_some(Change::Changed {
+                endpoint: newer,
+                facts,
+                is_newly_documented,
+            })
         }
         (None, None) => None,
     });
     changes.chain(missing).collect()
 }
 
-fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String, String)> {
+fn changed_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String, String)> {
     let facts = |e: &Endpoint| {
         [
             ("path", e.template.to_string()),
@@ -91,7 +93,7 @@ fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String,
             ("credential", e.accepts.name().to_owned()),
             ("public", e.public.to_string()),
             ("api_version", e.api_version.as_ref().map_or("none".to_owned(), |v| v.as_str().to_owned())),
-            ("api_versions", listed(&e.api_versions)),
+            ("api_versions", version_list(&e.api_versions)),
             ("requests_per_minute", e.sub_limit.map_or("none".to_owned(), |l| l.requests_per_minute.to_string())),
             ("credential_operation", e.credential_operation.to_string()),
             ("echoes_credential", e.echoes_credential.to_string()),
@@ -105,8 +107,8 @@ fn moved_facts(older: &Endpoint, newer: &Endpoint) -> Vec<(&'static str, String,
         .collect()
 }
 
-/// The versions of an operation, as a difference shows them.
-fn listed(versions: &[ApiVersion]) -> String {
+/// Returns the versions of an operation as text.
+fn version_list(versions: &[ApiVersion]) -> String {
     let versions: Vec<_> = versions.iter().map(ApiVersion::as_str).collect();
     if versions.is_empty() { "unknown".to_owned() } else { versions.join(", ") }
 }

@@ -1,4 +1,4 @@
-//! One Cal.com operation: method, path template and the facts the later stages decide by.
+//! Operation of the Cal.com API: its method, its path template, and the facts by which later stages decide.
 
 use std::fmt;
 
@@ -9,40 +9,43 @@ use super::path::CanonicalPath;
 use super::tag::Tag;
 use super::version::{self, ApiVersion};
 
-/// An endpoint's index in its catalog.
+/// Index of an endpoint in its catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct EndpointId(u16);
 
 impl EndpointId {
-    /// The id of the endpoint at `index`; there are no more than `u16` can count.
+    /// Creates the id of the endpoint at `index`.
+    ///
+    /// # Errors
+    /// The index is larger than `u16::MAX`.
     pub(super) fn from_index(index: usize) -> Result<Self, String> {
         u16::try_from(index)
             .map(Self)
             .map_err(|_| format!("a catalog has at most {} endpoints", u32::from(u16::MAX) + 1))
     }
 
-    /// The index into [`super::Catalog::endpoints`].
+    /// Returns the index into [`super::Catalog::endpoints`].
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// Which credential kinds an operation takes (FACTS §1).
+/// Credential kinds that an operation accepts (FACTS §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Accepts {
-    /// An API key or an access token in `Authorization`.
+    /// API key or access token in `Authorization`.
     Bearer,
-    /// `x-cal-client-id` and `x-cal-secret-key` only.
+    /// Client headers (`x-cal-client-id` and `x-cal-secret-key`).
     Client,
-    /// A bearer or the client headers.
+    /// Bearer or client headers.
     Either,
-    /// Needs none and takes any.
+    /// Any kind, or no credential.
     Any,
 }
 
 impl Accepts {
-    /// The name in the catalog file.
+    /// Returns the name in the catalog file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bearer => "bearer",
@@ -53,30 +56,30 @@ impl Accepts {
     }
 }
 
-/// A counter of its own that Cal.com keeps for an operation, beside the credential's main one (FACTS §2).
+/// Limit of a single operation, which Cal.com counts in addition to the main limit of the credential (FACTS §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubLimit {
     /// Requests per 60 s window.
     pub requests_per_minute: u32,
 }
 
-/// One segment of a path template.
+/// Segment of a path template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
-    /// Lower-case text that has to be there.
+    /// Lower-case text. A path matches it in any letter case.
     Literal(Box<str>),
-    /// `{name}`: any one segment.
+    /// `{name}`, which matches any segment.
     Parameter(Box<str>),
 }
 
-/// A template, or an operation, whatever its parameters are called: `/v2/bookings/{}/cancel`. From one of Cal.com's
-/// documents to the next an operation keeps its shape, and not the names.
+/// Returns a template or operation without the names of its parameters, such as `/v2/bookings/{}/cancel`. Cal.com renames
+/// parameters between documents, and an operation keeps its shape.
 pub(super) fn shape(written: &str) -> String {
     let parts: Vec<_> = written.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect();
     parts.join("/")
 }
 
-/// A path template such as `/v2/bookings/{bookingUid}/cancel`.
+/// Path template such as `/v2/bookings/{bookingUid}/cancel`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     text: Box<str>,
@@ -84,10 +87,10 @@ pub struct Template {
 }
 
 impl Template {
-    /// Reads a template: absolute, no empty segment, `{name}` only as a whole segment.
+    /// Parses a template. It must be absolute and have no empty segment. `{name}` must be a whole segment.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the template is invalid.
     pub fn parse(text: &str) -> Result<Self, String> {
         let rest = text.strip_prefix('/').ok_or_else(|| format!("the path `{text}` does not begin with `/`"))?;
         let segments = rest.split('/').map(|part| Self::segment(part, text)).collect::<Result<_, _>>()?;
@@ -102,8 +105,8 @@ impl Template {
         {
             return Ok(Segment::Parameter(name.into()));
         }
-        let literal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
-        if part.is_empty() || part == "." || part == ".." || !part.bytes().all(literal) {
+        let is_literal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+        if part.is_empty() || part == "." || part == ".." || !part.bytes().all(is_literal) {
             return Err(format!(
                 "the path `{text}` has a segment `{part}` that is neither lower-case text nor `{{name}}`"
             ));
@@ -111,32 +114,32 @@ impl Template {
         Ok(Segment::Literal(part.into()))
     }
 
-    /// The template whatever its parameters are called.
+    /// Returns the template without the names of its parameters.
     pub(super) fn shape(&self) -> String {
         shape(&self.text)
     }
 
-    /// Whether a path may fit both this one and `template`, as a document writes it.
+    /// Returns whether some path matches both this template and the text of `template`.
     pub(super) fn overlaps(&self, template: &str) -> bool {
         let mut parts = template.split('/').skip(1);
-        let meets = |segment: &Segment, part: &str| match segment {
+        let overlaps = |segment: &Segment, part: &str| match segment {
             Segment::Literal(text) => part.starts_with('{') || **text == *part,
             Segment::Parameter(_) => true,
         };
-        self.segments.iter().all(|own| parts.next().is_some_and(|part| meets(own, part))) && parts.next().is_none()
+        self.segments.iter().all(|own| parts.next().is_some_and(|part| overlaps(own, part))) && parts.next().is_none()
     }
 
-    /// The template as written.
+    /// Returns the template as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Its segments, in order.
+    /// Returns the segments in order.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Whether `path`, which fits, has the literals as they are here, in lower case.
+    /// Returns whether `path`, which matches, also has the same letter case in all literals.
     pub(super) fn matches_exactly(&self, path: &CanonicalPath<'_>) -> bool {
         let pairs = self.segments.iter().zip(path.segments());
         pairs.into_iter().all(|(segment, given)| match segment {
@@ -145,7 +148,7 @@ impl Template {
         })
     }
 
-    /// Writes the path that `path` means under this template: the template's literals, the path's parameters.
+    /// Writes the literals of the template with the parameters of `path`, which matches.
     pub(super) fn write_path(&self, path: &CanonicalPath<'_>, out: &mut String) {
         for (segment, given) in self.segments.iter().zip(path.segments()) {
             out.push('/');
@@ -163,45 +166,45 @@ impl fmt::Display for Template {
     }
 }
 
-/// One operation of the Cal.com API.
+/// Operation of the Cal.com API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "marks that do not depend on each other")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Endpoint {
-    /// Its place in the catalog.
+    /// Index in the catalog.
     pub id: EndpointId,
-    /// Its method; `HEAD` is served by `GET`.
+    /// Method. `GET` includes `HEAD`.
     pub method: Method,
-    /// Its path.
+    /// Path template.
     pub template: Template,
-    /// Its canonical documentation tag (FACTS §3).
+    /// Canonical documentation tag (FACTS §3).
     pub tag: Tag,
-    /// The credential kinds it takes.
+    /// Credential kinds that it accepts.
     pub accepts: Accepts,
-    /// Whether it answers without any credential.
+    /// Whether Cal.com answers it without a credential.
     pub public: bool,
-    /// The `cal-api-version` that `[upstream] pin_api_version` adds where the client sends none.
+    /// Value of `cal-api-version` that `[upstream] pin_api_version` adds if the client sends none.
     pub api_version: Option<ApiVersion>,
-    /// The versions that the operation is known to have (FACTS §4); none where nothing is known. They make a hint, and
-    /// never a refusal.
+    /// Known versions of the operation (FACTS §4). Empty if none is known. calgate gives a hint by them and never refuses a
+    /// request.
     pub api_versions: Box<[ApiVersion]>,
-    /// Its own upstream counter, where it has one.
+    /// Separate limit at Cal.com, if it has one.
     pub sub_limit: Option<SubLimit>,
     /// Whether it shows or changes credentials (FACTS §1).
     pub credential_operation: bool,
-    /// Whether what it shows is the credential that it was sent with. A client that brings its own knows that already.
+    /// Whether the credential that it shows is that of the request. A passthrough caller knows that credential already.
     pub echoes_credential: bool,
-    /// Whether Cal.com's document has it; else it is a further operation (FACTS §7).
+    /// Whether Cal.com's document has it. If not, it is a further operation (FACTS §7).
     pub is_documented: bool,
 }
 
 impl Endpoint {
-    /// What it is, from one document to the next.
+    /// Returns the shape and method, which stay the same from one document to the next.
     pub(super) fn identity(&self) -> (String, &str) {
         (self.template.shape(), self.method.as_str())
     }
 
-    /// The hint for a request that Cal.com answered 404, where the operation is not known to have the version that the
-    /// request used: the one it `sent`, or Cal.com's oldest.
+    /// Returns a hint for a request that Cal.com answered 404, if the operation is not known to have the version of the request.
+    /// That is the version that the client `sent`, or else the oldest one.
     pub fn version_hint(&self, sent: Option<&HeaderValue>) -> Option<HeaderValue> {
         version::hint(&self.to_string(), &self.api_versions, sent)
     }

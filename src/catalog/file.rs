@@ -1,4 +1,4 @@
-//! The catalog as a data file: `config/catalog.toml`, or an operator's own (`[catalog] file`).
+//! Catalog files: the built-in `config/catalog.toml`, and the file of an operator (`[catalog] file`).
 
 use std::fmt::Write as _;
 
@@ -12,29 +12,29 @@ use super::version::ApiVersion;
 use crate::catalog::annotations;
 
 const HEAD: &str = "\
-# The operations of the Cal.com API v2 that calgate knows, made by `calgate catalog import` from Cal.com's API document.
+# Operations of the Cal.com API v2 that calgate knows. `calgate catalog import` makes this file from Cal.com's API document.
 #   operation             method and path template
-#   tag                   canonical documentation tag; its first word (Orgs, Teams, Platform) is what plans go by
-#   credential            what it takes: bearer, client (x-cal-client-id and x-cal-secret-key), either, any
-#   public                answers without a credential
-#   api_version           the cal-api-version that [upstream] pin_api_version adds where the client sends none
-#   api_versions          the versions that the operation has, where that is known: they make a hint, never a refusal
-#   requests_per_minute   Cal.com counts it apart from the credential's main limit
-#   credential_operation  shows or changes credentials: refused unless a consumer is allowed it by name
-#   echoes_credential     shows the credential that it was sent with: not refused to a client that brings its own
-#   undocumented          not in the document, but in config/further-operations.toml
+#   tag                   canonical documentation tag, by which plans include or exclude the operation
+#   credential            accepted credentials: bearer, client (x-cal-client-id and x-cal-secret-key), either, any
+#   public                Cal.com answers it without a credential
+#   api_version           the cal-api-version that [upstream] pin_api_version adds if the client sends none
+#   api_versions          known versions of the operation, for a hint to clients; calgate refuses no other version
+#   requests_per_minute   limit of this operation, which Cal.com counts in addition to the main limit of the credential
+#   credential_operation  shows or changes credentials; calgate refuses it unless a consumer is allowed it by name
+#   echoes_credential     shows the credential of the request; calgate allows it to passthrough callers
+#   undocumented          not in Cal.com's document, but in config/further-operations.toml
 ";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    endpoint: Vec<Row>,
+    endpoint: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each key of a row")]
-struct Row {
+#[expect(clippy::struct_excessive_bools, reason = "one for each key of an entry")]
+struct Entry {
     operation: String,
     tag: String,
     credential: Accepts,
@@ -52,35 +52,37 @@ struct Row {
     undocumented: bool,
 }
 
-impl Row {
+impl Entry {
     fn into_endpoint(self) -> Result<Endpoint, String> {
         let operation = &self.operation;
-        let in_this = |fault: String| format!("`{operation}`: {fault}");
-        let (method, path) = operation.split_once(' ').ok_or_else(|| in_this("is not `METHOD /path`".to_owned()))?;
+        let with_name = |fault: String| format!("`{operation}`: {fault}");
+        let (method, path) = operation.split_once(' ').ok_or_else(|| with_name("is not `METHOD /path`".to_owned()))?;
         let method = match method {
             "GET" => Method::GET,
             "POST" => Method::POST,
             "PUT" => Method::PUT,
             "PATCH" => Method::PATCH,
             "DELETE" => Method::DELETE,
-            other => return Err(in_this(format!("the method `{other}` is none of GET, POST, PUT, PATCH, DELETE"))),
+            other => {
+                return Err(with_name(format!("the method `{other}` is not one of GET, POST, PUT, PATCH, DELETE")));
+            }
         };
         let version = |key: &str, text: &str| {
-            ApiVersion::parse(text).ok_or_else(|| in_this(format!("the {key} `{text}` is not a date")))
+            ApiVersion::parse(text).ok_or_else(|| with_name(format!("the {key} `{text}` is not a date")))
         };
         let api_versions =
             self.api_versions.iter().map(|text| version("api_versions entry", text)).collect::<Result<_, _>>();
         if self.echoes_credential && !self.credential_operation {
-            return Err(in_this("echoes_credential is for a credential_operation".to_owned()));
+            return Err(with_name("echoes_credential needs credential_operation = true".to_owned()));
         }
         if self.requests_per_minute == Some(0) {
-            return Err(in_this("requests_per_minute has to be at least 1".to_owned()));
+            return Err(with_name("requests_per_minute must be at least 1".to_owned()));
         }
         Ok(Endpoint {
             id: EndpointId::default(),
             method,
-            template: Template::parse(path).map_err(in_this)?,
-            tag: Tag::canonical(&self.tag).map_err(in_this)?,
+            template: Template::parse(path).map_err(with_name)?,
+            tag: Tag::canonical(&self.tag).map_err(with_name)?,
             accepts: self.credential,
             public: self.public,
             api_version: self.api_version.as_deref().map(|text| version("api_version", text)).transpose()?,
@@ -93,53 +95,54 @@ impl Row {
     }
 }
 
-/// Reads the catalog that is compiled in, one row at a time: all at once, they would take 1 MB for the while.
+/// Reads the built-in catalog.
 ///
 /// # Errors
-/// What is wrong with a row.
+/// The reason why an entry is invalid.
 pub(super) fn read_built_in(text: &str) -> Result<Catalog, String> {
-    Catalog::new(rows(text)?)
+    Catalog::new(entries(text)?)
 }
 
-/// Reads the rows of a file that is compiled in, one at a time.
+/// Reads the entries of a compiled-in file one at a time, because the parsed form of the whole file would take 1 MB.
 ///
 /// # Errors
-/// What is wrong with a row.
-pub(super) fn rows(text: &str) -> Result<Vec<Endpoint>, String> {
-    let row = |row: &str| toml::from_str::<Row>(row).map_err(|e| e.to_string())?.into_endpoint();
-    text.split("[[endpoint]]").skip(1).map(row).collect()
+/// The reason why an entry is invalid.
+pub(super) fn entries(text: &str) -> Result<Vec<Endpoint>, String> {
+    let entry = |entry: &str| toml::from_str::<Entry>(entry).map_err(|e| e.to_string())?.into_endpoint();
+    text.split("[[endpoint]]").skip(1).map(entry).collect()
 }
 
 /// Reads a catalog file.
 ///
 /// # Errors
-/// What is wrong, with the line or the operation.
+/// The reason why the file is invalid, with the line or the operation.
 pub fn read(text: &str) -> Result<Catalog, String> {
     let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
-    let endpoints = file.endpoint.into_iter().map(Row::into_endpoint).collect::<Result<Vec<_>, _>>()?;
+    let endpoints = file.endpoint.into_iter().map(Entry::into_endpoint).collect::<Result<Vec<_>, _>>()?;
     if endpoints.is_empty() {
         return Err("the catalog has no endpoints".to_owned());
     }
     let catalog = Catalog::new(endpoints)?;
-    // Made by hand, or by a calgate that knew less: whoever may call such an operation is given credentials by it.
+    // A file that is written by hand, or by an older calgate, may lack a mark. Its operation would show credentials to any
+    // caller.
     let unguarded: Vec<_> = annotations::unguarded(&catalog).iter().map(|endpoint| format!("`{endpoint}`")).collect();
     if unguarded.is_empty() {
         return Ok(catalog);
     }
     let unguarded = unguarded.join(", ");
-    Err(format!("{unguarded}: shows or changes credentials, so it has to have `credential_operation = true`"))
+    Err(format!("{unguarded}: shows or changes credentials, so it must have `credential_operation = true`"))
 }
 
-/// Writes a catalog file, ordered by path and method.
+/// Returns the text of a catalog file, ordered by path and method.
 pub fn write(catalog: &Catalog) -> String {
     let mut out = String::from(HEAD);
     for endpoint in catalog.endpoints() {
-        write_row(&mut out, endpoint);
+        write_entry(&mut out, endpoint);
     }
     out
 }
 
-fn write_row(out: &mut String, endpoint: &Endpoint) {
+fn write_entry(out: &mut String, endpoint: &Endpoint) {
     let mut line = |key: &str, value: &dyn std::fmt::Display| {
         let _ = writeln!(out, "{key} = {value}");
     };

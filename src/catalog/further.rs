@@ -1,20 +1,20 @@
-//! Operations that Cal.com serves and its document lacks (FACTS §7): `config/further-operations.toml`, as data.
+//! Further operations: those that Cal.com serves and its document lacks (FACTS §7), from `config/further-operations.toml`.
 
 use super::endpoint::Endpoint;
 use super::file;
 
-/// The maintained list of these operations.
+/// Returns the further operations.
 ///
 /// # Panics
-/// Never: the list is part of the program, and a test reads it.
-#[expect(clippy::expect_used, reason = "a compile-time constant; a test reads it")]
+/// Never, because the list is compiled in and a test parses it.
+#[expect(clippy::expect_used, reason = "parses a compiled-in file that no input changes; a test parses it, too")]
 pub(super) fn operations() -> Vec<Endpoint> {
-    let rows = file::rows(include_str!("../../config/further-operations.toml")).expect("the list is valid");
-    rows.into_iter().map(|endpoint| Endpoint { is_documented: false, ..endpoint }).collect()
+    let listed = file::entries(include_str!("../../config/further-operations.toml")).expect("the list is valid");
+    listed.into_iter().map(|endpoint| Endpoint { is_documented: false, ..endpoint }).collect()
 }
 
-/// Adds the further operations to those of a document. An operation that the document has, too, is the document's; what the
-/// list knows of it beside the document stays with it.
+/// Adds the further operations to those of a document. If the document has one of them, the document takes precedence, and the
+/// list adds only the facts that the document lacks.
 pub(super) fn merge(documented: &mut Vec<Endpoint>) {
     for further in operations() {
         match documented.iter_mut().find(|endpoint| endpoint.identity() == further.identity()) {

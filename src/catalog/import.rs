@@ -14,25 +14,25 @@ use super::tag::Tag;
 use super::version::ApiVersion;
 use crate::catalog::annotations::{self, MissingAnnotation};
 
-/// The keys of a path item that are operations (OpenAPI 3.0 §4.7.9); the others describe the path as a whole.
+/// Keys of a path item that are operations (OpenAPI 3.0 §4.7.9). Others describe the path as a whole.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// Why a document cannot become a catalog.
+/// Reason why a document cannot become a catalog.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ImportError {
-    /// It is not JSON, or not of an API document's shape.
+    /// Text that is not JSON, or not an OpenAPI document.
     NotADocument(String),
-    /// Two of its operations are one: method and template differ in no more than a parameter's name.
-    Twice(String),
-    /// It lacks an operation of which calgate knows more than a document says.
+    /// Two operations that differ at most in the names of parameters.
+    Duplicate(String),
+    /// Annotation whose operation the document lacks.
     Missing(MissingAnnotation),
-    /// This is said to be gone, and is not.
+    /// Operation that the operator calls gone, although nothing is missing there.
     NotGone(String),
-    /// One operation in it cannot be understood.
+    /// Operation that calgate cannot interpret.
     Operation {
-        /// `METHOD /path` as the document has it.
+        /// Method and path in the document.
         operation: String,
-        /// What is wrong.
+        /// Reason.
         fault: String,
     },
 }
@@ -41,7 +41,7 @@ impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotADocument(fault) => write!(f, "this is not Cal.com's API document (OpenAPI 3 as JSON): {fault}"),
-            Self::Twice(fault) => f.write_str(fault),
+            Self::Duplicate(fault) => f.write_str(fault),
             Self::Missing(missing) => write!(f, "it has no operation like {missing}"),
             Self::NotGone(operation) => write!(f, "`{operation}` is not among the operations that this document lacks"),
             Self::Operation { operation, fault } => write!(f, "{operation}: {fault}"),
@@ -69,7 +69,7 @@ struct Operation {
 struct Parameter {
     name: String,
     #[serde(rename = "in")]
-    place: String,
+    location: String,
     #[serde(default)]
     required: bool,
     #[serde(default)]
@@ -84,40 +84,40 @@ struct Schema {
     default: Option<Value>,
 }
 
-/// What a document comes to.
+/// Result of an import.
 #[derive(Debug)]
 pub struct Imported {
-    /// Its operations, and the further ones that it lacks.
+    /// Operations of the document, and the further operations.
     pub catalog: Catalog,
-    /// The operations it lacks of which calgate knows more than a document says. One that is only in another place now
-    /// is in the catalog as if nothing were known of it: unguarded, for one that shows credentials.
+    /// Annotations whose operations the document lacks. If Cal.com only moved an operation, the catalog has it without its
+    /// annotation. An operation that shows credentials is then unprotected.
     pub missing: Vec<MissingAnnotation>,
 }
 
 impl Imported {
-    /// The catalog, if a person has said of all that is lost that it is `gone`.
+    /// Returns the catalog if `gone` lists all missing operations. By this list, a person confirms that Cal.com has removed them.
     ///
     /// # Errors
-    /// What is lost and not said to be gone; what is said to be gone and is not.
+    /// The missing operations that `gone` lacks, and the entries of `gone` that are not missing.
     pub fn into_catalog(self, gone: &[String]) -> Result<Catalog, Vec<ImportError>> {
-        let is_said = |missing: &MissingAnnotation| gone.iter().any(|operation| missing.is(operation));
-        let unsaid =
-            self.missing.iter().filter(|missing| !is_said(missing)).map(|missing| ImportError::Missing(*missing));
-        let wrong = gone.iter().filter(|operation| !self.missing.iter().any(|missing| missing.is(operation)));
-        let errors: Vec<_> = unsaid.chain(wrong.cloned().map(ImportError::NotGone)).collect();
+        let is_confirmed = |missing: &MissingAnnotation| gone.iter().any(|operation| missing.belongs_to(operation));
+        let unconfirmed =
+            self.missing.iter().filter(|missing| !is_confirmed(missing)).map(|missing| ImportError::Missing(*missing));
+        let wrong = gone.iter().filter(|operation| !self.missing.iter().any(|missing| missing.belongs_to(operation)));
+        let errors: Vec<_> = unconfirmed.chain(wrong.cloned().map(ImportError::NotGone)).collect();
         if errors.is_empty() { Ok(self.catalog) } else { Err(errors) }
     }
 }
 
-/// Makes the catalog of a document.
+/// Converts an OpenAPI document into a catalog.
 ///
 /// # Errors
-/// Every operation that cannot be understood, or the one reason why the whole is not a document.
+/// All operations that calgate cannot interpret, or the reason why the text is not an OpenAPI document.
 pub fn import(json: &str) -> Result<Imported, Vec<ImportError>> {
     let not_a_document = |fault: String| vec![ImportError::NotADocument(fault)];
     let document: Document = serde_json::from_str(json).map_err(|e| not_a_document(e.to_string()))?;
     if !document.openapi.starts_with("3.") {
-        return Err(not_a_document(format!("it is of OpenAPI version `{}`", document.openapi)));
+        return Err(not_a_document(format!("its OpenAPI version is `{}`", document.openapi)));
     }
     let (mut endpoints, mut errors) = (Vec::new(), Vec::new());
     for (path, item) in document.paths {
@@ -137,7 +137,7 @@ pub fn import(json: &str) -> Result<Imported, Vec<ImportError>> {
     }
     further::merge(&mut endpoints);
     let missing = annotations::missing(&endpoints);
-    let catalog = Catalog::new(endpoints).map_err(|fault| vec![ImportError::Twice(fault)])?;
+    let catalog = Catalog::new(endpoints).map_err(|fault| vec![ImportError::Duplicate(fault)])?;
     Ok(Imported { catalog, missing })
 }
 
@@ -146,15 +146,16 @@ fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, Stri
     let template = Template::parse(path)?;
     let tag = match operation.tags.as_slice() {
         [tag] => Tag::from_document(tag, path)?,
-        [] => return Err("it has no tag, so no plan can be asked about it".to_owned()),
-        several => return Err(format!("it has {} tags, and a plan is decided by one", several.len())),
+        [] => return Err("it has no tag, by which plans decide".to_owned()),
+        several => return Err(format!("it has {} tags, and plans decide by a single one", several.len())),
     };
     let name = format!("{method} {path}");
     let listed = accepts(&operation)?;
-    // FACTS §1: an OAuth provider calls back with a code and a state and no credential; but no callback under
-    // organizations is public.
-    let callback = method == "GET" && listed.is_none() && operation.has_query("code") && operation.has_query("state");
-    let public = annotations::is_public(&name) || (callback && !path.starts_with("/v2/organizations/"));
+    // An OAuth provider calls back with a code and a state and without a credential. No callback under organizations is public
+    // (FACTS §1).
+    let is_callback =
+        method == "GET" && listed.is_none() && operation.has_query("code") && operation.has_query("state");
+    let public = annotations::is_public(&name) || (is_callback && !path.starts_with("/v2/organizations/"));
     let api_version = api_version(&operation)?;
     Ok(Endpoint {
         id: EndpointId::default(),
@@ -172,7 +173,7 @@ fn endpoint(method: &str, path: &str, operation: Value) -> Result<Endpoint, Stri
     })
 }
 
-/// The credential kinds that the header parameters list (FACTS §1); `None` if they list none.
+/// Returns the credential kinds that the header parameters list (FACTS §1), or `None` if they list none.
 fn accepts(operation: &Operation) -> Result<Option<Accepts>, String> {
     let bearer = operation.header("Authorization");
     let secret = operation.header("x-cal-secret-key");
@@ -181,29 +182,30 @@ fn accepts(operation: &Operation) -> Result<Option<Accepts>, String> {
         (Some(bearer), None, None) if bearer.required => Ok(Some(Accepts::Bearer)),
         (None, Some(_), _) => Ok(Some(Accepts::Client)),
         (Some(_), Some(_), _) => Ok(Some(Accepts::Either)),
-        // Slot reservations: a bearer or a bare client id, neither of them required.
+        // Slot reservations accept a bearer or a client id alone, and require neither.
         (Some(bearer), None, _) if !bearer.required => Ok(Some(Accepts::Any)),
         (None, None, None) => Ok(None),
-        _ => Err("its credential headers are of no known combination".to_owned()),
+        _ => Err("the combination of its credential headers is unknown".to_owned()),
     }
 }
 
-/// The version an operation is documented with: the default of its header parameter, or the date in that parameter's
-/// description (FACTS §4).
+/// Returns the documented version of an operation: the default of the header parameter, or the date in its description (FACTS
+/// §4).
 fn api_version(operation: &Operation) -> Result<Option<ApiVersion>, String> {
     let Some(parameter) = operation.header("cal-api-version") else { return Ok(None) };
     let default = parameter.schema.default.as_ref().and_then(Value::as_str);
-    let in_words = || parameter.description.split(|c: char| !c.is_ascii_digit() && c != '-').find(|w| w.len() == 10);
-    let text = default.or_else(in_words).ok_or("it has a cal-api-version parameter that names no version")?;
+    let in_description =
+        || parameter.description.split(|c: char| !c.is_ascii_digit() && c != '-').find(|w| w.len() == 10);
+    let text = default.or_else(in_description).ok_or("it has a cal-api-version parameter that names no version")?;
     ApiVersion::parse(text).map(Some).ok_or_else(|| format!("its cal-api-version `{text}` is not a date"))
 }
 
 impl Operation {
     fn header(&self, name: &str) -> Option<&Parameter> {
-        self.parameters.iter().find(|p| p.place == "header" && p.name.eq_ignore_ascii_case(name))
+        self.parameters.iter().find(|p| p.location == "header" && p.name.eq_ignore_ascii_case(name))
     }
 
     fn has_query(&self, name: &str) -> bool {
-        self.parameters.iter().any(|p| p.place == "query" && p.name == name)
+        self.parameters.iter().any(|p| p.location == "query" && p.name == name)
     }
 }

@@ -1,8 +1,7 @@
-//! The canonical form of a request path: one meaning, here and upstream, or none at all.
+//! Canonical form of request paths, which has the same meaning for calgate and for Cal.com.
 //!
-//! Cal.com matches paths without regard to case, ignores one trailing slash, decodes parameters after matching, and may
-//! have a normalising proxy in front (FACTS §5). A path that could mean one thing here and another there has no
-//! canonical form and is refused.
+//! Cal.com matches paths case-insensitively, ignores one trailing slash and decodes parameters after matching. A proxy in front
+//! of it may normalise paths (FACTS §5). calgate refuses a path that the two could interpret differently.
 
 use std::borrow::Cow;
 
@@ -11,23 +10,25 @@ use smallvec::SmallVec;
 
 use crate::refusal::PathError;
 
-/// The misspelling that Cal.com corrects anywhere in a URL, before routing (FACTS §5).
+/// Misspelling that Cal.com corrects anywhere in a URL before routing (FACTS §5).
 const REWRITTEN_WORD: &str = "reccuring";
 
-/// A path in canonical form: non-empty segments, unreserved characters unescaped, other escapes in upper case, no
-/// trailing slash. Letter case is kept (parameters have it); literals are compared without it.
+/// Path in canonical form.
+///
+/// It has no empty segment and no trailing slash. Unreserved characters are not escaped, and other escapes are in upper case.
+/// Letter case is kept, because it matters in parameters. Literals are compared case-insensitively.
 #[derive(Debug, Clone)]
 pub struct CanonicalPath<'a> {
     text: Cow<'a, str>,
-    /// Where each segment lies in `text`: a target is never longer than 65,534 bytes (`http::Uri`).
+    /// Start and end of each segment in `text`. `u16` is enough, because `http::Uri` limits a target to 65,534 bytes.
     segments: SmallVec<[(u16, u16); 12]>,
 }
 
 impl<'a> CanonicalPath<'a> {
-    /// Brings the path of a request target into canonical form.
+    /// Converts the path of a request target into canonical form.
     ///
     /// # Errors
-    /// Why it has none.
+    /// The reason why the path has no canonical form.
     pub fn parse(raw: &'a str) -> Result<Self, PathError> {
         if !raw.starts_with('/') {
             return Err(PathError::NotOriginForm);
@@ -44,19 +45,19 @@ impl<'a> CanonicalPath<'a> {
         Ok(Self { text, segments })
     }
 
-    /// The segments, in order. The root path has none.
+    /// Returns the segments in order. The root path has none.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().map(|&(from, to)| self.slice(from, to))
     }
 
-    /// Whether the path is one of `template`, as a document writes it.
+    /// Returns whether the path matches the text of a template.
     pub fn matches(&self, template: &str) -> bool {
         let mut parts = template.split('/').skip(1);
         let is_next = |given: &str| parts.next().is_some_and(|p| p.starts_with('{') || p.eq_ignore_ascii_case(given));
         self.segments().all(is_next) && parts.next().is_none()
     }
 
-    /// What stands in the place of `parameter` (`{name}`) of a `template` that the path fits.
+    /// Returns the value of `parameter` (`{name}`) in a `template` that the path matches.
     pub fn parameter(&self, template: &str, parameter: &str) -> Option<&str> {
         self.segment(template.split('/').skip(1).position(|part| part == parameter)?)
     }
@@ -69,23 +70,24 @@ impl<'a> CanonicalPath<'a> {
         self.text.get(usize::from(from)..usize::from(to)).unwrap_or_default()
     }
 
-    /// Whether it is what `parse` was given. An escaped path may be that, too; it is not looked at so closely.
+    /// Returns whether the path is known to equal the input of `parse`. Returns `false` for every escaped path, without a
+    /// comparison.
     pub(super) fn is_unchanged(&self) -> bool {
         matches!(self.text, Cow::Borrowed(_)) && !self.text.ends_with('/')
     }
 
-    /// The path for a message and a log: cut short, and without segments that may hold a secret or a person's address.
+    /// Returns the path for messages and logs, truncated, and without segments that may be a secret or an email address.
     pub fn redacted(&self) -> String {
-        let mut shown = String::new();
+        let mut text = String::new();
         for segment in self.segments() {
-            if shown.len() > MAX_SHOWN {
-                shown.push_str("/...");
+            if text.len() > MAX_LOGGED {
+                text.push_str("/...");
                 break;
             }
-            shown.push('/');
-            shown.push_str(if is_loggable(segment) { segment } else { "(...)" });
+            text.push('/');
+            text.push_str(if is_loggable(segment) { segment } else { "(...)" });
         }
-        if shown.is_empty() { "/".to_owned() } else { shown }
+        if text.is_empty() { "/".to_owned() } else { text }
     }
 
     /// Writes the whole path.
@@ -96,27 +98,29 @@ impl<'a> CanonicalPath<'a> {
         }
     }
 
-    /// Whether a path outside the catalog may be forwarded at all: under `/v2`, and not by one of the aliases that
-    /// upstream rewrites onto known paths (`/api/v2/…`, `/v2/ee/…`, FACTS §5).
+    /// Returns whether calgate may forward the path if the catalog lacks it. It must be under `/v2`, and must not use an alias
+    /// that Cal.com rewrites to a known path (`/api/v2/…`, `/v2/ee/…`, FACTS §5).
     pub(super) fn is_forwardable(&self) -> bool {
         let mut segments = self.segments();
         segments.next() == Some("v2") && segments.next().is_some_and(|second| !second.eq_ignore_ascii_case("ee"))
     }
 }
 
-/// Bytes of a path that are shown before it is cut short, and of a segment that is shown at all: no credential is so short.
-const MAX_SHOWN: usize = 100;
-const MAX_SHOWN_SEGMENT: usize = 32;
+/// Length after which a logged path is truncated, 100 bytes.
+const MAX_LOGGED: usize = 100;
 
-/// Whether a segment may be shown: a word or a number, and nothing that begins like a key.
+/// Longest segment that is logged, 32 bytes. Credentials are longer.
+const MAX_LOGGED_SEGMENT: usize = 32;
+
+/// Returns whether a segment is safe to log: a word or a number that does not contain the start of a key.
 pub(super) fn is_loggable(segment: &str) -> bool {
-    let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    segment.len() <= MAX_SHOWN_SEGMENT
-        && segment.bytes().all(byte)
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    segment.len() <= MAX_LOGGED_SEGMENT
+        && segment.bytes().all(is_plain)
         && !["cal_", "calgate"].iter().any(|start| contains_ignore_case(segment, start))
 }
 
-/// Splits at `/`, dropping one trailing slash.
+/// Splits the path at `/` and drops one trailing slash.
 fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, PathError> {
     let mut segments = SmallVec::new();
     let body = text.strip_suffix('/').unwrap_or(text);
@@ -138,8 +142,8 @@ fn split(text: &str) -> Result<SmallVec<[(u16, u16); 12]>, PathError> {
     Ok(segments)
 }
 
-/// By byte, whether it can stand in a path: as a character of its own, or for an escape or the end of a segment.
-#[expect(clippy::indexing_slicing, reason = "at compile time, where a mistake does not compile")]
+/// Whether each byte may occur in a path, including the `%` of escapes and the `/` between segments.
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where a wrong index is an error")]
 const PATH_BYTES: [bool; 256] = {
     let mut all = [false; 256];
     let mut b = 0_u8;
@@ -150,17 +154,18 @@ const PATH_BYTES: [bool; 256] = {
     all
 };
 
-/// `pchar` of RFC 3986 without escapes, and without `;`, which some proxies read as the start of path parameters.
+/// Returns whether the byte is a `pchar` (RFC 3986 §3.3) other than `%` and `;`. Some proxies read `;` as the start of path
+/// parameters.
 const fn is_path_byte(b: u8) -> bool {
     is_unreserved(b) || matches!(b, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
-/// RFC 3986 §2.3.
+/// Returns whether the byte is unreserved (RFC 3986 §2.3).
 const fn is_unreserved(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Decodes escapes of unreserved characters and writes the others in upper case.
+/// Decodes the escapes of unreserved characters and writes all others in upper case.
 fn unescape(raw: &str) -> Result<String, PathError> {
     let mut out = String::with_capacity(raw.len());
     let mut run: Vec<u8> = Vec::new();
@@ -179,7 +184,7 @@ fn unescape(raw: &str) -> Result<String, PathError> {
     Ok(out)
 }
 
-/// Writes a run of adjacent escapes, which together have to be UTF-8.
+/// Writes a run of adjacent escapes, which together must be UTF-8.
 fn flush_escapes(run: &mut Vec<u8>, out: &mut String) -> Result<(), PathError> {
     let text = std::str::from_utf8(run).map_err(|_| PathError::NotUtf8)?;
     if text.chars().any(|c| c.is_control() || matches!(c, '/' | '\\' | '%' | '?' | '#' | ';')) {

@@ -1,4 +1,4 @@
-//! Finds every template that a canonical path fits.
+//! Path router: finds all templates that a canonical path matches.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,16 @@ use smallvec::SmallVec;
 use crate::catalog::endpoint::{Endpoint, EndpointId, Segment};
 use crate::catalog::path::{self, CanonicalPath};
 
-/// The endpoints that fit, the most literal first. Two is the most that Cal.com's templates overlap.
+/// Endpoints that match, the most literal one first. At most two templates of Cal.com match the same path.
 pub(super) type Candidates<'a> = SmallVec<[&'a Endpoint; 2]>;
 
-/// Edits between a segment and the literal that is suggested for it (and no more than one in three characters), and the
-/// longest segment that is compared at all.
+/// Maximum edit distance between a segment and the suggested literal, 2. It is also at most a third of the length of the segment.
 const MAX_EDITS: usize = 2;
+
+/// Longest segment that is compared with literals, 40 bytes, which bounds the work for a request.
 const MAX_COMPARED: usize = 40;
 
-/// A tree of path segments.
+/// Tree of path segments.
 #[derive(Debug)]
 pub(super) struct PathRouter {
     nodes: Vec<Node>,
@@ -44,7 +45,7 @@ impl PathRouter {
         Ok(router)
     }
 
-    /// The child of node `at` for `segment`, made if missing.
+    /// Returns the child of node `at` for `segment`, and adds it if it is missing.
     fn child(&mut self, at: usize, segment: &Segment) -> usize {
         let next = self.nodes.len();
         let Some(node) = self.nodes.get_mut(at) else { return at };
@@ -64,7 +65,7 @@ impl PathRouter {
         child
     }
 
-    /// Every endpoint of `method` whose template fits `path`.
+    /// Returns the endpoints of `method` whose template matches `path`.
     pub(super) fn find<'a>(&self, path: &CanonicalPath<'_>, method: &Method, all: &'a [Endpoint]) -> Candidates<'a> {
         let mut found = Candidates::new();
         self.visit_leaves(0, 0, path, &mut |id| {
@@ -75,15 +76,15 @@ impl PathRouter {
         found
     }
 
-    /// Every endpoint whose template fits `path`, of any method.
+    /// Returns the endpoints of any method whose template matches `path`.
     pub(super) fn find_all_methods<'a>(&self, path: &CanonicalPath<'_>, all: &'a [Endpoint]) -> Candidates<'a> {
         let mut found = Candidates::new();
         self.visit_leaves(0, 0, path, &mut |id| found.extend(all.get(id.index())));
         found
     }
 
-    /// The start of a path that the catalog has and that `path` may mean: its first segment that no template has there,
-    /// replaced by the most similar one. `None` if there is none.
+    /// Suggests the start of a known path for an unknown `path`: up to its first unknown segment, which is replaced by the most
+    /// similar literal. Returns `None` if no literal is similar.
     pub(super) fn suggest(&self, path: &CanonicalPath<'_>) -> Option<String> {
         let (mut at, mut text) = (0, String::new());
         for segment in path.segments() {
@@ -100,15 +101,15 @@ impl PathRouter {
                 let given = segment.to_ascii_lowercase();
                 let distance = |literal: &str| strsim::damerau_levenshtein(literal, &given);
                 let similar = node.literals.iter().filter(|_| given.len() <= MAX_COMPARED);
-                let (most, literal) = similar.map(|(literal, _)| (distance(literal), literal)).min()?;
+                let (edits, literal) = similar.map(|(literal, _)| (distance(literal), literal)).min()?;
                 text.push_str(literal);
-                return (most <= MAX_EDITS && most * 3 <= given.len()).then_some(text);
+                return (edits <= MAX_EDITS && edits * 3 <= given.len()).then_some(text);
             }
         }
         None
     }
 
-    /// The methods of `endpoints` for an `Allow` header; empty if there are none.
+    /// Returns the methods of `endpoints` as the value of `Allow`. Empty if there are none.
     pub(super) fn allow_header(endpoints: &[&Endpoint]) -> String {
         let mut methods: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.method.as_str()).collect();
         if methods.is_empty() {
@@ -127,7 +128,7 @@ impl PathRouter {
         })
     }
 
-    /// Calls `visit` for each endpoint at each leaf that fits, literals before parameters.
+    /// Calls `visit` for each endpoint whose template matches, literals before parameters.
     fn visit_leaves(&self, at: usize, depth: usize, path: &CanonicalPath<'_>, visit: &mut impl FnMut(EndpointId)) {
         let Some(node) = self.nodes.get(at) else { return };
         let Some(segment) = path.segment(depth) else {

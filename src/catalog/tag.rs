@@ -1,13 +1,12 @@
-//! Documentation tags, made canonical: what Cal.com's plans are decided by (FACTS §3).
+//! Canonical documentation tags, by which the plans of Cal.com include operations (FACTS §3).
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Separates the components of a tag.
+/// Separator between the components of a tag.
 const SEPARATOR: &str = " / ";
 
-/// How the documents write tags that do not split cleanly, and what they are (FACTS §3). The "Deprecated: " mark is
-/// removed before this table is asked.
+/// Irregular tags of Cal.com's documents, each with its canonical form (FACTS §3). The mark "Deprecated: " is removed before.
 const SPELLINGS: &[(&str, &str)] = &[
     ("Platform OAuth Clients", "Platform / OAuth Clients"),
     ("OAuth Clients", "Platform / OAuth Clients"),
@@ -18,29 +17,29 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("Event Types Private Links", "Event Types / Private Links"),
 ];
 
-/// Words that hint at a prefix without being one: a tag that begins with such a word and is not in [`SPELLINGS`] has a
-/// meaning that only a person can settle.
+/// Words that suggest a prefix. A tag that starts with one of them, has no prefix and is not in [`SPELLINGS`] is ambiguous, so a
+/// person has to decide.
 const SUSPECT_WORDS: &[&str] =
     &["org", "orgs", "organization", "organizations", "team", "teams", "platform", "managed"];
 
-/// The first word of a tag, which entitlement goes by.
+/// Prefix of a tag: its first component, if it is one of three known ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Prefix {
-    /// `Orgs / …`
+    /// `Orgs / …`, operations of organizations.
     Orgs,
-    /// `Teams / …`
+    /// `Teams / …`, operations of teams.
     Teams,
-    /// `Platform / …`
+    /// `Platform / …`, operations of platform customers.
     Platform,
-    /// None of the three.
+    /// Any other tag.
     Unprefixed,
 }
 
 impl Prefix {
-    /// All four, in the order they are listed to people.
+    /// All prefixes, in the order of help texts.
     pub const ALL: [Self; 4] = [Self::Unprefixed, Self::Teams, Self::Orgs, Self::Platform];
 
-    /// The word used in plans, answers and logs.
+    /// Returns the name in plans, responses and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Orgs => "Orgs",
@@ -59,8 +58,8 @@ impl Prefix {
         }
     }
 
-    /// The prefix that a path suggests, given its segments after `/v2`: every operation under organizations is `Orgs`,
-    /// and so on (FACTS §3). Used to cross-check tags and to bound what may be forwarded unknown.
+    /// Returns the prefix for a path, given its segments after `/v2` (FACTS §3). For example, all operations under organizations
+    /// are `Orgs`. Imports check tags against it, and plans decide by it about paths outside the catalog.
     pub fn of_path<'a>(mut after_v2: impl Iterator<Item = &'a str>) -> Self {
         match after_v2.next().map(str::to_ascii_lowercase).as_deref() {
             Some("organizations") => Self::Orgs,
@@ -72,8 +71,8 @@ impl Prefix {
 }
 
 impl Prefix {
-    /// The prefix that a path outside the catalog counts for: that of its path, and for the paths beside `/v2/oauth` that
-    /// serve Platform customers alone, Platform (FACTS §7).
+    /// Returns the prefix for a path outside the catalog. It is that of [`Self::of_path`], or Platform for the other paths that
+    /// serve only platform customers (FACTS §7).
     pub fn of_unknown_path<'a>(after_v2: impl Iterator<Item = &'a str> + Clone) -> Self {
         let mut segments = after_v2.clone();
         match segments.next().map(str::to_ascii_lowercase).as_deref() {
@@ -87,28 +86,28 @@ impl Prefix {
     }
 }
 
-/// A canonical documentation tag, such as `Orgs / Teams / Workflows`.
+/// Canonical documentation tag, such as `Orgs / Teams / Workflows`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
 impl Tag {
-    /// Takes a tag that is canonical already, as the catalog file and a config write it.
+    /// Takes a tag that is already canonical, as in a catalog file or a configuration.
     ///
     /// # Errors
-    /// What keeps it from being canonical.
+    /// The reason why the tag is not canonical.
     pub fn canonical(text: &str) -> Result<Self, String> {
-        let clean = |part: &str| !part.is_empty() && part.trim() == part && !part.contains('/');
-        if text.split(SEPARATOR).all(clean) {
+        let is_component = |part: &str| !part.is_empty() && part.trim() == part && !part.contains('/');
+        if text.split(SEPARATOR).all(is_component) {
             Ok(Self(text.into()))
         } else {
             Err(format!("the tag `{text}` is not words separated by ` / `"))
         }
     }
 
-    /// Makes the tag of a document canonical, cross-checking it with the path it stands on.
+    /// Converts a tag of a document into canonical form, and checks it against the path of the operation.
     ///
     /// # Errors
-    /// Why the tag cannot be classified.
+    /// The reason why the tag is ambiguous.
     pub fn from_document(written: &str, template: &str) -> Result<Self, String> {
         let unmarked = written.strip_prefix("Deprecated: ").unwrap_or(written);
         let spelled = SPELLINGS.iter().find(|(from, _)| *from == unmarked).map_or(unmarked, |(_, to)| to);
@@ -116,13 +115,15 @@ impl Tag {
         let by_path = Prefix::of_path(template.trim_start_matches("/v2").trim_start_matches('/').split('/'));
         if by_path != Prefix::Unprefixed && by_path != tag.prefix() {
             return Err(format!(
-                "the tag `{written}` has the prefix {} but its path is one of {}",
+                "the tag `{written}` has the prefix {}, but its path belongs to {}",
                 tag.prefix().name(),
                 by_path.name()
             ));
         }
         if tag.prefix() == Prefix::Unprefixed && tag.first_words().any(|w| SUSPECT_WORDS.contains(&w.as_str())) {
-            return Err(format!("the tag `{written}` reads like one of Orgs, Teams or Platform but is none of them"));
+            return Err(format!(
+                "the tag `{written}` looks like one of Orgs, Teams or Platform, but has none of these prefixes"
+            ));
         }
         Ok(tag)
     }
@@ -135,18 +136,18 @@ impl Tag {
         self.0.split(SEPARATOR).next().unwrap_or_default()
     }
 
-    /// Its prefix.
+    /// Returns the prefix.
     pub fn prefix(&self) -> Prefix {
         Prefix::of_component(self.first_component())
     }
 
-    /// The tag as text.
+    /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this tag is `outer` or lies under it, by whole components: `Orgs / Teams` is under `Orgs`,
-    /// `Orgs / Teamsters` is not under `Orgs / Teams`.
+    /// Returns whether this tag is `outer` or below it. Only whole components count: `Orgs / Teams` is below `Orgs`, but
+    /// `Orgs / Teamsters` is not below `Orgs / Teams`.
     pub fn is_under(&self, outer: &str) -> bool {
         self.0.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(SEPARATOR))
     }

@@ -1,28 +1,28 @@
-//! API versions: the values of `cal-api-version`, and which of them an operation has (FACTS §4).
+//! API versions: values of `cal-api-version`, and hints about the versions of an operation (FACTS §4).
 
 use http::HeaderValue;
 
 use crate::refusal::Refusal;
 
-/// The version that Cal.com silently uses where the header is missing or unknown (FACTS §4).
+/// Version that Cal.com uses if the header is missing or its value is unknown (FACTS §4).
 pub const OLDEST_VERSION: &str = "2024-04-15";
 
-/// A value of `cal-api-version`: a date.
+/// Value of `cal-api-version`, which is a date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiVersion(HeaderValue);
 
 impl ApiVersion {
-    /// Reads a version: a date of the form `YYYY-MM-DD`.
+    /// Parses a date of the form `YYYY-MM-DD`.
     pub fn parse(text: &str) -> Option<Self> {
         is_date(text.as_bytes()).then(|| HeaderValue::from_str(text).ok().map(Self)).flatten()
     }
 
-    /// The version as text.
+    /// Returns the version as text.
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The header value.
+    /// Returns the version as a header value.
     pub fn value(&self) -> &HeaderValue {
         &self.0
     }
@@ -31,7 +31,7 @@ impl ApiVersion {
 /// Checks the `cal-api-version` of a client. Any date passes, because Cal.com adds versions that no catalog knows yet.
 ///
 /// # Errors
-/// [`Refusal::InvalidVersion`] for a value that is not a date. Cal.com would silently read it as [`OLDEST_VERSION`].
+/// [`Refusal::InvalidVersion`] for a value that is not a date. Cal.com would use [`OLDEST_VERSION`] without an error.
 pub fn check(sent: Option<&HeaderValue>) -> Result<(), Refusal> {
     match sent {
         Some(sent) if !is_date(sent.as_bytes()) => Err(Refusal::InvalidVersion),
@@ -39,7 +39,7 @@ pub fn check(sent: Option<&HeaderValue>) -> Result<(), Refusal> {
     }
 }
 
-/// Returns whether `text` is a date of the form `YYYY-MM-DD` that the calendar has.
+/// Returns whether `text` is a valid date of the form `YYYY-MM-DD`.
 fn is_date(text: &[u8]) -> bool {
     let has_form = text.len() == 10
         && text
@@ -49,8 +49,8 @@ fn is_date(text: &[u8]) -> bool {
     has_form && std::str::from_utf8(text).is_ok_and(|text| text.parse::<jiff::civil::Date>().is_ok())
 }
 
-/// The hint for a request that Cal.com answered 404, where the catalog lists no version for `operation` that the request
-/// used. `None` where it lists the version, or lists none at all.
+/// Returns a hint for a request that Cal.com answered 404. Returns `None` if `versions` contains the version of the request or is
+/// empty.
 pub(super) fn hint(operation: &str, versions: &[ApiVersion], sent: Option<&HeaderValue>) -> Option<HeaderValue> {
     let used = sent.map_or(OLDEST_VERSION.as_bytes(), HeaderValue::as_bytes);
     if versions.is_empty() || versions.iter().any(|version| version.0.as_bytes() == used) {

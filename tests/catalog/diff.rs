@@ -1,4 +1,4 @@
-//! What a newer catalog adds, drops or moves.
+//! Differences between two catalogs.
 
 use calgate::catalog::diff::diff;
 use calgate::catalog::{Catalog, file};
@@ -8,7 +8,7 @@ fn catalog(rows: &str) -> Catalog {
 }
 
 #[test]
-fn each_change_is_named_once_in_the_order_of_paths() {
+fn lists_each_change_once_in_the_order_of_paths() {
     let older = catalog(
         "@'GET /v2/a'\ntag = 'A'\ncredential = 'bearer'\n\
          @'GET /v2/b'\ntag = 'B'\ncredential = 'bearer'\nrequests_per_minute = 7\n\
@@ -31,7 +31,7 @@ fn each_change_is_named_once_in_the_order_of_paths() {
 }
 
 #[test]
-fn a_parameter_by_another_name_is_the_same_operation_moved() {
+fn an_operation_with_a_renamed_parameter_counts_as_moved() {
     let older = catalog("@'GET /v2/a/{b}/c'\ntag = 'A'\ncredential = 'bearer'\n");
     let newer = catalog("@'GET /v2/a/{x}/c'\ntag = 'A'\ncredential = 'bearer'\npublic = true\n");
     let lines: Vec<_> = diff(&older, &newer).iter().map(ToString::to_string).collect();

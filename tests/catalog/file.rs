@@ -1,21 +1,21 @@
-//! The catalog as a file: read back as written, and clear about what is wrong with it.
+//! Catalog files: round trip, and error messages.
 
 use calgate::catalog::{Catalog, file};
 
 #[test]
-fn the_built_in_catalog_is_the_file_as_any_other_would_be_read() {
+fn the_built_in_catalog_equals_its_file() {
     let whole = file::read(include_str!("../../config/catalog.toml")).unwrap();
     assert_eq!(Catalog::built_in().endpoints(), whole.endpoints());
 }
 
 #[test]
-fn a_catalog_is_read_back_as_it_was_written() {
+fn a_catalog_survives_a_round_trip() {
     let again = file::read(&file::write(Catalog::built_in())).unwrap();
     assert_eq!(again.endpoints(), Catalog::built_in().endpoints());
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn an_error_names_the_mistake() {
     let row = |operation: &str, rest: &str| {
         format!("[[endpoint]]\noperation = \"{operation}\"\ntag = \"A\"\ncredential = \"bearer\"\n{rest}")
     };
@@ -24,7 +24,7 @@ fn what_is_wrong_is_named() {
         ("endpoint = []".to_owned(), "the catalog has no endpoints"),
         (row("GET /v2/a", "colour = 1"), "unknown field `colour`"),
         (row("GET", ""), "`GET`: is not `METHOD /path`"),
-        (row("HEAD /v2/a", ""), "`HEAD /v2/a`: the method `HEAD` is none of GET, POST, PUT, PATCH, DELETE"),
+        (row("HEAD /v2/a", ""), "`HEAD /v2/a`: the method `HEAD` is not one of GET, POST, PUT, PATCH, DELETE"),
         (row("GET v2/a", ""), "the path `v2/a` does not begin with `/`"),
         (row("GET /v2/A", ""), "a segment `A` that is neither lower-case text nor `{name}`"),
         (row("GET /v2//a", ""), "a segment `` that is neither"),
@@ -33,7 +33,7 @@ fn what_is_wrong_is_named() {
         (row("GET /v2/a", "api_version = \"new\""), "the api_version `new` is not a date"),
         (row("GET /v2/a", "api_version = \"2024-13-01\""), "the api_version `2024-13-01` is not a date"),
         (row("GET /v2/a", "api_versions = [\"1\"]"), "the api_versions entry `1` is not a date"),
-        (row("GET /v2/a", "requests_per_minute = 0"), "requests_per_minute has to be at least 1"),
+        (row("GET /v2/a", "requests_per_minute = 0"), "requests_per_minute must be at least 1"),
         (row("GET /v2/a", "").replace("\"A\"", "\"A/B\""), "the tag `A/B` is not words separated by ` / `"),
         (row("GET /v2/a", "").replace("bearer", "cookie"), "unknown variant `cookie`"),
     ];
@@ -44,14 +44,14 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn an_operation_that_shows_credentials_has_to_be_marked_by_whatever_names_and_in_however_wide_a_template() {
+fn every_template_that_matches_a_credential_operation_needs_the_mark() {
     let row = |operation: &str, rest: &str| {
         format!("[[endpoint]]\noperation = \"{operation}\"\ntag = \"Platform\"\ncredential = \"client\"\n{rest}\n")
     };
     let mark = "credential_operation = true";
     let (refresh, wide, narrow) =
         ("POST /v2/oauth/{id}/refresh", "POST /v2/oauth/{a}/{b}", "POST /v2/oauth/own/refresh");
-    let fault = format!("`{refresh}`: shows or changes credentials, so it has to have `credential_operation = true`");
+    let fault = format!("`{refresh}`: shows or changes credentials, so it must have `credential_operation = true`");
     assert_eq!(file::read(&row(refresh, "")).unwrap_err(), fault);
     for other in [wide, narrow, "POST /v2/{a}/{b}/{c}"] {
         assert!(file::read(&row(other, "")).unwrap_err().starts_with(&format!("`{other}`: shows")));

@@ -1,4 +1,4 @@
-//! Operations that Cal.com serves and its document lacks: the list, and what becomes of it in an import and a diff.
+//! Further operations, which Cal.com's document lacks: the list, and its role in an import and a diff.
 
 use std::collections::BTreeSet;
 
@@ -13,28 +13,28 @@ fn further() -> impl Iterator<Item = &'static Endpoint> {
     Catalog::built_in().endpoints().iter().filter(|endpoint| !endpoint.is_documented)
 }
 
-fn named(name: &str) -> &'static Endpoint {
+fn endpoint_named(name: &str) -> &'static Endpoint {
     Catalog::built_in().find_by_name(name).unwrap_or_else(|| panic!("{name} is not in the catalog"))
 }
 
 #[test]
-fn the_catalog_has_what_the_list_has() {
+fn the_built_in_catalog_contains_the_whole_list() {
     let list: toml::Table = include_str!("../../config/further-operations.toml").parse().unwrap();
     let rows = list["endpoint"].as_array().unwrap();
     let listed: BTreeSet<_> = rows.iter().map(|row| row["operation"].as_str().unwrap().to_owned()).collect();
     assert_eq!(listed, further().map(ToString::to_string).collect());
     assert_eq!(listed.len(), 68);
     for row in rows {
-        let endpoint = named(row["operation"].as_str().unwrap());
+        let endpoint = endpoint_named(row["operation"].as_str().unwrap());
         assert_eq!(row["tag"].as_str(), Some(endpoint.tag.as_str()), "{endpoint}");
         assert_eq!(row.get("public").is_some(), endpoint.public, "{endpoint}");
         assert_eq!(row.get("credential_operation").is_some(), endpoint.credential_operation, "{endpoint}");
     }
 }
 
-/// FACTS §7: what Cal.com's clients call, and what its application has.
+/// Operations that Cal.com's clients call, and those that its application has (FACTS §7).
 #[test]
-fn the_operations_that_are_seen_are_there() {
+fn contains_the_operations_that_clients_call() {
     for name in [
         "GET /v2/event-types/{id}/crm-sync-errors",
         "GET /v2/event-types/{id}/scheduling-config",
@@ -75,7 +75,7 @@ fn the_operations_that_are_seen_are_there() {
 }
 
 #[test]
-fn those_whose_responses_hold_tokens_are_credential_operations() {
+fn operations_with_tokens_in_responses_are_credential_operations() {
     let marked: Vec<_> = further().filter(|endpoint| endpoint.credential_operation).map(ToString::to_string).collect();
     let expected =
         ["GET /v2/gcal/oauth/auth-url", "POST /v2/oauth/{clientId}/authorize", "POST /v2/oauth/{clientId}/exchange"];
@@ -85,9 +85,9 @@ fn those_whose_responses_hold_tokens_are_credential_operations() {
     assert!(echoes.iter().all(|endpoint| endpoint.credential_operation));
 }
 
-/// A tag that fewer plans include, and never one that lets a path out of the prefix that it counts for when it is unknown.
+/// The tag of a further operation must not move its path out of the prefix that the path has while it is unknown.
 #[test]
-fn the_tag_of_each_has_the_prefix_of_its_path() {
+fn each_tag_has_the_prefix_of_its_path() {
     for endpoint in further() {
         let after_v2: Vec<_> = endpoint.template.as_str().split('/').skip(2).collect();
         let by_path = Prefix::of_unknown_path(after_v2.into_iter());
@@ -95,8 +95,8 @@ fn the_tag_of_each_has_the_prefix_of_its_path() {
     }
 }
 
-/// The known document, and `operation` in it.
-fn with(operation: &str, tag: &str, parameters: &Value) -> String {
+/// Returns the known document with one more operation.
+fn document_with(operation: &str, tag: &str, parameters: &Value) -> String {
     let (method, path) = operation.split_once(' ').unwrap();
     let mut document = known_document();
     document["paths"][path][method.to_lowercase()] = json!({ "tags": [tag], "parameters": parameters });
@@ -104,27 +104,27 @@ fn with(operation: &str, tag: &str, parameters: &Value) -> String {
 }
 
 #[test]
-fn the_document_counts_where_it_has_caught_up_and_no_mark_is_lost() {
+fn the_document_takes_precedence_and_keeps_the_annotations() {
     let bearer = json!([{ "in": "header", "name": "Authorization", "required": true }]);
     let import = |document: &str| import(document).unwrap().into_catalog(&[]).unwrap();
-    let catalog = import(&with("POST /v2/oauth/{id}/exchange", "Platform / Tokens", &bearer));
+    let catalog = import(&document_with("POST /v2/oauth/{id}/exchange", "Platform / Tokens", &bearer));
     assert_eq!(catalog.endpoints().len(), Catalog::built_in().endpoints().len());
     let exchange = catalog.find_by_name("POST /v2/oauth/{id}/exchange").unwrap();
     assert!(exchange.credential_operation && exchange.is_documented);
     assert_eq!((exchange.tag.as_str(), exchange.accepts), ("Platform / Tokens", Accepts::Bearer));
 
-    let slots = import(&with("GET /v2/slots/available", "Slots", &json!([])));
+    let slots = import(&document_with("GET /v2/slots/available", "Slots", &json!([])));
     let available = slots.find_by_name("GET /v2/slots/available").unwrap();
     assert!(available.public && available.api_versions.len() == 4 && available.is_documented);
     let attendees = "DELETE /v2/bookings/{uid}/attendees/{id}";
-    let deleted = import(&with(attendees, "Bookings / Attendees", &bearer));
+    let deleted = import(&document_with(attendees, "Bookings / Attendees", &bearer));
     assert_eq!(deleted.find_by_name(attendees).unwrap().sub_limit.map(|limit| limit.requests_per_minute), Some(5));
 }
 
 #[test]
-fn a_diff_says_that_the_document_has_caught_up() {
+fn a_diff_reports_newly_documented_operations() {
     let bearer = json!([{ "in": "header", "name": "Authorization", "required": true }]);
-    let newer = import(&with("GET /v2/timezones", "Time Zones", &bearer)).unwrap().catalog;
+    let newer = import(&document_with("GET /v2/timezones", "Time Zones", &bearer)).unwrap().catalog;
     let lines: Vec<_> = diff(Catalog::built_in(), &newer).iter().map(ToString::to_string).collect();
     assert_eq!(lines, ["documented GET /v2/timezones  tag: Timezones -> Time Zones  credential: any -> bearer"]);
     assert_eq!(diff(Catalog::built_in(), &import(&known_document().to_string()).unwrap().catalog), []);

@@ -1,4 +1,4 @@
-//! The catalog of small API documents, fact by fact, and of Cal.com's own where it is at hand.
+//! Import of small API documents, and of Cal.com's own if it is available.
 
 use calgate::catalog::import::{ImportError, import};
 use calgate::catalog::{Accepts, ApiVersion, Catalog, Endpoint, file};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::given::{known_document, openapi};
 
-/// A document of operations, each `(METHOD, path, tag, parameters)`.
+/// Creates a document of operations, each with method, path, tag and parameters.
 fn document(operations: &[(&str, &str, &str, Value)]) -> String {
     let mut paths = json!({});
     for (method, path, tag, parameters) in operations {
@@ -33,7 +33,7 @@ fn faults(json: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_credential_kinds_are_those_of_the_header_parameters() {
+fn reads_the_credential_kinds_from_the_header_parameters() {
     let (bearer, id, secret) = ("Authorization", "x-cal-client-id", "x-cal-secret-key");
     let table = [
         (vec![header(bearer, true)], Accepts::Bearer),
@@ -47,12 +47,12 @@ fn the_credential_kinds_are_those_of_the_header_parameters() {
         let shown = json!(parameters).to_string();
         assert_eq!(import_one("GET", "/v2/things", "Things", json!(parameters)).accepts, expected, "{shown}");
     }
-    let unheard_of = document(&[("GET", "/v2/things", "Things", json!([header(id, true)]))]);
-    assert_eq!(faults(&unheard_of), ["GET /v2/things: its credential headers are of no known combination"]);
+    let unknown = document(&[("GET", "/v2/things", "Things", json!([header(id, true)]))]);
+    assert_eq!(faults(&unknown), ["GET /v2/things: the combination of its credential headers is unknown"]);
 }
 
 #[test]
-fn public_operations_are_those_known_to_be_and_oauth_callbacks() {
+fn public_operations_are_the_listed_ones_and_oauth_callbacks() {
     let callback = || json!([query("state"), query("code")]);
     let table = [
         ("GET", "/v2/slots", "Slots", json!([]), true),
@@ -71,7 +71,7 @@ fn public_operations_are_those_known_to_be_and_oauth_callbacks() {
 }
 
 #[test]
-fn the_version_is_the_default_of_its_parameter_or_the_date_in_its_description() {
+fn reads_the_version_from_the_default_or_description_of_its_parameter() {
     let parameter = |rest: Value| {
         let mut parameter = header("cal-api-version", true);
         parameter.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
@@ -92,9 +92,9 @@ fn the_version_is_the_default_of_its_parameter_or_the_date_in_its_description() 
     }
 }
 
-/// FACTS §4, counted in the operations of the whole catalog.
+/// Counts the operations with each list of versions (FACTS §4).
 #[test]
-fn the_versions_of_an_operation_are_those_that_are_known() {
+fn lists_the_known_versions_of_operations() {
     let with = |versions: &str| {
         let is_listed =
             |e: &&Endpoint| e.api_versions.iter().map(ApiVersion::as_str).collect::<Vec<_>>().join(" ") == versions;
@@ -118,7 +118,7 @@ fn the_versions_of_an_operation_are_those_that_are_known() {
 }
 
 #[test]
-fn operations_with_a_counter_of_their_own_have_a_sub_limit() {
+fn operations_that_cal_com_counts_separately_have_a_sub_limit() {
     let emails = "/verified-resources/emails/verification-code";
     let phones = "/verified-resources/phones/verification-code";
     let (teams, org) = ("/teams/{teamId}", "/organizations/{orgId}/teams/{teamId}");
@@ -156,7 +156,7 @@ fn operations_with_a_counter_of_their_own_have_a_sub_limit() {
 }
 
 #[test]
-fn operations_that_show_or_change_credentials_are_marked() {
+fn marks_operations_that_show_or_change_credentials() {
     let table = [
         ("POST", "/v2/api-keys/refresh", "Api Keys", true),
         ("GET", "/v2/oauth-clients", "OAuth Clients", true),
@@ -172,9 +172,9 @@ fn operations_that_show_or_change_credentials_are_marked() {
     }
 }
 
-/// The document that lacks nothing, with every parameter called otherwise.
+/// Uses the known document with other names for all parameters.
 #[test]
-fn what_is_known_of_an_operation_does_not_go_by_the_names_of_its_parameters() {
+fn annotations_do_not_depend_on_the_names_of_parameters() {
     let whole = import(&known_document().to_string()).unwrap().into_catalog(&[]).unwrap();
     assert_eq!(whole.endpoints(), Catalog::built_in().endpoints());
     let renamed = known_document().to_string().replace('{', "{x_").replace("{x_\"", "{\"").replace("{x_}", "{}");
@@ -190,7 +190,7 @@ fn what_is_known_of_an_operation_does_not_go_by_the_names_of_its_parameters() {
 }
 
 #[test]
-fn an_operation_of_which_more_is_known_is_not_lost_unsaid() {
+fn an_import_fails_if_an_annotated_operation_is_missing() {
     let mut document = known_document();
     let paths = document["paths"].as_object_mut().unwrap();
     let moved = paths.remove("/v2/oauth-clients/{clientId}/users/{userId}/force-refresh").unwrap();
@@ -204,7 +204,7 @@ fn an_operation_of_which_more_is_known_is_not_lost_unsaid() {
     };
     insta::assert_snapshot!(import(&[]).join("\n"), @r"
     it has no operation like POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh  (shows or changes credentials: credential_operation = true)
-    it has no operation like POST /v2/bookings/{bookingUid}/guests  (is counted apart by Cal.com: requests_per_minute = 5)
+    it has no operation like POST /v2/bookings/{bookingUid}/guests  (Cal.com counts it separately: requests_per_minute = 5)
     it has no operation like GET /v2/event-types  (answers without a credential: public = true)
     ");
     let gone = [
@@ -214,17 +214,17 @@ fn an_operation_of_which_more_is_known_is_not_lost_unsaid() {
     ];
     assert_eq!(import(&gone[1..]), import(&[])[..1]);
     assert_eq!(import(&gone), [""; 0]);
-    let too_much = [gone[0], gone[1], gone[2], "GET /v2/me"];
-    assert_eq!(import(&too_much), ["`GET /v2/me` is not among the operations that this document lacks"]);
+    let too_many = [gone[0], gone[1], gone[2], "GET /v2/me"];
+    assert_eq!(import(&too_many), ["`GET /v2/me` is not among the operations that this document lacks"]);
 }
 
 #[test]
-fn what_is_no_document_is_an_error() {
+fn rejects_a_text_that_is_not_an_openapi_document() {
     for (text, word) in [
         ("", "EOF"),
         ("[]", "struct Document"),
         (r#"{"swagger": "2.0", "paths": {}}"#, "openapi"),
-        (r#"{"openapi": "2.0.0", "paths": {}}"#, "version `2.0.0`"),
+        (r#"{"openapi": "2.0.0", "paths": {}}"#, "version is `2.0.0`"),
         (r#"{"openapi": "3.0.0", "paths": {}}"#, "no operations"),
         (r#"{"openapi": "3.0.0", "paths": {"/v2/x": {"summary": "x"}}}"#, "no operations"),
     ] {
@@ -234,7 +234,7 @@ fn what_is_no_document_is_an_error() {
 }
 
 #[test]
-fn every_operation_that_cannot_be_understood_is_named() {
+fn lists_every_operation_that_it_cannot_interpret() {
     let several = json!({
         "openapi": "3.1.0",
         "paths": {
@@ -244,29 +244,29 @@ fn every_operation_that_cannot_be_understood_is_named() {
         }
     });
     insta::assert_snapshot!(faults(&several.to_string()).join("\n"), @r#"
-    GET /v2/a: it has no tag, so no plan can be asked about it
-    POST /v2/a: it has 2 tags, and a plan is decided by one
+    GET /v2/a: it has no tag, by which plans decide
+    POST /v2/a: it has 2 tags, and plans decide by a single one
     GET /v2/b/{x: the path `/v2/b/{x` has a segment `{x` that is neither lower-case text nor `{name}`
     DELETE /v2/c: invalid type: string "C", expected a sequence
-    GET /v2/c: the tag `Team Things` reads like one of Orgs, Teams or Platform but is none of them
+    GET /v2/c: the tag `Team Things` looks like one of Orgs, Teams or Platform, but has none of these prefixes
     "#);
 }
 
 #[test]
-fn one_operation_by_two_names_is_an_error() {
+fn rejects_a_duplicate_operation() {
     let twice = document(&[("GET", "/v2/x/{a}", "X", json!([])), ("GET", "/v2/x/{b}", "X", json!([]))]);
     assert_eq!(faults(&twice), ["`GET /v2/x/{b}` and `GET /v2/x/{a}` are the same operation"]);
 }
 
 #[test]
-fn the_built_in_catalog_is_that_of_cal_coms_own_document() {
+fn the_built_in_catalog_equals_the_import_of_the_document() {
     let Some(document) = openapi() else { return };
     let catalog = import(&document).unwrap().into_catalog(&[]).unwrap();
     assert_eq!(file::write(&catalog), include_str!("../../config/catalog.toml"));
 }
 
 #[test]
-fn the_built_in_catalog_is_whole() {
+fn the_built_in_catalog_is_complete() {
     let endpoints: Vec<_> = Catalog::built_in().endpoints().iter().filter(|e| e.is_documented).collect();
     let paths: std::collections::BTreeSet<_> = endpoints.iter().map(|e| e.template.as_str()).collect();
     assert_eq!((endpoints.len(), paths.len()), (272, 175));
@@ -282,10 +282,11 @@ fn the_built_in_catalog_is_whole() {
     assert_eq!(public_of_organizations, ["GET /v2/organizations/{orgId}/teams/{teamId}/event-types"]);
 }
 
-/// FACTS §1: eighteen operations list no credential header. Nine of them are public; a team's conferencing and Stripe under an
-/// organization need a user, and so does reading an OAuth client. Slot reservations take a bearer or a client id, or nothing.
+/// Of the eighteen operations that list no credential header, nine are public. Conferencing and Stripe of a team in an
+/// organization need a user, and so does reading an OAuth client. Slot reservations accept a bearer, a client id, or nothing
+/// (FACTS §1).
 #[test]
-fn operations_without_credential_headers_are_public_or_take_every_kind() {
+fn operations_without_credential_headers_are_public_or_accept_every_kind() {
     let any = Catalog::built_in().endpoints().iter().filter(|e| e.is_documented && e.accepts == Accepts::Any);
     let names: Vec<_> = any.clone().map(ToString::to_string).collect();
     let expected = [

@@ -1,4 +1,4 @@
-//! What a method and a path find: against a matcher that knows nothing of tries, and case by case.
+//! Lookup of a method and path: compared with a matcher that uses no tree, and case by case.
 
 use calgate::catalog::endpoint::Segment;
 use calgate::catalog::{Catalog, Endpoint, RouteMatch, UnknownEndpoints, file};
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::given::{code, find};
 use crate::properties::cases;
 
-/// The path of an endpoint with `values` for its parameters.
+/// Returns the path of an endpoint with `values` for its parameters.
 pub(super) fn fill(endpoint: &Endpoint, values: &[String]) -> String {
     let mut values = values.iter().cycle();
     let segment = |segment: &Segment| match segment {
@@ -19,14 +19,14 @@ pub(super) fn fill(endpoint: &Endpoint, values: &[String]) -> String {
     endpoint.template.segments().iter().map(segment).fold(String::new(), |path, segment| path + "/" + &segment)
 }
 
-/// Whether a template fits, by text alone.
-fn fits(template: &str, path: &str) -> bool {
+/// Returns whether a path matches a template, by a plain comparison of texts.
+fn matches(template: &str, path: &str) -> bool {
     let (template, path): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
     template.len() == path.len()
         && template.iter().zip(path).all(|(part, given)| part.starts_with('{') || part.eq_ignore_ascii_case(given))
 }
 
-/// Paths near the templates of the catalog: their words, in orders they may not have.
+/// Generates paths from the words of the catalog's templates, also in other orders.
 fn near_path() -> impl Strategy<Value = String> {
     let words: Vec<String> = Catalog::built_in()
         .endpoints()
@@ -40,32 +40,32 @@ fn near_path() -> impl Strategy<Value = String> {
         let values: Vec<String> = picks.into_iter().map(|at| some[at].clone()).collect();
         fill(&Catalog::built_in().endpoints()[index], &values)
     });
-    let jumbled = proptest::collection::vec(0..other.len(), 1..5)
+    let shuffled = proptest::collection::vec(0..other.len(), 1..5)
         .prop_map(move |picks| picks.into_iter().fold("/v2".to_owned(), |path, at| path + "/" + &other[at]));
-    prop_oneof![3 => filled, 1 => jumbled]
+    prop_oneof![3 => filled, 1 => shuffled]
 }
 
 proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn the_catalog_finds_what_a_naive_matcher_finds(path in near_path(), upper in any::<bool>()) {
-        let asked = if upper { path.to_uppercase() } else { path.clone() };
+    fn lookup_agrees_with_a_naive_matcher(path in near_path(), upper in any::<bool>()) {
+        let target = if upper { path.to_uppercase() } else { path.clone() };
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let catalog = Catalog::built_in();
-            let naive = catalog.endpoints().iter().filter(|e| e.method == method && fits(e.template.as_str(), &path));
+            let naive = catalog.endpoints().iter().filter(|e| e.method == method && matches(e.template.as_str(), &path));
             let naive: Vec<_> = naive.map(ToString::to_string).collect();
-            let found = catalog.match_route(&method, &asked, UnknownEndpoints::Refuse);
+            let found = catalog.match_route(&method, &target, UnknownEndpoints::Refuse);
             let mut found: Vec<_> =
                 found.iter().flat_map(RouteMatch::candidates).map(ToString::to_string).collect();
             found.sort_by_key(|name| catalog.find_by_name(name).map(|e| e.id));
-            prop_assert_eq!(naive, found, "{} {}", method, asked);
+            prop_assert_eq!(naive, found, "{} {}", method, target);
         }
     }
 }
 
 #[test]
-fn each_operation_finds_itself_and_is_rebuilt_as_it_was() {
+fn every_operation_matches_its_own_path_and_keeps_it() {
     for endpoint in Catalog::built_in().endpoints() {
         let path = fill(endpoint, &["Val-1".to_owned()]);
         let found = Catalog::built_in().match_route(&endpoint.method, &path, UnknownEndpoints::Refuse).unwrap();
@@ -78,7 +78,7 @@ fn each_operation_finds_itself_and_is_rebuilt_as_it_was() {
 }
 
 #[test]
-fn the_path_upstream_is_rebuilt() {
+fn writes_the_canonical_path_for_cal_com() {
     let table = [
         ("GET /V2/BOOKINGS/Uid/", "/v2/bookings/Uid"),
         ("HEAD /v2/%6d%65", "/v2/me"),
@@ -95,7 +95,7 @@ fn the_path_upstream_is_rebuilt() {
 }
 
 #[test]
-fn where_templates_overlap_all_that_fit_are_returned_the_most_literal_first() {
+fn returns_all_overlapping_templates_with_the_most_literal_first() {
     let table = [
         ("GET /v2/schedules/default", &["GET /v2/schedules/default", "GET /v2/schedules/{scheduleId}"][..]),
         (
@@ -114,7 +114,7 @@ fn where_templates_overlap_all_that_fit_are_returned_the_most_literal_first() {
 }
 
 #[test]
-fn what_the_catalog_does_not_hold_is_refused() {
+fn refuses_operations_outside_the_catalog() {
     let table = [
         ("GET /v2/nothing", "GATEWAY_UNKNOWN_ENDPOINT"),
         ("GET /", "GATEWAY_UNKNOWN_ENDPOINT"),
@@ -137,7 +137,7 @@ fn what_the_catalog_does_not_hold_is_refused() {
 }
 
 #[test]
-fn allow_lists_what_a_path_takes() {
+fn allow_lists_the_methods_of_a_path() {
     let Err(Refusal::MethodNotAllowed { allow, .. }) = find("PUT /v2/schedules/default") else { panic!() };
     assert_eq!(allow, "DELETE, GET, HEAD, OPTIONS, PATCH");
     let allow = |path| Catalog::built_in().allow(path, UnknownEndpoints::Refuse);
@@ -147,7 +147,7 @@ fn allow_lists_what_a_path_takes() {
 }
 
 #[test]
-fn unknown_paths_are_forwarded_only_if_the_operator_says_so_and_never_by_an_alias() {
+fn forwards_unknown_paths_only_if_enabled_and_never_aliases() {
     let table = [
         ("GET /v2/new/thing", "ok"),
         ("HEAD /v2/new/thing/", "ok"),
@@ -176,7 +176,7 @@ fn unknown_paths_are_forwarded_only_if_the_operator_says_so_and_never_by_an_alia
 }
 
 #[test]
-fn what_shows_credentials_is_not_forwarded_as_unknown_by_a_catalog_that_lacks_it() {
+fn never_forwards_credential_operations_as_unknown() {
     let row = "[[endpoint]]\noperation = \"GET /v2/me\"\ntag = \"Me\"\ncredential = \"bearer\"\n";
     let small = file::read(row).unwrap();
     let credential_operations = Catalog::built_in().endpoints().iter().filter(|e| e.credential_operation);
@@ -198,7 +198,7 @@ fn what_shows_credentials_is_not_forwarded_as_unknown_by_a_catalog_that_lacks_it
 }
 
 #[test]
-fn a_catalog_cannot_have_more_endpoints_than_can_be_numbered() {
+fn rejects_a_catalog_with_too_many_endpoints() {
     let sample = Catalog::built_in().endpoints()[0].clone();
     let numbered = |n: usize| {
         let template = calgate::catalog::endpoint::Template::parse(&format!("/v2/{n}")).unwrap();
@@ -211,7 +211,7 @@ fn a_catalog_cannot_have_more_endpoints_than_can_be_numbered() {
 }
 
 #[test]
-fn a_catalog_cannot_have_one_operation_twice() {
+fn rejects_a_catalog_with_a_duplicate_operation() {
     let twice = "[[endpoint]]\noperation = \"GET /v2/x/{a}\"\ntag = \"X\"\ncredential = \"any\"\n\
                  [[endpoint]]\noperation = \"GET /v2/x/{b}\"\ntag = \"X\"\ncredential = \"any\"\n";
     assert_eq!(file::read(twice).unwrap_err(), "`GET /v2/x/{b}` and `GET /v2/x/{a}` are the same operation");

@@ -1,4 +1,4 @@
-//! The canonical form of a path: what has one, what has none, and that two spellings of one path are one path.
+//! Canonical form of paths: paths that have one, paths that have none, and equivalent spellings.
 
 use calgate::catalog::{CanonicalPath, Catalog, UnknownEndpoints};
 use calgate::refusal::PathError;
@@ -13,7 +13,7 @@ fn canonical(raw: &str) -> Result<String, PathError> {
 }
 
 #[test]
-fn a_path_with_one_meaning_has_a_canonical_form() {
+fn an_unambiguous_path_has_a_canonical_form() {
     let table = [
         ("/v2/me", "/v2/me"),
         ("/v2/me/", "/v2/me"),
@@ -34,7 +34,7 @@ fn a_path_with_one_meaning_has_a_canonical_form() {
 }
 
 #[test]
-fn a_path_that_could_mean_two_things_has_none() {
+fn an_ambiguous_path_has_no_canonical_form() {
     use PathError::*;
     let table = [
         ("", NotOriginForm),
@@ -89,7 +89,7 @@ fn a_path_that_could_mean_two_things_has_none() {
     }
 }
 
-/// Anything at all, often near the letters that matter.
+/// Generates arbitrary paths, most of them with dots, escapes and slashes.
 fn raw_path() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "[a-zA-Z0-9._~-]{1,6}",
@@ -104,7 +104,7 @@ fn raw_path() -> impl Strategy<Value = String> {
     prop_oneof![9 => pieces, 1 => any::<String>()]
 }
 
-/// Other spellings of a path: unreserved characters escaped, hexadecimal digits in the other case, a slash behind.
+/// Returns another spelling of a path: unreserved characters escaped, hexadecimal digits in lower case, a trailing slash.
 fn respelled(path: &str, choices: &[u8]) -> String {
     let mut choice = choices.iter().cycle();
     let mut out = String::new();
@@ -120,7 +120,7 @@ fn respelled(path: &str, choices: &[u8]) -> String {
     if choice.next() == Some(&0) && path != "/" { out + "/" } else { out }
 }
 
-/// Whether the next character belongs to an escape that is under way.
+/// Returns whether the next character belongs to an unfinished escape.
 fn in_escape(text: &str) -> bool {
     text.ends_with('%') || text.get(text.len().saturating_sub(2)..).is_some_and(|end| end.starts_with('%'))
 }
@@ -129,13 +129,13 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn the_canonical_form_is_canonical(raw in raw_path()) {
+    fn the_canonical_form_of_a_canonical_path_is_the_same(raw in raw_path()) {
         let Ok(once) = canonical(&raw) else { return Ok(()) };
         prop_assert_eq!(canonical(&once), Ok(once));
     }
 
     #[test]
-    fn the_canonical_form_has_one_meaning(raw in raw_path()) {
+    fn the_canonical_form_is_unambiguous(raw in raw_path()) {
         let Ok(path) = canonical(&raw) else { return Ok(()) };
         for segment in path.split('/').skip(1).filter(|_| path != "/") {
             prop_assert!(!segment.is_empty() && segment != "." && segment != "..", "{}", path);
@@ -148,13 +148,13 @@ proptest! {
     }
 
     #[test]
-    fn all_spellings_of_a_path_are_one(raw in raw_path(), choices in proptest::collection::vec(any::<u8>(), 1..32)) {
+    fn all_spellings_of_a_path_have_the_same_canonical_form(raw in raw_path(), choices in proptest::collection::vec(any::<u8>(), 1..32)) {
         let Ok(path) = canonical(&raw) else { return Ok(()) };
         prop_assert_eq!(canonical(&respelled(&path, &choices)), Ok(path));
     }
 
     #[test]
-    fn all_spellings_of_a_path_find_the_same_endpoints(
+    fn all_spellings_of_a_path_match_the_same_endpoints(
         (index, values) in (0..Catalog::built_in().endpoints().len(), proptest::collection::vec("[a-z0-9]{1,5}", 6)),
         choices in proptest::collection::vec(any::<u8>(), 1..32),
     ) {
@@ -172,7 +172,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics(raw in any::<Vec<u8>>(), method in "[A-Z]{1,7}") {
+    fn lookup_never_panics(raw in any::<Vec<u8>>(), method in "[A-Z]{1,7}") {
         let raw = String::from_utf8_lossy(&raw);
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         for target in [raw.clone().into_owned(), format!("/{raw}"), format!("/v2/{raw}")] {

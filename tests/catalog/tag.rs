@@ -1,9 +1,9 @@
-//! Tags: how the documents write them, what they are, and which plans' rules cover them.
+//! Documentation tags: canonical form, prefix and hierarchy.
 
 use calgate::catalog::{Prefix, Tag};
 
 #[test]
-fn the_documents_spellings_are_made_canonical() {
+fn converts_the_tags_of_documents_into_canonical_form() {
     let table = [
         ("Bookings", "/v2/bookings", "Bookings", Prefix::Unprefixed),
         ("Bookings / Guests", "/v2/bookings/{uid}/guests", "Bookings / Guests", Prefix::Unprefixed),
@@ -47,7 +47,7 @@ fn the_documents_spellings_are_made_canonical() {
 }
 
 #[test]
-fn a_tag_that_cannot_be_classified_is_an_error() {
+fn rejects_an_ambiguous_tag() {
     let table = [
         ("Bookings", "/v2/organizations/{orgId}/bookings"),
         ("Teams / Bookings", "/v2/organizations/{orgId}/teams/{teamId}/bookings"),
@@ -71,7 +71,7 @@ fn a_tag_that_cannot_be_classified_is_an_error() {
 }
 
 #[test]
-fn a_tag_lies_under_another_by_whole_components() {
+fn a_tag_is_under_another_by_whole_components() {
     let table = [
         ("Orgs / Teams", "Orgs", true),
         ("Orgs / Teams", "Orgs / Teams", true),

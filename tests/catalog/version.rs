@@ -1,4 +1,4 @@
-//! API versions: which values a client may send, and the hint for an operation that lacks one.
+//! API versions: accepted values of `cal-api-version`, and the hint about the versions of an operation.
 
 use calgate::catalog::version::check;
 use calgate::catalog::{ApiVersion, Catalog};
@@ -7,19 +7,19 @@ use proptest::prelude::*;
 
 use crate::given::code;
 
-fn is_taken(text: &str) -> bool {
+fn is_accepted(text: &str) -> bool {
     let header = HeaderValue::from_bytes(text.as_bytes()).unwrap();
-    let taken = code(check(Some(&header))) == "ok";
-    assert_eq!(ApiVersion::parse(text).is_some(), taken, "{text}");
-    taken
+    let accepted = code(check(Some(&header))) == "ok";
+    assert_eq!(ApiVersion::parse(text).is_some(), accepted, "{text}");
+    accepted
 }
 
 #[test]
-fn any_date_is_a_version_and_nothing_else_is() {
+fn accepts_any_date_and_nothing_else() {
     assert_eq!(code(check(None)), "ok");
     let dates = ["2024-04-15", "2024-08-13", "2026-02-25", "2026-05-01", "2026-06-12", "2024-02-29", "2099-12-31"];
     for date in dates {
-        assert!(is_taken(date), "{date}");
+        assert!(is_accepted(date), "{date}");
     }
     let others = [
         "",
@@ -42,28 +42,28 @@ fn any_date_is_a_version_and_nothing_else_is() {
         "2024-08--3",
     ];
     for other in others {
-        assert!(!is_taken(other), "{other}");
+        assert!(!is_accepted(other), "{other}");
     }
     assert!(check(Some(&HeaderValue::from_bytes(b"2024-08-1\xff").unwrap())).is_err());
 }
 
 proptest! {
     #[test]
-    fn a_date_of_any_year_is_a_version(year in 0..=9999_u16, month in 1..=12_u8, day in 1..=28_u8) {
+    fn accepts_a_date_of_any_year(year in 0..=9999_u16, month in 1..=12_u8, day in 1..=28_u8) {
         let text = format!("{year:04}-{month:02}-{day:02}");
-        prop_assert!(is_taken(&text));
+        prop_assert!(is_accepted(&text));
     }
 
     #[test]
-    fn ten_other_characters_are_none(text in "[0-9-]{10}") {
+    fn rejects_ten_characters_in_another_form(text in "[0-9-]{10}") {
         let parts: Vec<_> = text.split('-').collect();
         prop_assume!(parts.iter().map(|part| part.len()).collect::<Vec<_>>() != [4, 2, 2]);
-        prop_assert!(!is_taken(&text));
+        prop_assert!(!is_accepted(&text));
     }
 }
 
 #[test]
-fn the_hint_names_the_versions_that_the_operation_has() {
+fn the_hint_lists_the_versions_of_the_operation() {
     let hint = |operation: &str, sent: Option<&'static str>| {
         let endpoint = Catalog::built_in().find_by_name(operation).unwrap();
         let hint = endpoint.version_hint(sent.map(HeaderValue::from_static).as_ref());
