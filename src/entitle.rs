@@ -1,8 +1,7 @@
-//! Third stage: does the plan, and the consumer's own restriction, include the operation?
+//! Entitle stage: checks that the plan and the restriction of a consumer include the operation.
 //!
-//! Third stage: [`Entitlements::grant`] turns a caller and what it asks for into a [`Grant`], or refuses by a named
-//! [`Rule`]. Every decision about a catalog endpoint is made once, when the configuration is built; the request path
-//! reads it from a table.
+//! [`Entitlements::grant`] turns a caller and a matched route into a [`Grant`], or refuses the request by a named [`Rule`]. The
+//! decisions about all endpoints of the catalog are made when the configuration is built. A request only reads them from a table.
 
 mod plan;
 mod restriction;
@@ -20,38 +19,38 @@ use crate::refusal::{Refusal, Rule};
 /// `[entitlements] mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EntitlementMode {
-    /// Refuse what is not included.
+    /// Refuse operations that the plan does not include.
     #[default]
     Enforce,
-    /// Let it through; log and count what would have been refused.
+    /// Forward them, but log and count each as a request that [`Self::Enforce`] would refuse.
     Observe,
 }
 
-/// What one consumer may do.
+/// Permissions of a consumer.
 #[derive(Debug, Clone)]
 pub struct Entitlement {
-    /// The plan of its credential.
+    /// Plan of its credential.
     pub plan: Arc<Plan>,
-    /// Its own restriction, if any.
+    /// Restriction beyond the plan, if there is one.
     pub restriction: Option<Arc<Restriction>>,
-    /// The credential operations it is allowed by name, as endpoint indexes.
+    /// Indexes of the credential operations that the configuration allows by name.
     pub credential_operations: Arc<[usize]>,
 }
 
-/// The entitlement of every consumer, and of callers that bring a credential of their own.
+/// Entitlements of all consumers and of passthrough callers.
 #[derive(Debug)]
 pub struct Entitlements {
     /// `[entitlements] mode`.
     pub mode: EntitlementMode,
-    /// Those there are: many consumers share one, so that it is in the processor's caches whoever asks.
-    kinds: Vec<Entitlement>,
-    /// Which of them, by [`ConsumerId`].
+    /// Different entitlements. Many consumers share one, which therefore stays in the caches of the processor.
+    distinct: Vec<Entitlement>,
+    /// Index into `distinct` by [`ConsumerId`].
     consumers: Vec<u32>,
-    /// Of passthrough callers, where they are enabled.
+    /// Entitlement of passthrough callers, if they are enabled.
     pub passthrough: Option<Entitlement>,
 }
 
-/// Proof that a caller may do what it asks for.
+/// Proof that a caller is entitled to the operation of its request.
 #[derive(Debug)]
 pub struct Grant<'a> {
     caller: Caller<'a>,
@@ -60,44 +59,45 @@ pub struct Grant<'a> {
 }
 
 impl<'a> Grant<'a> {
-    /// Who asks.
+    /// Returns the caller.
     pub fn caller(&self) -> &Caller<'a> {
         &self.caller
     }
 
-    /// What for.
+    /// Returns the matched route.
     pub fn route(&self) -> &RouteMatch<'a> {
         &self.route
     }
 
-    /// The rule that would have refused, were the mode not `observe`.
+    /// Returns the rule by which [`EntitlementMode::Enforce`] would refuse the request.
     pub fn would_deny(&self) -> Option<&Rule> {
         self.would_deny.as_ref()
     }
 }
 
 impl Entitlements {
-    /// `consumers` are in the order of [`ConsumerId`].
+    /// Creates the table. `consumers` are in the order of [`ConsumerId`].
     pub fn new(mode: EntitlementMode, consumers: Vec<Entitlement>, passthrough: Option<Entitlement>) -> Self {
-        let (mut kinds, mut known) = (Vec::new(), HashMap::new());
-        let kind_of = |entitlement: Entitlement| {
+        let (mut distinct, mut known) = (Vec::new(), HashMap::new());
+        let index_of = |entitlement: Entitlement| {
             let Entitlement { plan, restriction, credential_operations } = &entitlement;
-            let alike = (Arc::as_ptr(plan), restriction.as_ref().map(Arc::as_ptr), credential_operations.clone());
-            let next = u32::try_from(known.len()).unwrap_or(u32::MAX); // No configuration has so many; they are refused.
-            *known.entry(alike).or_insert_with(|| {
-                kinds.push(entitlement);
+            let key = (Arc::as_ptr(plan), restriction.as_ref().map(Arc::as_ptr), credential_operations.clone());
+            // No configuration has more than `u32::MAX` consumers. Requests of further ones would be refused.
+            let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+            *known.entry(key).or_insert_with(|| {
+                distinct.push(entitlement);
                 next
             })
         };
-        let consumers = consumers.into_iter().map(kind_of).collect();
-        Self { mode, kinds, consumers, passthrough }
+        let consumers = consumers.into_iter().map(index_of).collect();
+        Self { mode, distinct, consumers, passthrough }
     }
 
-    /// Decides whether `caller` may have `route`.
+    /// Decides whether `caller` is entitled to `route`.
     ///
     /// # Errors
-    /// [`Refusal::CredentialOperation`], [`Refusal::NotEntitled`]; [`Refusal::Unauthenticated`] for a caller without a
-    /// key that asks for more than public operations.
+    /// [`Refusal::CredentialOperation`] or [`Refusal::NotEntitled`]. [`Refusal::Unauthenticated`] for a public caller that
+    /// requests an operation which is not public.
     pub fn grant<'a>(&self, caller: Caller<'a>, route: RouteMatch<'a>) -> Result<Grant<'a>, Refusal> {
         let would_deny = match (self.check(&caller, &route), self.mode) {
             (Ok(()), _) => None,
@@ -109,37 +109,38 @@ impl Entitlements {
 
     fn check(&self, caller: &Caller<'_>, route: &RouteMatch<'_>) -> Result<(), Refusal> {
         let entitlement = match caller.identity() {
-            // A caller without a key gets what Cal.com gives anyone.
+            // A public caller has access to the operations that need no credential at Cal.com.
             Identity::Public(_) if route.is_public() => return Ok(()),
             Identity::Public(_) => return Err(Refusal::Unauthenticated(caller.auth_failure())),
             Identity::Consumer(consumer) => self.of(consumer.id),
             Identity::Passthrough(_) => self.passthrough.as_ref(),
         };
         let entitlement = entitlement.ok_or_else(|| Refusal::Unauthenticated(caller.auth_failure()))?;
-        let brings_its_own = matches!(caller.identity(), Identity::Passthrough(_));
-        let closed = |e: &&&Endpoint| {
-            let is_shown = e.credential_operation && !(brings_its_own && e.echoes_credential);
-            is_shown && !entitlement.credential_operations.contains(&e.id.index())
+        let is_passthrough = matches!(caller.identity(), Identity::Passthrough(_));
+        let is_forbidden = |e: &Endpoint| {
+            let is_exempt = is_passthrough && e.echoes_credential;
+            e.credential_operation && !is_exempt && !entitlement.credential_operations.contains(&e.id.index())
         };
-        if route.candidates().iter().any(|e| closed(&e)) {
+        if route.candidates().iter().any(|e| is_forbidden(e)) {
             return Err(Refusal::CredentialOperation);
         }
-        entitlement.decide(route).map_or(Ok(()), |rule| Err(Refusal::NotEntitled(rule)))
+        entitlement.deny_rule(route).map_or(Ok(()), |rule| Err(Refusal::NotEntitled(rule)))
     }
 
-    /// The entitlement of a consumer.
+    /// Returns the entitlement of a consumer.
     pub fn of(&self, consumer: ConsumerId) -> Option<&Entitlement> {
-        self.kinds.get(*self.consumers.get(consumer.index())? as usize)
+        self.distinct.get(*self.consumers.get(consumer.index())? as usize)
     }
 }
 
 impl Entitlement {
-    /// The rule that refuses, if one does.
-    fn decide(&self, route: &RouteMatch<'_>) -> Option<Rule> {
+    /// Returns the rule that denies the route, if there is one.
+    fn deny_rule(&self, route: &RouteMatch<'_>) -> Option<Rule> {
         if route.endpoint().is_none() {
-            let beside = route.other_methods().iter().find_map(|endpoint| self.plan.deny_rule(endpoint)).cloned();
-            let refused = beside.or_else(|| self.plan.deny_rule_for_unknown(route.path()));
-            return refused
+            let by_other_method =
+                route.other_methods().iter().find_map(|endpoint| self.plan.deny_rule(endpoint)).cloned();
+            let by_plan = by_other_method.or_else(|| self.plan.deny_rule_for_unknown(route.path()));
+            return by_plan
                 .or_else(|| self.restriction.as_ref().map(|restriction| restriction.deny_rule_for_unknown()));
         }
         let by_plan = route.candidates().iter().find_map(|e| self.plan.deny_rule(e));

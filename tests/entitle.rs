@@ -1,4 +1,4 @@
-//! May they: plans over all operations, narrowing, observe mode, what no plan gives.
+//! Entitlements: plans, restrictions, observe mode, credential operations and unknown paths.
 
 mod credential_operations;
 pub(crate) mod decisions;

@@ -1,4 +1,4 @@
-//! A consumer's own restriction: `tags`, `methods` and `endpoints` of its config section, each of which has to hold.
+//! Restrictions of consumers: the lists `tags`, `methods` and `endpoints`. An operation must satisfy each list.
 
 use http::Method;
 
@@ -6,15 +6,15 @@ use crate::catalog::{Catalog, Endpoint, EndpointId};
 use crate::entitle::TagRule;
 use crate::refusal::Rule;
 
-/// What a consumer is narrowed to, compiled against a catalog.
+/// Restriction of a consumer with its decision about each endpoint of a catalog.
 #[derive(Debug)]
 pub struct Restriction {
-    /// By endpoint: the rule that refuses it.
-    refusals: Box<[Option<Rule>]>,
+    /// Rule that denies the endpoint, by the index of the endpoint.
+    deny_rules: Box<[Option<Rule>]>,
 }
 
 impl Restriction {
-    /// Decides every endpoint of `catalog` once. A list that is `None` does not narrow; an empty one refuses all.
+    /// Decides about each endpoint of `catalog`. A list that is `None` does not restrict, and an empty list denies everything.
     pub fn compile(
         tags: Option<&[TagRule]>,
         methods: Option<&[Method]>,
@@ -31,18 +31,21 @@ impl Restriction {
             } else {
                 return None;
             };
-            Some(Rule::new(format!("the consumer's own {list} leave out \"{endpoint}\" (tag \"{}\")", endpoint.tag)))
+            Some(Rule::new(format!(
+                "the restriction `{list}` of the consumer excludes \"{endpoint}\" (tag \"{}\")",
+                endpoint.tag
+            )))
         };
-        Self { refusals: catalog.endpoints().iter().map(deny_rule).collect() }
+        Self { deny_rules: catalog.endpoints().iter().map(deny_rule).collect() }
     }
 
     pub(super) fn deny_rule(&self, endpoint: &Endpoint) -> Option<&Rule> {
-        self.refusals.get(endpoint.id.index()).and_then(Option::as_ref)
+        self.deny_rules.get(endpoint.id.index()).and_then(Option::as_ref)
     }
 
-    /// A narrowed consumer never gets what the catalog cannot name.
-    #[expect(clippy::unused_self, reason = "the rule is of this restriction, like `deny_rule`")]
+    /// Returns the rule for operations outside the catalog. The lists cannot name them, so a restricted consumer has none.
+    #[expect(clippy::unused_self, reason = "the rule belongs to a restriction, like `deny_rule`")]
     pub(super) fn deny_rule_for_unknown(&self) -> Rule {
-        Rule::new("the consumer is narrowed to operations that the catalog knows")
+        Rule::new("the consumer is restricted to operations in the catalog")
     }
 }

@@ -1,14 +1,14 @@
-//! Operations that show or change credentials, and what callers without a key get.
+//! Credential operations, and the permissions of public callers.
 
 use calgate::catalog::{Catalog, UnknownEndpoints, file};
 use http::{HeaderMap, Method};
 
 use crate::given::{PEER, caller, code, find, now, snapshot};
 
-const CLOSED: &str = "GATEWAY_CREDENTIAL_OPERATION";
+const FORBIDDEN: &str = "GATEWAY_CREDENTIAL_OPERATION";
 
 #[test]
-fn credential_operations_are_open_only_to_who_is_named_and_only_those_named() {
+fn a_consumer_may_call_only_the_credential_operations_it_is_allowed() {
     let snapshot = snapshot(
         "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\n\
                    allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n\
@@ -18,10 +18,10 @@ fn credential_operations_are_open_only_to_who_is_named_and_only_those_named() {
     );
     let table = [
         ("it", "POST /v2/api-keys/refresh", "ok"),
-        ("it", "GET /v2/oauth-clients", CLOSED),
-        ("other", "POST /v2/api-keys/refresh", CLOSED),
-        ("other", "HEAD /v2/oauth-clients/x", CLOSED),
-        ("other", "POST /v2/OAuth-Clients/x/users/", CLOSED),
+        ("it", "GET /v2/oauth-clients", FORBIDDEN),
+        ("other", "POST /v2/api-keys/refresh", FORBIDDEN),
+        ("other", "HEAD /v2/oauth-clients/x", FORBIDDEN),
+        ("other", "POST /v2/OAuth-Clients/x/users/", FORBIDDEN),
         ("other", "GET /v2/oauth-clients/x/users", "ok"),
         ("poor", "GET /v2/oauth-clients", "GATEWAY_NOT_ENTITLED"),
     ];
@@ -32,29 +32,29 @@ fn credential_operations_are_open_only_to_who_is_named_and_only_those_named() {
 }
 
 #[test]
-fn callers_without_a_key_get_what_is_public_and_no_more() {
+fn a_public_caller_may_call_public_operations_only() {
     let snapshot = snapshot("");
     for endpoint in Catalog::built_in().endpoints() {
-        let nobody = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
+        let public_caller = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
         let request = endpoint.to_string().replace(['{', '}'], "");
-        let matched = find(&request).unwrap();
-        let public = matched.candidates().iter().all(|e| e.public);
-        let expected = if public { "ok" } else { "GATEWAY_UNAUTHENTICATED" };
-        assert_eq!(code(snapshot.entitlements.grant(nobody, matched)), expected, "{request}");
+        let route = find(&request).unwrap();
+        let is_public = route.candidates().iter().all(|e| e.public);
+        let expected = if is_public { "ok" } else { "GATEWAY_UNAUTHENTICATED" };
+        assert_eq!(code(snapshot.entitlements.grant(public_caller, route)), expected, "{request}");
     }
 }
 
 #[test]
-fn where_templates_overlap_one_that_is_closed_closes_the_path() {
+fn a_credential_operation_protects_overlapping_templates() {
     let row = |path: &str, rest: &str| {
         format!("[[endpoint]]\noperation = \"GET {path}\"\ntag = \"A\"\ncredential = \"any\"\n{rest} = true\n")
     };
     let snapshot = snapshot("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"");
     for (literal, parameter) in [("public", "credential_operation"), ("credential_operation", "public")] {
         let catalog = file::read(&(row("/v2/a/b", literal) + &row("/v2/a/{x}", parameter))).unwrap();
-        let matched = || catalog.match_route(&Method::GET, "/v2/a/b", UnknownEndpoints::Refuse).unwrap();
-        let nobody = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
-        assert_eq!(code(snapshot.entitlements.grant(nobody, matched())), "GATEWAY_UNAUTHENTICATED");
-        assert_eq!(code(snapshot.entitlements.grant(caller(&snapshot, "it"), matched())), CLOSED);
+        let route = || catalog.match_route(&Method::GET, "/v2/a/b", UnknownEndpoints::Refuse).unwrap();
+        let public_caller = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
+        assert_eq!(code(snapshot.entitlements.grant(public_caller, route())), "GATEWAY_UNAUTHENTICATED");
+        assert_eq!(code(snapshot.entitlements.grant(caller(&snapshot, "it"), route())), FORBIDDEN);
     }
 }

@@ -1,8 +1,7 @@
-//! Every operation under every built-in plan, against a table.
+//! Decision of every built-in plan about every operation, compared with a table.
 //!
-//! The table is not made by the code under test: the rule below reads Cal.com's own document, where it is at hand, by
-//! paths and by tags as they are written there. To renew the table with a newer document, run this test with
-//! `CALGATE_WRITE_DECISIONS=1`.
+//! The code under test does not create the table. The rule below does, from the paths and tags of Cal.com's own document, if it
+//! is available. To update the table for a newer document, run this test with `CALGATE_WRITE_DECISIONS=1`.
 
 use calgate::catalog::Catalog;
 use calgate::refusal::Refusal;
@@ -12,7 +11,7 @@ use crate::given::{self, PLANS, openapi, snapshot};
 
 const TABLE: &str = include_str!("../data/decisions.tsv");
 
-/// What a plan gets for an operation.
+/// Decision of a plan about an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
     Allow,
@@ -25,13 +24,13 @@ pub(crate) enum Decision {
 const WORDS: [(&str, Decision); 3] =
     [("allow", Decision::Allow), ("deny-plan", Decision::DenyPlan), ("deny-credential", Decision::DenyCredential)];
 
-/// One line of the table: an operation (`METHOD /template`), and each plan's decision.
+/// Line of the table: an operation (`METHOD /template`) and the decision of each plan.
 pub(crate) struct Row {
     pub(crate) operation: &'static str,
     pub(crate) decisions: Vec<(&'static str, Decision)>,
 }
 
-/// The whole table.
+/// Returns the whole table.
 pub(crate) fn table() -> Vec<Row> {
     let mut lines = TABLE.lines().filter(|line| !line.starts_with('#'));
     let plans: Vec<_> = lines.next().unwrap().split('\t').skip(1).collect();
@@ -44,16 +43,16 @@ pub(crate) fn table() -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// What an operation is to the plans, told by its path.
+/// Class of operations that plans treat alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Plain,
     Team,
     Platform,
     Organization,
-    /// Organizations within an organization: for platform customers only.
+    /// Organizations within an organization, for platform customers only.
     ManagedOrganization,
-    /// Attributes and routing form responses: not for platform customers.
+    /// Attributes and routing form responses, which platform customers lack.
     OrganizationOnly,
 }
 
@@ -89,10 +88,10 @@ fn class_by_tag(tag: &str) -> Class {
 }
 
 fn shows_credentials(method: &str, path: &str) -> bool {
-    let shows_its_own = path.ends_with("/oauth/auth-url")
+    let echoes_credential = path.ends_with("/oauth/auth-url")
         || ["/v2/calendars/{calendar}/connect", "/v2/stripe/connect"].contains(&path)
         || path.ends_with("/{teamId}/stripe/connect");
-    shows_its_own
+    echoes_credential
         || path.ends_with("/exchange")
         || path.ends_with("/authorize")
         || path.ends_with("/refresh")
@@ -111,7 +110,7 @@ fn rule(method: &str, path: &str, plan: &str) -> Decision {
             &[Plain, Platform, Organization, ManagedOrganization]
         }
         "unrestricted" => &[Plain, Team, Platform, Organization, ManagedOrganization, OrganizationOnly],
-        other => panic!("{other} is no built-in plan"),
+        other => panic!("{other} is not a built-in plan"),
     };
     if shows_credentials(method, path) {
         Decision::DenyCredential
@@ -122,7 +121,7 @@ fn rule(method: &str, path: &str, plan: &str) -> Decision {
     }
 }
 
-/// The table as the rule makes it of a document.
+/// Creates the table from a document by the rule.
 fn make(document: &str) -> String {
     let document: Value = serde_json::from_str(document).unwrap();
     let mut rows = Vec::new();
@@ -147,14 +146,14 @@ fn make(document: &str) -> String {
         rows.push(((path.to_owned(), method.to_owned()), words.join("\t")));
     }
     rows.sort();
-    let head = "# An operation, and what it is for each built-in plan: allow, deny-plan (403 GATEWAY_NOT_ENTITLED) or \
-                deny-credential (403 GATEWAY_CREDENTIAL_OPERATION). Tabs between; the next line names the columns.\n";
+    let head = "# Decisions of the built-in plans about each operation: allow, deny-plan (403 GATEWAY_NOT_ENTITLED) or \
+                deny-credential (403 GATEWAY_CREDENTIAL_OPERATION). Tabs separate the columns, which the next line names.\n";
     let rows = rows.into_iter().map(|((path, method), words)| format!("{method} {path}\t{words}\n"));
     format!("{head}operation\t{}\n", PLANS.join("\t")) + &rows.collect::<String>()
 }
 
 #[test]
-fn the_table_is_what_the_rule_makes_of_the_document() {
+fn the_table_agrees_with_the_document() {
     let Some(document) = openapi() else { return };
     let made = make(&document);
     if std::env::var_os("CALGATE_WRITE_DECISIONS").is_some() {
@@ -164,7 +163,7 @@ fn the_table_is_what_the_rule_makes_of_the_document() {
 }
 
 #[test]
-fn each_plan_gets_what_the_table_says() {
+fn each_plan_decides_as_the_table_says() {
     let consumers =
         PLANS.map(|plan| format!("[consumers.{plan}]\nkeys = [\"{{key:{plan}}}\"]\ncredential = \"{plan}\"\n"));
     let snapshot = snapshot(&consumers.concat());
@@ -174,8 +173,8 @@ fn each_plan_gets_what_the_table_says() {
         assert_eq!(row.decisions.iter().map(|(plan, _)| *plan).collect::<Vec<_>>(), PLANS);
         let request = row.operation.replace(['{', '}'], "");
         for (plan, expected) in row.decisions {
-            let matched = given::find(&request).unwrap();
-            let decided = match snapshot.entitlements.grant(given::caller(&snapshot, plan), matched) {
+            let route = given::find(&request).unwrap();
+            let decided = match snapshot.entitlements.grant(given::caller(&snapshot, plan), route) {
                 Ok(_) => Decision::Allow,
                 Err(Refusal::NotEntitled(_)) => Decision::DenyPlan,
                 Err(Refusal::CredentialOperation) => Decision::DenyCredential,

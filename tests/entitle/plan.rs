@@ -1,4 +1,4 @@
-//! Plans as data: whole components, deny over allow, the operator's own, and words for what a plan refuses by.
+//! Plans: rules by whole components, precedence of deny, plans of the operator, and the rule in a refusal.
 
 use calgate::catalog::Tag;
 use calgate::entitle::TagRule;
@@ -6,7 +6,7 @@ use calgate::entitle::TagRule;
 use crate::given::{PLANS, SECRET, caller, code, config, find, snapshot};
 
 #[test]
-fn a_rule_covers_a_tag_and_all_under_it_by_whole_components() {
+fn a_rule_covers_a_tag_and_all_tags_below_it() {
     let table = [
         ("Orgs", "Orgs / Teams", true),
         ("Orgs / Teams", "Orgs / Teams", true),
@@ -27,15 +27,15 @@ fn a_rule_covers_a_tag_and_all_under_it_by_whole_components() {
 }
 
 #[test]
-fn the_built_in_plans_are_those_of_cal_coms_customers() {
+fn has_the_plans_of_cal_com() {
     let mut expected = PLANS;
     expected.sort_unstable();
     let plans = config("").plans;
     assert!(plans.keys().eq(expected), "{:?}", plans.keys());
 }
 
-/// What one consumer is answered, whose credential's plan is `plan`.
-fn decide(configuration: &str, plan: &str, requests: &[(&str, &str)]) {
+/// Checks the decisions for a consumer whose credential has the plan `plan`.
+fn check_decisions(configuration: &str, plan: &str, requests: &[(&str, &str)]) {
     let snapshot = snapshot(&format!(
         "{configuration}\n[credentials.its-own]\nkind = \"api-key\"\napi_key = {SECRET}\n\
          plan = \"{plan}\"\n[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"its-own\"\n"
@@ -60,7 +60,7 @@ fn an_operator_can_add_a_plan() {
         ("GET /v2/organizations/1/bookings", REFUSED),
         ("GET /v2/slots", REFUSED),
     ];
-    decide(plan, "few", &requests);
+    check_decisions(plan, "few", &requests);
 }
 
 #[test]
@@ -71,19 +71,19 @@ fn an_operator_can_change_a_built_in_plan_list_by_list() {
         ("GET /v2/slots", REFUSED),
         ("GET /v2/organizations/1/teams", REFUSED),
     ];
-    decide("[plans.teams]\ndeny = [\"Slots\"]", "teams", &requests);
+    check_decisions("[plans.teams]\ndeny = [\"Slots\"]", "teams", &requests);
 }
 
 #[test]
-fn where_templates_overlap_every_tag_has_to_be_allowed() {
+fn a_plan_must_allow_the_tags_of_all_overlapping_templates() {
     let teams_me = [("GET /v2/organizations/1/teams/me", REFUSED), ("GET /v2/organizations/1/teams/7", REFUSED)];
-    decide("[plans.few]\nallow = [\"(unprefixed)\"]", "few", &teams_me);
+    check_decisions("[plans.few]\nallow = [\"(unprefixed)\"]", "few", &teams_me);
     let default = [("GET /v2/organizations/1/teams/1/event-types", "ok")];
-    decide("[plans.few]\nallow = [\"Orgs / Teams\"]", "few", &default);
+    check_decisions("[plans.few]\nallow = [\"Orgs / Teams\"]", "few", &default);
     let denied = [("GET /v2/organizations/1/teams/event-types", REFUSED), ("GET /v2/organizations/1/teams/7", "ok")];
-    decide("[plans.few]\nallow = [\"Orgs\"]\ndeny = [\"Orgs / Teams / Event Types\"]", "few", &denied);
+    check_decisions("[plans.few]\nallow = [\"Orgs\"]\ndeny = [\"Orgs / Teams / Event Types\"]", "few", &denied);
     let denied = [("GET /v2/organizations/1/teams/event-types", REFUSED), ("GET /v2/organizations/1/teams/7", REFUSED)];
-    decide("[plans.few]\nallow = [\"Orgs / Teams / Event Types\"]", "few", &denied);
+    check_decisions("[plans.few]\nallow = [\"Orgs / Teams / Event Types\"]", "few", &denied);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A consumer's own narrowing, and the mode that only watches.
+//! Restrictions of consumers, and observe mode.
 
 use crate::given::{caller, code, find, snapshot};
 
@@ -14,7 +14,7 @@ fn decide(lines: &str, requests: &[(&str, &str)]) {
 }
 
 #[test]
-fn tags_narrow_by_whole_components() {
+fn tags_restrict_by_whole_components() {
     let requests = [
         ("GET /v2/bookings", "ok"),
         ("POST /v2/bookings/x/guests", "ok"),
@@ -26,7 +26,7 @@ fn tags_narrow_by_whole_components() {
 }
 
 #[test]
-fn methods_narrow_and_head_goes_with_get() {
+fn methods_restrict_and_get_includes_head() {
     let requests =
         [("GET /v2/me", "ok"), ("HEAD /v2/me", "ok"), ("PATCH /v2/me", REFUSED), ("POST /v2/schedules", REFUSED)];
     decide("methods = [\"GET\"]", &requests);
@@ -34,7 +34,7 @@ fn methods_narrow_and_head_goes_with_get() {
 }
 
 #[test]
-fn endpoints_narrow_and_all_that_fit_have_to_be_listed() {
+fn endpoints_must_list_every_match() {
     let both = "endpoints = [\"GET /v2/schedules/default\", \"GET /v2/schedules/{scheduleId}\"]";
     decide(both, &[("GET /v2/schedules/default", "ok"), ("GET /v2/schedules/7", "ok"), ("GET /v2/me", REFUSED)]);
     let one = "endpoints = [\"GET /v2/schedules/default\"]";
@@ -42,7 +42,7 @@ fn endpoints_narrow_and_all_that_fit_have_to_be_listed() {
 }
 
 #[test]
-fn each_list_that_is_there_has_to_hold_and_the_plan_as_well() {
+fn a_request_must_satisfy_every_list_and_the_plan() {
     let lists = "tags = [\"Bookings\"]\nmethods = [\"GET\"]";
     decide(lists, &[("GET /v2/bookings", "ok"), ("POST /v2/bookings", REFUSED), ("GET /v2/slots", REFUSED)]);
     decide("tags = [\"Orgs\"]", &[("GET /v2/organizations/1/teams", REFUSED)]);
@@ -53,9 +53,12 @@ fn each_list_that_is_there_has_to_hold_and_the_plan_as_well() {
 #[test]
 fn a_refusal_names_the_list() {
     for (lines, expected) in [
-        ("tags = [\"Slots\"]", "the consumer's own tags leave out \"GET /v2/me\" (tag \"Me\")"),
-        ("methods = [\"POST\"]", "the consumer's own methods leave out \"GET /v2/me\" (tag \"Me\")"),
-        ("endpoints = [\"GET /v2/slots\"]", "the consumer's own endpoints leave out \"GET /v2/me\" (tag \"Me\")"),
+        ("tags = [\"Slots\"]", "the restriction `tags` of the consumer excludes \"GET /v2/me\" (tag \"Me\")"),
+        ("methods = [\"POST\"]", "the restriction `methods` of the consumer excludes \"GET /v2/me\" (tag \"Me\")"),
+        (
+            "endpoints = [\"GET /v2/slots\"]",
+            "the restriction `endpoints` of the consumer excludes \"GET /v2/me\" (tag \"Me\")",
+        ),
     ] {
         let snapshot = snapshot(&format!("[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\"\n{lines}"));
         let refusal = snapshot.entitlements.grant(caller(&snapshot, "it"), find("GET /v2/me").unwrap()).unwrap_err();
@@ -64,30 +67,34 @@ fn a_refusal_names_the_list() {
 }
 
 #[test]
-fn observe_lets_through_and_says_what_would_have_refused() {
+fn observe_forwards_and_names_the_rule() {
     let snapshot = snapshot(
         "[entitlements]\nmode = \"observe\"\n[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
                    methods = [\"GET\"]",
     );
-    let observed = |request| {
+    let would_deny = |request| {
         let grant = snapshot.entitlements.grant(caller(&snapshot, "it"), find(request).unwrap()).unwrap();
         grant.would_deny().map(ToString::to_string)
     };
-    assert_eq!(observed("GET /v2/me"), None);
-    assert!(observed("GET /v2/organizations/1/teams").unwrap().contains("denies \"Orgs\""));
-    assert!(observed("POST /v2/schedules").unwrap().contains("own methods"));
+    assert_eq!(would_deny("GET /v2/me"), None);
+    assert!(would_deny("GET /v2/organizations/1/teams").unwrap().contains("denies \"Orgs\""));
+    assert!(would_deny("POST /v2/schedules").unwrap().contains("restriction `methods`"));
     let credentials = snapshot.entitlements.grant(caller(&snapshot, "it"), find("POST /v2/api-keys/refresh").unwrap());
     assert_eq!(code(credentials), "GATEWAY_CREDENTIAL_OPERATION");
-    let nobody = snapshot.consumers.identify(&http::HeaderMap::new(), crate::given::PEER, crate::given::now()).unwrap();
-    assert_eq!(code(snapshot.entitlements.grant(nobody, find("GET /v2/me").unwrap())), "GATEWAY_UNAUTHENTICATED");
+    let public_caller =
+        snapshot.consumers.identify(&http::HeaderMap::new(), crate::given::PEER, crate::given::now()).unwrap();
+    assert_eq!(
+        code(snapshot.entitlements.grant(public_caller, find("GET /v2/me").unwrap())),
+        "GATEWAY_UNAUTHENTICATED"
+    );
 }
 
 #[test]
-fn consumers_that_share_an_entitlement_do_so_only_with_their_like() {
+fn consumers_share_only_equal_entitlements() {
     let consumers = [("a", "GET"), ("b", "PATCH"), ("c", "GET"), ("d", ""), ("e", "PATCH")];
     let text = consumers.map(|(name, method)| {
-        let narrowing = if method.is_empty() { String::new() } else { format!("methods = [\"{method}\"]\n") };
-        format!("[consumers.{name}]\nkeys = [\"{{key:{name}}}\"]\ncredential = \"teams\"\n{narrowing}")
+        let restriction = if method.is_empty() { String::new() } else { format!("methods = [\"{method}\"]\n") };
+        format!("[consumers.{name}]\nkeys = [\"{{key:{name}}}\"]\ncredential = \"teams\"\n{restriction}")
     });
     let snapshot = snapshot(&text.concat());
     for (name, only) in consumers {

@@ -1,4 +1,4 @@
-//! Paths outside the catalog, where the operator forwards them.
+//! Paths outside the catalog, if the operator forwards them.
 
 use calgate::catalog::{Catalog, UnknownEndpoints};
 use http::{HeaderMap, Method};
@@ -8,7 +8,7 @@ use crate::given::{PEER, caller, code, now, snapshot};
 const REFUSED: &str = "GATEWAY_NOT_ENTITLED";
 
 #[test]
-fn a_plan_has_to_allow_the_whole_prefix_of_an_unknown_path() {
+fn a_plan_must_allow_the_whole_prefix_of_an_unknown_path() {
     let consumer = |name, plan, lines| {
         format!("[consumers.{name}]\nkeys = [\"{{key:{name}}}\"]\ncredential = \"{plan}\"\n{lines}\n")
     };
@@ -19,7 +19,7 @@ fn a_plan_has_to_allow_the_whole_prefix_of_an_unknown_path() {
             consumer("free", "platform-free", ""),
             consumer("essentials", "platform-essentials", ""),
             consumer("all", "unrestricted", ""),
-            consumer("narrow", "unrestricted", "methods = [\"GET\"]"),
+            consumer("restricted", "unrestricted", "methods = [\"GET\"]"),
         ]
         .concat(),
     );
@@ -36,28 +36,28 @@ fn a_plan_has_to_allow_the_whole_prefix_of_an_unknown_path() {
         ("free", [(plain, "ok"), (team, REFUSED), (org, REFUSED), (oauth, "ok"), (client, "ok")]),
         ("essentials", [(plain, "ok"), (team, REFUSED), (org, REFUSED), (oauth, "ok"), (client, "ok")]),
         ("all", [(plain, "ok"), (team, "ok"), (org, "ok"), (oauth, "ok"), (client, "ok")]),
-        ("narrow", [(plain, REFUSED), (team, REFUSED), (org, REFUSED), (oauth, REFUSED), (client, REFUSED)]),
+        ("restricted", [(plain, REFUSED), (team, REFUSED), (org, REFUSED), (oauth, REFUSED), (client, REFUSED)]),
     ];
     for (consumer, requests) in table {
         for (path, expected) in requests {
-            let matched = Catalog::built_in().match_route(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
-            let decided = snapshot.entitlements.grant(caller(&snapshot, consumer), matched);
+            let route = Catalog::built_in().match_route(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
+            let decided = snapshot.entitlements.grant(caller(&snapshot, consumer), route);
             assert_eq!(code(decided), expected, "{path} for {consumer}");
         }
     }
-    let nobody = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
-    let matched = Catalog::built_in().match_route(&Method::GET, plain, UnknownEndpoints::Forward).unwrap();
-    assert_eq!(code(snapshot.entitlements.grant(nobody, matched)), "GATEWAY_UNAUTHENTICATED");
+    let public_caller = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
+    let route = Catalog::built_in().match_route(&Method::GET, plain, UnknownEndpoints::Forward).unwrap();
+    assert_eq!(code(snapshot.entitlements.grant(public_caller, route)), "GATEWAY_UNAUTHENTICATED");
 }
 
 #[test]
-fn a_plan_that_denies_part_of_a_prefix_does_not_allow_the_whole() {
+fn a_plan_that_denies_part_of_a_prefix_denies_unknown_paths() {
     let snapshot = snapshot(
         "[plans.teams]\ndeny = [\"Slots\", \"Teams / Invite\"]\n\
                    [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"",
     );
     for path in ["/v2/new", "/v2/teams/1/new"] {
-        let matched = Catalog::built_in().match_route(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
-        assert_eq!(code(snapshot.entitlements.grant(caller(&snapshot, "it"), matched)), REFUSED, "{path}");
+        let route = Catalog::built_in().match_route(&Method::GET, path, UnknownEndpoints::Forward).unwrap();
+        assert_eq!(code(snapshot.entitlements.grant(caller(&snapshot, "it"), route)), REFUSED, "{path}");
     }
 }
