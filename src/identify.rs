@@ -1,40 +1,37 @@
-//! First stage: who sends the request? Gateway keys, keyless clients, and clients with a credential of their own.
+//! Identify stage: finds out who sends a request.
 //!
-//! First stage: [`Consumers::identify`] reads the head of a request and answers with a [`Caller`], or refuses. Whether
-//! the caller may have what it asks for is not decided here.
+//! [`Consumers::identify`] tries the ways to identify a caller in a fixed order. Each way has a file of its own: gateway keys
+//! (`key_table`), Cal.com credentials of callers (`passthrough`), and callers without either (`keyless`). The result is a
+//! [`Caller`] or a refusal. A later stage decides what the caller may do.
 
 mod client_address;
 mod host;
 mod key;
+mod key_table;
 mod keyless;
 mod leak;
 mod passthrough;
 mod presented;
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderValue};
 
 pub use client_address::{AddressKey, TrustedProxies};
 pub use host::{ConnectionEnds, Hosts};
 pub use key::GatewayKey;
+pub use key_table::KnownKey;
 pub use keyless::KeylessAccess;
 pub use leak::LeakGuard;
 pub(crate) use leak::contains_gateway_key;
 pub use passthrough::{Passthrough, PassthroughCredential, PassthroughHeaders, credential_hash};
 
-use crate::prehashed::PrefixHasher;
 use crate::refusal::{AuthFailure, NoKey, Refusal};
-use crate::secret::KeyHash;
-use passthrough::Read;
+use key_table::KeyTable;
 use presented::PresentedCredentials;
 
-/// A consumer's index in the configuration.
+/// Index of a consumer in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConsumerId(u32);
 
@@ -43,66 +40,66 @@ impl ConsumerId {
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// The index into tables by consumer.
+    /// Returns the index into tables that have an entry for each consumer.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// An internal service that calls through the gateway.
+/// Internal service that calls Cal.com through the gateway.
 #[derive(Debug)]
 pub struct Consumer {
-    /// Its place in the tables of the later stages.
+    /// Index into the tables of the later stages.
     pub id: ConsumerId,
-    /// Its name in the config, logs and metrics.
+    /// Name in the configuration, in logs and in metrics.
     pub name: Box<str>,
 }
 
-/// Who a request comes from.
+/// Identity of a caller.
 #[derive(Debug)]
 pub enum Identity<'a> {
-    /// A consumer, by its key or by `[anonymous] consumer`.
+    /// Consumer with a gateway key, or the one that `[anonymous] consumer` names.
     Consumer(&'a Consumer),
-    /// Anyone: no gateway key was sent, and no consumer stands for such callers.
+    /// Caller without a key, where `[anonymous]` names no consumer.
     Public(AddressKey),
-    /// A caller with a Cal.com credential of its own.
+    /// Caller with a Cal.com credential of its own.
     Passthrough(Box<PassthroughCredential>),
 }
 
-/// The caller of one request.
+/// Proof that the caller of a request is identified.
 #[derive(Debug)]
 pub struct Caller<'a> {
     identity: Identity<'a>,
-    /// What it sent in place of a gateway key.
+    /// Reason why the request has no gateway key. `None` for a consumer with a key and for a passthrough caller.
     no_key: Option<NoKey>,
 }
 
 impl<'a> Caller<'a> {
-    /// Who it is.
+    /// Returns the identity.
     pub fn identity(&self) -> &Identity<'a> {
         &self.identity
     }
 
-    /// A consumer by name, for `explain`, which has no key to go by.
+    /// Creates the caller for a consumer, without a key. Only `explain` does so.
     pub(crate) fn of_consumer(consumer: &'a Consumer) -> Self {
         Self { identity: Identity::Consumer(consumer), no_key: None }
     }
 
-    /// The client id that a caller sends beside a bearer token of its own, as Cal.com's browser components do. Cal.com
-    /// authenticates and counts by the token (FACTS §1), so that the id goes upstream with it.
+    /// Returns the client id that a passthrough caller sends in addition to a bearer token, as Cal.com's browser components do.
+    /// Cal.com authenticates and counts by the token (FACTS §1), so calgate forwards the id with it.
     pub fn client_id_beside_bearer(&self) -> Option<&HeaderValue> {
         match &self.identity {
-            Identity::Passthrough(own) => own.headers.client_id_beside_bearer(),
+            Identity::Passthrough(credential) => credential.headers.client_id_beside_bearer(),
             Identity::Consumer(_) | Identity::Public(_) => None,
         }
     }
 
-    /// Why it is refused what needs a gateway key or a credential.
+    /// Returns the reason for refusing a request that needs a gateway key or a credential.
     pub fn auth_failure(&self) -> AuthFailure {
         AuthFailure::NoKey(self.no_key.unwrap_or(NoKey::Missing))
     }
 
-    /// The name in logs and metrics.
+    /// Returns the name in logs and metrics.
     pub fn name(&self) -> &'a str {
         match &self.identity {
             Identity::Consumer(consumer) => &consumer.name,
@@ -112,37 +109,14 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// One key of a consumer, as configured.
-#[derive(Debug, Clone)]
-pub struct KnownKey {
-    /// Its SHA-256.
-    pub hash: KeyHash,
-    /// Whose it is.
-    pub consumer: ConsumerId,
-    /// From when on it is refused.
-    pub expires: Option<SystemTime>,
-}
-
-/// What the table of keys tells of one.
-#[derive(Debug)]
-struct Owner {
-    consumer: ConsumerId,
-    expires: Option<SystemTime>,
-}
-
-/// Everyone the gateway knows.
+/// Consumers with their gateway keys, and the settings for callers without a gateway key.
 #[derive(Debug)]
 pub struct Consumers {
     list: Vec<Consumer>,
-    keys: HashMap<KeyHash, Owner, BuildHasherDefault<PrefixHasher>>,
-    /// Keys that reloads removed, and whose they were: a request with one says so in the access log.
-    revoked: HashMap<KeyHash, Arc<str>, BuildHasherDefault<PrefixHasher>>,
+    keys: KeyTable,
     anonymous: Option<ConsumerId>,
     passthrough: Option<Passthrough>,
 }
-
-/// Maximum removed keys that are remembered: as many as a large configuration has, at about 60 bytes each.
-const MAX_REVOKED: usize = 10_000;
 
 impl Consumers {
     /// Builds the tables. `names` are in the order of [`ConsumerId`].
@@ -154,81 +128,58 @@ impl Consumers {
     ) -> Self {
         let list =
             names.into_iter().enumerate().map(|(i, name)| Consumer { id: ConsumerId::from_index(i), name }).collect();
-        let keys =
-            keys.into_iter().map(|KnownKey { hash, consumer, expires }| (hash, Owner { consumer, expires })).collect();
-        Self { list, keys, revoked: HashMap::default(), anonymous, passthrough }
+        Self { list, keys: KeyTable::new(keys), anonymous, passthrough }
     }
 
-    /// Remembers the keys that `previous` has, or remembers, and that are gone. The latest come first.
+    /// Remembers the keys that a reload removed, so that the access log names the former consumer of such a key.
     #[must_use]
     pub fn remember_revoked(mut self, previous: &Self) -> Self {
-        let owner_of = |owner: &Owner| previous.list.get(owner.consumer.index());
-        let removed = previous.keys.iter().filter_map(|(hash, owner)| Some((*hash, (*owner_of(owner)?.name).into())));
-        let earlier = previous.revoked.iter().map(|(hash, consumer)| (*hash, consumer.clone()));
-        let gone = removed.chain(earlier).filter(|(hash, _)| !self.keys.contains_key(hash));
-        self.revoked = gone.take(MAX_REVOKED).collect();
+        self.keys.remember_revoked(&previous.keys, &previous.list);
         self
     }
 
-    /// The consumer of that name.
+    /// Returns the consumer with this name.
     pub fn find_by_name(&self, name: &str) -> Option<&Consumer> {
         self.list.iter().find(|c| &*c.name == name)
     }
 
-    /// All consumers, in the order of [`ConsumerId`].
+    /// Returns all consumers, in the order of [`ConsumerId`].
     pub fn list(&self) -> &[Consumer] {
         &self.list
     }
 
-    /// Reads who asks from a request's headers. A gateway key comes first, whatever else is there; a wrong one never
-    /// becomes another identity. Then `[passthrough]` takes what has the form of a Cal.com credential. Anything else is a
-    /// placeholder: the request is the `[anonymous]` consumer's, or anyone's.
+    /// Identifies the caller by the headers of a request. The order is fixed:
+    ///
+    /// 1. A gateway key takes precedence. An invalid one is refused and never gives the caller another identity.
+    /// 2. `[passthrough]` accepts a value in the form of a Cal.com credential.
+    /// 3. Any other value is a placeholder. The caller is the `[anonymous]` consumer, or a public caller.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`] for a wrong gateway key; [`Refusal::InvalidHeader`] where the headers name two callers.
+    /// [`Refusal::Unauthenticated`] for an invalid gateway key, [`Refusal::InvalidHeader`] if the headers name two callers.
     pub fn identify(&self, headers: &HeaderMap, client: IpAddr, now: SystemTime) -> Result<Caller<'_>, Refusal> {
         let presented = PresentedCredentials::of(headers)?;
-        if let Some(key) = presented.gateway_key()? {
-            let consumer = self.by_key(key, now).map_err(Refusal::Unauthenticated)?;
+        if let Some(consumer) = self.keys.authenticate(&presented, &self.list, now)? {
             return Ok(Caller { identity: Identity::Consumer(consumer), no_key: None });
         }
-        self.identify_keyless(&presented, client)
-    }
-
-    fn by_key(&self, text: &str, now: SystemTime) -> Result<&Consumer, AuthFailure> {
-        let hash = GatewayKey::check(text)?.hash();
-        let Some((known, owner)) = self.keys.get_key_value(&hash) else {
-            let revoked =
-                self.revoked.get(&hash).map(|consumer| AuthFailure::Revoked { hash, consumer: consumer.clone() });
-            return Err(revoked.unwrap_or(AuthFailure::Unknown(hash)));
-        };
-        // The table finds the entry by the first bytes of a hash, which tells a prober nothing about a key; that the
-        // whole of it agrees is compared in constant time.
-        let same = verify_slices_are_equal(known.as_bytes(), hash.as_bytes()).is_ok();
-        let consumer = self.list.get(owner.consumer.index()).filter(|_| same).ok_or(AuthFailure::Unknown(hash))?;
-        if owner.expires.is_some_and(|expires| expires <= now) {
-            return Err(AuthFailure::Expired { hash, consumer: (*consumer.name).into() });
-        }
-        Ok(consumer)
-    }
-
-    fn identify_keyless(&self, presented: &PresentedCredentials<'_>, client: IpAddr) -> Result<Caller<'_>, Refusal> {
-        if presented.has_misplaced_key() {
-            return Err(Refusal::Unauthenticated(AuthFailure::Misplaced));
-        }
         let no_key = match self.passthrough {
+            Some(passthrough) => match passthrough.authenticate(&presented)? {
+                Ok(credential) => {
+                    return Ok(Caller { identity: Identity::Passthrough(Box::new(credential)), no_key: None });
+                }
+                Err(no_key) => no_key,
+            },
             None if presented.is_empty() => NoKey::Missing,
             None => NoKey::Foreign,
-            Some(passthrough) => match passthrough.read(presented)? {
-                Read::Own(own) => return Ok(Caller { identity: Identity::Passthrough(Box::new(own)), no_key: None }),
-                Read::Nothing(no_key) => no_key,
-            },
         };
+        Ok(Caller { identity: self.keyless(no_key, client), no_key: Some(no_key) })
+    }
+
+    /// Returns the identity of a caller that no other way identifies.
+    fn keyless(&self, no_key: NoKey, client: IpAddr) -> Identity<'_> {
         let anonymous = self.anonymous.filter(|_| no_key.may_be_anonymous());
-        let identity = match anonymous.and_then(|id| self.list.get(id.index())) {
+        match anonymous.and_then(|id| self.list.get(id.index())) {
             Some(consumer) => Identity::Consumer(consumer),
             None => Identity::Public(AddressKey::of(client)),
-        };
-        Ok(Caller { identity, no_key: Some(no_key) })
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Who asks: keys, addresses, callers with a Cal.com credential of their own, and callers without anything.
+//! Identification of callers: gateway keys, client addresses, passthrough credentials, and callers without any of them.
 
 mod client_address;
 mod host;
@@ -16,19 +16,19 @@ use http::HeaderMap;
 
 use crate::given::{PEER, code, config, find, hash, headers, key, now, snapshot};
 
-/// Who the fields are from: a consumer's name, `(public)`, `(passthrough)`, or the code of a refusal.
-fn who(snapshot: &Snapshot, fields: &HeaderMap) -> String {
+/// Returns the name of the caller, or the code of the refusal.
+fn identified(snapshot: &Snapshot, fields: &HeaderMap) -> String {
     snapshot
         .consumers
         .identify(fields, PEER, now())
-        .map_or_else(|no| no.code().to_owned(), |caller| caller.name().to_owned())
+        .map_or_else(|refusal| refusal.code().to_owned(), |caller| caller.name().to_owned())
 }
 
 const NOBODY: &str = "GATEWAY_UNAUTHENTICATED";
 const BAD: &str = "GATEWAY_BAD_REQUEST";
 
 #[test]
-fn a_key_is_read_from_each_place_where_clients_can_put_one() {
+fn reads_a_key_from_every_header_that_clients_can_set() {
     let snapshot = snapshot(
         "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n\
                    [consumers.other]\nkeys = [\"{key:other}\"]\ncredential = \"teams\"",
@@ -76,12 +76,12 @@ fn a_key_is_read_from_each_place_where_clients_can_put_one() {
         (headers([("cookie", &it), ("x-calgate-key", &it)]), "(public)"),
     ];
     for (fields, expected) in table {
-        assert_eq!(who(&snapshot, &fields), expected, "{fields:?}");
+        assert_eq!(identified(&snapshot, &fields), expected, "{fields:?}");
     }
 }
 
 #[test]
-fn two_live_keys_are_one_consumer_and_each_ends_when_it_expires() {
+fn several_keys_identify_one_consumer_until_each_expires() {
     let snapshot = snapshot(
         "[consumers.it]\ncredential = \"teams\"\nkeys = [\"{key:new}\", \
                    { hash = \"{key:old}\", expires = 2026-01-01T01:00:00+01:00 }, \
@@ -98,17 +98,17 @@ fn two_live_keys_are_one_consumer_and_each_ends_when_it_expires() {
     assert_eq!([at("new", much_later), at("old", much_later), at("later", much_later)], ["it", "", ""]);
 }
 
-/// Why `fields` are refused, as the access log says it.
-fn why(snapshot: &Snapshot, fields: &HeaderMap) -> String {
+/// Returns the detail of the refusal for the access log.
+fn detail(snapshot: &Snapshot, fields: &HeaderMap) -> String {
     let caller = snapshot.consumers.identify(fields, PEER, now());
     let grant = caller.and_then(|caller| snapshot.entitlements.grant(caller, find("GET /v2/me").unwrap()));
     grant.unwrap_err().detail().unwrap()
 }
 
 #[test]
-fn wrong_keys_are_answered_byte_for_byte_alike_and_told_apart_in_the_log() {
+fn all_invalid_keys_get_the_same_response_and_different_log_details() {
     let before = snapshot("[consumers.it]\nkeys = [\"{key:revoked}\"]\ncredential = \"teams\"");
-    assert_eq!(who(&before, &headers([("x-api-key", &*key("revoked"))])), "it");
+    assert_eq!(identified(&before, &headers([("x-api-key", &*key("revoked"))])), "it");
     let text = "[consumers.it]\nkeys = [\"{key:good}\", { hash = \"{key:expired}\", expires = 2025-01-01T00:00:00Z }]\n\
                 credential = \"teams\"";
     let snapshot = Snapshot::build(config(text), Some(&before)).unwrap();
@@ -130,10 +130,10 @@ fn wrong_keys_are_answered_byte_for_byte_alike_and_told_apart_in_the_log() {
         (String::new(), "no gateway key in Authorization, X-Api-Key or x-cal-secret-key".to_owned()),
     ];
     let mut answers = Vec::new();
-    for (text, detail) in table {
+    for (text, expected) in table {
         let fields = headers([("x-api-key", &*text)]);
-        assert_eq!(why(&snapshot, &fields), detail);
-        assert!(text.is_empty() || !detail.contains(&text), "the log holds no key");
+        assert_eq!(detail(&snapshot, &fields), expected);
+        assert!(text.is_empty() || !expected.contains(&text), "the log must not contain the key");
         let caller = snapshot.consumers.identify(&fields, PEER, now());
         let refusal =
             caller.and_then(|caller| snapshot.entitlements.grant(caller, find("GET /v2/me").unwrap())).unwrap_err();
@@ -146,20 +146,20 @@ fn wrong_keys_are_answered_byte_for_byte_alike_and_told_apart_in_the_log() {
 }
 
 #[test]
-fn a_key_that_comes_back_is_revoked_no_more() {
+fn a_revoked_key_is_valid_after_it_is_added_again() {
     let text = "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"";
     let gone = Snapshot::build(config("[consumers.it]\ncredential = \"teams\""), Some(&snapshot(text))).unwrap();
     let fields = headers([("x-api-key", &*key("it"))]);
-    assert!(why(&gone, &fields).starts_with("revoked"));
+    assert!(detail(&gone, &fields).starts_with("revoked"));
     let back = Snapshot::build(config(text), Some(&gone)).unwrap();
-    assert_eq!(who(&back, &fields), "it");
+    assert_eq!(identified(&back, &fields), "it");
 }
 
 #[test]
-fn callers_without_a_key_are_the_anonymous_consumer_or_the_public() {
+fn a_caller_without_a_key_is_the_anonymous_consumer_or_public() {
     let sidecar =
         snapshot("[consumers.app]\nkeys = [\"{key:app}\"]\ncredential = \"teams\"\n[anonymous]\nconsumer = \"app\"");
-    assert_eq!(who(&sidecar, &HeaderMap::new()), "app");
+    assert_eq!(identified(&sidecar, &HeaderMap::new()), "app");
     for placeholder in [
         headers([("authorization", "Bearer cal_live_0123456789")]),
         headers([("authorization", "cal_placeholder")]),
@@ -171,24 +171,28 @@ fn callers_without_a_key_are_the_anonymous_consumer_or_the_public() {
         headers([("x-cal-client-id", "not-needed"), ("x-cal-client-id", "not-needed")]),
         headers([("authorization", "Bearer x"), ("x-cal-secret-key", "y"), ("x-api-key", "z")]),
     ] {
-        assert_eq!(who(&sidecar, &placeholder), "app", "{placeholder:?}");
+        assert_eq!(identified(&sidecar, &placeholder), "app", "{placeholder:?}");
     }
     for wrong in
         [key("unknown"), "calgate_mistyped".to_owned(), key("app").to_uppercase(), format!("\"{}\"", key("app"))]
     {
         for name in ["authorization", "x-api-key", "x-cal-secret-key", "x-cal-client-id"] {
             let fields = headers([(name, &wrong)]);
-            assert_eq!(who(&sidecar, &fields), NOBODY, "{name}: a wrong key is not a placeholder");
+            assert_eq!(identified(&sidecar, &fields), NOBODY, "{name}: an invalid key is not a placeholder");
         }
     }
     let shared = snapshot("");
     let caller = shared.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
     assert!(matches!(caller.identity(), Identity::Public(address) if *address == AddressKey::of(PEER)));
-    assert_eq!(who(&shared, &headers([("x-cal-client-id", "client-id")])), "(public)", "an id identifies nobody");
+    assert_eq!(
+        identified(&shared, &headers([("x-cal-client-id", "client-id")])),
+        "(public)",
+        "an id identifies nobody"
+    );
 }
 
 #[test]
-fn a_refusal_names_no_consumer_and_no_key() {
+fn a_refusal_contains_neither_consumer_nor_key() {
     let snapshot = snapshot("[consumers.secret-name]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
     let refused = snapshot.consumers.identify(&headers([("x-api-key", "calgate_nonsense")]), PEER, now());
     let shown = format!("{refused:?}");

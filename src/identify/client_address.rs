@@ -1,16 +1,16 @@
-//! Client addresses: what callers without a key are counted by.
+//! Client addresses, by which calgate counts callers without a key.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
 
-/// An address as a bucket's key: IPv4 whole, IPv6 by its /64, which is what one subscriber has.
+/// Address as the key of a bucket: a whole IPv4 address, or the /64 of an IPv6 address, which one subscriber has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddressKey(u128);
 
 impl AddressKey {
-    /// The key of an address. An IPv4-mapped IPv6 address counts as the IPv4 one.
+    /// Returns the key of an address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
@@ -18,18 +18,18 @@ impl AddressKey {
         }
     }
 
-    /// The key as a number.
+    /// Returns the key as a number.
     pub fn as_u128(self) -> u128 {
         self.0
     }
 }
 
-/// The proxies whose `X-Forwarded-For` is believed (`[listen] trusted_proxies`).
+/// Proxies whose `X-Forwarded-For` calgate trusts (`[listen] trusted_proxies`).
 #[derive(Debug, Default, Clone)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// From the configured networks.
+    /// Trusts the configured networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
@@ -39,8 +39,10 @@ impl TrustedProxies {
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// The address a request comes from: the connection's peer, or, as long as that is a trusted proxy, the hop it
-    /// names, read from the right. An entry that is no address ends the walk: what stands left of it proves nothing.
+    /// Returns the address of the client. It is the peer of the connection, unless the peer is a trusted proxy.
+    ///
+    /// The entries of `X-Forwarded-For` are read from the right, as long as each is a trusted proxy. An entry that is not an
+    /// address ends the search, because no trusted proxy vouches for the entries to its left.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         if self.0.is_empty() || !self.contains(peer) {
@@ -58,7 +60,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address with or without a port, IPv6 with or without brackets.
+/// Parses an address with or without a port. Brackets around an IPv6 address are optional.
 fn parse_hop(entry: &str) -> Option<IpAddr> {
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let bracketed = bare.and_then(|inner| inner.parse::<Ipv6Addr>().ok()).map(IpAddr::V6);

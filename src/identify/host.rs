@@ -1,4 +1,5 @@
-//! Host names under which a listener answers: a browser that was sent to calgate by a foreign name shows it in `Host`.
+//! Allowed values of `Host`, as a protection against DNS rebinding: a browser that a foreign name leads to calgate sends that
+//! name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,16 +8,16 @@ use http::{Version, request};
 
 use super::leak::contains_gateway_key;
 
-/// The two ends of a client's connection.
+/// Addresses of both ends of a client connection.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionEnds {
-    /// The client's address. The peer of a Unix-domain socket counts as the loopback address.
+    /// Address of the client. The peer of a Unix-domain socket counts as the loopback address.
     pub peer: IpAddr,
-    /// The address that the client connected to; `None` for a Unix-domain socket.
+    /// Address that the client connected to. `None` for a Unix-domain socket.
     pub local: Option<IpAddr>,
 }
 
-/// The host of an authority (RFC 3986 §3.2.2).
+/// Host of an authority (RFC 3986 §3.2.2).
 #[derive(Debug, PartialEq, Eq)]
 enum Host<'a> {
     Address(IpAddr),
@@ -24,7 +25,7 @@ enum Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// Reads a host without a port.
+    /// Parses a host without a port.
     fn parse(text: &'a str) -> Option<Self> {
         if let Some(inner) = text.strip_prefix('[') {
             let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
@@ -38,7 +39,7 @@ impl<'a> Host<'a> {
         (!name.is_empty() && name.bytes().all(is_name)).then_some(Self::Name(name))
     }
 
-    /// Reads `host` or `host:port`, as in a `Host` field. The port is left aside: it may be mapped to another one.
+    /// Parses `host` or `host:port`, as in a `Host` field. The port is ignored, because a container may map it to another one.
     fn of_authority(text: &'a str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port),
@@ -49,10 +50,10 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Longest host that is logged, 255 bytes: no name in the DNS is longer (RFC 1035 §2.3.4).
-const MAX_SHOWN: usize = 255;
+/// Longest host that is logged, 255 bytes, which is the limit of the DNS (RFC 1035 §2.3.4).
+const MAX_LOGGED: usize = 255;
 
-/// Host names and addresses that an operator lists in `[listen] hosts`.
+/// Host names and addresses of `[listen] hosts`.
 #[derive(Debug, Default, Clone)]
 pub struct Hosts {
     names: Vec<Box<str>>,
@@ -60,7 +61,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Adds one that is written without a port; an IPv6 address may be written without brackets. Returns whether it is one.
+    /// Adds a host without a port. Brackets around an IPv6 address are optional. Returns whether `text` is a host.
     pub fn add(&mut self, text: &str) -> bool {
         let bare = text.parse::<Ipv6Addr>().ok().map(|address| Host::Address(IpAddr::V6(address).to_canonical()));
         match bare.or_else(|| Host::parse(text)) {
@@ -71,13 +72,14 @@ impl Hosts {
         true
     }
 
-    /// Checks the `Host` of a request, or its `:authority` in HTTP/2, against DNS rebinding: a foreign name that resolves to
-    /// this address makes a browser take calgate for a part of a foreign site. A loopback name, the address of the
-    /// connection's own end and listed hosts are good. No browser reaches a Unix-domain socket, and none leaves `Host` out,
-    /// as HTTP/1.0 allows.
+    /// Checks `Host`, or `:authority` in HTTP/2, to prevent DNS rebinding. If a foreign name resolves to this address, a browser
+    /// takes calgate for a part of the foreign site.
+    ///
+    /// Loopback names, the local address of the connection and listed hosts are allowed. Requests over a Unix-domain socket and
+    /// HTTP/1.0 requests without `Host` are allowed, too, because no browser sends them.
     ///
     /// # Errors
-    /// The host that is not good, for the access log; an empty text where it cannot be read.
+    /// The rejected host, for the access log. Empty if it is unsafe to log.
     pub fn check(&self, head: &request::Parts, local: Option<IpAddr>) -> Result<(), Box<str>> {
         let Some(local) = local else { return Ok(()) };
         let mut given = authorities(head).peekable();
@@ -87,10 +89,10 @@ impl Hosts {
         match given.find(|authority| !self.allows(authority, local)) {
             None => Ok(()),
             Some(foreign) => {
-                let is_shown = foreign.len() <= MAX_SHOWN
+                let is_loggable = foreign.len() <= MAX_LOGGED
                     && Host::of_authority(foreign).is_some()
                     && !contains_gateway_key(foreign.as_bytes());
-                Err(if is_shown { foreign.into() } else { Box::default() })
+                Err(if is_loggable { foreign.into() } else { Box::default() })
             }
         }
     }
@@ -108,13 +110,13 @@ impl Hosts {
     }
 }
 
-/// The authority of a request, wherever it has one: HTTP/2 may have both.
+/// Returns the authorities of a request: that of its target and those of its `Host` fields. An HTTP/2 request may have both.
 pub(super) fn authorities(head: &request::Parts) -> impl Iterator<Item = &str> {
     let fields = head.headers.get_all(HOST).iter().map(|value| value.to_str().unwrap_or_default());
     head.uri.authority().map(http::uri::Authority::as_str).into_iter().chain(fields)
 }
 
-/// `localhost` and all names below it, which resolve to loopback addresses (RFC 6761 §6.3).
+/// Returns whether the name is `localhost` or below it. Such names resolve to loopback addresses (RFC 6761 §6.3).
 fn is_localhost(name: &str) -> bool {
     const LOCALHOST: &str = "localhost";
     let Some((rest, end)) = name.len().checked_sub(LOCALHOST.len()).and_then(|at| name.split_at_checked(at)) else {

@@ -1,34 +1,34 @@
-//! Gateway keys: `calgate_`, 40 hexadecimal digits of randomness (160 bits), 8 of CRC-32 over those before.
+//! Gateway keys: `calgate_`, then 40 random hexadecimal digits (160 bits), then their CRC-32 as 8 digits.
 //!
-//! The checksum lets garbage be refused without a look-up and lets secret scanners recognise a real key. Configs hold
-//! only the SHA-256 of the whole key.
+//! The checksum lets calgate refuse a mistyped key without a lookup, and lets secret scanners recognise a real key. A
+//! configuration holds only the SHA-256 of a key.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::refusal::AuthFailure;
 use crate::secret::KeyHash;
 
-/// What every gateway key begins with.
+/// Start of every gateway key.
 pub(super) const PREFIX: &str = "calgate_";
 
 const RANDOM_BYTES: usize = 20;
 const CHECKSUM_DIGITS: usize = 8;
 const LENGTH: usize = PREFIX.len() + 2 * RANDOM_BYTES + CHECKSUM_DIGITS;
 
-/// A gateway key that is whole: the form is right and the checksum agrees. Whether anyone knows it is another question.
+/// Well-formed gateway key with a correct checksum. It may belong to no consumer.
 pub struct GatewayKey<'a>(&'a str);
 
 impl<'a> GatewayKey<'a> {
-    /// Takes `text` if it has the form of a key.
+    /// Parses a key.
     pub fn parse(text: &'a str) -> Option<Self> {
         Self::check(text).ok()
     }
 
-    /// The same, with the reason where it has not.
+    /// Parses a key, with the reason if it is invalid.
     pub(super) fn check(text: &'a str) -> Result<Self, AuthFailure> {
         let digits = text.strip_prefix(PREFIX).ok_or(AuthFailure::Malformed)?;
         let all: &[u8; LENGTH - PREFIX.len()] = digits.as_bytes().try_into().map_err(|_| AuthFailure::Malformed)?;
-        // All of them are looked at in any case: that is done many at a time.
+        // No early exit, because the compiler then checks many digits with one instruction.
         let lower_hex = |b: u8| b.is_ascii_digit() | (b'a'..=b'f').contains(&b);
         if !all.iter().fold(true, |so_far, b| so_far & lower_hex(*b)) {
             return Err(AuthFailure::Malformed);
@@ -38,19 +38,21 @@ impl<'a> GatewayKey<'a> {
         is_right.then_some(Self(text)).ok_or(AuthFailure::Checksum)
     }
 
-    /// Makes a new key from the operating system's random source.
+    /// Generates a key with the random number generator of the operating system.
     ///
     /// # Errors
-    /// If that source fails.
+    /// The generator fails.
     pub fn generate() -> Result<String, &'static str> {
         let mut random = [0; RANDOM_BYTES];
-        SystemRandom::new().fill(&mut random).map_err(|_| "the operating system gave no randomness")?;
+        SystemRandom::new()
+            .fill(&mut random)
+            .map_err(|_| "the random number generator of the operating system failed")?;
         let digits = hex::encode(random);
         let checksum = crc32fast::hash(digits.as_bytes());
         Ok(format!("{PREFIX}{digits}{checksum:08x}"))
     }
 
-    /// Its SHA-256, as a config has it.
+    /// Returns the SHA-256 of the key, as a configuration lists it.
     pub fn hash(&self) -> KeyHash {
         KeyHash::of(self.0)
     }

@@ -1,7 +1,8 @@
-//! Keyless requests: those that are the `[anonymous]` consumer's because they could connect, and for no other reason.
+//! Checks of requests that act as the `[anonymous]` consumer without a key.
 //!
-//! Whoever makes a browser on this machine or in this network send a request could use the consumer's credential. Such a
-//! request shows itself by its `Host` (DNS rebinding), or by `Sec-Fetch-Site` and `Origin` (cross-site requests).
+//! Such a request needs nothing but a connection. A web page could therefore make a browser on this machine or network use the
+//! credential of the consumer. `Host` reveals such a request (DNS rebinding), or `Sec-Fetch-Site` and `Origin` (cross-site
+//! requests).
 
 use http::header::{HeaderValue, ORIGIN};
 use http::request;
@@ -10,61 +11,61 @@ use super::host::{ConnectionEnds, Hosts, authorities};
 use super::{Caller, Identity};
 use crate::refusal::Refusal;
 
-/// What browsers say of how a request came about (Fetch Metadata, W3C). No page can change it.
+/// Header in which a browser describes the source of a request (Fetch Metadata, W3C). A page cannot change it.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Which keyless requests are served.
+/// Hosts and origins from which requests without a key are allowed.
 #[derive(Debug, Default)]
 pub struct KeylessAccess {
     hosts: Hosts,
-    /// `[listen] cors_origins`, in lower case.
+    /// Origins of `[listen] cors_origins`, in lower case.
     origins: Vec<String>,
 }
 
 impl KeylessAccess {
-    /// From `[listen] hosts` and `[listen] cors_origins`.
+    /// Takes `[listen] hosts` and `[listen] cors_origins`.
     pub fn new(hosts: Hosts, origins: Vec<String>) -> Self {
         Self { hosts, origins }
     }
 
-    /// The hosts by which the gateway is known.
+    /// Returns the hosts of `[listen] hosts`.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
     }
 
-    /// Checks that a keyless request is not sent by a foreign web page. Requests with a key, and those that use nothing but
-    /// public operations, are nobody's authority but their own.
+    /// Checks that no foreign web page sends a request without a key. Other requests pass: a page does not know a key, and public
+    /// callers have no permissions that a page could misuse.
     ///
     /// # Errors
-    /// [`Refusal::HostNotAllowed`] and [`Refusal::OriginNotAllowed`].
+    /// [`Refusal::HostNotAllowed`] or [`Refusal::OriginNotAllowed`].
     pub fn check(&self, caller: &Caller<'_>, head: &request::Parts, ends: ConnectionEnds) -> Result<(), Refusal> {
         if !matches!(caller.identity, Identity::Consumer(_)) || caller.no_key.is_none() {
             return Ok(());
         }
         self.hosts.check(head, ends.local).map_err(|host| Refusal::HostNotAllowed { host })?;
-        if self.is_foreign(head) { Err(Refusal::OriginNotAllowed) } else { Ok(()) }
+        if self.is_cross_site(head) { Err(Refusal::OriginNotAllowed) } else { Ok(()) }
     }
 
-    /// Returns whether a page of another origin sends the request. What is not from a browser has neither header.
-    fn is_foreign(&self, head: &request::Parts) -> bool {
+    /// Returns whether a page of another origin sends the request. Clients other than browsers send neither header.
+    fn is_cross_site(&self, head: &request::Parts) -> bool {
         let origins = head.headers.get_all(ORIGIN);
-        if origins.iter().next().is_some() && origins.iter().all(|origin| self.lists(origin)) {
+        if origins.iter().next().is_some() && origins.iter().all(|origin| self.is_listed(origin)) {
             return false;
         }
         let mut sites = head.headers.get_all(SEC_FETCH_SITE).iter().peekable();
         if sites.peek().is_some() {
             return !sites.all(|site| site == "same-origin" || site == "none");
         }
-        !origins.iter().all(|origin| is_own(origin, head))
+        !origins.iter().all(|origin| is_same_origin(origin, head))
     }
 
-    fn lists(&self, origin: &HeaderValue) -> bool {
+    fn is_listed(&self, origin: &HeaderValue) -> bool {
         origin.to_str().is_ok_and(|origin| self.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin)))
     }
 }
 
-/// Returns whether an origin is that of the request's own target. Its scheme says nothing: TLS may end before calgate.
-fn is_own(origin: &HeaderValue, head: &request::Parts) -> bool {
+/// Returns whether the origin has the host of the request itself. The scheme is ignored, because a proxy may terminate TLS.
+fn is_same_origin(origin: &HeaderValue, head: &request::Parts) -> bool {
     let Some((_, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
     authorities(head).any(|own| own.eq_ignore_ascii_case(authority))
 }

@@ -1,8 +1,7 @@
-//! Secrets in the wrong place: a gateway key, or a secret of the configuration, that a client puts where it would be
-//! forwarded and logged.
+//! Detection of secrets in the wrong place: a gateway key or a configured secret in a target or header that is forwarded.
 //!
-//! Request targets stand in the logs of every proxy and of Cal.com. The check is made for every request, so that it looks
-//! closely only at long words: a normal target has few of them, and a key is one.
+//! Proxies and Cal.com log request targets. Every request is checked, so the check examines only long words: a normal target has
+//! few of them, and every key is one.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -17,16 +16,16 @@ use super::key::PREFIX;
 use crate::headers;
 use crate::refusal::{Leak, Refusal};
 
-/// Minimum length of a word that is looked at, and of a secret that is found: shorter ones are ordinary words, too.
+/// Minimum length of a word that is checked, 16 bytes. A shorter secret cannot be told from an ordinary word.
 const MIN_SECRET: usize = 16;
 
-/// Characters after `calgate_` by which a text is a key rather than a name that begins so. A whole key has 48.
+/// Number of characters after `calgate_` that distinguish a key from a name with this start, 24. A whole key has 48.
 const KEY_CHARACTERS: usize = 24;
 
-/// Times that a target is percent-decoded: a proxy on the way may encode what is encoded already.
-const MAX_DECODING: usize = 3;
+/// Maximum number of times that a target is percent-decoded, 3, because proxies may encode an encoded target again.
+const MAX_DECODINGS: usize = 3;
 
-/// Finds secrets where they would be forwarded.
+/// Finds secrets in the parts of a request that are forwarded.
 #[derive(Debug, Default)]
 pub struct LeakGuard {
     /// Keyed hashes of the longest words of the configured secrets.
@@ -35,12 +34,12 @@ pub struct LeakGuard {
 }
 
 impl LeakGuard {
-    /// A guard that knows nothing but the form of gateway keys.
+    /// Creates a guard that recognises gateway keys only.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Makes a configured secret known.
+    /// Adds a configured secret.
     pub fn add(&mut self, secret: &[u8]) {
         let longest = secret.split(|b| !is_word(*b)).max_by_key(|word| word.len());
         if let Some(word) = longest.filter(|word| word.len() >= MIN_SECRET) {
@@ -48,10 +47,10 @@ impl LeakGuard {
         }
     }
 
-    /// Checks a request's target, and those of its headers that are forwarded: the usual ones and `extra`.
+    /// Checks the target and the forwarded headers of a request: those of the built-in list and `extra`.
     ///
     /// # Errors
-    /// [`Refusal::Leak`].
+    /// [`Refusal::Leak`] if one of them contains a secret.
     pub fn check(&self, target: &str, fields: &HeaderMap, extra: &[HeaderName]) -> Result<(), Refusal> {
         if let Some(leak) = self.in_target(target) {
             return Err(Refusal::Leak(leak));
@@ -71,7 +70,7 @@ impl LeakGuard {
             return found;
         }
         let mut text: SmallVec<[u8; 256]> = SmallVec::from_slice(target.as_bytes());
-        for _ in 0..MAX_DECODING {
+        for _ in 0..MAX_DECODINGS {
             let decoded: SmallVec<[u8; 256]> = percent_decode(&text).collect();
             if decoded == text {
                 return None;
@@ -95,7 +94,7 @@ impl LeakGuard {
     }
 }
 
-/// Returns whether a text holds a gateway key, whole or with an end that is missing.
+/// Returns whether a text contains a gateway key, or the start of one.
 pub(crate) fn contains_gateway_key(text: &[u8]) -> bool {
     memmem::find_iter(text, PREFIX.as_bytes()).any(|at| {
         let key = text.get(at + PREFIX.len()..).unwrap_or_default();
@@ -103,7 +102,7 @@ pub(crate) fn contains_gateway_key(text: &[u8]) -> bool {
     })
 }
 
-/// Characters that secrets have and that separate nothing in a target (RFC 3986 §2.3, unreserved).
+/// Returns whether the byte is unreserved (RFC 3986 §2.3). Secrets consist of such bytes, and no delimiter of a target is one.
 fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
 }

@@ -1,4 +1,4 @@
-//! Passthrough: callers that bring a Cal.com credential of their own.
+//! Passthrough callers, which bring a Cal.com credential of their own.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
@@ -6,43 +6,44 @@ use http::HeaderValue;
 use crate::identify::presented::PresentedCredentials;
 use crate::refusal::{NoKey, Refusal};
 
-/// Beginnings of API keys (FACTS §1): `cal_live_` is live mode, any other `cal_` test mode.
+/// Start of API keys (FACTS §1).
 const API_KEY: &str = "cal_";
+/// Start of live-mode API keys. Any other API key is of test mode.
 const LIVE_API_KEY: &str = "cal_live_";
 
-/// `[passthrough]`: which credentials callers may bring.
+/// Kinds of credentials that callers may bring (`[passthrough]`).
 #[derive(Debug, Clone, Copy)]
 pub struct Passthrough {
-    /// Whether test-mode API keys are taken.
+    /// Whether calgate accepts test-mode API keys.
     pub test_keys: bool,
-    /// Whether live-mode API keys are taken.
+    /// Whether calgate accepts live-mode API keys.
     pub live_keys: bool,
 }
 
-/// A credential that a caller brought, its form validated.
+/// Credential of a caller, in a valid form. Only Cal.com can tell whether it is accepted.
 pub struct PassthroughCredential {
-    /// The headers to send upstream.
+    /// Headers to send to Cal.com.
     pub headers: PassthroughHeaders,
-    /// What its bucket is keyed by: half of the SHA-256 of its secret part. The client id is not in it, because a caller
-    /// could vary that where Cal.com reads the id from the path.
+    /// Key of its bucket: the first half of the SHA-256 of its secret. The client id does not count, because a caller can vary
+    /// it where Cal.com reads the id from the path.
     pub key: u128,
 }
 
-/// The forms a caller's own credential has.
+/// Headers of a caller's credential, by its kind.
 #[derive(Clone)]
 pub enum PassthroughHeaders {
-    /// An API key or an access token.
+    /// API key or access token.
     Bearer {
-        /// The `Authorization` value to send.
+        /// Value of `Authorization`.
         authorization: HeaderValue,
-        /// `x-cal-client-id`. It says which client the user came by, and authenticates nobody (FACTS §1).
+        /// Value of `x-cal-client-id`. It names the client that the user came from, and authenticates nobody (FACTS §1).
         client_id: Option<HeaderValue>,
     },
-    /// A platform client's secret.
+    /// Secret of a platform client.
     Client {
-        /// `x-cal-client-id`. Without it, the id has to be in the path.
+        /// Value of `x-cal-client-id`. Without it, the id must be in the path.
         id: Option<HeaderValue>,
-        /// `x-cal-secret-key`
+        /// Value of `x-cal-secret-key`.
         secret: HeaderValue,
     },
 }
@@ -56,14 +57,6 @@ impl PassthroughHeaders {
     }
 }
 
-/// What a request has in place of a gateway key, read by the rules of `[passthrough]`.
-pub(super) enum Read {
-    /// A credential of the caller's own.
-    Own(PassthroughCredential),
-    /// Nothing that may be sent.
-    Nothing(NoKey),
-}
-
 impl std::fmt::Debug for PassthroughCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("PassthroughCredential(redacted)")
@@ -71,47 +64,50 @@ impl std::fmt::Debug for PassthroughCredential {
 }
 
 impl Passthrough {
-    /// Reads the caller's credential.
+    /// Returns the credential of the caller, or the reason why the request has none.
     ///
     /// # Errors
-    /// [`Refusal::InvalidHeader`] where a bearer token and a client's secret are both there: Cal.com would authenticate by
-    /// one and count by the other (FACTS §1).
-    pub(super) fn read(self, presented: &PresentedCredentials<'_>) -> Result<Read, Refusal> {
+    /// [`Refusal::InvalidHeader`] if the request has both a bearer token and a client secret. Cal.com would authenticate by one
+    /// and count by the other (FACTS §1).
+    pub(super) fn authenticate(
+        self,
+        presented: &PresentedCredentials<'_>,
+    ) -> Result<Result<PassthroughCredential, NoKey>, Refusal> {
         match (presented.authorization(), presented.secret()) {
             (Some(_), Some(_)) => Err(Refusal::InvalidHeader("Authorization and x-cal-secret-key cannot both be sent")),
             (Some(token), None) => Ok(self.bearer(token, presented)),
             (None, Some(secret)) => Ok(client(presented.client_id()?, secret)),
             (None, None) if presented.api_key().is_some_and(|key| key.starts_with(API_KEY) || is_jwt(key)) => {
-                Ok(Read::Nothing(NoKey::Unread))
+                Ok(Err(NoKey::Unread))
             }
-            (None, None) if presented.is_empty() => Ok(Read::Nothing(NoKey::Missing)),
-            (None, None) => Ok(Read::Nothing(NoKey::NotACredential)),
+            (None, None) if presented.is_empty() => Ok(Err(NoKey::Missing)),
+            (None, None) => Ok(Err(NoKey::NotACredential)),
         }
     }
 
-    fn bearer(self, token: &str, presented: &PresentedCredentials<'_>) -> Read {
+    fn bearer(self, token: &str, presented: &PresentedCredentials<'_>) -> Result<PassthroughCredential, NoKey> {
         let authorization = sensitive(&format!("Bearer {token}")).filter(|_| is_token(token));
-        let Some(authorization) = authorization else { return Read::Nothing(NoKey::NotACredential) };
+        let Some(authorization) = authorization else { return Err(NoKey::NotACredential) };
         if token.starts_with(LIVE_API_KEY) {
             if !self.live_keys {
-                return Read::Nothing(NoKey::LiveKeysOff);
+                return Err(NoKey::LiveKeysOff);
             }
         } else if token.starts_with(API_KEY) {
             if !self.test_keys {
-                return Read::Nothing(NoKey::TestKeysOff);
+                return Err(NoKey::TestKeysOff);
             }
         } else if !is_jwt(token) {
-            return Read::Nothing(NoKey::NotACredential);
+            return Err(NoKey::NotACredential);
         }
-        // Two ids, or one that is none, identify nobody, as no id does.
+        // Two ids, or an invalid one, identify no client. calgate forwards none then.
         let client_id = presented.client_id().ok().flatten().filter(|id| is_token(id)).and_then(sensitive);
         let headers = PassthroughHeaders::Bearer { authorization, client_id };
-        Read::Own(PassthroughCredential { headers, key: credential_hash(&[token]) })
+        Ok(PassthroughCredential { headers, key: credential_hash(&[token]) })
     }
 }
 
-fn client(id: Option<&str>, secret: &str) -> Read {
-    let own = || {
+fn client(id: Option<&str>, secret: &str) -> Result<PassthroughCredential, NoKey> {
+    let credential = || {
         let id = match id {
             Some(id) => Some(sensitive(id).filter(|_| is_token(id))?),
             None => None,
@@ -122,16 +118,16 @@ fn client(id: Option<&str>, secret: &str) -> Read {
             key: credential_hash(&["", secret]),
         })
     };
-    own().map_or(Read::Nothing(NoKey::NotACredential), Read::Own)
+    credential().ok_or(NoKey::NotACredential)
 }
 
-/// `token68` of RFC 9110 §11.2, of a length that credentials have.
+/// Returns whether the text is a `token68` (RFC 9110 §11.2) of 8 to 4096 characters, which is the length of credentials.
 fn is_token(text: &str) -> bool {
     let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
     (8..=4096).contains(&text.len()) && text.bytes().all(byte)
 }
 
-/// Three base64url parts: the form of Cal.com's access tokens.
+/// Returns whether the text has three base64url parts, which is the form of Cal.com's access tokens.
 fn is_jwt(token: &str) -> bool {
     let part = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     token.split('.').count() == 3 && token.split('.').all(part)
@@ -143,7 +139,7 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What a credential is told apart by: half of the SHA-256 of its parts.
+/// Returns the hash by which credentials are distinguished: the first half of the SHA-256 of the parts.
 pub fn credential_hash(parts: &[&str]) -> u128 {
     let mut context = Context::new(&SHA256);
     for part in parts {

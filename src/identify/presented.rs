@@ -1,4 +1,4 @@
-//! The credentials that a request carries: read from its headers, not verified.
+//! Credentials that a request carries, read from its headers and not verified.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -11,7 +11,7 @@ use crate::refusal::Refusal;
 /// Prefixes of Cal.com's own API keys (FACTS §1). Some clients refuse to send a key without one of them.
 const CAL_COM_PREFIXES: [&[u8]; 2] = [b"cal_live_", b"cal_"];
 
-/// The values of the headers that carry credentials. An empty value counts as an absent one.
+/// Values of the headers that carry credentials. An empty value counts as absent.
 #[derive(Default)]
 pub(super) struct PresentedCredentials<'a> {
     authorization: Option<&'a [u8]>,
@@ -22,10 +22,10 @@ pub(super) struct PresentedCredentials<'a> {
 }
 
 impl<'a> PresentedCredentials<'a> {
-    /// Reads all of them in one walk over the headers.
+    /// Reads all of them in one pass over the headers.
     ///
     /// # Errors
-    /// [`Refusal::InvalidHeader`] where a header that may hold a key occurs twice: which one counts would be a guess.
+    /// [`Refusal::InvalidHeader`] if a header that may hold a key occurs twice, because it is ambiguous which one counts.
     pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let mut read = Self::default();
         for (name, value) in headers {
@@ -38,7 +38,7 @@ impl<'a> PresentedCredentials<'a> {
                 (&mut read.secret, "x-cal-secret-key occurs more than once")
             } else {
                 if *name == CLIENT_ID {
-                    // An id alone identifies nobody, so that two of them matter only beside a secret.
+                    // An id alone identifies nobody, so two ids matter only if there is a secret.
                     read.has_two_client_ids |= read.client_id.replace(value).is_some();
                 }
                 continue;
@@ -51,17 +51,17 @@ impl<'a> PresentedCredentials<'a> {
         Ok(read)
     }
 
-    /// The values that may be a key, without the empty ones.
+    /// Returns the non-empty values that may be a key.
     fn candidates(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         [self.authorization, self.api_key, self.secret].into_iter().flatten().filter(|value| !value.is_empty())
     }
 
-    /// The gateway key, which begins with `calgate_`.
+    /// Returns the gateway key, which starts with `calgate_`.
     ///
     /// # Errors
-    /// [`Refusal::InvalidHeader`] where two headers hold two different ones.
+    /// [`Refusal::InvalidHeader`] if two headers hold different keys.
     pub(super) fn gateway_key(&self) -> Result<Option<&'a str>, Refusal> {
-        let mut keys = self.candidates().filter_map(key_in);
+        let mut keys = self.candidates().filter_map(find_key);
         let Some(key) = keys.next() else { return Ok(None) };
         if keys.all(|other| other == key) {
             return Ok(Some(as_text(key)));
@@ -69,36 +69,36 @@ impl<'a> PresentedCredentials<'a> {
         Err(Refusal::InvalidHeader("Authorization, X-Api-Key and x-cal-secret-key carry different gateway keys"))
     }
 
-    /// Returns whether `calgate_` occurs where no key is read: after another scheme than `Bearer`, in the client id.
+    /// Returns whether `calgate_` occurs where calgate reads no key: after a scheme other than `Bearer`, or in the client id.
     pub(super) fn has_misplaced_key(&self) -> bool {
         let names_key = |value: &[u8]| memmem::find(&value.to_ascii_lowercase(), PREFIX.as_bytes()).is_some();
         self.candidates().chain(self.client_id).any(names_key)
     }
 
-    /// Returns whether there is no credential. A client id alone is none.
+    /// Returns whether there is no credential. A client id alone is not one.
     pub(super) fn is_empty(&self) -> bool {
         self.candidates().next().is_none()
     }
 
-    /// The value of `Authorization`, without the scheme `Bearer` if it has one.
+    /// Returns the value of `Authorization`, without the scheme `Bearer`.
     pub(super) fn authorization(&self) -> Option<&'a str> {
         non_empty(self.authorization)
     }
 
-    /// The value of `X-Api-Key`.
+    /// Returns the value of `X-Api-Key`.
     pub(super) fn api_key(&self) -> Option<&'a str> {
         non_empty(self.api_key)
     }
 
-    /// The value of `x-cal-secret-key`.
+    /// Returns the value of `x-cal-secret-key`.
     pub(super) fn secret(&self) -> Option<&'a str> {
         non_empty(self.secret)
     }
 
-    /// The value of `x-cal-client-id`.
+    /// Returns the value of `x-cal-client-id`.
     ///
     /// # Errors
-    /// [`Refusal::InvalidHeader`] where it occurs twice.
+    /// [`Refusal::InvalidHeader`] if the header occurs twice.
     pub(super) fn client_id(&self) -> Result<Option<&'a str>, Refusal> {
         if self.has_two_client_ids {
             return Err(Refusal::InvalidHeader("x-cal-client-id occurs more than once"));
@@ -111,13 +111,13 @@ fn non_empty(value: Option<&[u8]>) -> Option<&str> {
     value.filter(|value| !value.is_empty()).map(as_text)
 }
 
-/// A value as text. One that is not ASCII has no meaning here, and is read as a question mark: it is not a credential.
+/// Returns a value as text. A value that is not ASCII becomes a question mark, which is not a credential.
 fn as_text(value: &[u8]) -> &str {
     std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).unwrap_or("?")
 }
 
-/// The token of an `Authorization` value. The scheme is compared without case (RFC 9110 §11.1), and may be missing:
-/// Cal.com reads a bare token, too (FACTS §1).
+/// Returns the token of an `Authorization` value. The scheme is case-insensitive (RFC 9110 §11.1). It may be absent, because
+/// Cal.com also accepts a bare token (FACTS §1).
 fn without_scheme(value: &[u8]) -> &[u8] {
     match value.split_at_checked("Bearer".len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer") && matches!(token, [] | [b' ', ..]) => {
@@ -127,8 +127,8 @@ fn without_scheme(value: &[u8]) -> &[u8] {
     }
 }
 
-/// The gateway key that a value is, without `Bearer` and a prefix of Cal.com's. One in the wrong case is a mistyped key.
-fn key_in(value: &[u8]) -> Option<&[u8]> {
+/// Returns the gateway key in a value, without `Bearer` and a prefix of Cal.com. A key in capitals counts as a mistyped key.
+fn find_key(value: &[u8]) -> Option<&[u8]> {
     let is_key =
         |text: &&[u8]| text.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()));
     let token = without_scheme(value);

@@ -1,4 +1,4 @@
-//! Client addresses: what they are counted by, and whose word on them is believed.
+//! Client addresses: keys of buckets, and trust in `X-Forwarded-For`.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 #[test]
-fn ipv6_is_counted_by_its_64_and_ipv4_whole() {
+fn counts_ipv6_by_the_64_prefix_and_ipv4_by_the_address() {
     let table = [
         ("192.0.2.1", "192.0.2.1", true),
         ("192.0.2.1", "192.0.2.2", false),
@@ -27,7 +27,7 @@ fn ipv6_is_counted_by_its_64_and_ipv4_whole() {
 }
 
 #[test]
-fn x_forwarded_for_counts_only_from_trusted_proxies_and_only_to_the_first_that_is_none() {
+fn reads_x_forwarded_for_up_to_the_first_address_that_is_not_a_trusted_proxy() {
     let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
     let table = [
         ("203.0.113.9", vec!["198.51.100.1"], "203.0.113.9"),
@@ -53,7 +53,7 @@ fn x_forwarded_for_counts_only_from_trusted_proxies_and_only_to_the_first_that_i
         }
         assert_eq!(proxies.client(address(peer), &fields), address(expected), "{peer} with {lines:?}");
     }
-    let nobody = TrustedProxies::default();
+    let none = TrustedProxies::default();
     let fields = headers([("x-forwarded-for", "198.51.100.1")]);
-    assert_eq!(nobody.client(address("127.0.0.1"), &fields), address("127.0.0.1"));
+    assert_eq!(none.client(address("127.0.0.1"), &fields), address("127.0.0.1"));
 }

@@ -1,4 +1,4 @@
-//! Hosts by which a gateway may be named.
+//! Allowed values of `Host`.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ fn listed() -> Hosts {
 }
 
 #[test]
-fn loopback_names_the_own_address_and_listed_hosts_are_good() {
+fn allows_loopback_names_the_local_address_and_listed_hosts() {
     let (hosts, local): (_, IpAddr) = (listed(), "10.0.0.5".parse().unwrap());
     let good = [
         "localhost",
@@ -77,14 +77,17 @@ fn loopback_names_the_own_address_and_listed_hosts_are_good() {
     for host in bad {
         let checked = hosts.check(&head(Version::HTTP_11, "/", &[host]), Some(local));
         assert!(checked.is_err(), "{host}");
-        assert!(hosts.check(&head(Version::HTTP_11, "/", &[host]), None).is_ok(), "no browser reaches a Unix socket");
+        assert!(
+            hosts.check(&head(Version::HTTP_11, "/", &[host]), None).is_ok(),
+            "browsers do not connect to a Unix socket"
+        );
     }
     let named = hosts.check(&head(Version::HTTP_11, "/", &["evil.example:80"]), Some(local)).unwrap_err();
     assert_eq!(&*named, "evil.example:80");
 }
 
 #[test]
-fn every_authority_of_a_request_has_to_be_good() {
+fn every_authority_of_a_request_must_be_allowed() {
     let (hosts, local) = (Hosts::default(), Some("127.0.0.1".parse().unwrap()));
     let table = [
         (Version::HTTP_2, "http://localhost/", &[][..], true),
@@ -105,7 +108,7 @@ fn every_authority_of_a_request_has_to_be_good() {
 }
 
 #[test]
-fn a_listed_host_is_a_name_or_an_address_without_a_port() {
+fn rejects_a_listed_host_that_is_not_a_name_or_address() {
     for text in ["", "a:80", "[::1]:80", "http://a", "*.example.com", "a b", "user@a", "a/", "[a]"] {
         assert!(!Hosts::default().add(text), "{text}");
     }

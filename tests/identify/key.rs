@@ -1,4 +1,4 @@
-//! The form of gateway keys and of their hashes.
+//! Form of gateway keys and of their hashes.
 
 use calgate::identify::GatewayKey;
 use calgate::secret::KeyHash;
@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use crate::properties::cases;
 
-/// A key and its hash, made once by hand: `printf %s KEY | sha256sum`.
+/// Key and its hash, which `printf %s KEY | sha256sum` prints.
 const KEY: &str = "calgate_5cb1d8ffb2e993708d9d2801d8f77fa8e5024aa4a77d920c";
 const HASH: &str = "sha256:4132cc7711020e605336e5d5bbebb03fe665c93dcd671aea502540737505f708";
 
 #[test]
-fn a_key_has_its_prefix_its_randomness_and_its_checksum() {
+fn a_generated_key_has_a_prefix_random_digits_and_a_checksum() {
     assert_eq!(GatewayKey::parse(KEY).unwrap().hash().to_string(), HASH);
     assert_eq!(KeyHash::parse(HASH), KeyHash::parse(&HASH.to_uppercase().replace("SHA", "sha")));
     let made: Vec<String> = (0..100).map(|_| GatewayKey::generate().unwrap()).collect();
@@ -24,7 +24,7 @@ fn a_key_has_its_prefix_its_randomness_and_its_checksum() {
 }
 
 #[test]
-fn what_is_no_key_is_none() {
+fn rejects_malformed_keys() {
     let cases = [
         "",
         "calgate_",
@@ -43,7 +43,7 @@ fn what_is_no_key_is_none() {
 }
 
 #[test]
-fn what_is_no_hash_is_none() {
+fn rejects_malformed_hashes() {
     for case in [
         "",
         "sha256:",
@@ -62,14 +62,14 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn any_one_wrong_digit_is_noticed(at in 8..KEY.len(), digit in "[0-9a-f]") {
+    fn the_checksum_detects_any_wrong_digit(at in 8..KEY.len(), digit in "[0-9a-f]") {
         let mut key = KEY.to_owned();
         key.replace_range(at..=at, &digit);
         prop_assert_eq!(GatewayKey::parse(&key).is_some(), key == KEY);
     }
 
     #[test]
-    fn nothing_panics_and_a_hash_is_read_back(text in any::<String>(), digits in "[0-9a-f]{64}") {
+    fn parsing_never_panics_and_a_hash_round_trips(text in any::<String>(), digits in "[0-9a-f]{64}") {
         let _ = GatewayKey::parse(&text);
         let _ = GatewayKey::parse(&format!("calgate_{text}"));
         let _ = KeyHash::parse(&format!("sha256:{text}"));

@@ -1,4 +1,4 @@
-//! Secrets where they would be forwarded.
+//! Detection of secrets in targets and forwarded headers.
 
 use calgate::identify::LeakGuard;
 use calgate::refusal::{Leak, Refusal};
@@ -27,13 +27,13 @@ fn found(target: &str) -> Option<Leak> {
     }
 }
 
-/// Every byte percent-encoded.
+/// Percent-encodes every byte.
 fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"))
 }
 
 #[test]
-fn a_gateway_key_is_found_anywhere_in_a_target() {
+fn finds_a_gateway_key_anywhere_in_a_target() {
     let key = key("it");
     let (one, all) = (key.replacen('_', "%5f", 1), encoded(&key));
     for target in [
@@ -59,7 +59,7 @@ fn a_gateway_key_is_found_anywhere_in_a_target() {
 }
 
 #[test]
-fn a_configured_secret_is_found_in_a_target() {
+fn finds_a_configured_secret_in_a_target() {
     for secret in [API_KEY, CLIENT_SECRET, &encoded(BASE64)] {
         for target in [
             format!("/v2/slots?apiKey={secret}"),
@@ -73,7 +73,7 @@ fn a_configured_secret_is_found_in_a_target() {
 }
 
 #[test]
-fn ordinary_targets_are_left_alone() {
+fn accepts_ordinary_targets() {
     for target in [
         "",
         "/",
@@ -90,7 +90,7 @@ fn ordinary_targets_are_left_alone() {
 }
 
 #[test]
-fn a_gateway_key_is_found_in_headers_that_are_forwarded() {
+fn finds_a_gateway_key_in_forwarded_headers() {
     let key = key("it");
     let extra: [HeaderName; 1] = ["x-tenant".parse().unwrap()];
     let check = |name: &str, value: &str| guard().check("/v2/me", &headers([(name, value)]), &extra).is_err();
@@ -105,7 +105,7 @@ fn a_gateway_key_is_found_in_headers_that_are_forwarded() {
 
 proptest! {
     #[test]
-    fn no_target_makes_it_panic_and_a_key_is_always_found(before in "[ -~]{0,40}", after in "[ -~]{0,40}") {
+    fn never_panics_and_always_finds_a_key(before in "[ -~]{0,40}", after in "[ -~]{0,40}") {
         let _ = found(&format!("/{before}{after}"));
         let key = key("it");
         prop_assert_eq!(found(&format!("/{before}/{key}/{after}")), Some(Leak::KeyInTarget));

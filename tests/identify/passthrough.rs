@@ -1,40 +1,40 @@
-//! Passthrough: which credentials of their own callers may bring.
+//! Passthrough callers: accepted credentials, and their keys of buckets.
 
 use calgate::gateway::Snapshot;
 use calgate::identify::{Identity, PassthroughHeaders};
 use http::HeaderMap;
 
-use super::{BAD, NOBODY, who};
+use super::{BAD, NOBODY, identified};
 use crate::given::{PEER, headers, key, now, snapshot};
 
 const BOTH: &str = "[passthrough]\nenabled = true\nplan = \"teams\"\n";
 const JWT: &str = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl-_";
 
 #[test]
-fn the_form_is_validated_and_each_mode_of_key_can_be_refused() {
+fn validates_the_form_and_can_refuse_each_mode_of_api_key() {
     let all = snapshot(BOTH);
     let no_test = snapshot(&format!("{BOTH}test_keys = false"));
     let no_live = snapshot(&format!("{BOTH}live_keys = false"));
     let off = snapshot("[passthrough]\nenabled = false\nplan = \"teams\"");
-    let (own, no) = ("(passthrough)", "(public)");
+    let (yes, no) = ("(passthrough)", "(public)");
     let id = ("x-cal-client-id", "client-id");
     let secret = ("x-cal-secret-key", "secret-key");
     let bearer = |value: &str| headers([("authorization", value)]);
     let table = [
-        (bearer("Bearer cal_0123456789"), [own, no, own, no]),
-        (bearer("bearer  cal_live_0123456789"), [own, own, no, no]),
-        (bearer("Bearer cal_live0123456789"), [own, no, own, no]),
-        (bearer("cal_0123456789"), [own, no, own, no]),
-        (bearer("cal_live_0123456789"), [own, own, no, no]),
-        (bearer(JWT), [own, own, own, no]),
-        (bearer(JWT.trim_start_matches("Bearer ")), [own, own, own, no]),
-        (headers([id, secret]), [own, own, own, no]),
-        (headers([secret]), [own, own, own, no]),
-        (headers([("authorization", JWT), id]), [own, own, own, no]),
-        (headers([("authorization", JWT), id, id]), [own, own, own, no]),
-        (headers([("authorization", JWT), ("x-cal-client-id", "no id")]), [own, own, own, no]),
-        (headers([("authorization", JWT), ("x-cal-secret-key", "")]), [own, own, own, no]),
-        (headers([("authorization", ""), id, secret]), [own, own, own, no]),
+        (bearer("Bearer cal_0123456789"), [yes, no, yes, no]),
+        (bearer("bearer  cal_live_0123456789"), [yes, yes, no, no]),
+        (bearer("Bearer cal_live0123456789"), [yes, no, yes, no]),
+        (bearer("cal_0123456789"), [yes, no, yes, no]),
+        (bearer("cal_live_0123456789"), [yes, yes, no, no]),
+        (bearer(JWT), [yes, yes, yes, no]),
+        (bearer(JWT.trim_start_matches("Bearer ")), [yes, yes, yes, no]),
+        (headers([id, secret]), [yes, yes, yes, no]),
+        (headers([secret]), [yes, yes, yes, no]),
+        (headers([("authorization", JWT), id]), [yes, yes, yes, no]),
+        (headers([("authorization", JWT), id, id]), [yes, yes, yes, no]),
+        (headers([("authorization", JWT), ("x-cal-client-id", "no id")]), [yes, yes, yes, no]),
+        (headers([("authorization", JWT), ("x-cal-secret-key", "")]), [yes, yes, yes, no]),
+        (headers([("authorization", ""), id, secret]), [yes, yes, yes, no]),
         (bearer("Bearer cal_x"), [no; 4]),
         (bearer("Bearer cal_0123 456789"), [no; 4]),
         (bearer("Bearer cal_0123,456789"), [no; 4]),
@@ -50,13 +50,13 @@ fn the_form_is_validated_and_each_mode_of_key_can_be_refused() {
         (headers([("x-api-key", "cal_live_0123456789")]), [no; 4]),
     ];
     for (fields, expected) in table {
-        let answers = [&all, &no_test, &no_live, &off].map(|snapshot| who(snapshot, &fields));
+        let answers = [&all, &no_test, &no_live, &off].map(|snapshot| identified(snapshot, &fields));
         assert_eq!(answers, expected, "{fields:?}");
     }
 }
 
 #[test]
-fn a_bearer_and_a_clients_secret_at_once_are_refused() {
+fn refuses_a_bearer_token_together_with_a_client_secret() {
     let snapshot = snapshot(BOTH);
     let (id, secret) = (("x-cal-client-id", "client-id"), ("x-cal-secret-key", "secret-key"));
     for fields in [
@@ -66,12 +66,12 @@ fn a_bearer_and_a_clients_secret_at_once_are_refused() {
         headers([id, id, secret]),
         headers([id, secret, secret]),
     ] {
-        assert_eq!(who(&snapshot, &fields), BAD, "{fields:?}");
+        assert_eq!(identified(&snapshot, &fields), BAD, "{fields:?}");
     }
 }
 
 #[test]
-fn beside_an_anonymous_consumer_what_has_the_form_of_a_credential_is_the_callers_own() {
+fn a_valid_form_takes_precedence_over_the_anonymous_consumer() {
     let anonymous = "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"\n[anonymous]\nconsumer = \"it\"\n";
     let snapshot = snapshot(&format!("{anonymous}{BOTH}live_keys = false"));
     let table = [
@@ -85,49 +85,49 @@ fn beside_an_anonymous_consumer_what_has_the_form_of_a_credential_is_the_callers
         (headers([("authorization", &*key("unknown"))]), NOBODY),
     ];
     for (fields, expected) in table {
-        assert_eq!(who(&snapshot, &fields), expected, "{fields:?}");
+        assert_eq!(identified(&snapshot, &fields), expected, "{fields:?}");
     }
 }
 
 #[test]
-fn a_gateway_key_comes_before_a_credential_of_ones_own() {
+fn a_gateway_key_takes_precedence_over_a_credential() {
     let snapshot = snapshot(&format!("{BOTH}[consumers.it]\nkeys = [\"{{key:it}}\"]\ncredential = \"teams\""));
-    assert_eq!(who(&snapshot, &headers([("authorization", JWT), ("x-api-key", &*key("it"))])), "it");
-    assert_eq!(who(&snapshot, &headers([("authorization", JWT), ("x-api-key", &*key("unknown"))])), NOBODY);
-    assert_eq!(who(&snapshot, &HeaderMap::new()), "(public)");
+    assert_eq!(identified(&snapshot, &headers([("authorization", JWT), ("x-api-key", &*key("it"))])), "it");
+    assert_eq!(identified(&snapshot, &headers([("authorization", JWT), ("x-api-key", &*key("unknown"))])), NOBODY);
+    assert_eq!(identified(&snapshot, &HeaderMap::new()), "(public)");
 }
 
-fn own_key(snapshot: &Snapshot, fields: &HeaderMap) -> u128 {
+fn bucket_key(snapshot: &Snapshot, fields: &HeaderMap) -> u128 {
     let caller = snapshot.consumers.identify(fields, PEER, now()).unwrap();
-    let Identity::Passthrough(own) = caller.identity() else { panic!("{caller:?}") };
-    own.key
+    let Identity::Passthrough(credential) = caller.identity() else { panic!("{caller:?}") };
+    credential.key
 }
 
 #[test]
-fn what_goes_upstream_is_the_credential_and_what_is_counted_its_hash() {
+fn forwards_the_credential_and_counts_by_its_hash() {
     let snapshot = snapshot(BOTH);
     let fields = headers([("authorization", "BEARER   cal_0123456789 ")]);
     let caller = snapshot.consumers.identify(&fields, PEER, now()).unwrap();
-    let Identity::Passthrough(own) = caller.identity() else { panic!("{caller:?}") };
+    let Identity::Passthrough(credential) = caller.identity() else { panic!("{caller:?}") };
     assert!(!format!("{caller:?}").contains("0123456789"));
-    let PassthroughHeaders::Bearer { authorization, client_id: None } = &own.headers else { panic!() };
+    let PassthroughHeaders::Bearer { authorization, client_id: None } = &credential.headers else { panic!() };
     assert_eq!(authorization, "Bearer cal_0123456789");
     assert!(authorization.is_sensitive());
     let client = |id: &str, secret: &str| headers([("x-cal-client-id", id), ("x-cal-secret-key", secret)]);
     let keys = [
-        own_key(&snapshot, &fields),
-        own_key(&snapshot, &headers([("authorization", "Bearer cal_0123456780")])),
-        own_key(&snapshot, &client("client-id-a", "b-secret")),
-        own_key(&snapshot, &client("client-id-", "ab-secret")),
-        own_key(&snapshot, &client("client-id-a", "c-secret")),
+        bucket_key(&snapshot, &fields),
+        bucket_key(&snapshot, &headers([("authorization", "Bearer cal_0123456780")])),
+        bucket_key(&snapshot, &client("client-id-a", "b-secret")),
+        bucket_key(&snapshot, &client("client-id-", "ab-secret")),
+        bucket_key(&snapshot, &client("client-id-a", "c-secret")),
     ];
     let different: std::collections::BTreeSet<_> = keys.iter().collect();
     assert_eq!(different.len(), keys.len());
-    assert_eq!(keys[0], own_key(&snapshot, &headers([("authorization", "Bearer cal_0123456789")])));
+    assert_eq!(keys[0], bucket_key(&snapshot, &headers([("authorization", "Bearer cal_0123456789")])));
     assert_eq!(
         keys[0],
-        own_key(&snapshot, &headers([("authorization", "cal_0123456789"), ("x-cal-client-id", "client-id")]))
+        bucket_key(&snapshot, &headers([("authorization", "cal_0123456789"), ("x-cal-client-id", "client-id")]))
     );
-    let one_secret = own_key(&snapshot, &headers([("x-cal-secret-key", "b-secret")]));
-    assert_eq!(keys[2], one_secret, "the caller cannot have another bucket by another client id");
+    let one_secret = bucket_key(&snapshot, &headers([("x-cal-secret-key", "b-secret")]));
+    assert_eq!(keys[2], one_secret, "another client id does not give the caller another bucket");
 }
