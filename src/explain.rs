@@ -1,6 +1,6 @@
-//! What the gateway would decide, and by which rule, without a request (`calgate explain`, `POST /explain`).
+//! Explanation of the decision about a request, with the rule, without sending the request (`calgate explain`, `POST /explain`).
 //!
-//! It asks the same stages as the request path, in the same order, and charges nothing.
+//! [`explain`] calls the same stages as the request path in the same order, and charges nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
@@ -18,56 +18,56 @@ use crate::ratelimit::Hold;
 use crate::ratelimit::status::Standing;
 use crate::refusal::Refusal;
 
-/// The decision about one request.
+/// Decision about a request.
 #[derive(Debug, Serialize)]
 pub struct Explanation<'a> {
     /// `allow` or `deny`.
     pub decision: &'static str,
-    /// The header without which it would be denied.
+    /// Header without which calgate would deny the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only_with: Option<&'static str>,
-    /// The gateway's code, if it denies.
+    /// Error code of the gateway, if it denies the request.
     pub code: Option<&'static str>,
-    /// What it would answer, if it denies.
+    /// HTTP status, if it denies the request.
     pub status: Option<u16>,
-    /// The methods that the path takes, where that decided.
+    /// Methods that the path supports, if the method decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow: Option<String>,
-    /// The endpoint the path means.
+    /// Endpoint that matches the request.
     pub endpoint: Option<ExplainedEndpoint<'a>>,
-    /// The plan of the consumer's credential.
+    /// Plan of the credential.
     pub plan: Option<&'a str>,
-    /// The rule that decided.
+    /// Rule that decided.
     pub rule: String,
-    /// Who asks.
+    /// Name of the caller.
     pub consumer: &'a str,
-    /// The credential it would go upstream with.
+    /// Name of the credential that calgate would send.
     pub credential: Option<&'a str>,
-    /// How that is, where it renews itself and the gateway is running: `fresh`, `needs-login`, …
+    /// State of a renewable credential, such as `fresh` or `needs-login`. Only a running gateway reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_state: Option<&'static str>,
-    /// The consumer's tier.
+    /// Tier of the caller.
     pub tier: Option<&'a str>,
-    /// The budget that the request would be put to, as it stands: the credential's, or that of an operation which Cal.com
-    /// counts apart. Each managed user has one of its own, which is not told.
+    /// Budget of the request: that of the credential, or of an operation that Cal.com counts separately. Absent for managed
+    /// users, who have budgets of their own.
     pub budget: Option<ExplainedBudget>,
-    /// True while the store of shared limits is not asked, in a running gateway that has one.
+    /// Whether the limit store is unavailable. Only a running gateway with such a store reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_lost: Option<bool>,
 }
 
-/// The budget of a credential.
+/// Budget of a credential or operation.
 #[derive(Debug, Serialize)]
 pub struct ExplainedBudget {
-    /// Whether it is of this operation alone.
+    /// Whether Cal.com counts the operation separately.
     apart: bool,
     limit: u32,
-    /// How it stands, which only a running gateway knows.
+    /// Current state. Only a running gateway reports it.
     #[serde(flatten)]
     pub now: Option<BudgetSnapshot>,
 }
 
-/// How it stands now.
+/// Current state of a budget.
 #[derive(Debug, Serialize)]
 pub struct BudgetSnapshot {
     used: u32,
@@ -86,7 +86,7 @@ impl From<(Standing, bool)> for ExplainedBudget {
     }
 }
 
-/// The endpoint a path means.
+/// Endpoint that matches a request.
 #[derive(Debug, Serialize)]
 pub struct ExplainedEndpoint<'a> {
     method: &'a str,
@@ -106,45 +106,45 @@ impl<'a> ExplainedEndpoint<'a> {
     }
 }
 
-/// A request that is asked about.
+/// Request to explain.
 #[derive(Debug, Clone, Copy)]
 pub struct ExplainRequest<'a> {
-    /// Its method.
+    /// Method.
     pub method: &'a Method,
-    /// Its target. A query is left aside, as the decision leaves it.
+    /// Target. The query is ignored, because no decision depends on it.
     pub target: &'a str,
-    /// The managed user it names, if any.
+    /// Managed user that the request names, if it names one.
     pub managed_user: Option<&'a str>,
 }
 
-/// The client that would send a request.
+/// Client that would send the request.
 #[derive(Debug, Clone, Copy)]
 pub enum Client<'a> {
-    /// A consumer, with a key of its own.
+    /// Consumer with a gateway key.
     Consumer(&'a Consumer),
-    /// A client without a key.
+    /// Client without a key.
     Anonymous,
-    /// A client with a Cal.com credential of its own.
+    /// Client with a Cal.com credential of its own.
     Passthrough(PassthroughKind),
 }
 
-/// The kind of credential that a passthrough client sends.
+/// Kind of credential that a passthrough client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassthroughKind {
-    /// An API key.
+    /// API key.
     ApiKey,
-    /// An access token.
+    /// Access token.
     Token,
-    /// A platform client's id and secret.
+    /// Id and secret of a platform client.
     PlatformClient,
 }
 
 impl PassthroughKind {
-    /// The kinds by name.
+    /// All kinds by name.
     pub const NAMES: [(&'static str, Self); 3] =
         [("api-key", Self::ApiKey), ("token", Self::Token), ("platform-client", Self::PlatformClient)];
 
-    /// Header fields as such a client sends them. The values are made up: only Cal.com can tell whether one is valid.
+    /// Returns the headers of such a client, with invented values. Only Cal.com can tell whether a value is valid.
     fn headers(self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         match self {
@@ -160,7 +160,7 @@ impl PassthroughKind {
 }
 
 impl<'a> Client<'a> {
-    /// Returns the caller that the gateway would take this client for.
+    /// Returns the caller that the gateway would identify.
     #[expect(clippy::disallowed_methods, reason = "expiry dates are compared with the time of day")]
     fn identify(self, snapshot: &'a Snapshot) -> Result<Caller<'a>, Refusal> {
         let headers = match self {
@@ -172,8 +172,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Decides what `client` would get for a request.
-pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, asked: ExplainRequest<'a>) -> Explanation<'a> {
+/// Explains the decision about a request of `client`.
+pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, request: ExplainRequest<'a>) -> Explanation<'a> {
     let mut explanation = Explanation {
         decision: "allow",
         only_with: None,
@@ -190,7 +190,7 @@ pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, asked: ExplainReq
         budget: None,
         store_lost: None,
     };
-    match decide(snapshot, client, asked, &mut explanation) {
+    match decide(snapshot, client, request, &mut explanation) {
         Ok(rule) => explanation.rule = rule,
         Err(refusal) => {
             explanation.decision = "deny";
@@ -206,7 +206,7 @@ pub fn explain<'a>(snapshot: &'a Snapshot, client: Client<'a>, asked: ExplainReq
     explanation
 }
 
-/// Fills in what is known of the caller before anything is decided.
+/// Fills in the facts about the caller that do not depend on the decision.
 fn describe_caller<'a>(snapshot: &'a Snapshot, caller: &Caller<'a>, explanation: &mut Explanation<'a>) {
     explanation.consumer = caller.name();
     match caller.identity() {
@@ -227,10 +227,10 @@ fn describe_caller<'a>(snapshot: &'a Snapshot, caller: &Caller<'a>, explanation:
 fn decide<'a>(
     snapshot: &'a Snapshot,
     client: Client<'a>,
-    asked: ExplainRequest<'a>,
+    request: ExplainRequest<'a>,
     explanation: &mut Explanation<'a>,
 ) -> Result<String, Refusal> {
-    let ExplainRequest { method, target, .. } = asked;
+    let ExplainRequest { method, target, .. } = request;
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     let caller = client.identify(snapshot);
     if let Ok(caller) = &caller {
@@ -241,7 +241,7 @@ fn decide<'a>(
     }
     if *method == Method::OPTIONS {
         explanation.allow = Some(snapshot.catalog().allow(path, snapshot.unknown_endpoints)?);
-        return Ok("OPTIONS is answered by the gateway itself, for any caller".to_owned());
+        return Ok("the gateway itself answers OPTIONS for any caller".to_owned());
     }
     let caller = caller?;
     let consumer = match caller.identity() {
@@ -249,22 +249,22 @@ fn decide<'a>(
         Identity::Public(_) | Identity::Passthrough(_) => None,
     };
     let is_public = matches!(caller.identity(), Identity::Public(_));
-    let matched = snapshot.catalog().match_route(method, path, snapshot.unknown_endpoints)?;
-    explanation.endpoint = matched.endpoint().map(ExplainedEndpoint::of);
-    explanation.budget = consumer.and_then(|id| snapshot.budget.standing_of(id, matched.endpoint())).map(Into::into);
+    let route = snapshot.catalog().match_route(method, path, snapshot.unknown_endpoints)?;
+    explanation.endpoint = route.endpoint().map(ExplainedEndpoint::of);
+    explanation.budget = consumer.and_then(|id| snapshot.budget.standing_of(id, route.endpoint())).map(Into::into);
     let allowed_by = if is_public {
-        "the operation is public: Cal.com needs no credential for it".to_owned()
+        "the operation is public: Cal.com requires no credential for it".to_owned()
     } else {
-        allowed_by(&matched, explanation.plan)
+        allowed_by(&route, explanation.plan)
     };
-    let grant = snapshot.entitlements.grant(caller, matched)?;
-    suit(snapshot, consumer, &grant, asked.managed_user, explanation)?;
+    let grant = snapshot.entitlements.grant(caller, route)?;
+    select_credential(snapshot, consumer, &grant, request.managed_user, explanation)?;
     snapshot.credentials.capture(&grant)?;
-    Ok(grant.would_deny().map_or(allowed_by, |rule| format!("observed only: {rule}")))
+    Ok(grant.would_deny().map_or(allowed_by, |rule| format!("observe mode forwards it, although: {rule}")))
 }
 
-/// As whom it could be sent. One that names no managed user may have to name one.
-fn suit(
+/// Selects the credential for the request. A request without a managed user may have to name one.
+fn select_credential(
     snapshot: &Snapshot,
     consumer: Option<ConsumerId>,
     grant: &Grant<'_>,
@@ -273,7 +273,7 @@ fn suit(
 ) -> Result<(), Refusal> {
     let mut headers = HeaderMap::new();
     if let Some(user) = managed_user {
-        // What can stand in no header is as little an id as what stands here for it.
+        // A value that is invalid in a header is not a valid id either, and neither is the question mark.
         headers.insert(MANAGED_USER, HeaderValue::from_str(user).unwrap_or(HeaderValue::from_static("?")));
     }
     let may_act_for_any = || consumer.is_some_and(|id| snapshot.credentials.may_act_for_any(id));
@@ -291,9 +291,9 @@ fn suit(
     Ok(())
 }
 
-fn allowed_by(matched: &RouteMatch<'_>, plan: Option<&str>) -> String {
+fn allowed_by(route: &RouteMatch<'_>, plan: Option<&str>) -> String {
     let plan = plan.unwrap_or("(none)");
-    match matched.endpoint() {
+    match route.endpoint() {
         Some(endpoint) => format!("plan \"{plan}\" allows the tag \"{}\"", endpoint.tag),
         None => format!("catalog.unknown_endpoints forwards it, and plan \"{plan}\" allows all of its prefix"),
     }
@@ -301,8 +301,8 @@ fn allowed_by(matched: &RouteMatch<'_>, plan: Option<&str>) -> String {
 
 impl std::fmt::Display for ExplainedBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let of = if self.apart { ", of this operation alone" } else { "" };
-        write!(f, "{} requests a window{of}", self.limit)
+        let scope = if self.apart { ", for this operation alone" } else { "" };
+        write!(f, "{} requests per window{scope}", self.limit)
     }
 }
 

@@ -33,7 +33,7 @@ fn it_tells_the_decision_and_its_rule() {
     credential  main
     plan        teams
     tier        standard
-    budget      120 requests a window
+    budget      120 requests per window
     "#);
     let (_, said) = explain(&["--json", "GET", "/v2/me"]);
     let said: Value = serde_json::from_str(&said).unwrap();
@@ -56,7 +56,7 @@ fn it_tells_the_decision_and_its_rule() {
 #[test]
 fn the_budget_is_that_which_the_request_would_be_put_to() {
     let (_, said) = explain(&["POST", "/v2/bookings/uid/guests"]);
-    assert_eq!(said.lines().last(), Some("budget      5 requests a window, of this operation alone"));
+    assert_eq!(said.lines().last(), Some("budget      5 requests per window, for this operation alone"));
     let (_, said) = explain(&["--json", "POST", "/v2/bookings/uid/guests"]);
     let budget = &serde_json::from_str::<Value>(&said).unwrap()["budget"];
     assert_eq!((&budget["apart"], &budget["limit"]), (&true.into(), &5.into()));
@@ -130,7 +130,7 @@ fn where_only_a_managed_user_has_what_an_operation_takes_it_says_so() {
 #[test]
 fn what_the_gateway_answers_itself_is_no_refusal() {
     let (code, said) = explain(&["OPTIONS", "/v2/organizations/7/teams"]);
-    assert!(said.starts_with("decision    allow\nrule        OPTIONS is answered by the gateway itself"), "{said}");
+    assert!(said.starts_with("decision    allow\nrule        the gateway itself answers OPTIONS"), "{said}");
     assert!(code == Some(0) && said.contains("allow       GET, HEAD, OPTIONS, POST"), "{said}");
 }
 
