@@ -1,8 +1,8 @@
-//! A hasher for keys that are hashes already.
+//! Hasher for keys that are already hashes.
 
 use std::hash::Hasher;
 
-/// Takes the first eight bytes of a key for its hash. The key has to be a hash itself.
+/// Hasher that returns the first eight bytes of a key, which must be a hash itself.
 #[derive(Default)]
 pub struct PrefixHasher(u64);
 

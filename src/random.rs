@@ -1,10 +1,10 @@
-//! Random numbers that spread load and tell processes apart. They are predictable: keys come from `aws-lc-rs`.
+//! Predictable random numbers that spread load and distinguish processes. Keys come from `aws-lc-rs` instead.
 
 use std::hash::{BuildHasher as _, RandomState};
 
-/// Returns another seed at each call, in each process and on each host.
+/// Returns a seed that differs between calls, processes and hosts.
 ///
-/// The generator of `fastrand` seeds itself by the time and the thread, which two replicas may have in common.
+/// `fastrand` seeds its own generator by the time and the thread id, which two replicas may have in common.
 pub fn seed() -> u64 {
     RandomState::new().hash_one(())
 }

@@ -1,7 +1,7 @@
-//! Secrets: a type that can be sent upstream and nowhere else.
+//! Type of secrets, which prevents that a secret reaches a log, and hashes of secrets.
 //!
-//! It has neither `Display` nor `Serialize`, its `Debug` is redacted, and its memory is wiped when the last user of it
-//! is gone, also where it became a header value.
+//! A [`Secret`] has neither `Display` nor `Serialize`, and its `Debug` is redacted. Its memory is wiped when its last clone is
+//! dropped. This includes header values made from it.
 
 mod key_hash;
 
@@ -13,39 +13,39 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use key_hash::KeyHash;
 
-/// A secret of visible ASCII characters.
+/// Secret of visible ASCII characters.
 #[derive(Debug, Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Takes the text of a secret, without the white space around it.
+    /// Takes the text of a secret and trims white space around it.
     ///
     /// # Errors
-    /// Why it cannot be one; never its text.
+    /// The reason why the text cannot be a secret, without the text itself.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         if text.is_empty() {
             return Err("it is empty");
         }
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err("it has characters that no secret here may have (blanks, control characters or non-ASCII)");
+            return Err("it contains a blank, a control character or a character outside ASCII");
         }
         Ok(Self(SecretString::from(text)))
     }
 
-    /// Lends the text to `f`: the only way to it, so that every use of one can be found.
+    /// Passes the text to `f`. No other method gives access to it, so a search for this name finds every use of a secret.
     pub fn expose<T>(&self, f: impl FnOnce(&str) -> T) -> T {
         f(self.0.expose_secret())
     }
 
-    /// Tells this secret from others, and tells nothing else of it: the start of its SHA-256, in hexadecimal.
+    /// Returns the first 16 bytes of the SHA-256 in hexadecimal, which identify the secret without revealing it.
     pub fn fingerprint(&self) -> String {
         hash_prefix(self.0.expose_secret().as_bytes(), 16)
     }
 
-    /// A header value of `scheme` and the secret, marked sensitive, wiped when its last clone is gone.
+    /// Returns a sensitive header value of `scheme` and the secret. Its memory is wiped when its last clone is dropped.
     pub fn header(&self, scheme: &str) -> HeaderValue {
-        // One allocation: a buffer that grows leaves copies behind.
+        // One allocation, because a buffer that grows leaves copies behind.
         let text = wiped([scheme, self.0.expose_secret()].concat().into_bytes());
         let mut value = HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         value.set_sensitive(true);
@@ -53,21 +53,21 @@ impl Secret {
     }
 }
 
-/// The first `bytes` bytes of the SHA-256 of `data`, in hexadecimal.
+/// Returns the first `bytes` bytes of the SHA-256 of `data` in hexadecimal.
 pub(crate) fn hash_prefix(data: &[u8], bytes: usize) -> String {
     let hash = digest(&SHA256, data);
     hex::encode(hash.as_ref().get(..bytes).unwrap_or_default())
 }
 
-/// Keeps this process' memory, where secrets are, from core files and from other processes of its user.
+/// Keeps the memory of this process, which holds secrets, out of core dumps and unreadable for other processes of its user.
 pub fn disable_core_dumps() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    // Where the kernel allows neither, the secrets are as safe as its settings are.
+    // Best effort: if the kernel rejects a call, its own settings decide.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
-/// Wraps bytes in a buffer that overwrites them when its last clone is dropped.
+/// Wraps bytes in a buffer that wipes them when its last clone is dropped.
 pub(crate) fn wiped(bytes: Vec<u8>) -> Bytes {
     struct Wiped(Zeroizing<Vec<u8>>);
     impl AsRef<[u8]> for Wiped {

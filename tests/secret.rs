@@ -1,9 +1,9 @@
-//! Secrets: sent upstream, shown to nobody.
+//! Secrets: available as a header, redacted in debug output and errors.
 
 use calgate::secret::Secret;
 
 #[test]
-fn a_secret_shows_itself_to_nobody() {
+fn debug_output_and_errors_contain_no_secret() {
     let secret = Secret::new("  cal_live_0123456789\n").unwrap();
     let header = secret.header("Bearer ");
     assert_eq!(header.to_str().unwrap(), "Bearer cal_live_0123456789");

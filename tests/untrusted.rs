@@ -1,10 +1,10 @@
-//! Text from outside of calgate in logs: bounded, printable, without secrets.
+//! Sanitised text from outside of calgate: bounded, printable, without secrets.
 
 use calgate::untrusted::sanitize;
 use proptest::prelude::*;
 
 #[test]
-fn an_ordinary_message_stays_as_it_is() {
+fn keeps_an_ordinary_message() {
     for text in [
         "FATAL: password authentication failed for user \"calgate\" (28P01)",
         "connecting failed: Connection refused (os error 111)",
@@ -18,7 +18,7 @@ fn an_ordinary_message_stays_as_it_is() {
 }
 
 #[test]
-fn a_word_that_may_be_a_secret_is_hidden() {
+fn hides_a_word_that_may_be_a_secret() {
     let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2ln";
     for (text, expected) in [
         ("token=cal_live_1 is bad".to_owned(), "token=(hidden) is bad"),
@@ -35,9 +35,9 @@ fn a_word_that_may_be_a_secret_is_hidden() {
 
 proptest! {
     #[test]
-    fn whatever_comes_is_short_and_printable(text in "\\PC{0,400}|(.|\n){0,400}") {
-        let cleaned = sanitize(&text);
-        prop_assert!(cleaned.chars().count() <= 8 * 256, "a hidden word is shorter than a mask for each character");
-        prop_assert!(!cleaned.chars().any(char::is_control));
+    fn the_result_is_always_short_and_printable(text in "\\PC{0,400}|(.|\n){0,400}") {
+        let sanitised = sanitize(&text);
+        prop_assert!(sanitised.chars().count() <= 8 * 256, "a hidden word is shorter than a mask for each character");
+        prop_assert!(!sanitised.chars().any(char::is_control));
     }
 }

@@ -25,7 +25,7 @@ fn an_invalid_redis_url_is_reported_with_every_other_mistake() {
         ("single", "redis://h:0", "its port is not a number from 1 to 65535"),
         ("single", "redis://default:canary", "its port is not a number from 1 to 65535"),
         ("single", "redis://u:canary@[::1]:x", "its port is not a number from 1 to 65535"),
-        ("single", "redis://u:canary@h o", "characters"),
+        ("single", "redis://u:canary@h o", "it contains a blank"),
         ("single", "redis://u:canary@h^o", "it is not a URL"),
         ("single", "redis://", "it names no host"),
         ("single", "rediss://u:canary@", "it is not a URL"),
