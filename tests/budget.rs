@@ -1,4 +1,4 @@
-//! The budget of a credential: by itself, against the model of Cal.com's limiter, and on the wire.
+//! Tests of the upstream budget: alone, against the model of Cal.com's limiter, and through the program.
 
 mod counterexamples;
 mod edge;

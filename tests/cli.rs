@@ -1,4 +1,4 @@
-//! The commands, as a person or a script runs them: what they print, and what they exit with.
+//! Tests of the commands: output and exit codes.
 
 mod catalog;
 mod check;

@@ -1,4 +1,4 @@
-//! Tests of the configuration: one bad file per mistake, and the documentation of every key.
+//! Tests of the configuration: one file per mistake, and the documentation of every key.
 
 mod addresses;
 mod bad;

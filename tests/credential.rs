@@ -1,4 +1,4 @@
-//! As whom: which headers are injected follows the operation.
+//! Tests of credentials: which headers calgate injects for an operation.
 
 mod crash;
 mod keys;

@@ -1,4 +1,4 @@
-//! The way to Cal.com and back, through the program: what is sent twice, what is not passed on, what is streamed.
+//! Tests of forwarding, through the program: retries, filtered responses, and streaming.
 
 mod answers;
 mod broken;

@@ -1,3 +1,3 @@
-//! May they now: buckets, tables of buckets, and what a take consumes.
+//! Tests of the `limit` stage.
 
 mod take;

@@ -1,4 +1,4 @@
-//! The configuration that all property tests share.
+//! Settings that all property tests share.
 
 use proptest::test_runner::{Config, FileFailurePersistence};
 

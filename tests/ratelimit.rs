@@ -1,4 +1,4 @@
-//! The pure rate-limiting core.
+//! Tests of the pure rate-limiting core.
 
 mod backoff;
 mod bucket;

@@ -1,4 +1,4 @@
-//! Reload and drain, through the program.
+//! Tests of reload and drain, through the program.
 
 mod drain;
 mod reload;

@@ -1,4 +1,4 @@
-//! Connections, their limits and deadlines, through the program.
+//! Tests of connections, their limits and timeouts, through the program.
 
 mod connections;
 mod endings;

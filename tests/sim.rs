@@ -1,4 +1,4 @@
-//! The simulated Cal.com itself: whether it behaves as FACTS says, so that what is tested against it means something.
+//! Tests of the simulated Cal.com: it behaves as FACTS describes.
 
 mod limiter;
 mod requests;

@@ -1,4 +1,4 @@
-//! Sequences of events that once made Cal.com count more than N in one of its windows.
+//! Regression tests: sequences of events after which Cal.com once counted more than N requests in a window.
 
 use std::time::Duration;
 

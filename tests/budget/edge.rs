@@ -1,4 +1,4 @@
-//! Refusals by the edge in front of Cal.com, and times that Cal.com sends, through the running program.
+//! Rate limits of the edge in front of Cal.com, and times in responses, tested through the program.
 
 use std::io::Write as _;
 

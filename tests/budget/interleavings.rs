@@ -1,5 +1,5 @@
-//! No order of events lets Cal.com count more than N in one of its windows. What Cal.com counts is decided by the model of
-//! its limiter, which the budget knows nothing of.
+//! Property tests: whatever the order of events, Cal.com counts at most N requests in each of its windows. A model of Cal.com's
+//! limiter, which the budget does not know, does the counting.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Budgets of credentials that no configuration lists, and those that one does: who has the say about their settings.
+//! Settings of budgets: which ones the configuration decides, for listed and for unlisted credentials.
 
 use std::time::Duration;
 

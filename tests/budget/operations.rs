@@ -1,4 +1,4 @@
-//! Operations with limits of their own, in the running program: the credential is never held for one of them.
+//! Limits of single operations, tested through the program: they never hold the whole credential.
 
 use crate::cal_sim::Sim;
 use crate::cal_sim::operations::OperationLimit;

@@ -1,4 +1,4 @@
-//! Slots: waiting, leaving, and what remains of it.
+//! Slots: requests that wait, requests that leave the queue, and what remains of them.
 
 use std::future::Future;
 use std::sync::Arc;

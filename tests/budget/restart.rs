@@ -1,4 +1,4 @@
-//! Restarts of the running program under load: Cal.com never answers 429.
+//! Restarts of the program under load: Cal.com never answers 429.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

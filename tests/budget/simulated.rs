@@ -1,4 +1,4 @@
-//! A part of the table that `cargo run --release --example budget-table` prints: the same claims, in a quarter of an hour.
+//! A part of the simulation of `cargo run --release --example budget-table`: the same claims, for a quarter of an hour.
 
 use super::table::cell::{Cell, Load};
 use super::table::claims::broken;

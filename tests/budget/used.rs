@@ -1,4 +1,4 @@
-//! What is recorded of windows, and what a new process makes of it.
+//! Records of open windows: how a process writes them, and how the next process uses them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The running program against a simulated Cal.com, in real time and with a short window.
+//! The program against a simulated Cal.com, in real time and with a short window.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `calgate catalog`.
+//! Tests of `calgate catalog`.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! `calgate check` and `calgate key`.
+//! Tests of `calgate check` and `calgate key`.
 
 use std::io::Write as _;
 use std::process::Stdio;

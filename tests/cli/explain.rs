@@ -1,4 +1,4 @@
-//! `calgate explain`, and the same question asked of a running gateway.
+//! Tests of `calgate explain`, and of the same question to a running gateway.
 
 use serde_json::{Value, json};
 

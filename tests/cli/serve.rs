@@ -1,4 +1,4 @@
-//! `calgate serve` and `calgate health`, and how every command is run.
+//! Tests of `calgate serve` and `calgate health`, and of options that all commands share.
 
 use std::process::{Command, Output, Stdio};
 

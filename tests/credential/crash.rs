@@ -1,5 +1,5 @@
-//! `kill -9` at every step of a renewal and at random moments: no credential is lost that can be had again, and no caller
-//! of the replicas that live sees a refused token.
+//! `kill -9` at each step of a renewal, and at random moments: every credential that can be recovered is recovered, and no caller
+//! of another replica receives a rejected token.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! API keys that a caller had refreshed: each is in use in the place of the configured one it was made from, and of no other.
+//! API keys that a client refreshed: each replaces the configured key from which it was made, and no other.
 
 use super::rig::{Rig, SEAL_KEY, json};
 use crate::cal_sim::Sim;

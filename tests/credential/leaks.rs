@@ -1,5 +1,5 @@
-//! New tokens in answers are kept and withheld; injected secrets are taken out of answers; and nothing that the gateway
-//! writes or answers holds a secret in any spelling.
+//! Secrets in responses: calgate stores and removes new tokens, and removes injected secrets. Nothing that the gateway writes
+//! contains a secret in any form.
 
 use std::fs;
 use std::path::Path;

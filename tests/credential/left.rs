@@ -1,4 +1,4 @@
-//! Callers that leave while Cal.com makes new tokens for them: the tokens are kept all the same.
+//! Clients that disconnect while Cal.com creates new tokens: calgate stores the tokens.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

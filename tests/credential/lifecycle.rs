@@ -1,5 +1,5 @@
-//! The life of a credential as a pure machine, against a model of Cal.com and a store: whatever is lost and whoever dies,
-//! what can be had again is had again, and nothing is asked twice at once.
+//! Lifecycle of a credential as a pure state machine, against a model of Cal.com and a store. After lost messages and crashes,
+//! every recoverable credential is recovered, and no two requests for tokens run at once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

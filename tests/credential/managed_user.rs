@@ -1,4 +1,4 @@
-//! Managed users: whom callers act for, and pairs whose refresh token is good once.
+//! Managed users: for whom a caller may act, and pairs whose refresh token works once.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! OAuth grants: had by logging in, renewed in time, never seen by callers.
+//! OAuth grants: login, renewal in time, and that no caller receives them.
 
 use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,5 +1,5 @@
-//! Token responses as the documentation does not have them: a pair that exists only once is taken whatever stands beside
-//! it, and what cannot be had is named.
+//! Token responses that differ from the documentation. calgate accepts every pair, because it exists only once, and reports what is
+//! missing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! A PostgreSQL store behind `PgBouncer`: transaction mode works, and statement mode is refused with the reason.
+//! A PostgreSQL store behind `PgBouncer`: transaction mode works, and calgate refuses statement mode with the reason.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Refusals by Cal.com: a dead token is renewed whatever the status, and a refusal about the resource is not renewed for
-//! again and again.
+//! Requests that Cal.com rejects: a dead token is renewed whatever the status, and a refusal about a resource causes at most one
+//! renewal.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the tests of renewable credentials begin with: a simulated Cal.com, a store, and replicas of the gateway.
+//! Test rig of renewable credentials: a simulated Cal.com, a store, and replicas of the gateway.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What is stored of a credential: it is read as it was written, and no token in it is copied on the way.
+//! Stored form of a credential: it is read as it was written, and reading copies no token.
 
 use std::time::Duration;
 

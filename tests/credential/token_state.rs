@@ -1,4 +1,4 @@
-//! What a process makes of a record: how long a token is good by its own clocks, and what a request can do with it.
+//! State of a token in a process: its remaining life by the clocks of the process, and its use by a request.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What goes wrong around a credential: answers that are lost, an upstream that is gone, calendars that are wrong, a store
-//! that is damaged, full or away.
+//! Failures around a credential: lost responses, an unreachable upstream, wrong clocks, and a store that is damaged, full or
+//! unavailable.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -1,4 +1,4 @@
-//! What Cal.com answers, passed on or not.
+//! Responses of Cal.com: which ones calgate passes on, and which ones it replaces.
 
 use parking_lot::Mutex;
 

@@ -1,4 +1,4 @@
-//! Responses of Cal.com that break off, and bytes of its hop that must end at the gateway.
+//! Responses of Cal.com that break off, and parts of a response that calgate never passes on.
 
 use crate::harness::frame_upstream::go_away_with_text;
 use crate::harness::{FrameUpstream, Gateway, Key, Response, Setup, UPSTREAM_KEY, Upstream};

@@ -1,4 +1,4 @@
-//! Against a simulated Cal.com, which checks credentials, versions and paths in its own way.
+//! Forwarding to a simulated Cal.com, which checks credentials, versions and paths by its own rules.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! Connections to Cal.com: how many requests each takes, how old it gets, and when it is given up.
+//! Connections to Cal.com: number of requests, age, and when calgate gives one up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};

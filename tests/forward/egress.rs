@@ -1,4 +1,4 @@
-//! The way out: through an HTTP proxy, and with other certificate authorities than the public ones.
+//! Egress: through an HTTP proxy, and with other certificate authorities than the public ones.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

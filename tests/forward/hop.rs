@@ -1,4 +1,4 @@
-//! The gateway as one hop of HTTP: what it adds, rewrites and refuses between a client and Cal.com (RFC 9110).
+//! The gateway as an HTTP intermediary: what it adds, rewrites and refuses between a client and Cal.com (RFC 9110).
 
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! HTTP/2 to Cal.com: what its words for "left alone" are good for, and what sharing one connection must not bring.
+//! HTTP/2 to Cal.com: requests that it did not process, and isolation of requests on a shared connection.
 
 use std::io::Write as _;
 use std::sync::Barrier;

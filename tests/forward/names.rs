@@ -1,4 +1,4 @@
-//! Lost DNS packets, through the program and the system's own resolver.
+//! Lost DNS packets, tested through the program and the resolver of the system.
 //!
 //! It needs a name server on port 53 and a `/etc/resolv.conf` of its own, and so the right to make a mount namespace. Where
 //! there is none, the test says so and passes; `resolve` has the same rules with a resolver of the tests'.

@@ -1,4 +1,4 @@
-//! Lookups of Cal.com's name, by a resolver that answers what the test says.
+//! Lookups of Cal.com's name, with a resolver that the test controls.
 
 use std::future::pending;
 use std::io;

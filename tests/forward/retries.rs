@@ -1,4 +1,4 @@
-//! A pooled connection that Cal.com has closed costs no request that may be sent again, and repeats none that may not.
+//! Pooled connections that Cal.com has closed: which requests calgate repeats, and which it never repeats.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! An upstream that answers before it has read a request's body, and closes.
+//! Upstreams that answer before they have read the request body, and close the connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

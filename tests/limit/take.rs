@@ -1,4 +1,4 @@
-//! Who pays from which bucket, and what a reload keeps.
+//! Charges: which bucket a request is charged to, and what a reload keeps.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Eight gateways of the real program on one credential and one store.
+//! Eight gateways, each a process, on one credential and one limit store.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! After a no: nothing, then one, then a few, then all.
+//! Back-off after a refusal of Cal.com: nothing, then one request, then a few, then all.
 
 use std::time::Duration;
 

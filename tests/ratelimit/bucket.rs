@@ -1,4 +1,4 @@
-//! The token bucket: governor and its adapter against a model of ours, and against their own promises.
+//! Token bucket: governor and its adapter against a model, and against each other.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};

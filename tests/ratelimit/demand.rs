@@ -1,4 +1,4 @@
-//! What consumers ask for in the long run.
+//! Long-run demand of consumers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! N is what is configured, unless Cal.com's answers say otherwise.
+//! Effective limit: the configured one, unless the responses of Cal.com report another.
 
 use calgate::ratelimit::effective_limit::Granted;
 

@@ -1,4 +1,4 @@
-//! Who goes next.
+//! Weighted fair queue: the order of waiting requests.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Tables of buckets: bounded whatever is thrown at them, and no limit gets looser by it.
+//! Tables of buckets: their memory is bounded, and a full table makes no limit looser.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What others on the credential use, as answers tell, and what is left to them.
+//! Usage by other clients of the credential: how responses show it, and what is reserved for them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the limits of a response are about: the credential or one operation.
+//! Scope of the limits in a response: the credential, or one operation.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A budget for which a store decides: what it does by itself, and what it does not.
+//! The limiter while a limit store decides.
 
 use std::time::Duration;
 

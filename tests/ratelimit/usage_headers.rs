@@ -1,4 +1,4 @@
-//! What answers tell of limits, in every known spelling, and what is ignored.
+//! Parser of rate-limit headers: all known spellings, and values that it ignores.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

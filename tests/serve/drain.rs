@@ -1,4 +1,4 @@
-//! The end of the program: what is in flight is finished, and nothing that was read is dropped.
+//! Drain: calgate finishes requests in flight, and answers every request that it has read.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

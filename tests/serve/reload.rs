@@ -1,4 +1,4 @@
-//! Another configuration, in force without a restart.
+//! Reload: a new configuration takes effect without a restart.
 
 use std::net::Ipv4Addr;
 

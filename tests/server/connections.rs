@@ -1,4 +1,4 @@
-//! What a caller's connection may cost.
+//! Limits of a client connection: time, size and number.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! No connection ends without a byte once a request was read from it.
+//! Ends of connections: after a request was read, the client always receives a response.
 
 use crate::harness::{Key, Setup, Upstream};
 

@@ -1,4 +1,4 @@
-//! The framing of requests over HTTP/1.1: no bytes of a connection escape the check.
+//! Framing of HTTP/1.1 requests: the check covers every byte of a connection.
 
 use crate::harness::{Gateway, Key, Setup, Upstream};
 

@@ -1,4 +1,4 @@
-//! Clients that close their sending side and wait for the response (RFC 9112 §9.6), and clients that leave.
+//! Clients that close their sending side and wait for the response (RFC 9112 §9.6), and clients that disconnect.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;

@@ -1,4 +1,4 @@
-//! HTTP/2 from callers, with prior knowledge.
+//! HTTP/2 from clients, with prior knowledge.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

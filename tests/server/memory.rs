@@ -1,4 +1,4 @@
-//! The memory that an open connection costs while it brings no request.
+//! Memory of an open connection without a request.
 
 use crate::harness::{Gateway, Setup, Upstream, eventually};
 

@@ -1,4 +1,4 @@
-//! Windows, blocks and the prolonged window, in simulated time.
+//! Windows, blocks and prolonged windows of the simulated limiter, in simulated time.
 
 use std::time::Duration;
 

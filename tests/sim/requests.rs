@@ -1,4 +1,4 @@
-//! Routes, versions, credentials, limits and answers, as they come over a socket.
+//! Routes, versions, credentials, limits and responses of the simulated Cal.com, over a socket.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

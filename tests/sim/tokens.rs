@@ -1,4 +1,4 @@
-//! Both token regimes: OAuth, and managed users with their single-use refresh tokens.
+//! Tokens of the simulated Cal.com: OAuth, and managed users with single-use refresh tokens.
 
 use std::time::Duration;
 
