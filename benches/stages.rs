@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use calgate::catalog::{RouteMatch, UnknownEndpoints};
 use calgate::config::Config;
-use calgate::credential::Choice;
+use calgate::credential::CredentialSource;
 use calgate::gateway::{Gateway, Snapshot};
 use calgate::headers::{self, UpstreamAddress};
 use calgate::identify::{Caller, GatewayKey};
@@ -98,17 +98,17 @@ fn find<'a>(snapshot: &'a Snapshot, target: &'a str) -> RouteMatch<'a> {
 }
 
 /// The path from `identify` to `limit`, as the pipeline takes it, and what is injected.
-fn decide(snapshot: &Snapshot, headers: &HeaderMap, target: &str, now: MonoTime) -> Result<Choice, Refusal> {
+fn decide(snapshot: &Snapshot, headers: &HeaderMap, target: &str, now: MonoTime) -> Result<CredentialSource, Refusal> {
     let caller = snapshot.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
     let matched = snapshot.catalog().match_route(&Method::GET, target, UnknownEndpoints::Refuse)?;
     calgate::catalog::version::check(headers::api_version(headers).map_err(Refusal::InvalidHeader)?)?;
     let grant = snapshot.entitlements.grant(caller, matched)?;
-    let suited = snapshot.credentials.suit(&grant, headers)?;
+    let selected = snapshot.credentials.select(&grant, headers)?;
     snapshot.credentials.capture(&grant)?;
     headers::max_wait(headers).map_err(Refusal::InvalidHeader)?;
     let (_, permit) = snapshot.rate_limits.take(grant, now);
     permit?;
-    Ok(snapshot.credentials.choose(suited))
+    Ok(snapshot.credentials.source(selected))
 }
 
 #[divan::bench(args = [SHORT, LONG])]

@@ -92,7 +92,7 @@ fn gauges(gateway: &Gateway) -> Gauges {
         in_flight: gateway.capacity.in_flight(),
         connections: gateway.capacity.connections(),
         budgets: snapshot.budget.standings(),
-        credentials: snapshot.credentials.holders.states(),
+        credentials: snapshot.credentials.registry.states(),
         limit_store: snapshot.limit_store.as_ref().map(|store| store.stats()),
     }
 }
@@ -128,7 +128,7 @@ async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<
     let asked =
         ExplainRequest { method: &method, target: &question.path, managed_user: question.managed_user.as_deref() };
     let explanation = explain(&snapshot, client, asked);
-    let states = snapshot.credentials.holders.states();
+    let states = snapshot.credentials.registry.states();
     let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);
     let credential_state = explanation.credential.and_then(state_of);
     let store_lost = snapshot.limit_store.as_ref().map(|store| !store.is_enabled());

@@ -22,7 +22,7 @@ pub use registry::{Table, identity};
 pub use slot::Slot;
 
 use crate::catalog::{Endpoint, RouteMatch};
-use crate::credential::{Access, Injection};
+use crate::credential::{AuthHeaders, UpstreamAuth};
 use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::identify::{ConsumerId, Identity, credential_hash};
 use crate::limit::{PendingCharge, Permit};
@@ -96,7 +96,7 @@ impl Budgets {
     pub async fn reserve(
         &self,
         permit: &Permit<'_>,
-        access: &Access,
+        access: &UpstreamAuth,
         caller_waits: Option<Duration>,
     ) -> Result<Slot, Refusal> {
         self.reserve_with(permit, access, caller_waits, permit.pending_charge()).await
@@ -109,7 +109,7 @@ impl Budgets {
     pub async fn reserve_again(
         &self,
         permit: &Permit<'_>,
-        access: &Access,
+        access: &UpstreamAuth,
         caller_waits: Option<Duration>,
     ) -> Result<Slot, Refusal> {
         self.reserve_with(permit, access, caller_waits, None).await
@@ -118,7 +118,7 @@ impl Budgets {
     async fn reserve_with(
         &self,
         permit: &Permit<'_>,
-        access: &Access,
+        access: &UpstreamAuth,
         caller_waits: Option<Duration>,
         pending: Option<&PendingCharge<'_>>,
     ) -> Result<Slot, Refusal> {
@@ -136,8 +136,8 @@ impl Budgets {
             }
             Identity::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
             Identity::Passthrough(_) => {
-                let settings = self.settings.of(default_limit(access.injection()));
-                let main = match registry::identity(access.injection()) {
+                let settings = self.settings.of(default_limit(access.auth_headers()));
+                let main = match registry::identity(access.auth_headers()) {
                     Some(key) => self.table.unlisted(key, "(passthrough)", settings),
                     None => self.table.public(self.settings),
                 };
@@ -160,7 +160,7 @@ impl Budgets {
             return Ok(Slot::unlimited());
         }
         let client = headers.get(CLIENT_ID).zip(headers.get(SECRET_KEY));
-        let client = client.map(|(id, secret)| Injection::Client { id: id.clone(), secret: secret.clone() });
+        let client = client.map(|(id, secret)| AuthHeaders::Client { id: id.clone(), secret: secret.clone() });
         let budget = match client.as_ref().and_then(identity) {
             Some(key) => self.table.unlisted(key, "(own)", self.settings.of(OAUTH_PER_MINUTE)),
             None => self.table.public(self.settings),
@@ -171,7 +171,7 @@ impl Budgets {
     }
 
     /// The budget of a consumer's credential, as far as it is known to be there.
-    fn of(&self, own: &Own, access: &Access) -> Arc<Budget> {
+    fn of(&self, own: &Own, access: &UpstreamAuth) -> Arc<Budget> {
         if let Some((credential, user)) = access.managed_user() {
             // Cal.com counts each user's token by itself (FACTS §2).
             let key = credential_hash(&["managed", credential, &user.to_string()]);
@@ -181,10 +181,10 @@ impl Budgets {
         if let Some((key, configured)) = access.replacing_key().zip(own.bearer.as_ref()) {
             return self.table.replacing(key, configured);
         }
-        let known = match access.injection() {
-            Injection::Bearer(_) => &own.bearer,
-            Injection::Client { .. } => &own.client,
-            Injection::Nothing => &None,
+        let known = match access.auth_headers() {
+            AuthHeaders::Bearer(_) => &own.bearer,
+            AuthHeaders::Client { .. } => &own.client,
+            AuthHeaders::Nothing => &None,
         };
         known.clone().unwrap_or_else(|| self.table.public(self.settings))
     }
@@ -257,11 +257,11 @@ pub fn matched_key(matched: &RouteMatch<'_>) -> u64 {
 }
 
 /// What Cal.com grants where nothing is configured (FACTS §2): access tokens and clients more than API keys.
-fn default_limit(injection: &Injection) -> u32 {
-    match injection {
-        Injection::Bearer(value) if !value.as_bytes().starts_with(b"Bearer cal_") => OAUTH_PER_MINUTE,
-        Injection::Bearer(_) | Injection::Nothing => API_KEY_PER_MINUTE,
-        Injection::Client { .. } => OAUTH_PER_MINUTE,
+fn default_limit(auth_headers: &AuthHeaders) -> u32 {
+    match auth_headers {
+        AuthHeaders::Bearer(value) if !value.as_bytes().starts_with(b"Bearer cal_") => OAUTH_PER_MINUTE,
+        AuthHeaders::Bearer(_) | AuthHeaders::Nothing => API_KEY_PER_MINUTE,
+        AuthHeaders::Client { .. } => OAUTH_PER_MINUTE,
     }
 }
 

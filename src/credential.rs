@@ -1,7 +1,7 @@
 //! As whom? The Cal.com credential that a permitted request goes upstream with.
 //!
-//! [`Credentials::suit`] finds as whom, before anything is charged: by the caller's credential, by the managed user it acts
-//! for and by what the operation takes. Fifth stage: [`Credentials::choose`] picks those headers, and [`Choice::access`] has
+//! [`Credentials::select`] finds as whom, before anything is charged: by the caller's credential, by the managed user it acts
+//! for and by what the operation takes. Fifth stage: [`Credentials::source`] picks those headers, and [`CredentialSource::obtain`] has
 //! them; it waits only where a token has run out. `refresh` renews tokens in the background.
 
 pub mod capture;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-pub use registry::Holders;
-pub use select::Suited;
-pub use upstream_auth::{Access, Choice, is_token_expired, is_token_refused};
+pub use registry::TokenRegistry;
+pub use select::Selected;
+pub use upstream_auth::{CredentialSource, UpstreamAuth, is_token_expired, is_token_refused};
 
 use crate::identify::ConsumerId;
 use crate::secret::Secret;
@@ -56,7 +56,7 @@ pub enum Kind {
 impl Kind {
     /// Lends each configured secret to `f`.
     pub fn with_secrets(&self, mut f: impl FnMut(&[u8])) {
-        let of_key = |key: &ApiKey| Injection::Bearer(key.authorization.clone());
+        let of_key = |key: &ApiKey| AuthHeaders::Bearer(key.authorization.clone());
         match self {
             Self::ApiKey(key) => of_key(key).secret().into_iter().for_each(f),
             Self::OAuth(client) => {
@@ -64,7 +64,7 @@ impl Kind {
             }
             Self::PlatformClient(client) => {
                 f(client.secret.as_bytes());
-                client.api_key.as_ref().map(of_key).iter().filter_map(Injection::secret).for_each(f);
+                client.api_key.as_ref().map(of_key).iter().filter_map(AuthHeaders::secret).for_each(f);
             }
         }
     }
@@ -129,7 +129,7 @@ pub struct ManagedUsers {
 
 /// How a renewable credential gets a new pair.
 #[derive(Debug, Clone)]
-pub enum Means {
+pub enum RenewalMethod {
     /// `POST /v2/auth/oauth2/token`.
     OAuth(OAuthClient),
     /// `POST /v2/oauth/{clientId}/refresh`, and force-refresh where that is allowed.
@@ -141,10 +141,10 @@ pub enum Means {
     },
 }
 
-impl Means {
+impl RenewalMethod {
     /// Whether what is known of a credential with the one means holds with the other: not from kind to kind, nor from key to
     /// key.
-    fn is_like(&self, other: &Self) -> bool {
+    fn is_equivalent(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::OAuth(_), Self::OAuth(_)) | (Self::Managed(_), Self::Managed(_)) => true,
             (Self::Key { configured }, Self::Key { configured: other }) => configured == other,
@@ -155,7 +155,7 @@ impl Means {
 
 /// The headers that make a request somebody's.
 #[derive(Debug, Clone)]
-pub enum Injection {
+pub enum AuthHeaders {
     /// None: a public operation for a caller without a key.
     Nothing,
     /// `Authorization`.
@@ -169,7 +169,7 @@ pub enum Injection {
     },
 }
 
-impl Injection {
+impl AuthHeaders {
     /// What of it no answer may show: the values without their scheme.
     pub fn secret(&self) -> Option<&[u8]> {
         let value = match self {
@@ -189,7 +189,7 @@ pub struct Credentials {
     /// The managed users each consumer may act for; `None`: all. By [`ConsumerId`].
     pub managed_users: Vec<Option<Arc<[UserId]>>>,
     /// The renewable ones.
-    pub holders: Arc<Holders>,
+    pub registry: Arc<TokenRegistry>,
 }
 
 impl Credentials {
@@ -199,28 +199,28 @@ impl Credentials {
     }
 
     /// Has the renewable ones held: those of an older configuration that are none any more are forgotten.
-    pub fn hold(&self) {
-        self.holders.configure(&self.consumers);
+    pub fn register(&self) {
+        self.registry.configure(&self.consumers);
     }
 }
 
 impl Credential {
     /// How the credential itself is renewed, where it has a record of its own in the store.
-    pub fn means(&self) -> Option<Means> {
-        let key = |key: &ApiKey| Means::Key { configured: key.fingerprint.clone() };
+    pub fn renewal_method(&self) -> Option<RenewalMethod> {
+        let key = |key: &ApiKey| RenewalMethod::Key { configured: key.fingerprint.clone() };
         match &self.kind {
             _ if !self.stored => None,
             Kind::ApiKey(own) => Some(key(own)),
-            Kind::OAuth(client) => Some(Means::OAuth(client.clone())),
+            Kind::OAuth(client) => Some(RenewalMethod::OAuth(client.clone())),
             Kind::PlatformClient(client) => client.api_key.as_ref().map(key),
         }
     }
 
     /// The same of the credential itself or of a managed user of it.
-    pub fn means_of(&self, user: Option<UserId>) -> Option<Means> {
+    pub fn renewal_method_of(&self, user: Option<UserId>) -> Option<RenewalMethod> {
         match user {
-            None => self.means(),
-            Some(_) => self.managed().cloned().map(Means::Managed),
+            None => self.renewal_method(),
+            Some(_) => self.managed().cloned().map(RenewalMethod::Managed),
         }
     }
 

@@ -277,8 +277,8 @@ fn select_credential(
         headers.insert(MANAGED_USER, HeaderValue::from_str(user).unwrap_or(HeaderValue::from_static("?")));
     }
     let may_act_for_any = || consumer.is_some_and(|id| snapshot.credentials.may_act_for_any(id));
-    let for_user = match snapshot.credentials.suit(grant, &headers) {
-        Ok(suited) => suited.is_for_managed_user(),
+    let for_user = match snapshot.credentials.select(grant, &headers) {
+        Ok(selected) => selected.is_for_managed_user(),
         Err(Refusal::CredentialUnsuitable { .. }) if managed_user.is_none() && may_act_for_any() => {
             explanation.only_with = Some("x-calgate-managed-user");
             true

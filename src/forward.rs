@@ -36,9 +36,9 @@ use tokio_rustls::TlsConnector;
 
 pub use client::{ApiError, ApiRequest, ApiResponse};
 pub(crate) use client::{client_builder, error_chain};
-pub(crate) use download::plus;
+pub(crate) use download::size_hint_plus;
 pub use download::{Download, DownloadFault};
-pub use pool::{MAX_KEPT, keep_idle};
+pub use pool::{MAX_IDLE_LIMIT, set_max_idle};
 pub use resolve::{LookupTimes, Resolver};
 pub use timeout::Deadline;
 pub use upload::Upload;
@@ -48,14 +48,14 @@ use crate::catalog::{ApiVersion, RouteMatch};
 use crate::config::limits::Bounds;
 use crate::config::proxy::Proxy;
 use crate::config::upstream::Upstream as UpstreamConfig;
-use crate::credential::Injection;
+use crate::credential::AuthHeaders;
 use crate::headers::{self, API_VERSION, CLIENT_ID, REQUEST_ID, SECRET_KEY, UpstreamAddress};
 use crate::limit::Permit;
 use crate::refusal::Refusal;
 use crate::tls;
 use client::ApiClient;
-use failure::Lost;
-use fingerprint::Origin;
+use failure::SendFailure;
+use fingerprint::UpstreamFingerprint;
 use pool::Lease;
 
 /// Where Cal.com is and how it is asked.
@@ -64,7 +64,7 @@ pub struct Upstream {
     /// connections are to be new.
     id: AtomicU64,
     /// What it was made from.
-    origin: Origin,
+    fingerprint: UpstreamFingerprint,
     host: String,
     port: u16,
     authority: String,
@@ -75,9 +75,9 @@ pub struct Upstream {
     /// The proxy that leads there.
     proxy: Option<Proxy>,
     /// What the proxy is asked for: `host:port`.
-    tunnelled: String,
+    tunnel_target: String,
     /// The host that is connected to, which may be the proxy, and its port.
-    dialled: (String, u16),
+    connect_to: (String, u16),
     /// Its addresses.
     resolver: Arc<Resolver>,
     /// Client for the gateway's own requests.
@@ -85,21 +85,21 @@ pub struct Upstream {
     extra_headers: Vec<HeaderName>,
     pins_api_version: bool,
     connection_age: Duration,
-    lookup_within: Duration,
-    connect_within: Duration,
-    headers_within: Duration,
-    total_within: Duration,
+    lookup_timeout: Duration,
+    connect_timeout: Duration,
+    headers_timeout: Duration,
+    total_timeout: Duration,
     response_within: Duration,
 }
 
 /// What is asked, before it has the form of any HTTP version.
-pub struct Ask<'a, 'p> {
+pub struct UpstreamRequest<'a, 'p> {
     /// The caller's own head.
     pub head: &'a request::Parts,
     /// The proof that it may be sent.
     pub permit: &'a Permit<'p>,
     /// As whom.
-    pub injection: &'a Injection,
+    pub auth_headers: &'a AuthHeaders,
     /// The request's id, for Cal.com's log as for ours.
     pub request_id: &'a HeaderValue,
     /// When it is sent.
@@ -108,7 +108,7 @@ pub struct Ask<'a, 'p> {
     pub may_be_done: &'a AtomicBool,
 }
 
-impl Ask<'_, '_> {
+impl UpstreamRequest<'_, '_> {
     /// Notes whether any of the request may have been written.
     fn note_sending(&self, slot: &mut Slot, may_be_done: bool) {
         self.may_be_done.store(may_be_done, Ordering::Relaxed);
@@ -127,8 +127,8 @@ impl Upstream {
         let tls = connector(config)?;
         let proxy = config.proxy.for_upstream(base)?;
         let (host, port) = proxy.as_ref().map_or((&*base.host, base.port), |proxy| (proxy.host(), proxy.port()));
-        let dialled = (host.to_owned(), port);
-        let resolver = match previous.filter(|previous| previous.dialled == dialled) {
+        let connect_to = (host.to_owned(), port);
+        let resolver = match previous.filter(|previous| previous.connect_to == connect_to) {
             Some(previous) => {
                 previous.resolver.expire();
                 previous.resolver.clone()
@@ -137,12 +137,12 @@ impl Upstream {
         };
         Ok(Self {
             id: AtomicU64::new(next_id()),
-            tunnelled: host_and_port(&base.host, base.port),
+            tunnel_target: host_and_port(&base.host, base.port),
             api: ApiClient::new(config, limits, tls.as_ref().map(|(tls, _)| tls), proxy.as_ref(), &resolver)?,
             resolver,
-            dialled,
+            connect_to,
             proxy,
-            origin: Origin::of(config, limits),
+            fingerprint: UpstreamFingerprint::of(config, limits),
             host: base.host.clone(),
             port: base.port,
             authority: base.authority.clone(),
@@ -153,10 +153,10 @@ impl Upstream {
             extra_headers: config.forward_headers.clone(),
             pins_api_version: config.pin_api_version,
             connection_age: limits.upstream_connection_age,
-            lookup_within: limits.upstream_lookup,
-            connect_within: limits.upstream_connect,
-            headers_within: limits.upstream_headers,
-            total_within: limits.upstream_total,
+            lookup_timeout: limits.upstream_lookup,
+            connect_timeout: limits.upstream_connect,
+            headers_timeout: limits.upstream_headers,
+            total_timeout: limits.upstream_total,
             response_within: config.response_within(limits),
         })
     }
@@ -167,8 +167,8 @@ impl Upstream {
     }
 
     /// Whether it is what would be made of that: then a reload keeps it, and its connections.
-    pub fn is_of(&self, config: &UpstreamConfig, limits: &Bounds) -> bool {
-        self.origin == Origin::of(config, limits)
+    pub fn is_built_from(&self, config: &UpstreamConfig, limits: &Bounds) -> bool {
+        self.fingerprint == UpstreamFingerprint::of(config, limits)
     }
 
     /// Returns the longest time from taking a place in the budget to the head of the response.
@@ -197,39 +197,44 @@ impl Upstream {
     /// # Errors
     /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and what is wrong
     /// with the caller's body.
-    pub async fn send(&self, ask: &Ask<'_, '_>, body: Upload, slot: &mut Slot) -> Result<Response<Download>, Refusal> {
+    pub async fn send(
+        &self,
+        ask: &UpstreamRequest<'_, '_>,
+        body: Upload,
+        slot: &mut Slot,
+    ) -> Result<Response<Download>, Refusal> {
         let now = Instant::from_std(ask.at);
-        let total = Deadline::after_moment(now, self.total_within);
-        let Some(connection) = pool::take(self.id(), now) else {
+        let total = Deadline::after_moment(now, self.total_timeout);
+        let Some(connection) = pool::acquire(self.id(), now) else {
             // What is rare is boxed, here and below: it is large, and every request in flight would carry room for it.
-            let (response, lease) = Box::pin(self.send_anew(ask, body, slot, None)).await?;
-            return self.accept(response, lease, total, ask, slot);
+            let (response, lease) = Box::pin(self.send_on_new_connection(ask, body, slot, None)).await?;
+            return self.accept_response(response, lease, total, ask, slot);
         };
         let failed = connection.number();
         let (response, lease) = match self.exchange(connection, ask, body, slot, now).await {
             Ok(answered) => answered,
-            Err(Lost { again: Some(body), refusal }) => {
-                pool::leave(self.id(), failed);
+            Err(SendFailure { again: Some(body), refusal }) => {
+                pool::evict(self.id(), failed);
                 Box::pin(async {
                     slot.again().await.map_err(|_| refusal)?;
-                    self.send_anew(ask, body, slot, Some(failed)).await
+                    self.send_on_new_connection(ask, body, slot, Some(failed)).await
                 })
                 .await?
             }
             Err(lost) => return Err(lost.refusal),
         };
-        self.accept(response, lease, total, ask, slot)
+        self.accept_response(response, lease, total, ask, slot)
     }
 
     /// Whether a request may come back as one that Cal.com left alone, to be sent once more: HTTP/2 has words for that.
-    pub fn may_leave_alone(&self) -> bool {
+    pub fn may_be_unprocessed(&self) -> bool {
         self.offers_http2
     }
 
     /// Sends a request on a connection that was opened after the one numbered `failed`, if it failed on one.
-    async fn send_anew(
+    async fn send_on_new_connection(
         &self,
-        ask: &Ask<'_, '_>,
+        ask: &UpstreamRequest<'_, '_>,
         body: Upload,
         slot: &mut Slot,
         failed: Option<u64>,
@@ -239,7 +244,12 @@ impl Upstream {
     }
 
     /// The request as it goes upstream.
-    fn request(&self, ask: &Ask<'_, '_>, body: Upload, version: Version) -> Result<Request<Upload>, Refusal> {
+    fn request(
+        &self,
+        ask: &UpstreamRequest<'_, '_>,
+        body: Upload,
+        version: Version,
+    ) -> Result<Request<Upload>, Refusal> {
         let grant = ask.permit.grant();
         let path = self.path(grant.route(), &ask.head.uri)?;
         let mut headers = headers::request_headers(&ask.head.headers, &self.extra_headers);
@@ -252,15 +262,15 @@ impl Upstream {
         }
         headers.insert(VIA, headers::via(ask.head));
         headers.insert(REQUEST_ID, ask.request_id.clone());
-        match ask.injection.clone() {
-            Injection::Nothing => {}
-            Injection::Bearer(value) => {
+        match ask.auth_headers.clone() {
+            AuthHeaders::Nothing => {}
+            AuthHeaders::Bearer(value) => {
                 headers.insert(http::header::AUTHORIZATION, value);
                 if let Some(id) = grant.caller().client_id_beside_bearer() {
                     headers.insert(CLIENT_ID, id.clone());
                 }
             }
-            Injection::Client { id, secret } => {
+            AuthHeaders::Client { id, secret } => {
                 headers.insert(CLIENT_ID, id);
                 headers.insert(SECRET_KEY, secret);
             }
@@ -318,12 +328,12 @@ impl Upstream {
     }
 
     /// Takes an answer, unless it is one that could be read in two ways.
-    fn accept(
+    fn accept_response(
         &self,
         response: Response<Incoming>,
         lease: Option<Lease>,
         total: Deadline,
-        ask: &Ask<'_, '_>,
+        ask: &UpstreamRequest<'_, '_>,
         slot: &mut Slot,
     ) -> Result<Response<Download>, Refusal> {
         slot.answered(response.status(), response.headers(), || matched_key(ask.permit.grant().route()))?;

@@ -49,7 +49,7 @@ impl Gateway {
     pub fn new(config: Config, access_log: Option<AccessLog>) -> Result<Arc<Self>, String> {
         let vault = config.token_store.as_ref().map(token_store).transpose()?;
         let snapshot = Snapshot::build(config, None)?;
-        let keeper = vault.map(|vault| Keeper::new(vault, snapshot.credentials.holders.clone(), snapshot.cal_com()));
+        let keeper = vault.map(|vault| Keeper::new(vault, snapshot.credentials.registry.clone(), snapshot.cal_com()));
         Ok(Arc::new(Self {
             keeper,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -98,6 +98,6 @@ impl Gateway {
 
     /// Returns renewable credentials that have no valid token, or soon have none, with their state.
     pub fn unhealthy_credentials(&self) -> Vec<(String, &'static str)> {
-        if self.keeper.is_some() { self.snapshot().credentials.holders.troubled() } else { Vec::new() }
+        if self.keeper.is_some() { self.snapshot().credentials.registry.unhealthy() } else { Vec::new() }
     }
 }

@@ -1,6 +1,6 @@
 //! THE request path, top to bottom.
 //!
-//! Each stage hands the next one a proof of what it decided: a `Caller`, a `RouteMatch` endpoint, a `Grant`, a `Suited`, a
+//! Each stage hands the next one a proof of what it decided: a `Caller`, a `RouteMatch` endpoint, a `Grant`, a `Selected`, a
 //! `Permit`. None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
 
 mod request_check;
@@ -22,8 +22,8 @@ use http::{HeaderValue, Method, Response, StatusCode, request};
 use crate::budget::Slot;
 use crate::catalog::version;
 use crate::credential::capture::{self, Capture};
-use crate::credential::{Access, Suited, is_token_expired, is_token_refused};
-use crate::forward::{Ask, Download, Upload};
+use crate::credential::{Selected, UpstreamAuth, is_token_expired, is_token_refused};
+use crate::forward::{Download, Upload, UpstreamRequest};
 use crate::gateway::{GatewayHandle, Snapshot};
 use crate::headers::{self, HINT};
 use crate::identify::ConnectionEnds;
@@ -102,17 +102,17 @@ async fn serve(
     }
 
     let permitted = permit(snapshot, head, ends, record);
-    let Permitted { permit, suited, capture, patience } = permitted
+    let Permitted { permit, selected, capture, patience } = permitted
         .map_err(|refusal| snapshot.rate_limits.count_auth_failure(refusal, record.client(), record.arrival().0))?;
-    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await?;
+    let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await?;
     let body = Upload::new(body, body_rule.limit, snapshot.bounds.body);
     // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
-    let may_come_back = access.is_replaceable() || snapshot.upstream.may_leave_alone();
+    let may_come_back = access.is_replaceable() || snapshot.upstream.may_be_unprocessed();
     let again = may_come_back.then_some(snapshot.bounds.replay_body_limit);
     let read_first = body_rule.is_read_first.then(|| usize::try_from(body_rule.limit.bytes).unwrap_or(usize::MAX));
     let unproven = body.is_unproven_empty().then_some(0);
     let body = match capture.as_ref().map(|_| usize::MAX).or(again.max(read_first).or(unproven)) {
-        Some(most) => body.kept(most).await?,
+        Some(most) => body.buffer(most).await?,
         None => body,
     };
     let reserved = snapshot.budget.reserve(&permit, &access, patience).await;
@@ -121,16 +121,16 @@ async fn serve(
     record.note_slot(&slot);
 
     let at = record.note_sent();
-    let ask = Ask {
+    let ask = UpstreamRequest {
         head,
         permit: &permit,
-        injection: access.injection(),
+        auth_headers: access.auth_headers(),
         request_id: record.request_id(),
         at,
         may_be_done: record.may_be_done(),
     };
     let Answered { mut answer, access, refused } = send(snapshot, &ask, &access, body, &mut slot, patience).await?;
-    record.note_answer(&answer, answer.body().began(), access.injection().secret());
+    record.note_answer(&answer, answer.body().started_at(), access.auth_headers().secret());
     if is_body_decisive(answer.status(), answer.headers()) {
         Box::pin(respond::note_edge_limit(&mut answer, &slot)).await;
     }
@@ -143,13 +143,13 @@ async fn serve(
     } else if answer.status().is_success() {
         snapshot.rate_limits.note_accepted(permit.grant(), record.arrival().0);
     }
-    respond::inspect(answer, access.injection(), &snapshot.credentials, capture.as_deref(), record.arrival().1).await
+    respond::inspect(answer, access.auth_headers(), &snapshot.credentials, capture.as_deref(), record.arrival().1).await
 }
 
 /// A request that may be sent, and what was settled about it before it was charged.
 struct Permitted<'a> {
     permit: Permit<'a>,
-    suited: Suited<'a>,
+    selected: Selected<'a>,
     /// What is to be kept of its answer.
     capture: Option<Box<Capture>>,
     /// How long the caller waits for the budget, where it says.
@@ -176,12 +176,12 @@ fn permit<'a>(
     version::check(headers::api_version(&head.headers).map_err(Refusal::InvalidHeader)?)?;
     let grant = snapshot.entitlements.grant(caller, matched)?;
     record.note_grant(&grant);
-    let suited = snapshot.credentials.suit(&grant, &head.headers)?;
+    let selected = snapshot.credentials.select(&grant, &head.headers)?;
     let capture = snapshot.credentials.capture(&grant)?;
     let patience = headers::max_wait(&head.headers).map_err(Refusal::InvalidHeader)?;
     let (standing, permit) = snapshot.rate_limits.take(grant, now);
     record.note_standing(standing);
-    Ok(Permitted { permit: permit?, suited, capture, patience })
+    Ok(Permitted { permit: permit?, selected, capture, patience })
 }
 
 /// The hint for a 404 of Cal.com's that may be about the version of the request (FACTS §4).
@@ -199,7 +199,7 @@ fn version_hint(
 /// Cal.com's response, as whom the request was sent in the end, and whether Cal.com refused that credential.
 struct Answered<'a> {
     answer: Response<Download>,
-    access: Cow<'a, Access>,
+    access: Cow<'a, UpstreamAuth>,
     refused: bool,
 }
 
@@ -207,13 +207,13 @@ struct Answered<'a> {
 /// the end.
 async fn send<'a>(
     snapshot: &Snapshot,
-    ask: &Ask<'_, '_>,
-    access: &'a Access,
+    ask: &UpstreamRequest<'_, '_>,
+    access: &'a UpstreamAuth,
     body: Upload,
     slot: &mut Slot,
     patience: Option<Duration>,
 ) -> Result<Answered<'a>, Refusal> {
-    let spare = access.is_replaceable().then(|| body.again()).flatten();
+    let spare = access.is_replaceable().then(|| body.try_clone()).flatten();
     let mut answer = snapshot.upstream.send(ask, body, slot).await?;
     let refused = is_refused(&mut answer, access).await;
     access.note_answered(ask.head, answer.status(), refused);
@@ -224,35 +224,35 @@ async fn send<'a>(
 }
 
 /// Returns whether Cal.com refused the credential of a request. Reading the body of a 403 for that is rare, and boxed.
-async fn is_refused(answer: &mut Response<Download>, access: &Access) -> bool {
+async fn is_refused(answer: &mut Response<Download>, access: &UpstreamAuth) -> bool {
     is_token_refused(answer.status())
         || answer.status() == StatusCode::FORBIDDEN
-            && Box::pin(respond::names_dead_token(answer, access.injection())).await
+            && Box::pin(respond::names_dead_token(answer, access.auth_headers())).await
 }
 
 /// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
 #[expect(clippy::disallowed_methods, reason = "the second attempt starts here")]
 async fn send_as_another<'a>(
     snapshot: &Snapshot,
-    ask: &Ask<'_, '_>,
-    access: &'a Access,
+    ask: &UpstreamRequest<'_, '_>,
+    access: &'a UpstreamAuth,
     answer: Response<Download>,
     spare: Option<Upload>,
     patience: Option<Duration>,
 ) -> Result<Answered<'a>, Refusal> {
     // Cal.com carried nothing out, because it rejected the credential.
     ask.may_be_done.store(false, Ordering::Relaxed);
-    let holders = &snapshot.credentials.holders;
-    match (access.instead(holders, ask.head, answer.status()).await?, spare) {
+    let registry = &snapshot.credentials.registry;
+    match (access.replacement(registry, ask.head, answer.status()).await?, spare) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
         (None, _) => Ok(Answered { answer, access: Cow::Borrowed(access), refused: true }),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
             let mut slot = snapshot.budget.reserve_again(ask.permit, &other, patience).await?;
-            let ask = Ask { injection: other.injection(), at: Instant::now(), ..*ask };
+            let ask = UpstreamRequest { auth_headers: other.auth_headers(), at: Instant::now(), ..*ask };
             let mut answer = snapshot.upstream.send(&ask, body, &mut slot).await?;
             let refused = is_refused(&mut answer, &other).await;
-            other.note_retried(ask.head, answer.status(), refused, holders);
+            other.note_retried(ask.head, answer.status(), refused, registry);
             if is_token_expired(answer.status()) {
                 return Err(Refusal::CredentialRefused { renewed: false });
             }

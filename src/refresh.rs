@@ -1,7 +1,7 @@
 //! Renews credentials: reads them from the token store, renews them in time, and stores the new pairs.
 //!
 //! Beside the request path, on a thread of its own: a renewal goes on when the caller that needed it has left. For one
-//! credential one thing happens at a time here (its `turn`), and among replicas (the store's lock).
+//! credential one thing happens at a time here (its `renewal_lock`), and among replicas (the store's lock).
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,10 +24,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::credential::lifecycle::Ability;
-use crate::credential::stored_token::{Entry, RecordName};
-use crate::credential::token_state::{Holder, Job, Trouble};
-use crate::credential::{Holders, Means};
+use crate::credential::lifecycle::RenewalCapability;
+use crate::credential::stored_token::{RecordName, StoredCredential};
+use crate::credential::token_state::{Job, RenewalError, TokenHandle};
+use crate::credential::{RenewalMethod, TokenRegistry};
 use crate::time::nanoseconds;
 use crate::vault::{StoreFault, Vault};
 use failpoint::fail_point;
@@ -49,7 +49,7 @@ const RECOVER_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Keeper {
     vault: Vault,
-    holders: Arc<Holders>,
+    registry: Arc<TokenRegistry>,
     cal_com: ArcSwap<CalCom>,
     /// A permit is held by what must not be left: it may have ended the pair that is stored.
     unfinished: Semaphore,
@@ -62,17 +62,17 @@ pub struct Keeper {
 
 /// A record as it was read.
 struct Read {
-    entry: Entry,
+    entry: StoredCredential,
     version: Option<u64>,
 }
 
 impl Keeper {
-    /// A keeper of `holders` that asks `cal_com`.
-    pub fn new(vault: Vault, holders: Arc<Holders>, cal_com: CalCom) -> Arc<Self> {
+    /// A keeper of `registry` that asks `cal_com`.
+    pub fn new(vault: Vault, registry: Arc<TokenRegistry>, cal_com: CalCom) -> Arc<Self> {
         let unfinished = Semaphore::new(Semaphore::MAX_PERMITS);
         let cal_com = ArcSwap::from_pointee(cal_com);
         let (draining, process) = (AtomicBool::new(false), uuid::Uuid::new_v4().as_u64_pair().0);
-        Arc::new(Self { vault, holders, cal_com, unfinished, draining, process, recording: Semaphore::new(1) })
+        Arc::new(Self { vault, registry, cal_com, unfinished, draining, process, recording: Semaphore::new(1) })
     }
 
     /// Asks in another way from now on.
@@ -98,7 +98,7 @@ impl Keeper {
 
     /// Works until the process ends.
     pub async fn work(self: Arc<Self>) {
-        let Some(mut inbox) = self.holders.take_inbox() else { return };
+        let Some(mut job_queue) = self.registry.take_jobs() else { return };
         let mut round = interval(ROUND);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.clone().look_at_all();
@@ -106,7 +106,7 @@ impl Keeper {
         tokio::spawn(async move { recorder.record_used().await });
         loop {
             tokio::select! {
-                Some(job) = inbox.recv() => self.clone().start(job),
+                Some(job) = job_queue.recv() => self.clone().start(job),
                 _ = round.tick() => self.look_for_due(),
             }
         }
@@ -115,8 +115,8 @@ impl Keeper {
     /// Looks after every credential once, and at every managed user that the store knows, so that what needs a login is
     /// known before a request needs it.
     fn look_at_all(self: Arc<Self>) {
-        for holder in self.holders.all() {
-            holder.ask();
+        for handle in self.registry.all() {
+            handle.request_refresh();
         }
         tokio::spawn(async move {
             let names = loop {
@@ -128,8 +128,8 @@ impl Keeper {
             };
             let users = names.iter().filter_map(|name| RecordName::parse(name)).filter(|name| name.user.is_some());
             for name in users {
-                if let Some(means) = self.holders.means_of_users(&name.credential) {
-                    self.holders.hold(name, || means).ask();
+                if let Some(renewal_method) = self.registry.renewal_method_of_users(&name.credential) {
+                    self.registry.get_or_insert(name, || renewal_method).request_refresh();
                 }
             }
         });
@@ -140,15 +140,15 @@ impl Keeper {
         if self.draining.load(Ordering::Relaxed) {
             return;
         }
-        let now = self.holders.now();
-        for holder in self.holders.all() {
-            let live = holder.live();
-            let user = holder.name.user.is_some();
-            let due = live.is_due(now) && live.needs_login.is_none() && !live.is_resting(now);
-            let stale = now.0.saturating_sub(live.looked.0) > nanoseconds(LOOK_AGAIN);
-            let watched = !user || live.trouble.is_some() || live.needs_login.is_some();
-            if (due && holder.is_wanted()) || (stale && watched) {
-                holder.ask();
+        let now = self.registry.now();
+        for handle in self.registry.all() {
+            let token = handle.current();
+            let user = handle.name.user.is_some();
+            let due = token.is_due(now) && token.needs_login.is_none() && !token.is_backing_off(now);
+            let stale = now.0.saturating_sub(token.checked_at.0) > nanoseconds(LOOK_AGAIN);
+            let watched = !user || token.error.is_some() || token.needs_login.is_some();
+            if (due && handle.is_wanted()) || (stale && watched) {
+                handle.request_refresh();
             }
         }
     }
@@ -156,81 +156,81 @@ impl Keeper {
     fn start(self: Arc<Self>, job: Job) {
         tokio::spawn(async move {
             match job {
-                Job::Attend(holder) => self.attend(&holder).await,
-                Job::Capture(holder, pair, stored) => self.capture(&holder, pair, stored).await,
+                Job::Refresh(handle) => self.attend(&handle).await,
+                Job::Store(handle, pair, stored) => self.capture(&handle, pair, stored).await,
             }
         });
     }
 
     /// Reads a credential's record again, and renews it if that is due or its token was refused.
-    async fn attend(&self, holder: &Holder) {
-        let _turn = holder.turn.lock().await;
-        holder.take_up();
-        let looked = match self.read(holder).await {
-            Ok(read) => self.look(holder, read).await,
+    async fn attend(&self, handle: &TokenHandle) {
+        let _turn = handle.renewal_lock.lock().await;
+        handle.claim();
+        let checked_at = match self.read(handle).await {
+            Ok(read) => self.look(handle, read).await,
             Err(fault) => Err(fault.into()),
         };
-        if let Err(trouble) = looked {
-            self.publish_trouble(holder, trouble);
+        if let Err(error) = checked_at {
+            self.publish_trouble(handle, error);
         }
     }
 
-    async fn look(&self, holder: &Holder, mut read: Read) -> Result<(), Trouble> {
-        let known = holder.live();
+    async fn look(&self, handle: &TokenHandle, mut read: Read) -> Result<(), RenewalError> {
+        let known = handle.current();
         // A request that was under way when its record was replaced may speak of the old one's generations later still.
-        let heard_of = holder.refused().max(holder.worked());
+        let heard_of = handle.refused().max(handle.worked());
         if known.is_replaced_by(&read.entry) || heard_of > read.entry.generation {
-            holder.begin_anew();
+            handle.reset();
         }
-        if read.entry.worked(holder.worked()) {
-            self.swap(holder, &mut read).await?;
+        if read.entry.confirm(handle.worked()) {
+            self.swap(handle, &mut read).await?;
         }
-        if read.entry.current.is_none() && read.entry.pending.is_none() && !can_recover(holder) {
-            if holder.is_renewable() {
-                return Err(Trouble::Absent);
+        if read.entry.current.is_none() && read.entry.pending.is_none() && !can_recover(handle) {
+            if handle.is_renewable() {
+                return Err(RenewalError::Absent);
             }
-            self.publish(holder, &read.entry, None);
+            self.publish(handle, &read.entry, None);
             return Ok(());
         }
-        let live = self.live(holder, &read.entry, None);
-        let refused = live.generation > 0 && holder.refused() >= live.generation;
-        let due = live.bearer.is_none() || live.is_due(self.holders.now());
-        let wanted = due || refused || live.renewing;
-        let ability = Ability { recover: can_recover(holder) };
-        let possible = live.needs_login.is_none() || ability.recover;
+        let token = self.token(handle, &read.entry, None);
+        let refused = token.generation > 0 && handle.refused() >= token.generation;
+        let due = token.bearer.is_none() || token.is_due(self.registry.now());
+        let wanted = due || refused || token.renewing;
+        let capability = RenewalCapability { recover: can_recover(handle) };
+        let possible = token.needs_login.is_none() || capability.recover;
         // That nothing is left to renew it with is found out without asking Cal.com, and may be known early.
-        let asked_for = holder.is_wanted() || !read.entry.can_begin(ability);
+        let asked_for = handle.is_wanted() || !read.entry.can_begin(capability);
         // What is resting is left alone, unless another replica has mended it.
-        let resting = known.is_resting(self.holders.now()) && known.has_token_of(&read.entry);
+        let resting = known.is_backing_off(self.registry.now()) && known.has_token_of(&read.entry);
         if resting && wanted {
-            self.publish_again(holder);
+            self.publish_again(handle);
             return Ok(());
         }
-        if wanted && possible && asked_for && holder.is_renewable() {
-            return self.renew(holder, live.generation).await;
+        if wanted && possible && asked_for && handle.is_renewable() {
+            return self.renew(handle, token.generation).await;
         }
-        self.publish(holder, &read.entry, None);
+        self.publish(handle, &read.entry, None);
         Ok(())
     }
 
     /// The record of a credential. Of one that is of something else only the generation counts.
-    async fn read(&self, holder: &Holder) -> Result<Read, StoreFault> {
-        let name = holder.name.to_string();
+    async fn read(&self, handle: &TokenHandle) -> Result<Read, StoreFault> {
+        let name = handle.name.to_string();
         let Some(kept) = self.vault.get(&name).await? else {
-            return Ok(Read { entry: Entry::default(), version: None });
+            return Ok(Read { entry: StoredCredential::default(), version: None });
         };
         let damaged =
             || StoreFault::Damaged { name: name.clone(), why: "it is of another version of calgate".to_owned() };
-        let mut entry = Entry::from_bytes(&kept.plain).ok_or_else(damaged)?;
-        if !entry.is_of(&holder.means.load()) {
-            entry = Entry { generation: entry.generation, ..Entry::default() };
+        let mut entry = StoredCredential::from_bytes(&kept.plain).ok_or_else(damaged)?;
+        if !entry.is_of(&handle.renewal_method.load()) {
+            entry = StoredCredential { generation: entry.generation, ..StoredCredential::default() };
         }
         Ok(Read { entry, version: Some(kept.version) })
     }
 
     /// Stores the record, unless it changed since it was read.
-    async fn swap(&self, holder: &Holder, read: &mut Read) -> Result<bool, StoreFault> {
-        let swapped = self.vault.swap(&holder.name.to_string(), read.version, &read.entry.to_bytes()).await?;
+    async fn swap(&self, handle: &TokenHandle, read: &mut Read) -> Result<bool, StoreFault> {
+        let swapped = self.vault.swap(&handle.name.to_string(), read.version, &read.entry.to_bytes()).await?;
         if swapped {
             read.version = Some(read.version.unwrap_or(0) + 1);
         }
@@ -238,14 +238,14 @@ impl Keeper {
     }
 }
 
-impl From<StoreFault> for Trouble {
+impl From<StoreFault> for RenewalError {
     fn from(fault: StoreFault) -> Self {
         Self::Store(fault.to_string())
     }
 }
 
-fn can_recover(holder: &Holder) -> bool {
-    matches!(&**holder.means.load(), Means::Managed(managed) if managed.recover)
+fn can_recover(handle: &TokenHandle) -> bool {
+    matches!(&**handle.renewal_method.load(), RenewalMethod::Managed(managed) if managed.recover)
 }
 
 /// Milliseconds since 1970 by this machine's calendar, which may be wrong.

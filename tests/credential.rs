@@ -18,17 +18,17 @@ mod trouble;
 use std::sync::Arc;
 
 use calgate::catalog::Accepts;
-use calgate::credential::{ApiKey, Choice, Credential, Credentials, Injection, Kind, PlatformClient};
+use calgate::credential::{ApiKey, AuthHeaders, Credential, CredentialSource, Credentials, Kind, PlatformClient};
 use calgate::secret::Secret;
 
 use crate::given::{self, PEER, find, headers, now, snapshot};
 
-fn injected(choice: Choice) -> String {
-    let Choice::Ready(injection) = choice else { panic!("a renewable credential: {choice:?}") };
+fn injected(choice: CredentialSource) -> String {
+    let CredentialSource::Ready(injection) = choice else { panic!("a renewable credential: {choice:?}") };
     match injection {
-        Injection::Nothing => "nothing".to_owned(),
-        Injection::Bearer(value) => value.to_str().unwrap().to_owned(),
-        Injection::Client { id, secret } => format!("{} {}", id.to_str().unwrap(), secret.to_str().unwrap()),
+        AuthHeaders::Nothing => "nothing".to_owned(),
+        AuthHeaders::Bearer(value) => value.to_str().unwrap().to_owned(),
+        AuthHeaders::Client { id, secret } => format!("{} {}", id.to_str().unwrap(), secret.to_str().unwrap()),
     }
 }
 
@@ -55,10 +55,10 @@ fn a_credential_gives_what_the_operation_takes() {
         reveal_tokens: false,
         stored: false,
     });
-    let all = Credentials { consumers: Vec::new(), managed_users: Vec::new(), holders: Arc::default() };
+    let all = Credentials { consumers: Vec::new(), managed_users: Vec::new(), registry: Arc::default() };
     for (accepts, expected) in table {
         for (credential, expected) in credentials.iter().zip(expected) {
-            let got = credential.suits(accepts).map(|suited| all.choose(suited));
+            let got = credential.select_for(accepts).map(|selected| all.source(selected));
             assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{accepts:?} {credential:?}");
         }
     }
@@ -107,7 +107,7 @@ fn it_follows_who_asks() {
     for (fields, request, expected) in table {
         let caller = snapshot.consumers.identify(&fields, PEER, now()).unwrap();
         let grant = snapshot.entitlements.grant(caller, find(request).unwrap()).unwrap();
-        let got = snapshot.credentials.suit(&grant, &fields).map(|suited| snapshot.credentials.choose(suited));
+        let got = snapshot.credentials.select(&grant, &fields).map(|selected| snapshot.credentials.source(selected));
         assert_eq!(got.map_or_else(|no| no.code().to_owned(), injected), expected, "{request} by {fields:?}");
     }
 }

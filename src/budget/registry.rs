@@ -10,7 +10,7 @@ use crate::budget::API_KEY_PER_MINUTE;
 use crate::budget::credential_budget::Budget;
 use crate::budget::membership::Membership;
 use crate::budget::used_windows::Used;
-use crate::credential::Injection;
+use crate::credential::AuthHeaders;
 use crate::identify::credential_hash;
 use crate::limit::shared_tag;
 use crate::limit_store::LimitStoreClient;
@@ -42,12 +42,12 @@ struct Known {
 }
 
 /// The key of the credential that a request is sent with; `None` where it is sent with none.
-pub fn identity(injection: &Injection) -> Option<u128> {
+pub fn identity(auth_headers: &AuthHeaders) -> Option<u128> {
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    match injection {
-        Injection::Nothing => None,
-        Injection::Bearer(value) => Some(credential_hash(&[text(value).trim_start_matches("Bearer ")])),
-        Injection::Client { id, secret } => Some(credential_hash(&[&text(id), &text(secret)])),
+    match auth_headers {
+        AuthHeaders::Nothing => None,
+        AuthHeaders::Bearer(value) => Some(credential_hash(&[text(value).trim_start_matches("Bearer ")])),
+        AuthHeaders::Client { id, secret } => Some(credential_hash(&[&text(id), &text(secret)])),
     }
 }
 

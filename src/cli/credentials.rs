@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::config::diagnostics::known_names;
 use crate::credential::Kind;
 use crate::credential::managed_user::UserId;
-use crate::credential::received_tokens::of_import;
-use crate::credential::stored_token::{Entry, Pair, RecordName};
+use crate::credential::received_tokens::from_import;
+use crate::credential::stored_token::{RecordName, StoredCredential, TokenPair};
 use crate::refresh::used::RECORD;
 use crate::refresh::wall;
 use crate::vault::{StoreFault, Vault};
@@ -104,7 +104,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
     let mut names = vault.names().await?;
     names.retain(|name| name != RECORD);
     for (name, credential) in &config.credentials {
-        if credential.credential.means().is_some() && !names.contains(name) {
+        if credential.credential.renewal_method().is_some() && !names.contains(name) {
             names.push(name.clone());
         }
     }
@@ -112,7 +112,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
     let mut lines = Vec::new();
     for name in names {
         let line = match vault.get(&name).await {
-            Ok(Some(kept)) => match Entry::from_bytes(&kept.plain) {
+            Ok(Some(kept)) => match StoredCredential::from_bytes(&kept.plain) {
                 Some(entry) => of_stored(config, name, &entry, wall()),
                 None => broken(name, "it is of another version of calgate".to_owned()),
             },
@@ -125,13 +125,13 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
     Ok(lines)
 }
 
-fn of_stored(config: &Config, name: String, entry: &Entry, now: u64) -> Line {
-    let means = RecordName::parse(&name).and_then(|record| {
+fn of_stored(config: &Config, name: String, entry: &StoredCredential, now: u64) -> Line {
+    let renewal_method = RecordName::parse(&name).and_then(|record| {
         let credential = config.credentials.get(&*record.credential)?;
-        credential.credential.means_of(record.user)
+        credential.credential.renewal_method_of(record.user)
     });
-    match means {
-        Some(means) if entry.is_of(&means) => of_entry(name, entry, now),
+    match renewal_method {
+        Some(renewal_method) if entry.is_of(&renewal_method) => of_entry(name, entry, now),
         Some(_) => without_record(config, name),
         None => {
             let detail =
@@ -141,12 +141,12 @@ fn of_stored(config: &Config, name: String, entry: &Entry, now: u64) -> Line {
     }
 }
 
-fn of_entry(credential: String, entry: &Entry, now: u64) -> Line {
+fn of_entry(credential: String, entry: &StoredCredential, now: u64) -> Line {
     let current = entry.current.as_ref();
     let expires = current.and_then(|pair| Some(pair.received_at / 1000 + pair.lifetime?.as_secs()));
     Line {
         credential,
-        state: entry.state(now),
+        state: entry.state_name(now),
         expires: expires.and_then(moment),
         renewed: current.and_then(|pair| moment(pair.received_at / 1000)),
         detail: entry.needs_login.clone().or_else(|| entry.fault.clone()),
@@ -178,7 +178,7 @@ fn record(which: &WhichArgs, config: &Config) -> Result<RecordName, Outcome> {
         return Err(misused(format!("there is no credential `{}` ({help})", which.credential)));
     };
     match &which.managed_user {
-        None if credential.credential.means().is_some() => Ok(RecordName::of(&which.credential)),
+        None if credential.credential.renewal_method().is_some() => Ok(RecordName::of(&which.credential)),
         None => Err(misused(format!("`{}` has no tokens of its own; name a --managed-user", which.credential))),
         Some(_) if credential.credential.managed().is_none() => {
             Err(misused(format!("`{}` has no managed users", which.credential)))
@@ -201,13 +201,13 @@ fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
     }
     let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
     std::io::stdin().take(MOST_IMPORT).read_to_end(&mut text).map_err(failed)?;
-    let pair = of_import(&text, wall()).map_err(|fault| failed(format!("the tokens cannot be imported: {fault}")))?;
+    let pair = from_import(&text, wall()).map_err(|fault| failed(format!("the tokens cannot be imported: {fault}")))?;
     block_on(put(&vault, &name, &pair)).map_err(failed)?.map_err(failed)?;
     Ok(print(&format!("the tokens of {name} are stored\n")))
 }
 
 /// Puts a pair into the store, in the place of any other; a damaged record is not replaced.
-pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result<(), StoreFault> {
+pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &TokenPair) -> Result<(), StoreFault> {
     let name = name.to_string();
     loop {
         let (mut entry, version) = stored(vault, &name).await?;
@@ -221,11 +221,11 @@ pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &Pair) -> Result
 }
 
 /// The record of that name, or an empty one, and its version.
-async fn stored(vault: &Vault, name: &str) -> Result<(Entry, Option<u64>), StoreFault> {
-    let Some(kept) = vault.get(name).await? else { return Ok((Entry::default(), None)) };
+async fn stored(vault: &Vault, name: &str) -> Result<(StoredCredential, Option<u64>), StoreFault> {
+    let Some(kept) = vault.get(name).await? else { return Ok((StoredCredential::default(), None)) };
     let damaged =
         || StoreFault::Damaged { name: name.to_owned(), why: "it is of another version of calgate".to_owned() };
-    Ok((Entry::from_bytes(&kept.plain).ok_or_else(damaged)?, Some(kept.version)))
+    Ok((StoredCredential::from_bytes(&kept.plain).ok_or_else(damaged)?, Some(kept.version)))
 }
 
 /// Whether [`put`] can be expected to work, so that nothing is asked for that could not be kept. Taking the lock writes to

@@ -5,44 +5,44 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::Value;
 
-use super::{Credentials, Means, RecordName};
+use super::{Credentials, RecordName, RenewalMethod};
 use crate::catalog::{CanonicalPath, RouteMatch};
 use crate::credential::managed_user::UserId;
-use crate::credential::received_tokens::{Receipt, of_api_key, of_managed};
-use crate::credential::stored_token::Pair;
-use crate::credential::token_state::Holder;
+use crate::credential::received_tokens::{ReceivedAt, from_api_key, from_managed_user};
+use crate::credential::stored_token::TokenPair;
+use crate::credential::token_state::TokenHandle;
 use crate::entitle::Grant;
 use crate::identify::Identity;
 use crate::refusal::Refusal;
 
 /// What stands in an answer in the place of a token.
-const WITHHELD: &str = "(kept by calgate)";
+const REDACTED: &str = "(kept by calgate)";
 
 /// What the answer of an operation holds (FACTS §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holds {
+enum CapturedKind {
     /// A managed user's pair; the path, or the answer itself, says whose.
-    Pair(Option<UserId>),
+    TokenPair(Option<UserId>),
     /// The API key that takes the place of the one that asked.
     ApiKey,
 }
 
 /// Operations whose answers hold tokens that calgate keeps.
-const OPERATIONS: [(&str, Holds); 5] = [
-    ("/v2/api-keys/refresh", Holds::ApiKey),
-    ("/v2/oauth-clients/{clientId}/users", Holds::Pair(None)),
-    ("/v2/oauth-clients/{clientId}/users/{userId}/force-refresh", Holds::Pair(None)),
-    ("/v2/oauth/{clientId}/refresh", Holds::Pair(None)),
-    ("/v2/oauth/{clientId}/exchange", Holds::Pair(None)),
+const OPERATIONS: [(&str, CapturedKind); 5] = [
+    ("/v2/api-keys/refresh", CapturedKind::ApiKey),
+    ("/v2/oauth-clients/{clientId}/users", CapturedKind::TokenPair(None)),
+    ("/v2/oauth-clients/{clientId}/users/{userId}/force-refresh", CapturedKind::TokenPair(None)),
+    ("/v2/oauth/{clientId}/refresh", CapturedKind::TokenPair(None)),
+    ("/v2/oauth/{clientId}/exchange", CapturedKind::TokenPair(None)),
 ];
 
-fn holds(matched: &RouteMatch<'_>) -> Option<Holds> {
+fn captured_kind(matched: &RouteMatch<'_>) -> Option<CapturedKind> {
     matched.endpoint().filter(|e| e.credential_operation && e.method == Method::POST)?;
     // By the path: what the catalog calls its parameters is up to whoever made it.
     let path = matched.path();
-    let (template, holds) = OPERATIONS.iter().find(|(template, _)| path.matches(template))?;
+    let (template, kind) = OPERATIONS.iter().find(|(template, _)| path.matches(template))?;
     let user = path.parameter(template, "{userId}").and_then(UserId::parse);
-    Some(if user.is_some() { Holds::Pair(user) } else { *holds })
+    Some(if user.is_some() { CapturedKind::TokenPair(user) } else { *kind })
 }
 
 /// Returns whether the response to a request may contain tokens that calgate stores. The path alone decides, because the
@@ -62,9 +62,9 @@ fn is_last_of_any(segment: &str) -> bool {
 /// What is to be done with the answer to a request, if it succeeds.
 #[derive(Debug)]
 pub struct Capture {
-    holds: Holds,
+    kind: CapturedKind,
     credential: Arc<str>,
-    means: Means,
+    renewal_method: RenewalMethod,
     reveal: bool,
 }
 
@@ -75,16 +75,18 @@ impl Credentials {
     /// [`Refusal::TokensUnkept`] where the answer would hold tokens that could neither be kept nor shown: they would be
     /// lost.
     pub fn capture(&self, grant: &Grant<'_>) -> Result<Option<Box<Capture>>, Refusal> {
-        let Some(holds) = holds(grant.route()) else { return Ok(None) };
+        let Some(kind) = captured_kind(grant.route()) else { return Ok(None) };
         let Identity::Consumer(consumer) = grant.caller().identity() else { return Ok(None) };
         let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
-        let means = match holds {
-            Holds::ApiKey => credential.means().filter(|means| matches!(means, Means::Key { .. })),
-            Holds::Pair(_) => credential.managed().cloned().map(Means::Managed),
+        let renewal_method = match kind {
+            CapturedKind::ApiKey => {
+                credential.renewal_method().filter(|renewal_method| matches!(renewal_method, RenewalMethod::Key { .. }))
+            }
+            CapturedKind::TokenPair(_) => credential.managed().cloned().map(RenewalMethod::Managed),
         };
         let (reveal, credential) = (credential.reveal_tokens, credential.name.clone());
-        match means {
-            Some(means) => Ok(Some(Box::new(Capture { holds, credential, means, reveal }))),
+        match renewal_method {
+            Some(renewal_method) => Ok(Some(Box::new(Capture { kind, credential, renewal_method, reveal }))),
             None if reveal => Ok(None),
             None => Err(Refusal::TokensUnkept),
         }
@@ -95,32 +97,32 @@ impl Credentials {
     ///
     /// # Errors
     /// [`Refusal::UpstreamInvalid`] for an answer that holds none: what Cal.com did is unknown then.
-    pub async fn keep(&self, capture: &Capture, body: &[u8], receipt: Receipt) -> Result<Option<Vec<u8>>, Refusal> {
-        let (pair, user) = match capture.holds.read(body, receipt) {
+    pub async fn store(&self, capture: &Capture, body: &[u8], receipt: ReceivedAt) -> Result<Option<Vec<u8>>, Refusal> {
+        let (pair, user) = match capture.kind.read(body, receipt) {
             Ok(read) => read,
-            Err(why) => return capture.unkept(why).map(|()| None),
+            Err(why) => return capture.report_not_stored(why).map(|()| None),
         };
-        let withheld = if capture.reveal { None } else { Some(withheld(body, &pair).ok_or(Refusal::UpstreamInvalid)) };
+        let redacted = if capture.reveal { None } else { Some(redacted(body, &pair).ok_or(Refusal::UpstreamInvalid)) };
         let name = RecordName { credential: capture.credential.clone(), user };
-        let holder: Arc<Holder> = self.holders.hold(name, || capture.means.clone());
-        if !holder.capture(pair).await {
-            tracing::error!(credential = %holder.name, "new tokens are not stored yet; they are in use, and storing goes on");
+        let handle: Arc<TokenHandle> = self.registry.get_or_insert(name, || capture.renewal_method.clone());
+        if !handle.capture(pair).await {
+            tracing::error!(credential = %handle.name, "new tokens are not stored yet; they are in use, and storing goes on");
         }
-        withheld.transpose()
+        redacted.transpose()
     }
 }
 
-impl Holds {
+impl CapturedKind {
     /// Reads the tokens of a response, and whose they are.
-    fn read(self, body: &[u8], receipt: Receipt) -> Result<(Pair, Option<UserId>), &'static str> {
+    fn read(self, body: &[u8], receipt: ReceivedAt) -> Result<(TokenPair, Option<UserId>), &'static str> {
         match self {
             Self::ApiKey => {
-                let key = of_api_key(body, receipt).ok_or("the response holds no API key that begins with cal_")?;
+                let key = from_api_key(body, receipt).ok_or("the response holds no API key that begins with cal_")?;
                 Ok((key, None))
             }
-            Self::Pair(named) => {
+            Self::TokenPair(named) => {
                 let (pair, answered) =
-                    of_managed(body, receipt).ok_or("the response holds no tokens that calgate can read")?;
+                    from_managed_user(body, receipt).ok_or("the response holds no tokens that calgate can read")?;
                 let user = named.or(answered).ok_or("the response does not say whose tokens these are")?;
                 Ok((pair, Some(user)))
             }
@@ -133,7 +135,7 @@ impl Capture {
     ///
     /// # Errors
     /// [`Refusal::UpstreamInvalid`] where the caller may not see them either.
-    pub fn unkept(&self, why: &'static str) -> Result<(), Refusal> {
+    pub fn report_not_stored(&self, why: &'static str) -> Result<(), Refusal> {
         let credential = &*self.credential;
         if self.reveal {
             tracing::error!(credential, why, "new tokens are not kept; the client gets them");
@@ -152,28 +154,28 @@ const MIN_SEARCHED: usize = 8;
 const TOKEN_FIELDS: [&str; 6] = ["accessToken", "refreshToken", "apiKey", "access_token", "refresh_token", "api_key"];
 
 /// The answer without its tokens, wherever they stand.
-fn withheld(body: &[u8], pair: &Pair) -> Option<Vec<u8>> {
+fn redacted(body: &[u8], pair: &TokenPair) -> Option<Vec<u8>> {
     let mut answer: Value = serde_json::from_slice(body).ok()?;
     let refresh = pair.refresh.as_ref();
     pair.access.expose(|access| match refresh {
-        Some(refresh) => refresh.expose(|refresh| withhold(&mut answer, &[access, refresh])),
-        None => withhold(&mut answer, &[access]),
+        Some(refresh) => refresh.expose(|refresh| redact(&mut answer, &[access, refresh])),
+        None => redact(&mut answer, &[access]),
     });
     serde_json::to_vec(&answer).ok()
 }
 
-fn withhold(value: &mut Value, tokens: &[&str]) {
+fn redact(value: &mut Value, tokens: &[&str]) {
     match value {
         Value::String(text) if tokens.iter().any(|token| token.len() >= MIN_SEARCHED && text.contains(token)) => {
-            *value = Value::from(WITHHELD);
+            *value = Value::from(REDACTED);
         }
-        Value::Array(list) => list.iter_mut().for_each(|value| withhold(value, tokens)),
+        Value::Array(list) => list.iter_mut().for_each(|value| redact(value, tokens)),
         Value::Object(fields) => {
             for (name, value) in fields {
                 if value.is_string() && TOKEN_FIELDS.contains(&&**name) {
-                    *value = Value::from(WITHHELD);
+                    *value = Value::from(REDACTED);
                 }
-                withhold(value, tokens);
+                redact(value, tokens);
             }
         }
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}

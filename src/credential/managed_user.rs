@@ -19,7 +19,7 @@ impl UserId {
     }
 
     /// An id as Cal.com's answers have it.
-    pub fn of_number(id: u64) -> Option<Self> {
+    pub fn from_number(id: u64) -> Option<Self> {
         (id > 0).then_some(Self(id))
     }
 }
@@ -34,7 +34,7 @@ impl fmt::Display for UserId {
 ///
 /// # Errors
 /// [`Refusal::InvalidHeader`] for one that is no id, or for two of them.
-pub fn named(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
+pub fn from_headers(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
     let value = single(headers, &MANAGED_USER, "x-calgate-managed-user occurs more than once")
         .map_err(Refusal::InvalidHeader)?;
     let Some(value) = value else { return Ok(None) };

@@ -11,8 +11,8 @@ use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::credential::managed_user::UserId;
-use crate::credential::stored_token::{Pair, Text};
-use crate::credential::token_response::{Loose, Tokens};
+use crate::credential::stored_token::{TokenPair, WipedStr};
+use crate::credential::token_response::{LenientNumber, TokenFields};
 use crate::headers::times;
 use crate::secret::Secret;
 
@@ -24,14 +24,14 @@ const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// When an answer came.
 #[derive(Debug, Clone, Copy)]
-pub struct Receipt {
+pub struct ReceivedAt {
     /// By this machine's calendar, in milliseconds since 1970.
     pub here: u64,
     /// By Cal.com's, in seconds since 1970, if the answer says so.
     pub there: Option<u64>,
 }
 
-impl Receipt {
+impl ReceivedAt {
     /// Of an answer with these headers, which came at `here`.
     pub fn of(headers: &HeaderMap, here: u64) -> Self {
         let there = times::date(headers).and_then(|date| date.duration_since(UNIX_EPOCH).ok());
@@ -49,13 +49,13 @@ impl Receipt {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Claims {
-    exp: Loose,
-    iat: Loose,
+    exp: LenientNumber,
+    iat: LenientNumber,
     /// The end of a managed user's token, in milliseconds.
     #[serde(rename = "expiresAt")]
-    expires_at: Loose,
+    expires_at: LenientNumber,
     #[serde(rename = "ownerId")]
-    owner_id: Loose,
+    owner_id: LenientNumber,
 }
 
 fn claims(token: &str) -> Claims {
@@ -64,7 +64,7 @@ fn claims(token: &str) -> Claims {
 }
 
 /// The life of a token by its own `exp` (RFC 7519 §4.1.4), where an answer says nothing (FACTS §1).
-fn own_life(claims: &Claims, receipt: Receipt) -> Duration {
+fn own_life(claims: &Claims, receipt: ReceivedAt) -> Duration {
     let end = claims.exp.0.or(claims.expires_at.0.map(|millis| millis / 1000.0));
     end.map_or(USUAL_LIFE, |end| receipt.until(whole(end), claims))
 }
@@ -76,44 +76,44 @@ fn whole(seconds: f64) -> u64 {
 }
 
 /// The pair of a response, and the user that it names. `None` if there is no access token that a header can carry.
-fn pair(tokens: &Tokens<'_>, sent: Option<&str>, receipt: Receipt) -> Option<(Pair, Option<UserId>)> {
+fn pair(tokens: &TokenFields<'_>, sent: Option<&str>, receipt: ReceivedAt) -> Option<(TokenPair, Option<UserId>)> {
     let access = tokens.access.as_ref()?.as_str();
     let claims = claims(access);
     // A life of nothing is an odd field: the token would be renewed for ever.
     let given = tokens.expires_in.filter(|seconds| *seconds >= 1.0);
     let lasting = given.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let ending = || tokens.expires_at.map(|end| receipt.until(whole(end), &claims));
-    let refresh = tokens.refresh.as_ref().map(Text::as_str).or(sent);
-    let pair = Pair {
+    let refresh = tokens.refresh.as_ref().map(WipedStr::as_str).or(sent);
+    let pair = TokenPair {
         lifetime: Some(lasting.or_else(ending).unwrap_or_else(|| own_life(&claims, receipt)).min(LONGEST_LIFE)),
         access: Secret::new(access).ok()?,
         // An odd one must not cost the access token, which serves until it ends.
         refresh: refresh.and_then(|refresh| Secret::new(refresh).ok()),
         received_at: receipt.here,
     };
-    Some((pair, tokens.user.or_else(|| claims.owner_id.0.map(whole).and_then(UserId::of_number))))
+    Some((pair, tokens.user.or_else(|| claims.owner_id.0.map(whole).and_then(UserId::from_number))))
 }
 
 /// A pair of the OAuth token endpoint. Without a new refresh token, `sent` stays good. `None` if there is no access token that
 /// a header can carry.
-pub fn of_oauth(body: &[u8], sent: Option<&str>, receipt: Receipt) -> Option<Pair> {
-    pair(&Tokens::read(body)?, sent, receipt).map(|(pair, _)| pair)
+pub fn from_oauth(body: &[u8], sent: Option<&str>, receipt: ReceivedAt) -> Option<TokenPair> {
+    pair(&TokenFields::read(body)?, sent, receipt).map(|(pair, _)| pair)
 }
 
 /// A managed user's pair, and whose it is, if the answer or the token says so.
-pub fn of_managed(body: &[u8], receipt: Receipt) -> Option<(Pair, Option<UserId>)> {
-    pair(&Tokens::read(body)?, None, receipt)
+pub fn from_managed_user(body: &[u8], receipt: ReceivedAt) -> Option<(TokenPair, Option<UserId>)> {
+    pair(&TokenFields::read(body)?, None, receipt)
 }
 
 /// A new API key. `None` if the response holds none: every key begins with `cal_` (FACTS §1).
-pub fn of_api_key(body: &[u8], receipt: Receipt) -> Option<Pair> {
-    let tokens = Tokens::read(body)?;
+pub fn from_api_key(body: &[u8], receipt: ReceivedAt) -> Option<TokenPair> {
+    let tokens = TokenFields::read(body)?;
     let key = tokens.api_key.as_ref()?.as_str();
     if key.strip_prefix("cal_").is_none_or(str::is_empty) {
         return None;
     }
     let access = Secret::new(key).ok()?;
-    Some(Pair { access, refresh: None, received_at: receipt.here, lifetime: None })
+    Some(TokenPair { access, refresh: None, received_at: receipt.here, lifetime: None })
 }
 
 /// The text that a customer who keeps tokens elsewhere moves in with.
@@ -129,15 +129,15 @@ struct Import<'a> {
 ///
 /// # Errors
 /// What is wrong with it; never its text.
-pub fn of_import(text: &[u8], now: u64) -> Result<Pair, &'static str> {
+pub fn from_import(text: &[u8], now: u64) -> Result<TokenPair, &'static str> {
     let import: Import<'_> = serde_json::from_slice(text).map_err(
         |_| "it has to be JSON with access_token, refresh_token and expires_at (epoch seconds), and nothing else",
     )?;
-    let receipt = Receipt { here: now, there: None };
+    let receipt = ReceivedAt { here: now, there: None };
     // These tokens were issued some time ago, by a calendar that agrees with this one or is not known.
-    let claims = Claims { iat: Loose(None), ..claims(import.access_token) };
+    let claims = Claims { iat: LenientNumber(None), ..claims(import.access_token) };
     let lifetime = import.expires_at.map(|at| receipt.until(at, &claims));
-    Ok(Pair {
+    Ok(TokenPair {
         lifetime: Some(lifetime.unwrap_or_else(|| own_life(&claims, receipt))),
         access: Secret::new(import.access_token)?,
         refresh: import.refresh_token.map(Secret::new).transpose()?,

@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Refused requests of one credential.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub struct Rejections {
     /// Whether `state` holds anything. Every response reads it, and takes the lock only if it does.
     in_use: AtomicBool,
     state: Mutex<State>,
@@ -52,7 +52,7 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(u64);
 
-impl Refusals {
+impl Rejections {
     /// Returns the identity of a request.
     pub fn request(&self, head: &request::Parts) -> RequestId {
         let target = head.uri.path_and_query().map(http::uri::PathAndQuery::as_str);

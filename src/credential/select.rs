@@ -7,9 +7,10 @@ use http::{HeaderMap, HeaderValue};
 use crate::catalog::{Accepts, RouteMatch};
 use crate::credential::managed_user::{self, UserId};
 use crate::credential::stored_token::RecordName;
-use crate::credential::token_state::Holder;
+use crate::credential::token_state::TokenHandle;
 use crate::credential::{
-    ApiKey, Choice, Credential, Credentials, Injection, Kind, ManagedUsers, Means, OAuthClient, PlatformClient,
+    ApiKey, AuthHeaders, Credential, CredentialSource, Credentials, Kind, ManagedUsers, OAuthClient, PlatformClient,
+    RenewalMethod,
 };
 use crate::entitle::Grant;
 use crate::identify::{Consumer, ConsumerId, Identity, PassthroughHeaders};
@@ -17,10 +18,10 @@ use crate::refusal::{AuthFailure, Refusal};
 
 /// The proof that a caller has what its operation takes, and may act for whom it names.
 #[derive(Debug)]
-pub struct Suited<'a>(As<'a>);
+pub struct Selected<'a>(SelectedKind<'a>);
 
 #[derive(Debug)]
-enum As<'a> {
+enum SelectedKind<'a> {
     /// Nobody: a public operation for a caller without a key.
     Nobody,
     Key(&'a Credential, &'a ApiKey),
@@ -28,13 +29,13 @@ enum As<'a> {
     Client(&'a PlatformClient),
     ManagedUser(&'a Credential, &'a ManagedUsers, UserId),
     /// The caller, by the headers that it brings.
-    Itself(Injection),
+    Itself(AuthHeaders),
 }
 
-impl Suited<'_> {
+impl Selected<'_> {
     /// Whether it is sent with a managed user's token.
     pub fn is_for_managed_user(&self) -> bool {
-        matches!(self.0, As::ManagedUser(..))
+        matches!(self.0, SelectedKind::ManagedUser(..))
     }
 }
 
@@ -51,26 +52,31 @@ impl Credentials {
     /// [`Refusal::CredentialUnsuitable`] where the operation takes none of what the credential has: Cal.com would
     /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::InvalidHeader`] for a managed
     /// user that this caller cannot act for.
-    pub fn suit(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Suited<'_>, Refusal> {
+    pub fn select(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Selected<'_>, Refusal> {
         // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
         let accepts = grant.route().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
-        let suited = match (grant.caller().identity(), managed_user::named(headers)?) {
-            (Identity::Consumer(consumer), None) => self.of(consumer.id).ok_or(Refusal::Internal)?.suits(accepts),
-            (Identity::Consumer(consumer), Some(user)) => self.suit_user(consumer, user, accepts),
+        let selected = match (grant.caller().identity(), managed_user::from_headers(headers)?) {
+            (Identity::Consumer(consumer), None) => self.of(consumer.id).ok_or(Refusal::Internal)?.select_for(accepts),
+            (Identity::Consumer(consumer), Some(user)) => self.select_managed_user(consumer, user, accepts),
             (Identity::Public(_) | Identity::Passthrough(_), Some(_)) => Err(no_managed_users()),
-            (Identity::Public(_), None) => Ok(Suited(As::Nobody)),
-            (Identity::Passthrough(own), None) => suit_own(&own.headers, accepts, grant.route()),
+            (Identity::Public(_), None) => Ok(Selected(SelectedKind::Nobody)),
+            (Identity::Passthrough(own), None) => select_passthrough(&own.headers, accepts, grant.route()),
         };
-        match suited {
+        match selected {
             // A public operation needs no credential, so that one of the wrong kind is left out instead.
             Err(Refusal::CredentialUnsuitable { .. } | Refusal::Unauthenticated(_)) if grant.route().is_public() => {
-                Ok(Suited(As::Nobody))
+                Ok(Selected(SelectedKind::Nobody))
             }
-            suited => suited,
+            selected => selected,
         }
     }
 
-    fn suit_user(&self, consumer: &Consumer, user: UserId, accepts: Accepts) -> Result<Suited<'_>, Refusal> {
+    fn select_managed_user(
+        &self,
+        consumer: &Consumer,
+        user: UserId,
+        accepts: Accepts,
+    ) -> Result<Selected<'_>, Refusal> {
         let credential = self.of(consumer.id).ok_or(Refusal::Internal)?;
         let managed = credential.managed().ok_or_else(no_managed_users)?;
         let narrowed = self.managed_users.get(consumer.id.index()).and_then(Option::as_deref);
@@ -78,39 +84,45 @@ impl Credentials {
             return Err(Refusal::ManagedUserNotAllowed);
         }
         if accepts == Accepts::Client {
-            return credential.suits(accepts);
+            return credential.select_for(accepts);
         }
-        Ok(Suited(As::ManagedUser(credential, managed, user)))
+        Ok(Selected(SelectedKind::ManagedUser(credential, managed, user)))
     }
 
     /// Chooses the headers to inject.
-    pub fn choose(&self, suited: Suited<'_>) -> Choice {
-        match suited.0 {
-            As::Nobody => Choice::Ready(Injection::Nothing),
-            As::Itself(own) => Choice::Ready(own),
-            As::Client(PlatformClient { id, secret, .. }) => {
-                Choice::Ready(Injection::Client { id: id.clone(), secret: secret.clone() })
+    pub fn source(&self, selected: Selected<'_>) -> CredentialSource {
+        match selected.0 {
+            SelectedKind::Nobody => CredentialSource::Ready(AuthHeaders::Nothing),
+            SelectedKind::Itself(own) => CredentialSource::Ready(own),
+            SelectedKind::Client(PlatformClient { id, secret, .. }) => {
+                CredentialSource::Ready(AuthHeaders::Client { id: id.clone(), secret: secret.clone() })
             }
-            As::Key(credential, key) => {
-                let configured = Injection::Bearer(key.authorization.clone());
+            SelectedKind::Key(credential, key) => {
+                let configured = AuthHeaders::Bearer(key.authorization.clone());
                 if !credential.stored {
-                    return Choice::Ready(configured);
+                    return CredentialSource::Ready(configured);
                 }
                 // The store may hold a newer one.
-                let means = || Means::Key { configured: key.fingerprint.clone() };
-                Choice::Held(self.holder(credential, None, means), Some(configured))
+                let renewal_method = || RenewalMethod::Key { configured: key.fingerprint.clone() };
+                CredentialSource::Held(self.handle(credential, None, renewal_method), Some(configured))
             }
-            As::OAuth(credential, client) => {
-                Choice::Held(self.holder(credential, None, || Means::OAuth(client.clone())), None)
+            SelectedKind::OAuth(credential, client) => {
+                CredentialSource::Held(self.handle(credential, None, || RenewalMethod::OAuth(client.clone())), None)
             }
-            As::ManagedUser(credential, managed, user) => {
-                Choice::Held(self.holder(credential, Some(user), || Means::Managed(managed.clone())), None)
-            }
+            SelectedKind::ManagedUser(credential, managed, user) => CredentialSource::Held(
+                self.handle(credential, Some(user), || RenewalMethod::Managed(managed.clone())),
+                None,
+            ),
         }
     }
 
-    fn holder(&self, credential: &Credential, user: Option<UserId>, means: impl FnOnce() -> Means) -> Arc<Holder> {
-        self.holders.hold(RecordName { credential: credential.name.clone(), user }, means)
+    fn handle(
+        &self,
+        credential: &Credential,
+        user: Option<UserId>,
+        renewal_method: impl FnOnce() -> RenewalMethod,
+    ) -> Arc<TokenHandle> {
+        self.registry.get_or_insert(RecordName { credential: credential.name.clone(), user }, renewal_method)
     }
 }
 
@@ -120,16 +132,16 @@ impl Credential {
     ///
     /// # Errors
     /// [`Refusal::CredentialUnsuitable`] where neither is there.
-    pub fn suits(&self, accepts: Accepts) -> Result<Suited<'_>, Refusal> {
+    pub fn select_for(&self, accepts: Accepts) -> Result<Selected<'_>, Refusal> {
         let (bearer, client) = match &self.kind {
-            Kind::ApiKey(key) => (Some(As::Key(self, key)), None),
-            Kind::OAuth(client) => (Some(As::OAuth(self, client)), None),
+            Kind::ApiKey(key) => (Some(SelectedKind::Key(self, key)), None),
+            Kind::OAuth(client) => (Some(SelectedKind::OAuth(self, client)), None),
             Kind::PlatformClient(client) => {
-                (client.api_key.as_ref().map(|key| As::Key(self, key)), Some(As::Client(client)))
+                (client.api_key.as_ref().map(|key| SelectedKind::Key(self, key)), Some(SelectedKind::Client(client)))
             }
         };
         let anywhere = matches!(&self.kind, Kind::PlatformClient(client) if client.headers_anywhere);
-        suitable(accepts, bearer, client, anywhere).map(Suited).ok_or_else(|| {
+        suitable(accepts, bearer, client, anywhere).map(Selected).ok_or_else(|| {
             let remedy = match (accepts, &self.kind) {
                 (Accepts::Client, _) => "An operator can give the consumer a credential of kind platform-client.",
                 (_, Kind::PlatformClient(_)) => {
@@ -148,17 +160,21 @@ impl Credential {
 /// # Errors
 /// [`Refusal::CredentialUnsuitable`] for one of the wrong kind; [`Refusal::Unauthenticated`] for a client's secret to
 /// which there is no id.
-fn suit_own(own: &PassthroughHeaders, accepts: Accepts, matched: &RouteMatch<'_>) -> Result<Suited<'static>, Refusal> {
+fn select_passthrough(
+    own: &PassthroughHeaders,
+    accepts: Accepts,
+    matched: &RouteMatch<'_>,
+) -> Result<Selected<'static>, Refusal> {
     let (bearer, client) = match own.clone() {
-        PassthroughHeaders::Bearer { authorization, .. } => (Some(Injection::Bearer(authorization)), None),
+        PassthroughHeaders::Bearer { authorization, .. } => (Some(AuthHeaders::Bearer(authorization)), None),
         PassthroughHeaders::Client { id, secret } => {
             let id = client_id_in_path(matched).or(id);
             let id = id.ok_or(Refusal::Unauthenticated(AuthFailure::SecretWithoutId))?;
-            (None, Some(Injection::Client { id, secret }))
+            (None, Some(AuthHeaders::Client { id, secret }))
         }
     };
     // The client's credential and its budget are its own, and Cal.com takes client headers nearly everywhere (FACTS §1).
-    suitable(accepts, bearer, client, true).map(|own| Suited(As::Itself(own))).ok_or_else(|| {
+    suitable(accepts, bearer, client, true).map(|own| Selected(SelectedKind::Itself(own))).ok_or_else(|| {
         Refusal::CredentialUnsuitable {
             credential: "(passthrough)".into(),
             wanted: wanted(accepts),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use serde::{Deserialize, Serialize};
 
-use crate::credential::Means;
+use crate::credential::RenewalMethod;
 use crate::credential::managed_user::UserId;
 use crate::identify::credential_hash;
 use crate::secret::Secret;
@@ -53,7 +53,7 @@ impl fmt::Display for RecordName {
 
 /// An access token and what renews it.
 #[derive(Debug, Clone)]
-pub struct Pair {
+pub struct TokenPair {
     /// What is injected.
     pub access: Secret,
     /// What the next pair is had with; an API key has none.
@@ -90,13 +90,13 @@ pub struct Pending {
 
 /// What is stored of one renewable credential.
 #[derive(Debug, Clone, Default)]
-pub struct Entry {
+pub struct StoredCredential {
     /// Counts the pairs this credential has had.
     pub generation: u64,
     /// The pair in use.
-    pub current: Option<Pair>,
+    pub current: Option<TokenPair>,
     /// The one before, until the current one has worked.
-    pub previous: Option<Pair>,
+    pub previous: Option<TokenPair>,
     /// A renewal without a known end.
     pub pending: Option<Pending>,
     /// Why nothing but a login (or an import) makes this credential work again.
@@ -110,7 +110,7 @@ pub struct Entry {
     pub rejections: u32,
 }
 
-impl Entry {
+impl StoredCredential {
     /// What the API key is known by that took the place of the configured one, if there is one.
     pub(super) fn replacing_key(&self) -> Option<u128> {
         self.replaces.as_ref()?;
@@ -122,9 +122,9 @@ impl Entry {
 /// wiped where it had to be copied.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct WipedStr<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'a> Text<'a> {
+impl<'a> WipedStr<'a> {
     /// Wraps a text, which is wiped if it is a copy.
     pub(super) fn new(text: Cow<'a, str>) -> Self {
         Self(text)
@@ -136,9 +136,9 @@ impl<'a> Text<'a> {
     }
 }
 
-impl Text<'_> {
-    fn of(secret: &Secret) -> Text<'static> {
-        Text(Cow::Owned(secret.expose(str::to_owned)))
+impl WipedStr<'_> {
+    fn of(secret: &Secret) -> WipedStr<'static> {
+        WipedStr(Cow::Owned(secret.expose(str::to_owned)))
     }
 
     /// Whether there is no copy of it to be wiped.
@@ -147,7 +147,7 @@ impl Text<'_> {
     }
 }
 
-impl Drop for Text<'_> {
+impl Drop for WipedStr<'_> {
     fn drop(&mut self) {
         if let Cow::Owned(text) = &mut self.0 {
             text.zeroize();
@@ -157,13 +157,13 @@ impl Drop for Text<'_> {
 
 /// The form of a pair.
 #[derive(Serialize, Deserialize)]
-pub struct PairForm<'a> {
+pub struct TokenPairForm<'a> {
     /// The access token.
     #[serde(borrow)]
-    pub access: Text<'a>,
+    pub access: WipedStr<'a>,
     /// The refresh token.
     #[serde(borrow)]
-    pub refresh: Option<Text<'a>>,
+    pub refresh: Option<WipedStr<'a>>,
     received_at_ms: u64,
     lifetime_s: Option<u64>,
 }
@@ -172,13 +172,13 @@ pub struct PairForm<'a> {
 /// without them would lose them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Form<'a> {
+pub struct RecordForm<'a> {
     generation: u64,
     /// The pair in use.
     #[serde(borrow)]
-    pub current: Option<PairForm<'a>>,
+    pub current: Option<TokenPairForm<'a>>,
     #[serde(borrow)]
-    previous: Option<PairForm<'a>>,
+    previous: Option<TokenPairForm<'a>>,
     pending: Option<Pending>,
     needs_login: Option<String>,
     fault: Option<String>,
@@ -193,13 +193,13 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl Entry {
-    /// Whether it is of a credential with these `means`. A key that took the place of a configured one is of that one
+impl StoredCredential {
+    /// Whether it is of a credential with these `renewal_method`. A key that took the place of a configured one is of that one
     /// alone: of no other key, and of nothing that the credential is later under the same name. Nor is a grant a key's.
-    pub fn is_of(&self, means: &Means) -> bool {
-        let configured = match means {
-            Means::Key { configured } => Some(configured),
-            Means::OAuth(_) | Means::Managed(_) => None,
+    pub fn is_of(&self, renewal_method: &RenewalMethod) -> bool {
+        let configured = match renewal_method {
+            RenewalMethod::Key { configured } => Some(configured),
+            RenewalMethod::OAuth(_) | RenewalMethod::Managed(_) => None,
         };
         self.replaces.as_ref() == configured
     }
@@ -208,10 +208,10 @@ impl Entry {
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // Room for everything at once: a buffer that grows leaves copies behind.
         let mut out = Zeroizing::new(Vec::with_capacity(64 * 1024));
-        let form = Form {
+        let form = RecordForm {
             generation: self.generation,
-            current: self.current.as_ref().map(PairForm::of),
-            previous: self.previous.as_ref().map(PairForm::of),
+            current: self.current.as_ref().map(TokenPairForm::of),
+            previous: self.previous.as_ref().map(TokenPairForm::of),
             pending: self.pending,
             needs_login: self.needs_login.clone(),
             fault: self.fault.clone(),
@@ -225,8 +225,8 @@ impl Entry {
 
     /// Reads what was sealed. `None` if it is nothing that this version of calgate writes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let form: Form<'_> = serde_json::from_slice(bytes).ok()?;
-        let pair = |form: &Option<PairForm<'_>>| match form {
+        let form: RecordForm<'_> = serde_json::from_slice(bytes).ok()?;
+        let pair = |form: &Option<TokenPairForm<'_>>| match form {
             None => Some(None),
             Some(form) => form.pair().map(Some),
         };
@@ -243,18 +243,18 @@ impl Entry {
     }
 }
 
-impl PairForm<'_> {
-    fn of(pair: &Pair) -> PairForm<'static> {
-        PairForm {
-            access: Text::of(&pair.access),
-            refresh: pair.refresh.as_ref().map(Text::of),
+impl TokenPairForm<'_> {
+    fn of(pair: &TokenPair) -> TokenPairForm<'static> {
+        TokenPairForm {
+            access: WipedStr::of(&pair.access),
+            refresh: pair.refresh.as_ref().map(WipedStr::of),
             received_at_ms: pair.received_at,
             lifetime_s: pair.lifetime.map(|lifetime| lifetime.as_secs()),
         }
     }
 
-    fn pair(&self) -> Option<Pair> {
-        Some(Pair {
+    fn pair(&self) -> Option<TokenPair> {
+        Some(TokenPair {
             access: Secret::new(&self.access.0).ok()?,
             refresh: self.refresh.as_ref().map(|text| Secret::new(&text.0)).transpose().ok()?,
             received_at: self.received_at_ms,

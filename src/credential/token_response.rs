@@ -10,17 +10,17 @@ use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::credential::managed_user::UserId;
-use crate::credential::stored_token::Text;
+use crate::credential::stored_token::WipedStr;
 
 /// Epoch times in this range are seconds (the years 2001 to 5138); all others are milliseconds, as FACTS §1 has them.
 const SECONDS: std::ops::Range<f64> = 1e9..1e11;
 
 /// What a response says of tokens.
 #[derive(Default)]
-pub(super) struct Tokens<'a> {
-    pub(super) access: Option<Text<'a>>,
-    pub(super) refresh: Option<Text<'a>>,
-    pub(super) api_key: Option<Text<'a>>,
+pub(super) struct TokenFields<'a> {
+    pub(super) access: Option<WipedStr<'a>>,
+    pub(super) refresh: Option<WipedStr<'a>>,
+    pub(super) api_key: Option<WipedStr<'a>>,
     /// Life of the access token in seconds.
     pub(super) expires_in: Option<f64>,
     /// End of the access token, in seconds since 1970.
@@ -31,16 +31,16 @@ pub(super) struct Tokens<'a> {
     id: Option<UserId>,
 }
 
-impl<'a> Tokens<'a> {
+impl<'a> TokenFields<'a> {
     /// Reads a body. `None` if it is not a JSON object.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        match serde_json::from_slice::<Any<'a>>(body).ok()? {
-            Any::Object(tokens) => Some(*tokens),
-            Any::Text(_) | Any::Number(_) | Any::Other => None,
+        match serde_json::from_slice::<AnyValue<'a>>(body).ok()? {
+            AnyValue::Object(tokens) => Some(*tokens),
+            AnyValue::Text(_) | AnyValue::Number(_) | AnyValue::Other => None,
         }
     }
 
-    fn set(&mut self, name: &str, value: Any<'a>) {
+    fn set(&mut self, name: &str, value: AnyValue<'a>) {
         match name {
             "access_token" | "accessToken" => self.access = value.text().or(self.access.take()),
             "refresh_token" | "refreshToken" => self.refresh = value.text().or(self.refresh.take()),
@@ -57,9 +57,9 @@ impl<'a> Tokens<'a> {
     }
 
     /// Takes over what an envelope holds.
-    fn take(&mut self, value: Any<'a>) {
-        let Any::Object(inner) = value else { return };
-        let Tokens { access, refresh, api_key, expires_in, expires_at, user, id: _ } = *inner;
+    fn take(&mut self, value: AnyValue<'a>) {
+        let AnyValue::Object(inner) = value else { return };
+        let TokenFields { access, refresh, api_key, expires_in, expires_at, user, id: _ } = *inner;
         self.access = access.or(self.access.take());
         self.refresh = refresh.or(self.refresh.take());
         self.api_key = api_key.or(self.api_key.take());
@@ -71,24 +71,24 @@ impl<'a> Tokens<'a> {
 
 /// A number that may come as text.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Loose(pub(super) Option<f64>);
+pub(super) struct LenientNumber(pub(super) Option<f64>);
 
-impl<'de> Deserialize<'de> for Loose {
+impl<'de> Deserialize<'de> for LenientNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Any::deserialize(deserializer).map(|value| Self(value.number()))
+        AnyValue::deserialize(deserializer).map(|value| Self(value.number()))
     }
 }
 
 /// A JSON value.
-enum Any<'a> {
-    Text(Text<'a>),
+enum AnyValue<'a> {
+    Text(WipedStr<'a>),
     Number(f64),
-    Object(Box<Tokens<'a>>),
+    Object(Box<TokenFields<'a>>),
     Other,
 }
 
-impl<'a> Any<'a> {
-    fn text(self) -> Option<Text<'a>> {
+impl<'a> AnyValue<'a> {
+    fn text(self) -> Option<WipedStr<'a>> {
         match self {
             Self::Text(text) if !text.as_str().is_empty() => Some(text),
             Self::Text(_) | Self::Number(_) | Self::Object(_) | Self::Other => None,
@@ -125,7 +125,7 @@ impl<'a> Any<'a> {
                 reason = "it is checked to be a whole number"
             )]
             Self::Number(number) if number.fract() == 0.0 && (1.0..=9e15).contains(number) => {
-                UserId::of_number(*number as u64)
+                UserId::from_number(*number as u64)
             }
             Self::Object(user) => user.id.or(user.user),
             Self::Number(_) | Self::Other => None,
@@ -133,7 +133,7 @@ impl<'a> Any<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Any<'de> {
+impl<'de> Deserialize<'de> for AnyValue<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyVisitor)
     }
@@ -142,53 +142,53 @@ impl<'de> Deserialize<'de> for Any<'de> {
 struct AnyVisitor;
 
 impl<'de> Visitor<'de> for AnyVisitor {
-    type Value = Any<'de>;
+    type Value = AnyValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Any<'de>, E> {
-        Ok(Any::Text(Text::new(Cow::Borrowed(text))))
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<AnyValue<'de>, E> {
+        Ok(AnyValue::Text(WipedStr::new(Cow::Borrowed(text))))
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Any<'de>, E> {
-        Ok(Any::Text(Text::new(Cow::Owned(text.to_owned()))))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "times and ids are far below 2^53")]
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Any<'de>, E> {
-        Ok(Any::Number(number as f64))
+    fn visit_str<E: Error>(self, text: &str) -> Result<AnyValue<'de>, E> {
+        Ok(AnyValue::Text(WipedStr::new(Cow::Owned(text.to_owned()))))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "times and ids are far below 2^53")]
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Any<'de>, E> {
-        Ok(Any::Number(number as f64))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<AnyValue<'de>, E> {
+        Ok(AnyValue::Number(number as f64))
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Any<'de>, E> {
-        Ok(Any::Number(number))
+    #[expect(clippy::cast_precision_loss, reason = "times and ids are far below 2^53")]
+    fn visit_i64<E: Error>(self, number: i64) -> Result<AnyValue<'de>, E> {
+        Ok(AnyValue::Number(number as f64))
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Any<'de>, E> {
-        Ok(Any::Other)
+    fn visit_f64<E: Error>(self, number: f64) -> Result<AnyValue<'de>, E> {
+        Ok(AnyValue::Number(number))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Any<'de>, E> {
-        Ok(Any::Other)
+    fn visit_bool<E: Error>(self, _: bool) -> Result<AnyValue<'de>, E> {
+        Ok(AnyValue::Other)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Any<'de>, A::Error> {
+    fn visit_unit<E: Error>(self) -> Result<AnyValue<'de>, E> {
+        Ok(AnyValue::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AnyValue<'de>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Any::Other)
+        Ok(AnyValue::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Any<'de>, A::Error> {
-        let mut tokens = Box::new(Tokens::default());
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyValue<'de>, A::Error> {
+        let mut tokens = Box::new(TokenFields::default());
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let value = map.next_value()?;
             tokens.set(&name, value);
         }
-        Ok(Any::Object(tokens))
+        Ok(AnyValue::Object(tokens))
     }
 }

@@ -12,19 +12,19 @@ use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::credential::Means;
+use crate::credential::RenewalMethod;
 use crate::credential::lifecycle::{due_after, used_until};
-use crate::credential::rejections::Refusals;
-use crate::credential::stored_token::{Entry, Pair, RecordName};
+use crate::credential::rejections::Rejections;
+use crate::credential::stored_token::{RecordName, StoredCredential, TokenPair};
 use crate::refusal::Refusal;
 use crate::time::{MonoTime, nanoseconds};
 
 /// How long a request waits for a renewal at most: a renewal's own deadlines end before that.
-const PATIENCE: Duration = Duration::from_secs(45);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Why a credential cannot be had or renewed at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum RenewalError {
     /// The store holds nothing under its name.
     Absent,
     /// The store, or its record there, cannot be used.
@@ -33,7 +33,7 @@ pub enum Trouble {
     Upstream(String),
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for RenewalError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Absent => f.write_str("nothing is stored for it"),
@@ -44,7 +44,7 @@ impl std::fmt::Display for Trouble {
 
 /// A credential as this process knows it.
 #[derive(Debug, Clone, Default)]
-pub struct Live {
+pub struct TokenState {
     /// Counts the pairs; 0 while there is none.
     pub generation: u64,
     /// What is injected.
@@ -66,13 +66,13 @@ pub struct Live {
     /// Why nothing but a login helps.
     pub needs_login: Option<Arc<str>>,
     /// What is wrong at the moment, and when it is looked at again.
-    pub trouble: Option<(Trouble, MonoTime)>,
+    pub error: Option<(RenewalError, MonoTime)>,
     /// Failures in a row.
     pub failures: u32,
     /// The last time that the keeper was asked to look after it and did; 0: it has not looked yet.
-    pub looks: u64,
+    pub checks: u64,
     /// When it did last.
-    pub looked: MonoTime,
+    pub checked_at: MonoTime,
 }
 
 /// What a request can do with a credential.
@@ -90,10 +90,10 @@ pub enum Readiness {
     Unavailable(Duration),
 }
 
-impl Live {
+impl TokenState {
     /// What `entry` means here and now. `received` is when this process received the current pair, if it did; otherwise
     /// the calendar has to tell its age, `age`. `jitter` is from -1 to 1.
-    pub fn of(entry: &Entry, received: Option<MonoTime>, age: Duration, now: MonoTime, jitter: f64) -> Self {
+    pub fn of(entry: &StoredCredential, received: Option<MonoTime>, age: Duration, now: MonoTime, jitter: f64) -> Self {
         let lifetime = entry.current.as_ref().and_then(|pair| pair.lifetime);
         // A token is never older than the life it had, however the calendar was set.
         let age = lifetime.map_or(age, |lifetime| age.min(lifetime));
@@ -103,7 +103,7 @@ impl Live {
         let after = |life: Duration| MonoTime(received.0.saturating_add(nanoseconds(life.saturating_sub(spent))));
         Self {
             generation: entry.generation,
-            bearer: entry.current.as_ref().map(|pair: &Pair| pair.access.header("Bearer ")),
+            bearer: entry.current.as_ref().map(|pair: &TokenPair| pair.access.header("Bearer ")),
             replacing: entry.replacing_key(),
             received,
             due: lifetime.map(|lifetime| after(due_after(lifetime, jitter))),
@@ -116,12 +116,12 @@ impl Live {
     }
 
     /// Whether `entry` is of another record than this: its generations begin anew when what was stored is forgotten.
-    pub fn is_replaced_by(&self, entry: &Entry) -> bool {
+    pub fn is_replaced_by(&self, entry: &StoredCredential) -> bool {
         self.generation > entry.generation || (self.generation == entry.generation && !self.has_token_of(entry))
     }
 
     /// Whether the token is that of `entry`.
-    pub fn has_token_of(&self, entry: &Entry) -> bool {
+    pub fn has_token_of(&self, entry: &StoredCredential) -> bool {
         let stored = entry.current.as_ref().map(|pair| pair.access.header("Bearer "));
         self.generation == entry.generation && self.bearer == stored
     }
@@ -142,23 +142,23 @@ impl Live {
     }
 
     /// How long it is left alone, as it failed just now.
-    pub fn rest(&self, now: MonoTime) -> Duration {
-        let until = self.trouble.as_ref().map_or(0, |(_, until)| until.0);
+    pub fn backoff(&self, now: MonoTime) -> Duration {
+        let until = self.error.as_ref().map_or(0, |(_, until)| until.0);
         Duration::from_nanos(until.saturating_sub(now.0))
     }
 
     /// Whether it failed so recently that it is left alone.
-    pub fn is_resting(&self, now: MonoTime) -> bool {
-        !self.rest(now).is_zero()
+    pub fn is_backing_off(&self, now: MonoTime) -> bool {
+        !self.backoff(now).is_zero()
     }
 
     /// What a request can do with it.
     pub fn readiness(&self, now: MonoTime) -> Readiness {
         if self.is_good(now) {
-            let renew = self.is_due(now) && !self.is_resting(now) && self.needs_login.is_none();
+            let renew = self.is_due(now) && !self.is_backing_off(now) && self.needs_login.is_none();
             return if renew { Readiness::UseAndRenew } else { Readiness::Use };
         }
-        match self.rest(now) {
+        match self.backoff(now) {
             _ if self.needs_login.is_some() => Readiness::NeedsLogin,
             Duration::ZERO => Readiness::Wait,
             rest => Readiness::Unavailable(rest),
@@ -166,13 +166,13 @@ impl Live {
     }
 
     /// The name of its state, for metrics and `/readyz`.
-    pub fn state(&self, now: MonoTime) -> &'static str {
+    pub fn state_name(&self, now: MonoTime) -> &'static str {
         match () {
             () if self.needs_login.is_some() => "needs-login",
-            () if self.looks == 0 => "loading",
-            () if matches!(self.trouble, Some((Trouble::Absent, _))) => "needs-login",
-            () if self.is_good(now) && self.trouble.is_some() => "degraded",
-            () if self.trouble.is_some() => "unavailable",
+            () if self.checks == 0 => "loading",
+            () if matches!(self.error, Some((RenewalError::Absent, _))) => "needs-login",
+            () if self.is_good(now) && self.error.is_some() => "degraded",
+            () if self.error.is_some() => "unavailable",
             () if !self.is_good(now) => "expired",
             () if self.is_due(now) => "due",
             () => "fresh",
@@ -184,46 +184,46 @@ impl Live {
 #[derive(Debug)]
 pub enum Job {
     /// Look after a credential: read its record again, and renew it if that is due.
-    Attend(Arc<Holder>),
+    Refresh(Arc<TokenHandle>),
     /// Store a pair that an answer of Cal.com's held, and tell whether it is stored.
-    Capture(Arc<Holder>, Pair, oneshot::Sender<bool>),
+    Store(Arc<TokenHandle>, TokenPair, oneshot::Sender<bool>),
 }
 
 /// One renewable credential of this process, shared by all workers and kept over reloads.
 #[derive(Debug)]
-pub struct Holder {
+pub struct TokenHandle {
     /// Its record's name.
     pub name: RecordName,
     /// How it is renewed; a reload may change that.
-    pub means: ArcSwap<Means>,
+    pub renewal_method: ArcSwap<RenewalMethod>,
     /// Held by the keeper while it looks after it: one renewal at a time.
-    pub turn: tokio::sync::Mutex<()>,
+    pub renewal_lock: tokio::sync::Mutex<()>,
     /// Whether it has been used since it was last renewed.
     pub used: AtomicBool,
     /// The requests for which a renewed token does not help.
-    pub refusals: Refusals,
-    live: watch::Sender<Arc<Live>>,
+    pub refusals: Rejections,
+    current: watch::Sender<Arc<TokenState>>,
     /// How often the keeper was asked to look after it; up to which of these it has taken up; whether it is told.
-    asks: AtomicU64,
-    taken: AtomicU64,
-    told: AtomicBool,
+    requested: AtomicU64,
+    claimed: AtomicU64,
+    is_queued: AtomicBool,
     refused: AtomicU64,
     worked: AtomicU64,
     jobs: mpsc::UnboundedSender<Job>,
 }
 
-impl Holder {
-    pub(super) fn new(name: RecordName, means: Means, jobs: mpsc::UnboundedSender<Job>) -> Arc<Self> {
+impl TokenHandle {
+    pub(super) fn new(name: RecordName, renewal_method: RenewalMethod, jobs: mpsc::UnboundedSender<Job>) -> Arc<Self> {
         Arc::new(Self {
             name,
-            means: ArcSwap::from_pointee(means),
-            turn: tokio::sync::Mutex::default(),
+            renewal_method: ArcSwap::from_pointee(renewal_method),
+            renewal_lock: tokio::sync::Mutex::default(),
             used: AtomicBool::new(false),
-            refusals: Refusals::default(),
-            live: watch::Sender::new(Arc::default()),
-            asks: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
-            told: AtomicBool::new(false),
+            refusals: Rejections::default(),
+            current: watch::Sender::new(Arc::default()),
+            requested: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
+            is_queued: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             jobs,
@@ -231,33 +231,33 @@ impl Holder {
     }
 
     /// What is known now.
-    pub fn live(&self) -> Arc<Live> {
-        self.live.borrow().clone()
+    pub fn current(&self) -> Arc<TokenState> {
+        self.current.borrow().clone()
     }
 
-    /// Makes `live` known, and wakes who waits for it.
-    pub fn publish(&self, live: Live) {
-        self.live.send_replace(Arc::new(live));
+    /// Makes `token` known, and wakes who waits for it.
+    pub fn publish(&self, token: TokenState) {
+        self.current.send_replace(Arc::new(token));
     }
 
     /// Asks the keeper to look after it. Answers which time that is.
-    pub fn ask(self: &Arc<Self>) -> u64 {
-        let time = self.asks.fetch_add(1, Ordering::AcqRel) + 1;
-        if !self.told.swap(true, Ordering::AcqRel) {
-            let _ = self.jobs.send(Job::Attend(self.clone()));
+    pub fn request_refresh(self: &Arc<Self>) -> u64 {
+        let time = self.requested.fetch_add(1, Ordering::AcqRel) + 1;
+        if !self.is_queued.swap(true, Ordering::AcqRel) {
+            let _ = self.jobs.send(Job::Refresh(self.clone()));
         }
         time
     }
 
     /// Notes that the keeper takes up what was asked so far.
-    pub fn take_up(&self) {
-        self.told.swap(false, Ordering::AcqRel);
-        self.taken.store(self.asks.load(Ordering::Acquire), Ordering::Release);
+    pub fn claim(&self) {
+        self.is_queued.swap(false, Ordering::AcqRel);
+        self.claimed.store(self.requested.load(Ordering::Acquire), Ordering::Release);
     }
 
     /// The last time that was asked and that the keeper has taken up.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Acquire)
+    pub fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Acquire)
     }
 
     /// The latest generation whose token Cal.com refused.
@@ -272,51 +272,51 @@ impl Holder {
 
     /// Forgets which tokens were refused and which have worked: they were of another record, whose generations are not
     /// those of this one.
-    pub fn begin_anew(&self) {
+    pub fn reset(&self) {
         self.refused.store(0, Ordering::Release);
         self.worked.store(0, Ordering::Release);
     }
 
     /// Notes that Cal.com refused the token of `generation`, so that it is renewed although it is not due.
-    pub(super) fn note_refused(&self, generation: u64) {
+    pub(super) fn reject(&self, generation: u64) {
         self.refused.fetch_max(generation, Ordering::AcqRel);
     }
 
-    /// Notes that the token of `live` has worked.
-    pub(super) fn note_worked(self: &Arc<Self>, live: &Live) {
-        if live.unproven && self.worked.fetch_max(live.generation, Ordering::AcqRel) < live.generation {
-            let _ = self.ask();
+    /// Notes that the token of `token` has worked.
+    pub(super) fn confirm(self: &Arc<Self>, token: &TokenState) {
+        if token.unproven && self.worked.fetch_max(token.generation, Ordering::AcqRel) < token.generation {
+            let _ = self.request_refresh();
         }
     }
 
     /// Has the keeper look after it, and waits until it has: until a look that began after this was asked is over.
-    pub(super) async fn attended(self: &Arc<Self>) -> Arc<Live> {
+    pub(super) async fn wait_refreshed(self: &Arc<Self>) -> Arc<TokenState> {
         self.used.store(true, Ordering::Relaxed);
-        let mut news = self.live.subscribe();
-        let time = self.ask();
-        match timeout(PATIENCE, news.wait_for(|live| live.looks >= time)).await {
-            Ok(Ok(live)) => live.clone(),
-            _ => self.live(),
+        let mut news = self.current.subscribe();
+        let time = self.request_refresh();
+        match timeout(REFRESH_TIMEOUT, news.wait_for(|token| token.checks >= time)).await {
+            Ok(Ok(token)) => token.clone(),
+            _ => self.current(),
         }
     }
 
     /// Hands a pair that an answer held to the keeper. Answers whether it is stored.
-    pub(super) async fn capture(self: &Arc<Self>, pair: Pair) -> bool {
-        let (stored, told) = oneshot::channel();
-        let sent = self.jobs.send(Job::Capture(self.clone(), pair, stored));
-        sent.is_ok() && matches!(timeout(PATIENCE, told).await, Ok(Ok(true)))
+    pub(super) async fn capture(self: &Arc<Self>, pair: TokenPair) -> bool {
+        let (stored, answer) = oneshot::channel();
+        let sent = self.jobs.send(Job::Store(self.clone(), pair, stored));
+        sent.is_ok() && matches!(timeout(REFRESH_TIMEOUT, answer).await, Ok(Ok(true)))
     }
 
     /// The refusal where there is no token.
-    pub(super) fn refusal(&self, live: &Live, now: MonoTime) -> Refusal {
+    pub(super) fn refusal(&self, token: &TokenState, now: MonoTime) -> Refusal {
         let credential: Arc<str> = self.name.to_string().into();
-        match &live.trouble {
-            _ if live.needs_login.is_some() => Refusal::CredentialNeedsLogin { credential },
-            Some((Trouble::Absent, _)) if self.name.user.is_some() => Refusal::UnknownManagedUser,
-            Some((Trouble::Absent, _)) => Refusal::CredentialNeedsLogin { credential },
-            Some((trouble, _)) => {
-                let retry_after = live.rest(now);
-                Refusal::CredentialUnavailable { credential, why: trouble.to_string().into(), retry_after }
+        match &token.error {
+            _ if token.needs_login.is_some() => Refusal::CredentialNeedsLogin { credential },
+            Some((RenewalError::Absent, _)) if self.name.user.is_some() => Refusal::UnknownManagedUser,
+            Some((RenewalError::Absent, _)) => Refusal::CredentialNeedsLogin { credential },
+            Some((error, _)) => {
+                let retry_after = token.backoff(now);
+                Refusal::CredentialUnavailable { credential, why: error.to_string().into(), retry_after }
             }
             None => {
                 let why = "its renewal has not ended".into();
@@ -333,17 +333,17 @@ impl Holder {
 
     /// Whether the keeper can have a new pair for it.
     pub fn is_renewable(&self) -> bool {
-        !matches!(**self.means.load(), Means::Key { .. })
+        !matches!(**self.renewal_method.load(), RenewalMethod::Key { .. })
     }
 
     /// The name of its state. An API key that the store holds no newer one of serves as configured. A managed user whom
     /// nobody acts for is in no trouble when its token runs out: it is renewed for who does.
-    pub fn state(&self, now: MonoTime) -> &'static str {
-        let live = self.live();
-        match live.state(now) {
+    pub fn state_name(&self, now: MonoTime) -> &'static str {
+        let token = self.current();
+        match token.state_name(now) {
             "expired" if !self.is_wanted() => "due",
             state if self.is_renewable() => state,
-            _ if live.trouble.is_some() => "degraded",
+            _ if token.error.is_some() => "degraded",
             _ => "fresh",
         }
     }

@@ -129,7 +129,7 @@ impl ApiClient {
             .http2_max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
         #[cfg(target_os = "linux")]
         {
-            builder = builder.tcp_user_timeout(connect::UNACKNOWLEDGED);
+            builder = builder.tcp_user_timeout(connect::USER_TIMEOUT);
         }
         if let Some(proxy) = proxy {
             builder = builder.proxy(reqwest_proxy(proxy)?);

@@ -17,34 +17,37 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Upstream;
 use super::http2::{self, MAX_HEAD};
-use super::io::{Observed, Received};
-use super::pool::{self, Connection, Http1};
+use super::io::{ByteCounter, ObservedIo};
+use super::pool::{self, Http1, UpstreamConnection};
 use super::proxy;
 use crate::forward::failure::describe;
-use crate::forward::timeout::Alarm;
+use crate::forward::timeout::ReusableTimer;
 
 /// How long an address has to itself before the next one is tried beside it (RFC 8305 §8).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Time for which sent bytes may stay unacknowledged before the connection counts as dead, 10 s: a path that was lost
 /// without a word would otherwise cost each request its whole `limits.upstream_headers`.
 #[cfg(target_os = "linux")]
-pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The right to open the HTTP/2 connection of a worker. It ends when other requests can use that connection.
-pub(super) type Turn = OwnedMutexGuard<()>;
+pub(super) type ConnectGuard = OwnedMutexGuard<()>;
 
 /// Connects, TLS included. An HTTP/2 connection is kept for later requests, too.
 ///
 /// # Errors
 /// What failed, for the log.
-pub(super) async fn connect(upstream: &Upstream, turn: Option<Turn>) -> Result<Connection, String> {
-    let addresses = upstream.resolver.addresses(upstream.lookup_within).await;
+pub(super) async fn connect(
+    upstream: &Upstream,
+    connect_guard: Option<ConnectGuard>,
+) -> Result<UpstreamConnection, String> {
+    let addresses = upstream.resolver.addresses(upstream.lookup_timeout).await;
     let addresses = addresses.map_err(|fault| match &upstream.proxy {
         Some(proxy) => format!("the proxy {}: {fault}", proxy.address()),
         None => fault,
     })?;
-    let opened = timeout(upstream.connect_within, open(upstream, &addresses, turn)).await;
+    let opened = timeout(upstream.connect_timeout, open(upstream, &addresses, connect_guard)).await;
     let opened = opened.unwrap_or_else(|_| Err("connecting took longer than limits.upstream_connect".to_owned()));
     if opened.is_err() {
         upstream.resolver.expire();
@@ -52,30 +55,34 @@ pub(super) async fn connect(upstream: &Upstream, turn: Option<Turn>) -> Result<C
     opened
 }
 
-async fn open(upstream: &Upstream, addresses: &[SocketAddr], turn: Option<Turn>) -> Result<Connection, String> {
-    let mut tcp = first_to_answer(addresses).await.map_err(|fault| match &upstream.proxy {
+async fn open(
+    upstream: &Upstream,
+    addresses: &[SocketAddr],
+    connect_guard: Option<ConnectGuard>,
+) -> Result<UpstreamConnection, String> {
+    let mut tcp = happy_eyeballs(addresses).await.map_err(|fault| match &upstream.proxy {
         Some(proxy) => format!("connecting to the proxy {} failed: {fault}", proxy.address()),
         None => format!("connecting failed: {fault}"),
     })?;
     set_up(&tcp).map_err(|e| format!("setting up the socket failed: {e}"))?;
     if let Some(proxy) = &upstream.proxy {
-        tcp = proxy::tunnel(tcp, proxy, &upstream.tunnelled).await?;
+        tcp = proxy::tunnel(tcp, proxy, &upstream.tunnel_target).await?;
     }
     let id = upstream.id();
     let expires = Instant::now().checked_add(upstream.connection_age);
     let Some((connector, name)) = &upstream.tls else { return http1(id, tcp, expires).await };
     let tls = connector.connect(name.clone(), tcp).await.map_err(|fault| tls_failed(&fault))?;
     if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return http2::open(id, tls, turn, expires).await;
+        return http2::open(id, tls, connect_guard, expires).await;
     }
-    pool::speaks_http1(id);
+    pool::mark_http1_only(id);
     http1(id, tls, expires).await
 }
 
 fn set_up(tcp: &TcpStream) -> std::io::Result<()> {
     tcp.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    SockRef::from(tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    SockRef::from(tcp).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
 }
 
@@ -97,7 +104,7 @@ pub(super) fn tls_remedy(fault: &str) -> &'static str {
 
 /// Connects to whichever address answers first. Each next one is tried when one before has failed or takes long: a name may
 /// have addresses that lead nowhere from here, IPv6 ones for one (RFC 8305 §5).
-async fn first_to_answer(addresses: &[SocketAddr]) -> std::io::Result<TcpStream> {
+async fn happy_eyeballs(addresses: &[SocketAddr]) -> std::io::Result<TcpStream> {
     let (mut attempts, mut addresses) = (FuturesUnordered::new(), addresses.iter());
     let mut fault = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     loop {
@@ -108,18 +115,18 @@ async fn first_to_answer(addresses: &[SocketAddr]) -> std::io::Result<TcpStream>
                 Some(Err(failed)) => fault = failed,
                 None => return Err(fault),
             },
-            () = sleep(NEXT_ADDRESS), if addresses.len() > 0 => {}
+            () = sleep(CONNECTION_ATTEMPT_DELAY), if addresses.len() > 0 => {}
         }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the task that drives a connection ends with the connection")]
-async fn http1<T>(upstream: u64, io: T, expires: Option<Instant>) -> Result<Connection, String>
+async fn http1<T>(upstream: u64, io: T, expires: Option<Instant>) -> Result<UpstreamConnection, String>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let received = Arc::new(AtomicU64::new(0));
-    let io = TokioIo::new(Observed::new(io, Received(received.clone())));
+    let io = TokioIo::new(ObservedIo::new(io, ByteCounter(received.clone())));
     // Requests are small: one buffer costs less than a list of them.
     let handshake = http1::Builder::new().max_header_size(MAX_HEAD).writev(false).handshake(io).await;
     let (sender, connection) = handshake.map_err(|e| e.to_string())?;
@@ -128,5 +135,5 @@ where
             tracing::debug!(fault = describe(&fault), "an upstream connection ended");
         }
     });
-    Ok(Connection::Http1(Http1 { sender, received, alarm: Alarm::default(), upstream, expires }))
+    Ok(UpstreamConnection::Http1(Http1 { sender, received, timer: ReusableTimer::default(), upstream, expires }))
 }

@@ -42,34 +42,34 @@ impl std::error::Error for DownloadFault {}
 
 /// The body of a forwarded answer. Trailers are dropped, as headers of the upstream hop are.
 pub struct Download {
-    /// The first frame, which [`Self::start`] has taken. It is not part of `ahead`, as most bodies have one and few that.
+    /// The first frame, which [`Self::start`] has taken. It is not part of `prefetched`, as most bodies have one and few that.
     first: Option<Bytes>,
     /// What was read of it before it is passed on.
-    ahead: Option<Box<Ahead>>,
+    prefetched: Option<Box<Prefetched>>,
     inner: Incoming,
     /// When its head came.
-    began: Instant,
+    started_at: Instant,
     deadline: Deadline,
     /// What it holds of the connection it comes from.
     connection: Option<Lease>,
 }
 
 /// What was read ahead, and how it broke off meanwhile.
-struct Ahead {
+struct Prefetched {
     read: Bytes,
     fault: Option<DownloadFault>,
 }
 
 impl Download {
-    pub(super) fn new(inner: Incoming, began: Instant, deadline: Deadline, connection: Option<Lease>) -> Self {
-        Self { first: None, ahead: None, inner, began, deadline, connection }
+    pub(super) fn new(inner: Incoming, started_at: Instant, deadline: Deadline, connection: Option<Lease>) -> Self {
+        Self { first: None, prefetched: None, inner, started_at, deadline, connection }
     }
 
-    /// Reads at most about `most` bytes. If that is all of the body, it is handed over; otherwise it comes first when
+    /// Reads at most about `max` bytes. If that is all of the body, it is handed over; otherwise it comes first when
     /// the body is passed on, and so does the way it breaks off.
-    pub async fn read_up_to(&mut self, most: usize) -> Option<Bytes> {
+    pub async fn read_up_to(&mut self, max: usize) -> Option<Bytes> {
         let (mut read, mut fault) = (BytesMut::new(), None);
-        while read.len() <= most {
+        while read.len() <= max {
             match poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
                 Some(Ok(frame)) => read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
                 Some(Err(broken)) => {
@@ -79,7 +79,7 @@ impl Download {
                 None => return Some(read.freeze()),
             }
         }
-        self.ahead = Some(Box::new(Ahead { read: read.freeze(), fault }));
+        self.prefetched = Some(Box::new(Prefetched { read: read.freeze(), fault }));
         None
     }
 
@@ -104,40 +104,40 @@ impl Download {
 
     /// Why reading ahead stopped, if the body broke off.
     pub fn fault(&self) -> Option<DownloadFault> {
-        self.ahead.as_ref().and_then(|ahead| ahead.fault)
+        self.prefetched.as_ref().and_then(|prefetched| prefetched.fault)
     }
 
     /// Reads the body as [`Self::read_up_to`] does, and keeps it: what was read is passed on as if it had not been.
-    pub async fn peek_up_to(&mut self, most: usize) -> Option<Bytes> {
-        let read = self.read_up_to(most).await?;
-        self.ahead = Some(Box::new(Ahead { read: read.clone(), fault: None }));
+    pub async fn peek_up_to(&mut self, max: usize) -> Option<Bytes> {
+        let read = self.read_up_to(max).await?;
+        self.prefetched = Some(Box::new(Prefetched { read: read.clone(), fault: None }));
         Some(read)
     }
 
-    /// Reads at most about `most` bytes and leaves the body complete: what was read comes first when the body is passed on.
-    pub async fn peek(&mut self, most: usize) -> Bytes {
-        if let Some(whole) = self.read_up_to(most).await {
-            self.ahead = Some(Box::new(Ahead { read: whole, fault: None }));
+    /// Reads at most about `max` bytes and leaves the body complete: what was read comes first when the body is passed on.
+    pub async fn peek(&mut self, max: usize) -> Bytes {
+        if let Some(whole) = self.read_up_to(max).await {
+            self.prefetched = Some(Box::new(Prefetched { read: whole, fault: None }));
         }
-        self.ahead.as_ref().map(|ahead| ahead.read.clone()).unwrap_or_default()
+        self.prefetched.as_ref().map(|prefetched| prefetched.read.clone()).unwrap_or_default()
     }
 
     /// When the head of the answer came.
-    pub fn began(&self) -> std::time::Instant {
-        self.began.into_std()
+    pub fn started_at(&self) -> std::time::Instant {
+        self.started_at.into_std()
     }
 
     /// Keeps the connection, now that nothing more comes on it. That it is idle is reckoned from the head of the answer: the
     /// clock was read then, and most bodies come along with their heads.
-    fn over(&mut self) {
+    fn finish(&mut self) {
         if let Some(Lease::Http1(http1)) = self.connection.take() {
-            pool::give_back(http1, self.began);
+            pool::release(http1, self.started_at);
         }
     }
 }
 
 /// The size of a body of which so many bytes were read ahead.
-pub(crate) fn plus(rest: &SizeHint, read: usize) -> SizeHint {
+pub(crate) fn size_hint_plus(rest: &SizeHint, read: usize) -> SizeHint {
     let mut hint = SizeHint::new();
     if let Some(upper) = rest.upper() {
         hint.set_upper(upper + read as u64);
@@ -155,11 +155,11 @@ impl Body for Download {
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        if let Some(ahead) = &mut this.ahead {
-            if !ahead.read.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut ahead.read)))));
+        if let Some(prefetched) = &mut this.prefetched {
+            if !prefetched.read.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut prefetched.read)))));
             }
-            if let Some(fault) = ahead.fault {
+            if let Some(fault) = prefetched.fault {
                 return Poll::Ready(Some(Err(fault)));
             }
         }
@@ -173,20 +173,20 @@ impl Body for Download {
             None => None,
         };
         if frame.is_none() || this.inner.is_end_stream() {
-            this.over();
+            this.finish();
         }
         Poll::Ready(frame.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        let over = |ahead: &Ahead| ahead.read.is_empty() && ahead.fault.is_none();
-        self.first.is_none() && self.ahead.as_deref().is_none_or(over) && self.inner.is_end_stream()
+        let over = |prefetched: &Prefetched| prefetched.read.is_empty() && prefetched.fault.is_none();
+        self.first.is_none() && self.prefetched.as_deref().is_none_or(over) && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (first, ahead) =
-            (self.first.as_ref().map_or(0, Bytes::len), self.ahead.as_ref().map_or(0, |a| a.read.len()));
-        plus(&self.inner.size_hint(), first + ahead)
+        let (first, prefetched) =
+            (self.first.as_ref().map_or(0, Bytes::len), self.prefetched.as_ref().map_or(0, |a| a.read.len()));
+        size_hint_plus(&self.inner.size_hint(), first + prefetched)
     }
 }
 
@@ -194,7 +194,7 @@ impl Drop for Download {
     fn drop(&mut self) {
         // An answer without a body (HEAD, 204, 304) is never polled.
         if self.inner.is_end_stream() {
-            self.over();
+            self.finish();
         }
     }
 }

@@ -9,34 +9,34 @@ use http::{Method, Request, Version};
 use tokio::time::Instant;
 
 use super::http2::Http2;
-use super::pool::{self, Connection, Http1, Lease};
-use super::{Answered, Ask, Upload, Upstream};
+use super::pool::{self, Http1, Lease, UpstreamConnection};
+use super::{Answered, Upload, Upstream, UpstreamRequest};
 use crate::budget::Slot;
-use crate::forward::failure::{Lost, refusal, was_left_alone};
-use crate::forward::timeout::Alarm;
-use crate::forward::upload_state::Progress;
+use crate::forward::failure::{SendFailure, is_unprocessed, refusal};
+use crate::forward::timeout::ReusableTimer;
+use crate::forward::upload_state::UploadProgress;
 use crate::refusal::Refusal;
 
 impl Upstream {
     /// Sends a request on `connection` and waits for the head of its response.
     pub(super) async fn exchange(
         &self,
-        connection: Connection,
-        ask: &Ask<'_, '_>,
+        connection: UpstreamConnection,
+        ask: &UpstreamRequest<'_, '_>,
         body: Upload,
         slot: &mut Slot,
         now: Instant,
-    ) -> Result<Answered, Lost> {
+    ) -> Result<Answered, SendFailure> {
         let progress = body.progress();
         let repeatable = body.is_empty() && matches!(ask.head.method, Method::GET | Method::HEAD);
         match connection {
-            Connection::Http1(mut http1) => {
+            UpstreamConnection::Http1(mut http1) => {
                 let before = http1.received();
                 let request = self.request(ask, body, Version::HTTP_11)?;
                 ask.note_sending(slot, true);
-                let Http1 { sender, alarm, .. } = &mut http1;
+                let Http1 { sender, timer, .. } = &mut http1;
                 let answer = pin!(sender.try_send_request(request));
-                match self.in_time(answer, alarm, now, &progress).await? {
+                match self.with_timeout(answer, timer, now, &progress).await? {
                     // Upstream may never read the rest of a body that it has answered: no other request follows on there.
                     Ok(response) => Ok((response, progress.is_over().then_some(Lease::Http1(http1)))),
                     Err(mut fault) => {
@@ -50,12 +50,12 @@ impl Upstream {
                             pool::close_idle(http1.upstream);
                         }
                         let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
-                        Err(Lost { refusal: refusal(fault.error(), &progress, !is_unsent), again })
+                        Err(SendFailure { refusal: refusal(fault.error(), &progress, !is_unsent), again })
                     }
                 }
             }
-            Connection::Http2(Http2 { mut sender, stream, .. }) => {
-                let spare = body.again();
+            UpstreamConnection::Http2(Http2 { mut sender, stream, .. }) => {
+                let spare = body.try_clone();
                 let mut body = body;
                 let lease = if body.is_empty() {
                     Lease::Stream(stream)
@@ -67,16 +67,16 @@ impl Upstream {
                 let request = self.request(ask, body, Version::HTTP_2)?;
                 ask.note_sending(slot, true);
                 let answer = pin!(sender.try_send_request(request));
-                match self.in_time(answer, &mut Alarm::default(), now, &progress).await? {
+                match self.with_timeout(answer, &mut ReusableTimer::default(), now, &progress).await? {
                     Ok(response) => Ok((response, Some(lease))),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
-                        let left_alone = unsent.is_some() || was_left_alone(fault.error());
-                        if left_alone {
+                        let is_unprocessed = unsent.is_some() || is_unprocessed(fault.error());
+                        if is_unprocessed {
                             ask.note_sending(slot, false);
                         }
-                        let again = unsent.or(spare.filter(|_| left_alone || repeatable));
-                        Err(Lost { refusal: refusal(fault.error(), &progress, !left_alone), again })
+                        let again = unsent.or(spare.filter(|_| is_unprocessed || repeatable));
+                        Err(SendFailure { refusal: refusal(fault.error(), &progress, !is_unprocessed), again })
                     }
                 }
             }
@@ -85,21 +85,21 @@ impl Upstream {
 
     /// Waits for the head of an answer, `[limits] upstream_headers` from `now`, and from the end of the request's body. A
     /// body that is too slow fails by a deadline of its own.
-    async fn in_time<T>(
+    async fn with_timeout<T>(
         &self,
         mut answer: Pin<&mut impl Future<Output = T>>,
-        alarm: &mut Alarm,
+        timer: &mut ReusableTimer,
         now: Instant,
-        body: &Progress,
+        body: &UploadProgress,
     ) -> Result<T, Refusal> {
-        let mut deadline = now + self.headers_within;
+        let mut deadline = now + self.headers_timeout;
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(answer));
             }
             loop {
-                ready!(alarm.poll_passed(deadline, cx));
-                let later = body.ends_by().map_or(deadline, |end| end + self.headers_within);
+                ready!(timer.poll_passed(deadline, cx));
+                let later = body.deadline().map_or(deadline, |end| end + self.headers_timeout);
                 if later <= deadline {
                     return Poll::Ready(Err(Refusal::UpstreamTimeout));
                 }

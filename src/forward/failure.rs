@@ -4,31 +4,31 @@ use std::error::Error as _;
 use std::fmt::Display;
 
 use crate::forward::upload::Upload;
-use crate::forward::upload_state::Progress;
+use crate::forward::upload_state::UploadProgress;
 use crate::refusal::Refusal;
 use crate::untrusted::sanitize;
 
 /// A request that got no answer.
-pub(super) struct Lost {
+pub(super) struct SendFailure {
     pub(super) refusal: Refusal,
     /// The body to send again, where that is safe.
     pub(super) again: Option<Upload>,
 }
 
-impl From<Refusal> for Lost {
+impl From<Refusal> for SendFailure {
     fn from(refusal: Refusal) -> Self {
         Self { refusal, again: None }
     }
 }
 
 /// No connection, and so nothing was sent.
-pub(super) fn not_reached(why: impl Display) -> Refusal {
+pub(super) fn unreachable(why: impl Display) -> Refusal {
     Refusal::UpstreamUnreachable { reason: sanitize(why).into(), sent: false }
 }
 
 /// Returns whether upstream guarantees that it did not process a request, so that any method can be sent again: it ended the
 /// connection at an earlier stream, for whatever reason (RFC 9113 §6.8), or refused this one (§8.7).
-pub(super) fn was_left_alone(error: &hyper::Error) -> bool {
+pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).filter(|cause| cause.is_remote());
     // The library reports a peer's GOAWAY to the streams above its last stream id alone.
     cause.is_some_and(|cause| {
@@ -37,7 +37,7 @@ pub(super) fn was_left_alone(error: &hyper::Error) -> bool {
 }
 
 /// What a failed exchange means for the caller, whose own body may be what failed. `sent` is whether the request may have been.
-pub(super) fn refusal(error: &hyper::Error, body: &Progress, sent: bool) -> Refusal {
+pub(super) fn refusal(error: &hyper::Error, body: &UploadProgress, sent: bool) -> Refusal {
     if let Some(fault) = body.fault() {
         return fault.into();
     }

@@ -8,22 +8,22 @@ use crate::config::upstream::Upstream as UpstreamConfig;
 
 /// What an upstream is made from.
 #[derive(PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct UpstreamFingerprint {
     config: UpstreamConfig,
-    authority: Option<CaFile>,
-    within: [Duration; 5],
+    ca_file: Option<CaFile>,
+    timeouts: [Duration; 5],
 }
 
-impl Origin {
+impl UpstreamFingerprint {
     /// What one would be made from now.
     pub(super) fn of(config: &UpstreamConfig, limits: &Bounds) -> Self {
-        let within = [
+        let timeouts = [
             limits.upstream_lookup,
             limits.upstream_connect,
             limits.upstream_headers,
             limits.upstream_total,
             limits.upstream_connection_age,
         ];
-        Self { config: config.clone(), authority: CaFile::read(config.ca_file.as_deref()), within }
+        Self { config: config.clone(), ca_file: CaFile::read(config.ca_file.as_deref()), timeouts }
     }
 }

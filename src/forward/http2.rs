@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use super::connect::Turn;
-use super::io::{Observed, Settles, Settling};
-use super::pool::{self, Connection};
+use super::connect::ConnectGuard;
+use super::io::{ObservedIo, SettingsObserver, SettingsWait};
+use super::pool::{self, UpstreamConnection};
 use super::upload::Upload;
 use crate::forward::failure::describe;
 
@@ -29,38 +29,38 @@ pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// Time without a frame while a response is awaited, after which a PING asks whether the path is alive: 2 s. An answer takes
 /// one round trip, so a dead path holds the requests on it no longer than this and [`PING_TIMEOUT`].
-const PING_AFTER: Duration = Duration::from_secs(2);
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Time for the answer to a PING, 3 s: one lost packet may be sent again in it.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time without a request after which a connection is closed, 60 s: a path that is not used is forgotten by what is on it,
 /// such as a NAT gateway, and the next request would be lost.
-const MAX_IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of one response that wait for its client to take them. All responses share a connection: no client may hold up
 /// those of others, so there is room on the connection for all of them.
-const AHEAD: u32 = 128 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// The most room that a connection can have (RFC 9113 §6.9.1).
-const ALL_AHEAD: u32 = (1 << 31) - 1;
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// Stream limit of a connection whose peer has not said one yet. No peer can say it: a setting has 32 bits (RFC 9113 §6.5.1).
-const UNSETTLED: usize = usize::MAX - 1;
+const UNKNOWN_STREAM_LIMIT: usize = usize::MAX - 1;
 
-type Io = TokioIo<Observed<TlsStream<TcpStream>, Settles>>;
+type Io = TokioIo<ObservedIo<TlsStream<TcpStream>, SettingsObserver>>;
 
 /// The connection itself, for as long as it is driven or has streams.
-struct Link {
+struct DrivenConnection {
     /// The library's connection, which knows the peer's stream limit; `None` once it has ended. Its own task locks it to drive
     /// it, and a request to ask for the limit, both on one thread: nobody waits for this lock.
     connection: Mutex<Option<http2::Connection<Io, Upload, TokioExecutor>>>,
     /// Streams that are open or promised.
     streams: AtomicUsize,
-    waiting: Arc<Waiting>,
+    waiting: Arc<StreamQueue>,
 }
 
-impl Link {
+impl DrivenConnection {
     fn connection(&self) -> MutexGuard<'_, Option<http2::Connection<Io, Upload, TokioExecutor>>> {
         self.connection.lock()
     }
@@ -68,7 +68,7 @@ impl Link {
     /// How many streams the peer takes at once.
     fn limit(&self) -> usize {
         match self.connection().as_ref().map(http2::Connection::current_max_send_streams) {
-            Some(UNSETTLED) => 1,
+            Some(UNKNOWN_STREAM_LIMIT) => 1,
             Some(limit) => limit,
             None => 0,
         }
@@ -77,17 +77,17 @@ impl Link {
 
 /// Requests of a worker that wait for a stream.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct StreamQueue {
     requests: AtomicUsize,
     /// Tells one of them that a stream may be free.
     pub(super) freed: Notify,
 }
 
-impl Waiting {
+impl StreamQueue {
     /// Counts one more request until the guard is dropped.
-    pub(super) fn count(&self) -> Waits<'_> {
+    pub(super) fn count(&self) -> QueuedRequest<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Waits(self)
+        QueuedRequest(self)
     }
 
     fn wake(&self) {
@@ -98,9 +98,9 @@ impl Waiting {
 }
 
 /// One of the requests that wait. When it has its stream, another one looks for the next.
-pub(super) struct Waits<'a>(&'a Waiting);
+pub(super) struct QueuedRequest<'a>(&'a StreamQueue);
 
-impl Drop for Waits<'_> {
+impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
         self.0.wake();
@@ -108,7 +108,7 @@ impl Drop for Waits<'_> {
 }
 
 /// A connection as the pool keeps it. It takes no more requests once this is dropped, and ends after those it has.
-pub(super) struct Shared {
+pub(super) struct SharedConnection {
     sender: http2::SendRequest<Upload>,
     /// Tells it from those before and after it.
     number: u64,
@@ -116,7 +116,7 @@ pub(super) struct Shared {
     expires: Option<Instant>,
     /// When a request was last sent on it.
     used: Instant,
-    link: Arc<Link>,
+    driven: Arc<DrivenConnection>,
 }
 
 /// A connection and the right to open one stream on it.
@@ -127,7 +127,7 @@ pub(super) struct Http2 {
 }
 
 /// A stream that counts as open until this is dropped.
-pub(super) struct Stream(Arc<Link>);
+pub(super) struct Stream(Arc<DrivenConnection>);
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -136,7 +136,7 @@ impl Drop for Stream {
     }
 }
 
-impl Shared {
+impl SharedConnection {
     /// A stream for a request that is sent `now`, if the peer takes another one and the connection is newer than the one
     /// numbered `failed`.
     pub(super) fn stream(&mut self, failed: Option<u64>, now: Instant) -> Option<Http2> {
@@ -144,12 +144,12 @@ impl Shared {
             return None;
         }
         // Only this thread takes streams, so nobody comes between.
-        if self.link.streams.load(Ordering::Relaxed) >= self.link.limit() {
+        if self.driven.streams.load(Ordering::Relaxed) >= self.driven.limit() {
             return None;
         }
-        self.link.streams.fetch_add(1, Ordering::Relaxed);
+        self.driven.streams.fetch_add(1, Ordering::Relaxed);
         self.used = now;
-        Some(Http2 { sender: self.sender.clone(), number: self.number, stream: Stream(self.link.clone()) })
+        Some(Http2 { sender: self.sender.clone(), number: self.number, stream: Stream(self.driven.clone()) })
     }
 
     /// Its number.
@@ -157,14 +157,15 @@ impl Shared {
         self.number
     }
 
-    /// Whether the pool is to let go of it: it has ended, is too old, or was not used for [`MAX_IDLE`].
+    /// Whether the pool is to let go of it: it has ended, is too old, or was not used for [`IDLE_TIMEOUT`].
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        let is_idle = || self.link.streams.load(Ordering::Relaxed) == 0 && now.duration_since(self.used) > MAX_IDLE;
+        let is_idle =
+            || self.driven.streams.load(Ordering::Relaxed) == 0 && now.duration_since(self.used) > IDLE_TIMEOUT;
         self.sender.is_closed() || self.expires.is_some_and(|expires| expires <= now) || is_idle()
     }
 }
 
-/// Speaks HTTP/2 on `tls`, with a stream for the first request. With a `turn`, this worker's other requests use the connection,
+/// Speaks HTTP/2 on `tls`, with a stream for the first request. With a `connect_guard`, this worker's other requests use the connection,
 /// too: that ends when the peer has said how many streams it takes.
 ///
 /// # Errors
@@ -173,44 +174,44 @@ impl Shared {
 pub(super) async fn open(
     upstream: u64,
     tls: TlsStream<TcpStream>,
-    turn: Option<Turn>,
+    connect_guard: Option<ConnectGuard>,
     expires: Option<Instant>,
-) -> Result<Connection, String> {
-    let settling = Arc::new(Settling::default());
-    let io = TokioIo::new(Observed::new(tls, Settles(Some(settling.clone()))));
+) -> Result<UpstreamConnection, String> {
+    let settings = Arc::new(SettingsWait::default());
+    let io = TokioIo::new(ObservedIo::new(tls, SettingsObserver(Some(settings.clone()))));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
-    builder.initial_stream_window_size(AHEAD).initial_connection_window_size(ALL_AHEAD);
-    builder.initial_max_send_streams(UNSETTLED);
-    builder.keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    builder.initial_max_send_streams(UNKNOWN_STREAM_LIMIT);
+    builder.keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
     let (sender, connection) = builder.handshake(io).await.map_err(|e| e.to_string())?;
-    let (number, waiting) = turn.as_ref().and_then(|_| pool::next_http2(upstream)).unwrap_or_default();
+    let (number, waiting) = connect_guard.as_ref().and_then(|_| pool::next_http2(upstream)).unwrap_or_default();
     let connection = Mutex::new(Some(connection));
-    let link = Arc::new(Link { connection, streams: AtomicUsize::new(0), waiting });
-    let mut shared = Shared { sender, number, expires, used: Instant::now(), link: link.clone() };
+    let driven = Arc::new(DrivenConnection { connection, streams: AtomicUsize::new(0), waiting });
+    let mut shared = SharedConnection { sender, number, expires, used: Instant::now(), driven: driven.clone() };
     let first = shared.stream(None, Instant::now()).ok_or("the connection ended at once")?;
-    if turn.is_some() {
-        pool::share(upstream, shared);
+    if connect_guard.is_some() {
+        pool::insert_shared(upstream, shared);
     }
-    tokio::spawn(drive(link, settling, turn));
-    Ok(Connection::Http2(first))
+    tokio::spawn(drive(driven, settings, connect_guard));
+    Ok(UpstreamConnection::Http2(first))
 }
 
 /// Drives a connection to its end.
-async fn drive(link: Arc<Link>, settling: Arc<Settling>, turn: Option<Turn>) {
-    let mut before_settings = Some((settling, turn));
+async fn drive(driven: Arc<DrivenConnection>, settings: Arc<SettingsWait>, connect_guard: Option<ConnectGuard>) {
+    let mut before_settings = Some((settings, connect_guard));
     let ended = poll_fn(|cx| {
-        if let Some((settling, _)) = &before_settings {
-            settling.task.register(cx.waker());
+        if let Some((settings, _)) = &before_settings {
+            settings.task.register(cx.waker());
         }
-        let mut guard = link.connection();
+        let mut guard = driven.connection();
         let Some(connection) = guard.as_mut() else { return Poll::Ready(Ok(())) };
         let polled = Pin::new(&mut *connection).poll(cx);
-        if connection.current_max_send_streams() != UNSETTLED
-            && let Some((settling, _turn)) = before_settings.take()
+        if connection.current_max_send_streams() != UNKNOWN_STREAM_LIMIT
+            && let Some((settings, _turn)) = before_settings.take()
         {
-            settling.is_over.store(true, Ordering::Relaxed);
-            link.waiting.wake();
+            settings.is_over.store(true, Ordering::Relaxed);
+            driven.waiting.wake();
         }
         if polled.is_ready() {
             *guard = None;

@@ -10,7 +10,7 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a stream tells of itself.
-pub(super) trait Observer: Unpin {
+pub(super) trait IoObserver: Unpin {
     /// Bytes arrived.
     fn received(&mut self, bytes: usize);
 
@@ -23,9 +23,9 @@ pub(super) trait Observer: Unpin {
 ///
 /// It keeps failed writes to itself. An upstream may answer an upload early and close (RFC 9112 §9.3): the next write fails,
 /// but the response is still there to be read. Where there is none, the read says so.
-pub(super) struct Received(pub(super) Arc<AtomicU64>);
+pub(super) struct ByteCounter(pub(super) Arc<AtomicU64>);
 
-impl Observer for Received {
+impl IoObserver for ByteCounter {
     fn received(&mut self, bytes: usize) {
         // Nobody else writes it.
         self.0.store(self.0.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
@@ -38,7 +38,7 @@ impl Observer for Received {
 
 /// The wait for the peer's first SETTINGS frame (RFC 9113 §3.4): says how many requests a connection takes.
 #[derive(Debug, Default)]
-pub(super) struct Settling {
+pub(super) struct SettingsWait {
     /// The task that looks whether the frame is there.
     pub(super) task: AtomicWaker,
     /// Set when it is.
@@ -46,13 +46,13 @@ pub(super) struct Settling {
 }
 
 /// Observer of an HTTP/2 connection: wakes the task that waits for the peer's settings.
-pub(super) struct Settles(pub(super) Option<Arc<Settling>>);
+pub(super) struct SettingsObserver(pub(super) Option<Arc<SettingsWait>>);
 
-impl Observer for Settles {
+impl IoObserver for SettingsObserver {
     fn received(&mut self, _bytes: usize) {
-        let Some(settling) = &self.0 else { return };
-        settling.task.wake();
-        if settling.is_over.load(Ordering::Relaxed) {
+        let Some(settings) = &self.0 else { return };
+        settings.task.wake();
+        if settings.is_over.load(Ordering::Relaxed) {
             self.0 = None;
         }
     }
@@ -64,14 +64,14 @@ impl Observer for Settles {
 }
 
 /// A stream that tells `observer` what happens on it.
-pub(super) struct Observed<T, O> {
+pub(super) struct ObservedIo<T, O> {
     io: T,
     observer: O,
     /// Whether a write failed and the next read is to say why.
     has_failed: bool,
 }
 
-impl<T, O: Observer> Observed<T, O> {
+impl<T, O: IoObserver> ObservedIo<T, O> {
     pub(super) fn new(io: T, observer: O) -> Self {
         Self { io, observer, has_failed: false }
     }
@@ -86,7 +86,7 @@ impl<T, O: Observer> Observed<T, O> {
     }
 }
 
-impl<T: AsyncRead + Unpin, O: Observer> AsyncRead for Observed<T, O> {
+impl<T: AsyncRead + Unpin, O: IoObserver> AsyncRead for ObservedIo<T, O> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -98,7 +98,7 @@ impl<T: AsyncRead + Unpin, O: Observer> AsyncRead for Observed<T, O> {
     }
 }
 
-impl<T: AsyncWrite + Unpin, O: Observer> AsyncWrite for Observed<T, O> {
+impl<T: AsyncWrite + Unpin, O: IoObserver> AsyncWrite for ObservedIo<T, O> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.has_failed {

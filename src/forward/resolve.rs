@@ -39,31 +39,31 @@ impl Default for LookupTimes {
 }
 
 /// The addresses of one lookup.
-type Found = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+type Lookup = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 
 /// Addresses, or why there are none.
-type Answer = Result<Arc<[SocketAddr]>, Arc<str>>;
+type LookupResult = Result<Arc<[SocketAddr]>, Arc<str>>;
 
 /// The addresses of one host.
 pub struct Resolver {
     /// The address of a host that is written as one.
     literal: Option<Arc<[SocketAddr]>>,
-    lookup: Box<dyn Fn() -> Found + Send + Sync>,
+    lookup: Box<dyn Fn() -> Lookup + Send + Sync>,
     times: LookupTimes,
     state: Mutex<State>,
     clock: Clock,
     /// When the log was last told of a failed lookup.
-    warned: OncePerSecond,
+    warning_gate: OncePerSecond,
 }
 
 #[derive(Default)]
 struct State {
     /// The last addresses that were found.
-    good: Option<Arc<[SocketAddr]>>,
+    last_good: Option<Arc<[SocketAddr]>>,
     /// Until when they are used without another lookup.
     fresh_until: Option<Instant>,
     /// The lookup that is under way.
-    running: Option<watch::Receiver<Option<Answer>>>,
+    running: Option<watch::Receiver<Option<LookupResult>>>,
 }
 
 impl Resolver {
@@ -71,7 +71,7 @@ impl Resolver {
     pub(super) fn system(host: &str, port: u16) -> Arc<Self> {
         let host = host.to_owned();
         let literal = host.parse::<IpAddr>().ok().map(|address| Arc::from([SocketAddr::from((address, port))]));
-        let lookup = move || -> Found {
+        let lookup = move || -> Lookup {
             let host = host.clone();
             Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), port)).await?.collect()) })
         };
@@ -79,18 +79,18 @@ impl Resolver {
     }
 
     /// Addresses that `lookup` finds.
-    pub fn new(lookup: impl Fn() -> Found + Send + Sync + 'static, times: LookupTimes) -> Arc<Self> {
+    pub fn new(lookup: impl Fn() -> Lookup + Send + Sync + 'static, times: LookupTimes) -> Arc<Self> {
         Arc::new(Self::of(lookup, times))
     }
 
-    fn of(lookup: impl Fn() -> Found + Send + Sync + 'static, times: LookupTimes) -> Self {
+    fn of(lookup: impl Fn() -> Lookup + Send + Sync + 'static, times: LookupTimes) -> Self {
         Self {
             literal: None,
             lookup: Box::new(lookup),
             times,
             state: Mutex::default(),
             clock: Clock::start(),
-            warned: OncePerSecond::default(),
+            warning_gate: OncePerSecond::default(),
         }
     }
 
@@ -105,21 +105,21 @@ impl Resolver {
         let (known, mut answer) = {
             let mut state = self.state();
             let is_fresh = state.fresh_until.is_some_and(|until| Instant::now() < until);
-            if let Some(good) = state.good.as_ref().filter(|_| is_fresh) {
-                return Ok(good.clone());
+            if let Some(last_good) = state.last_good.as_ref().filter(|_| is_fresh) {
+                return Ok(last_good.clone());
             }
             // The thread that ran the last one may have ended first.
             let running = state.running.take().filter(|running| running.has_changed().is_ok());
-            let running = running.unwrap_or_else(|| self.begin());
+            let running = running.unwrap_or_else(|| self.start_lookup());
             state.running = Some(running.clone());
-            (state.good.clone(), running)
+            (state.last_good.clone(), running)
         };
         // Where older addresses are known, the shorter of both times applies.
-        let (patience, whose) = match &known {
+        let (wait, limit) = match &known {
             Some(_) if self.times.late < within => (self.times.late, "the wait where older addresses are known"),
             _ => (within, "limits.upstream_lookup"),
         };
-        let answer = timeout(patience, answer.wait_for(Option::is_some)).await;
+        let answer = timeout(wait, answer.wait_for(Option::is_some)).await;
         let why = match answer {
             Ok(Ok(answer)) => match answer.as_ref() {
                 Some(Ok(found)) => return Ok(found.clone()),
@@ -127,14 +127,14 @@ impl Resolver {
                 None => String::new(),
             },
             Ok(Err(_)) => "the lookup was given up".to_owned(),
-            Err(_) => format!("no answer within {} ms ({whose})", patience.as_millis()),
+            Err(_) => format!("no answer within {} ms ({limit})", wait.as_millis()),
         };
         let Some(known) = known else { return Err(format!("the name cannot be looked up: {why}")) };
         let mut state = self.state();
         // Whoever comes next need not wait for it, too.
         state.fresh_until = Instant::now().checked_add(self.times.fresh);
         drop(state);
-        if self.warned.try_start(self.clock.now()) {
+        if self.warning_gate.try_start(self.clock.now()) {
             tracing::warn!(why, "the upstream's name cannot be looked up; its last known addresses are used");
         }
         Ok(known)
@@ -147,14 +147,14 @@ impl Resolver {
 
     /// Begins a lookup, whose answer outlasts those who wait for it.
     #[expect(clippy::disallowed_methods, reason = "a lookup outlives its request and ends by its time limit")]
-    fn begin(self: &Arc<Self>) -> watch::Receiver<Option<Answer>> {
+    fn start_lookup(self: &Arc<Self>) -> watch::Receiver<Option<LookupResult>> {
         let (tell, answer) = watch::channel(None);
         let resolver = self.clone();
         tokio::spawn(async move {
             let found = resolver.look_up().await;
             let mut state = resolver.state();
             if let Ok(addresses) = &found {
-                state.good = Some(addresses.clone());
+                state.last_good = Some(addresses.clone());
                 state.fresh_until = Instant::now().checked_add(resolver.times.fresh);
             }
             state.running = None;
@@ -165,7 +165,7 @@ impl Resolver {
     }
 
     /// Looks the name up, and once more beside it while there is no answer. The first good answer counts.
-    async fn look_up(&self) -> Answer {
+    async fn look_up(&self) -> LookupResult {
         let mut lookups = FuturesUnordered::from_iter([(self.lookup)()]);
         let mut repeats = self.times.repeat.into_iter();
         let mut next = repeats.next();

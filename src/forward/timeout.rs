@@ -40,9 +40,9 @@ impl Deadline {
 /// A timer for one deadline after another, hardly any of which passes. It stays set for an earlier one, and is put off when
 /// that has come: once in a while, instead of twice a request.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(super) struct ReusableTimer(Option<Pin<Box<Sleep>>>);
 
-impl Alarm {
+impl ReusableTimer {
     /// Ready once `at` has passed; until then the task is woken when it does, and now and then for nothing.
     pub(super) fn poll_passed(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));

@@ -12,11 +12,11 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::download::plus;
+use super::download::size_hint_plus;
 use super::http2::Stream;
 use crate::config::limits::BodyLimit;
 use crate::forward::timeout::Deadline;
-use crate::forward::upload_state::{Course, Progress};
+use crate::forward::upload_state::{UploadProgress, UploadState};
 use crate::refusal::Refusal;
 
 /// Why a body did not get through.
@@ -54,29 +54,29 @@ impl From<UploadFault> for Refusal {
 
 /// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
 pub struct Upload {
-    content: Content,
+    content: UploadSource,
     /// The HTTP/2 stream it is sent on, which is open until its end.
     stream: Option<Arc<Stream>>,
 }
 
-enum Content {
+enum UploadSource {
     /// All of it, which may be nothing.
     Whole(Bytes),
     /// What still comes. Boxed, for most requests have no body, and all of them are handed on many times.
-    Coming(Box<Coming>),
+    Streaming(Box<Streaming>),
 }
 
-struct Coming {
+struct Streaming {
     /// What was read of it so far, and where the rest comes from.
     read: Bytes,
     rest: RequestBody,
     left: u64,
     /// The largest body, in bytes.
     limit: BodyLimit,
-    within: Duration,
+    timeout: Duration,
     /// Begins when the body is first asked for: the caller may have been kept waiting until then.
     deadline: Option<Deadline>,
-    course: Arc<Course>,
+    state: Arc<UploadState>,
 }
 
 impl Upload {
@@ -87,27 +87,27 @@ impl Upload {
 
     /// A body that is all here.
     pub(super) fn whole(bytes: Bytes) -> Self {
-        Self::of(Content::Whole(bytes))
+        Self::of(UploadSource::Whole(bytes))
     }
 
-    /// A caller's body, of at most `limit` bytes, all of which have to be there `within` that time from when they are asked for.
-    pub fn new(body: RequestBody, limit: BodyLimit, within: Duration) -> Self {
+    /// A caller's body, of at most `limit` bytes, all of which have to be there `timeout` that time from when they are asked for.
+    pub fn new(body: RequestBody, limit: BodyLimit, timeout: Duration) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
-        let (read, rest, course) = (Bytes::new(), body, Arc::default());
-        Self::of(Content::Coming(Box::new(Coming {
+        let (read, rest, state) = (Bytes::new(), body, Arc::default());
+        Self::of(UploadSource::Streaming(Box::new(Streaming {
             read,
             rest,
             left: limit.bytes,
             limit,
-            within,
+            timeout,
             deadline: None,
-            course,
+            state,
         })))
     }
 
-    fn of(content: Content) -> Self {
+    fn of(content: UploadSource) -> Self {
         Self { content, stream: None }
     }
 
@@ -116,58 +116,58 @@ impl Upload {
         self.stream = Some(stream);
     }
 
-    /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `most`.
+    /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `max`.
     ///
     /// # Errors
     /// What is wrong with the caller's body.
-    pub async fn kept(mut self, most: usize) -> Result<Self, Refusal> {
+    pub async fn buffer(mut self, max: usize) -> Result<Self, Refusal> {
         let mut read = BytesMut::new();
-        while !self.is_end_stream() && read.len() <= most {
+        while !self.is_end_stream() && read.len() <= max {
             match poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
                 Some(frame) => read.extend_from_slice(frame?.data_ref().map_or(&[], |data| data)),
                 None => return Ok(Self::whole(read.freeze())),
             }
         }
         Ok(match self.content {
-            Content::Coming(mut stream) if read.len() > most => {
+            UploadSource::Streaming(mut stream) if read.len() > max => {
                 stream.read = read.freeze();
-                Self::of(Content::Coming(stream))
+                Self::of(UploadSource::Streaming(stream))
             }
-            Content::Whole(_) | Content::Coming(_) => Self::whole(read.freeze()),
+            UploadSource::Whole(_) | UploadSource::Streaming(_) => Self::whole(read.freeze()),
         })
     }
 
     /// The same body once more, if all of it is here.
-    pub fn again(&self) -> Option<Self> {
+    pub fn try_clone(&self) -> Option<Self> {
         match &self.content {
-            Content::Whole(bytes) => Some(Self::whole(bytes.clone())),
-            Content::Coming(_) => None,
+            UploadSource::Whole(bytes) => Some(Self::whole(bytes.clone())),
+            UploadSource::Streaming(_) => None,
         }
     }
 
     /// Returns whether the body should be empty, but may still turn out not to be: an HTTP/2 request with
-    /// `Content-Length: 0` whose stream has not ended.
+    /// `UploadSource-Length: 0` whose stream has not ended.
     pub fn is_unproven_empty(&self) -> bool {
         !self.is_end_stream() && self.size_hint().exact() == Some(0)
     }
 
     /// How far it is, now and later.
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> UploadProgress {
         match &self.content {
-            Content::Whole(_) => Progress::default(),
-            Content::Coming(stream) => Progress::of(&stream.course),
+            UploadSource::Whole(_) => UploadProgress::default(),
+            UploadSource::Streaming(stream) => UploadProgress::of(&stream.state),
         }
     }
 
     /// Whether there is nothing to send, so that a request can be sent twice.
     pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+        matches!(&self.content, UploadSource::Whole(bytes) if bytes.is_empty())
     }
 }
 
-impl Coming {
-    fn note_sent(&self) {
-        self.course.note_sent(Instant::now());
+impl Streaming {
+    fn mark_sent(&self) {
+        self.state.mark_sent(Instant::now());
     }
 
     fn is_over(&self) -> bool {
@@ -177,15 +177,15 @@ impl Coming {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let polled = self.poll_next(cx);
         if let Poll::Ready(Some(Err(fault))) = &polled {
-            self.course.note_fault(*fault);
+            self.state.mark_failed(*fault);
         }
         polled
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let deadline = self.deadline.get_or_insert_with(|| {
-            let deadline = Deadline::after(self.within);
-            self.course.note_due(deadline.at());
+            let deadline = Deadline::after(self.timeout);
+            self.state.set_deadline(deadline.at());
             deadline
         });
         if !self.read.is_empty() {
@@ -193,18 +193,18 @@ impl Coming {
         }
         let polled = Pin::new(&mut self.rest).poll_frame(cx);
         if polled.is_pending() && deadline.poll_passed(cx).is_ready() {
-            return Poll::Ready(Some(Err(UploadFault::TooSlow(self.within))));
+            return Poll::Ready(Some(Err(UploadFault::TooSlow(self.timeout))));
         }
         let frame = match ready!(polled) {
             None => {
-                self.note_sent();
+                self.mark_sent();
                 return Poll::Ready(None);
             }
             Some(Err(_)) => return Poll::Ready(Some(Err(UploadFault::Broken))),
             Some(Ok(frame)) => frame,
         };
         let Ok(data) = frame.into_data() else {
-            self.note_sent();
+            self.mark_sent();
             return Poll::Ready(None);
         };
         let Some(left) = self.left.checked_sub(data.len() as u64) else {
@@ -212,7 +212,7 @@ impl Coming {
         };
         self.left = left;
         if self.is_over() {
-            self.note_sent();
+            self.mark_sent();
         }
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
@@ -224,23 +224,23 @@ impl Body for Upload {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         match &mut self.get_mut().content {
-            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Coming(stream) => stream.poll(cx),
+            UploadSource::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            UploadSource::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            UploadSource::Streaming(stream) => stream.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Coming(stream) => stream.is_over(),
+            UploadSource::Whole(bytes) => bytes.is_empty(),
+            UploadSource::Streaming(stream) => stream.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Coming(stream) => plus(&stream.rest.size_hint(), stream.read.len()),
+            UploadSource::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            UploadSource::Streaming(stream) => size_hint_plus(&stream.rest.size_hint(), stream.read.len()),
         }
     }
 }

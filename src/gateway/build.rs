@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::consumers::{ConsumerConfig, RestrictionLists};
 use crate::config::limit_store::LimitStoreConfig;
 use crate::config::tiers::TierConfig;
-use crate::credential::{Credential, Credentials, Holders};
+use crate::credential::{Credential, Credentials, TokenRegistry};
 use crate::entitle::{Entitlement, Entitlements, Plan, Restriction};
 use crate::forward::Upstream;
 use crate::gateway::Snapshot;
@@ -41,8 +41,9 @@ impl Snapshot {
         previous: Option<&Snapshot>,
         store: Option<Arc<LimitStoreClient>>,
     ) -> Result<Self, String> {
-        let made =
-            previous.map(|snapshot| &snapshot.upstream).filter(|made| made.is_of(&config.upstream, &config.limits));
+        let made = previous
+            .map(|snapshot| &snapshot.upstream)
+            .filter(|made| made.is_built_from(&config.upstream, &config.limits));
         let upstream = if let Some(made) = made {
             made.clone()
         } else {
@@ -56,9 +57,9 @@ impl Snapshot {
             Some(snapshot) => consumers.remember_revoked(&snapshot.consumers),
             None => consumers,
         };
-        let holders = previous.map_or_else(Arc::default, |snapshot| snapshot.credentials.holders.clone());
-        let credentials = names.credentials(&config, holders)?;
-        credentials.hold();
+        let registry = previous.map_or_else(Arc::default, |snapshot| snapshot.credentials.registry.clone());
+        let credentials = names.credentials(&config, registry)?;
+        credentials.register();
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             unknown_endpoints: config.catalog.unknown,
@@ -130,12 +131,12 @@ impl Names {
         }
     }
 
-    fn credentials(&self, config: &Config, holders: Arc<Holders>) -> Result<Credentials, String> {
+    fn credentials(&self, config: &Config, registry: Arc<TokenRegistry>) -> Result<Credentials, String> {
         let of = |c: &ConsumerConfig| self.credentials.get(&*c.credential).cloned().ok_or_else(|| dangling(c));
         Ok(Credentials {
             consumers: config.consumers.iter().map(of).collect::<Result<_, _>>()?,
             managed_users: config.consumers.iter().map(|c| c.managed_users.as_deref().map(Arc::from)).collect(),
-            holders,
+            registry,
         })
     }
 

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::consumers::ConsumerConfig;
 use crate::config::credentials::CredentialConfig;
 use crate::config::tiers::TierConfig;
-use crate::credential::{ApiKey, Credential, Injection, Kind};
+use crate::credential::{ApiKey, AuthHeaders, Credential, Kind};
 use crate::gateway::Snapshot;
 use crate::gateway::build::dangling;
 use crate::identify::credential_hash;
@@ -72,13 +72,13 @@ fn terms(config: &Config, key: u64, tier: &TierConfig) -> Terms {
 /// client. An OAuth grant has the credential's name: Cal.com counts each of its tokens afresh, and counting them together
 /// allows no more.
 fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
-    let key = |key: &ApiKey| Some((identity(&Injection::Bearer(key.authorization.clone()))?, API_KEY_PER_MINUTE));
+    let key = |key: &ApiKey| Some((identity(&AuthHeaders::Bearer(key.authorization.clone()))?, API_KEY_PER_MINUTE));
     match &credential.kind {
         Kind::ApiKey(own) => [key(own), None],
         Kind::OAuth(_) => [Some((credential_hash(&["oauth", &credential.name]), OAUTH_PER_MINUTE)), None],
         Kind::PlatformClient(client) => {
             let (id, secret) = (client.id.clone(), client.secret.clone());
-            let of_client = identity(&Injection::Client { id, secret }).map(|identity| (identity, OAUTH_PER_MINUTE));
+            let of_client = identity(&AuthHeaders::Client { id, secret }).map(|identity| (identity, OAUTH_PER_MINUTE));
             [client.api_key.as_ref().and_then(key), of_client]
         }
     }

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use crate::credential::OAuthClient;
 use crate::credential::lifecycle::Outcome;
-use crate::credential::received_tokens::{Receipt, of_oauth};
-use crate::credential::stored_token::Pair;
+use crate::credential::received_tokens::{ReceivedAt, from_oauth};
+use crate::credential::stored_token::TokenPair;
 use crate::forward::{ApiError, ApiRequest, ApiResponse};
 use crate::refresh::token_endpoint::{CalCom, client_refused, failed, unanswered, unreadable};
 use crate::refresh::wall;
@@ -55,7 +55,11 @@ pub(super) async fn refresh(cal_com: &CalCom, client: &OAuthClient, token: &Secr
 ///
 /// # Errors
 /// Why there is none, with the endpoint's own description.
-pub async fn exchange_code(cal_com: &CalCom, client: &OAuthClient, authorized: Authorized) -> Result<Pair, String> {
+pub async fn exchange_code(
+    cal_com: &CalCom,
+    client: &OAuthClient,
+    authorized: Authorized,
+) -> Result<TokenPair, String> {
     let http = Http::to(cal_com);
     let Authorized { code, verifier, redirect } = authorized;
     let oauth = oauth_client(client).ok_or("the token endpoint's address cannot be written")?;
@@ -77,7 +81,7 @@ pub async fn exchange_code(cal_com: &CalCom, client: &OAuthClient, authorized: A
 }
 
 fn unusable() -> Outcome {
-    Outcome::NotAsked("the token endpoint's address cannot be written".to_owned())
+    Outcome::NotSent("the token endpoint's address cannot be written".to_owned())
 }
 
 type OAuth = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
@@ -139,15 +143,15 @@ impl<'c> AsyncHttpClient<'c> for Http<'_> {
 fn not_called<T: oauth2::ErrorResponse>(fault: Option<RequestTokenError<ApiError, T>>) -> Outcome {
     match fault {
         Some(RequestTokenError::Request(fault)) => unanswered(fault),
-        _ => Outcome::NotAsked("the request cannot be written".to_owned()),
+        _ => Outcome::NotSent("the request cannot be written".to_owned()),
     }
 }
 
 /// What a response means for the grant that was sent.
 fn outcome(called: &ApiResponse, refresh: Option<&str>) -> Outcome {
     if called.status.is_success() {
-        let receipt = Receipt::of(&called.headers, wall());
-        return of_oauth(&called.body, refresh, receipt).map_or_else(unreadable, Outcome::Renewed);
+        let receipt = ReceivedAt::of(&called.headers, wall());
+        return from_oauth(&called.body, refresh, receipt).map_or_else(unreadable, Outcome::Renewed);
     }
     let error = serde_json::from_slice::<OAuthError<'_>>(&called.body).ok().filter(|_| called.status.is_client_error());
     match error.as_ref().map(|error| &*error.error) {

@@ -3,78 +3,83 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::credential::lifecycle::rest_after;
-use crate::credential::stored_token::Entry;
-use crate::credential::token_state::{Holder, Live, Trouble};
+use crate::credential::lifecycle::backoff;
+use crate::credential::stored_token::StoredCredential;
+use crate::credential::token_state::{RenewalError, TokenHandle, TokenState};
 use crate::refresh::{Keeper, LOOK_AGAIN, RECOVER_AGAIN, can_recover, wall};
 use crate::refusal::recovery_hint;
 use crate::time::{MonoTime, nanoseconds};
 
 impl Keeper {
     /// What `entry` means for this process. A token that is known already keeps the life it was first given.
-    pub(super) fn live(&self, holder: &Holder, entry: &Entry, received: Option<MonoTime>) -> Live {
-        let known = holder.live();
+    pub(super) fn token(
+        &self,
+        handle: &TokenHandle,
+        entry: &StoredCredential,
+        received: Option<MonoTime>,
+    ) -> TokenState {
+        let known = handle.current();
         let same = known.has_token_of(entry) && known.bearer.is_some();
         let received = received.or_else(|| same.then_some(known.received));
         let age = entry.age(wall());
-        let jitter = self.holders.jitter(&holder.name, entry.generation);
-        Live::of(entry, received, age, self.holders.now(), jitter)
+        let jitter = self.registry.jitter(&handle.name, entry.generation);
+        TokenState::of(entry, received, age, self.registry.now(), jitter)
     }
 
-    pub(super) fn publish(&self, holder: &Holder, entry: &Entry, received: Option<MonoTime>) {
-        let mut live = self.live(holder, entry, received);
-        if can_recover(holder) {
+    pub(super) fn publish(&self, handle: &TokenHandle, entry: &StoredCredential, received: Option<MonoTime>) {
+        let mut token = self.token(handle, entry, received);
+        if can_recover(handle) {
             // More than a login helps, once somebody needs it.
-            live.needs_login = None;
+            token.needs_login = None;
         }
-        self.publish_live(holder, live, received.is_some());
+        self.publish_live(handle, token, received.is_some());
     }
 
     /// Makes known that nothing but a login helps: a recovery, where one is allowed, was refused.
-    pub(super) fn publish_lost(&self, holder: &Holder, entry: &Entry) {
-        let mut live = self.live(holder, entry, None);
-        if can_recover(holder) {
-            let why = Trouble::Upstream("recovering was refused".to_owned());
-            live.trouble = Some((why, self.after(RECOVER_AGAIN)));
+    pub(super) fn publish_lost(&self, handle: &TokenHandle, entry: &StoredCredential) {
+        let mut token = self.token(handle, entry, None);
+        if can_recover(handle) {
+            let why = RenewalError::Upstream("recovering was refused".to_owned());
+            token.error = Some((why, self.after(RECOVER_AGAIN)));
         }
-        self.publish_live(holder, live, false);
+        self.publish_live(handle, token, false);
     }
 
-    fn publish_live(&self, holder: &Holder, mut live: Live, received: bool) {
-        let known = holder.live();
-        (live.looks, live.looked) = (holder.taken(), self.holders.now());
-        let same = live.generation == known.generation && live.bearer == known.bearer;
-        live.by_refusal =
-            if same { known.by_refusal } else { known.generation > 0 && holder.refused() >= known.generation };
+    fn publish_live(&self, handle: &TokenHandle, mut token: TokenState, received: bool) {
+        let known = handle.current();
+        (token.checks, token.checked_at) = (handle.claimed(), self.registry.now());
+        let same = token.generation == known.generation && token.bearer == known.bearer;
+        token.by_refusal =
+            if same { known.by_refusal } else { known.generation > 0 && handle.refused() >= known.generation };
         // The first that is read is no renewal: who waits for it has yet to see it renewed.
         if received || (!same && known.generation > 0) {
-            holder.used.store(false, Ordering::Relaxed);
+            handle.used.store(false, Ordering::Relaxed);
         }
-        if let Some(why) = &live.needs_login
+        if let Some(why) = &token.needs_login
             && known.needs_login.is_none()
         {
-            tracing::error!(credential = %holder.name, %why, "a credential needs a login");
+            tracing::error!(credential = %handle.name, %why, "a credential needs a login");
         }
-        holder.publish(live);
+        handle.publish(token);
     }
 
     fn after(&self, rest: Duration) -> MonoTime {
-        MonoTime(self.holders.now().0.saturating_add(nanoseconds(rest)))
+        MonoTime(self.registry.now().0.saturating_add(nanoseconds(rest)))
     }
 
     /// Makes known that it was looked at, and that nothing is different.
-    pub(super) fn publish_again(&self, holder: &Holder) {
-        let known = holder.live();
-        holder.publish(Live { looks: holder.taken(), looked: self.holders.now(), ..(*known).clone() });
+    pub(super) fn publish_again(&self, handle: &TokenHandle) {
+        let known = handle.current();
+        handle.publish(TokenState { checks: handle.claimed(), checked_at: self.registry.now(), ..(*known).clone() });
     }
 
-    pub(super) fn publish_trouble(&self, holder: &Holder, trouble: Trouble) {
-        let known = holder.live();
+    pub(super) fn publish_trouble(&self, handle: &TokenHandle, error: RenewalError) {
+        let known = handle.current();
         let failures = known.failures.saturating_add(1);
-        let rest = if trouble == Trouble::Absent { LOOK_AGAIN } else { rest_after(failures) };
-        if known.trouble.as_ref().map(|(known, _)| known) != Some(&trouble) {
-            let credential = holder.name.to_string();
-            if trouble == Trouble::Absent {
+        let rest = if error == RenewalError::Absent { LOOK_AGAIN } else { backoff(failures) };
+        if known.error.as_ref().map(|(known, _)| known) != Some(&error) {
+            let credential = handle.name.to_string();
+            if error == RenewalError::Absent {
                 let todo = recovery_hint(&credential);
                 tracing::warn!(
                     credential,
@@ -82,16 +87,22 @@ impl Keeper {
                     "nothing is stored for a credential; what is stored later is taken up by itself"
                 );
             } else {
-                tracing::warn!(credential, %trouble, "a credential cannot be renewed; its token serves while it lasts");
+                tracing::warn!(credential, %error, "a credential cannot be renewed; its token serves while it lasts");
             }
         }
-        let trouble = Some((trouble, self.after(rest)));
-        let live = Live { looks: holder.taken(), looked: self.holders.now(), failures, trouble, ..(*known).clone() };
-        let remembered = known.bearer.is_some() || matches!(live.trouble, Some((Trouble::Upstream(_), _)));
-        holder.publish(live);
-        if !remembered && holder.name.user.is_some() {
+        let error = Some((error, self.after(rest)));
+        let token = TokenState {
+            checks: handle.claimed(),
+            checked_at: self.registry.now(),
+            failures,
+            error,
+            ..(*known).clone()
+        };
+        let remembered = known.bearer.is_some() || matches!(token.error, Some((RenewalError::Upstream(_), _)));
+        handle.publish(token);
+        if !remembered && handle.name.user.is_some() {
             // Users nobody knows are not remembered: their number is the callers' to choose.
-            self.holders.forget(&holder.name);
+            self.registry.forget(&handle.name);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::credential::lifecycle::{Ability, Next, NotBegun, Outcome};
-use crate::credential::token_state::{Holder, Trouble};
+use crate::credential::lifecycle::{NotStarted, Outcome, RenewalCapability, Transition};
+use crate::credential::token_state::{RenewalError, TokenHandle};
 use crate::refresh::{Keeper, Read, STORE_REST, can_recover, fail_point};
 use crate::vault::Lock;
 
@@ -20,69 +20,69 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(40);
 
 impl Keeper {
     /// Renews a credential whose pair is of `generation`, unless another replica does.
-    pub(super) async fn renew(&self, holder: &Holder, generation: u64) -> Result<(), Trouble> {
-        let Some(lock) = self.lock(holder, generation).await? else { return Ok(()) };
+    pub(super) async fn renew(&self, handle: &TokenHandle, generation: u64) -> Result<(), RenewalError> {
+        let Some(lock) = self.lock(handle, generation).await? else { return Ok(()) };
         fail_point("after-lock");
-        let ability = Ability { recover: can_recover(holder) };
+        let capability = RenewalCapability { recover: can_recover(handle) };
         loop {
-            let mut read = self.read(holder).await?;
+            let mut read = self.read(handle).await?;
             if read.entry.generation != generation {
-                self.publish(holder, &read.entry, None);
+                self.publish(handle, &read.entry, None);
                 return Ok(());
             }
             // Nobody waits for it any more where the gateway is at its end; the next one finds the record as it is.
             let Ok(_unfinished) = self.unfinished.try_acquire() else { return Ok(()) };
-            let call = read.entry.begin(lock.fence, ability);
-            if matches!(call, Err(NotBegun::LockLost)) {
-                return Err(Trouble::Upstream("another replica took the renewal over".to_owned()));
+            let call = read.entry.begin(lock.fence, capability);
+            if matches!(call, Err(NotStarted::LockLost)) {
+                return Err(RenewalError::Upstream("another replica took the renewal over".to_owned()));
             }
-            if !self.swap(holder, &mut read).await? {
+            if !self.swap(handle, &mut read).await? {
                 continue;
             }
             let Ok(call) = call else {
-                self.publish(holder, &read.entry, None);
+                self.publish(handle, &read.entry, None);
                 return Ok(());
             };
             fail_point("after-pending");
-            let outcome = self.ask_upstream(holder, call).await;
-            let received = self.holders.now();
+            let outcome = self.ask_upstream(handle, call).await;
+            let received = self.registry.now();
             fail_point("after-call");
             let why = reason(&outcome);
-            let (next, read) = self.commit(holder, &lock, generation, ability, outcome).await?;
+            let (next, read) = self.commit(handle, &lock, generation, capability, outcome).await?;
             fail_point("after-commit");
             match next {
-                Next::TryOtherWay => {}
-                Next::TryLater => return Err(Trouble::Upstream(why)),
-                Next::Use => {
-                    tracing::info!(credential = %holder.name, generation = read.entry.generation, "a credential was renewed");
-                    self.publish(holder, &read.entry, Some(received));
+                Transition::TryOtherWay => {}
+                Transition::TryLater => return Err(RenewalError::Upstream(why)),
+                Transition::Use => {
+                    tracing::info!(credential = %handle.name, generation = read.entry.generation, "a credential was renewed");
+                    self.publish(handle, &read.entry, Some(received));
                     fail_point("after-use");
                     return Ok(());
                 }
-                Next::UseStored => {
-                    self.publish(holder, &read.entry, None);
+                Transition::UseStored => {
+                    self.publish(handle, &read.entry, None);
                     return Ok(());
                 }
-                Next::NeedsLogin => return self.give_up(holder, read).await,
+                Transition::NeedsLogin => return self.give_up(handle, read).await,
             }
         }
     }
 
     /// The lock, or nothing if another replica stored a newer pair meanwhile, which is in use then.
-    async fn lock(&self, holder: &Holder, generation: u64) -> Result<Option<Lock>, Trouble> {
-        let name = holder.name.to_string();
+    async fn lock(&self, handle: &TokenHandle, generation: u64) -> Result<Option<Lock>, RenewalError> {
+        let name = handle.name.to_string();
         let patience = Instant::now() + LOCK_PATIENCE;
         loop {
             if let Some(lock) = self.vault.lock(&name).await? {
                 return Ok(Some(lock));
             }
             if Instant::now() > patience {
-                return Err(Trouble::Upstream("another replica's renewal does not end".to_owned()));
+                return Err(RenewalError::Upstream("another replica's renewal does not end".to_owned()));
             }
             sleep(PEEK).await;
-            let read = self.read(holder).await?;
+            let read = self.read(handle).await?;
             if read.entry.generation != generation {
-                self.publish(holder, &read.entry, None);
+                self.publish(handle, &read.entry, None);
                 return Ok(None);
             }
         }
@@ -92,21 +92,21 @@ impl Keeper {
     /// before it serves meanwhile.
     async fn commit(
         &self,
-        holder: &Holder,
+        handle: &TokenHandle,
         lock: &Lock,
         generation: u64,
-        ability: Ability,
+        capability: RenewalCapability,
         outcome: Outcome,
-    ) -> Result<(Next, Read), Trouble> {
+    ) -> Result<(Transition, Read), RenewalError> {
         let mut rest = Duration::from_millis(100);
         loop {
-            let stored = match self.read(holder).await {
+            let stored = match self.read(handle).await {
                 Ok(mut read) => {
-                    let next = read.entry.settle(lock.fence, generation, ability, outcome.clone());
-                    if next == Next::UseStored {
+                    let next = read.entry.settle(lock.fence, generation, capability, outcome.clone());
+                    if next == Transition::UseStored {
                         return Ok((next, read));
                     }
-                    self.swap(holder, &mut read).await.map(|swapped| swapped.then_some((next, read)))
+                    self.swap(handle, &mut read).await.map(|swapped| swapped.then_some((next, read)))
                 }
                 Err(fault) => Err(fault),
             };
@@ -114,8 +114,8 @@ impl Keeper {
                 Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => {}
                 Err(fault) if matches!(outcome, Outcome::Renewed(_)) => {
-                    tracing::error!(credential = %holder.name, %fault, "a new pair is not stored yet; it is not used before it is");
-                    self.publish_trouble(holder, fault.into());
+                    tracing::error!(credential = %handle.name, %fault, "a new pair is not stored yet; it is not used before it is");
+                    self.publish_trouble(handle, fault.into());
                     sleep(rest).await;
                     rest = (rest * 2).min(STORE_REST);
                 }
@@ -125,12 +125,12 @@ impl Keeper {
     }
 
     /// Nothing but a login helps; of a user nobody knows nothing is kept.
-    async fn give_up(&self, holder: &Holder, read: Read) -> Result<(), Trouble> {
-        if read.entry.current.is_none() && holder.name.user.is_some() {
-            self.vault.forget(&holder.name.to_string()).await?;
-            return Err(Trouble::Absent);
+    async fn give_up(&self, handle: &TokenHandle, read: Read) -> Result<(), RenewalError> {
+        if read.entry.current.is_none() && handle.name.user.is_some() {
+            self.vault.forget(&handle.name.to_string()).await?;
+            return Err(RenewalError::Absent);
         }
-        self.publish_lost(holder, &read.entry);
+        self.publish_lost(handle, &read.entry);
         Ok(())
     }
 }

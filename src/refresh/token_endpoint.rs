@@ -11,11 +11,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use crate::budget::{Budgets, operation_key};
-use crate::credential::lifecycle::{Call as Wanted, Outcome};
+use crate::credential::lifecycle::{Outcome, RenewalCall};
 use crate::credential::managed_user::UserId;
-use crate::credential::received_tokens::{Receipt, of_managed};
-use crate::credential::token_state::Holder;
-use crate::credential::{ManagedUsers, Means};
+use crate::credential::received_tokens::{ReceivedAt, from_managed_user};
+use crate::credential::token_state::TokenHandle;
+use crate::credential::{ManagedUsers, RenewalMethod};
 use crate::forward::{ApiError, ApiRequest, ApiResponse, Upstream};
 use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::refresh::{Keeper, oauth, wall};
@@ -23,13 +23,19 @@ use crate::secret::{Secret, wiped};
 
 impl Keeper {
     /// Asks Cal.com for a new pair.
-    pub(super) async fn ask_upstream(&self, holder: &Holder, wanted: Wanted) -> Outcome {
+    pub(super) async fn ask_upstream(&self, handle: &TokenHandle, wanted: RenewalCall) -> Outcome {
         let cal_com = self.cal_com.load_full();
-        match (&*holder.means.load_full(), wanted, holder.name.user) {
-            (Means::OAuth(client), Wanted::Refresh(token), _) => oauth::refresh(&cal_com, client, &token).await,
-            (Means::Managed(client), Wanted::Refresh(token), _) => refresh_managed(&cal_com, client, &token).await,
-            (Means::Managed(client), Wanted::Recover, Some(user)) => force_refresh(&cal_com, client, user).await,
-            _ => Outcome::NotAsked("there is no way to renew this credential".to_owned()),
+        match (&*handle.renewal_method.load_full(), wanted, handle.name.user) {
+            (RenewalMethod::OAuth(client), RenewalCall::Refresh(token), _) => {
+                oauth::refresh(&cal_com, client, &token).await
+            }
+            (RenewalMethod::Managed(client), RenewalCall::Refresh(token), _) => {
+                refresh_managed(&cal_com, client, &token).await
+            }
+            (RenewalMethod::Managed(client), RenewalCall::Recover, Some(user)) => {
+                force_refresh(&cal_com, client, user).await
+            }
+            _ => Outcome::NotSent("there is no way to renew this credential".to_owned()),
         }
     }
 }
@@ -92,9 +98,9 @@ async fn managed(
 }
 
 fn managed_outcome(called: &ApiResponse, refusals: &[StatusCode]) -> Outcome {
-    let receipt = Receipt::of(&called.headers, wall());
+    let receipt = ReceivedAt::of(&called.headers, wall());
     match called.status {
-        status if status.is_success() => match of_managed(&called.body, receipt) {
+        status if status.is_success() => match from_managed_user(&called.body, receipt) {
             Some((pair, _)) => Outcome::Renewed(pair),
             None => unreadable(),
         },
@@ -122,7 +128,7 @@ struct CalError<'a> {
 
 /// What was asked with is as good as before, and is asked with again when the client is mended.
 pub(super) fn client_refused(status: StatusCode) -> Outcome {
-    Outcome::NotAsked(format!("Cal.com refused the client's id or secret ({status})"))
+    Outcome::NotSent(format!("Cal.com refused the client's id or secret ({status})"))
 }
 
 /// A success without tokens that calgate can read. Cal.com may have used the refresh token up.
@@ -136,10 +142,10 @@ pub(super) fn failed(called: &ApiResponse) -> Outcome {
     match called.status {
         // What failed inside may have gone through; what was turned away before it began did not.
         status if status.is_server_error() => Outcome::Unknown(why),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => Outcome::NotAsked(why),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => Outcome::NotSent(why),
         // An edge in front of Cal.com answers with a page (FACTS §6), which says nothing about the token.
         status if status.is_client_error() && !is_page(&called.headers) => Outcome::Rejected(why),
-        _ => Outcome::NotAsked(why),
+        _ => Outcome::NotSent(why),
     }
 }
 
@@ -150,7 +156,7 @@ fn is_page(headers: &HeaderMap) -> bool {
 
 pub(super) fn unanswered(fault: ApiError) -> Outcome {
     match fault {
-        ApiError::NotSent(why) => Outcome::NotAsked(why),
+        ApiError::NotSent(why) => Outcome::NotSent(why),
         ApiError::Unknown(why) => Outcome::Unknown(why),
     }
 }

@@ -24,7 +24,7 @@ const RARELY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Tries to write while other processes write, too.
-const TRIES: usize = 3;
+const MAX_WAITS: usize = 3;
 
 impl Keeper {
     /// Has the budgets of `table` go on from what an earlier process has recorded. Called before the first request.
@@ -83,7 +83,7 @@ impl Keeper {
     /// that are open.
     async fn record(&self, used: Used, window: Duration) -> Result<(), StoreFault> {
         let own = used.of_process(self.process);
-        for _ in 0..TRIES {
+        for _ in 0..MAX_WAITS {
             let kept = self.vault.get(RECORD).await?;
             let before = kept.as_ref().map(|kept| Used::from_bytes(&kept.plain)).unwrap_or_default();
             let mut whole = own.clone();

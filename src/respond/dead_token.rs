@@ -5,7 +5,7 @@
 
 use http::{Response, StatusCode};
 
-use crate::credential::Injection;
+use crate::credential::AuthHeaders;
 use crate::forward::Download;
 use crate::respond::scrub::{Coding, MOST_ERROR, inflated, is_text};
 
@@ -13,9 +13,9 @@ use crate::respond::scrub::{Coding, MOST_ERROR, inflated, is_text};
 const MESSAGE: &[u8] = b"PermissionsGuard - no oAuth client found for access token=";
 
 /// Returns whether this response refuses the injected bearer token as deleted. The body stays in the response.
-pub async fn names_dead_token(answer: &mut Response<Download>, injection: &Injection) -> bool {
-    let Injection::Bearer(_) = injection else { return false };
-    let Some(token) = injection.secret().filter(|_| answer.status() == StatusCode::FORBIDDEN) else { return false };
+pub async fn names_dead_token(answer: &mut Response<Download>, auth_headers: &AuthHeaders) -> bool {
+    let AuthHeaders::Bearer(_) = auth_headers else { return false };
+    let Some(token) = auth_headers.secret().filter(|_| answer.status() == StatusCode::FORBIDDEN) else { return false };
     if !is_text(answer.headers()) {
         return false;
     }

@@ -11,8 +11,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::credential::capture::Capture;
-use crate::credential::received_tokens::Receipt;
-use crate::credential::{Credentials, Injection};
+use crate::credential::received_tokens::ReceivedAt;
+use crate::credential::{AuthHeaders, Credentials};
 use crate::forward::{Download, DownloadFault};
 use crate::headers::is_gzip;
 use crate::headers::media::media_type;
@@ -38,19 +38,19 @@ const REMOVED: &[u8] = b"(removed by calgate)";
 /// [`Refusal::UpstreamInvalid`] for an answer that should hold tokens and does not, or breaks off.
 pub async fn inspect(
     mut answer: Response<Download>,
-    injection: &Injection,
+    auth_headers: &AuthHeaders,
     credentials: &Credentials,
     capture: Option<&Capture>,
     at: SystemTime,
 ) -> Result<Response<BodySource>, Refusal> {
-    if let Some(secret) = injection.secret() {
+    if let Some(secret) = auth_headers.secret() {
         clean_headers(answer.headers_mut(), secret);
     }
     if let Some(capture) = capture.filter(|_| answer.status().is_success()) {
         return Box::pin(keep_tokens(answer, credentials, capture, at)).await;
     }
     let failed = answer.status().is_client_error() || answer.status().is_server_error();
-    match injection.secret().filter(|_| failed && is_text(answer.headers())) {
+    match auth_headers.secret().filter(|_| failed && is_text(answer.headers())) {
         Some(secret) => Box::pin(clean_body(answer, secret)).await,
         None => match answer.body_mut().start().await {
             Ok(()) => Ok(answer.map(BodySource::from)),
@@ -66,14 +66,14 @@ async fn keep_tokens(
     at: SystemTime,
 ) -> Result<Response<BodySource>, Refusal> {
     let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let receipt = Receipt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
+    let receipt = ReceivedAt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
     let Some(body) = answer.body_mut().read_up_to(MOST_TOKENS).await else {
-        let unkept = capture.unkept("the response broke off, or is longer than 256 KiB");
+        let report_not_stored = capture.report_not_stored("the response broke off, or is longer than 256 KiB");
         let fault = answer.body().fault();
-        unkept.map_err(|invalid| fault.map_or(invalid, |fault| broken(answer.status(), fault)))?;
+        report_not_stored.map_err(|invalid| fault.map_or(invalid, |fault| broken(answer.status(), fault)))?;
         return Ok(answer.map(BodySource::from));
     };
-    let told = credentials.keep(capture, &body, receipt).await?;
+    let told = credentials.store(capture, &body, receipt).await?;
     Ok(with_body(answer, body, told))
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::forward::{Download, DownloadFault, plus};
+use crate::forward::{Download, DownloadFault, size_hint_plus};
 
 /// Cal.com's body without a secret.
 pub struct ScrubbedBody {
@@ -69,6 +69,6 @@ impl Body for ScrubbedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        plus(&self.body.size_hint(), self.held.len())
+        size_hint_plus(&self.body.size_hint(), self.held.len())
     }
 }

@@ -21,8 +21,8 @@ const IDLE_PART: usize = 8;
 /// enough for; tells the operator where the configuration has room for more.
 pub(super) fn make_room(gateway: &Gateway, workers: usize) {
     let free = raised().saturating_sub(workers.saturating_mul(PER_WORKER).saturating_add(RESERVE));
-    let idle = (free / IDLE_PART / workers.max(1)).min(forward::MAX_KEPT);
-    forward::keep_idle(idle);
+    let idle = (free / IDLE_PART / workers.max(1)).min(forward::MAX_IDLE_LIMIT);
+    forward::set_max_idle(idle);
     let free = free.saturating_sub(idle.saturating_mul(workers));
     let snapshot = gateway.snapshot();
     let wanted = (snapshot.bounds.connections, snapshot.bounds.in_flight);

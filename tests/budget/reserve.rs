@@ -27,8 +27,8 @@ fn permit<'a>(snapshot: &'a Snapshot, request: &'a str) -> Permit<'a> {
 
 async fn reserve(snapshot: &Snapshot, request: &str, wait: Option<Duration>) -> Result<Slot, Refusal> {
     let permit = permit(snapshot, request);
-    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    let selected = snapshot.credentials.select(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await.unwrap();
     snapshot.budget.reserve(&permit, &access, wait).await
 }
 

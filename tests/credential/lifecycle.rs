@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use calgate::credential::lifecycle::{
-    Ability, Call, MAX_REJECTIONS, Next, NotBegun, Outcome, Remedy, Used, due_after, remedy, rest_after, used_until,
+    MAX_REJECTIONS, NotStarted, Outcome, RejectionAction, RenewalCall, RenewalCapability, TokenUse, Transition,
+    backoff, due_after, on_rejection, used_until,
 };
-use calgate::credential::stored_token::{Entry, Pair, Pending, Step};
+use calgate::credential::stored_token::{Pending, Step, StoredCredential, TokenPair};
 use calgate::secret::Secret;
 use proptest::prelude::*;
 
@@ -17,9 +18,9 @@ fn text(secret: &Secret) -> String {
     secret.expose(str::to_owned)
 }
 
-fn pair(number: u64) -> Pair {
+fn pair(number: u64) -> TokenPair {
     let secret = |kind: &str| Secret::new(&format!("{kind}-{number}")).unwrap();
-    Pair {
+    TokenPair {
         access: secret("a"),
         refresh: Some(secret("r")),
         received_at: 1_000_000,
@@ -27,8 +28,8 @@ fn pair(number: u64) -> Pair {
     }
 }
 
-fn entry() -> Entry {
-    let mut entry = Entry::default();
+fn entry() -> StoredCredential {
+    let mut entry = StoredCredential::default();
     entry.replace(pair(0));
     entry
 }
@@ -47,13 +48,15 @@ impl CalCom {
     }
 
     /// Carries a call out.
-    fn answer(&mut self, call: &Call) -> Outcome {
+    fn answer(&mut self, call: &RenewalCall) -> Outcome {
         self.calls += 1;
         match call {
-            Call::Refresh(token) if !self.good.contains(&text(token)) => return Outcome::Refused("refused".to_owned()),
-            Call::Refresh(token) if self.single_use => drop(self.good.remove(&text(token))),
-            Call::Refresh(_) => {}
-            Call::Recover => self.good.clear(),
+            RenewalCall::Refresh(token) if !self.good.contains(&text(token)) => {
+                return Outcome::Refused("refused".to_owned());
+            }
+            RenewalCall::Refresh(token) if self.single_use => drop(self.good.remove(&text(token))),
+            RenewalCall::Refresh(_) => {}
+            RenewalCall::Recover => self.good.clear(),
         }
         self.issued += 1;
         self.good.insert(format!("r-{}", self.issued));
@@ -80,15 +83,15 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 /// One renewal under the lock with `fence`, on the record in the store.
-fn renew(stored: &mut Entry, cal: &mut CalCom, fence: u64, ability: Ability, fate: Fate) {
+fn renew(stored: &mut StoredCredential, cal: &mut CalCom, fence: u64, capability: RenewalCapability, fate: Fate) {
     loop {
         let (mut entry, generation) = (stored.clone(), stored.generation);
-        let call = entry.begin(fence, ability);
+        let call = entry.begin(fence, capability);
         *stored = entry.clone();
         let Ok(call) = call else { return };
         let outcome = match fate {
             Fate::DiesBefore => return,
-            Fate::NotSent => Outcome::NotAsked("unreachable".to_owned()),
+            Fate::NotSent => Outcome::NotSent("unreachable".to_owned()),
             Fate::DiesAfter => {
                 cal.answer(&call);
                 return;
@@ -99,9 +102,9 @@ fn renew(stored: &mut Entry, cal: &mut CalCom, fence: u64, ability: Ability, fat
             }
             Fate::Done | Fate::DiesStored => cal.answer(&call),
         };
-        let next = entry.settle(fence, generation, ability, outcome);
+        let next = entry.settle(fence, generation, capability, outcome);
         *stored = entry;
-        if next != Next::TryOtherWay {
+        if next != Transition::TryOtherWay {
             return;
         }
     }
@@ -116,15 +119,15 @@ proptest! {
         single_use: bool,
         recover: bool,
     ) {
-        let (mut stored, mut cal, ability) = (entry(), CalCom::new(single_use), Ability { recover });
+        let (mut stored, mut cal, capability) = (entry(), CalCom::new(single_use), RenewalCapability { recover });
         let mut lost = false;
         for (fence, fate) in (1..).zip(&fates) {
             let had = cal.issued;
-            renew(&mut stored, &mut cal, fence, ability, *fate);
+            renew(&mut stored, &mut cal, fence, capability, *fate);
             lost |= cal.issued > had && matches!(fate, Fate::DiesAfter | Fate::Lost);
         }
         let had = cal.issued;
-        renew(&mut stored, &mut cal, 1000, ability, Fate::Done);
+        renew(&mut stored, &mut cal, 1000, capability, Fate::Done);
         if recover || !single_use || !lost {
             prop_assert_eq!(cal.issued, had + 1);
             prop_assert_eq!(text(&stored.current.as_ref().unwrap().access), format!("a-{}", cal.issued));
@@ -133,7 +136,7 @@ proptest! {
             prop_assert!(stored.needs_login.is_some());
             // And from then on Cal.com is left alone.
             let calls = cal.calls;
-            renew(&mut stored, &mut cal, 1001, ability, Fate::Done);
+            renew(&mut stored, &mut cal, 1001, capability, Fate::Done);
             prop_assert_eq!(cal.calls, calls);
         }
     }
@@ -143,12 +146,12 @@ proptest! {
         let (mut stored, mut cal) = (entry(), CalCom::new(true));
         for (fence, fate) in (1..).zip(&fates) {
             let before = stored.clone();
-            renew(&mut stored, &mut cal, fence, Ability { recover: false }, *fate);
+            renew(&mut stored, &mut cal, fence, RenewalCapability { recover: false }, *fate);
             if stored.generation > before.generation {
                 let kept = stored.previous.as_ref().unwrap();
                 prop_assert_eq!(text(&kept.access), text(&before.current.as_ref().unwrap().access));
-                prop_assert!(!stored.worked(stored.generation - 1) && stored.previous.is_some());
-                prop_assert!(stored.worked(stored.generation) && stored.previous.is_none());
+                prop_assert!(!stored.confirm(stored.generation - 1) && stored.previous.is_some());
+                prop_assert!(stored.confirm(stored.generation) && stored.previous.is_none());
             } else {
                 prop_assert_eq!(text(&stored.current.as_ref().unwrap().access), text(&before.current.as_ref().unwrap().access));
             }
@@ -164,13 +167,13 @@ proptest! {
         lifetime in prop::option::of(0_u64..100_000),
         why in prop::option::of("\\PC{0,40}"),
     ) {
-        let made = Pair {
+        let made = TokenPair {
             access: Secret::new(&secret).unwrap(),
             refresh: None,
             received_at: fence,
             lifetime: lifetime.map(Duration::from_secs),
         };
-        let entry = Entry {
+        let entry = StoredCredential {
             generation,
             current: Some(made),
             previous: Some(pair(7)),
@@ -180,11 +183,11 @@ proptest! {
             replaces: None,
             rejections: 3,
         };
-        let read = Entry::from_bytes(&entry.to_bytes()).unwrap();
+        let read = StoredCredential::from_bytes(&entry.to_bytes()).unwrap();
         prop_assert_eq!(text(&read.current.as_ref().unwrap().access), secret);
         prop_assert_eq!(format!("{read:?}"), format!("{entry:?}"));
         let torn = entry.to_bytes().split_last().map(|(_, rest)| rest.to_vec()).unwrap();
-        prop_assert!(Entry::from_bytes(&torn).is_none());
+        prop_assert!(StoredCredential::from_bytes(&torn).is_none());
     }
 
     #[test]
@@ -198,75 +201,75 @@ proptest! {
 
 #[test]
 fn a_holder_of_the_lock_who_lost_it_does_nothing_but_save_what_it_got() {
-    let ability = Ability { recover: true };
+    let capability = RenewalCapability { recover: true };
     let mut stored = entry();
-    let first = stored.begin(1, ability);
-    assert!(matches!(first, Ok(Call::Refresh(_))));
+    let first = stored.begin(1, capability);
+    assert!(matches!(first, Ok(RenewalCall::Refresh(_))));
     // A second one took the lock over and has begun.
-    stored.begin(2, ability).unwrap();
-    assert!(matches!(stored.clone().begin(1, ability), Err(NotBegun::LockLost)));
+    stored.begin(2, capability).unwrap();
+    assert!(matches!(stored.clone().begin(1, capability), Err(NotStarted::LockLost)));
     // The first one's refusal says nothing: the second one may have used the token up.
-    assert_eq!(stored.clone().settle(1, 1, ability, Outcome::Refused("late".to_owned())), Next::UseStored);
+    assert_eq!(stored.clone().settle(1, 1, capability, Outcome::Refused("late".to_owned())), Transition::UseStored);
     // The first one's pair is the one that exists.
     let mut saved = stored.clone();
-    assert_eq!(saved.settle(1, 1, ability, Outcome::Renewed(pair(1))), Next::Use);
+    assert_eq!(saved.settle(1, 1, capability, Outcome::Renewed(pair(1))), Transition::Use);
     assert_eq!(saved.generation, 2);
     // Then the second one's answer, whatever it is, is about a pair that is gone.
-    assert_eq!(saved.settle(2, 1, ability, Outcome::Refused("used up".to_owned())), Next::UseStored);
+    assert_eq!(saved.settle(2, 1, capability, Outcome::Refused("used up".to_owned())), Transition::UseStored);
     assert_eq!(saved.generation, 2);
     assert!(saved.needs_login.is_none());
 }
 
 #[test]
 fn a_pair_that_never_worked_and_is_refused_falls_back_on_the_one_before() {
-    let (ability, mut stored) = (Ability { recover: false }, entry());
+    let (capability, mut stored) = (RenewalCapability { recover: false }, entry());
     stored.replace(pair(1));
-    let Ok(Call::Refresh(token)) = stored.begin(1, ability) else { panic!("a refresh") };
+    let Ok(RenewalCall::Refresh(token)) = stored.begin(1, capability) else { panic!("a refresh") };
     assert_eq!(text(&token), "r-1");
-    assert_eq!(stored.settle(1, 2, ability, Outcome::Refused("no".to_owned())), Next::TryOtherWay);
-    let Ok(Call::Refresh(token)) = stored.begin(1, ability) else { panic!("a refresh") };
+    assert_eq!(stored.settle(1, 2, capability, Outcome::Refused("no".to_owned())), Transition::TryOtherWay);
+    let Ok(RenewalCall::Refresh(token)) = stored.begin(1, capability) else { panic!("a refresh") };
     assert_eq!(text(&token), "r-0");
-    assert_eq!(stored.settle(1, 2, ability, Outcome::Refused("no".to_owned())), Next::NeedsLogin);
+    assert_eq!(stored.settle(1, 2, capability, Outcome::Refused("no".to_owned())), Transition::NeedsLogin);
 }
 
 #[test]
 fn only_consecutive_definite_refusals_need_a_login() {
-    let ability = Ability { recover: false };
+    let capability = RenewalCapability { recover: false };
     let (mut stored, mut fence) = (entry(), 0);
-    let mut settle = |stored: &mut Entry, outcome: fn(String) -> Outcome| {
+    let mut settle = |stored: &mut StoredCredential, outcome: fn(String) -> Outcome| {
         fence += 1;
-        stored.begin(fence, ability).unwrap();
-        stored.settle(fence, stored.generation, ability, outcome("400".to_owned()))
+        stored.begin(fence, capability).unwrap();
+        stored.settle(fence, stored.generation, capability, outcome("400".to_owned()))
     };
     for _ in 1..MAX_REJECTIONS {
-        assert_eq!(settle(&mut stored, Outcome::Rejected), Next::TryLater);
+        assert_eq!(settle(&mut stored, Outcome::Rejected), Transition::TryLater);
     }
     for _ in 0..20 {
-        assert_eq!(settle(&mut stored, Outcome::NotAsked), Next::TryLater);
+        assert_eq!(settle(&mut stored, Outcome::NotSent), Transition::TryLater);
     }
-    assert!(stored.needs_login.is_none() && Entry::from_bytes(&stored.to_bytes()).unwrap().rejections == 4);
+    assert!(stored.needs_login.is_none() && StoredCredential::from_bytes(&stored.to_bytes()).unwrap().rejections == 4);
     let mut renewed = stored.clone();
     renewed.replace(pair(1));
-    assert_eq!(settle(&mut renewed, Outcome::Rejected), Next::TryLater, "a success begins the count anew");
-    assert_eq!(settle(&mut stored, Outcome::Rejected), Next::NeedsLogin);
+    assert_eq!(settle(&mut renewed, Outcome::Rejected), Transition::TryLater, "a success begins the count anew");
+    assert_eq!(settle(&mut stored, Outcome::Rejected), Transition::NeedsLogin);
     assert_eq!(stored.needs_login.as_deref(), Some("400, 5 times in a row"));
 }
 
-type Change = fn(&mut Entry);
+type Change = fn(&mut StoredCredential);
 
 #[test]
 fn states_have_names() {
     let state = |change: Change, now: u64| {
         let mut entry = entry();
         change(&mut entry);
-        entry.state(now * 1000)
+        entry.state_name(now * 1000)
     };
     let table: [(&str, Change, u64); 8] = [
         ("fresh", |_| {}, 1000),
         ("fresh", |_| {}, 0),
         ("due", |_| {}, 1000 + 2880),
         ("expired", |_| {}, 1000 + 3600),
-        ("renewing", |entry| drop(entry.begin(1, Ability { recover: false })), 4000),
+        ("renewing", |entry| drop(entry.begin(1, RenewalCapability { recover: false })), 4000),
         ("degraded", |entry| entry.fault = Some("x".to_owned()), 4000),
         ("needs-login", |entry| entry.needs_login = Some("x".to_owned()), 1000),
         ("expired", |entry| entry.current = None, 1000),
@@ -284,31 +287,35 @@ fn states_have_names() {
 #[test]
 fn a_refused_token_is_replaced_or_tried_again_or_neither() {
     let (old, young) = (Duration::from_secs(60), Duration::from_secs(1));
-    let used = |age, is_new| Used { generation: 5, age, is_new, lasting: false };
-    let lasting = |age, is_new| Used { lasting: true, ..used(age, is_new) };
+    let used = |age, is_new| TokenUse { generation: 5, age, is_new, lasting: false };
+    let lasting = |age, is_new| TokenUse { lasting: true, ..used(age, is_new) };
     let table = [
-        (lasting(old, true), 5, false, true, Remedy::Nothing),
-        (lasting(young, true), 5, false, true, Remedy::Nothing),
-        (lasting(old, true), 6, false, true, Remedy::UseNewer),
-        (lasting(old, true), 5, true, true, Remedy::Renew),
-        (used(old, false), 6, false, true, Remedy::UseNewer),
-        (used(young, true), 6, true, false, Remedy::UseNewer),
-        (used(old, false), 1, false, true, Remedy::UseNewer),
-        (used(old, false), 5, false, false, Remedy::Nothing),
-        (used(old, false), 5, false, true, Remedy::Renew),
-        (used(old, true), 5, false, true, Remedy::Renew),
-        (used(young, false), 5, false, true, Remedy::Renew),
-        (used(young, true), 5, false, true, Remedy::SameAgain),
-        (used(young, true), 5, true, true, Remedy::Renew),
+        (lasting(old, true), 5, false, true, RejectionAction::Nothing),
+        (lasting(young, true), 5, false, true, RejectionAction::Nothing),
+        (lasting(old, true), 6, false, true, RejectionAction::UseNewer),
+        (lasting(old, true), 5, true, true, RejectionAction::Renew),
+        (used(old, false), 6, false, true, RejectionAction::UseNewer),
+        (used(young, true), 6, true, false, RejectionAction::UseNewer),
+        (used(old, false), 1, false, true, RejectionAction::UseNewer),
+        (used(old, false), 5, false, false, RejectionAction::Nothing),
+        (used(old, false), 5, false, true, RejectionAction::Renew),
+        (used(old, true), 5, false, true, RejectionAction::Renew),
+        (used(young, false), 5, false, true, RejectionAction::Renew),
+        (used(young, true), 5, false, true, RejectionAction::SameAgain),
+        (used(young, true), 5, true, true, RejectionAction::Renew),
     ];
     for (used, stored, renewing, renewable, expected) in table {
-        assert_eq!(remedy(used, stored, renewing, renewable), expected, "{used:?} {stored} {renewing} {renewable}");
+        assert_eq!(
+            on_rejection(used, stored, renewing, renewable),
+            expected,
+            "{used:?} {stored} {renewing} {renewable}"
+        );
     }
 }
 
 #[test]
 fn rests_grow_and_stay_bounded() {
-    let rests: Vec<_> = (0..100).map(rest_after).collect();
+    let rests: Vec<_> = (0..100).map(backoff).collect();
     assert!(rests.is_sorted() && rests[0] >= Duration::from_millis(500));
     assert_eq!(rests.last(), Some(&Duration::from_secs(32)));
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use calgate::credential::rejections::Refusals;
+use calgate::credential::rejections::Rejections;
 use calgate::time::MonoTime;
 
 use super::rig::{Rig, living};
@@ -20,7 +20,7 @@ fn at(seconds: u64) -> MonoTime {
 
 #[test]
 fn a_refusal_that_the_renewed_token_gets_too_is_remembered_until_the_request_succeeds() {
-    let refusals = Refusals::default();
+    let refusals = Rejections::default();
     let (here, there) = (refusals.request(&head("/v2/teams/1")), refusals.request(&head("/v2/teams/2")));
     assert!(!refusals.is_lasting(here, 1, true, at(0)));
     refusals.note_renewal(here, 1);
@@ -38,7 +38,7 @@ fn a_refusal_that_the_renewed_token_gets_too_is_remembered_until_the_request_suc
 
 #[test]
 fn new_resources_in_every_request_do_not_cause_a_renewal_each() {
-    let refusals = Refusals::default();
+    let refusals = Rejections::default();
     let (mut generation, mut renewals) = (1, 0);
     for second in 0..3600 {
         let request = refusals.request(&head(&format!("/v2/teams/{second}")));

@@ -2,36 +2,36 @@
 
 use std::time::Duration;
 
-use calgate::credential::stored_token::{Entry, Form, Pair};
+use calgate::credential::stored_token::{RecordForm, StoredCredential, TokenPair};
 use calgate::secret::Secret;
 
-fn pair(access: &str, refresh: &str) -> Pair {
+fn pair(access: &str, refresh: &str) -> TokenPair {
     let secret = |text: &str| Secret::new(text).unwrap();
     let (access, refresh) = (secret(access), Some(secret(refresh)));
-    Pair { access, refresh, received_at: 7, lifetime: Some(Duration::from_secs(60)) }
+    TokenPair { access, refresh, received_at: 7, lifetime: Some(Duration::from_secs(60)) }
 }
 
-fn texts(pair: &Pair) -> [String; 2] {
+fn texts(pair: &TokenPair) -> [String; 2] {
     [&pair.access, pair.refresh.as_ref().unwrap()].map(|secret| secret.expose(str::to_owned))
 }
 
 #[test]
 fn tokens_are_read_where_they_lie() {
-    let mut entry = Entry::default();
+    let mut entry = StoredCredential::default();
     entry.replace(pair("eyJ.access", "eyJ.refresh"));
     let bytes = entry.to_bytes();
-    let form: Form<'_> = serde_json::from_slice(&bytes).unwrap();
+    let form: RecordForm<'_> = serde_json::from_slice(&bytes).unwrap();
     let current = form.current.unwrap();
     assert!(current.access.is_borrowed() && current.refresh.unwrap().is_borrowed());
 }
 
 #[test]
 fn an_entry_is_read_as_it_was_written_whatever_is_in_its_tokens() {
-    let mut entry = Entry::default();
+    let mut entry = StoredCredential::default();
     entry.replace(pair("a", "b"));
     // Characters that JSON escapes cannot be read where they lie.
     entry.replace(pair("\"quoted\\\"", "back\\slash"));
-    let read = Entry::from_bytes(&entry.to_bytes()).unwrap();
+    let read = StoredCredential::from_bytes(&entry.to_bytes()).unwrap();
     assert_eq!(read.generation, 2);
     assert_eq!(texts(&read.current.unwrap()), ["\"quoted\\\"", "back\\slash"]);
     assert_eq!(texts(&read.previous.unwrap()), ["a", "b"]);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use calgate::credential::received_tokens::{Receipt, of_api_key, of_import, of_managed, of_oauth};
-use calgate::credential::stored_token::{Entry, Pair, RecordName};
-use calgate::credential::token_state::{Live, Readiness, Trouble};
-use calgate::credential::{Holders, Means};
+use calgate::credential::received_tokens::{ReceivedAt, from_api_key, from_import, from_managed_user, from_oauth};
+use calgate::credential::stored_token::{RecordName, StoredCredential, TokenPair};
+use calgate::credential::token_state::{Readiness, RenewalError, TokenState};
+use calgate::credential::{RenewalMethod, TokenRegistry};
 use calgate::secret::Secret;
 use calgate::time::MonoTime;
 use http::HeaderMap;
@@ -15,9 +15,9 @@ fn at(seconds: u64) -> MonoTime {
     MonoTime(seconds * 1_000_000_000)
 }
 
-fn entry(lifetime: u64) -> Entry {
-    let mut entry = Entry::default();
-    entry.replace(Pair {
+fn entry(lifetime: u64) -> StoredCredential {
+    let mut entry = StoredCredential::default();
+    entry.replace(TokenPair {
         access: Secret::new("token").unwrap(),
         refresh: None,
         received_at: 50_000_000,
@@ -30,37 +30,37 @@ fn entry(lifetime: u64) -> Entry {
 fn a_life_is_counted_from_receipt_whatever_the_calendar_says() {
     let entry = entry(1000);
     // Received here at 500: the calendar is not asked.
-    let live = Live::of(&entry, Some(at(500)), Duration::from_secs(999_999), at(501), 0.0);
-    assert_eq!((live.due, live.until), (Some(at(1300)), Some(at(1495))));
+    let token = TokenState::of(&entry, Some(at(500)), Duration::from_secs(999_999), at(501), 0.0);
+    assert_eq!((token.due, token.until), (Some(at(1300)), Some(at(1495))));
     // Read from the store at 500, 300 old by the calendar.
-    let live = Live::of(&entry, None, Duration::from_secs(300), at(500), 0.0);
-    assert_eq!((live.due, live.until), (Some(at(1000)), Some(at(1195))));
+    let token = TokenState::of(&entry, None, Duration::from_secs(300), at(500), 0.0);
+    assert_eq!((token.due, token.until), (Some(at(1000)), Some(at(1195))));
     // Older than this process' clock.
-    let live = Live::of(&entry, None, Duration::from_secs(300), at(5), 0.0);
-    assert_eq!((live.due, live.until), (Some(at(505)), Some(at(700))));
+    let token = TokenState::of(&entry, None, Duration::from_secs(300), at(5), 0.0);
+    assert_eq!((token.due, token.until), (Some(at(505)), Some(at(700))));
     // A calendar that was set back makes a token new, one that was set ahead makes it old: neither makes it last longer
     // than its life.
     assert_eq!(entry.age(40_000_000), Duration::ZERO);
-    let live = Live::of(&entry, None, entry.age(900_000_000), at(500), 0.0);
-    assert!(!live.is_good(at(500)));
+    let token = TokenState::of(&entry, None, entry.age(900_000_000), at(500), 0.0);
+    assert!(!token.is_good(at(500)));
 }
 
 #[test]
 fn a_record_that_took_the_place_of_another_one_is_told_from_it() {
-    let live = |entry: &Entry| Live::of(entry, None, Duration::ZERO, at(0), 0.0);
-    let pair = |access: &str| Pair {
+    let token = |entry: &StoredCredential| TokenState::of(entry, None, Duration::ZERO, at(0), 0.0);
+    let pair = |access: &str| TokenPair {
         access: Secret::new(access).unwrap(),
         refresh: None,
         received_at: 0,
         lifetime: Some(Duration::from_secs(10)),
     };
-    let (mut known, mut new) = (entry(1000), Entry::default());
+    let (mut known, mut new) = (entry(1000), StoredCredential::default());
     known.replace(pair("second"));
     new.replace(pair("new"));
-    let (of_known, of_none) = (live(&known), Live::default());
-    assert!(of_known.is_replaced_by(&new) && of_known.is_replaced_by(&Entry::default()));
+    let (of_known, of_none) = (token(&known), TokenState::default());
+    assert!(of_known.is_replaced_by(&new) && of_known.is_replaced_by(&StoredCredential::default()));
     assert!(!of_known.is_replaced_by(&known) && !of_none.is_replaced_by(&known));
-    assert!(!of_none.is_replaced_by(&Entry::default()));
+    assert!(!of_none.is_replaced_by(&StoredCredential::default()));
     // Of the same number, but not the same.
     new.replace(pair("newer"));
     assert!(of_known.is_replaced_by(&new) && !of_known.has_token_of(&new) && of_known.has_token_of(&known));
@@ -71,23 +71,23 @@ fn a_record_that_took_the_place_of_another_one_is_told_from_it() {
 
 #[test]
 fn a_request_waits_only_where_there_is_no_good_token() {
-    let live = Live::of(&entry(1000), Some(at(0)), Duration::ZERO, at(0), 0.0);
-    let troubled = Live { trouble: Some((Trouble::Upstream("gone".to_owned()), at(2000))), ..live.clone() };
-    let lost = Live { needs_login: Some("x".into()), ..live.clone() };
+    let token = TokenState::of(&entry(1000), Some(at(0)), Duration::ZERO, at(0), 0.0);
+    let troubled = TokenState { error: Some((RenewalError::Upstream("gone".to_owned()), at(2000))), ..token.clone() };
+    let lost = TokenState { needs_login: Some("x".into()), ..token.clone() };
     let table = [
-        (&live, 799, Readiness::Use),
-        (&live, 800, Readiness::UseAndRenew),
-        (&live, 994, Readiness::UseAndRenew),
-        (&live, 995, Readiness::Wait),
+        (&token, 799, Readiness::Use),
+        (&token, 800, Readiness::UseAndRenew),
+        (&token, 994, Readiness::UseAndRenew),
+        (&token, 995, Readiness::Wait),
         (&troubled, 900, Readiness::Use),
         (&troubled, 1500, Readiness::Unavailable(Duration::from_secs(500))),
         (&troubled, 2000, Readiness::Wait),
         (&lost, 900, Readiness::Use),
         (&lost, 995, Readiness::NeedsLogin),
-        (&Live::default(), 0, Readiness::Wait),
+        (&TokenState::default(), 0, Readiness::Wait),
     ];
-    for (live, second, expected) in table {
-        assert_eq!(live.readiness(at(second)), expected, "{second}");
+    for (token, second, expected) in table {
+        assert_eq!(token.readiness(at(second)), expected, "{second}");
     }
 }
 
@@ -101,12 +101,12 @@ fn jwt(claims: &str) -> String {
 fn a_life_is_what_the_answer_says_or_the_token_itself() {
     let mut headers = HeaderMap::new();
     headers.insert("date", "Thu, 01 Jan 1970 02:46:40 GMT".parse().unwrap());
-    let receipt = Receipt::of(&headers, 7);
+    let receipt = ReceivedAt::of(&headers, 7);
     assert_eq!((receipt.here, receipt.there), (7, Some(10_000)));
     let life = |access: &str, expires_in: Option<u64>| {
         let expires_in = expires_in.map(|seconds| format!(",\"expires_in\":{seconds}")).unwrap_or_default();
         let body = format!("{{\"access_token\":\"{access}\"{expires_in}}}");
-        let pair = of_oauth(body.as_bytes(), None, receipt).unwrap();
+        let pair = from_oauth(body.as_bytes(), None, receipt).unwrap();
         assert_eq!(pair.received_at, 7);
         pair.lifetime.unwrap().as_secs()
     };
@@ -114,12 +114,12 @@ fn a_life_is_what_the_answer_says_or_the_token_itself() {
     assert_eq!(life(&jwt("{\"iat\":500,\"exp\":2300}"), None), 1800);
     assert_eq!(life(&jwt("{\"exp\":10900}"), None), 900);
     assert_eq!(life("opaque", None), 1800);
-    assert!(of_oauth(b"{\"access_token\":\"not a token\"}", None, receipt).is_none());
-    assert!(of_oauth(b"{\"access_token\":", None, receipt).is_none());
+    assert!(from_oauth(b"{\"access_token\":\"not a token\"}", None, receipt).is_none());
+    assert!(from_oauth(b"{\"access_token\":", None, receipt).is_none());
 
     let managed = |token: &str, rest: &str| {
         let body = format!("{{\"data\":{{\"accessToken\":\"{token}\",\"refreshToken\":\"r\"{rest}}}}}");
-        of_managed(body.as_bytes(), receipt)
+        from_managed_user(body.as_bytes(), receipt)
             .map(|(pair, user)| (pair.lifetime.unwrap().as_secs(), user.map(|user| user.to_string())))
     };
     assert_eq!(managed("a", ",\"accessTokenExpiresAt\":13600000"), Some((3600, None)));
@@ -127,10 +127,10 @@ fn a_life_is_what_the_answer_says_or_the_token_itself() {
     assert_eq!(managed(&own, ",\"accessTokenExpiresAt\":13600000"), Some((2600, Some("42".to_owned()))));
     assert_eq!(managed("a", ",\"user\":{\"id\":9}"), Some((1800, Some("9".to_owned()))));
     assert_eq!(managed("two words", ""), None);
-    assert!(of_api_key(b"{\"data\":{\"apiKey\":\"cal_live_1\"}}", receipt).unwrap().lifetime.is_none());
-    assert!(of_api_key(b"{\"status\":\"success\"}", receipt).is_none());
+    assert!(from_api_key(b"{\"data\":{\"apiKey\":\"cal_live_1\"}}", receipt).unwrap().lifetime.is_none());
+    assert!(from_api_key(b"{\"status\":\"success\"}", receipt).is_none());
     assert_eq!(
-        of_import(b"{\"access_token\":\"a\",\"expires_at\":100}", 40_500).unwrap().lifetime.unwrap().as_secs(),
+        from_import(b"{\"access_token\":\"a\",\"expires_at\":100}", 40_500).unwrap().lifetime.unwrap().as_secs(),
         60
     );
 }
@@ -147,11 +147,11 @@ fn records_have_one_name_each() {
 
 #[test]
 fn a_credential_is_held_once() {
-    let (holders, name) = (Holders::default(), RecordName::of("main"));
-    let means = |configured: &str| Means::Key { configured: configured.to_owned() };
-    let first = holders.hold(name.clone(), || means("a"));
-    let second = holders.hold(name.clone(), || panic!("it is held already"));
-    assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &holders.get(&name).unwrap()));
-    holders.forget(&name);
-    assert!(!Arc::ptr_eq(&first, &holders.hold(name, || means("b"))));
+    let (registry, name) = (TokenRegistry::default(), RecordName::of("main"));
+    let renewal_method = |configured: &str| RenewalMethod::Key { configured: configured.to_owned() };
+    let first = registry.get_or_insert(name.clone(), || renewal_method("a"));
+    let second = registry.get_or_insert(name.clone(), || panic!("it is held already"));
+    assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &registry.get(&name).unwrap()));
+    registry.forget(&name);
+    assert!(!Arc::ptr_eq(&first, &registry.get_or_insert(name, || renewal_method("b"))));
 }

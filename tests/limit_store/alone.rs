@@ -30,8 +30,8 @@ async fn reserve(snapshot: &Snapshot, wait: Duration) -> Result<Slot, Refusal> {
     let grant =
         snapshot.entitlements.grant(caller(snapshot, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
     let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
-    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    let selected = snapshot.credentials.select(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await.unwrap();
     snapshot.budget.reserve(&permit, &access, Some(wait)).await
 }
 

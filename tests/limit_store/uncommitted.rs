@@ -28,8 +28,8 @@ async fn reserve(snapshot: &Snapshot) -> Result<Slot, Refusal> {
     let caller = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
     let grant = snapshot.entitlements.grant(caller, find("GET /v2/slots").unwrap()).unwrap();
     let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
-    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    let selected = snapshot.credentials.select(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await.unwrap();
     snapshot.budget.reserve(&permit, &access, Some(Duration::ZERO)).await
 }
 
