@@ -1,8 +1,8 @@
-//! As whom? The Cal.com credential that a permitted request goes upstream with.
+//! Fifth stage: the Cal.com credential of a permitted request.
 //!
-//! [`Credentials::select`] finds as whom, before anything is charged: by the caller's credential, by the managed user it acts
-//! for and by what the operation takes. Fifth stage: [`Credentials::source`] picks those headers, and [`CredentialSource::obtain`] has
-//! them; it waits only where a token has run out. `refresh` renews tokens in the background.
+//! [`Credentials::select`] runs before anything is charged. It selects a credential by the caller, by the managed user that
+//! the caller names and by what the operation accepts. [`Credentials::source`] and [`CredentialSource::obtain`] then produce
+//! the headers, and wait only for a token that has expired. `refresh` renews tokens in the background.
 
 pub mod capture;
 pub mod lifecycle;
@@ -32,29 +32,29 @@ use stored_token::RecordName;
 /// A Cal.com credential, as configured.
 #[derive(Debug, Clone)]
 pub struct Credential {
-    /// Its name in the config.
+    /// Name in the configuration.
     pub name: Arc<str>,
-    /// What it consists of.
+    /// Kind, with the secrets.
     pub kind: Kind,
-    /// Whether callers see the tokens in answers to operations that make new ones.
+    /// Whether callers see new tokens in the responses to operations that create them.
     pub reveal_tokens: bool,
-    /// Whether there is a store for tokens.
+    /// Whether a token store is configured.
     pub stored: bool,
 }
 
-/// The kinds of credentials. Header values are marked sensitive, so that their `Debug` is redacted.
+/// Kind of a credential. Header values are marked sensitive, so that their `Debug` output is redacted.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// An API key.
+    /// API key.
     ApiKey(ApiKey),
-    /// An OAuth grant.
+    /// OAuth grant.
     OAuth(OAuthClient),
-    /// A platform client.
+    /// Platform client.
     PlatformClient(PlatformClient),
 }
 
 impl Kind {
-    /// Lends each configured secret to `f`.
+    /// Calls `f` with each configured secret.
     pub fn with_secrets(&self, mut f: impl FnMut(&[u8])) {
         let of_key = |key: &ApiKey| AuthHeaders::Bearer(key.authorization.clone());
         match self {
@@ -70,80 +70,80 @@ impl Kind {
     }
 }
 
-/// An API key.
+/// API key.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
     /// `Bearer …`
     pub authorization: HeaderValue,
-    /// Tells it from another one.
+    /// Hash that distinguishes the key from others.
     pub fingerprint: String,
 }
 
 impl ApiKey {
-    /// The key whose text this is.
+    /// Creates a key from its text.
     pub fn new(key: &Secret) -> Self {
         Self { authorization: key.header("Bearer "), fingerprint: key.fingerprint() }
     }
 }
 
-/// An OAuth client, whose grant is in the store.
+/// OAuth client. Its grant is in the token store.
 #[derive(Debug, Clone)]
 pub struct OAuthClient {
-    /// Its id at Cal.com.
+    /// Client id.
     pub client_id: String,
-    /// Its secret; a public client has none and uses PKCE (RFC 7636) instead.
+    /// Client secret. A public client has none and uses PKCE (RFC 7636) instead.
     pub client_secret: Option<Secret>,
-    /// The page where a user grants access.
+    /// Page where a user grants access.
     pub authorize_url: String,
     /// Whether a login uses PKCE.
     pub pkce: bool,
 }
 
-/// A platform client, and the API key it has beside, if any, for operations that take only a bearer.
+/// Platform client. It may also have an API key, for operations that accept only a bearer token.
 #[derive(Debug, Clone)]
 pub struct PlatformClient {
     /// `x-cal-client-id`
     pub id: HeaderValue,
     /// `x-cal-secret-key`
     pub secret: HeaderValue,
-    /// The API key.
+    /// API key.
     pub api_key: Option<ApiKey>,
-    /// Its managed users, where callers may act for them.
+    /// Settings of managed users, if callers may act for them.
     pub managed: Option<ManagedUsers>,
-    /// Whether its id and secret are sent with operations, too, for which the catalog lists only a bearer.
+    /// Whether the client id and secret are also sent with operations for which the catalog lists only a bearer token.
     pub headers_anywhere: bool,
 }
 
-/// What acting for managed users needs.
+/// Settings for requests on behalf of managed users.
 #[derive(Debug, Clone)]
 pub struct ManagedUsers {
-    /// The client's id.
+    /// Client id.
     pub client_id: String,
-    /// The client's secret, as a header value.
+    /// Client secret, as a header value.
     pub secret: HeaderValue,
-    /// Whether a lost pair may be recovered by force-refresh, which ends all other sessions of the user.
+    /// Whether calgate may recover a lost pair by force-refresh, which ends all other sessions of the user.
     pub recover: bool,
-    /// What Cal.com grants each user's token.
+    /// Cal.com's rate limit for each user's token.
     pub requests_per_minute: u32,
 }
 
-/// How a renewable credential gets a new pair.
+/// Way to renew a credential.
 #[derive(Debug, Clone)]
 pub enum RenewalMethod {
     /// `POST /v2/auth/oauth2/token`.
     OAuth(OAuthClient),
-    /// `POST /v2/oauth/{clientId}/refresh`, and force-refresh where that is allowed.
+    /// `POST /v2/oauth/{clientId}/refresh`, and force-refresh if that is allowed.
     Managed(ManagedUsers),
-    /// Not at all: an API key, which is replaced only when a caller has it refreshed.
+    /// None: an API key. It changes only when a caller refreshes it.
     Key {
-        /// The fingerprint of the configured key.
+        /// Fingerprint of the configured key.
         configured: String,
     },
 }
 
 impl RenewalMethod {
-    /// Whether what is known of a credential with the one means holds with the other: not from kind to kind, nor from key to
-    /// key.
+    /// Returns whether the state of a credential stays valid when `other` replaces this method. It does not across kinds, or
+    /// for another key.
     fn is_equivalent(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::OAuth(_), Self::OAuth(_)) | (Self::Managed(_), Self::Managed(_)) => true,
@@ -153,10 +153,10 @@ impl RenewalMethod {
     }
 }
 
-/// The headers that make a request somebody's.
+/// Request headers that authenticate a request at Cal.com.
 #[derive(Debug, Clone)]
 pub enum AuthHeaders {
-    /// None: a public operation for a caller without a key.
+    /// None: a public operation, called without a key.
     Nothing,
     /// `Authorization`.
     Bearer(HeaderValue),
@@ -170,7 +170,7 @@ pub enum AuthHeaders {
 }
 
 impl AuthHeaders {
-    /// What of it no answer may show: the values without their scheme.
+    /// Returns the secret, without its scheme. No response may contain it.
     pub fn secret(&self) -> Option<&[u8]> {
         let value = match self {
             Self::Nothing => return None,
@@ -181,19 +181,19 @@ impl AuthHeaders {
     }
 }
 
-/// All credentials, and whose they are.
+/// Credentials of all consumers.
 #[derive(Debug)]
 pub struct Credentials {
-    /// By [`ConsumerId`].
+    /// Credential of each consumer, by [`ConsumerId`].
     pub consumers: Vec<Arc<Credential>>,
-    /// The managed users each consumer may act for; `None`: all. By [`ConsumerId`].
+    /// Managed users that each consumer may act for, by [`ConsumerId`]. `None` means all.
     pub managed_users: Vec<Option<Arc<[UserId]>>>,
-    /// The renewable ones.
+    /// Registry of the renewable credentials.
     pub registry: Arc<TokenRegistry>,
 }
 
 impl Credentials {
-    /// The credential of a consumer.
+    /// Returns the credential of a consumer.
     pub fn of(&self, consumer: ConsumerId) -> Option<&Credential> {
         self.consumers.get(consumer.index()).map(|credential| &**credential)
     }
@@ -205,7 +205,7 @@ impl Credentials {
 }
 
 impl Credential {
-    /// How the credential itself is renewed, where it has a record of its own in the store.
+    /// Returns the renewal method of the credential itself, if the token store has a record of it.
     pub fn renewal_method(&self) -> Option<RenewalMethod> {
         let key = |key: &ApiKey| RenewalMethod::Key { configured: key.fingerprint.clone() };
         match &self.kind {
@@ -216,7 +216,7 @@ impl Credential {
         }
     }
 
-    /// The same of the credential itself or of a managed user of it.
+    /// Returns the renewal method of the credential itself, or of one of its managed users.
     pub fn renewal_method_of(&self, user: Option<UserId>) -> Option<RenewalMethod> {
         match user {
             None => self.renewal_method(),
@@ -224,7 +224,7 @@ impl Credential {
         }
     }
 
-    /// How a managed user of it is renewed, where it has any.
+    /// Returns the settings of its managed users, if callers may act for them.
     pub fn managed(&self) -> Option<&ManagedUsers> {
         match &self.kind {
             Kind::PlatformClient(client) => client.managed.as_ref(),

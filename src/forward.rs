@@ -1,7 +1,7 @@
 //! Seventh stage: sends the rebuilt request to Cal.com, and returns the response.
 //!
-//! Seventh stage: [`Upstream::send`]. The path is made from the catalog's template, the headers by the rules of `headers`,
-//! and the credential is added last. hyper's client is used here and nowhere else.
+//! [`Upstream::send`] makes the path from the catalog's template and the headers by the rules of `headers`, and adds the
+//! credential last. Only this module uses hyper's client and reqwest.
 
 mod acquire;
 mod client;
@@ -58,12 +58,12 @@ use failure::SendFailure;
 use fingerprint::UpstreamFingerprint;
 use pool::Lease;
 
-/// Where Cal.com is and how it is asked.
+/// Cal.com as a configuration describes it, and the ways to send requests there.
 pub struct Upstream {
-    /// Tells the pools of one configuration's upstream from another's; a later one has the larger number. It changes when all
-    /// connections are to be new.
+    /// Number that identifies the connection pools of this upstream. A later upstream has a larger number. It changes when
+    /// all connections must be new.
     id: AtomicU64,
-    /// What it was made from.
+    /// Settings that it was built from.
     fingerprint: UpstreamFingerprint,
     host: String,
     port: u16,
@@ -72,13 +72,13 @@ pub struct Upstream {
     base_path: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     offers_http2: bool,
-    /// The proxy that leads there.
+    /// Proxy on the way to Cal.com.
     proxy: Option<Proxy>,
-    /// What the proxy is asked for: `host:port`.
+    /// Target of the tunnel through the proxy: `host:port`.
     tunnel_target: String,
-    /// The host that is connected to, which may be the proxy, and its port.
+    /// Host and port to connect to: those of Cal.com or of the proxy.
     connect_to: (String, u16),
-    /// Its addresses.
+    /// Addresses of that host.
     resolver: Arc<Resolver>,
     /// Client for the gateway's own requests.
     api: ApiClient,
@@ -92,24 +92,24 @@ pub struct Upstream {
     response_within: Duration,
 }
 
-/// What is asked, before it has the form of any HTTP version.
+/// Request for Cal.com, before it has the form of an HTTP version.
 pub struct UpstreamRequest<'a, 'p> {
-    /// The caller's own head.
+    /// Head of the caller's request.
     pub head: &'a request::Parts,
-    /// The proof that it may be sent.
+    /// Proof that the request may be sent.
     pub permit: &'a Permit<'p>,
-    /// As whom.
+    /// Credential.
     pub auth_headers: &'a AuthHeaders,
-    /// The request's id, for Cal.com's log as for ours.
+    /// Request id, for Cal.com's log and for the gateway's.
     pub request_id: &'a HeaderValue,
-    /// When it is sent.
+    /// Time at which it is sent.
     pub at: std::time::Instant,
-    /// Whether any of it may have been written, and have been carried out.
+    /// Set if any part of the request may have been written, so that Cal.com may have carried it out.
     pub may_be_done: &'a AtomicBool,
 }
 
 impl UpstreamRequest<'_, '_> {
-    /// Notes whether any of the request may have been written.
+    /// Records whether any part of the request may have been written.
     fn note_sending(&self, slot: &mut Slot, may_be_done: bool) {
         self.may_be_done.store(may_be_done, Ordering::Relaxed);
         if may_be_done { slot.sending() } else { slot.not_sent() }
@@ -117,11 +117,11 @@ impl UpstreamRequest<'_, '_> {
 }
 
 impl Upstream {
-    /// Prepares the upstream of a configuration. It goes on with the addresses that `previous` knows, if both connect to the
-    /// same host.
+    /// Prepares the upstream of a configuration. It keeps the addresses that `previous` knows, if both connect to the same
+    /// host.
     ///
     /// # Errors
-    /// What cannot be used, in words.
+    /// The reason why the configuration cannot be used.
     pub fn new(config: &UpstreamConfig, limits: &Bounds, previous: Option<&Self>) -> Result<Self, String> {
         let base = &config.base_url;
         let tls = connector(config)?;
@@ -161,12 +161,12 @@ impl Upstream {
         })
     }
 
-    /// The request headers that are forwarded beside the usual ones.
+    /// Returns the configured request headers that are forwarded in addition to the built-in list.
     pub fn extra_headers(&self) -> &[HeaderName] {
         &self.extra_headers
     }
 
-    /// Whether it is what would be made of that: then a reload keeps it, and its connections.
+    /// Returns whether `config` and `limits` would produce the same upstream, so that a reload can keep its connections.
     pub fn is_built_from(&self, config: &UpstreamConfig, limits: &Bounds) -> bool {
         self.fingerprint == UpstreamFingerprint::of(config, limits)
     }
@@ -176,7 +176,8 @@ impl Upstream {
         self.response_within
     }
 
-    /// Has every request from now on use a new connection, to addresses that are looked up anew. Those under way end on theirs.
+    /// Makes every request from now on use a new connection, after a new lookup. Requests in progress finish on their
+    /// connections.
     pub fn reconnect(&self) {
         self.id.store(next_id(), Ordering::Relaxed);
         self.resolver.expire();
@@ -186,17 +187,16 @@ impl Upstream {
         self.id.load(Ordering::Relaxed)
     }
 
-    /// Sends a permitted request and waits for the head of the answer. The answer's headers are clean: what belongs to
-    /// the upstream hop is gone.
+    /// Sends a permitted request and waits for the head of the response. The headers of the upstream hop are removed.
     ///
-    /// A request is sent a second time, on another connection, only where that cannot do a thing twice: none of it was
-    /// written, or Cal.com says that it left it alone, or it is a `GET` or `HEAD` of which no byte of an answer came. Where
-    /// the first sending may have reached Cal.com, the second takes a slot of its own, and the caller is told of the first
-    /// failure if there is none.
+    /// A request is sent a second time, on another connection, only if that cannot carry out the operation twice. This holds
+    /// in three cases: no part of it was written, Cal.com says that it did not process it, or it is a `GET` or `HEAD` without
+    /// a byte of a response. If the first attempt may have reached Cal.com, the second one needs a slot of its own. Without a
+    /// slot, the caller gets the first failure.
     ///
     /// # Errors
-    /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and what is wrong
-    /// with the caller's body.
+    /// [`Refusal::UpstreamUnreachable`], [`Refusal::UpstreamTimeout`], [`Refusal::UpstreamInvalid`], and the faults of the
+    /// caller's body.
     pub async fn send(
         &self,
         ask: &UpstreamRequest<'_, '_>,
@@ -206,7 +206,8 @@ impl Upstream {
         let now = Instant::from_std(ask.at);
         let total = Deadline::after_moment(now, self.total_timeout);
         let Some(connection) = pool::acquire(self.id(), now) else {
-            // What is rare is boxed, here and below: it is large, and every request in flight would carry room for it.
+            // Rare futures are boxed, here and below: they are large, and every request in flight would reserve memory for
+            // them.
             let (response, lease) = Box::pin(self.send_on_new_connection(ask, body, slot, None)).await?;
             return self.accept_response(response, lease, total, ask, slot);
         };
@@ -226,7 +227,7 @@ impl Upstream {
         self.accept_response(response, lease, total, ask, slot)
     }
 
-    /// Whether a request may come back as one that Cal.com left alone, to be sent once more: HTTP/2 has words for that.
+    /// Returns whether Cal.com may say that it did not process a request. Only HTTP/2 can say so.
     pub fn may_be_unprocessed(&self) -> bool {
         self.offers_http2
     }
@@ -243,7 +244,7 @@ impl Upstream {
         self.exchange(connection, ask, body, slot, Instant::now()).await.map_err(|lost| lost.refusal)
     }
 
-    /// The request as it goes upstream.
+    /// Builds the request that goes upstream.
     fn request(
         &self,
         ask: &UpstreamRequest<'_, '_>,
@@ -257,7 +258,7 @@ impl Upstream {
             headers.insert(API_VERSION, version.clone());
         }
         if grant.route().candidates().iter().any(|endpoint| endpoint.credential_operation) {
-            // Tokens in the answer have to be found there.
+            // The gateway searches the response for tokens, so it must not be compressed.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         headers.insert(VIA, headers::via(ask.head));
@@ -294,7 +295,7 @@ impl Upstream {
         Ok(request)
     }
 
-    /// The path that goes upstream, and the query. Mostly both are what the caller wrote, which has been parsed already.
+    /// Returns the upstream path and query. They are usually the caller's own, which are already parsed.
     fn path(&self, matched: &RouteMatch<'_>, asked: &Uri) -> Result<PathAndQuery, Refusal> {
         let query = asked.query().unwrap_or_default();
         let is_as_written = self.base_path.is_empty() && query.is_ascii() && matched.is_canonical();
@@ -306,14 +307,14 @@ impl Upstream {
         matched.write_upstream_path(&mut path);
         if asked.query().is_some() {
             path.push('?');
-            // A raw character beyond ASCII means the same to most servers over HTTP/1.1, but HTTP/2 carries none (RFC 9113 §8.3.1).
+            // Most servers accept a raw non-ASCII character over HTTP/1.1, but HTTP/2 does not allow it (RFC 9113 §8.3.1).
             path.extend(utf8_percent_encode(query, CONTROLS));
         }
         PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| Refusal::Internal)
     }
 
-    /// The version that a request goes upstream with: the one that the client sends. Where it sends none, that is none, or
-    /// the catalog's if the operator pins versions: without the header, Cal.com uses another version (FACTS §4).
+    /// Returns the API version for the upstream request: the client's. If the client sends none, it is the catalog's if the
+    /// operator pins versions, and otherwise none. Without the header, Cal.com uses another version (FACTS §4).
     ///
     /// # Errors
     /// [`Refusal::InvalidHeader`] if the client sends several.
@@ -327,7 +328,7 @@ impl Upstream {
         Ok(headers::api_version(sent).map_err(Refusal::InvalidHeader)?.or_else(pinned))
     }
 
-    /// Takes an answer, unless it is one that could be read in two ways.
+    /// Accepts a response, unless its framing is ambiguous.
     fn accept_response(
         &self,
         response: Response<Incoming>,
@@ -341,9 +342,9 @@ impl Upstream {
             return Err(Refusal::UpstreamInvalid);
         }
         let (mut head, body) = response.into_parts();
-        // Extensions are of the upstream hop: hyper keeps the reason phrase there, and would send it on.
+        // Extensions belong to the upstream hop: hyper keeps the reason phrase there, and would forward it.
         head.extensions.clear();
-        // The version is that of the hop the answer came by (RFC 9110 §6.2), not of the one it goes out by.
+        // The version describes the upstream hop (RFC 9110 §6.2), not the hop to the client.
         head.version = Version::HTTP_11;
         let address = UpstreamAddress { authority: &self.authority, base_path: &self.base_path };
         headers::filter_response(&mut head.headers, address);
@@ -351,7 +352,7 @@ impl Upstream {
     }
 }
 
-/// Returns what connects over TLS, and the name that the certificate has to have; `None` for plain HTTP.
+/// Returns the TLS connector and the name that the certificate must have. `None` for plain HTTP.
 fn connector(config: &UpstreamConfig) -> Result<Option<(TlsConnector, ServerName<'static>)>, String> {
     let base = &config.base_url;
     if !base.tls {
@@ -363,7 +364,7 @@ fn connector(config: &UpstreamConfig) -> Result<Option<(TlsConnector, ServerName
     Ok(Some((TlsConnector::from(client), name)))
 }
 
-/// Returns whether a response's length is stated in two ways (RFC 9112 §6.3), also where it has no body, as for `HEAD`.
+/// Returns whether a response states its length in two ways (RFC 9112 §6.3), even if it has no body, as for `HEAD`.
 fn has_two_lengths(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return false };
@@ -377,10 +378,10 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
-/// The head of a response, its body to come, and what that holds of the connection.
+/// Response, and its part of the connection.
 type Answered = (Response<Incoming>, Option<Lease>);
 
-/// `host:port`, with an IPv6 address in brackets.
+/// Formats `host:port`, with an IPv6 address in brackets.
 fn host_and_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -1,4 +1,4 @@
-//! TLS towards Cal.com and the stores. Certificates are always verified; no option turns that off.
+//! TLS client configuration for Cal.com and the stores. Certificates are always verified, and no option turns that off.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
-/// The certificate authorities a configuration trusts: the public ones, or those of `ca_file` alone.
+/// Returns the certificate authorities of `ca_file`, or the public ones if there is no file.
 ///
 /// # Errors
-/// Why `ca_file` cannot be used.
+/// The reason why `ca_file` cannot be used.
 pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let Some(path) = ca_file else {
@@ -23,29 +23,30 @@ pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
 }
 
-/// Which public certificate authorities are trusted.
+/// Public certificate authorities to trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Roots {
-    /// Those that are compiled in.
+    /// Authorities that are compiled in.
     Bundled,
-    /// Those of the system, or of the file that `SSL_CERT_FILE` names.
+    /// Authorities of the system, or of the file that `SSL_CERT_FILE` names.
     System,
-    /// All of these.
+    /// Both.
     Both,
 }
 
 impl Roots {
-    /// The choice where the configuration makes none. Who sets `SSL_CERT_FILE` has an authority to add.
+    /// Returns the default for a configuration without `upstream.roots`. An operator sets `SSL_CERT_FILE` to add an
+    /// authority.
     pub fn of_environment() -> Self {
         let is_set = std::env::var_os("SSL_CERT_FILE").is_some_and(|file| !file.is_empty());
         if is_set { Self::Both } else { Self::Bundled }
     }
 }
 
-/// The certificate authorities to trust Cal.com by: those of `ca_file` alone, or else those of `choice`.
+/// Returns the certificate authorities to trust for Cal.com: those of `ca_file` alone, or else those of `choice`.
 ///
 /// # Errors
-/// Why a file cannot be used.
+/// The reason why a file cannot be used.
 pub fn trusted(ca_file: Option<&Path>, choice: Roots) -> Result<RootCertStore, String> {
     if ca_file.is_some() || choice == Roots::Bundled {
         return roots(ca_file);
@@ -63,12 +64,12 @@ pub fn trusted(ca_file: Option<&Path>, choice: Roots) -> Result<RootCertStore, S
     Ok(trusted)
 }
 
-/// Whether a certificate can be checked for that name or address.
+/// Returns whether a certificate can be verified for that name or address.
 pub fn can_check(host: &str) -> bool {
     ServerName::try_from(host).is_ok()
 }
 
-/// The client side of every TLS connection that the gateway makes. `protocols` are offered by ALPN (RFC 7301).
+/// Returns the configuration of the gateway's TLS connections. ALPN (RFC 7301) offers `protocols`.
 ///
 /// # Errors
 /// If the crypto library refuses its own defaults.
@@ -80,7 +81,7 @@ pub fn client(roots: RootCertStore, protocols: &[&[u8]]) -> Result<Arc<ClientCon
     Ok(Arc::new(config))
 }
 
-/// Client side of TLS that trusts no certificate: for a client that speaks plain HTTP.
+/// Returns a configuration that trusts no certificate, for a client that speaks plain HTTP.
 ///
 /// # Errors
 /// If the crypto library refuses its own defaults.

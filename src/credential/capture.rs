@@ -15,19 +15,19 @@ use crate::entitle::Grant;
 use crate::identify::Identity;
 use crate::refusal::Refusal;
 
-/// What stands in an answer in the place of a token.
+/// Replacement for a token in a response.
 const REDACTED: &str = "(kept by calgate)";
 
-/// What the answer of an operation holds (FACTS §1).
+/// Kind of tokens in the response of an operation (FACTS §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CapturedKind {
-    /// A managed user's pair; the path, or the answer itself, says whose.
+    /// Pair of a managed user. The path or the response names the user.
     TokenPair(Option<UserId>),
-    /// The API key that takes the place of the one that asked.
+    /// API key that replaces the key of the request.
     ApiKey,
 }
 
-/// Operations whose answers hold tokens that calgate keeps.
+/// Operations whose responses hold tokens that calgate stores.
 const OPERATIONS: [(&str, CapturedKind); 5] = [
     ("/v2/api-keys/refresh", CapturedKind::ApiKey),
     ("/v2/oauth-clients/{clientId}/users", CapturedKind::TokenPair(None)),
@@ -38,7 +38,7 @@ const OPERATIONS: [(&str, CapturedKind); 5] = [
 
 fn captured_kind(matched: &RouteMatch<'_>) -> Option<CapturedKind> {
     matched.endpoint().filter(|e| e.credential_operation && e.method == Method::POST)?;
-    // By the path: what the catalog calls its parameters is up to whoever made it.
+    // By the path, because the author of the catalog chooses the names of its parameters.
     let path = matched.path();
     let (template, kind) = OPERATIONS.iter().find(|(template, _)| path.matches(template))?;
     let user = path.parameter(template, "{userId}").and_then(UserId::parse);
@@ -59,7 +59,7 @@ fn is_last_of_any(segment: &str) -> bool {
     OPERATIONS.iter().any(|(template, _)| template.rsplit('/').next().is_some_and(|l| l.eq_ignore_ascii_case(segment)))
 }
 
-/// What is to be done with the answer to a request, if it succeeds.
+/// Instructions for the tokens in the response to a request.
 #[derive(Debug)]
 pub struct Capture {
     kind: CapturedKind,
@@ -69,11 +69,10 @@ pub struct Capture {
 }
 
 impl Credentials {
-    /// What is to be captured of the answer to a request.
+    /// Returns how to capture the tokens in the response to a request.
     ///
     /// # Errors
-    /// [`Refusal::TokensUnkept`] where the answer would hold tokens that could neither be kept nor shown: they would be
-    /// lost.
+    /// [`Refusal::TokensUnkept`] if calgate could neither store nor show the tokens, so that they would be lost.
     pub fn capture(&self, grant: &Grant<'_>) -> Result<Option<Box<Capture>>, Refusal> {
         let Some(kind) = captured_kind(grant.route()) else { return Ok(None) };
         let Identity::Consumer(consumer) = grant.caller().identity() else { return Ok(None) };
@@ -92,11 +91,11 @@ impl Credentials {
         }
     }
 
-    /// Captures the tokens of an answer. What is answered to the caller instead of `body` comes back. Where tokens are
-    /// revealed, they reach the caller even if they cannot be kept.
+    /// Stores the tokens in a response. Returns the body to send instead of `body`, if the caller may not see the tokens.
+    /// Revealed tokens reach the caller even if they cannot be stored.
     ///
     /// # Errors
-    /// [`Refusal::UpstreamInvalid`] for an answer that holds none: what Cal.com did is unknown then.
+    /// [`Refusal::UpstreamInvalid`] for a response without tokens, because then it is unknown what Cal.com did.
     pub async fn store(&self, capture: &Capture, body: &[u8], receipt: ReceivedAt) -> Result<Option<Vec<u8>>, Refusal> {
         let (pair, user) = match capture.kind.read(body, receipt) {
             Ok(read) => read,
@@ -113,7 +112,7 @@ impl Credentials {
 }
 
 impl CapturedKind {
-    /// Reads the tokens of a response, and whose they are.
+    /// Reads the tokens of a response, and their user.
     fn read(self, body: &[u8], receipt: ReceivedAt) -> Result<(TokenPair, Option<UserId>), &'static str> {
         match self {
             Self::ApiKey => {
@@ -131,10 +130,10 @@ impl CapturedKind {
 }
 
 impl Capture {
-    /// Logs that new tokens are not kept.
+    /// Logs that new tokens are not stored.
     ///
     /// # Errors
-    /// [`Refusal::UpstreamInvalid`] where the caller may not see them either.
+    /// [`Refusal::UpstreamInvalid`] if the caller may not see them either.
     pub fn report_not_stored(&self, why: &'static str) -> Result<(), Refusal> {
         let credential = &*self.credential;
         if self.reveal {
@@ -147,13 +146,14 @@ impl Capture {
     }
 }
 
-/// Length from which a text is looked for inside other texts of a response.
+/// Minimum length of a token that is searched for inside the texts of a response, 8 bytes. A shorter one would occur by
+/// chance.
 const MIN_SEARCHED: usize = 8;
 
 /// Names of fields that hold tokens.
 const TOKEN_FIELDS: [&str; 6] = ["accessToken", "refreshToken", "apiKey", "access_token", "refresh_token", "api_key"];
 
-/// The answer without its tokens, wherever they stand.
+/// Returns a response body without its tokens, wherever they occur.
 fn redacted(body: &[u8], pair: &TokenPair) -> Option<Vec<u8>> {
     let mut answer: Value = serde_json::from_slice(body).ok()?;
     let refresh = pair.refresh.as_ref();

@@ -1,64 +1,64 @@
-//! The life of a renewable credential, as a pure machine.
+//! Lifecycle of a renewable credential, as a pure state machine.
 //!
 //! ```text
 //! fresh → due → renewing → fresh
-//!                        → degraded      the old token still serves; renewing is tried again
+//!                        → degraded      the old token is still valid; the renewal is repeated
 //!                        → needs-login   only a login, an import or a recovery helps
 //! ```
-//! [`StoredCredential::begin`] and [`StoredCredential::settle`] are the two writes of a renewal: what stands in the store before Cal.com is
-//! asked, and what stands there afterwards. Between them the process may be killed at any point. The caller holds the
-//! lock, has just read the record, and writes by compare-and-swap; clocks and fences come in from outside.
+//! A renewal writes the record twice: [`StoredCredential::begin`] before the call to Cal.com, and
+//! [`StoredCredential::settle`] after it. The process may be killed at any point between them. The caller holds the lock, has
+//! just read the record, and writes by compare-and-swap. Times and fences are arguments.
 
 use std::time::Duration;
 
 use crate::credential::stored_token::{Pending, Step, StoredCredential, TokenPair};
 use crate::secret::Secret;
 
-/// What a kind of credential can do to have a new pair.
+/// Renewal methods that a credential supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenewalCapability {
-    /// A new pair can be had without a refresh token (force-refresh), and the operator allows it.
+    /// Whether force-refresh, which needs no refresh token, is possible and allowed by the operator.
     pub recover: bool,
 }
 
-/// What Cal.com is to be asked for.
+/// Call to Cal.com that a renewal makes.
 #[derive(Debug, Clone)]
 pub enum RenewalCall {
-    /// A new pair for this refresh token.
+    /// Exchanges this refresh token for a new pair.
     Refresh(Secret),
-    /// A new pair, which ends all others of the user.
+    /// Forces a new pair, which ends all other pairs of the user.
     Recover,
 }
 
-/// Why a renewal does not begin.
+/// Reason why a renewal does not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotStarted {
-    /// A later holder of the lock has begun one: this one's lock was lost.
+    /// A later owner of the lock has started a renewal. This owner has lost the lock.
     LockLost,
-    /// Nothing is left to ask with.
+    /// No refresh token is left, and no recovery is allowed.
     NeedsLogin,
 }
 
-/// What came of asking.
+/// Outcome of a renewal call.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// A new pair.
+    /// Cal.com returned a new pair.
     Renewed(TokenPair),
-    /// Nothing was asked, or it was surely not carried out; the refresh token is as good as before.
+    /// Cal.com did not carry the call out, so that the refresh token is still valid.
     NotSent(String),
-    /// It is not known whether it was carried out; the refresh token may be used up.
+    /// It is unknown whether Cal.com carried the call out. The refresh token may be used up.
     Unknown(String),
-    /// The refresh token is no good (or, for a recovery, the user is unknown).
+    /// Cal.com refused the refresh token or, for a recovery, does not know the user.
     Refused(String),
-    /// A definite refusal that does not say what is no good. It was not carried out.
+    /// Cal.com refused the call without a reason that calgate knows. It did not carry the call out.
     Rejected(String),
 }
 
 impl Outcome {
-    /// The new pair.
+    /// Returns the new pair.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is no new pair.
     pub fn into_pair(self) -> Result<TokenPair, String> {
         match self {
             Self::Renewed(pair) => Ok(pair),
@@ -67,35 +67,35 @@ impl Outcome {
     }
 }
 
-/// Consecutive definite refusals after which the credential needs a login: asking for ever would hide that.
+/// Consecutive rejections after which the credential needs a login, 5. Endless repetition would hide the problem.
 pub const MAX_REJECTIONS: u32 = 5;
 
-/// What to do once the outcome is stored.
+/// Next step after the outcome is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
     /// Use the new pair.
     Use,
-    /// Begin again, under the same lock: another way is left.
+    /// Start again under the same lock, because another method is left.
     TryOtherWay,
-    /// Begin again later.
+    /// Start again later.
     TryLater,
-    /// Nothing but a login helps.
+    /// Only a login helps.
     NeedsLogin,
-    /// Another replica stored a newer pair meanwhile: use that.
+    /// Use the newer pair that another replica has stored.
     UseStored,
 }
 
 impl StoredCredential {
-    /// Begins a renewal under the lock with `fence`. The record as it is now has to be stored before the call is made.
+    /// Starts a renewal under the lock with `fence`. The caller stores the record before it makes the call.
     ///
     /// # Errors
-    /// Why it does not begin.
+    /// The reason why the renewal does not start.
     pub fn begin(&mut self, fence: u64, capability: RenewalCapability) -> Result<RenewalCall, NotStarted> {
         if self.pending.is_some_and(|pending| pending.fence > fence) {
             return Err(NotStarted::LockLost);
         }
         let step = match self.pending {
-            // Nobody knows what came of it: what was asked is asked once more.
+            // Its outcome is unknown, so the same call is made again.
             Some(pending) => self.possible(pending.step, capability),
             None => self.possible(Step::Refresh, capability),
         };
@@ -109,12 +109,12 @@ impl StoredCredential {
         Ok(call)
     }
 
-    /// Whether anything is left to renew it with.
+    /// Returns whether any renewal method is left.
     pub fn can_begin(&self, capability: RenewalCapability) -> bool {
         self.possible(self.pending.map_or(Step::Refresh, |pending| pending.step), capability).is_some()
     }
 
-    /// The step itself, or the first after it that there is something to do with.
+    /// Returns the first possible step from `from` on, and its call.
     fn possible(&self, from: Step, capability: RenewalCapability) -> Option<(Step, RenewalCall)> {
         let refresh = |pair: &Option<TokenPair>| pair.as_ref()?.refresh.clone().map(RenewalCall::Refresh);
         let refreshing = self.needs_login.is_none();
@@ -125,7 +125,7 @@ impl StoredCredential {
         step.or_else(|| capability.recover.then_some((Step::Recover, RenewalCall::Recover)))
     }
 
-    /// Notes what came of the call that began under `fence`, when the record was of `generation`.
+    /// Records the outcome of the call that started under `fence`, when the record had `generation`.
     pub fn settle(
         &mut self,
         fence: u64,
@@ -138,7 +138,7 @@ impl StoredCredential {
         }
         let own = self.pending.filter(|pending| pending.fence == fence);
         match outcome {
-            // Also when a later holder of the lock has begun: this pair is the one that exists.
+            // Even if a later owner of the lock has started a renewal, because this pair is the one that exists.
             Outcome::Renewed(pair) => {
                 self.replace(pair);
                 Transition::Use
@@ -189,7 +189,7 @@ impl StoredCredential {
         Transition::NeedsLogin
     }
 
-    /// Puts a new pair in the place of the current one, which is kept until the new one has worked.
+    /// Replaces the current pair, which is kept until the new one is confirmed.
     pub fn replace(&mut self, pair: TokenPair) {
         self.generation += 1;
         self.previous = self.current.take();
@@ -201,19 +201,19 @@ impl StoredCredential {
         self.rejections = 0;
     }
 
-    /// Notes that the pair of `generation` has worked. Answers whether that changed anything.
+    /// Records that Cal.com accepted the pair of `generation`. Returns whether the record changed.
     pub fn confirm(&mut self, generation: u64) -> bool {
         self.generation == generation && self.previous.take().is_some()
     }
 
-    /// How long ago the current pair was received, by a calendar in milliseconds since 1970 that may have been set since:
-    /// never less than nothing.
+    /// Returns the time since the current pair was received. `now` is in milliseconds since 1970. The wall clock may have
+    /// been set since, so the result is at least zero.
     pub fn age(&self, now: u64) -> Duration {
         let received = self.current.as_ref().map_or(now, |pair| pair.received_at);
         Duration::from_millis(now.saturating_sub(received))
     }
 
-    /// The name of its state, for `calgate credentials`.
+    /// Returns the name of the state, for `calgate credentials`.
     pub fn state_name(&self, now: u64) -> &'static str {
         let lifetime = self.current.as_ref().and_then(|pair| pair.lifetime);
         let expired = self.current.is_none() || lifetime.is_some_and(|lifetime| self.age(now) >= lifetime);
@@ -229,63 +229,64 @@ impl StoredCredential {
     }
 }
 
-/// When a token of that lifetime is due for renewal: at 80 % of its life, moved by up to 5 % of it, so that replicas and
-/// credentials do not all ask at once. `jitter` is from -1 to 1.
+/// Returns the age at which a token is due for renewal: 80 % of its lifetime, plus or minus up to 5 %. `jitter`, from -1 to
+/// 1, keeps replicas and credentials from renewing at the same time.
 pub fn due_after(lifetime: Duration, jitter: f64) -> Duration {
     lifetime.mul_f64(0.8 + 0.05 * jitter.clamp(-1.0, 1.0))
 }
 
-/// When a token of that lifetime is no longer sent: a little before it expires, as a request takes its time to get there.
+/// Returns the age from which a token is no longer sent. It is a little less than the lifetime, because a request takes time
+/// to arrive.
 pub fn used_until(lifetime: Duration) -> Duration {
     lifetime.saturating_sub((lifetime / 20).min(Duration::from_secs(5)))
 }
 
-/// How long renewing rests after the `failures`th failure in a row.
+/// Returns the back-off after that many consecutive failures: 500 ms, doubled with each failure, at most 32 s.
 pub fn backoff(failures: u32) -> Duration {
     Duration::from_millis(500 << failures.saturating_sub(1).min(6))
 }
 
-/// How long after it was had a token may still be unknown to a part of Cal.com (FACTS §1).
+/// Time for which a part of Cal.com may not know a new token yet, 10 s (FACTS §1).
 pub const SETTLE_PERIOD: Duration = Duration::from_secs(10);
 
-/// How long to wait before such a token is tried again.
+/// Wait before such a token is sent again, 500 ms.
 pub const SETTLE_WAIT: Duration = Duration::from_millis(500);
 
-/// What to do about a response that refuses calgate's token: 401, 498, or the 403 for a deleted token (FACTS §1).
+/// Action after Cal.com rejected a token with 401, with 498, or with the 403 for a deleted token (FACTS §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectionAction {
-    /// There is a newer token: use that.
+    /// Use the newer token.
     UseNewer,
-    /// It was had just now: wait for [`SETTLE_WAIT`] and try it once more.
+    /// Send the same token again after [`SETTLE_WAIT`], because it is new.
     SameAgain,
-    /// Renew, and use the new one.
+    /// Renew the token and use the new one.
     Renew,
-    /// Nothing helps.
+    /// Return Cal.com's response.
     Nothing,
 }
 
-/// A token that Cal.com refused.
+/// Token that Cal.com rejected.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenUse {
-    /// Its generation.
+    /// Generation of its pair.
     pub generation: u64,
-    /// How long ago it was had.
+    /// Time since it was received.
     pub age: Duration,
-    /// Whether it came of a renewal and has not worked yet, or of a renewal for another refusal: what refuses every token
-    /// must not have every token renewed.
+    /// Whether it is the result of a renewal and is not confirmed yet, or the result of a renewal after another rejection.
+    /// An upstream that rejects every token must not cause a renewal each time.
     pub is_new: bool,
-    /// Whether the renewed token was refused for the same request too, so that another renewal does not help.
+    /// Whether Cal.com also rejected the renewed token for the same request, so that another renewal does not help.
     pub lasting: bool,
 }
 
-/// Decides about a refused token, where `stored` is the generation in the store now, and `renewing` whether a renewal has
-/// begun there.
+/// Returns the action for a rejected token. `stored` is the generation in the store. `renewing` says whether a renewal has
+/// started there.
 pub fn on_rejection(used: TokenUse, stored: u64, renewing: bool, renewable: bool) -> RejectionAction {
     match () {
-        // A lower one is of a record that took the place of the one that was forgotten.
+        // A lower generation belongs to a new record under the same name.
         () if stored != used.generation => RejectionAction::UseNewer,
         () if !renewable => RejectionAction::Nothing,
-        // A renewal may end the token before it (FACTS §1).
+        // A renewal may invalidate the previous token (FACTS §1).
         () if renewing => RejectionAction::Renew,
         () if used.lasting => RejectionAction::Nothing,
         () if used.is_new && used.age < SETTLE_PERIOD => RejectionAction::SameAgain,

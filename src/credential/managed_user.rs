@@ -1,4 +1,4 @@
-//! Managed users: for whom a caller acts, and whether it may.
+//! Managed users: the `x-calgate-managed-user` header and the ids in it.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use http::HeaderMap;
 use crate::headers::{MANAGED_USER, single};
 use crate::refusal::Refusal;
 
-/// A managed user's id at Cal.com.
+/// Id of a managed user at Cal.com.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(u64);
 
 impl UserId {
-    /// Reads an id: decimal digits without a leading zero, so that one user has one name.
+    /// Parses an id: decimal digits without a leading zero, so that each user has one name.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
         (plain && !text.starts_with('0')).then(|| text.parse().ok().map(Self)).flatten()
     }
 
-    /// An id as Cal.com's answers have it.
+    /// Converts the number in a response of Cal.com.
     pub fn from_number(id: u64) -> Option<Self> {
         (id > 0).then_some(Self(id))
     }
@@ -30,10 +30,10 @@ impl fmt::Display for UserId {
     }
 }
 
-/// The managed user that a request names, if it names one.
+/// Reads the managed user that a request names.
 ///
 /// # Errors
-/// [`Refusal::InvalidHeader`] for one that is no id, or for two of them.
+/// [`Refusal::BadHeader`] for a value that is not an id, and for several values.
 pub fn from_headers(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
     let value = single(headers, &MANAGED_USER, "x-calgate-managed-user occurs more than once")
         .map_err(Refusal::InvalidHeader)?;

@@ -1,7 +1,7 @@
-//! Token pairs as Cal.com's answers hold them, and how long they last.
+//! Token pairs in Cal.com's responses, and their lifetimes.
 //!
-//! A life is counted from receipt, so the moments in an answer are held against the clock that wrote them, Cal.com's own
-//! (`Date`), and not against ours, which may be wrong.
+//! A lifetime starts when the response arrives. Times in a response are therefore compared with Cal.com's own clock (`Date`),
+//! and not with the local clock, which may be wrong.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,42 +16,42 @@ use crate::credential::token_response::{LenientNumber, TokenFields};
 use crate::headers::times;
 use crate::secret::Secret;
 
-/// The life of an access token of which nothing is said: the shorter of the two that Cal.com has (FACTS §1).
+/// Lifetime of an access token without a stated one, 30 min: the shorter of Cal.com's two lifetimes (FACTS §1).
 const USUAL_LIFE: Duration = Duration::from_secs(30 * 60);
 
-/// Upper bound of a life that an answer gives, ten years: no sum of times overflows.
+/// Upper bound of a stated lifetime, ten years, so that no sum of times overflows.
 const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// When an answer came.
+/// Time at which a response arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceivedAt {
-    /// By this machine's calendar, in milliseconds since 1970.
+    /// Local wall-clock time, in milliseconds since 1970.
     pub here: u64,
-    /// By Cal.com's, in seconds since 1970, if the answer says so.
+    /// Cal.com's wall-clock time, in seconds since 1970, if the response states it.
     pub there: Option<u64>,
 }
 
 impl ReceivedAt {
-    /// Of an answer with these headers, which came at `here`.
+    /// Reads the time of a response with these headers, which arrived at `here`.
     pub fn of(headers: &HeaderMap, here: u64) -> Self {
         let there = times::date(headers).and_then(|date| date.duration_since(UNIX_EPOCH).ok());
         Self { here, there: there.map(|since| since.as_secs()) }
     }
 
-    /// How long it is from the answer to `moment`, in seconds since 1970 by Cal.com's calendar. That calendar is best
-    /// read in the token itself, which was issued for this answer.
+    /// Returns the time from the response to `moment`, which is in seconds since 1970 by Cal.com's clock. The `iat` claim of
+    /// the token is the best reading of that clock, because the token was issued for this response.
     fn until(&self, moment: u64, claims: &Claims) -> Duration {
         Duration::from_secs(moment.saturating_sub(claims.iat.0.map(whole).or(self.there).unwrap_or(self.here / 1000)))
     }
 }
 
-/// What a token says of itself; it is not verified, as Cal.com said it just now.
+/// Claims of an access token. They are not verified, because the token has just come from Cal.com.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Claims {
     exp: LenientNumber,
     iat: LenientNumber,
-    /// The end of a managed user's token, in milliseconds.
+    /// End of a managed user's token, in milliseconds since 1970.
     #[serde(rename = "expiresAt")]
     expires_at: LenientNumber,
     #[serde(rename = "ownerId")]
@@ -63,23 +63,24 @@ fn claims(token: &str) -> Claims {
     payload.and_then(|payload| serde_json::from_slice(&payload).ok()).unwrap_or_default()
 }
 
-/// The life of a token by its own `exp` (RFC 7519 §4.1.4), where an answer says nothing (FACTS §1).
+/// Returns the lifetime by the claim `exp` (RFC 7519 §4.1.4), for a response that states none (FACTS §1).
 fn own_life(claims: &Claims, receipt: ReceivedAt) -> Duration {
     let end = claims.exp.0.or(claims.expires_at.0.map(|millis| millis / 1000.0));
     end.map_or(USUAL_LIFE, |end| receipt.until(whole(end), claims))
 }
 
-/// Whole seconds.
+/// Rounds down to whole seconds.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
 fn whole(seconds: f64) -> u64 {
     seconds as u64
 }
 
-/// The pair of a response, and the user that it names. `None` if there is no access token that a header can carry.
+/// Returns the pair of a response and the user that the response names. `None` if there is no access token that is valid in a
+/// header.
 fn pair(tokens: &TokenFields<'_>, sent: Option<&str>, receipt: ReceivedAt) -> Option<(TokenPair, Option<UserId>)> {
     let access = tokens.access.as_ref()?.as_str();
     let claims = claims(access);
-    // A life of nothing is an odd field: the token would be renewed for ever.
+    // A lifetime of zero is invalid: the token would be renewed again and again.
     let given = tokens.expires_in.filter(|seconds| *seconds >= 1.0);
     let lasting = given.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let ending = || tokens.expires_at.map(|end| receipt.until(whole(end), &claims));
@@ -87,25 +88,25 @@ fn pair(tokens: &TokenFields<'_>, sent: Option<&str>, receipt: ReceivedAt) -> Op
     let pair = TokenPair {
         lifetime: Some(lasting.or_else(ending).unwrap_or_else(|| own_life(&claims, receipt)).min(LONGEST_LIFE)),
         access: Secret::new(access).ok()?,
-        // An odd one must not cost the access token, which serves until it ends.
+        // An invalid refresh token must not cost the access token, which is valid until it expires.
         refresh: refresh.and_then(|refresh| Secret::new(refresh).ok()),
         received_at: receipt.here,
     };
     Some((pair, tokens.user.or_else(|| claims.owner_id.0.map(whole).and_then(UserId::from_number))))
 }
 
-/// A pair of the OAuth token endpoint. Without a new refresh token, `sent` stays good. `None` if there is no access token that
-/// a header can carry.
+/// Reads a pair from the OAuth token endpoint. Without a new refresh token, `sent` stays valid (RFC 6749 §6). `None` if there
+/// is no access token that is valid in a header.
 pub fn from_oauth(body: &[u8], sent: Option<&str>, receipt: ReceivedAt) -> Option<TokenPair> {
     pair(&TokenFields::read(body)?, sent, receipt).map(|(pair, _)| pair)
 }
 
-/// A managed user's pair, and whose it is, if the answer or the token says so.
+/// Reads a managed user's pair, and the user if the response or the token names one.
 pub fn from_managed_user(body: &[u8], receipt: ReceivedAt) -> Option<(TokenPair, Option<UserId>)> {
     pair(&TokenFields::read(body)?, None, receipt)
 }
 
-/// A new API key. `None` if the response holds none: every key begins with `cal_` (FACTS §1).
+/// Reads a new API key. `None` if the response holds none. Every key begins with `cal_` (FACTS §1).
 pub fn from_api_key(body: &[u8], receipt: ReceivedAt) -> Option<TokenPair> {
     let tokens = TokenFields::read(body)?;
     let key = tokens.api_key.as_ref()?.as_str();
@@ -116,7 +117,7 @@ pub fn from_api_key(body: &[u8], receipt: ReceivedAt) -> Option<TokenPair> {
     Some(TokenPair { access, refresh: None, received_at: receipt.here, lifetime: None })
 }
 
-/// The text that a customer who keeps tokens elsewhere moves in with.
+/// Input of `calgate credentials import`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Import<'a> {
@@ -125,16 +126,16 @@ struct Import<'a> {
     expires_at: Option<u64>,
 }
 
-/// Reads a pair as `calgate credentials import` takes it: `access_token`, `refresh_token`, `expires_at` in epoch seconds.
+/// Parses the input of `calgate credentials import`: `access_token`, `refresh_token` and `expires_at` in epoch seconds.
 ///
 /// # Errors
-/// What is wrong with it; never its text.
+/// The reason why the input is invalid, without its text.
 pub fn from_import(text: &[u8], now: u64) -> Result<TokenPair, &'static str> {
     let import: Import<'_> = serde_json::from_slice(text).map_err(
         |_| "it has to be JSON with access_token, refresh_token and expires_at (epoch seconds), and nothing else",
     )?;
     let receipt = ReceivedAt { here: now, there: None };
-    // These tokens were issued some time ago, by a calendar that agrees with this one or is not known.
+    // These tokens were issued some time ago, so `iat` is not the current time of Cal.com's clock.
     let claims = Claims { iat: LenientNumber(None), ..claims(import.access_token) };
     let lifetime = import.expires_at.map(|at| receipt.until(at, &claims));
     Ok(TokenPair {

@@ -1,4 +1,4 @@
-//! All renewable credentials of this process. They outlive reloads, as the tokens they hold do.
+//! Registry of the renewable credentials of this process. It outlives reloads, because the tokens do.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::credential::{Credential, ManagedUsers, RenewalMethod};
 use crate::random;
 use crate::time::{Clock, MonoTime};
 
-/// The renewable credentials by name, and the way to the keeper that looks after them.
+/// Renewable credentials by name, and the job queue of the task that renews them.
 pub struct TokenRegistry {
     map: DashMap<RecordName, Arc<TokenHandle>>,
     jobs: mpsc::UnboundedSender<Job>,
@@ -40,16 +40,17 @@ impl Default for TokenRegistry {
             managed: ArcSwap::default(),
             job_queue: Mutex::new(Some(job_queue)),
             clock: Clock::start(),
-            // It is no secret: it spreads the renewals of replicas. The source of keys would take 20 ms to be ready for it.
+            // The seed is not a secret: it spreads the renewals of replicas. The random source of aws-lc-rs would take 20 ms
+            // to start.
             seed: random::seed(),
         }
     }
 }
 
 impl TokenRegistry {
-    /// The holder of that name, made if need be; `renewal_method` is how it is renewed then.
+    /// Returns the handle of that name. A new handle gets the result of `renewal_method`.
     pub fn get_or_insert(&self, name: RecordName, renewal_method: impl FnOnce() -> RenewalMethod) -> Arc<TokenHandle> {
-        // Every request comes here: one that is held already is not worth a lock of its own.
+        // Every request comes here, so an existing handle is found without the lock for writing.
         if let Some(held) = self.get(&name) {
             return held;
         }
@@ -58,22 +59,22 @@ impl TokenRegistry {
         entry.or_insert_with(|| TokenHandle::new(name, renewal_method(), self.jobs.clone())).clone()
     }
 
-    /// The holder of that name, if there is one.
+    /// Returns the handle of that name, if there is one.
     pub fn get(&self, name: &RecordName) -> Option<Arc<TokenHandle>> {
         self.map.get(name).map(|handle| handle.clone())
     }
 
-    /// All holders.
+    /// Returns all handles.
     pub fn all(&self) -> Vec<Arc<TokenHandle>> {
         self.map.iter().map(|handle| handle.clone()).collect()
     }
 
-    /// Forgets the holder of that name: the next who asks for it begins anew.
+    /// Removes the handle of that name. The next request for it creates a new one.
     pub fn forget(&self, name: &RecordName) {
         self.map.remove(name);
     }
 
-    /// Takes over a configuration: its credentials are held from now on, renewed as it says; others are forgotten.
+    /// Applies a configuration: adds its credentials, updates their renewal methods and removes all others.
     pub(super) fn configure(&self, credentials: &[Arc<Credential>]) {
         let find = |name: &str| credentials.iter().find(|credential| *credential.name == *name);
         for credential in credentials {
@@ -104,28 +105,28 @@ impl TokenRegistry {
         self.managed.store(Arc::new(managed.collect()));
     }
 
-    /// How managed users of that credential are renewed, if it has any.
+    /// Returns the renewal method of that credential's managed users, if callers may act for them.
     pub fn renewal_method_of_users(&self, credential: &str) -> Option<RenewalMethod> {
         self.managed.load().get(credential).cloned().map(RenewalMethod::Managed)
     }
 
-    /// What the keeper is asked to do; there is one keeper, so the first who asks has it.
+    /// Returns the job queue to the first caller: one task renews all credentials.
     pub fn take_jobs(&self) -> Option<mpsc::UnboundedReceiver<Job>> {
         self.job_queue.lock().take()
     }
 
-    /// Now, by the clock that tokens' lives are counted on.
+    /// Returns the current time of the clock that measures the lifetimes of tokens.
     pub fn now(&self) -> MonoTime {
         self.clock.now()
     }
 
-    /// From -1 to 1, another for each process, credential and generation.
+    /// Returns a number from -1 to 1, which differs between processes, credentials and generations.
     pub fn jitter(&self, name: &RecordName, generation: u64) -> f64 {
         let text = format!("{}\0{name}\0{generation}", self.seed);
         f64::from(crc32fast::hash(text.as_bytes())) / f64::from(u32::MAX) * 2.0 - 1.0
     }
 
-    /// How every credential is, sorted by name.
+    /// Returns the state of every credential, sorted by name.
     pub fn states(&self) -> Vec<(String, &'static str)> {
         let now = self.now();
         let all = self.all();
@@ -134,7 +135,7 @@ impl TokenRegistry {
         list
     }
 
-    /// Every credential that is not as it should be, and how it is: for `/readyz`.
+    /// Returns every credential that is not healthy, and its state, for `/readyz`.
     pub fn unhealthy(&self) -> Vec<(String, &'static str)> {
         let mut list = self.states();
         list.retain(|(_, state)| !matches!(*state, "fresh" | "due"));

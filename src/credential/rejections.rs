@@ -1,4 +1,4 @@
-//! Memory of refused requests for which a renewed token does not help.
+//! Memory of rejected requests for which a renewed token does not help.
 //!
 //! A 401 is not always about the token: Cal.com answers `GET /v2/oauth-clients` with 401 `Organization ID not found`
 //! (FACTS §1). A renewal for such a refusal is wasted. It also ends the pair of a managed user elsewhere. This module
@@ -27,7 +27,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(20);
 /// Upper bound of that time: a token that is revoked meanwhile is renewed after it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Refused requests of one credential.
+/// Rejected requests of one credential.
 #[derive(Debug, Default)]
 pub struct Rejections {
     /// Whether `state` holds anything. Every response reads it, and takes the lock only if it does.
@@ -124,8 +124,8 @@ impl Rejections {
     }
 }
 
-/// Returns the minimum time to the next renewal after so many wasted ones. A single one pauses nothing: the next refusal
-/// may be about the token.
+/// Returns the minimum time to the next renewal after `wasted` consecutive wasted ones. The first wasted renewal causes no
+/// pause, because the next rejection may be about the token.
 fn pause_after(wasted: u32) -> Duration {
     wasted.checked_sub(2).map_or(Duration::ZERO, |more| (FIRST_PAUSE * (1 << more.min(8))).min(LONGEST_PAUSE))
 }

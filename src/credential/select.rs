@@ -16,44 +16,44 @@ use crate::entitle::Grant;
 use crate::identify::{Consumer, ConsumerId, Identity, PassthroughHeaders};
 use crate::refusal::{AuthFailure, Refusal};
 
-/// The proof that a caller has what its operation takes, and may act for whom it names.
+/// Proof that the caller has a credential that the operation accepts, and may act for the managed user that it names.
 #[derive(Debug)]
 pub struct Selected<'a>(SelectedKind<'a>);
 
 #[derive(Debug)]
 enum SelectedKind<'a> {
-    /// Nobody: a public operation for a caller without a key.
+    /// No credential: a public operation, called without a key.
     Nobody,
     Key(&'a Credential, &'a ApiKey),
     OAuth(&'a Credential, &'a OAuthClient),
     Client(&'a PlatformClient),
     ManagedUser(&'a Credential, &'a ManagedUsers, UserId),
-    /// The caller, by the headers that it brings.
+    /// Credential in the caller's own headers.
     Itself(AuthHeaders),
 }
 
 impl Selected<'_> {
-    /// Whether it is sent with a managed user's token.
+    /// Returns whether the request is sent with a managed user's token.
     pub fn is_for_managed_user(&self) -> bool {
         matches!(self.0, SelectedKind::ManagedUser(..))
     }
 }
 
 impl Credentials {
-    /// Whether there is a managed user that a consumer may act for.
+    /// Returns whether a consumer may act for any managed user.
     pub fn may_act_for_any(&self, consumer: ConsumerId) -> bool {
         let narrowed = self.managed_users.get(consumer.index()).and_then(Option::as_deref);
         self.of(consumer).and_then(Credential::managed).is_some() && narrowed.is_none_or(|users| !users.is_empty())
     }
 
-    /// As whom a request with the caller's `headers` can be sent.
+    /// Selects the credential for a request with the caller's `headers`.
     ///
     /// # Errors
-    /// [`Refusal::CredentialUnsuitable`] where the operation takes none of what the credential has: Cal.com would
-    /// answer 401 and count it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::InvalidHeader`] for a managed
-    /// user that this caller cannot act for.
+    /// [`Refusal::CredentialUnsuitable`] if the operation accepts no part of the credential: Cal.com would answer 401 and count
+    /// it (FACTS §2). [`Refusal::ManagedUserNotAllowed`] and [`Refusal::InvalidHeader`] for a managed user that this caller cannot
+    /// act for.
     pub fn select(&self, grant: &Grant<'_>, headers: &HeaderMap) -> Result<Selected<'_>, Refusal> {
-        // Nothing is known of an unknown endpoint; most take a bearer, and Cal.com decides.
+        // The catalog says nothing about an unknown endpoint. Most accept a bearer token, and Cal.com decides.
         let accepts = grant.route().endpoint().map_or(Accepts::Any, |endpoint| endpoint.accepts);
         let selected = match (grant.caller().identity(), managed_user::from_headers(headers)?) {
             (Identity::Consumer(consumer), None) => self.of(consumer.id).ok_or(Refusal::Internal)?.select_for(accepts),
@@ -63,7 +63,7 @@ impl Credentials {
             (Identity::Passthrough(own), None) => select_passthrough(&own.headers, accepts, grant.route()),
         };
         match selected {
-            // A public operation needs no credential, so that one of the wrong kind is left out instead.
+            // A public operation needs no credential, so a credential of the wrong kind is left out.
             Err(Refusal::CredentialUnsuitable { .. } | Refusal::Unauthenticated(_)) if grant.route().is_public() => {
                 Ok(Selected(SelectedKind::Nobody))
             }
@@ -89,7 +89,7 @@ impl Credentials {
         Ok(Selected(SelectedKind::ManagedUser(credential, managed, user)))
     }
 
-    /// Chooses the headers to inject.
+    /// Returns the source of the selected credential's headers.
     pub fn source(&self, selected: Selected<'_>) -> CredentialSource {
         match selected.0 {
             SelectedKind::Nobody => CredentialSource::Ready(AuthHeaders::Nothing),
@@ -102,7 +102,7 @@ impl Credentials {
                 if !credential.stored {
                     return CredentialSource::Ready(configured);
                 }
-                // The store may hold a newer one.
+                // The token store may hold a newer key.
                 let renewal_method = || RenewalMethod::Key { configured: key.fingerprint.clone() };
                 CredentialSource::Held(self.handle(credential, None, renewal_method), Some(configured))
             }
@@ -127,11 +127,11 @@ impl Credentials {
 }
 
 impl Credential {
-    /// What of it an operation that takes `accepts` is sent with: client headers where it takes only those, the bearer
-    /// otherwise, and client headers again where there is no bearer and they may go with this operation.
+    /// Selects the part of the credential for an operation that accepts `accepts`. An operation that accepts only client
+    /// headers gets those. Others get the bearer token, or else client headers if this operation may have them.
     ///
     /// # Errors
-    /// [`Refusal::CredentialUnsuitable`] where neither is there.
+    /// [`Refusal::CredentialUnsuitable`] if the credential has neither.
     pub fn select_for(&self, accepts: Accepts) -> Result<Selected<'_>, Refusal> {
         let (bearer, client) = match &self.kind {
             Kind::ApiKey(key) => (Some(SelectedKind::Key(self, key)), None),
@@ -155,11 +155,11 @@ impl Credential {
     }
 }
 
-/// As whom a caller with a credential of its own is sent.
+/// Selects the credential in a caller's own headers.
 ///
 /// # Errors
-/// [`Refusal::CredentialUnsuitable`] for one of the wrong kind; [`Refusal::Unauthenticated`] for a client's secret to
-/// which there is no id.
+/// [`Refusal::CredentialUnsuitable`] for a credential of the wrong kind. [`Refusal::Unauthenticated`] for a client secret
+/// without a client id.
 fn select_passthrough(
     own: &PassthroughHeaders,
     accepts: Accepts,
@@ -173,7 +173,7 @@ fn select_passthrough(
             (None, Some(AuthHeaders::Client { id, secret }))
         }
     };
-    // The client's credential and its budget are its own, and Cal.com takes client headers nearly everywhere (FACTS §1).
+    // The caller owns the credential and its budget, and Cal.com accepts client headers for nearly all operations (FACTS §1).
     suitable(accepts, bearer, client, true).map(|own| Selected(SelectedKind::Itself(own))).ok_or_else(|| {
         Refusal::CredentialUnsuitable {
             credential: "(passthrough)".into(),
@@ -183,8 +183,8 @@ fn select_passthrough(
     })
 }
 
-/// The client id in the path, by which Cal.com authenticates before it looks at the header (FACTS §1). It is sent as the
-/// header, too: Cal.com counts by the client only where the header names it, and by calgate's address otherwise (FACTS §2).
+/// Returns the client id in the path, which Cal.com prefers to the header for authentication (FACTS §1). calgate sends it in
+/// the header too: Cal.com counts by client only if the header names one, and by calgate's address otherwise (FACTS §2).
 fn client_id_in_path(matched: &RouteMatch<'_>) -> Option<HeaderValue> {
     let template = matched.endpoint()?.template.as_str();
     HeaderValue::from_str(matched.path().parameter(template, "{clientId}")?).ok()
@@ -194,8 +194,8 @@ fn no_managed_users() -> Refusal {
     Refusal::InvalidHeader("x-calgate-managed-user is only for consumers of a platform client with managed_users")
 }
 
-/// The bearer or the client headers, by what an operation takes. `anywhere`: client headers stand where there is no bearer,
-/// whatever the catalog lists.
+/// Returns the bearer token or the client headers, by what an operation accepts. `anywhere` allows client headers in place of
+/// a missing bearer token for any operation.
 fn suitable<T>(accepts: Accepts, bearer: Option<T>, client: Option<T>, anywhere: bool) -> Option<T> {
     match accepts {
         Accepts::Bearer if !anywhere => bearer,

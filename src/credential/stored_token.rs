@@ -13,27 +13,27 @@ use crate::credential::managed_user::UserId;
 use crate::identify::credential_hash;
 use crate::secret::Secret;
 
-/// The name a record is stored under: a credential's, and the managed user's where it is of one.
+/// Name of a record in the token store: a credential, and a managed user if the record is about one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordName {
-    /// The credential's name in the config.
+    /// Name of the credential in the configuration.
     pub credential: Arc<str>,
-    /// The managed user.
+    /// Managed user.
     pub user: Option<UserId>,
 }
 
 impl RecordName {
-    /// The credential itself.
+    /// Names the record of a credential itself.
     pub fn of(credential: &str) -> Self {
         Self { credential: credential.into(), user: None }
     }
 
-    /// A managed user of the credential.
+    /// Names the record of a managed user.
     pub fn of_user(credential: &str, user: UserId) -> Self {
         Self { credential: credential.into(), user: Some(user) }
     }
 
-    /// Reads a name as it stands in a store. Names of credentials hold no `/`.
+    /// Parses a stored name. Names of credentials contain no `/`.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('/') {
             None => Some(Self::of(text)),
@@ -51,86 +51,86 @@ impl fmt::Display for RecordName {
     }
 }
 
-/// An access token and what renews it.
+/// Access token and refresh token.
 #[derive(Debug, Clone)]
 pub struct TokenPair {
-    /// What is injected.
+    /// Access token.
     pub access: Secret,
-    /// What the next pair is had with; an API key has none.
+    /// Refresh token, which is exchanged for the next pair. An API key has none.
     pub refresh: Option<Secret>,
-    /// When it was received, in milliseconds since 1970 by the calendar of the replica that received it.
+    /// Time of receipt in milliseconds since 1970, by the wall clock of the replica that received it.
     pub received_at: u64,
-    /// How long the access token is good from then on. `None`: until Cal.com refuses it.
+    /// Lifetime of the access token. `None` means until Cal.com rejects it.
     pub lifetime: Option<Duration>,
 }
 
-/// What a renewal in progress does.
+/// Step of a renewal in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// It uses the refresh token.
+    /// Uses the current refresh token.
     Refresh,
-    /// The refresh token was refused; it uses that of the previous pair, as the current one never worked.
+    /// Uses the refresh token of the previous pair, because Cal.com refused the current one, which is not confirmed.
     RefreshPrevious,
-    /// It asks for a new pair without one (force-refresh).
+    /// Requests a new pair without a refresh token (force-refresh).
     Recover,
 }
 
-/// A renewal that began and of which no end is known. Who finds it without its lock held knows that the process that
-/// began it is gone, or never learnt what came of it.
+/// Renewal that started and whose outcome is unknown. If its lock is free, then the process that started it has ended, or
+/// never learnt the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// The fence of the lock under which it began.
+    /// Fence of the lock under which it started.
     pub fence: u64,
-    /// What it does.
+    /// Current step.
     pub step: Step,
-    /// Whether an earlier one ended unknown, so that the refresh token may be used up already.
+    /// Whether the outcome of an earlier call is unknown, so that the refresh token may already be used up.
     pub in_doubt: bool,
 }
 
-/// What is stored of one renewable credential.
+/// Record of one renewable credential in the token store.
 #[derive(Debug, Clone, Default)]
 pub struct StoredCredential {
-    /// Counts the pairs this credential has had.
+    /// Number of pairs that this credential has had.
     pub generation: u64,
-    /// The pair in use.
+    /// Pair in use.
     pub current: Option<TokenPair>,
-    /// The one before, until the current one has worked.
+    /// Previous pair, until the current one is confirmed.
     pub previous: Option<TokenPair>,
-    /// A renewal without a known end.
+    /// Renewal whose outcome is unknown.
     pub pending: Option<Pending>,
-    /// Why nothing but a login (or an import) makes this credential work again.
+    /// Reason why this credential needs a login or an import.
     pub needs_login: Option<String>,
-    /// Why the last renewal came to nothing, although the next may not.
+    /// Reason why the last renewal failed. The next one may succeed.
     pub fault: Option<String>,
-    /// For an API key: the fingerprint of the configured one that the stored one replaced. Another one in the
-    /// configuration is newer than what is stored.
+    /// For an API key, fingerprint of the configured key that the stored key replaced. If the configuration has another key,
+    /// that key is newer than the stored one.
     pub replaces: Option<String>,
-    /// Consecutive renewals that Cal.com refused without saying that the refresh token is no good.
+    /// Consecutive renewals that Cal.com refused without naming the refresh token as the reason.
     pub rejections: u32,
 }
 
 impl StoredCredential {
-    /// What the API key is known by that took the place of the configured one, if there is one.
+    /// Returns the hash of the API key that replaced the configured one, if there is one.
     pub(super) fn replacing_key(&self) -> Option<u128> {
         self.replaces.as_ref()?;
         Some(self.current.as_ref()?.access.expose(|key| credential_hash(&[key])))
     }
 }
 
-/// The text of a secret in the form that is sealed: read where it lies, which an `Option<Cow<str>>` of serde's is not, and
-/// wiped where it had to be copied.
+/// Text of a secret in a record. serde borrows it from the input, which it would not do for an `Option<Cow<str>>`. A copy is
+/// wiped when it is dropped.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WipedStr<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> WipedStr<'a> {
-    /// Wraps a text, which is wiped if it is a copy.
+    /// Wraps a text. A copy is wiped when it is dropped.
     pub(super) fn new(text: Cow<'a, str>) -> Self {
         Self(text)
     }
 
-    /// The text.
+    /// Returns the text.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -141,7 +141,7 @@ impl WipedStr<'_> {
         WipedStr(Cow::Owned(secret.expose(str::to_owned)))
     }
 
-    /// Whether there is no copy of it to be wiped.
+    /// Returns whether the text is borrowed, so that there is no copy to wipe.
     pub fn is_borrowed(&self) -> bool {
         matches!(self.0, Cow::Borrowed(_))
     }
@@ -155,26 +155,26 @@ impl Drop for WipedStr<'_> {
     }
 }
 
-/// The form of a pair.
+/// Serialized form of a pair.
 #[derive(Serialize, Deserialize)]
 pub struct TokenPairForm<'a> {
-    /// The access token.
+    /// Access token.
     #[serde(borrow)]
     pub access: WipedStr<'a>,
-    /// The refresh token.
+    /// Refresh token.
     #[serde(borrow)]
     pub refresh: Option<WipedStr<'a>>,
     received_at_ms: u64,
     lifetime_s: Option<u64>,
 }
 
-/// The form of an entry. Fields that are not known are an error: they are of a newer calgate, and writing the record
-/// without them would lose them.
+/// Serialized form of a record. An unknown field is an error: a newer calgate wrote it, and this one would lose it when it
+/// writes the record.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordForm<'a> {
     generation: u64,
-    /// The pair in use.
+    /// Pair in use.
     #[serde(borrow)]
     pub current: Option<TokenPairForm<'a>>,
     #[serde(borrow)]
@@ -183,7 +183,7 @@ pub struct RecordForm<'a> {
     needs_login: Option<String>,
     fault: Option<String>,
     replaces: Option<String>,
-    /// Written only where there are any, so that an older version of calgate reads all other records.
+    /// Written only if it is not zero, so that an older calgate can read all other records.
     #[serde(default, skip_serializing_if = "is_zero")]
     rejections: u32,
 }
@@ -194,8 +194,8 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl StoredCredential {
-    /// Whether it is of a credential with these `renewal_method`. A key that took the place of a configured one is of that one
-    /// alone: of no other key, and of nothing that the credential is later under the same name. Nor is a grant a key's.
+    /// Returns whether the record belongs to a credential with this renewal method. A stored key belongs only to the
+    /// configured key that it replaced. A grant belongs to no key.
     pub fn is_of(&self, renewal_method: &RenewalMethod) -> bool {
         let configured = match renewal_method {
             RenewalMethod::Key { configured } => Some(configured),
@@ -204,9 +204,9 @@ impl StoredCredential {
         self.replaces.as_ref() == configured
     }
 
-    /// The bytes to seal.
+    /// Serializes the record. The result is sealed before it is stored.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // Room for everything at once: a buffer that grows leaves copies behind.
+        // Enough capacity for the whole record, because a buffer that grows leaves unwiped copies behind.
         let mut out = Zeroizing::new(Vec::with_capacity(64 * 1024));
         let form = RecordForm {
             generation: self.generation,
@@ -223,7 +223,7 @@ impl StoredCredential {
         out
     }
 
-    /// Reads what was sealed. `None` if it is nothing that this version of calgate writes.
+    /// Parses a serialized record. `None` if this version of calgate does not know the form.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let form: RecordForm<'_> = serde_json::from_slice(bytes).ok()?;
         let pair = |form: &Option<TokenPairForm<'_>>| match form {

@@ -1,7 +1,7 @@
-//! Token responses, read leniently: a pair exists only once, so an odd field beside it must not cost it.
+//! Lenient parser of token responses. A pair is issued only once, so an unexpected field beside it must not lose it.
 //!
 //! Cal.com's endpoints differ in names and envelope (FACTS §1): `{"access_token": …}` and `{"data": {"accessToken": …}}`.
-//! Both are read wherever they come from. A field of an unexpected type counts as missing.
+//! The parser accepts both from every endpoint. A field of an unexpected type counts as missing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,24 +15,24 @@ use crate::credential::stored_token::WipedStr;
 /// Epoch times in this range are seconds (the years 2001 to 5138); all others are milliseconds, as FACTS §1 has them.
 const SECONDS: std::ops::Range<f64> = 1e9..1e11;
 
-/// What a response says of tokens.
+/// Fields of a token response.
 #[derive(Default)]
 pub(super) struct TokenFields<'a> {
     pub(super) access: Option<WipedStr<'a>>,
     pub(super) refresh: Option<WipedStr<'a>>,
     pub(super) api_key: Option<WipedStr<'a>>,
-    /// Life of the access token in seconds.
+    /// Lifetime of the access token, in seconds.
     pub(super) expires_in: Option<f64>,
     /// End of the access token, in seconds since 1970.
     pub(super) expires_at: Option<f64>,
-    /// The user whose tokens these are.
+    /// User that the tokens belong to.
     pub(super) user: Option<UserId>,
-    /// The `id` of the object itself, which is a user's only inside `user`.
+    /// `id` of the object itself. It is a user id only inside `user`.
     id: Option<UserId>,
 }
 
 impl<'a> TokenFields<'a> {
-    /// Reads a body. `None` if it is not a JSON object.
+    /// Parses a body. `None` if it is not a JSON object.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         match serde_json::from_slice::<AnyValue<'a>>(body).ok()? {
             AnyValue::Object(tokens) => Some(*tokens),
@@ -56,7 +56,7 @@ impl<'a> TokenFields<'a> {
         }
     }
 
-    /// Takes over what an envelope holds.
+    /// Merges the fields of an envelope.
     fn take(&mut self, value: AnyValue<'a>) {
         let AnyValue::Object(inner) = value else { return };
         let TokenFields { access, refresh, api_key, expires_in, expires_at, user, id: _ } = *inner;
@@ -69,7 +69,7 @@ impl<'a> TokenFields<'a> {
     }
 }
 
-/// A number that may come as text.
+/// Number that may be written as text.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct LenientNumber(pub(super) Option<f64>);
 
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for LenientNumber {
     }
 }
 
-/// A JSON value.
+/// JSON value.
 enum AnyValue<'a> {
     Text(WipedStr<'a>),
     Number(f64),
@@ -104,7 +104,7 @@ impl<'a> AnyValue<'a> {
         number.filter(|number: &f64| number.is_finite() && *number >= 0.0)
     }
 
-    /// Seconds since 1970, from seconds, milliseconds or a date.
+    /// Returns seconds since 1970, from seconds, milliseconds or a date.
     fn moment(&self) -> Option<f64> {
         let seconds = |number: f64| if SECONDS.contains(&number) { number } else { number / 1000.0 };
         let date = || match self {

@@ -1,7 +1,7 @@
 //! State of one renewable credential in this process: the token in use, and its remaining life.
 //!
-//! The request path reads it and never waits while a token is good; the keeper writes it. Life is counted on the
-//! monotonic clock from when the token was received, so a calendar clock that is set does not end it.
+//! The request path reads the state, and never waits while a token is valid. `refresh` writes it. The lifetime is measured on
+//! the monotonic clock from receipt, so a change of the wall clock does not end it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,17 +19,17 @@ use crate::credential::stored_token::{RecordName, StoredCredential, TokenPair};
 use crate::refusal::Refusal;
 use crate::time::{MonoTime, nanoseconds};
 
-/// How long a request waits for a renewal at most: a renewal's own deadlines end before that.
+/// Maximum wait of a request for a renewal, 45 s. The timeouts of the renewal itself are shorter.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// Why a credential cannot be had or renewed at the moment.
+/// Reason why a credential cannot be loaded or renewed at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenewalError {
-    /// The store holds nothing under its name.
+    /// The token store has no record of it.
     Absent,
-    /// The store, or its record there, cannot be used.
+    /// The token store, or the record, cannot be read or written.
     Store(String),
-    /// Cal.com could not be asked, or did not answer with a new pair.
+    /// The call to Cal.com failed, or its response has no new pair.
     Upstream(String),
 }
 
@@ -42,63 +42,63 @@ impl std::fmt::Display for RenewalError {
     }
 }
 
-/// A credential as this process knows it.
+/// State of a credential in this process.
 #[derive(Debug, Clone, Default)]
 pub struct TokenState {
-    /// Counts the pairs; 0 while there is none.
+    /// Number of the pair; 0 if there is none yet.
     pub generation: u64,
-    /// What is injected.
+    /// Value of `Authorization`.
     pub bearer: Option<HeaderValue>,
-    /// For an API key that took the place of the configured one: what it is known by. Cal.com counts it by itself.
+    /// For an API key that replaced the configured one, its hash. Cal.com counts the new key separately.
     pub replacing: Option<u128>,
-    /// When the token was received.
+    /// Time at which the token was received.
     pub received: MonoTime,
-    /// From when on it is renewed.
+    /// Time from which the token is due for renewal.
     pub due: Option<MonoTime>,
-    /// Until when it is sent.
+    /// Time until which the token is sent.
     pub until: Option<MonoTime>,
-    /// Whether a renewal has begun of which no end is known.
+    /// Whether a renewal has started and its outcome is unknown.
     pub renewing: bool,
-    /// Whether the pair before is still kept, as this one has not worked yet.
+    /// Whether the previous pair is still kept, because this one is not confirmed yet.
     pub unproven: bool,
-    /// Whether it was renewed because the one before was refused.
+    /// Whether the token was renewed because Cal.com rejected the previous one.
     pub by_refusal: bool,
-    /// Why nothing but a login helps.
+    /// Reason why only a login helps.
     pub needs_login: Option<Arc<str>>,
-    /// What is wrong at the moment, and when it is looked at again.
+    /// Current error, and the end of the back-off after it.
     pub error: Option<(RenewalError, MonoTime)>,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub failures: u32,
-    /// The last time that the keeper was asked to look after it and did; 0: it has not looked yet.
+    /// Number of the last refresh request that is done; 0 before the first one.
     pub checks: u64,
-    /// When it did last.
+    /// Time of the last check.
     pub checked_at: MonoTime,
 }
 
-/// What a request can do with a credential.
+/// Readiness of a credential for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     /// Use the token.
     Use,
-    /// Use the token, and have it renewed.
+    /// Use the token, and renew it in the background.
     UseAndRenew,
-    /// Have it loaded or renewed, and wait for that.
+    /// Wait until the token is loaded or renewed.
     Wait,
-    /// Nothing but a login helps.
+    /// Only a login helps.
     NeedsLogin,
-    /// There is no token, and none to be had before this much time is over.
+    /// There is no valid token, and no renewal before this back-off ends.
     Unavailable(Duration),
 }
 
 impl TokenState {
-    /// What `entry` means here and now. `received` is when this process received the current pair, if it did; otherwise
-    /// the calendar has to tell its age, `age`. `jitter` is from -1 to 1.
+    /// Creates the state from a record. `received` is the time at which this process received the current pair, if it did.
+    /// Otherwise the wall clock gives its age, `age`. `jitter` is from -1 to 1.
     pub fn of(entry: &StoredCredential, received: Option<MonoTime>, age: Duration, now: MonoTime, jitter: f64) -> Self {
         let lifetime = entry.current.as_ref().and_then(|pair| pair.lifetime);
-        // A token is never older than the life it had, however the calendar was set.
+        // A token is never older than its lifetime, even if the wall clock was set.
         let age = lifetime.map_or(age, |lifetime| age.min(lifetime));
         let received = received.unwrap_or(MonoTime(now.0.saturating_sub(nanoseconds(age))));
-        // An age from before this process' clock began leaves that much less of the life.
+        // The monotonic clock of this process started after the token was received. The time before it shortens the lifetime.
         let spent = if received.0 == 0 { age.saturating_sub(Duration::from_nanos(now.0)) } else { Duration::ZERO };
         let after = |life: Duration| MonoTime(received.0.saturating_add(nanoseconds(life.saturating_sub(spent))));
         Self {
@@ -115,44 +115,44 @@ impl TokenState {
         }
     }
 
-    /// Whether `entry` is of another record than this: its generations begin anew when what was stored is forgotten.
+    /// Returns whether `entry` is a record that replaced the one of this state. Generations start again in a new record.
     pub fn is_replaced_by(&self, entry: &StoredCredential) -> bool {
         self.generation > entry.generation || (self.generation == entry.generation && !self.has_token_of(entry))
     }
 
-    /// Whether the token is that of `entry`.
+    /// Returns whether the token is that of `entry`.
     pub fn has_token_of(&self, entry: &StoredCredential) -> bool {
         let stored = entry.current.as_ref().map(|pair| pair.access.header("Bearer "));
         self.generation == entry.generation && self.bearer == stored
     }
 
-    /// How long ago the token was received.
+    /// Returns the time since the token was received.
     pub fn age(&self, now: MonoTime) -> Duration {
         Duration::from_nanos(now.0.saturating_sub(self.received.0))
     }
 
-    /// Whether the token may be sent.
+    /// Returns whether the token may be sent.
     pub fn is_good(&self, now: MonoTime) -> bool {
         self.bearer.is_some() && self.until.is_none_or(|until| now < until)
     }
 
-    /// Whether renewing it is due.
+    /// Returns whether the token is due for renewal.
     pub fn is_due(&self, now: MonoTime) -> bool {
         self.due.is_some_and(|due| now >= due)
     }
 
-    /// How long it is left alone, as it failed just now.
+    /// Returns the rest of the back-off after a failure.
     pub fn backoff(&self, now: MonoTime) -> Duration {
         let until = self.error.as_ref().map_or(0, |(_, until)| until.0);
         Duration::from_nanos(until.saturating_sub(now.0))
     }
 
-    /// Whether it failed so recently that it is left alone.
+    /// Returns whether the back-off after a failure has not ended.
     pub fn is_backing_off(&self, now: MonoTime) -> bool {
         !self.backoff(now).is_zero()
     }
 
-    /// What a request can do with it.
+    /// Returns the readiness for a request.
     pub fn readiness(&self, now: MonoTime) -> Readiness {
         if self.is_good(now) {
             let renew = self.is_due(now) && !self.is_backing_off(now) && self.needs_login.is_none();
@@ -165,7 +165,7 @@ impl TokenState {
         }
     }
 
-    /// The name of its state, for metrics and `/readyz`.
+    /// Returns the name of the state, for metrics and `/readyz`.
     pub fn state_name(&self, now: MonoTime) -> &'static str {
         match () {
             () if self.needs_login.is_some() => "needs-login",
@@ -180,32 +180,34 @@ impl TokenState {
     }
 }
 
-/// What the keeper is asked to do.
+/// Job for the task that renews credentials.
 #[derive(Debug)]
 pub enum Job {
-    /// Look after a credential: read its record again, and renew it if that is due.
+    /// Reads the record of a credential again, and renews the credential if that is due.
     Refresh(Arc<TokenHandle>),
-    /// Store a pair that an answer of Cal.com's held, and tell whether it is stored.
+    /// Stores a pair from a response of Cal.com, and sends whether that succeeded.
     Store(Arc<TokenHandle>, TokenPair, oneshot::Sender<bool>),
 }
 
-/// One renewable credential of this process, shared by all workers and kept over reloads.
+/// Handle of one renewable credential, shared by all workers and kept across reloads.
 #[derive(Debug)]
 pub struct TokenHandle {
-    /// Its record's name.
+    /// Name of its record.
     pub name: RecordName,
-    /// How it is renewed; a reload may change that.
+    /// Renewal method. A reload may change it.
     pub renewal_method: ArcSwap<RenewalMethod>,
-    /// Held by the keeper while it looks after it: one renewal at a time.
+    /// Lock that allows one renewal at a time.
     pub renewal_lock: tokio::sync::Mutex<()>,
-    /// Whether it has been used since it was last renewed.
+    /// Whether a request has used the credential since the last renewal.
     pub used: AtomicBool,
-    /// The requests for which a renewed token does not help.
+    /// Requests for which a renewed token does not help.
     pub refusals: Rejections,
     current: watch::Sender<Arc<TokenState>>,
-    /// How often the keeper was asked to look after it; up to which of these it has taken up; whether it is told.
+    /// Number of refresh requests so far.
     requested: AtomicU64,
+    /// Number of the last request that the refresh task has claimed.
     claimed: AtomicU64,
+    /// Whether a job for this credential is in the queue.
     is_queued: AtomicBool,
     refused: AtomicU64,
     worked: AtomicU64,
@@ -230,17 +232,17 @@ impl TokenHandle {
         })
     }
 
-    /// What is known now.
+    /// Returns the current state.
     pub fn current(&self) -> Arc<TokenState> {
         self.current.borrow().clone()
     }
 
-    /// Makes `token` known, and wakes who waits for it.
+    /// Publishes a new state and wakes all requests that wait for one.
     pub fn publish(&self, token: TokenState) {
         self.current.send_replace(Arc::new(token));
     }
 
-    /// Asks the keeper to look after it. Answers which time that is.
+    /// Requests a check and, if it is due, a renewal. Returns the number of this request.
     pub fn request_refresh(self: &Arc<Self>) -> u64 {
         let time = self.requested.fetch_add(1, Ordering::AcqRel) + 1;
         if !self.is_queued.swap(true, Ordering::AcqRel) {
@@ -249,47 +251,46 @@ impl TokenHandle {
         time
     }
 
-    /// Notes that the keeper takes up what was asked so far.
+    /// Marks all refresh requests so far as claimed.
     pub fn claim(&self) {
         self.is_queued.swap(false, Ordering::AcqRel);
         self.claimed.store(self.requested.load(Ordering::Acquire), Ordering::Release);
     }
 
-    /// The last time that was asked and that the keeper has taken up.
+    /// Returns the number of the last refresh request that is claimed.
     pub fn claimed(&self) -> u64 {
         self.claimed.load(Ordering::Acquire)
     }
 
-    /// The latest generation whose token Cal.com refused.
+    /// Returns the latest generation whose token Cal.com rejected.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// The latest generation whose token has worked.
+    /// Returns the latest generation whose token Cal.com accepted.
     pub fn worked(&self) -> u64 {
         self.worked.load(Ordering::Acquire)
     }
 
-    /// Forgets which tokens were refused and which have worked: they were of another record, whose generations are not
-    /// those of this one.
+    /// Forgets which generations Cal.com rejected and accepted, because they belong to a record that was replaced.
     pub fn reset(&self) {
         self.refused.store(0, Ordering::Release);
         self.worked.store(0, Ordering::Release);
     }
 
-    /// Notes that Cal.com refused the token of `generation`, so that it is renewed although it is not due.
+    /// Records that Cal.com rejected the token of `generation`, so that it is renewed although it is not due.
     pub(super) fn reject(&self, generation: u64) {
         self.refused.fetch_max(generation, Ordering::AcqRel);
     }
 
-    /// Notes that the token of `token` has worked.
+    /// Records that Cal.com accepted the token of this state.
     pub(super) fn confirm(self: &Arc<Self>, token: &TokenState) {
         if token.unproven && self.worked.fetch_max(token.generation, Ordering::AcqRel) < token.generation {
             let _ = self.request_refresh();
         }
     }
 
-    /// Has the keeper look after it, and waits until it has: until a look that began after this was asked is over.
+    /// Requests a check and waits for the first check that starts after this call.
     pub(super) async fn wait_refreshed(self: &Arc<Self>) -> Arc<TokenState> {
         self.used.store(true, Ordering::Relaxed);
         let mut news = self.current.subscribe();
@@ -300,14 +301,14 @@ impl TokenHandle {
         }
     }
 
-    /// Hands a pair that an answer held to the keeper. Answers whether it is stored.
+    /// Sends a pair from a response to the task that stores it. Returns whether the pair is stored.
     pub(super) async fn capture(self: &Arc<Self>, pair: TokenPair) -> bool {
         let (stored, answer) = oneshot::channel();
         let sent = self.jobs.send(Job::Store(self.clone(), pair, stored));
         sent.is_ok() && matches!(timeout(REFRESH_TIMEOUT, answer).await, Ok(Ok(true)))
     }
 
-    /// The refusal where there is no token.
+    /// Returns the refusal for a request without a valid token.
     pub(super) fn refusal(&self, token: &TokenState, now: MonoTime) -> Refusal {
         let credential: Arc<str> = self.name.to_string().into();
         match &token.error {
@@ -325,19 +326,19 @@ impl TokenHandle {
         }
     }
 
-    /// Whether it is to be renewed when that is due. A managed user whom nobody acts for is renewed when somebody does;
-    /// there may be many.
+    /// Returns whether the credential is renewed when that is due. A managed user's is renewed only if callers act for the
+    /// user, because there may be many users.
     pub fn is_wanted(&self) -> bool {
         self.name.user.is_none() || self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether the keeper can have a new pair for it.
+    /// Returns whether calgate can renew the credential.
     pub fn is_renewable(&self) -> bool {
         !matches!(**self.renewal_method.load(), RenewalMethod::Key { .. })
     }
 
-    /// The name of its state. An API key that the store holds no newer one of serves as configured. A managed user whom
-    /// nobody acts for is in no trouble when its token runs out: it is renewed for who does.
+    /// Returns the name of the state. An API key without a newer one in the store is used as configured. An expired token of
+    /// a managed user for whom no caller acts is not an error: the next request renews it.
     pub fn state_name(&self, now: MonoTime) -> &'static str {
         let token = self.current();
         match token.state_name(now) {

@@ -13,29 +13,29 @@ use crate::credential::token_state::{Readiness, TokenHandle, TokenState};
 use crate::credential::{AuthHeaders, TokenRegistry};
 use crate::refusal::Refusal;
 
-/// How Cal.com answers an access token that has expired (FACTS §1).
+/// Status of Cal.com's response to an expired access token (FACTS §1).
 const TOKEN_EXPIRED: u16 = 498;
 
-/// How often a request without a good token waits for one.
+/// Maximum number of waits of a request without a valid token, 3.
 const MAX_WAITS: usize = 3;
 
-/// How long a configured API key waits to hear whether the store holds a newer one. A store that hangs is no reason to hold
-/// up a key that may well be good; if it is not, that is found out by its being refused.
+/// Maximum wait of a request with a configured API key for the first load of the record, 1 s. The record may hold a newer
+/// key. If the store does not answer, the configured key is sent, and Cal.com rejects it if it is out of date.
 const FIRST_LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A rest of the keeper's that a request waits out.
+/// Longest renewal back-off that a request waits for, 1 s.
 const MAX_BACKOFF_WAIT: Duration = Duration::from_secs(1);
 
-/// Whose headers a request goes upstream with.
+/// Source of a request's authentication headers.
 #[derive(Debug)]
 pub enum CredentialSource {
-    /// They are here.
+    /// The headers themselves.
     Ready(AuthHeaders),
-    /// A renewable credential's; a configured API key stands where the store holds no newer one.
+    /// Renewable credential. The headers of a configured API key apply if the store holds no newer one.
     Held(Arc<TokenHandle>, Option<AuthHeaders>),
 }
 
-/// The headers to inject, and what they are of.
+/// Authentication headers of one request, and the state of the token in them.
 #[derive(Debug, Clone)]
 pub struct UpstreamAuth {
     auth_headers: AuthHeaders,
@@ -43,7 +43,7 @@ pub struct UpstreamAuth {
 }
 
 impl CredentialSource {
-    /// Has the headers. This waits only where a token has run out or was never read.
+    /// Returns the headers. Waits only for a token that has expired or is not loaded yet.
     ///
     /// # Errors
     /// [`Refusal::CredentialNeedsLogin`], [`Refusal::CredentialUnavailable`], [`Refusal::UnknownManagedUser`].
@@ -70,7 +70,7 @@ impl CredentialSource {
     }
 }
 
-/// Waits for a good token as long as one may be had soon: for the keeper, and for a short rest of its after a failure.
+/// Waits for a valid token while one may come soon: for a renewal, and for a short back-off after a failure.
 async fn wait_ready(
     handle: &Arc<TokenHandle>,
     mut token: Arc<TokenState>,
@@ -96,7 +96,7 @@ async fn wait_ready(
     Ok(token)
 }
 
-/// Waits for a token of another generation, likewise. It may be a lower one, of another record.
+/// Waits for a token of another generation in the same way. The generation may be lower if the record was replaced.
 async fn wait_newer(
     handle: &Arc<TokenHandle>,
     than: u64,
@@ -115,18 +115,18 @@ async fn wait_newer(
 }
 
 impl UpstreamAuth {
-    /// The headers.
+    /// Returns the headers.
     pub fn auth_headers(&self) -> &AuthHeaders {
         &self.auth_headers
     }
 
-    /// The managed user whose token it is, and the credential's name, if it is one's.
+    /// Returns the name of the credential and the managed user, if the token is a managed user's.
     pub fn managed_user(&self) -> Option<(&str, UserId)> {
         let (handle, _) = self.token.as_ref()?;
         Some((&handle.name.credential, handle.name.user?))
     }
 
-    /// What the API key is known by that took the place of the configured one, if it is used.
+    /// Returns the hash of the API key that replaced the configured one, if this request uses it.
     pub fn replacing_key(&self) -> Option<u128> {
         let (_, token) = self.token.as_ref()?;
         token
@@ -134,12 +134,12 @@ impl UpstreamAuth {
             .filter(|_| matches!(&self.auth_headers, AuthHeaders::Bearer(key) if token.bearer.as_ref() == Some(key)))
     }
 
-    /// Whether another access may be had if Cal.com refuses this one, so that the request is worth keeping.
+    /// Returns whether there may be a replacement if Cal.com rejects this token, so that the request body is worth buffering.
     pub fn is_replaceable(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Records how Cal.com answered a request with this access. `refused` says that it refused the token.
+    /// Records Cal.com's response to a request with this token. `refused` says that Cal.com rejected the token.
     pub fn note_answered(&self, head: &request::Parts, status: StatusCode, refused: bool) {
         let Some((handle, token)) = self.token.as_ref().filter(|_| !refused) else { return };
         handle.confirm(token);
@@ -148,7 +148,7 @@ impl UpstreamAuth {
         }
     }
 
-    /// Records how Cal.com answered the second try of a refused request.
+    /// Records Cal.com's response to the second try of a rejected request.
     pub fn note_retried(&self, head: &request::Parts, status: StatusCode, refused: bool, registry: &TokenRegistry) {
         self.note_answered(head, status, refused);
         if let Some((handle, token)) = &self.token {
@@ -156,11 +156,12 @@ impl UpstreamAuth {
         }
     }
 
-    /// The access to try a refused request with, once: a newer token, or the same one where it may not be known
-    /// everywhere yet. `None` where nothing helps, and Cal.com's answer is the answer. `status` is that of the refusal.
+    /// Returns the authentication for one more try of a rejected request: a newer token, or the same one if a part of Cal.com
+    /// may not know it yet. `None` if no token helps, so that the caller gets Cal.com's response. `status` is the status of
+    /// the rejection.
     ///
     /// # Errors
-    /// As of [`CredentialSource::obtain`], where a newer token was called for and could not be had.
+    /// Those of [`CredentialSource::obtain`], if a newer token is needed and not available.
     pub async fn replacement(
         &self,
         registry: &TokenRegistry,
@@ -194,7 +195,7 @@ impl UpstreamAuth {
             RejectionAction::Nothing => return Ok(None),
         }
         if token.unproven {
-            // There is one more try, and a token that was had just now may not be known everywhere yet.
+            // Only one more try is left, and a part of Cal.com may not know the new token yet.
             sleep(SETTLE_WAIT.saturating_sub(token.age(registry.now()))).await;
         }
         let now = registry.now();
@@ -204,12 +205,12 @@ impl UpstreamAuth {
     }
 }
 
-/// Whether a status says that the credential is no good, whatever the reason.
+/// Returns whether a status says that Cal.com rejected the credential.
 pub fn is_token_refused(status: StatusCode) -> bool {
     status == StatusCode::UNAUTHORIZED || is_token_expired(status)
 }
 
-/// Whether a status is the one for expired access tokens, which no caller of the gateway ever sees.
+/// Returns whether a status is Cal.com's status for expired access tokens, which callers of the gateway never see.
 pub fn is_token_expired(status: StatusCode) -> bool {
     status.as_u16() == TOKEN_EXPIRED
 }

@@ -1,4 +1,4 @@
-//! A connection for a request: a stream of a shared one, one of the request's own, or the wait for either.
+//! Acquires a connection for a request: a stream of a shared one or one of its own, after a wait if necessary.
 
 use std::pin::pin;
 
@@ -11,7 +11,7 @@ use crate::forward::pool::{self, UpstreamConnection};
 use crate::refusal::Refusal;
 
 impl Upstream {
-    /// A connection for a request, opened after the one numbered `failed` if it failed on one before.
+    /// Returns a connection for a request. If the request failed on the connection numbered `failed`, it is a later one.
     pub(super) async fn connect(&self, failed: Option<u64>) -> Result<UpstreamConnection, Refusal> {
         match timeout(self.lookup_timeout + self.connect_timeout, self.connection(failed)).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -20,8 +20,8 @@ impl Upstream {
         }
     }
 
-    /// A new connection, or one that a request before has made for all while this one waited for it. After a failure, idle
-    /// connections are not tried one after the other: what ended the first may have ended them all.
+    /// Returns a new connection, or a shared one that another request opened in the meantime. After a failure, no idle
+    /// connection is tried, because the cause that ended one may have ended them all.
     async fn connection(&self, failed: Option<u64>) -> Result<UpstreamConnection, String> {
         let Some((turn, waiting)) = pool::connect_lock(self.id()).filter(|_| self.offers_http2) else {
             return self.own_connection(failed).await;
@@ -37,7 +37,7 @@ impl Upstream {
                 return Ok(made);
             }
             match held {
-                // Meanwhile it may have turned out that each needs its own.
+                // In the meantime, upstream may have turned out to speak only HTTP/1.1.
                 Some(held) if pool::connect_lock(self.id()).is_some() => return connect(self, Some(held)).await,
                 Some(_) => return self.own_connection(failed).await,
                 None => {}
@@ -45,7 +45,7 @@ impl Upstream {
         }
     }
 
-    /// A connection for one request.
+    /// Returns a connection for one request alone.
     async fn own_connection(&self, failed: Option<u64>) -> Result<UpstreamConnection, String> {
         if let Some(idle) = pool::acquire_newer(self.id(), failed, Instant::now()) {
             return Ok(idle);

@@ -1,8 +1,8 @@
 //! Client for the gateway's own requests, such as those to Cal.com's token endpoints.
 //!
 //! They follow the rules of forwarded requests: the same TLS configuration, proxy and resolver. Each request has a connection
-//! of its own and is sent once, because a repeated request could use up a refresh token. Errors distinguish requests that were
-//! never sent from requests whose fate is unknown.
+//! of its own and is sent once, because a repeated request could use up a refresh token. Errors distinguish requests that
+//! were never sent from requests whose fate is unknown.
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;

@@ -23,21 +23,21 @@ use super::proxy;
 use crate::forward::failure::describe;
 use crate::forward::timeout::ReusableTimer;
 
-/// How long an address has to itself before the next one is tried beside it (RFC 8305 §8).
+/// Delay before a connection attempt to the next address starts, 250 ms (RFC 8305 §8).
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Time for which sent bytes may stay unacknowledged before the connection counts as dead, 10 s: a path that was lost
-/// without a word would otherwise cost each request its whole `limits.upstream_headers`.
+/// Time for which sent bytes may stay unacknowledged before the connection counts as dead, 10 s. Otherwise each request on a
+/// path that silently failed would wait for its whole `limits.upstream_headers`.
 #[cfg(target_os = "linux")]
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The right to open the HTTP/2 connection of a worker. It ends when other requests can use that connection.
+/// Right to open the HTTP/2 connection of a worker. It is dropped when other requests can use that connection.
 pub(super) type ConnectGuard = OwnedMutexGuard<()>;
 
-/// Connects, TLS included. An HTTP/2 connection is kept for later requests, too.
+/// Opens a connection, including TLS. The pool keeps an HTTP/2 connection for later requests too.
 ///
 /// # Errors
-/// What failed, for the log.
+/// The failure, for the log.
 pub(super) async fn connect(
     upstream: &Upstream,
     connect_guard: Option<ConnectGuard>,
@@ -86,15 +86,15 @@ fn set_up(tcp: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Returns what a failed handshake says, and the setting that changes it.
+/// Returns the error of a failed handshake, and the setting that solves it.
 fn tls_failed(fault: &std::io::Error) -> String {
     let fault = fault.to_string();
     format!("TLS failed: {fault}{}", tls_remedy(&fault))
 }
 
-/// Returns the advice that belongs to the text of a failed handshake; empty where there is none.
+/// Returns the remedy for the error text of a failed handshake. Empty if there is none.
 pub(super) fn tls_remedy(fault: &str) -> &'static str {
-    // A bad signature is that of an authority of the same name with another key.
+    // A bad signature means that an authority of the same name has another key.
     if ["UnknownIssuer", "BadSignature"].iter().any(|word| fault.contains(word)) {
         "; calgate does not know the certificate's issuer: set upstream.ca_file, or upstream.roots to \"system\" or \"both\""
     } else {
@@ -102,8 +102,8 @@ pub(super) fn tls_remedy(fault: &str) -> &'static str {
     }
 }
 
-/// Connects to whichever address answers first. Each next one is tried when one before has failed or takes long: a name may
-/// have addresses that lead nowhere from here, IPv6 ones for one (RFC 8305 §5).
+/// Connects to the address that answers first. The attempt to the next address starts when an earlier one fails or takes long
+/// (RFC 8305 §5). A name may have addresses that this network does not reach, such as IPv6 ones.
 async fn happy_eyeballs(addresses: &[SocketAddr]) -> std::io::Result<TcpStream> {
     let (mut attempts, mut addresses) = (FuturesUnordered::new(), addresses.iter());
     let mut fault = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);

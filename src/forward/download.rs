@@ -1,4 +1,4 @@
-//! Cal.com's body on its way to the caller: streamed, bounded in time, its connection kept when it is over.
+//! Response body on its way to the caller: streamed and limited in time. Its end releases the connection.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,17 +13,17 @@ use tokio::time::Instant;
 use super::pool::{self, Lease};
 use crate::forward::timeout::Deadline;
 
-/// Why an answer broke off.
+/// Fault of a response body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DownloadFault {
-    /// Longer than `[limits] upstream_total`.
+    /// The response took longer than `[limits] upstream_total`.
     TooSlow,
-    /// Cal.com's connection broke, or its framing.
+    /// The connection to Cal.com broke, or the framing is invalid.
     Broken,
 }
 
 impl DownloadFault {
-    /// The same in words, for the log.
+    /// Describes the fault for the log.
     pub fn reason(self) -> &'static str {
         match self {
             Self::TooSlow => "the upstream answer took too long",
@@ -40,21 +40,22 @@ impl fmt::Display for DownloadFault {
 
 impl std::error::Error for DownloadFault {}
 
-/// The body of a forwarded answer. Trailers are dropped, as headers of the upstream hop are.
+/// Body of a forwarded response. Trailers are dropped, as the headers of the upstream hop are.
 pub struct Download {
-    /// The first frame, which [`Self::start`] has taken. It is not part of `prefetched`, as most bodies have one and few that.
+    /// First frame, if [`Self::start`] has read it. It is not part of `prefetched`, because most bodies have the one and few
+    /// the other.
     first: Option<Bytes>,
-    /// What was read of it before it is passed on.
+    /// Bytes that were read before the body is passed on.
     prefetched: Option<Box<Prefetched>>,
     inner: Incoming,
-    /// When its head came.
+    /// Time at which the head arrived.
     started_at: Instant,
     deadline: Deadline,
-    /// What it holds of the connection it comes from.
+    /// Its part of the connection.
     connection: Option<Lease>,
 }
 
-/// What was read ahead, and how it broke off meanwhile.
+/// Bytes that were read before the body is passed on, and the fault that ended reading.
 struct Prefetched {
     read: Bytes,
     fault: Option<DownloadFault>,
@@ -65,8 +66,8 @@ impl Download {
         Self { first: None, prefetched: None, inner, started_at, deadline, connection }
     }
 
-    /// Reads at most about `max` bytes. If that is all of the body, it is handed over; otherwise it comes first when
-    /// the body is passed on, and so does the way it breaks off.
+    /// Reads about `max` bytes. Returns the whole body if it is not longer. Otherwise it keeps the bytes, and any fault, for
+    /// the next reader of the body.
     pub async fn read_up_to(&mut self, max: usize) -> Option<Bytes> {
         let (mut read, mut fault) = (BytesMut::new(), None);
         while read.len() <= max {
@@ -83,11 +84,11 @@ impl Download {
         None
     }
 
-    /// Takes what is already there of the body, without waiting. A body that is broken from its start is found before its head
-    /// is passed on.
+    /// Reads the bytes of the body that have already arrived, without waiting. This finds an invalid body before its head is
+    /// passed on.
     ///
     /// # Errors
-    /// Why the body broke off.
+    /// The fault of the body.
     pub async fn start(&mut self) -> Result<(), DownloadFault> {
         if self.is_end_stream() {
             return Ok(());
@@ -102,19 +103,19 @@ impl Download {
         }
     }
 
-    /// Why reading ahead stopped, if the body broke off.
+    /// Returns the fault that ended reading ahead, if there was one.
     pub fn fault(&self) -> Option<DownloadFault> {
         self.prefetched.as_ref().and_then(|prefetched| prefetched.fault)
     }
 
-    /// Reads the body as [`Self::read_up_to`] does, and keeps it: what was read is passed on as if it had not been.
+    /// Reads the body as [`Self::read_up_to`] does, and leaves it complete.
     pub async fn peek_up_to(&mut self, max: usize) -> Option<Bytes> {
         let read = self.read_up_to(max).await?;
         self.prefetched = Some(Box::new(Prefetched { read: read.clone(), fault: None }));
         Some(read)
     }
 
-    /// Reads at most about `max` bytes and leaves the body complete: what was read comes first when the body is passed on.
+    /// Reads about `max` bytes and leaves the body complete: the next reader of the body gets them first.
     pub async fn peek(&mut self, max: usize) -> Bytes {
         if let Some(whole) = self.read_up_to(max).await {
             self.prefetched = Some(Box::new(Prefetched { read: whole, fault: None }));
@@ -122,13 +123,13 @@ impl Download {
         self.prefetched.as_ref().map(|prefetched| prefetched.read.clone()).unwrap_or_default()
     }
 
-    /// When the head of the answer came.
+    /// Returns the time at which the head of the response arrived.
     pub fn started_at(&self) -> std::time::Instant {
         self.started_at.into_std()
     }
 
-    /// Keeps the connection, now that nothing more comes on it. That it is idle is reckoned from the head of the answer: the
-    /// clock was read then, and most bodies come along with their heads.
+    /// Releases the connection to the pool after the end of the body. Its idle time starts with the head of the response,
+    /// because the clock was read then, and most bodies arrive together with their heads.
     fn finish(&mut self) {
         if let Some(Lease::Http1(http1)) = self.connection.take() {
             pool::release(http1, self.started_at);
@@ -136,7 +137,7 @@ impl Download {
     }
 }
 
-/// The size of a body of which so many bytes were read ahead.
+/// Returns the size hint of a body of which `read` bytes were read ahead.
 pub(crate) fn size_hint_plus(rest: &SizeHint, read: usize) -> SizeHint {
     let mut hint = SizeHint::new();
     if let Some(upper) = rest.upper() {
@@ -192,7 +193,7 @@ impl Body for Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // An answer without a body (HEAD, 204, 304) is never polled.
+        // A response without a body (HEAD, 204, 304) is never polled.
         if self.inner.is_end_stream() {
             self.finish();
         }

@@ -1,4 +1,4 @@
-//! One request and the head of its response, on one connection.
+//! Exchange of one request and the head of its response on one connection.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -37,7 +37,7 @@ impl Upstream {
                 let Http1 { sender, timer, .. } = &mut http1;
                 let answer = pin!(sender.try_send_request(request));
                 match self.with_timeout(answer, timer, now, &progress).await? {
-                    // Upstream may never read the rest of a body that it has answered: no other request follows on there.
+                    // Upstream may never read the rest of the request body, so the connection is not used again.
                     Ok(response) => Ok((response, progress.is_over().then_some(Lease::Http1(http1)))),
                     Err(mut fault) => {
                         let unsent = fault.take_message().map(Request::into_body);
@@ -46,7 +46,7 @@ impl Upstream {
                         if is_unsent {
                             ask.note_sending(slot, false);
                         } else if silent {
-                            // Whatever ended this connection without a byte, such as a restart, may have ended the others.
+                            // The cause, such as a restart of upstream, may have ended the other idle connections too.
                             pool::close_idle(http1.upstream);
                         }
                         let again = unsent.or_else(|| (repeatable && silent).then(Upload::empty));
@@ -83,8 +83,8 @@ impl Upstream {
         }
     }
 
-    /// Waits for the head of an answer, `[limits] upstream_headers` from `now`, and from the end of the request's body. A
-    /// body that is too slow fails by a deadline of its own.
+    /// Waits for the head of a response: `[limits] upstream_headers` from `now`, and from the end of the request body. A body
+    /// that is too slow fails by a deadline of its own.
     async fn with_timeout<T>(
         &self,
         mut answer: Pin<&mut impl Future<Output = T>>,

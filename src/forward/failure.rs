@@ -1,4 +1,4 @@
-//! Why a request got no answer: what it means for its caller, and whether it may be sent again.
+//! Failures of requests without a response: their refusals, and whether the request may be sent again.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -8,10 +8,10 @@ use crate::forward::upload_state::UploadProgress;
 use crate::refusal::Refusal;
 use crate::untrusted::sanitize;
 
-/// A request that got no answer.
+/// Failure of a request without a response.
 pub(super) struct SendFailure {
     pub(super) refusal: Refusal,
-    /// The body to send again, where that is safe.
+    /// Body to send again, if that is safe.
     pub(super) again: Option<Upload>,
 }
 
@@ -21,7 +21,7 @@ impl From<Refusal> for SendFailure {
     }
 }
 
-/// No connection, and so nothing was sent.
+/// Returns the refusal for a request without a connection. Nothing of it was sent.
 pub(super) fn unreachable(why: impl Display) -> Refusal {
     Refusal::UpstreamUnreachable { reason: sanitize(why).into(), sent: false }
 }
@@ -36,7 +36,8 @@ pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// What a failed exchange means for the caller, whose own body may be what failed. `sent` is whether the request may have been.
+/// Returns the refusal for a failed exchange. The caller's own body may be the reason. `sent` says whether the request may
+/// have been sent.
 pub(super) fn refusal(error: &hyper::Error, body: &UploadProgress, sent: bool) -> Refusal {
     if let Some(fault) = body.fault() {
         return fault.into();
@@ -47,7 +48,8 @@ pub(super) fn refusal(error: &hyper::Error, body: &UploadProgress, sent: bool) -
     Refusal::UpstreamUnreachable { reason: describe(error).into(), sent }
 }
 
-/// What a failed exchange says in the log. An HTTP/2 error is its code: the text of a GOAWAY frame is the peer's own.
+/// Describes a failed exchange for the log. Of an HTTP/2 error it gives only the code, because the text of a GOAWAY frame
+/// comes from the peer.
 pub(super) fn describe(error: &hyper::Error) -> String {
     let source = error.source();
     match source.and_then(|source| source.downcast_ref::<h2::Error>()).map(|fault| (fault, fault.reason())) {

@@ -1,4 +1,4 @@
-//! What an upstream is made from, by which a reload tells whether it is still the same.
+//! Settings that an upstream was built from, by which a reload finds out whether it changed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::config::file_digest::CaFile;
 use crate::config::limits::Bounds;
 use crate::config::upstream::Upstream as UpstreamConfig;
 
-/// What an upstream is made from.
+/// Settings that an upstream was built from.
 #[derive(PartialEq, Eq)]
 pub(super) struct UpstreamFingerprint {
     config: UpstreamConfig,
@@ -15,7 +15,7 @@ pub(super) struct UpstreamFingerprint {
 }
 
 impl UpstreamFingerprint {
-    /// What one would be made from now.
+    /// Returns the settings that an upstream would be built from now.
     pub(super) fn of(config: &UpstreamConfig, limits: &Bounds) -> Self {
         let timeouts = [
             limits.upstream_lookup,

@@ -1,7 +1,7 @@
-//! An HTTP/2 connection to Cal.com, with no more requests on it than the peer takes at once.
+//! HTTP/2 connection to Cal.com, with no more concurrent requests than the peer accepts.
 //!
-//! The library would queue the others, and would send them when calgate gives them up. So calgate counts the streams itself:
-//! a request gets its [`Stream`] before it is handed over, and waits for one in the pool.
+//! hyper would queue further requests, and would send them even after calgate has given them up. So calgate counts the
+//! streams itself: a request waits in the pool for its [`Stream`] before hyper gets it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,38 +24,38 @@ use super::pool::{self, UpstreamConnection};
 use super::upload::Upload;
 use crate::forward::failure::describe;
 
-/// Bytes of a response's head that are read at most.
+/// Maximum length of a response head, 64 KiB.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// Time without a frame while a response is awaited, after which a PING asks whether the path is alive: 2 s. An answer takes
-/// one round trip, so a dead path holds the requests on it no longer than this and [`PING_TIMEOUT`].
+/// Time without a frame during a request after which a PING tests the connection, 2 s. The PING answer takes one round trip,
+/// so a dead connection holds its requests no longer than this and [`PING_TIMEOUT`].
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Time for the answer to a PING, 3 s: one lost packet may be sent again in it.
+/// Time for the answer to a PING, 3 s: enough to send one lost packet again.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time without a request after which a connection is closed, 60 s: a path that is not used is forgotten by what is on it,
-/// such as a NAT gateway, and the next request would be lost.
+/// Time without a request after which a connection is closed, 60 s. A device on the path, such as a NAT gateway, forgets an
+/// idle connection, and the next request would be lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of one response that wait for its client to take them. All responses share a connection: no client may hold up
-/// those of others, so there is room on the connection for all of them.
+/// Flow-control window of one stream, 128 KiB (RFC 9113 §5.2): the bytes of a response that may wait for a slow client.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
-/// The most room that a connection can have (RFC 9113 §6.9.1).
+/// Flow-control window of a connection: the largest one (RFC 9113 §6.9.1), so that no slow client delays other responses.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// Stream limit of a connection whose peer has not said one yet. No peer can say it: a setting has 32 bits (RFC 9113 §6.5.1).
+/// Stream limit of a connection whose peer has not sent one yet. No peer can send this value, because a setting has 32 bits
+/// (RFC 9113 §6.5.1).
 const UNKNOWN_STREAM_LIMIT: usize = usize::MAX - 1;
 
 type Io = TokioIo<ObservedIo<TlsStream<TcpStream>, SettingsObserver>>;
 
-/// The connection itself, for as long as it is driven or has streams.
+/// Connection and its state, shared by its driver task and its streams.
 struct DrivenConnection {
-    /// The library's connection, which knows the peer's stream limit; `None` once it has ended. Its own task locks it to drive
-    /// it, and a request to ask for the limit, both on one thread: nobody waits for this lock.
+    /// hyper's connection, which knows the peer's stream limit. `None` once it has ended. The driver task and the requests
+    /// that read the limit lock it on one thread, so no lock attempt waits.
     connection: Mutex<Option<http2::Connection<Io, Upload, TokioExecutor>>>,
-    /// Streams that are open or promised.
+    /// Number of streams that are open or reserved.
     streams: AtomicUsize,
     waiting: Arc<StreamQueue>,
 }
@@ -65,7 +65,7 @@ impl DrivenConnection {
         self.connection.lock()
     }
 
-    /// How many streams the peer takes at once.
+    /// Returns the number of concurrent streams that the peer accepts.
     fn limit(&self) -> usize {
         match self.connection().as_ref().map(http2::Connection::current_max_send_streams) {
             Some(UNKNOWN_STREAM_LIMIT) => 1,
@@ -75,16 +75,16 @@ impl DrivenConnection {
     }
 }
 
-/// Requests of a worker that wait for a stream.
+/// Queue of a worker's requests that wait for a stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamQueue {
     requests: AtomicUsize,
-    /// Tells one of them that a stream may be free.
+    /// Wakes one of them when a stream may be free.
     pub(super) freed: Notify,
 }
 
 impl StreamQueue {
-    /// Counts one more request until the guard is dropped.
+    /// Counts one more waiting request until the guard is dropped.
     pub(super) fn count(&self) -> QueuedRequest<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         QueuedRequest(self)
@@ -97,7 +97,7 @@ impl StreamQueue {
     }
 }
 
-/// One of the requests that wait. When it has its stream, another one looks for the next.
+/// Guard of a waiting request. When the request has its stream, the guard wakes another one.
 pub(super) struct QueuedRequest<'a>(&'a StreamQueue);
 
 impl Drop for QueuedRequest<'_> {
@@ -107,26 +107,26 @@ impl Drop for QueuedRequest<'_> {
     }
 }
 
-/// A connection as the pool keeps it. It takes no more requests once this is dropped, and ends after those it has.
+/// Connection in the pool. Once this is dropped, the connection accepts no more requests and ends after the current ones.
 pub(super) struct SharedConnection {
     sender: http2::SendRequest<Upload>,
-    /// Tells it from those before and after it.
+    /// Number of the connection. Later connections have larger numbers.
     number: u64,
-    /// When the pool lets go of it.
+    /// Time from which the pool does not keep it.
     expires: Option<Instant>,
-    /// When a request was last sent on it.
+    /// Time of the last request on it.
     used: Instant,
     driven: Arc<DrivenConnection>,
 }
 
-/// A connection and the right to open one stream on it.
+/// Connection, and the right to open one stream on it.
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<Upload>,
     pub(super) number: u64,
     pub(super) stream: Stream,
 }
 
-/// A stream that counts as open until this is dropped.
+/// Stream that counts as open until this is dropped.
 pub(super) struct Stream(Arc<DrivenConnection>);
 
 impl Drop for Stream {
@@ -137,13 +137,13 @@ impl Drop for Stream {
 }
 
 impl SharedConnection {
-    /// A stream for a request that is sent `now`, if the peer takes another one and the connection is newer than the one
-    /// numbered `failed`.
+    /// Reserves a stream for a request that is sent `now`. Returns `None` if the peer accepts no further stream, or if the
+    /// connection is not newer than the one numbered `failed`.
     pub(super) fn stream(&mut self, failed: Option<u64>, now: Instant) -> Option<Http2> {
         if !self.sender.is_ready() || failed.is_some_and(|failed| self.number <= failed) {
             return None;
         }
-        // Only this thread takes streams, so nobody comes between.
+        // Only this thread reserves streams, so the count does not change in between.
         if self.driven.streams.load(Ordering::Relaxed) >= self.driven.limit() {
             return None;
         }
@@ -152,12 +152,12 @@ impl SharedConnection {
         Some(Http2 { sender: self.sender.clone(), number: self.number, stream: Stream(self.driven.clone()) })
     }
 
-    /// Its number.
+    /// Returns the number of the connection.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether the pool is to let go of it: it has ended, is too old, or was not used for [`IDLE_TIMEOUT`].
+    /// Returns whether the pool must drop it: it has ended, is too old, or was not used for [`IDLE_TIMEOUT`].
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let is_idle =
             || self.driven.streams.load(Ordering::Relaxed) == 0 && now.duration_since(self.used) > IDLE_TIMEOUT;
@@ -165,8 +165,8 @@ impl SharedConnection {
     }
 }
 
-/// Speaks HTTP/2 on `tls`, with a stream for the first request. With a `connect_guard`, this worker's other requests use the connection,
-/// too: that ends when the peer has said how many streams it takes.
+/// Speaks HTTP/2 on `tls`, with a stream for the first request. With a `connect_guard`, this worker's other requests use the
+/// connection, too: that ends when the peer has said how many streams it takes.
 ///
 /// # Errors
 /// What failed, for the log.
@@ -197,7 +197,7 @@ pub(super) async fn open(
     Ok(UpstreamConnection::Http2(first))
 }
 
-/// Drives a connection to its end.
+/// Drives a connection until it ends.
 async fn drive(driven: Arc<DrivenConnection>, settings: Arc<SettingsWait>, connect_guard: Option<ConnectGuard>) {
     let mut before_settings = Some((settings, connect_guard));
     let ended = poll_fn(|cx| {

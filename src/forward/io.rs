@@ -1,4 +1,4 @@
-//! The byte stream under an upstream connection, with what the gateway has to know of it.
+//! Byte stream of an upstream connection, with an observer of its events.
 
 use std::io;
 use std::pin::Pin;
@@ -9,25 +9,25 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a stream tells of itself.
+/// Observer of a byte stream.
 pub(super) trait IoObserver: Unpin {
-    /// Bytes arrived.
+    /// Records that bytes arrived.
     fn received(&mut self, bytes: usize);
 
-    /// Whether a failed write is left to the next read to report.
+    /// Returns whether the next read reports a failed write.
     fn holds_failed_writes(&self) -> bool;
 }
 
-/// Observer of an HTTP/1.1 connection: counts what arrives, because a lost request may only be sent again if no byte of its
-/// response came.
+/// Observer of an HTTP/1.1 connection. It counts the received bytes, because a lost request may be sent again only if no byte
+/// of its response came.
 ///
-/// It keeps failed writes to itself. An upstream may answer an upload early and close (RFC 9112 §9.3): the next write fails,
-/// but the response is still there to be read. Where there is none, the read says so.
+/// It hides failed writes. An upstream may answer an upload early and close (RFC 9112 §9.3). Then the next write fails, but
+/// the response can still be read. Without a response, the read fails too.
 pub(super) struct ByteCounter(pub(super) Arc<AtomicU64>);
 
 impl IoObserver for ByteCounter {
     fn received(&mut self, bytes: usize) {
-        // Nobody else writes it.
+        // This is the only writer.
         self.0.store(self.0.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
     }
 
@@ -36,16 +36,16 @@ impl IoObserver for ByteCounter {
     }
 }
 
-/// The wait for the peer's first SETTINGS frame (RFC 9113 §3.4): says how many requests a connection takes.
+/// Wait for the peer's first SETTINGS frame (RFC 9113 §3.4), which says how many requests a connection accepts.
 #[derive(Debug, Default)]
 pub(super) struct SettingsWait {
-    /// The task that looks whether the frame is there.
+    /// Task that checks whether the frame has arrived.
     pub(super) task: AtomicWaker,
-    /// Set when it is.
+    /// Set when the frame has arrived.
     pub(super) is_over: AtomicBool,
 }
 
-/// Observer of an HTTP/2 connection: wakes the task that waits for the peer's settings.
+/// Observer of an HTTP/2 connection. It wakes the task that waits for the peer's settings.
 pub(super) struct SettingsObserver(pub(super) Option<Arc<SettingsWait>>);
 
 impl IoObserver for SettingsObserver {
@@ -58,16 +58,16 @@ impl IoObserver for SettingsObserver {
     }
 
     fn holds_failed_writes(&self) -> bool {
-        // Its connection writes before it reads: it would wait for ever.
+        // hyper's HTTP/2 connection writes before it reads, so it would wait forever.
         false
     }
 }
 
-/// A stream that tells `observer` what happens on it.
+/// Byte stream that reports its events to an observer.
 pub(super) struct ObservedIo<T, O> {
     io: T,
     observer: O,
-    /// Whether a write failed and the next read is to say why.
+    /// Whether a write failed, so that the next read reports the error.
     has_failed: bool,
 }
 
@@ -78,7 +78,7 @@ impl<T, O: IoObserver> ObservedIo<T, O> {
 
     fn written<R>(&mut self, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if matches!(polled, Poll::Ready(Err(_))) && self.observer.holds_failed_writes() {
-            // Never ready again, and without a waker: only a read goes on from here.
+            // Writing never becomes ready again, and needs no waker: only a read makes progress from here.
             self.has_failed = true;
             return Poll::Pending;
         }

@@ -1,7 +1,7 @@
-//! Connections to Cal.com: each worker thread keeps its own, so that taking one needs no lock.
+//! Pool of connections to Cal.com. Each worker thread has its own, so that acquiring a connection needs no lock.
 //!
-//! Cal.com closes idle connections after a few seconds (FACTS §5). One that has been idle for nearly that long is not
-//! used again: a request on it could be lost. A task closes it soon after, because each takes a file descriptor.
+//! Cal.com closes idle connections after a few seconds (FACTS §5). A connection that has been idle for nearly that long is
+//! not used again, because a request on it could be lost. A task closes it soon after, to free its file descriptor.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use super::http2::{Http2, SharedConnection, Stream, StreamQueue};
 use super::upload::Upload;
 use crate::forward::timeout::ReusableTimer;
 
-/// How long a connection may have been idle to be used again: less than the 5 s that older Node servers keep one.
+/// Maximum idle time of a connection that is used again, 4 s: less than the 5 s after which older Node servers close it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Time between two looks for connections that have been idle for too long, 1 s: short beside [`IDLE_TIMEOUT`].
+/// Time between two sweeps for connections that have been idle for too long, 1 s: short compared to [`IDLE_TIMEOUT`].
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Idle connections that one worker keeps at most: 256, or fewer where file descriptors are short.
+/// Maximum idle connections of one worker: 256, or fewer if file descriptors are scarce.
 static MAX_IDLE: AtomicUsize = AtomicUsize::new(MAX_IDLE_LIMIT);
 
 /// Upper bound of [`MAX_IDLE`].
@@ -33,17 +33,17 @@ thread_local! {
 }
 
 struct Pool {
-    /// Which upstream the connections are to; a reload that changes it starts afresh.
+    /// Upstream of the connections. A reload that changes it empties the pool.
     upstream: u64,
-    /// Idle HTTP/1.1 connections and when each became idle, the last used at the end.
+    /// Idle HTTP/1.1 connections and the time at which each became idle. The last used is at the end.
     idle: Vec<(Http1, Instant)>,
-    /// Whether a task of this worker closes what is idle for too long.
+    /// Whether a task of this worker closes connections that are idle for too long.
     is_swept: bool,
-    /// HTTP/2 connections: one, unless the peer takes fewer streams than are wanted.
+    /// HTTP/2 connections: one, unless the peer accepts fewer streams than requests need.
     shared: Vec<SharedConnection>,
-    /// HTTP/2 connections so far.
+    /// Number of HTTP/2 connections opened so far.
     opened: u64,
-    /// Held by who makes an HTTP/2 connection, so that not everyone does; `None` where upstream speaks HTTP/1.1 only.
+    /// Lock of the request that opens an HTTP/2 connection. Others wait for it. `None` if upstream speaks only HTTP/1.1.
     connect_lock: Option<Arc<Mutex<()>>>,
     /// Requests that wait for a stream.
     waiting: Option<Arc<StreamQueue>>,
@@ -62,7 +62,7 @@ impl Pool {
         }
     }
 
-    /// Has a task close what is idle for too long.
+    /// Starts the task that closes connections that are idle for too long.
     #[expect(clippy::disallowed_methods, reason = "the task that closes idle connections ends with its worker")]
     fn sweep_later(&mut self) {
         if !self.is_swept {
@@ -76,23 +76,23 @@ impl Pool {
         let count = self.idle.iter().take_while(|(_, since)| *since <= moment).count();
         let removed = self.idle.drain(..count).collect();
         if self.idle.is_empty() {
-            // A burst leaves no memory behind.
+            // Frees the memory of a burst.
             self.idle = Vec::new();
         }
         removed
     }
 }
 
-/// An HTTP/1.1 connection, for one request at a time.
+/// HTTP/1.1 connection, for one request at a time.
 pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<Upload>,
-    /// Bytes that have arrived on it so far.
+    /// Number of bytes received so far.
     pub(super) received: Arc<AtomicU64>,
-    /// By when the head of an answer has to be there.
+    /// Timer for the head of a response.
     pub(super) timer: ReusableTimer,
-    /// Which upstream it is to.
+    /// Upstream that it leads to.
     pub(super) upstream: u64,
-    /// When the pool lets go of it.
+    /// Time from which the pool does not keep it.
     pub(super) expires: Option<Instant>,
 }
 
@@ -102,24 +102,24 @@ impl Http1 {
     }
 }
 
-/// A connection that a request can be sent on.
+/// Connection for one request.
 pub(super) enum UpstreamConnection {
     Http1(Http1),
     Http2(Http2),
 }
 
-/// The part of a connection that a response holds until its end.
+/// Part of a connection that a response holds until its end.
 pub(super) enum Lease {
-    /// All of it, to be used again.
+    /// The whole connection, to be used again.
     Http1(Http1),
-    /// Its stream.
+    /// Stream of the connection.
     Stream(#[expect(dead_code, reason = "held, and counted as open until it is dropped")] Stream),
-    /// Its stream, which the body of the request holds, too.
+    /// Stream of the connection, which the body of the request holds too.
     Half(#[expect(dead_code, reason = "held, and counted as open until it is dropped")] Arc<Stream>),
 }
 
 impl UpstreamConnection {
-    /// The number of a connection that other requests use, too; 0 for one that they do not.
+    /// Returns the number of a shared connection, and 0 for another one.
     pub(super) fn number(&self) -> u64 {
         match self {
             Self::Http1(_) => 0,
@@ -128,16 +128,17 @@ impl UpstreamConnection {
     }
 }
 
-/// Sets how many idle connections each worker keeps at most.
+/// Sets the maximum number of idle connections of each worker.
 pub fn set_max_idle(most: usize) {
     MAX_IDLE.store(most.min(MAX_IDLE_LIMIT), Ordering::Relaxed);
 }
 
-/// The pool of `upstream`, unless it is that of a later one: requests that began before a reload have none any more.
+/// Calls `f` with the pool of `upstream`. Returns `None` if the pool already belongs to a later upstream: requests that
+/// started before a reload have no pool any more.
 fn with_pool<T>(upstream: u64, f: impl FnOnce(&mut Pool) -> Option<T>) -> Option<T> {
     POOL.with_borrow_mut(|pool| {
         if pool.upstream < upstream {
-            // Its numbers go on: a request that failed on an old connection is told from those on new ones.
+            // Numbers continue, so that the number of an old connection is lower than those of new ones.
             let (is_swept, opened) = (pool.is_swept, pool.opened);
             let (connect_lock, waiting) = (Some(Arc::default()), Some(Arc::default()));
             *pool = Pool { is_swept, opened, connect_lock, waiting, ..Pool::to(upstream) };
@@ -146,12 +147,13 @@ fn with_pool<T>(upstream: u64, f: impl FnOnce(&mut Pool) -> Option<T>) -> Option
     })
 }
 
-/// A connection to `upstream` that is ready at `now`, if this worker has one.
+/// Returns a connection to `upstream` that is ready at `now`, if this worker has one.
 pub(super) fn acquire(upstream: u64, now: Instant) -> Option<UpstreamConnection> {
     acquire_newer(upstream, None, now)
 }
 
-/// The same. After a request failed on the connection numbered `failed`: one that was opened later, and no idle one.
+/// Returns a connection as [`acquire`] does. If a request failed on the connection numbered `failed`, only a shared
+/// connection that was opened later is returned.
 pub(super) fn acquire_newer(upstream: u64, failed: Option<u64>, now: Instant) -> Option<UpstreamConnection> {
     with_pool(upstream, |pool| {
         if !pool.shared.is_empty() {
@@ -172,7 +174,7 @@ pub(super) fn acquire_newer(upstream: u64, failed: Option<u64>, now: Instant) ->
     })
 }
 
-/// Keeps an HTTP/1.1 connection whose answer was read to its end, and counts it as idle `since` then.
+/// Keeps an HTTP/1.1 connection whose response was read to its end. It counts as idle `since` that time.
 pub(super) fn release(http1: Http1, since: Instant) {
     if http1.sender.is_closed() || http1.expires.is_some_and(|expires| expires <= since) {
         return;
@@ -187,12 +189,12 @@ pub(super) fn release(http1: Http1, since: Instant) {
     });
 }
 
-/// Closes every idle connection to `upstream` of this worker.
+/// Closes this worker's idle connections to `upstream`.
 pub(super) fn close_idle(upstream: u64) {
     drop(with_pool(upstream, |pool| Some(std::mem::take(&mut pool.idle))));
 }
 
-/// Closes connections that have been idle for too long, or are too old, until there are no more.
+/// Closes connections that have been idle for too long or are too old. Ends when no connections are left.
 async fn sweep() {
     loop {
         sleep(SWEEP_INTERVAL).await;
@@ -210,7 +212,7 @@ async fn sweep() {
     }
 }
 
-/// The number of a new HTTP/2 connection, and who waits for its streams.
+/// Returns the number for a new HTTP/2 connection, and the queue of requests that wait for streams.
 pub(super) fn next_http2(upstream: u64) -> Option<(u64, Arc<StreamQueue>)> {
     with_pool(upstream, |pool| {
         pool.opened += 1;
@@ -218,7 +220,7 @@ pub(super) fn next_http2(upstream: u64) -> Option<(u64, Arc<StreamQueue>)> {
     })
 }
 
-/// Keeps a new HTTP/2 connection for every request of this worker.
+/// Adds a new HTTP/2 connection, which all requests of this worker share.
 pub(super) fn insert_shared(upstream: u64, shared: SharedConnection) {
     with_pool(upstream, |pool| {
         pool.sweep_later();
@@ -227,7 +229,7 @@ pub(super) fn insert_shared(upstream: u64, shared: SharedConnection) {
     });
 }
 
-/// Lets go of the HTTP/2 connection with that number: what failed on it is not to be sent on it again.
+/// Removes the HTTP/2 connection with that number, so that a request that failed on it is not sent on it again.
 pub(super) fn evict(upstream: u64, number: u64) {
     with_pool(upstream, |pool| {
         let place = pool.shared.iter().position(|shared| shared.number() == number)?;
@@ -235,18 +237,18 @@ pub(super) fn evict(upstream: u64, number: u64) {
     });
 }
 
-/// What whoever makes a connection to `upstream` holds meanwhile, where the connection may be one for all, and those who wait
-/// for a stream on one.
+/// Returns the lock for opening a shared connection to `upstream`, and the queue of requests that wait for streams. `None` if
+/// connections are not shared.
 pub(super) fn connect_lock(upstream: u64) -> Option<(Arc<Mutex<()>>, Arc<StreamQueue>)> {
     with_pool(upstream, |pool| Some((pool.connect_lock.clone()?, pool.waiting.clone()?)))
 }
 
-/// Notes that each request to `upstream` needs a connection of its own.
+/// Records that each request to `upstream` needs a connection of its own.
 pub(super) fn mark_http1_only(upstream: u64) {
     with_pool(upstream, |pool| pool.connect_lock.take());
 }
 
-/// Notes that requests to `upstream` share a connection after all.
+/// Records that requests to `upstream` share connections after all.
 pub(super) fn mark_http2(upstream: u64) {
     with_pool(upstream, |pool| {
         pool.connect_lock.get_or_insert_default();

@@ -1,4 +1,4 @@
-//! A tunnel through an HTTP proxy: the method CONNECT (RFC 9110 §9.3.6).
+//! Tunnel through an HTTP proxy by the method CONNECT (RFC 9110 §9.3.6).
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 
 use crate::config::proxy::Proxy;
 
-/// Bytes of the head of a proxy's response that are read at most.
+/// Maximum length of the head of a proxy's response, 16 KiB.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Has the proxy behind `tcp` open a tunnel to `target`, which is `host:port`.
+/// Opens a tunnel to `target`, which is `host:port`, through the proxy behind `tcp`.
 ///
 /// # Errors
-/// What failed, naming the proxy and its status, for the log.
+/// The failure with the proxy's address and status, for the log.
 #[expect(clippy::disallowed_methods, reason = "the task that opens a tunnel ends with the tunnel")]
 pub(super) async fn tunnel(tcp: TcpStream, proxy: &Proxy, target: &str) -> Result<TcpStream, String> {
     let failed = |what: &str| format!("the proxy {} {what}", proxy.address());
@@ -39,7 +39,7 @@ pub(super) async fn tunnel(tcp: TcpStream, proxy: &Proxy, target: &str) -> Resul
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| failed("cannot be used"))?;
-    // In TLS the client speaks first. Bytes before that are of somebody else.
+    // In TLS the client sends first. Earlier bytes do not come from the target.
     if parts.read_buf.is_empty() { Ok(parts.io.into_inner()) } else { Err(failed("sent bytes of its own")) }
 }
 

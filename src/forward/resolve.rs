@@ -1,8 +1,7 @@
-//! Name lookups: one for many connections, timed apart from connecting, with the last good addresses to fall back on.
+//! Resolver of the upstream's name: shares lookups, limits their time and falls back on the last good addresses.
 //!
-//! The system's resolver is asked, and not one of our own: containers rely on `/etc/hosts`, search domains and
-//! `nsswitch.conf`. It waits 5 s before it repeats a lost packet (resolv.conf(5)). A second lookup that begins sooner makes
-//! up for that.
+//! It uses the system's resolver, because containers rely on `/etc/hosts`, search domains and `nsswitch.conf`. The system's
+//! resolver repeats a lost packet only after 5 s (resolv.conf(5)). A second lookup that starts earlier makes up for that.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,56 +17,56 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::time::{Clock, OncePerSecond};
 
-/// How long a lookup may take, and how long its result lasts.
+/// Time limits of lookups and of their results.
 #[derive(Debug, Clone, Copy)]
 pub struct LookupTimes {
-    /// Time for which found addresses are used without another lookup, and for which a failed lookup is not repeated where
-    /// older addresses are known.
+    /// Time for which addresses are used without another lookup. A failed lookup is not repeated for the same time if older
+    /// addresses are known.
     pub fresh: Duration,
-    /// Wait for a lookup where older addresses are known. They are used after it.
+    /// Maximum wait for a lookup if older addresses are known. They are used after it.
     pub late: Duration,
-    /// Delays after which a lookup that has not answered is begun once more beside it.
+    /// Delays after which a second and a third lookup start beside one without a result.
     pub repeat: [Duration; 2],
 }
 
 impl Default for LookupTimes {
-    /// 5 s, 500 ms, and repeats after 1 s and 2 s more: the resolver's own repeat would come after 5 s.
+    /// Returns 5 s, 500 ms, and repeats after 1 s and 2 s more. The system's own repeat would come after 5 s.
     fn default() -> Self {
         let repeat = [Duration::from_secs(1), Duration::from_secs(2)];
         Self { fresh: Duration::from_secs(5), late: Duration::from_millis(500), repeat }
     }
 }
 
-/// The addresses of one lookup.
+/// Lookup in progress.
 type Lookup = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 
-/// Addresses, or why there are none.
+/// Addresses, or the reason why there are none.
 type LookupResult = Result<Arc<[SocketAddr]>, Arc<str>>;
 
-/// The addresses of one host.
+/// Resolver of one host name.
 pub struct Resolver {
-    /// The address of a host that is written as one.
+    /// Address of a host that is configured as an address.
     literal: Option<Arc<[SocketAddr]>>,
     lookup: Box<dyn Fn() -> Lookup + Send + Sync>,
     times: LookupTimes,
     state: Mutex<State>,
     clock: Clock,
-    /// When the log was last told of a failed lookup.
+    /// Limits warnings about failed lookups to one per second.
     warning_gate: OncePerSecond,
 }
 
 #[derive(Default)]
 struct State {
-    /// The last addresses that were found.
+    /// Addresses of the last successful lookup.
     last_good: Option<Arc<[SocketAddr]>>,
-    /// Until when they are used without another lookup.
+    /// Time until which they are used without another lookup.
     fresh_until: Option<Instant>,
-    /// The lookup that is under way.
+    /// Lookup in progress.
     running: Option<watch::Receiver<Option<LookupResult>>>,
 }
 
 impl Resolver {
-    /// The addresses of `host`, from the system's resolver.
+    /// Creates a resolver of `host` that uses the system's resolver.
     pub(super) fn system(host: &str, port: u16) -> Arc<Self> {
         let host = host.to_owned();
         let literal = host.parse::<IpAddr>().ok().map(|address| Arc::from([SocketAddr::from((address, port))]));
@@ -78,7 +77,7 @@ impl Resolver {
         Arc::new(Self { literal, ..Self::of(lookup, LookupTimes::default()) })
     }
 
-    /// Addresses that `lookup` finds.
+    /// Creates a resolver that uses `lookup`.
     pub fn new(lookup: impl Fn() -> Lookup + Send + Sync + 'static, times: LookupTimes) -> Arc<Self> {
         Arc::new(Self::of(lookup, times))
     }
@@ -94,10 +93,10 @@ impl Resolver {
         }
     }
 
-    /// The addresses of the host, after a lookup of at most `within` if no fresh ones are known.
+    /// Returns the addresses of the host. Without fresh ones, it waits up to `within` for a lookup.
     ///
     /// # Errors
-    /// Why there are none.
+    /// The reason why there are no addresses.
     pub async fn addresses(self: &Arc<Self>, within: Duration) -> Result<Arc<[SocketAddr]>, String> {
         if let Some(literal) = &self.literal {
             return Ok(literal.clone());
@@ -108,13 +107,13 @@ impl Resolver {
             if let Some(last_good) = state.last_good.as_ref().filter(|_| is_fresh) {
                 return Ok(last_good.clone());
             }
-            // The thread that ran the last one may have ended first.
+            // The worker that ran the last lookup may have ended before it.
             let running = state.running.take().filter(|running| running.has_changed().is_ok());
             let running = running.unwrap_or_else(|| self.start_lookup());
             state.running = Some(running.clone());
             (state.last_good.clone(), running)
         };
-        // Where older addresses are known, the shorter of both times applies.
+        // If older addresses are known, the shorter of both times applies.
         let (wait, limit) = match &known {
             Some(_) if self.times.late < within => (self.times.late, "the wait where older addresses are known"),
             _ => (within, "limits.upstream_lookup"),
@@ -131,21 +130,21 @@ impl Resolver {
         };
         let Some(known) = known else { return Err(format!("the name cannot be looked up: {why}")) };
         let mut state = self.state();
-        // Whoever comes next need not wait for it, too.
+        // The next requests need not wait for a lookup too.
         state.fresh_until = Instant::now().checked_add(self.times.fresh);
         drop(state);
         if self.warning_gate.try_start(self.clock.now()) {
-            tracing::warn!(why, "the upstream's name cannot be looked up; its last known addresses are used");
+            tracing::warn!(why, "upstream name lookup failed; its last known addresses are used");
         }
         Ok(known)
     }
 
-    /// Has the next connection look the name up again: it may have moved.
+    /// Makes the next connection look the name up again, because its addresses may have changed.
     pub fn expire(&self) {
         self.state().fresh_until = None;
     }
 
-    /// Begins a lookup, whose answer outlasts those who wait for it.
+    /// Starts a lookup, which continues even if no request waits for it any more.
     #[expect(clippy::disallowed_methods, reason = "a lookup outlives its request and ends by its time limit")]
     fn start_lookup(self: &Arc<Self>) -> watch::Receiver<Option<LookupResult>> {
         let (tell, answer) = watch::channel(None);
@@ -164,7 +163,7 @@ impl Resolver {
         answer
     }
 
-    /// Looks the name up, and once more beside it while there is no answer. The first good answer counts.
+    /// Looks the name up, and starts further lookups beside it while there is no result. The first success counts.
     async fn look_up(&self) -> LookupResult {
         let mut lookups = FuturesUnordered::from_iter([(self.lookup)()]);
         let mut repeats = self.times.repeat.into_iter();

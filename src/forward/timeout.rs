@@ -1,4 +1,4 @@
-//! Moments by which something has to be over. The timers behind them are set as rarely as can be.
+//! Deadlines whose timers are set as rarely as possible.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A moment by which something has to be over. Its timer is made only when there is something to wait for.
+/// Deadline. Its timer is created by the first poll.
 #[derive(Debug)]
 pub struct Deadline {
     at: Option<Instant>,
@@ -14,22 +14,22 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// That much from now.
+    /// Creates a deadline that much after now.
     pub fn after(duration: Duration) -> Self {
         Self::after_moment(Instant::now(), duration)
     }
 
-    /// That much after `moment`.
+    /// Creates a deadline that much after `moment`.
     pub(super) fn after_moment(moment: Instant, duration: Duration) -> Self {
         Self { at: moment.checked_add(duration), timer: None }
     }
 
-    /// The moment.
+    /// Returns the time of the deadline. `None` if it is never reached.
     pub fn at(&self) -> Option<Instant> {
         self.at
     }
 
-    /// Ready once the moment has passed; until then the task is woken when it does.
+    /// Becomes ready once the deadline has passed. Until then, the task is woken at that time.
     pub fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -37,13 +37,13 @@ impl Deadline {
     }
 }
 
-/// A timer for one deadline after another, hardly any of which passes. It stays set for an earlier one, and is put off when
-/// that has come: once in a while, instead of twice a request.
+/// Timer for consecutive deadlines, few of which pass. It stays set for an earlier deadline and is reset only when that one
+/// passes. That happens rarely, whereas each request would otherwise set the timer twice.
 #[derive(Debug, Default)]
 pub(super) struct ReusableTimer(Option<Pin<Box<Sleep>>>);
 
 impl ReusableTimer {
-    /// Ready once `at` has passed; until then the task is woken when it does, and now and then for nothing.
+    /// Becomes ready once `at` has passed. Until then, the task is woken at that time, and sometimes earlier.
     pub(super) fn poll_passed(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if at < timer.deadline() {

@@ -1,4 +1,4 @@
-//! A caller's body on its way to Cal.com: streamed, never inspected, bounded in size and time.
+//! Request body on its way to Cal.com: streamed, never inspected, limited in size and time.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,14 +19,14 @@ use crate::forward::timeout::Deadline;
 use crate::forward::upload_state::{UploadProgress, UploadState};
 use crate::refusal::Refusal;
 
-/// Why a body did not get through.
+/// Fault of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadFault {
     /// The body has more bytes than its limit allows.
     TooLarge(BodyLimit),
     /// The body took longer than `[limits] body` allows.
     TooSlow(Duration),
-    /// It ended early, or its framing is broken.
+    /// The body ended early, or its framing is invalid.
     Broken,
 }
 
@@ -52,45 +52,45 @@ impl From<UploadFault> for Refusal {
     }
 }
 
-/// The body of a forwarded request. Trailers are dropped: a header that was kept out must not come in behind.
+/// Body of a forwarded request. Trailers are dropped, because a removed header must not return as a trailer.
 pub struct Upload {
     content: UploadSource,
-    /// The HTTP/2 stream it is sent on, which is open until its end.
+    /// HTTP/2 stream that it is sent on. The stream counts as open until the body is dropped.
     stream: Option<Arc<Stream>>,
 }
 
 enum UploadSource {
-    /// All of it, which may be nothing.
+    /// Whole body, which may be empty.
     Whole(Bytes),
-    /// What still comes. Boxed, for most requests have no body, and all of them are handed on many times.
+    /// Body that is still arriving. It is boxed, because most requests have no body and each `Upload` is moved many times.
     Streaming(Box<Streaming>),
 }
 
 struct Streaming {
-    /// What was read of it so far, and where the rest comes from.
+    /// Bytes that were read so far, before those of `rest`.
     read: Bytes,
     rest: RequestBody,
     left: u64,
-    /// The largest body, in bytes.
+    /// Limit of the body's length.
     limit: BodyLimit,
     timeout: Duration,
-    /// Begins when the body is first asked for: the caller may have been kept waiting until then.
+    /// Deadline, from the first poll on: the request may have been queued until then.
     deadline: Option<Deadline>,
     state: Arc<UploadState>,
 }
 
 impl Upload {
-    /// No body.
+    /// Creates an empty body.
     pub(super) fn empty() -> Self {
         Self::whole(Bytes::new())
     }
 
-    /// A body that is all here.
+    /// Creates a body from bytes in memory.
     pub(super) fn whole(bytes: Bytes) -> Self {
         Self::of(UploadSource::Whole(bytes))
     }
 
-    /// A caller's body, of at most `limit` bytes, all of which have to be there `timeout` that time from when they are asked for.
+    /// Creates a body from a caller's. It may have at most `limit` bytes, and must end within `timeout` of the first poll.
     pub fn new(body: RequestBody, limit: BodyLimit, timeout: Duration) -> Self {
         if body.is_end_stream() {
             return Self::empty();
@@ -111,15 +111,15 @@ impl Upload {
         Self { content, stream: None }
     }
 
-    /// Has the stream count as open until the body is dropped.
+    /// Keeps the stream open until the body is dropped.
     pub(super) fn hold(&mut self, stream: Arc<Stream>) {
         self.stream = Some(stream);
     }
 
-    /// Reads the body before it is sent, so that it can be sent twice, unless it is longer than `max`.
+    /// Reads the body into memory before it is sent, so that it can be sent twice, unless it is longer than `max`.
     ///
     /// # Errors
-    /// What is wrong with the caller's body.
+    /// The fault of the caller's body.
     pub async fn buffer(mut self, max: usize) -> Result<Self, Refusal> {
         let mut read = BytesMut::new();
         while !self.is_end_stream() && read.len() <= max {
@@ -137,7 +137,7 @@ impl Upload {
         })
     }
 
-    /// The same body once more, if all of it is here.
+    /// Returns a copy of the body, if the whole body is in memory.
     pub fn try_clone(&self) -> Option<Self> {
         match &self.content {
             UploadSource::Whole(bytes) => Some(Self::whole(bytes.clone())),
@@ -146,12 +146,12 @@ impl Upload {
     }
 
     /// Returns whether the body should be empty, but may still turn out not to be: an HTTP/2 request with
-    /// `UploadSource-Length: 0` whose stream has not ended.
+    /// `Content-Length: 0` whose stream has not ended.
     pub fn is_unproven_empty(&self) -> bool {
         !self.is_end_stream() && self.size_hint().exact() == Some(0)
     }
 
-    /// How far it is, now and later.
+    /// Returns a view of the upload state.
     pub(super) fn progress(&self) -> UploadProgress {
         match &self.content {
             UploadSource::Whole(_) => UploadProgress::default(),
@@ -159,7 +159,7 @@ impl Upload {
         }
     }
 
-    /// Whether there is nothing to send, so that a request can be sent twice.
+    /// Returns whether the body is empty, so that the request can be sent twice.
     pub(super) fn is_empty(&self) -> bool {
         matches!(&self.content, UploadSource::Whole(bytes) if bytes.is_empty())
     }

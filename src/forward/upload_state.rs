@@ -1,4 +1,4 @@
-//! How a caller's body gets on: what `upload` notes, and who waits for the answer asks.
+//! Upload state, shared between the request body and the task that waits for the response.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,57 +6,58 @@ use tokio::time::Instant;
 
 use crate::forward::upload::UploadFault;
 
-/// How far a body is, for who waits for the answer to it; nothing where all of it is here.
+/// View of the upload state for the task that waits for the response. Empty if the whole body is in memory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UploadProgress(Option<Arc<UploadState>>);
 
-/// The same, for the body itself.
+/// Upload state, which the request body updates.
 #[derive(Debug, Default)]
 pub(super) struct UploadState {
-    /// When it has to be over.
+    /// Deadline of the body.
     due: OnceLock<Instant>,
-    /// When it was.
+    /// Time at which the body ended.
     sent: OnceLock<Instant>,
-    /// What was wrong with it. hyper tells of it only over HTTP/1.1.
+    /// Fault of the body. hyper reports it only over HTTP/1.1.
     fault: OnceLock<UploadFault>,
 }
 
 impl UploadProgress {
-    /// That of a body that takes this course.
+    /// Creates a view of an upload state.
     pub(super) fn of(state: &Arc<UploadState>) -> Self {
         Self(Some(state.clone()))
     }
 
-    /// Whether there is nothing left to send.
+    /// Returns whether the whole body is sent.
     pub(super) fn is_over(&self) -> bool {
         self.0.as_ref().is_none_or(|state| state.sent.get().is_some())
     }
 
-    /// When the body ended, or has to end at the latest; `None` where there is none, or nobody has asked for it yet.
+    /// Returns the time at which the body ended, or its deadline. `None` if there is no body, or if hyper has not polled it
+    /// yet.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.as_ref().and_then(|state| state.sent.get().or(state.due.get()).copied())
     }
 
-    /// What was wrong with it.
+    /// Returns the fault of the body.
     pub(super) fn fault(&self) -> Option<UploadFault> {
         self.0.as_ref().and_then(|state| state.fault.get().copied())
     }
 }
 
 impl UploadState {
-    /// Notes when the body has to be over.
+    /// Sets the deadline of the body.
     pub(super) fn set_deadline(&self, at: Option<Instant>) {
         if let Some(at) = at {
             let _ = self.due.set(at);
         }
     }
 
-    /// Notes that it is over.
+    /// Records that the body ended.
     pub(super) fn mark_sent(&self, now: Instant) {
         let _ = self.sent.set(now);
     }
 
-    /// Notes what is wrong with it.
+    /// Records a fault of the body.
     pub(super) fn mark_failed(&self, fault: UploadFault) {
         let _ = self.fault.set(fault);
     }
