@@ -1,4 +1,4 @@
-"""What calgate costs while nothing is asked of it: memory, start, size."""
+"""Measures idle memory, start time and size of calgate."""
 
 import http.client
 import pathlib
@@ -11,7 +11,7 @@ from site_folder import Site, free_port, gateway_key
 
 
 def measure(site: Site, programs: dict[str, pathlib.Path], rounds: int) -> list[tuple[str, str]]:
-    """Rows of name and value."""
+    """Returns rows of name and value."""
     starts = sorted(start_ms(site, programs) for _ in range(rounds))
     small, large = idle(site, programs, 1000), idle(site, programs, 100_000)
     each = (large[0] - small[0]) / 99_000
@@ -27,7 +27,7 @@ def measure(site: Site, programs: dict[str, pathlib.Path], rounds: int) -> list[
 
 
 def idle(site: Site, programs: dict[str, pathlib.Path], consumers: int) -> tuple[int, int]:
-    """Resident memory at rest, and the most there was."""
+    """Returns the resident memory of an idle process, and its maximum so far."""
     with all_running(site, programs, Job(consumers=consumers), ["calgate"]) as servers:
         time.sleep(4)  # what reading the config took is given back after two seconds
         pid = servers["calgate"].process.pid
@@ -35,7 +35,7 @@ def idle(site: Site, programs: dict[str, pathlib.Path], consumers: int) -> tuple
 
 
 def check_ms(site: Site, programs: dict[str, pathlib.Path]) -> float:
-    """Reading and checking the config that the last `idle` wrote."""
+    """Returns the time to read and check the configuration that the last `idle` wrote."""
     start = time.monotonic()
     subprocess.run([str(programs["calgate"]), "check", "--config", str(site.folder / "calgate.toml")], check=True,
                    capture_output=True)
@@ -43,7 +43,7 @@ def check_ms(site: Site, programs: dict[str, pathlib.Path]) -> float:
 
 
 def start_ms(site: Site, programs: dict[str, pathlib.Path]) -> float:
-    """From starting the process to the end of its first answer."""
+    """Returns the time from the start of the process to the end of its first response."""
     http_port, port = free_port(), free_port()
     consumers = site.write_keys(1000)
     upstream = site.fill("upstream.conf", HTTP=http_port, HTTPS=free_port(), WORKERS=1)

@@ -1,4 +1,4 @@
-"""Load, and what it costs: requests a second, CPU time per request, latency."""
+"""Runs load generators, and measures requests per second, CPU time per request and latency."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ CONNECTIONS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What is asked."""
+    """The requests of a load."""
 
     method: str = "GET"
     target: str = SMALL
@@ -35,7 +35,7 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """What requests took, in microseconds."""
+    """Latencies of requests, in microseconds."""
 
     requests: int
     p50: float
@@ -43,7 +43,7 @@ class Times:
 
 
 def saturate(site: Site, server: Server, load: Load, seconds: float, http2: bool) -> Cost:
-    """As much as the server takes on 64 connections (HTTP/2: 64 streams on 8)."""
+    """Measures the maximum load of 64 connections (HTTP/2: 8 connections with 8 streams each)."""
     before = server.cpu_seconds()
     run = h2load if http2 else wrk
     requests, duration, failed = run(site, server, load, seconds)
@@ -74,7 +74,7 @@ def h2load(_: Site, server: Server, load: Load, seconds: float) -> tuple[int, fl
 
 
 def paced(site: Site, server: Server, program: pathlib.Path, rate: float, seconds: float, upstream: int = 0) -> Times:
-    """`rate` requests a second, open loop. With the port of an upstream, the load is that upstream, too."""
+    """Measures latency at `rate` requests per second, in an open loop. With a port, the generator is also the upstream there."""
     command = [program, f"127.0.0.1:{server.port}", f"{rate:.0f}", f"{seconds}", f"{CONNECTIONS}", SMALL,
                keys_for(site, server), *([f"127.0.0.1:{upstream}"] if upstream else [])]
     out = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
@@ -96,5 +96,5 @@ def keys_for(site: Site, server: Server) -> pathlib.Path:
 
 
 def relay_host(site: Site) -> str:
-    """The Host that the upstream expects, which the relay cannot inject."""
+    """Returns the `Host` that the upstream expects, which the relay cannot add."""
     return re.search(r"127\.0\.0\.1:\d+ reuseport", (site.folder / "upstream.conf").read_text()).group().split()[0]

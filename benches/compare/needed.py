@@ -1,4 +1,4 @@
-"""The programs that a comparison needs."""
+"""Installs the programs that a comparison needs."""
 
 import shutil
 import subprocess

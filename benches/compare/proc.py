@@ -1,4 +1,4 @@
-"""What Linux knows of a process and its children: CPU time and memory. Where they run."""
+"""Reads CPU time and memory of a process and its children from /proc, and assigns processes to cores."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all below it."""
+    """Returns the process and its descendants."""
     pids = [pid]
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -19,8 +19,8 @@ def tree(pid: int) -> list[int]:
 
 @contextlib.contextmanager
 def apart(pids: Iterable[int]) -> Iterator[str]:
-    """These processes, and all below them, run on the last core for good, before all else there, and what this one starts
-    as long as the block lasts on the others. Where there is one core only, all stays as it is. Says what it did."""
+    """Moves these processes and their descendants to the last core, with priority. Within the block, this process and the
+    programs that it starts use the other cores. Changes nothing if there is only one core. Yields a description."""
     *others, last = sorted(os.sched_getaffinity(0))
     if not others:
         yield "all on one core"
@@ -38,7 +38,7 @@ def apart(pids: Iterable[int]) -> Iterator[str]:
 
 
 def _first_in_line(thread: int) -> bool:
-    """Real-time, if that is permitted: nothing ordinary on its core is served before it."""
+    """Gives a process real-time priority on its core, if that is permitted."""
     try:
         os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
     except PermissionError:
@@ -47,7 +47,7 @@ def _first_in_line(thread: int) -> bool:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time so far, of the whole tree."""
+    """Returns the user and system time of the process and its descendants so far."""
     total = 0
     for each in tree(pid):
         fields = pathlib.Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
@@ -56,12 +56,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of the whole tree."""
+    """Returns the resident memory of the process and its descendants."""
     return sum(_status_kb(each, "VmRSS") for each in tree(pid)) * 1024
 
 
 def peak_bytes(pid: int) -> int:
-    """The most resident memory the process had at any time."""
+    """Returns the maximum resident memory of the process so far."""
     return _status_kb(pid, "VmHWM") * 1024
 
 

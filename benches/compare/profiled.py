@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A release build tuned by a profile of itself: `make release`. It is built once to be watched, put under the load of the
-comparison, and built again by what was seen. What comes of it is target/profiled/calgate.
+"""Builds target/profiled/calgate, a release build that is optimized with a profile (`make release`): builds calgate with
+instrumentation, runs it under the load of the comparison, and builds it again with the profile.
 
-A profile is good for one compiler and one state of the code, so it is made anew and never kept."""
+A profile fits one compiler and one state of the code. So each run makes a new one."""
 
 import json
 import pathlib
@@ -23,7 +23,7 @@ SECONDS = {SMALL_ANSWERS: 3, LARGE_ANSWERS: 2, POSTS: 2}
 
 
 def build() -> pathlib.Path:
-    """The path of the program."""
+    """Builds the program and returns its path."""
     compiler = dict(line.split(": ", 1) for line in output("rustc", "-vV").splitlines() if ": " in line)
     host = compiler["host"]
     tool = pathlib.Path(output("rustc", "--print", "sysroot")) / "lib/rustlib" / host / "bin/llvm-profdata"
@@ -40,8 +40,8 @@ def build() -> pathlib.Path:
 
 
 def laid_out(host: str, order: pathlib.Path) -> list[str]:
-    """Flags that make less of the file come to be in memory: functions lie in the order of their first calls, those of a
-    start side by side; relocations are packed, where the system's loader can read that."""
+    """Returns linker flags that reduce resident memory: functions in the order of their first calls, and packed relocations
+    if the loader of the system supports them."""
     if host != "x86_64-unknown-linux-gnu":  # elsewhere, Rust's linker is not LLD, which takes such a list
         return []
     flags = [f"--symbol-ordering-file={order}", "--no-warn-symbol-ordering"]
@@ -52,7 +52,7 @@ def laid_out(host: str, order: pathlib.Path) -> list[str]:
 
 
 def cargo(host: str, folder: str, *flags: str) -> pathlib.Path:
-    """Builds with flags of the compiler. That the target is named keeps the flags from build scripts and macros."""
+    """Builds with compiler flags. Naming the target keeps the flags away from build scripts and macros."""
     target = FOLDER / folder
     command = ["cargo", "build", "--release", "--locked", "--bin", "calgate", "--target", host, "--target-dir", target,
                "--config", f"target.{host}.rustflags = {json.dumps(flags)}"]

@@ -1,4 +1,4 @@
-"""Tables in Markdown, for people and for RESULTS.md."""
+"""Writes tables in Markdown, for the terminal and for RESULTS.md."""
 
 import datetime
 import os
@@ -12,9 +12,9 @@ from load import Cost, Times
 HEADER = """# Results of the last full run
 
 Made by `make bench` on {date}: {cpu}, {cores} cores, Linux {kernel}; {peers}.
-Load, upstream and proxy share the machine, so requests/s are not what a machine of its own would reach; CPU per request
-and the ratios are what to compare. A ratio is calgate's CPU per request over the other's in the same round; the median
-of the rounds is given, with their range. `README.md` beside this file says how it is measured.
+Load, upstream and proxy share the machine, so requests/s are lower than on separate machines. Compare the CPU per request and
+the ratios. A ratio is calgate's CPU per request divided by that of the other proxy in the same round. The tables show the median
+of the rounds, with their range. `README.md` in this folder describes the measurement.
 """
 
 
@@ -29,7 +29,7 @@ def header() -> str:
 
 
 def costs(title: str, rounds: dict[str, list[Cost]]) -> str:
-    """A row for each server: medians, and calgate's ratio to it."""
+    """Returns a row for each server: medians, and the ratio of calgate to the server."""
     lines = [f"## {title}", "", "| server | requests/s | CPU µs/request | RSS MB | calgate's CPU, relative |",
              "|---|---:|---:|---:|---:|"]
     for name, costs_of in rounds.items():
@@ -58,7 +58,7 @@ def relative(mine: list[float], theirs: list[float]) -> str:
 
 
 def growth(title: str, one: dict[str, list[Cost]], other: dict[str, list[Cost]], field: str) -> str:
-    """How each server changes from one job to another."""
+    """Returns how each server changes from one job to another."""
     lines = [f"## {title}", "", "| server | ratio |", "|---|---:|"]
     for name in other:
         lines.append(f"| {name} | {relative([getattr(c, field) for c in other[name]], [getattr(c, field) for c in one[name]])} |")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""calgate beside nginx and HAProxy: the same job, the same load, in one run. `make bench`, or see --help."""
+"""Compares calgate with nginx and HAProxy: the same job under the same load (`make bench`, or see --help)."""
 
 import argparse
 import pathlib
@@ -98,7 +98,7 @@ def show(sections: list[str], section: str) -> None:
 
 def rounds_of(site: Site, servers: dict[Name, Server], job: Job, load: Load,
               options: argparse.Namespace) -> dict[Name, list[Cost]]:
-    """Interleaved: each round asks every server, each time beginning with another. One round warms up."""
+    """Measures all servers in each round, and starts each round with another server. One round warms up."""
     for server in servers.values():
         check(server, job)
         saturate(site, server, load, 1, job.http2)
@@ -111,8 +111,8 @@ def rounds_of(site: Site, servers: dict[Name, Server], job: Job, load: Load,
 
 def latency(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path,
             measured: dict[str, list[Cost]], options: argparse.Namespace) -> str:
-    """All servers at the same rate, half of what the slowest proxy reached. The server has a core of its own; all else is
-    the generator, which is upstream, too. Many short turns: what the machine does meanwhile then meets all alike."""
+    """Measures latency of all servers at the same rate, half of what the slowest proxy reached. The server has a core of its
+    own. The generator, which is also the upstream, has the other. Many short turns spread disturbances over all servers."""
     rate = min(max(cost.per_second for cost in measured[name]) for name in PROXIES) / 2
     port = free_port()
     times = {name: [] for name in PROXIES}
@@ -126,7 +126,7 @@ def latency(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Pa
 
 def two_workers(site: Site, programs: dict[str, pathlib.Path],
                 options: argparse.Namespace) -> tuple[dict[str, list[Cost]], dict[str, list[Cost]]]:
-    """What one worker and what two reach, in the same rounds and before the same upstream."""
+    """Measures one worker and two workers, in the same rounds and with the same upstream."""
     one, two = Job(), Job(workers=2)
     with (upstream(site, one) as port, in_front_of(port, site, programs, one, PROXIES) as ones,
           in_front_of(port, site, programs, two, PROXIES) as twos):
@@ -142,7 +142,7 @@ def turned(names: list[Name], by: int) -> list[Name]:
 
 
 def quick(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path) -> None:
-    """Asks every server everything once, then for a second. Ends with an error if any answer is wrong."""
+    """Sends each request to every server once, then loads it for a second. Exits with an error after a wrong response."""
     for key in QUICK:
         title, job, load, names = VARIANTS[key]
         with all_running(site, programs, job, [name for name in names if name != "plain"]) as servers:
@@ -161,12 +161,12 @@ def quick(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path
 
 
 def builds() -> dict[str, pathlib.Path]:
-    """calgate as `make release` builds it, and as cargo does by itself."""
+    """Returns the builds of `make release` and of `cargo build --release`."""
     return {"calgate": profiled.build(), "plain": cargo("calgate", "--release")}
 
 
 def cargo(program: str, *options: str) -> pathlib.Path:
-    """Builds the gateway or, an example of the crate, the load generator."""
+    """Builds the gateway or the load generator, which is an example of the crate."""
     kind, folder = ("--bin", "") if program == "calgate" else ("--example", "examples")
     subprocess.run(["cargo", "build", "--locked", kind, program, *options], cwd=ROOT, check=True)
     return ROOT / "target" / ("release" if options else "debug") / folder / program

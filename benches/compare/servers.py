@@ -1,4 +1,4 @@
-"""Starts and stops the upstream and what stands in front of it, all configured for the same job."""
+"""Starts and stops the upstream and the proxies, all configured for the same job."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ SMALL, LARGE, DENIED = "/v2/bookings/4kUNo9Xh1ZrTq", "/v2/slots", "/v2/organizat
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What the servers of one comparison are configured for."""
+    """The job for which the servers of one comparison are configured."""
 
     consumers: int = 1000
     tls: bool = False
@@ -44,7 +44,7 @@ class Server:
 
 @contextlib.contextmanager
 def running(site: Site, name: str, port: int, command: list[object], patience: float = 60):
-    """A server for as long as the block lasts. Its output goes to files of the site."""
+    """Runs a server within the block. Its output goes to files of the site."""
     with open(site.folder / f"{name}.out", "w") as out, open(site.folder / f"{name}.err", "a") as err:
         process = subprocess.Popen([str(part) for part in command], stdout=out, stderr=err, stdin=subprocess.DEVNULL)
     try:
@@ -71,14 +71,14 @@ def wait_for_port(process: subprocess.Popen, name: str, port: int, patience: flo
 
 @contextlib.contextmanager
 def all_running(site: Site, programs: dict[str, pathlib.Path], job: Job, names: list[str]):
-    """The upstream and the named servers in front of it, as `{name: Server}`; `programs` are the builds of calgate."""
+    """Runs the upstream and the named servers, and yields `{name: Server}`. `programs` are the builds of calgate."""
     with upstream(site, job) as port, in_front_of(port, site, programs, job, names) as servers:
         yield servers
 
 
 @contextlib.contextmanager
 def upstream(site: Site, job: Job):
-    """The upstream of a job, as its port."""
+    """Runs the upstream of a job, and yields its port."""
     http, https = free_port(), free_port()
     config = site.fill("upstream.conf", HTTP=http, HTTPS=https, WORKERS=job.workers)
     with running(site, "upstream", http, ["nginx", "-c", config]):
@@ -87,7 +87,7 @@ def upstream(site: Site, job: Job):
 
 @contextlib.contextmanager
 def in_front_of(upstream: int, site: Site, programs: dict[str, pathlib.Path], job: Job, names: list[str]):
-    """The named servers in front of an upstream's port, which need not be there yet, as `{name: Server}`."""
+    """Runs the named servers, and yields `{name: Server}`. The upstream may start later."""
     consumers = site.write_keys(job.consumers)
     with contextlib.ExitStack() as stack:
         servers = {}
@@ -100,7 +100,7 @@ def in_front_of(upstream: int, site: Site, programs: dict[str, pathlib.Path], jo
 
 def command_of(site: Site, name: str, programs: dict[str, pathlib.Path], job: Job, port: int, upstream: int,
                consumers: str) -> list[object]:
-    """Writes a server's config and answers with the command that starts it."""
+    """Writes the configuration of a server, and returns the command that starts it."""
     values = {
         "PORT": port, "UPSTREAM": upstream, "WORKERS": job.workers,
         "SCHEME": "https" if job.tls else "http",
@@ -130,7 +130,7 @@ def command_of(site: Site, name: str, programs: dict[str, pathlib.Path], job: Jo
 
 
 def check(server: Server, job: Job) -> None:
-    """A proxy that does not do its job is not compared. The upstream checks what has to be injected."""
+    """Checks that a proxy does its job. The upstream checks the added headers."""
     if job.http2 or server.name == "relay":
         return
     known, unknown = gateway_key(job.consumers - 1), gateway_key(job.consumers)

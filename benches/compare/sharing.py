@@ -1,5 +1,5 @@
-"""What sharing limits through Redis costs: latency at the same open-loop rate with and without, while the store answers
-and from when it fails, and Redis's CPU time per request."""
+"""Measures the cost of limits that are shared through Redis: latency in an open loop with and without sharing, while the
+store answers and after it fails, and the CPU time of Redis per request."""
 
 import contextlib
 import pathlib
@@ -18,7 +18,7 @@ RATE = 1000
 
 def measure(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Path, rounds: int,
             seconds: float) -> list[tuple[str, str]]:
-    """Rows of name and value: medians of the rounds."""
+    """Returns rows of name and value, with medians of the rounds."""
     times: dict[str, list[Times]] = {name: [] for name in ["alone", "shared", *FAULTS]}
     cpu = []
     for number in range(rounds):
@@ -38,7 +38,7 @@ def measure(site: Site, programs: dict[str, pathlib.Path], generator: pathlib.Pa
 
 
 def store(site: Site) -> contextlib.AbstractContextManager[Server]:
-    """An empty Redis of its own."""
+    """Runs an empty Redis within the block."""
     port = free_port()
     command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", site.folder]
     return running(site, "redis", port, [*command, "--enable-debug-command", "local"])
@@ -46,7 +46,7 @@ def store(site: Site) -> contextlib.AbstractContextManager[Server]:
 
 @contextlib.contextmanager
 def frozen(server: Server) -> Iterator[None]:
-    """It answers nothing, and its connections stay open, for as long as the block lasts."""
+    """Stops Redis within the block. Its connections stay open."""
     server.process.send_signal(signal.SIGSTOP)
     try:
         yield
@@ -56,7 +56,7 @@ def frozen(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def slow(server: Server) -> Iterator[None]:
-    """It answers every 200 ms, for as long as the block lasts."""
+    """Lets Redis answer only every 200 ms within the block."""
     command = ["redis-cli", "-e", "-p", str(server.port)]
     subprocess.run([*command, "DEBUG", "SLEEP", "0"], check=True, stdout=subprocess.DEVNULL)
     with subprocess.Popen([*command, "-r", "-1", "DEBUG", "SLEEP", "0.2"], stdout=subprocess.DEVNULL) as sleeper:
@@ -68,7 +68,7 @@ def slow(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def killed(server: Server) -> Iterator[None]:
-    """It is gone, and nobody listens on its port."""
+    """Kills Redis, so that no program listens on its port."""
     server.process.kill()
     server.process.wait()
     yield

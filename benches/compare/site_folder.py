@@ -1,4 +1,4 @@
-"""The folder a run works in: keys, certificates, key maps, bodies, and ports that are free."""
+"""Working folder of a run: keys, certificates, key maps, bodies, and free ports."""
 
 import binascii
 import hashlib
@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 def gateway_key(number: int) -> str:
-    """A key in calgate's form: 160 bits, here made from a number, and their CRC-32."""
+    """Returns a gateway key: 160 bits, derived from a number, and their CRC-32."""
     digits = hashlib.sha256(f"consumer {number}".encode()).hexdigest()[:40]
     return f"calgate_{digits}{binascii.crc32(digits.encode()):08x}"
 
@@ -30,7 +30,7 @@ def json_of(size: int) -> str:
 
 
 class Site:
-    """Files below one folder. `write(name, text)` and `fill(template, values)` answer with the file's path."""
+    """Files in one folder. `write(name, text)` and `fill(template, values)` return the path of the file."""
 
     def __init__(self, folder: str):
         self.folder = pathlib.Path(folder)
@@ -47,14 +47,14 @@ class Site:
         return path
 
     def fill(self, template: str, name: str = "", **values: object) -> pathlib.Path:
-        """A file of the site, of this name or the template's, from a template: `@NAME@` stands for a value."""
+        """Writes a file from a template, with this name or that of the template. Replaces each `@NAME@` by its value."""
         text = (HERE / "templates" / template).read_text()
         for key, value in {**self.values, **values}.items():
             text = text.replace(f"@{key}@", str(value))
         return self.write(name or template, text)
 
     def write_keys(self, consumers: int) -> str:
-        """The key maps of all proxies; answers with the `[consumers]` part of calgate's config."""
+        """Writes the key maps of all proxies, and returns the `[consumers]` part of calgate's configuration."""
         keys = [gateway_key(number) for number in range(consumers)]
         self.write("load.keys", "".join(f"Bearer {key}\n" for key in keys))
         self.write("nginx.keys", "".join(f'"Bearer {key}" c{n};\n' for n, key in enumerate(keys)))
@@ -65,7 +65,7 @@ class Site:
         return "\n".join(sections)
 
     def _make_certificates(self) -> None:
-        """A CA made on the spot, and a certificate for `localhost` signed by it."""
+        """Creates a CA, and a certificate for `localhost` that it signs."""
         self.write("san", "subjectAltName=DNS:localhost\n")
 
         def openssl(*arguments: str) -> None:
