@@ -33,7 +33,7 @@ fn injected(choice: CredentialSource) -> String {
 }
 
 #[test]
-fn a_credential_gives_what_the_operation_takes() {
+fn an_operation_gets_the_part_of_the_credential_that_it_accepts() {
     let secret = |text: &str| Secret::new(text).unwrap();
     let key = || ApiKey::new(&secret("cal_live_1"));
     let client = |api_key, headers_anywhere| {
@@ -66,7 +66,7 @@ fn a_credential_gives_what_the_operation_takes() {
 }
 
 #[test]
-fn it_follows_who_asks() {
+fn the_credential_depends_on_the_caller() {
     let snapshot = snapshot(
         "[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\n\
                    [passthrough]\nenabled = true\nplan = \"unrestricted\"",

@@ -41,7 +41,7 @@ fn dies_at(rig: &Rig, step: &str) -> Gateway {
 }
 
 #[test]
-fn a_single_use_pair_outlives_a_death_at_any_step_but_one_and_that_one_is_recovered_or_named() {
+fn a_single_use_pair_survives_a_crash_at_any_step_but_one_which_is_recovered_or_reported() {
     for step in STEPS {
         for recover in [false, true] {
             let mut rig = Rig::new(living(3600));
@@ -76,7 +76,7 @@ fn a_single_use_pair_outlives_a_death_at_any_step_but_one_and_that_one_is_recove
 }
 
 #[test]
-fn an_oauth_grant_outlives_a_death_at_every_step() {
+fn an_oauth_grant_survives_a_crash_at_every_step() {
     for step in STEPS {
         let rig = Rig::new(living(3600));
         rig.import_app();
@@ -95,7 +95,7 @@ fn an_oauth_grant_outlives_a_death_at_every_step() {
 }
 
 #[test]
-fn callers_of_the_other_replicas_do_not_notice_a_death_at_any_step() {
+fn callers_of_other_replicas_do_not_notice_a_crash_at_any_step() {
     for step in STEPS {
         let mut rig = Rig::new(living(3));
         rig.platform = "recover = \"force-refresh\"";
@@ -145,7 +145,7 @@ fn hundreds_of_callers_at_expiry_cause_one_renewal() {
 }
 
 #[test]
-fn two_hundred_deaths_at_random_moments_lose_nothing() {
+fn two_hundred_crashes_at_random_times_lose_no_token() {
     // A busy machine needs longer for a renewal, which has a fifth of a token's life.
     let mut rig = Rig::new(living(scaled(Duration::from_secs(1)).as_secs().max(2)));
     rig.platform = "recover = \"force-refresh\"";

@@ -62,7 +62,7 @@ impl Keys {
 }
 
 #[test]
-fn a_refreshed_key_is_of_no_other_key_and_of_no_other_kind() {
+fn a_refreshed_key_belongs_only_to_the_key_that_it_replaced() {
     let mut keys = Keys::new();
     let gateway = keys.rig.start();
     let configured = format!("Bearer {DEMO_API_KEY}");
@@ -88,7 +88,7 @@ fn a_refreshed_key_is_of_no_other_key_and_of_no_other_kind() {
 }
 
 #[test]
-fn a_refreshed_key_is_used_as_after_a_start_and_a_lower_limit_is_logged() {
+fn a_refreshed_key_starts_a_new_budget_and_a_lower_limit_is_logged() {
     let mut options = Options::default();
     options.limits.api_key = vec![("Default".to_owned(), 800)];
     let mut keys = Keys::at(Rig::at(Sim::start(options).unwrap()));
@@ -118,7 +118,7 @@ fn a_refreshed_key_is_used_as_after_a_start_and_a_lower_limit_is_logged() {
 }
 
 #[test]
-fn a_new_key_that_does_not_look_like_one_is_not_taken() {
+fn a_new_key_without_the_prefix_is_not_stored() {
     let odd = r#"{"status":"success","data":{"apiKey":"undefined"}}"#;
     for (reveal, answered) in [(false, (502, Some("GATEWAY_UPSTREAM_INVALID"))), (true, (200, None))] {
         let answer =

@@ -21,7 +21,7 @@ fn post(rig: &Rig, gateway: &Gateway, path: &str, body: &str) -> crate::harness:
 }
 
 #[test]
-fn tokens_of_managed_users_are_captured_and_withheld() {
+fn tokens_of_managed_users_are_stored_and_redacted() {
     let mut rig = Rig::new(TokenRules::default());
     rig.users = OPERATIONS;
     let gateway = rig.start();
@@ -48,7 +48,7 @@ fn tokens_of_managed_users_are_captured_and_withheld() {
 }
 
 #[test]
-fn tokens_are_withheld_whatever_a_catalog_calls_its_parameters() {
+fn tokens_are_redacted_whatever_the_catalog_names_its_parameters() {
     let mut rig = Rig::new(TokenRules::default());
     let renamed = |text: &str| text.replace("{userId}", "{id}").replace("{clientId}", "{client}");
     let file = rig.folder.path().join("catalog.toml");
@@ -63,7 +63,7 @@ fn tokens_are_withheld_whatever_a_catalog_calls_its_parameters() {
 }
 
 #[test]
-fn tokens_are_shown_where_the_operator_says_so_and_kept_all_the_same() {
+fn revealed_tokens_are_stored_too() {
     let mut rig = Rig::new(TokenRules::default());
     (rig.users, rig.platform) = (OPERATIONS, "reveal_tokens = true");
     let gateway = rig.start();
@@ -79,7 +79,7 @@ const MAIN: &str = "[credentials.main]\nkind = \"api-key\"\napi_key = { env = \"
     allow_credential_operations = [\"POST /v2/api-keys/refresh\"]\n";
 
 #[test]
-fn a_refreshed_api_key_takes_the_place_of_the_configured_one_for_every_replica_and_after_a_restart() {
+fn a_refreshed_api_key_replaces_the_configured_one_on_every_replica_and_after_a_restart() {
     let rig = Rig::new(TokenRules::default());
     let key = crate::harness::Key::new();
     let setup = || rig.setup().with(&MAIN.replace("HASH", &key.hash)).env("CAL_KEY", DEMO_API_KEY);
@@ -94,7 +94,7 @@ fn a_refreshed_api_key_takes_the_place_of_the_configured_one_for_every_replica_a
 }
 
 #[test]
-fn tokens_that_could_not_be_kept_are_not_asked_for() {
+fn a_request_for_tokens_that_cannot_be_stored_is_refused() {
     let (sim, key) = (super::rig::sim(TokenRules::default()), crate::harness::Key::new());
     let setup = crate::harness::Setup::to(&sim.base_url()).with(&MAIN.replace("HASH", &key.hash));
     let gateway = setup.env("CAL_KEY", DEMO_API_KEY).start();
@@ -107,7 +107,7 @@ fn tokens_that_could_not_be_kept_are_not_asked_for() {
 }
 
 #[test]
-fn an_echoed_token_is_taken_out_of_errors() {
+fn an_echoed_token_is_removed_from_errors() {
     let rig = Rig::new(TokenRules::default());
     let pair = rig.import_app();
     let gateway = rig.start();
@@ -193,7 +193,7 @@ fn an_echoed_secret_is_found_in_a_long_error_too() {
 }
 
 #[test]
-fn a_long_error_that_cannot_be_looked_into_is_not_passed_on() {
+fn a_long_error_that_cannot_be_searched_is_not_passed_on() {
     for coding in ["gzip", "gzip\r\nContent-Encoding: identity", "identity\r\nContent-Encoding: gzip"] {
         let answer = forbidding(&format!("Content-Length: LENGTH\r\nContent-Encoding: {coding}"), |key| {
             let text = [key.as_bytes(), &"x".repeat(70_000).into_bytes()].concat();
@@ -214,7 +214,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_injected_comes_back_in_no_header_and_in_no_error() {
+fn the_credential_comes_back_in_no_header_and_no_error() {
     let echo = |asked: &crate::harness::ReceivedRequest| {
         let bearer = asked.headers("authorization")[0].to_owned();
         let (status, kind) = match asked.request_line.split(' ').nth(1) {
@@ -269,7 +269,7 @@ fn files(folder: &Path, found: &mut Vec<u8>) {
 }
 
 #[test]
-fn no_secret_is_in_anything_the_gateway_writes_or_answers() {
+fn the_gateway_writes_and_returns_no_secret() {
     let mut rig = Rig::new(living(3));
     (rig.users, rig.platform) = (OPERATIONS, "recover = \"force-refresh\"");
     let ((user, of_user), of_app) = (rig.import_user(), rig.import_app());

@@ -105,7 +105,7 @@ impl Slow {
 }
 
 #[test]
-fn tokens_are_kept_though_nobody_waits_for_them_any_more() {
+fn tokens_are_stored_after_the_caller_has_disconnected() {
     let slow = Slow::start();
     let gateway = slow.gateway();
     let paths = [
@@ -125,7 +125,7 @@ fn tokens_are_kept_though_nobody_waits_for_them_any_more() {
 }
 
 #[test]
-fn tokens_are_kept_though_a_caller_over_http2_lets_go_of_its_request() {
+fn tokens_are_stored_after_an_http2_caller_has_cancelled_its_request() {
     let slow = Slow::start();
     let gateway = slow.gateway();
     let path = "/v2/api-keys/refresh";
@@ -146,7 +146,7 @@ fn tokens_are_kept_though_a_caller_over_http2_lets_go_of_its_request() {
 }
 
 #[test]
-fn the_drain_waits_for_tokens_that_nobody_else_waits_for() {
+fn the_drain_waits_for_tokens_whose_caller_has_disconnected() {
     let slow = Slow::start();
     let mut gateway = slow.gateway();
     let path = "/v2/api-keys/refresh";
@@ -180,7 +180,7 @@ fn a_second_signal_answers_a_client_that_waits_for_tokens() {
 }
 
 #[test]
-fn the_drain_waits_for_a_renewal_that_nobody_else_waits_for() {
+fn the_drain_waits_for_a_renewal_without_a_waiting_request() {
     let slow = Slow::start();
     slow.import_run_out();
     let mut gateway = slow.gateway();
@@ -200,7 +200,7 @@ fn the_drain_waits_for_a_renewal_that_nobody_else_waits_for() {
 }
 
 #[test]
-fn of_a_caller_who_leaves_in_the_middle_of_its_request_cal_com_hears_nothing() {
+fn an_incomplete_request_never_reaches_cal_com() {
     let slow = Slow::start();
     let gateway = slow.gateway();
     let mut caller = gateway.connect();
@@ -213,7 +213,7 @@ fn of_a_caller_who_leaves_in_the_middle_of_its_request_cal_com_hears_nothing() {
 }
 
 #[test]
-fn operations_that_make_tokens_are_known_by_any_spelling() {
+fn operations_that_create_tokens_are_recognised_in_any_spelling() {
     for request in
         ["/v2/api-keys/refresh", "/v2/API-Keys/Refresh/", "/v2/api-keys/%72efresh", "/v2/oauth-clients/x/Users"]
     {

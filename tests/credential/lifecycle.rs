@@ -114,7 +114,7 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn whatever_happens_the_next_good_renewal_succeeds_where_it_can(
+    fn after_any_faults_the_next_renewal_succeeds_if_one_is_possible(
         fates in prop::collection::vec(fate(), 0..12),
         single_use: bool,
         recover: bool,
@@ -200,7 +200,7 @@ proptest! {
 }
 
 #[test]
-fn a_holder_of_the_lock_who_lost_it_does_nothing_but_save_what_it_got() {
+fn a_lock_owner_that_lost_the_lock_only_stores_the_pair_that_it_received() {
     let capability = RenewalCapability { recover: true };
     let mut stored = entry();
     let first = stored.begin(1, capability);
@@ -221,7 +221,7 @@ fn a_holder_of_the_lock_who_lost_it_does_nothing_but_save_what_it_got() {
 }
 
 #[test]
-fn a_pair_that_never_worked_and_is_refused_falls_back_on_the_one_before() {
+fn a_refused_unconfirmed_pair_falls_back_on_the_previous_one() {
     let (capability, mut stored) = (RenewalCapability { recover: false }, entry());
     stored.replace(pair(1));
     let Ok(RenewalCall::Refresh(token)) = stored.begin(1, capability) else { panic!("a refresh") };
@@ -233,7 +233,7 @@ fn a_pair_that_never_worked_and_is_refused_falls_back_on_the_one_before() {
 }
 
 #[test]
-fn only_consecutive_definite_refusals_need_a_login() {
+fn only_consecutive_rejections_need_a_login() {
     let capability = RenewalCapability { recover: false };
     let (mut stored, mut fence) = (entry(), 0);
     let mut settle = |stored: &mut StoredCredential, outcome: fn(String) -> Outcome| {
@@ -258,7 +258,7 @@ fn only_consecutive_definite_refusals_need_a_login() {
 type Change = fn(&mut StoredCredential);
 
 #[test]
-fn states_have_names() {
+fn each_state_has_its_name() {
     let state = |change: Change, now: u64| {
         let mut entry = entry();
         change(&mut entry);
@@ -285,7 +285,7 @@ fn states_have_names() {
 }
 
 #[test]
-fn a_refused_token_is_replaced_or_tried_again_or_neither() {
+fn a_rejected_token_is_replaced_or_tried_again_or_neither() {
     let (old, young) = (Duration::from_secs(60), Duration::from_secs(1));
     let used = |age, is_new| TokenUse { generation: 5, age, is_new, lasting: false };
     let lasting = |age, is_new| TokenUse { lasting: true, ..used(age, is_new) };
@@ -314,7 +314,7 @@ fn a_refused_token_is_replaced_or_tried_again_or_neither() {
 }
 
 #[test]
-fn rests_grow_and_stay_bounded() {
+fn back_offs_grow_and_stay_bounded() {
     let rests: Vec<_> = (0..100).map(backoff).collect();
     assert!(rests.is_sorted() && rests[0] >= Duration::from_millis(500));
     assert_eq!(rests.last(), Some(&Duration::from_secs(32)));

@@ -9,7 +9,7 @@ use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
 use crate::harness::{RawConnection, Redis, eventually};
 
 #[test]
-fn the_user_that_a_caller_names_is_whose_token_goes_upstream_and_no_header_of_it_does() {
+fn the_named_users_token_goes_upstream_and_the_header_does_not() {
     let rig = Rig::new(TokenRules::default());
     let ((one, of_one), (two, of_two)) = (rig.import_user(), rig.import_user());
     let gateway = rig.start();
@@ -27,7 +27,7 @@ fn the_user_that_a_caller_names_is_whose_token_goes_upstream_and_no_header_of_it
 }
 
 #[test]
-fn every_operation_gets_the_kind_it_takes() {
+fn every_operation_gets_a_credential_kind_that_it_accepts() {
     let rig = Rig::new(TokenRules::default());
     let (user, _) = rig.import_user();
     let gateway = rig.start();
@@ -54,7 +54,7 @@ fn every_operation_gets_the_kind_it_takes() {
 }
 
 #[test]
-fn what_cannot_be_sent_for_a_user_costs_nothing() {
+fn a_request_that_cannot_be_sent_for_a_user_costs_nothing() {
     let mut rig = Rig::new(TokenRules::default());
     rig.users = "managed_users = [1]";
     let gateway = rig.start();
@@ -71,7 +71,7 @@ fn what_cannot_be_sent_for_a_user_costs_nothing() {
 }
 
 #[test]
-fn who_may_act_for_whom_is_checked_before_anything_is_sent() {
+fn the_permission_to_act_for_a_user_is_checked_before_anything_is_sent() {
     let mut rig = Rig::new(TokenRules::default());
     let (one, _) = rig.import_user();
     let (two, _) = rig.import_user();
@@ -156,7 +156,7 @@ fn a_request_that_is_sent_again_is_charged_once_where_buckets_are_shared() {
 }
 
 #[test]
-fn a_large_body_is_not_kept_and_the_caller_is_told_to_send_it_again() {
+fn a_large_body_is_not_buffered_and_the_response_asks_the_caller_to_retry() {
     let rig = Rig::new(TokenRules { managed_access: Duration::from_secs(3600), ..TokenRules::default() });
     let (user, _) = rig.import_user();
     let gateway = rig.start();
@@ -175,7 +175,7 @@ fn a_large_body_is_not_kept_and_the_caller_is_told_to_send_it_again() {
 }
 
 #[test]
-fn a_user_without_tokens_is_recovered_where_that_is_allowed() {
+fn a_user_without_tokens_is_recovered_if_that_is_allowed() {
     let mut rig = Rig::new(TokenRules::default());
     let (user, _) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
     {
@@ -230,7 +230,7 @@ fn the_token_of_each_user_has_a_budget_of_its_own() {
 }
 
 #[test]
-fn a_renewal_counts_in_the_budget_of_the_client_that_asks_for_it() {
+fn a_renewal_counts_in_the_budget_of_its_client() {
     let rig = Rig { budget: "", ..Rig::at(limited(living(0), Some(3))) };
     let (user, _) = rig.import_user();
     let gateway = rig.start();
@@ -250,7 +250,7 @@ fn run_out(refresh: &str) -> String {
 }
 
 #[test]
-fn a_start_renews_no_user_that_nobody_acts_for() {
+fn a_start_renews_only_users_for_whom_callers_act() {
     for recover in ["", "recover = \"force-refresh\""] {
         let mut rig = Rig { platform: recover, ..Rig::new(TokenRules::default()) };
         let import = |rig: &Rig, user: u64, tokens: &str| {
@@ -285,7 +285,7 @@ fn a_start_renews_no_user_that_nobody_acts_for() {
 }
 
 #[test]
-fn a_user_that_was_lost_is_recovered_as_soon_as_that_is_allowed_and_somebody_acts_for_it() {
+fn a_lost_user_is_recovered_when_that_is_allowed_and_a_caller_acts_for_it() {
     let mut rig = Rig::new(TokenRules::default());
     let (user, _) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
     let name = format!("platform/{user}");
@@ -322,7 +322,7 @@ fn a_wrong_client_secret_costs_no_user_its_tokens() {
 }
 
 #[test]
-fn of_users_nobody_acts_for_only_the_lost_ones_are_named_and_what_is_imported_for_them_is_taken_up() {
+fn only_lost_users_are_reported_among_unused_ones_and_imports_for_them_are_loaded() {
     let rig = Rig::new(TokenRules::default());
     let ((idle, pair), (lost, _)) =
         (rig.sim.new_managed_user(DEMO_CLIENT_ID), rig.sim.new_managed_user(DEMO_CLIENT_ID));
@@ -352,7 +352,7 @@ fn of_users_nobody_acts_for_only_the_lost_ones_are_named_and_what_is_imported_fo
 }
 
 #[test]
-fn what_a_users_token_is_granted_is_configured() {
+fn the_limit_of_a_users_token_is_configured() {
     let mut rig = Rig::at(limited(TokenRules::default(), Some(500)));
     rig.platform = "managed_user_requests_per_minute = 5";
     rig.budget = "max_wait = \"1ms\"";

@@ -23,7 +23,7 @@ fn granted(rig: &Rig, address: &str) -> String {
 }
 
 #[test]
-fn a_login_hears_the_browser_and_stores_the_grant() {
+fn a_login_receives_the_browsers_redirect_and_stores_the_grant() {
     let rig = Rig::new(TokenRules::default());
     let gateway = rig.start();
     let before = gateway.ask("GET /v2/me", &[]);
@@ -67,7 +67,7 @@ fn a_login_hears_the_browser_and_stores_the_grant() {
 }
 
 #[test]
-fn a_login_takes_the_first_answer_of_the_browser() {
+fn a_login_keeps_the_first_answer_of_the_browser() {
     let rig = Rig::new(TokenRules::default());
     let file = rig.folder.path().join("login.toml");
     std::fs::write(&file, rig.setup().text()).unwrap();
@@ -117,7 +117,7 @@ fn pasted(rig: &Rig, credential: &str) -> std::process::Output {
 }
 
 #[test]
-fn pkce_goes_by_the_secret_unless_the_operator_says_otherwise() {
+fn pkce_depends_on_the_secret_unless_the_operator_sets_it() {
     let public = format!(
         "[credentials.public]\nkind = \"oauth\"\nclient_id = \"{}\"\nplan = \"teams\"\n",
         crate::cal_sim::options::DEMO_PUBLIC_CLIENT_ID
@@ -142,7 +142,7 @@ fn pkce_goes_by_the_secret_unless_the_operator_says_otherwise() {
 }
 
 #[test]
-fn a_login_takes_a_pasted_address_and_no_answer_to_another_login() {
+fn a_login_accepts_a_pasted_address_and_rejects_an_answer_to_another_login() {
     let rig = Rig::new(TokenRules::default());
     let said = rig.refused(&["login", "app", "--code"], "http://127.0.0.1:8976/callback?code=x&state=forged\n");
     assert!(said.contains("its state is another one"), "{said}");
@@ -155,7 +155,7 @@ fn a_login_takes_a_pasted_address_and_no_answer_to_another_login() {
 }
 
 #[test]
-fn a_login_begins_only_where_its_tokens_can_be_kept() {
+fn a_login_starts_only_if_its_tokens_can_be_stored() {
     let mut rig = Rig::new(TokenRules::default());
     let refused = |rig: &Rig| {
         let output = rig.run(&["login", "app", "--code"], "x\n");
@@ -174,7 +174,7 @@ fn a_login_begins_only_where_its_tokens_can_be_kept() {
 }
 
 #[test]
-fn a_grant_is_renewed_before_it_ends_and_callers_see_nothing_of_it() {
+fn a_grant_is_renewed_before_it_expires_without_callers_noticing() {
     for leave_out_expires_in in [false, true] {
         let rig = Rig::new(TokenRules { leave_out_expires_in, ..living(4) });
         let first = rig.import_app();
@@ -223,7 +223,7 @@ fn a_renewal_counts_in_the_budget_of_calls_without_a_credential() {
 }
 
 #[test]
-fn a_login_after_a_forget_begins_anew_whatever_was_refused_before() {
+fn a_login_after_a_forget_ignores_earlier_rejections() {
     let rig = Rig::new(TokenRules::default());
     for _ in 0..4 {
         rig.import_app();

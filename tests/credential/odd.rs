@@ -34,7 +34,7 @@ fn token_endpoint(respond: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) ->
 }
 
 #[test]
-fn an_oauth_pair_is_taken_whatever_is_odd_beside_it() {
+fn an_oauth_pair_survives_invalid_fields_beside_it() {
     let table = [
         ("\"token_type\":\"bearer\",\"expires_in\":\"1800\"", "text"),
         ("\"token_type\":\"bearer\",\"expires_in\":1799.5", "a fraction"),
@@ -65,7 +65,7 @@ fn an_oauth_pair_is_taken_whatever_is_odd_beside_it() {
 }
 
 #[test]
-fn a_managed_users_pair_is_taken_whatever_is_odd_beside_it() {
+fn a_managed_users_pair_survives_invalid_fields_beside_it() {
     let table = [
         "\"accessTokenExpiresAt\":\"4102444800000\"",
         "\"accessTokenExpiresAt\":4102444800000.5",
@@ -84,7 +84,7 @@ fn a_managed_users_pair_is_taken_whatever_is_odd_beside_it() {
 }
 
 #[test]
-fn a_success_that_cannot_be_read_may_have_used_the_refresh_token_up() {
+fn an_unreadable_success_may_have_used_up_the_refresh_token() {
     let refused = "{\"status\":\"error\",\"error\":{\"message\":\"Invalid refresh token\"}}";
     let pair = "{\"data\":{\"accessToken\":\"new-access\",\"refreshToken\":\"r1\"}}";
     for recover in [false, true] {
@@ -120,7 +120,7 @@ fn a_success_that_cannot_be_read_may_have_used_the_refresh_token_up() {
 }
 
 #[test]
-fn a_few_definite_refusals_without_a_reason_need_a_login() {
+fn five_rejections_without_a_known_reason_need_a_login() {
     for body in ["{\"message\":\"no\",\"statusCode\":400}", "{\"status\":\"error\",\"error\":{\"code\":\"X\"}}", "no"] {
         let (rig, _upstream, asked) = token_endpoint(move |_| json("400 Bad Request", body));
         rig.ran(&["credentials", "import", "app"], RUN_OUT);

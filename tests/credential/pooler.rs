@@ -49,7 +49,7 @@ fn in_transaction_mode_every_request_is_served_and_no_refresh_token_is_used_twic
 }
 
 #[test]
-fn in_transaction_mode_a_holder_that_is_killed_holds_nothing() {
+fn in_transaction_mode_a_killed_lock_owner_holds_no_lock() {
     let (rig, _server, _pooler) = behind("transaction", 3, 3600);
     let (user, _) = rig.import_user();
     let mut dying = rig.setup().env("CALGATE_FAIL_POINT", "after-pending").start();

@@ -19,7 +19,7 @@ fn at(seconds: u64) -> MonoTime {
 }
 
 #[test]
-fn a_refusal_that_the_renewed_token_gets_too_is_remembered_until_the_request_succeeds() {
+fn a_rejection_of_the_renewed_token_is_remembered_until_the_request_succeeds() {
     let refusals = Rejections::default();
     let (here, there) = (refusals.request(&head("/v2/teams/1")), refusals.request(&head("/v2/teams/2")));
     assert!(!refusals.is_lasting(here, 1, true, at(0)));
@@ -53,7 +53,7 @@ fn new_resources_in_every_request_do_not_cause_a_renewal_each() {
 }
 
 #[test]
-fn a_refusal_about_the_resource_is_renewed_for_at_most_once_and_a_dead_token_still_is() {
+fn a_rejection_about_the_resource_causes_at_most_one_renewal_and_a_dead_token_another() {
     let rig = Rig::new(living(3600));
     rig.import_app();
     let gateway = rig.start();
@@ -121,7 +121,7 @@ fn error(status: &str, message: &str) -> Vec<u8> {
 }
 
 #[test]
-fn only_the_exact_message_with_the_token_that_was_sent_says_that_it_is_dead() {
+fn only_the_exact_message_with_the_sent_token_means_that_it_is_dead() {
     let upstream = Upstream::answering(|asked: &ReceivedRequest| {
         let token = asked.headers("authorization")[0]["Bearer ".len()..].to_owned();
         let guard = "PermissionsGuard - no oAuth client found for access token=";
@@ -146,7 +146,7 @@ fn only_the_exact_message_with_the_token_that_was_sent_says_that_it_is_dead() {
 }
 
 #[test]
-fn a_credential_that_cal_com_has_accepted_is_no_guess() {
+fn a_credential_that_cal_com_has_accepted_does_not_count_as_a_guess() {
     let upstream = Upstream::answering(|asked: &ReceivedRequest| {
         let is_good = asked.headers("authorization")[0].contains("good");
         match asked.target() {

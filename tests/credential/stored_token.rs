@@ -16,7 +16,7 @@ fn texts(pair: &TokenPair) -> [String; 2] {
 }
 
 #[test]
-fn tokens_are_read_where_they_lie() {
+fn tokens_are_read_without_a_copy() {
     let mut entry = StoredCredential::default();
     entry.replace(pair("eyJ.access", "eyJ.refresh"));
     let bytes = entry.to_bytes();
@@ -26,7 +26,7 @@ fn tokens_are_read_where_they_lie() {
 }
 
 #[test]
-fn an_entry_is_read_as_it_was_written_whatever_is_in_its_tokens() {
+fn a_record_round_trips_with_any_tokens() {
     let mut entry = StoredCredential::default();
     entry.replace(pair("a", "b"));
     // Characters that JSON escapes cannot be read where they lie.

@@ -27,7 +27,7 @@ fn entry(lifetime: u64) -> StoredCredential {
 }
 
 #[test]
-fn a_life_is_counted_from_receipt_whatever_the_calendar_says() {
+fn a_lifetime_starts_at_receipt_whatever_the_wall_clock_says() {
     let entry = entry(1000);
     // Received here at 500: the calendar is not asked.
     let token = TokenState::of(&entry, Some(at(500)), Duration::from_secs(999_999), at(501), 0.0);
@@ -46,7 +46,7 @@ fn a_life_is_counted_from_receipt_whatever_the_calendar_says() {
 }
 
 #[test]
-fn a_record_that_took_the_place_of_another_one_is_told_from_it() {
+fn a_record_that_replaced_another_one_is_recognised() {
     let token = |entry: &StoredCredential| TokenState::of(entry, None, Duration::ZERO, at(0), 0.0);
     let pair = |access: &str| TokenPair {
         access: Secret::new(access).unwrap(),
@@ -70,7 +70,7 @@ fn a_record_that_took_the_place_of_another_one_is_told_from_it() {
 }
 
 #[test]
-fn a_request_waits_only_where_there_is_no_good_token() {
+fn a_request_waits_only_without_a_valid_token() {
     let token = TokenState::of(&entry(1000), Some(at(0)), Duration::ZERO, at(0), 0.0);
     let troubled = TokenState { error: Some((RenewalError::Upstream("gone".to_owned()), at(2000))), ..token.clone() };
     let lost = TokenState { needs_login: Some("x".into()), ..token.clone() };
@@ -98,7 +98,7 @@ fn jwt(claims: &str) -> String {
 }
 
 #[test]
-fn a_life_is_what_the_answer_says_or_the_token_itself() {
+fn a_lifetime_comes_from_the_response_or_from_the_token() {
     let mut headers = HeaderMap::new();
     headers.insert("date", "Thu, 01 Jan 1970 02:46:40 GMT".parse().unwrap());
     let receipt = ReceivedAt::of(&headers, 7);
@@ -136,7 +136,7 @@ fn a_life_is_what_the_answer_says_or_the_token_itself() {
 }
 
 #[test]
-fn records_have_one_name_each() {
+fn each_record_has_one_name() {
     for name in ["app", "platform/42", "a.b-c_d/1"] {
         assert_eq!(RecordName::parse(name).unwrap().to_string(), name);
     }
@@ -146,7 +146,7 @@ fn records_have_one_name_each() {
 }
 
 #[test]
-fn a_credential_is_held_once() {
+fn a_credential_has_one_handle() {
     let (registry, name) = (TokenRegistry::default(), RecordName::of("main"));
     let renewal_method = |configured: &str| RenewalMethod::Key { configured: configured.to_owned() };
     let first = registry.get_or_insert(name.clone(), || renewal_method("a"));

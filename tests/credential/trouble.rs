@@ -10,7 +10,7 @@ use crate::cal_sim::options::TokenRules;
 use crate::harness::{Key, Postgres, Setup, Upstream, eventually};
 
 #[test]
-fn a_lost_answer_is_recovered_or_named() {
+fn a_lost_response_is_recovered_or_reported() {
     for recover in [false, true] {
         let mut rig = Rig::new(living(3600));
         rig.platform = if recover { "recover = \"force-refresh\"" } else { "" };
@@ -35,7 +35,7 @@ fn a_lost_answer_is_recovered_or_named() {
 }
 
 #[test]
-fn a_lost_answer_costs_an_oauth_grant_nothing() {
+fn a_lost_response_does_not_cost_an_oauth_grant() {
     let rig = Rig::new(living(4));
     rig.import_app();
     let gateway = rig.start();
@@ -47,7 +47,7 @@ fn a_lost_answer_costs_an_oauth_grant_nothing() {
 }
 
 #[test]
-fn an_upstream_that_is_gone_for_longer_than_a_tokens_life_is_waited_for() {
+fn a_credential_survives_an_outage_longer_than_its_lifetime() {
     let rig = Rig::new(living(4));
     rig.import_app();
     let (user, _) = rig.import_user();
@@ -74,7 +74,7 @@ fn an_upstream_that_is_gone_for_longer_than_a_tokens_life_is_waited_for() {
 }
 
 #[test]
-fn a_calendar_that_is_an_hour_or_a_day_wrong_costs_at_most_a_renewal() {
+fn a_wrong_wall_clock_costs_at_most_one_renewal() {
     for offset in [-86_400_i64, -3600, 3600, 86_400] {
         let rig = Rig::new(living(1800));
         rig.import_app();
@@ -99,7 +99,7 @@ fn a_calendar_that_is_an_hour_or_a_day_wrong_costs_at_most_a_renewal() {
 }
 
 #[test]
-fn a_damaged_record_or_a_wrong_key_is_one_credentials_trouble_and_nothing_is_overwritten() {
+fn a_damaged_record_affects_one_credential_and_is_not_overwritten() {
     let mut rig = Rig::new(TokenRules::default());
     rig.import_app();
     rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
@@ -122,7 +122,7 @@ fn a_damaged_record_or_a_wrong_key_is_one_credentials_trouble_and_nothing_is_ove
 }
 
 #[test]
-fn what_the_configuration_has_no_credential_for_any_more_is_listed_and_can_be_forgotten() {
+fn records_without_a_configured_credential_are_listed_and_can_be_forgotten() {
     const CLIENT: &str = "[credentials.client]\nkind = \"platform-client\"\nclient_id = \"x\"\n\
         client_secret = { env = \"CLIENT_SECRET\" }\nplan = \"teams\"\n";
     let mut rig = Rig::new(TokenRules::default());
@@ -154,7 +154,7 @@ fn what_the_configuration_has_no_credential_for_any_more_is_listed_and_can_be_fo
 }
 
 #[test]
-fn a_store_that_is_no_store_is_no_crash_loop() {
+fn an_invalid_store_causes_no_crash_loop() {
     let rig = Rig::new(TokenRules::default());
     rig.import_app();
     let whole = fs::read(rig.file()).unwrap();
@@ -179,7 +179,7 @@ const WITHOUT_OVERRIDE: [&str; 3] = ["setpriv", "--bounding-set=-dac_override", 
 const WITHOUT_ROOM: [&str; 4] = ["sh", "-c", "trap '' XFSZ; ulimit -f 60; exec \"$@\"", "sh"];
 
 #[test]
-fn with_a_store_that_cannot_be_written_good_tokens_serve_and_nothing_is_renewed() {
+fn with_a_read_only_store_valid_tokens_are_used_and_none_is_renewed() {
     for (through, what) in [(&WITHOUT_OVERRIDE[..], "readonly"), (&WITHOUT_ROOM[..], "full")] {
         let rig = Rig::new(living(4));
         rig.import_app();
@@ -212,7 +212,7 @@ fn with_a_store_that_cannot_be_written_good_tokens_serve_and_nothing_is_renewed(
 }
 
 #[test]
-fn while_postgres_is_away_good_tokens_serve_and_nothing_is_renewed() {
+fn without_postgres_valid_tokens_are_used_and_none_is_renewed() {
     let server = Postgres::start();
     let mut rig = Rig::at(sim(living(10)));
     rig.place = "postgres = { env = \"DATABASE_URL\" }".to_owned();
@@ -232,7 +232,7 @@ fn while_postgres_is_away_good_tokens_serve_and_nothing_is_renewed() {
 }
 
 #[test]
-fn a_store_that_hangs_holds_up_neither_configured_keys_nor_the_end() {
+fn a_store_that_hangs_delays_neither_configured_keys_nor_the_shutdown() {
     // It is connected to, and never says a word.
     let store = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("postgresql://calgate@{}/postgres", store.local_addr().unwrap());

@@ -13,7 +13,7 @@ fn answered_with(bytes: &'static str) -> (Response, Gateway) {
 }
 
 #[test]
-fn an_answer_that_could_be_read_in_two_ways_is_a_502() {
+fn an_ambiguous_response_is_a_502() {
     for bytes in [
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -29,7 +29,7 @@ fn an_answer_that_could_be_read_in_two_ways_is_a_502() {
 }
 
 #[test]
-fn statuses_and_bodies_pass_as_they_are_redirects_too() {
+fn statuses_bodies_and_redirects_pass_unchanged() {
     for (bytes, status, body) in [
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc", 404, "abc"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n", 200, "abc"),
@@ -48,7 +48,7 @@ fn statuses_and_bodies_pass_as_they_are_redirects_too() {
 }
 
 #[test]
-fn a_location_on_the_upstream_becomes_one_here() {
+fn a_location_on_the_upstream_becomes_one_on_the_gateway() {
     let (url, key) = (std::sync::Arc::new(std::sync::OnceLock::<String>::new()), Key::new());
     let known = url.clone();
     let upstream = Upstream::answering(move |_| {
@@ -62,7 +62,7 @@ fn a_location_on_the_upstream_becomes_one_here() {
 }
 
 #[test]
-fn silence_is_a_504_and_no_upstream_is_a_502() {
+fn a_silent_upstream_is_a_504_and_an_unreachable_one_is_a_502() {
     let (upstream, key) = (
         Upstream::answering(|_| {
             loop {
@@ -86,7 +86,7 @@ fn silence_is_a_504_and_no_upstream_is_a_502() {
 }
 
 #[test]
-fn the_wait_for_an_answer_begins_when_the_body_is_there() {
+fn the_wait_for_a_response_starts_at_the_end_of_the_body() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let limit = time_limit(150);
     let limits = format!("[limits]\nupstream_headers = \"{limit}\"\nbody = \"{limit}\"");
@@ -137,7 +137,7 @@ fn a_body_is_streamed_in_both_directions() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_breaks_off_here_and_says_so_in_the_log() {
+fn a_truncated_response_is_truncated_for_the_client_and_logged() {
     let upstream = Upstream::answering(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc".to_vec());
     let key = Key::new();
     let limits = format!("[limits]\nupstream_total = \"{}\"", time_limit(200));

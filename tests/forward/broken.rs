@@ -13,7 +13,7 @@ fn asked(method: &str, response: impl Into<Vec<u8>>) -> (Response, Gateway) {
 }
 
 #[test]
-fn a_response_that_breaks_off_before_its_body_is_a_502_that_says_it_was_sent() {
+fn a_response_that_ends_before_its_body_is_a_502_with_sent_true() {
     let error = "HTTP/1.1 422 Unprocessable Entity\r\nContent-Type: application/json\r\n";
     let success = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (status, response) in [
@@ -45,7 +45,7 @@ fn a_response_to_head_with_two_lengths_is_a_502() {
 }
 
 #[test]
-fn a_body_that_is_there_with_its_head_arrives_as_it_was_sent() {
+fn a_body_that_comes_with_its_head_arrives_unchanged() {
     for (response, body) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ""),
@@ -58,7 +58,7 @@ fn a_body_that_is_there_with_its_head_arrives_as_it_was_sent() {
 }
 
 #[test]
-fn a_reason_phrase_ends_at_the_gateway() {
+fn the_gateway_drops_the_reason_phrase() {
     for status in ["200", "422"] {
         let (answer, _gateway) =
             asked("GET", format!("HTTP/1.1 {status} key {UPSTREAM_KEY}\r\nContent-Length: 2\r\n\r\n{{}}"));

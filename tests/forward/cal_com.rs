@@ -41,7 +41,7 @@ fn trusting(sim: &Sim, upstream: &str, key: &Key) -> (Gateway, tempfile::NamedTe
 }
 
 #[test]
-fn every_operation_gets_the_credential_it_takes_and_the_version_that_is_pinned() {
+fn every_operation_gets_an_accepted_credential_and_the_pinned_version() {
     let (sim, key) = (Sim::start(unlimited()).unwrap(), Key::new());
     let gateway = setup(&sim, "pin_api_version = true", &key).start();
     let mut connection = gateway.connect();
@@ -65,7 +65,7 @@ fn every_operation_gets_the_credential_it_takes_and_the_version_that_is_pinned()
 }
 
 #[test]
-fn https_is_spoken_as_http2_or_as_http1_where_that_is_switched_off() {
+fn https_uses_http2_or_http1_if_http2_is_switched_off() {
     for (upstream, version) in [("", "HTTP/2.0"), ("http2 = false", "HTTP/1.1")] {
         let (sim, key) = (over_tls(), Key::new());
         let (gateway, _ca) = trusting(&sim, upstream, &key);

@@ -69,7 +69,7 @@ fn requests_beyond_the_peers_stream_limit_go_on_another_connection() {
 }
 
 #[test]
-fn a_request_that_was_given_up_before_it_had_a_stream_is_never_sent_and_says_so() {
+fn a_request_cancelled_before_it_had_a_stream_is_never_sent_and_says_so() {
     let (key, gate) = (Key::new(), Gate::default());
     let held = gate.clone();
     let edge = FrameUpstream::with_limits(Limits { streams: Some(1), connections: 1 }, move |_, stream, frame| {
@@ -116,7 +116,7 @@ fn a_burst_waits_for_the_peers_settings_and_shares_one_connection() {
 }
 
 #[test]
-fn a_dead_path_is_found_by_a_ping_and_a_get_is_sent_on_another_connection() {
+fn a_ping_finds_a_dead_connection_and_a_get_is_sent_on_another() {
     let key = Key::new();
     let edge = FrameUpstream::answering(|connection, stream| {
         if (connection, stream) == (0, 3) {
@@ -135,7 +135,7 @@ fn a_dead_path_is_found_by_a_ping_and_a_get_is_sent_on_another_connection() {
 }
 
 #[test]
-fn a_connection_takes_no_more_requests_when_it_is_old() {
+fn an_old_connection_accepts_no_more_requests() {
     let key = Key::new();
     let edge = FrameUpstream::answering(|_, stream| ok(stream, b"{}"));
     let gateway = start(&edge, &key, "upstream_connection_age = \"200ms\"");
@@ -157,7 +157,7 @@ fn a_connection_takes_no_more_requests_when_it_is_old() {
 }
 
 #[test]
-fn sighup_has_new_connections_opened_and_requests_under_way_end_on_theirs() {
+fn sighup_opens_new_connections_and_keeps_those_of_requests_in_progress() {
     let (key, gate) = (Key::new(), Gate::default());
     let held = gate.clone();
     let edge = FrameUpstream::answering(move |connection, stream| {

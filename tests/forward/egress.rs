@@ -157,7 +157,7 @@ fn a_proxy_is_read_from_a_url_and_hosts_are_exempt_by_name_domain_and_network() 
 }
 
 #[test]
-fn the_file_of_ssl_cert_file_is_trusted_unless_the_configuration_says_otherwise() {
+fn ssl_cert_file_is_trusted_unless_the_configuration_excludes_it() {
     let (sim, strangers, key) = (over_tls(), over_tls(), Key::new());
     let (ca, other) = (authority(&sim), authority(&strangers));
     let of = |file: &tempfile::NamedTempFile| file.path().display().to_string();

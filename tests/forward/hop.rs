@@ -37,7 +37,7 @@ fn each_request_names_the_gateway_and_the_version_it_came_by() {
 }
 
 #[test]
-fn a_request_that_comes_back_is_refused_as_a_loop() {
+fn a_request_that_returns_is_refused_as_a_loop() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
     gateway.ask("GET /v2/me", &[&bearer(&key)]);
@@ -49,7 +49,7 @@ fn a_request_that_comes_back_is_refused_as_a_loop() {
 }
 
 #[test]
-fn two_gateways_that_lead_to_each_other_end_the_loop() {
+fn two_gateways_that_forward_to_each_other_end_the_loop() {
     let (port, key) = (free_port(), Key::new());
     let first = Setup::to(&format!("http://127.0.0.1:{port}")).billing("teams", &key).start();
     let listen = format!("address = \"127.0.0.1:{port}\"");
@@ -60,7 +60,7 @@ fn two_gateways_that_lead_to_each_other_end_the_loop() {
 }
 
 #[test]
-fn a_query_beyond_ascii_is_encoded_and_the_rest_stays_as_written() {
+fn a_non_ascii_query_is_encoded_and_the_rest_stays_unchanged() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
     for (sent, arrives) in [
@@ -91,7 +91,7 @@ fn references_to_the_upstream_become_local() {
 }
 
 #[test]
-fn cal_coms_own_request_id_is_logged_and_the_gateways_is_answered() {
+fn cal_coms_request_id_is_logged_and_the_gateways_is_returned() {
     let (upstream, key) = (
         Upstream::answering(|asked| {
             let id = if asked.target() == "/v2/me" { "from-cal-com-7" } else { "not {safe}" };
@@ -109,7 +109,7 @@ fn cal_coms_own_request_id_is_logged_and_the_gateways_is_answered() {
 }
 
 #[test]
-fn a_long_json_body_is_refused_before_it_costs_anything() {
+fn a_too_long_json_body_is_refused_before_it_is_charged() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway =
         Setup::to(&upstream.base_url()).with("[limits]\njson_body_bytes = 1000").billing("teams", &key).start();
@@ -180,7 +180,7 @@ fn an_error_that_cannot_be_decoded_keeps_its_status_and_shows_no_secret() {
 }
 
 #[test]
-fn a_refusal_carries_the_fields_of_the_limit_that_refused_or_none() {
+fn a_refusal_has_the_fields_of_the_limit_that_caused_it_or_none() {
     let (upstream, key) = (Upstream::answering(|_| OK.into()), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     gateway.reload(|text| {

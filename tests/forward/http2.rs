@@ -29,7 +29,7 @@ fn post(gateway: &Gateway, key: &Key) -> (u16, Option<String>) {
 }
 
 #[test]
-fn a_post_that_cal_com_left_alone_is_sent_again_on_another_connection() {
+fn a_post_that_cal_com_did_not_process_is_sent_again_on_another_connection() {
     let ended = [NO_ERROR, INTERNAL_ERROR, ENHANCE_YOUR_CALM].map(|reason| go_away(1, reason));
     for left_alone in ended.into_iter().chain([reset(3, REFUSED_STREAM)]) {
         let edge = FrameUpstream::answering(move |connection, stream| match (connection, stream) {
@@ -44,7 +44,7 @@ fn a_post_that_cal_com_left_alone_is_sent_again_on_another_connection() {
 }
 
 #[test]
-fn a_post_that_may_have_been_carried_out_is_not_sent_again() {
+fn a_post_that_may_have_been_processed_is_not_sent_again() {
     let edge = FrameUpstream::answering(|_, stream| match stream {
         1 => ok(stream, b"{}"),
         _ => reset(stream, INTERNAL_ERROR),
@@ -57,7 +57,7 @@ fn a_post_that_may_have_been_carried_out_is_not_sent_again() {
 }
 
 #[test]
-fn a_burst_makes_one_connection() {
+fn a_burst_opens_one_connection() {
     let edge = FrameUpstream::answering(|_, stream| ok(stream, b"{}"));
     let key = Key::new();
     let gateway = to_edge(&edge, &key);
@@ -78,7 +78,7 @@ fn a_burst_makes_one_connection() {
 }
 
 #[test]
-fn an_answer_that_comes_before_the_body_was_read_leaves_the_callers_connection_in_order() {
+fn an_early_response_leaves_the_callers_connection_usable() {
     let edge = FrameUpstream::answering_frames(|_, stream, frame| match frame {
         0 => ok(stream, b"{}"),
         1 => Vec::new(),
@@ -115,7 +115,7 @@ fn to_sim(sim: &Sim, key: &Key, limits: &str) -> (Gateway, tempfile::NamedTempFi
 }
 
 #[test]
-fn callers_that_take_nothing_hold_up_nobody() {
+fn callers_that_read_nothing_delay_no_other_caller() {
     let mut options = Options { tls: true, ..Options::default() };
     options.limits.api_key.clear();
     let (sim, key) = (Sim::start(options).unwrap(), Key::new());
@@ -133,7 +133,7 @@ fn callers_that_take_nothing_hold_up_nobody() {
 }
 
 #[test]
-fn what_is_wrong_with_a_callers_body_is_told_as_that() {
+fn a_fault_of_the_callers_body_is_reported_as_one() {
     let (sim, key) = (Sim::start(Options { tls: true, ..Options::default() }).unwrap(), Key::new());
     for (kept, rest, status) in [0, 65536].into_iter().flat_map(|kept| {
         [("9\r\n123456789\r\n", 413), ("no chunk\r\n", 400), ("", 408)].map(|(rest, status)| (kept, rest, status))

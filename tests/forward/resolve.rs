@@ -57,7 +57,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn one_lookup_serves_all_that_ask_meanwhile_and_shortly_after() {
+fn one_lookup_serves_all_concurrent_requests_and_those_shortly_after() {
     run(async {
         let (resolver, lookups) = resolver(TIMES, &[Found(1)]);
         let asking = (0..100).map(|_| {
@@ -73,7 +73,7 @@ fn one_lookup_serves_all_that_ask_meanwhile_and_shortly_after() {
 }
 
 #[test]
-fn a_lookup_whose_packet_is_lost_is_begun_again_beside_it() {
+fn a_second_lookup_starts_beside_one_whose_packet_is_lost() {
     run(async {
         let (resolver, lookups) = resolver(TIMES, &[Lost, Lost, Found(1)]);
         assert_eq!(found(&resolver).await, Ok(address(1)));
@@ -107,7 +107,7 @@ fn after_a_failure_the_name_is_not_looked_up_for_each_connection() {
 }
 
 #[test]
-fn a_name_that_moved_is_followed_once_the_addresses_are_expired() {
+fn a_changed_address_is_used_once_the_old_ones_are_expired() {
     run(async {
         let (resolver, _) = resolver(TIMES, &[Found(1), Found(2)]);
         assert_eq!(found(&resolver).await, Ok(address(1)));
@@ -118,7 +118,7 @@ fn a_name_that_moved_is_followed_once_the_addresses_are_expired() {
 }
 
 #[test]
-fn without_any_address_the_failure_says_why() {
+fn without_any_address_the_error_gives_the_reason() {
     run(async {
         let (failing, _) = resolver(TIMES, &[Failed]);
         assert_eq!(found(&failing).await, Err("the name cannot be looked up: no such name".to_owned()));

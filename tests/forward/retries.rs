@@ -29,7 +29,7 @@ fn closes_at_the_second() -> Upstream {
 }
 
 #[test]
-fn a_get_that_got_no_byte_of_an_answer_is_sent_once_more_on_a_fresh_connection() {
+fn a_get_without_a_byte_of_a_response_is_sent_again_on_a_new_connection() {
     let (upstream, key) = (closes_at_the_second(), Key::new());
     let gateway = start(&upstream, &key);
     for _ in 0..2 {
@@ -50,7 +50,7 @@ fn a_post_that_was_written_is_never_sent_again() {
 }
 
 #[test]
-fn a_get_whose_answer_began_is_never_sent_again() {
+fn a_get_with_a_partial_response_is_never_sent_again() {
     let requests = AtomicUsize::new(0);
     let upstream = Upstream::answering(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
         0 => OK.into(),
@@ -66,7 +66,7 @@ fn a_get_whose_answer_began_is_never_sent_again() {
 }
 
 #[test]
-fn a_fresh_connection_that_breaks_is_not_tried_again() {
+fn a_request_on_a_new_connection_that_breaks_is_not_repeated() {
     let (upstream, key) = (Upstream::answering(|_| Vec::new()), Key::new());
     let gateway = start(&upstream, &key);
     let answer = gateway.ask("GET /v2/me", &[&bearer(&key)]);
@@ -75,7 +75,7 @@ fn a_fresh_connection_that_breaks_is_not_tried_again() {
 }
 
 #[test]
-fn connections_that_upstream_closes_between_requests_cost_no_request() {
+fn connections_closed_by_upstream_between_requests_cost_no_request() {
     let upstream = Upstream::answering(|_| OK.into());
     let key = Key::new();
     let gateway = start(&upstream, &key);
@@ -126,7 +126,7 @@ fn a_restart_of_the_upstream_costs_no_get_however_many_connections_were_idle() {
 }
 
 #[test]
-fn idle_connections_are_closed_by_time() {
+fn idle_connections_are_closed_after_the_idle_timeout() {
     const BURST: usize = 400;
     let upstream = holding(BURST, |_| OK.into());
     let key = Key::new();

@@ -27,7 +27,7 @@ fn refuse(stream: &mut TcpStream) {
 }
 
 #[test]
-fn an_early_answer_to_an_upload_is_read_although_the_upload_fails() {
+fn an_early_response_to_an_upload_is_read_although_the_upload_fails() {
     let (upstream, key) = (refusing(), Key::new());
     let gateway =
         Setup::to(&format!("http://{upstream}")).with("[budget]\nmode = \"off\"").billing("teams", &key).start();

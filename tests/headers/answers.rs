@@ -77,7 +77,7 @@ fn what_any_connection_line_names_is_dropped() {
 }
 
 #[test]
-fn a_location_on_the_upstream_becomes_one_here() {
+fn a_location_on_the_upstream_becomes_one_on_the_gateway() {
     let here = |location: &str, authority: &str, base: &str| {
         let mut fields = headers([("location", location)]);
         filter_response(&mut fields, UpstreamAddress { authority, base_path: base });
