@@ -92,7 +92,7 @@ impl Gateway {
     pub async fn record_used(&self) {
         if let Some(keeper) = &self.keeper {
             let budget = self.snapshot().budget.clone();
-            keeper.record_used_at_end(&budget.table, budget.settings.window).await;
+            keeper.record_used_at_end(&budget.table).await;
         }
     }
 

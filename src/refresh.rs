@@ -56,7 +56,7 @@ pub struct Keeper {
     draining: AtomicBool,
     /// What the process's entries in the record of used windows are marked with.
     process: u64,
-    /// A permit is held by who writes that record. It is closed after the last write.
+    /// The writer of that record holds the permit. It is closed when the last write begins, so that none follows.
     recording: Semaphore,
 }
 

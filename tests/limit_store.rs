@@ -9,6 +9,7 @@ mod circuit_breaker;
 mod connection;
 mod faults;
 mod fleet;
+mod goodbye;
 mod parts;
 mod peers;
 mod scripts;

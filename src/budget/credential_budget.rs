@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::budget::membership::Membership;
 use crate::limit::PendingCharge;
 use crate::limit_store::RequestOutcome;
+use crate::random;
 use crate::ratelimit::fair_queue::{Asker, Ticket};
 use crate::ratelimit::limiter::{Asked, Flight, Machine, Next};
 use crate::ratelimit::scope::Names;
@@ -67,8 +68,9 @@ struct State {
 
 impl Budget {
     /// A budget that nothing has been sent on.
-    pub(super) fn new(name: Arc<str>, settings: Settings, clock: Clock, seed: u64, member: Option<Membership>) -> Self {
-        let mut machine = Machine::new(settings, seed);
+    pub(super) fn new(name: Arc<str>, settings: Settings, clock: Clock, member: Option<Membership>) -> Self {
+        // Random, not of the credential: its waits have to differ from those of other gateways with the same credential.
+        let mut machine = Machine::new(settings, random::seed());
         machine.follow_first_answer();
         Self {
             name,

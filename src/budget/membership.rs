@@ -269,6 +269,8 @@ async fn keep(budget: Weak<Budget>, mut news: tokio::sync::watch::Receiver<Break
         let state = *news.borrow_and_update();
         let member = match budget.upgrade() {
             Some(budget) if budget.beat(state).await => budget.membership(),
+            // A request that came during the goodbye needs the membership again.
+            Some(budget) if !budget.is_unused() => return budget.begin(),
             _ => return,
         };
         let Some(member) = member else { return };

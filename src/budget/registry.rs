@@ -14,7 +14,6 @@ use crate::credential::AuthHeaders;
 use crate::identify::credential_hash;
 use crate::limit::shared_tag;
 use crate::limit_store::LimitStoreClient;
-use crate::random;
 use crate::ratelimit::Settings;
 use crate::time::{Clock, OncePerSecond, milliseconds};
 
@@ -65,13 +64,13 @@ impl Table {
     /// A table for about `capacity` unlisted credentials at once.
     pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<LimitStoreClient>, Duration)>) -> Self {
         let clock = Clock::start();
-        let fresh = |name: &str, key| Arc::new(Budget::new(name.into(), settings, clock, key, None));
+        let fresh = |name: &str| Arc::new(Budget::new(name.into(), settings, clock, None));
         Self {
             budgets: DashMap::new(),
             capacity,
             clock,
-            public: fresh("(public)", 1),
-            overflow: fresh("(unlisted)", 2),
+            public: fresh("(public)"),
+            overflow: fresh("(unlisted)"),
             pruned: OncePerSecond::default(),
             used: Mutex::default(),
             store,
@@ -181,9 +180,7 @@ impl Table {
     }
 
     fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Known {
-        // Not of the key, which all gateways with this credential have in common.
-        let seed = random::seed();
-        let budget = Arc::new(Budget::new(name, settings, self.clock, seed, member));
+        let budget = Arc::new(Budget::new(name, settings, self.clock, member));
         let used = self.used.lock().take(key);
         if !used.is_empty() {
             budget.go_on_from(used, wall());

@@ -3,7 +3,8 @@
 //! A process that starts knows nothing of what the one before it sent. Without this record its first requests could exceed
 //! a window that is nearly used up. All times are absolute, because the record is read by another process.
 //!
-//! Several processes write one record. Each replaces its own entries, which are exact when it ends, and keeps the others'.
+//! Several processes write one record. Each replaces its own entries, which are exact when it ends, and keeps those
+//! of the others as far as the record has room beside its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -97,11 +98,18 @@ impl Used {
         }
     }
 
-    /// Adds all of another record that is not over at `now`, in milliseconds since 1970, and can be true.
-    pub fn merge(&mut self, other: Self, now: u64, window: Duration) {
+    /// Adds the entries of another record that are not over at `now`, in milliseconds since 1970.
+    pub fn merge(&mut self, other: Self, now: u64) {
+        other.entries.into_values().filter(|entry| entry.ends > now).for_each(|entry| self.add(entry));
+    }
+
+    /// Keeps the entries that can be true at `now`, in milliseconds since 1970: they are not over, and do not end later than any window
+    /// that Cal.com reports. For the process that uses them, not for the one that writes: its calendar may be wrong.
+    #[must_use]
+    pub fn plausible(mut self, now: u64, window: Duration) -> Self {
         let longest = milliseconds(window * TRUSTED_WINDOWS);
-        let is_open = |entry: &Entry| entry.ends > now && entry.ends - now <= longest;
-        other.entries.into_values().filter(is_open).for_each(|entry| self.add(entry));
+        self.entries.retain(|_, entry| entry.ends > now && entry.ends - now <= longest);
+        self
     }
 
     /// The same record, written by `process`.

@@ -18,6 +18,8 @@
 //!   one request deadline since it last heard from the store. Its last request from that arrives within a deadline and counts for a
 //!   window. So the store keeps the part for twice as long, and for 1.5 s more, as not each call that it answers puts that off.
 //! - When it joins again it first tells the store of all its requests, and gives up its part.
+//! - It says goodbye only while it goes by the store and no request of its own counts any more, and gives up its part before. With the
+//!   goodbye the store keeps nothing for it. Until it joins again it holds a part of 0.
 //! - After [`Held::shares_from`] it goes by the rule of `replicas.rs` instead: then all requests that the store let out without a thought
 //!   of it have arrived, and their windows are over. The store has gone by that rule since it missed the gateway's heartbeats. A gateway
 //!   that was alone is one of two then, as another one may have joined.
@@ -78,11 +80,6 @@ impl Held {
     /// The latest epoch that it knows.
     pub fn epoch(&self) -> u64 {
         self.part.epoch
-    }
-
-    /// Whether the store has told of any part.
-    pub fn has_heard(&self) -> bool {
-        self.heard.is_some()
     }
 
     /// The store, which was asked at `asked`, has told of `part`. Without the store a part does not become larger. Tells whether the store

@@ -31,9 +31,8 @@ impl Keeper {
     pub async fn restore_used(&self, table: &Table, window: Duration) {
         match timeout(TIMEOUT, self.vault.get(RECORD)).await {
             Ok(Ok(Some(kept))) => {
-                let mut used = Used::default();
-                used.merge(Used::from_bytes(&kept.plain).of_all(), wall(), window);
-                table.go_on_from(used, wall());
+                let used = Used::from_bytes(&kept.plain).of_all();
+                table.go_on_from(used.plausible(wall(), window), wall());
             }
             Ok(Ok(None)) => {}
             Ok(Err(fault)) => tracing::warn!(%fault, "cannot read what is used of rate limit windows"),
@@ -42,11 +41,11 @@ impl Keeper {
     }
 
     /// Records what is used at the end of the process, when nothing is sent any more. This is the process's last record.
-    pub async fn record_used_at_end(&self, table: &Table, window: Duration) {
+    pub async fn record_used_at_end(&self, table: &Table) {
         let record = async {
             let _turn = self.recording.acquire().await;
             self.recording.close();
-            self.record(table.used(wall(), false), window).await
+            self.record(table.used(wall(), false)).await
         };
         match timeout(TIMEOUT, record).await {
             Ok(Ok(())) => {}
@@ -72,7 +71,7 @@ impl Keeper {
             if used == last || used.is_empty() {
                 continue;
             }
-            match self.record(used.clone(), window).await {
+            match self.record(used.clone()).await {
                 Ok(()) => last = used,
                 Err(fault) => tracing::debug!(%fault, "cannot store what is used of rate limit windows"),
             }
@@ -81,13 +80,13 @@ impl Keeper {
 
     /// Writes what this process has `used` in place of what it wrote before, beside what other processes have recorded of windows
     /// that are open.
-    async fn record(&self, used: Used, window: Duration) -> Result<(), StoreFault> {
+    async fn record(&self, used: Used) -> Result<(), StoreFault> {
         let own = used.of_process(self.process);
         for _ in 0..MAX_WAITS {
             let kept = self.vault.get(RECORD).await?;
             let before = kept.as_ref().map(|kept| Used::from_bytes(&kept.plain)).unwrap_or_default();
             let mut whole = own.clone();
-            whole.merge(before.clone().of_others(self.process), wall(), window);
+            whole.merge(before.clone().of_others(self.process), wall());
             if whole == before {
                 return Ok(());
             }
@@ -95,6 +94,6 @@ impl Keeper {
                 return Ok(());
             }
         }
-        Ok(())
+        Err(StoreFault::Unusable(format!("other processes changed `{RECORD}` during {MAX_WAITS} attempts to write it")))
     }
 }

@@ -44,19 +44,28 @@ fn at(seconds: u64) -> MonoTime {
 fn of_two_processes_the_least_that_is_left_of_a_window_holds_and_the_later_window() {
     let mut both = used(&[entry(1, 7, 30, NOW + 20_000), entry(2, 7, 5, NOW + 1000)]);
     let theirs = [entry(1, 7, 10, NOW + 21_000), entry(2, 7, 90, NOW + 50_000), entry(3, 7, 0, NOW - 1)];
-    both.merge(used(&theirs), NOW, WINDOW);
-    both.merge(used(&[entry(4, 7, 0, NOW + 181_000)]), NOW, WINDOW);
+    both.merge(used(&theirs), NOW);
     assert_eq!(both, used(&[entry(1, 7, 10, NOW + 21_000), entry(2, 7, 90, NOW + 50_000)]));
+}
+
+/// A process whose calendar is slow must not delete what others recorded. It must not use it either.
+#[test]
+fn an_entry_that_ends_too_late_to_be_true_stays_in_the_record_and_is_not_restored() {
+    let late = entry(4, 7, 0, NOW + 181_000);
+    let mut both = used(&[entry(1, 7, 30, NOW + 20_000)]);
+    both.merge(used(std::slice::from_ref(&late)), NOW);
+    assert_eq!(both, used(&[entry(1, 7, 30, NOW + 20_000), late]));
+    assert_eq!(both.plausible(NOW, WINDOW), used(&[entry(1, 7, 30, NOW + 20_000)]));
 }
 
 #[test]
 fn a_process_replaces_its_own_entries_and_keeps_those_of_others() {
     let by = |process, remaining| used(&[entry(1, 7, remaining, NOW)]).of_process(process);
     let mut both = by(1, 0);
-    both.merge(by(2, 30), NOW - 1000, WINDOW);
+    both.merge(by(2, 30), NOW - 1000);
     assert_eq!(both.clone().of_all(), used(&[entry(1, 7, 0, NOW)]), "the least holds for who starts");
     let mut replaced = by(1, 40);
-    replaced.merge(both.of_others(1), NOW - 1000, WINDOW);
+    replaced.merge(both.of_others(1), NOW - 1000);
     assert_eq!(replaced.of_all(), used(&[entry(1, 7, 30, NOW)]));
 }
 

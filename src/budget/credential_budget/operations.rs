@@ -165,7 +165,7 @@ impl Budget {
 
     pub(super) fn new_operation(self: &Arc<Self>, key: u64, settings: Settings) -> Arc<Self> {
         let member = self.member.as_ref().map(|member| member.of_limit(&format!("{key:016x}")));
-        let mut budget = Self::new(self.name.clone(), settings, self.clock, key, member);
+        let mut budget = Self::new(self.name.clone(), settings, self.clock, member);
         budget.credential = Some(Arc::downgrade(self));
         Arc::new(budget)
     }

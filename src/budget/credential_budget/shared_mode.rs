@@ -18,9 +18,6 @@ use crate::ratelimit::parts::Part;
 use crate::refusal::Refusal;
 use crate::time::MonoTime;
 
-/// Who is told no asks again within this time of the moment that it was told, so that gateways do not come together.
-const JITTER_NS: u64 = 8_000_000;
-
 impl Budget {
     /// Begins to be heard in the store, if it has one. Nothing goes out until that is done, or has failed.
     pub fn begin(self: &Arc<Self>) {
@@ -165,7 +162,9 @@ impl Budget {
     /// Is heard in the store, or joins it, or goes on without, as the store stands. Answers whether to go on with that.
     pub(in crate::budget) async fn beat(&self, store: BreakerState) -> bool {
         let Some(member) = &self.member else { return false };
-        if !member.lasts() && self.is_unused() {
+        // A gateway leaves only while the store decides: with the goodbye, the store drops the part that it keeps for this gateway.
+        if store == BreakerState::Closed && member.is_in() && !member.lasts() && self.is_unused() {
+            self.lock().machine.give_up_part();
             self.go_alone(member);
             member.end().await;
             return false;
@@ -173,9 +172,7 @@ impl Budget {
         match store {
             BreakerState::Open { .. } => self.go_alone(member),
             // At the start it has not been asked yet, and is in a moment. After a loss that takes `recover_within`.
-            BreakerState::Recovering { .. } if !member.was_shared() && !self.lock().machine.has_heard() => {
-                self.wait_for_store(1, member.within());
-            }
+            BreakerState::Recovering { .. } if !member.was_shared() => self.wait_for_store(1, member.within()),
             BreakerState::Recovering { .. } => {
                 self.go_alone(member);
                 let (settings, missed) = self.missed();
@@ -276,8 +273,7 @@ impl Budget {
 
     fn held_by_store(&self, by: Hold, wait: Option<Duration>) {
         let now = self.clock.now();
-        let jitter = Duration::from_nanos(fastrand::u64(..JITTER_NS));
-        self.lock().machine.held_by_store(No::new(by, wait, jitter, now));
+        self.lock().machine.denied_by_store(by, wait, now);
     }
 
     fn go_alone(&self, member: &Membership) {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use crate::ratelimit::Hold;
 use crate::ratelimit::authority::{No, Rules};
 use crate::ratelimit::ends::Ends;
 use crate::ratelimit::limiter::{Machine, Next};
 use crate::ratelimit::parts::Part;
 use crate::ratelimit::usage_headers::Seen;
 use crate::time::MonoTime;
+
+/// Largest random delay before the store is asked again after a denial, 8 ms: gateways do not come together.
+const JITTER_NS: u64 = 8_000_000;
 
 impl Machine {
     /// From now on the store decides, for `gateways` that go by it.
@@ -19,6 +23,12 @@ impl Machine {
     /// Whether it goes by the store.
     pub fn is_by_store(&self) -> bool {
         self.rules.gateways().is_some()
+    }
+
+    /// Records that the store denies requests for `wait`, if it says how long. It is asked again a little later, by up to 8 ms at random.
+    pub fn denied_by_store(&mut self, by: Hold, wait: Option<Duration>, now: MonoTime) {
+        let jitter = Duration::from_nanos(self.random.u64(..JITTER_NS));
+        self.held_by_store(No::new(by, wait, jitter, now));
     }
 
     /// The store has said no. What it held goes back as if it had not been let out.
@@ -37,11 +47,6 @@ impl Machine {
     /// The latest epoch of parts that is known here. Only who goes by the store may name it there.
     pub fn epoch(&self) -> u64 {
         self.held.epoch()
-    }
-
-    /// Whether the store has ever told of parts, which it tells its members.
-    pub fn has_heard(&self) -> bool {
-        self.held.has_heard()
     }
 
     /// It is about to join: it gives up its part.
