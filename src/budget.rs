@@ -26,10 +26,10 @@ use crate::credential::{AuthHeaders, UpstreamAuth};
 use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::identify::{ConsumerId, Identity, credential_hash};
 use crate::limit::{PendingCharge, Permit};
-use crate::ratelimit::Settings;
 use crate::ratelimit::fair_queue::{Asker, Priority};
 use crate::ratelimit::status::Standing;
 use crate::ratelimit::usage_headers::name_hash;
+use crate::ratelimit::{Settings, Tier};
 use crate::refusal::Refusal;
 
 /// `[budget] mode`.
@@ -44,20 +44,13 @@ pub enum Mode {
     Off,
 }
 
-/// How somebody asks: as whom, and for how long it may be made to wait.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// Its part, its class, and what it is told apart by.
-    pub asker: Asker,
-    /// `max_wait` of its tier, or of `[budget]`.
-    pub max_wait: Duration,
-}
-
-/// A consumer's terms and the budgets of its credential: which of them counts depends on what is injected.
+/// The budgets of a consumer's credential. The injected secret decides which of them counts a request.
 #[derive(Debug)]
-pub struct Own {
-    /// How it asks.
-    pub terms: Terms,
+pub struct ConsumerBudgets {
+    /// Key of the consumer in the fair queue, the same after a reload.
+    pub flow_key: u64,
+    /// The consumer's tier.
+    pub tier: Arc<Tier>,
     /// The credential's name in the config.
     pub credential: Arc<str>,
     /// Of its API key or access token.
@@ -74,11 +67,11 @@ pub struct Budgets {
     /// `[budget] mode`.
     pub mode: Mode,
     /// By [`ConsumerId`].
-    pub consumers: Vec<Own>,
-    /// Of callers without a credential.
-    pub public: Terms,
-    /// Of passthrough callers.
-    pub passthrough: Terms,
+    pub consumers: Vec<ConsumerBudgets>,
+    /// Tier of callers without a credential.
+    pub public: Arc<Tier>,
+    /// Tier of passthrough callers.
+    pub passthrough: Arc<Tier>,
     /// Every setting but the limit.
     pub settings: Settings,
     /// From sending a request to the moment by which it has arrived, if it is to arrive at all.
@@ -129,26 +122,28 @@ impl Budgets {
             return Ok(Slot::unlimited());
         }
         let grant = permit.grant();
-        let (main, terms) = match grant.caller().identity() {
+        let (main, tier, flow_key) = match grant.caller().identity() {
             Identity::Consumer(consumer) => {
                 let own = self.consumers.get(consumer.id.index()).ok_or(Refusal::Internal)?;
-                (self.of(own, access), own.terms)
+                (self.of(own, access), &own.tier, own.flow_key)
             }
-            Identity::Public(address) => (self.table.public(self.settings), self.public.of(fold(address.as_u128()))),
+            Identity::Public(address) => (self.table.public(self.settings), &self.public, fold(address.as_u128())),
             Identity::Passthrough(_) => {
                 let settings = self.settings.of(default_limit(access.auth_headers()));
                 let main = match registry::identity(access.auth_headers()) {
                     Some(key) => self.table.unlisted(key, "(passthrough)", settings),
                     None => self.table.public(self.settings),
                 };
-                (main, self.passthrough)
+                // Each passthrough credential has a budget of its own.
+                (main, &self.passthrough, 0)
             }
         };
         let matched = grant.route();
         let budget = self.of_operation(&main, matched.endpoint(), || matched_key(matched)).unwrap_or(main);
-        let patience = caller_waits.unwrap_or(terms.max_wait).min(terms.max_wait);
+        let scheduling = tier.scheduling;
+        let patience = caller_waits.unwrap_or(scheduling.max_wait).min(scheduling.max_wait);
         budget.begin();
-        Slot::take(budget, self.mode, terms.asker, patience, self.deadline, pending).await
+        Slot::take(budget, self.mode, scheduling.flow(flow_key), patience, self.deadline, pending).await
     }
 
     /// Reserves a place for a call of the gateway's own, which sends `headers`.
@@ -167,11 +162,11 @@ impl Budgets {
         };
         let asker = Asker { key: OWN, weight: API_KEY_PER_MINUTE, priority: Priority::Interactive };
         budget.begin();
-        Slot::take(budget, self.mode, asker, self.public.max_wait, self.deadline, None).await
+        Slot::take(budget, self.mode, asker, self.public.scheduling.max_wait, self.deadline, None).await
     }
 
     /// The budget of a consumer's credential, as far as it is known to be there.
-    fn of(&self, own: &Own, access: &UpstreamAuth) -> Arc<Budget> {
+    fn of(&self, own: &ConsumerBudgets, access: &UpstreamAuth) -> Arc<Budget> {
         if let Some((credential, user)) = access.managed_user() {
             // Cal.com counts each user's token by itself (FACTS §2).
             let key = credential_hash(&["managed", credential, &user.to_string()]);
@@ -231,13 +226,6 @@ impl Budgets {
         }
         standings.push(("(public)".into(), "none", self.table.public(self.settings).standing()));
         standings
-    }
-}
-
-impl Terms {
-    /// The same for one of many that share them.
-    fn of(self, key: u64) -> Self {
-        Self { asker: Asker { key, ..self.asker }, ..self }
     }
 }
 

@@ -6,6 +6,7 @@ mod capacity;
 mod handle;
 mod lifecycle;
 mod snapshot;
+mod tiers;
 mod token_store;
 
 use std::sync::Arc;

@@ -16,19 +16,10 @@ use crate::catalog::Accepts;
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Identity};
 use crate::limit_store::LimitStoreClient;
-use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing};
+use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing, Tier};
 use crate::refusal::Refusal;
 use crate::time::MonoTime;
 use pending_charge::BucketRef;
-
-/// A tier as the path uses it.
-#[derive(Debug, Clone)]
-pub struct Tier {
-    /// Its name in the config.
-    pub name: Arc<str>,
-    /// Its size and pace.
-    pub quota: Quota,
-}
 
 /// One consumer's limit.
 #[derive(Debug, Clone)]
@@ -47,7 +38,7 @@ pub struct Limits {
     /// By [`ConsumerId`].
     pub consumers: Vec<Own>,
     /// Of callers without a key, by address.
-    pub public: Tier,
+    pub public: Arc<Tier>,
     /// Of passthrough callers, by credential; `None` where passthrough is off.
     pub passthrough: Option<Arc<Tier>>,
     /// The buckets of callers that no configuration lists.

@@ -24,6 +24,7 @@ pub mod replica_share;
 pub mod scope;
 pub mod sliding_log;
 pub mod status;
+pub mod tier;
 pub mod upstream_windows;
 pub mod usage_headers;
 
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use bucket::{Bucket, Empty};
 pub use keyed::KeyedBuckets;
 pub use quota::{Quota, Standing};
+pub use tier::{Scheduling, Tier};
 
 /// Settings of a budget, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,17 +7,17 @@ use crate::catalog::{Catalog, EndpointId};
 use crate::config::Config;
 use crate::config::consumers::{ConsumerConfig, RestrictionLists};
 use crate::config::limit_store::LimitStoreConfig;
-use crate::config::tiers::TierConfig;
 use crate::credential::{Credential, Credentials, TokenRegistry};
 use crate::entitle::{Entitlement, Entitlements, Plan, Restriction};
 use crate::forward::Upstream;
 use crate::gateway::Snapshot;
 use crate::gateway::build_budgets::{budgets, shared_tag_of};
+use crate::gateway::tiers::Tiers;
 use crate::headers::Cors;
 use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
-use crate::limit::{Keyed, Limits, Own, Tier};
+use crate::limit::{Keyed, Limits, Own};
 use crate::limit_store::{LimitStoreClient, RedisLimitStore};
-use crate::ratelimit::{Bucket, Quota};
+use crate::ratelimit::Bucket;
 
 impl Snapshot {
     /// Makes the state that `config` describes. What `previous` holds of the consumers' buckets is taken over.
@@ -65,7 +65,7 @@ impl Snapshot {
             unknown_endpoints: config.catalog.unknown,
             entitlements: names.entitlements(&config)?,
             rate_limits: names.limits(&config, previous, store.as_ref())?,
-            budget: Arc::new(budgets(&config, previous, store.as_ref())?),
+            budget: Arc::new(budgets(&config, &names.tiers, previous, store.as_ref())?),
             credentials,
             keyless: KeylessAccess::new(config.listen.hosts, config.listen.cors_origins.clone()),
             leaks,
@@ -110,7 +110,7 @@ fn consumers(config: &Config) -> Consumers {
 /// What consumers refer to by name, made once and shared.
 struct Names {
     plans: BTreeMap<String, Arc<Plan>>,
-    tiers: BTreeMap<String, Arc<Tier>>,
+    tiers: Tiers,
     credentials: BTreeMap<String, Arc<Credential>>,
 }
 
@@ -121,12 +121,9 @@ impl Names {
             let plan = Plan::compile(name, lists.allow.clone(), lists.deny.clone(), catalog);
             (name.clone(), Arc::new(plan))
         };
-        let tier = |(name, tier): (&String, &TierConfig)| {
-            (name.clone(), Arc::new(Tier { name: name.as_str().into(), quota: tier.quota }))
-        };
         Self {
             plans: config.plans.iter().map(plan).collect(),
-            tiers: config.tiers.iter().map(tier).collect(),
+            tiers: Tiers::of(config),
             credentials: config.credentials.iter().map(|(name, c)| (name.clone(), c.credential.clone())).collect(),
         }
     }
@@ -183,16 +180,15 @@ impl Names {
             .unwrap_or_default();
         let own = |consumer: &ConsumerConfig| {
             let bucket = kept.get(&*consumer.name).map_or_else(Arc::default, |bucket| Arc::clone(bucket));
-            let tier = self.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?.clone();
+            let tier = self.tiers.of_consumer(consumer)?.clone();
             let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
             let tag = store.and_then(|_| shared_tag_of(credential));
             Ok(Own { tier, bucket, shared_as: tag.map(|tag| (tag, (*consumer.name).into())) })
         };
-        let per_minute = config.anonymous.requests_per_minute;
         Ok(Limits {
             consumers: config.consumers.iter().map(own).collect::<Result<_, String>>()?,
-            public: Tier { name: "(public)".into(), quota: Quota::per_minute(per_minute, per_minute) },
-            passthrough: config.passthrough.as_ref().and_then(|p| self.tiers.get(&*p.tier)).cloned(),
+            public: self.tiers.public.clone(),
+            passthrough: self.tiers.passthrough.clone(),
             store: store.cloned(),
             expected_replicas: config.budget.expected_replicas,
             keyed: previous.map_or_else(

@@ -3,24 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::budget::{API_KEY_PER_MINUTE, Budget, Budgets, OAUTH_PER_MINUTE, Own, Table, Terms, identity};
+use crate::budget::{API_KEY_PER_MINUTE, Budget, Budgets, ConsumerBudgets, OAUTH_PER_MINUTE, Table, identity};
 use crate::config::Config;
 use crate::config::consumers::ConsumerConfig;
 use crate::config::credentials::CredentialConfig;
-use crate::config::tiers::TierConfig;
-use crate::credential::{ApiKey, AuthHeaders, Credential, Kind};
+use crate::credential::{ApiKey, Credential, AuthHeaders, Kind};
 use crate::gateway::Snapshot;
 use crate::gateway::build::dangling;
+use crate::gateway::tiers::Tiers;
 use crate::identify::credential_hash;
 use crate::limit::shared_tag;
 use crate::limit_store::LimitStoreClient;
 use crate::ratelimit::Settings;
-use crate::ratelimit::fair_queue::{Asker, Priority};
 use crate::ratelimit::usage_headers::name_hash;
 
 /// The budgets of a configuration, in the table that `previous` has.
 pub(super) fn budgets(
     config: &Config,
+    tiers: &Tiers,
     previous: Option<&Snapshot>,
     store: Option<&Arc<LimitStoreClient>>,
 ) -> Result<Budgets, String> {
@@ -35,10 +35,10 @@ pub(super) fn budgets(
     let known = Known { limits: limits(config), common, table: &table };
     let own = |consumer: &ConsumerConfig| {
         let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
-        let tier = config.tiers.get(&*consumer.tier).ok_or_else(|| dangling(consumer))?;
         let [bearer, client] = identities(&credential.credential);
-        Ok(Own {
-            terms: terms(config, name_hash(&consumer.name), tier),
+        Ok(ConsumerBudgets {
+            flow_key: name_hash(&consumer.name),
+            tier: tiers.of_consumer(consumer)?.clone(),
             credential: credential.credential.name.clone(),
             bearer: bearer.and_then(|(identity, _)| known.budget(credential, identity)),
             client: client.and_then(|(identity, _)| known.budget(credential, identity)),
@@ -49,23 +49,15 @@ pub(super) fn budgets(
         })
     };
     let consumers = config.consumers.iter().map(own).collect::<Result<_, String>>()?;
-    let passthrough = config.passthrough.as_ref().and_then(|p| config.tiers.get(&*p.tier));
-    let everyone =
-        Terms { asker: Asker { key: 0, weight: 1, priority: Priority::Default }, max_wait: section.max_wait };
     Ok(Budgets {
         mode: section.mode,
         consumers,
-        public: everyone,
-        passthrough: passthrough.map_or(everyone, |tier| terms(config, 0, tier)),
+        public: tiers.public.clone(),
+        passthrough: tiers.passthrough.as_ref().unwrap_or(&tiers.public).clone(),
         settings: common,
         deadline: config.limits.upstream_headers,
         table,
     })
-}
-
-fn terms(config: &Config, key: u64, tier: &TierConfig) -> Terms {
-    let asker = Asker { key, weight: tier.requests_per_minute, priority: tier.priority };
-    Terms { asker, max_wait: tier.max_wait.unwrap_or(config.budget.max_wait) }
 }
 
 /// What Cal.com counts a credential's requests by, and what it grants each if nothing is configured: its bearer, and its

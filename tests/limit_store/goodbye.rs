@@ -4,33 +4,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calgate::budget::Slot;
-use calgate::gateway::App;
+use calgate::gateway::Snapshot;
 use calgate::limit_store::SharedStore;
 use calgate::refusal::Refusal;
-use calgate::time::Tick;
+use calgate::time::MonoTime;
 use http::HeaderMap;
 
-use crate::given::{app, caller, code, find};
+use crate::given::{caller, code, find, snapshot};
 use crate::harness::{Redis, eventually};
 
 const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\ntier = \"roomy\"\n";
 
-fn gateway_on(redis: &Redis) -> (App, Arc<SharedStore>) {
-    let app = app(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
-    let store = app.sharing.clone().unwrap();
+fn gateway_on(redis: &Redis) -> (Snapshot, Arc<SharedStore>) {
+    let snapshot = snapshot(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
+    let store = snapshot.limit_store.clone().unwrap();
     store.start(Duration::ZERO).unwrap();
-    app.budget.table.begin();
-    (app, store)
+    snapshot.budget.table.begin();
+    (snapshot, store)
 }
 
 /// Reserves a slot for an operation with a budget of its own. Such a budget leaves the store while it is unused.
-async fn reserve(app: &App, wait: Duration) -> Result<Slot, Refusal> {
-    let grant = app.entitlements.grant(caller(app, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
-    let permit = app.buckets.take(grant, Tick(1)).1.unwrap();
-    let suited = app.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = app.credentials.choose(suited).access(&app.credentials.holders).await.unwrap();
-    app.budget.reserve(&permit, &access, Some(wait)).await
+async fn reserve(snapshot: &Snapshot, wait: Duration) -> Result<Slot, Refusal> {
+    let grant =
+        snapshot.entitlements.grant(caller(snapshot, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
+    let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
+    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    snapshot.budget.reserve(&permit, &access, Some(wait)).await
 }
 
 /// Returns the number of gateways that the store knows, of all budgets together.
@@ -43,17 +44,17 @@ fn known_members(redis: &Redis) -> usize {
 #[test]
 fn a_budget_that_left_the_store_sends_nothing_when_the_store_is_lost() {
     let mut redis = Redis::start();
-    let (app, store) = gateway_on(&redis);
+    let (snapshot, store) = gateway_on(&redis);
     eventually("a store that is asked", || store.is_asked().then_some(()));
     eventually("the memberships of the configured budgets", || (known_members(&redis) > 0).then_some(()));
     let configured = known_members(&redis);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let slot = runtime.block_on(reserve(&app, Duration::from_secs(10))).unwrap();
+    let slot = runtime.block_on(reserve(&snapshot, Duration::from_secs(10))).unwrap();
     assert!(known_members(&redis) > configured, "the operation's budget has joined");
     drop(slot);
     eventually("the goodbye", || (known_members(&redis) == configured).then_some(()));
     redis.kill();
     eventually("the loss of the store", || (!store.answers()).then_some(()));
-    let reserved = runtime.block_on(reserve(&app, Duration::from_secs(1)));
+    let reserved = runtime.block_on(reserve(&snapshot, Duration::from_secs(1)));
     assert_eq!(code(reserved), "GATEWAY_UPSTREAM_BUDGET");
 }
