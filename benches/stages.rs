@@ -106,7 +106,7 @@ fn decide(snapshot: &Snapshot, headers: &HeaderMap, target: &str, now: MonoTime)
     let selected = snapshot.credentials.select(&grant, headers)?;
     snapshot.credentials.capture(&grant)?;
     headers::max_wait(headers).map_err(Refusal::InvalidHeader)?;
-    let (_, permit) = snapshot.rate_limits.take(grant, now);
+    let (_, permit) = snapshot.rate_limits.charge(grant, now);
     permit?;
     Ok(snapshot.credentials.source(selected))
 }
@@ -150,7 +150,7 @@ fn take(bencher: Bencher) {
         let grant = snapshot.entitlements.grant(identify(&snapshot, &next()), find(&snapshot, LONG));
         (grant.expect("an entitled consumer"), tick())
     };
-    bencher.with_inputs(inputs).bench_local_values(|(grant, now)| snapshot.rate_limits.take(grant, now));
+    bencher.with_inputs(inputs).bench_local_values(|(grant, now)| snapshot.rate_limits.charge(grant, now));
 }
 
 #[divan::bench]

@@ -91,7 +91,7 @@ fn gauges(gateway: &Gateway) -> Gauges {
     Gauges {
         in_flight: gateway.capacity.in_flight(),
         connections: gateway.capacity.connections(),
-        budgets: snapshot.budget.standings(),
+        budgets: snapshot.budget.statuses(),
         credentials: snapshot.credentials.registry.states(),
         limit_store: snapshot.limit_store.as_ref().map(|store| store.stats()),
     }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-pub use credential_budget::Budget;
-pub use registry::{Table, identity};
+pub use credential_budget::CredentialBudget;
+pub use registry::{BudgetRegistry, identity};
 pub use slot::Slot;
 
 use crate::catalog::{Endpoint, RouteMatch};
@@ -26,15 +26,15 @@ use crate::credential::{AuthHeaders, UpstreamAuth};
 use crate::headers::{CLIENT_ID, SECRET_KEY};
 use crate::identify::{ConsumerId, Identity, credential_hash};
 use crate::limit::{PendingCharge, Permit};
-use crate::ratelimit::fair_queue::{Asker, Priority};
-use crate::ratelimit::status::Standing;
+use crate::ratelimit::fair_queue::{Flow, Priority};
+use crate::ratelimit::status::BudgetStatus;
 use crate::ratelimit::usage_headers::name_hash;
 use crate::ratelimit::{Settings, Tier};
 use crate::refusal::Refusal;
 
 /// `[budget] mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum BudgetMode {
     /// Wait or refuse rather than exceed.
     #[default]
     Enforce,
@@ -54,9 +54,9 @@ pub struct ConsumerBudgets {
     /// The credential's name in the config.
     pub credential: Arc<str>,
     /// Of its API key or access token.
-    pub bearer: Option<Arc<Budget>>,
+    pub bearer: Option<Arc<CredentialBudget>>,
     /// Of its platform client.
-    pub client: Option<Arc<Budget>>,
+    pub client: Option<Arc<CredentialBudget>>,
     /// What Cal.com grants each managed user's token in a minute.
     pub managed_user_requests_per_minute: u32,
 }
@@ -65,7 +65,7 @@ pub struct ConsumerBudgets {
 #[derive(Debug)]
 pub struct Budgets {
     /// `[budget] mode`.
-    pub mode: Mode,
+    pub mode: BudgetMode,
     /// By [`ConsumerId`].
     pub consumers: Vec<ConsumerBudgets>,
     /// Tier of callers without a credential.
@@ -77,7 +77,7 @@ pub struct Budgets {
     /// From sending a request to the moment by which it has arrived, if it is to arrive at all.
     pub deadline: Duration,
     /// What outlives reloads.
-    pub table: Arc<Table>,
+    pub registry: Arc<BudgetRegistry>,
 }
 
 impl Budgets {
@@ -99,7 +99,7 @@ impl Budgets {
     ///
     /// # Errors
     /// As of [`Budgets::reserve`].
-    pub async fn reserve_again(
+    pub async fn reserve_retry(
         &self,
         permit: &Permit<'_>,
         access: &UpstreamAuth,
@@ -115,7 +115,7 @@ impl Budgets {
         caller_waits: Option<Duration>,
         pending: Option<&PendingCharge<'_>>,
     ) -> Result<Slot, Refusal> {
-        if self.mode == Mode::Off {
+        if self.mode == BudgetMode::Off {
             if let Some(pending) = pending {
                 Box::pin(pending.charge()).await?;
             }
@@ -125,107 +125,109 @@ impl Budgets {
         let (main, tier, flow_key) = match grant.caller().identity() {
             Identity::Consumer(consumer) => {
                 let own = self.consumers.get(consumer.id.index()).ok_or(Refusal::Internal)?;
-                (self.of(own, access), &own.tier, own.flow_key)
+                (self.budget_of(own, access), &own.tier, own.flow_key)
             }
-            Identity::Public(address) => (self.table.public(self.settings), &self.public, fold(address.as_u128())),
+            Identity::Public(address) => {
+                (self.registry.shared_public(self.settings), &self.public, flow_of_address(address.as_u128()))
+            }
             Identity::Passthrough(_) => {
                 let settings = self.settings.of(default_limit(access.auth_headers()));
                 let main = match registry::identity(access.auth_headers()) {
-                    Some(key) => self.table.unlisted(key, "(passthrough)", settings),
-                    None => self.table.public(self.settings),
+                    Some(key) => self.registry.dynamic(key, "(passthrough)", settings),
+                    None => self.registry.shared_public(self.settings),
                 };
                 // Each passthrough credential has a budget of its own.
                 (main, &self.passthrough, 0)
             }
         };
         let matched = grant.route();
-        let budget = self.of_operation(&main, matched.endpoint(), || matched_key(matched)).unwrap_or(main);
+        let budget = self.sub_budget(&main, matched.endpoint(), || matched_key(matched)).unwrap_or(main);
         let scheduling = tier.scheduling;
         let patience = caller_waits.unwrap_or(scheduling.max_wait).min(scheduling.max_wait);
-        budget.begin();
-        Slot::take(budget, self.mode, scheduling.flow(flow_key), patience, self.deadline, pending).await
+        budget.start();
+        Slot::reserve(budget, self.mode, scheduling.flow(flow_key), patience, self.deadline, pending).await
     }
 
     /// Reserves a place for a call of the gateway's own, which sends `headers`.
     ///
     /// # Errors
     /// [`Refusal::UpstreamBudget`] where there is none within `[budget] max_wait`.
-    pub async fn reserve_own(&self, headers: &HeaderMap) -> Result<Slot, Refusal> {
-        if self.mode == Mode::Off {
+    pub async fn reserve_internal(&self, headers: &HeaderMap) -> Result<Slot, Refusal> {
+        if self.mode == BudgetMode::Off {
             return Ok(Slot::unlimited());
         }
         let client = headers.get(CLIENT_ID).zip(headers.get(SECRET_KEY));
         let client = client.map(|(id, secret)| AuthHeaders::Client { id: id.clone(), secret: secret.clone() });
         let budget = match client.as_ref().and_then(identity) {
-            Some(key) => self.table.unlisted(key, "(own)", self.settings.of(OAUTH_PER_MINUTE)),
-            None => self.table.public(self.settings),
+            Some(key) => self.registry.dynamic(key, "(own)", self.settings.of(OAUTH_PER_MINUTE)),
+            None => self.registry.shared_public(self.settings),
         };
-        let asker = Asker { key: OWN, weight: API_KEY_PER_MINUTE, priority: Priority::Interactive };
-        budget.begin();
-        Slot::take(budget, self.mode, asker, self.public.scheduling.max_wait, self.deadline, None).await
+        let flow = Flow { key: GATEWAY_FLOW, weight: API_KEY_PER_MINUTE, priority: Priority::Interactive };
+        budget.start();
+        Slot::reserve(budget, self.mode, flow, self.public.scheduling.max_wait, self.deadline, None).await
     }
 
     /// The budget of a consumer's credential, as far as it is known to be there.
-    fn of(&self, own: &ConsumerBudgets, access: &UpstreamAuth) -> Arc<Budget> {
+    fn budget_of(&self, own: &ConsumerBudgets, access: &UpstreamAuth) -> Arc<CredentialBudget> {
         if let Some((credential, user)) = access.managed_user() {
             // Cal.com counts each user's token by itself (FACTS §2).
             let key = credential_hash(&["managed", credential, &user.to_string()]);
             let settings = self.settings.of(own.managed_user_requests_per_minute);
-            return self.table.unlisted(key, credential, settings);
+            return self.registry.dynamic(key, credential, settings);
         }
         if let Some((key, configured)) = access.replacing_key().zip(own.bearer.as_ref()) {
-            return self.table.replacing(key, configured);
+            return self.registry.replacing(key, configured);
         }
         let known = match access.auth_headers() {
             AuthHeaders::Bearer(_) => &own.bearer,
             AuthHeaders::Client { .. } => &own.client,
             AuthHeaders::Nothing => &None,
         };
-        known.clone().unwrap_or_else(|| self.table.public(self.settings))
+        known.clone().unwrap_or_else(|| self.registry.shared_public(self.settings))
     }
 
     /// The budget of an operation that Cal.com counts apart from the credential's other requests, as the catalog lists it or as
     /// responses have told.
-    fn of_operation(
+    fn sub_budget(
         &self,
-        main: &Arc<Budget>,
+        main: &Arc<CredentialBudget>,
         endpoint: Option<&Endpoint>,
         key: impl FnOnce() -> u64,
-    ) -> Option<Arc<Budget>> {
+    ) -> Option<Arc<CredentialBudget>> {
         let listed = endpoint.and_then(|endpoint| endpoint.sub_limit);
         if listed.is_none() && !main.has_learned() {
             return None;
         }
         let settings = Settings { learn_limit: false, ..self.settings };
-        main.of_operation(key(), listed.map(|listed| settings.of(listed.requests_per_minute)))
+        main.sub_budget(key(), listed.map(|listed| settings.of(listed.requests_per_minute)))
     }
 
     /// How the budget stands that a consumer's request for `endpoint` would be put to, and whether that is the operation's own;
     /// otherwise it is that of the credential's bearer, if it has one.
-    pub fn standing_of(&self, consumer: ConsumerId, endpoint: Option<&Endpoint>) -> Option<(Standing, bool)> {
+    pub fn status_of(&self, consumer: ConsumerId, endpoint: Option<&Endpoint>) -> Option<(BudgetStatus, bool)> {
         let own = self.consumers.get(consumer.index())?;
         let main = own.bearer.as_ref().or(own.client.as_ref())?;
         let apart = endpoint.and_then(|endpoint| {
-            self.of_operation(main, Some(endpoint), || {
+            self.sub_budget(main, Some(endpoint), || {
                 operation_key(endpoint.method.as_str(), endpoint.template.as_str())
             })
         });
-        Some((apart.as_ref().unwrap_or(main).standing(), apart.is_some()))
+        Some((apart.as_ref().unwrap_or(main).status(), apart.is_some()))
     }
 
     /// How each credential's budgets stand, by its name in the config and by what is injected.
-    pub fn standings(&self) -> Vec<(Arc<str>, &'static str, Standing)> {
-        let mut standings: Vec<(Arc<str>, &'static str, Standing)> = Vec::new();
+    pub fn statuses(&self) -> Vec<(Arc<str>, &'static str, BudgetStatus)> {
+        let mut statuses: Vec<(Arc<str>, &'static str, BudgetStatus)> = Vec::new();
         for own in &self.consumers {
             for (kind, budget) in [("bearer", &own.bearer), ("client", &own.client)] {
-                let known = standings.iter().any(|(name, k, _)| *name == own.credential && *k == kind);
+                let known = statuses.iter().any(|(name, k, _)| *name == own.credential && *k == kind);
                 if let Some(budget) = budget.as_ref().filter(|_| !known) {
-                    standings.push((own.credential.clone(), kind, budget.standing()));
+                    statuses.push((own.credential.clone(), kind, budget.status()));
                 }
             }
         }
-        standings.push(("(public)".into(), "none", self.table.public(self.settings).standing()));
-        standings
+        statuses.push(("(public)".into(), "none", self.registry.shared_public(self.settings).status()));
+        statuses
     }
 }
 
@@ -260,10 +262,10 @@ pub const API_KEY_PER_MINUTE: u32 = 120;
 pub const OAUTH_PER_MINUTE: u32 = 500;
 
 /// The gateway itself, among those that ask.
-const OWN: u64 = u64::MAX;
+const GATEWAY_FLOW: u64 = u64::MAX;
 
 /// An address as a consumer's key.
 #[expect(clippy::cast_possible_truncation, reason = "the halves are folded")]
-fn fold(address: u128) -> u64 {
+fn flow_of_address(address: u128) -> u64 {
     ((address >> 64) as u64 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -14,8 +14,8 @@ use crate::entitle::{Grant, Plan};
 use crate::gateway::Snapshot;
 use crate::headers::{CLIENT_ID, MANAGED_USER, SECRET_KEY};
 use crate::identify::{Caller, Consumer, ConsumerId, Identity};
-use crate::ratelimit::Hold;
-use crate::ratelimit::status::Standing;
+use crate::ratelimit::ThrottleReason;
+use crate::ratelimit::status::BudgetStatus;
 use crate::refusal::Refusal;
 
 /// Decision about a request.
@@ -78,10 +78,10 @@ pub struct BudgetSnapshot {
     held_by: Option<&'static str>,
 }
 
-impl From<(Standing, bool)> for ExplainedBudget {
-    fn from((standing, apart): (Standing, bool)) -> Self {
-        let Standing { limit, used, in_flight, waiting, remaining, foreign, held_by } = standing;
-        let held_by = held_by.map(Hold::name);
+impl From<(BudgetStatus, bool)> for ExplainedBudget {
+    fn from((standing, apart): (BudgetStatus, bool)) -> Self {
+        let BudgetStatus { limit, used, in_flight, waiting, remaining, foreign, held_by } = standing;
+        let held_by = held_by.map(ThrottleReason::name);
         Self { apart, limit, now: Some(BudgetSnapshot { used, in_flight, waiting, remaining, foreign, held_by }) }
     }
 }
@@ -214,7 +214,7 @@ fn describe_caller<'a>(snapshot: &'a Snapshot, caller: &Caller<'a>, explanation:
             explanation.plan = snapshot.plan_of(consumer.id).map(Plan::name);
             explanation.credential = snapshot.credentials.of(consumer.id).map(|credential| &*credential.name);
             explanation.tier = snapshot.rate_limits.tier(consumer.id).map(|tier| &*tier.name);
-            explanation.budget = snapshot.budget.standing_of(consumer.id, None).map(Into::into);
+            explanation.budget = snapshot.budget.status_of(consumer.id, None).map(Into::into);
         }
         Identity::Passthrough(_) => {
             explanation.plan = snapshot.entitlements.passthrough.as_ref().map(|entitlement| entitlement.plan.name());
@@ -251,7 +251,7 @@ fn decide<'a>(
     let is_public = matches!(caller.identity(), Identity::Public(_));
     let route = snapshot.catalog().match_route(method, path, snapshot.unknown_endpoints)?;
     explanation.endpoint = route.endpoint().map(ExplainedEndpoint::of);
-    explanation.budget = consumer.and_then(|id| snapshot.budget.standing_of(id, route.endpoint())).map(Into::into);
+    explanation.budget = consumer.and_then(|id| snapshot.budget.status_of(id, route.endpoint())).map(Into::into);
     let allowed_by = if is_public {
         "the operation is public: Cal.com requires no credential for it".to_owned()
     } else {

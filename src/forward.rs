@@ -112,7 +112,7 @@ impl UpstreamRequest<'_, '_> {
     /// Records whether any part of the request may have been written.
     fn note_sending(&self, slot: &mut Slot, may_be_done: bool) {
         self.may_be_done.store(may_be_done, Ordering::Relaxed);
-        if may_be_done { slot.sending() } else { slot.not_sent() }
+        if may_be_done { slot.mark_sent() } else { slot.mark_unsent() }
     }
 }
 
@@ -217,7 +217,7 @@ impl Upstream {
             Err(SendFailure { again: Some(body), refusal }) => {
                 pool::evict(self.id(), failed);
                 Box::pin(async {
-                    slot.again().await.map_err(|_| refusal)?;
+                    slot.renew().await.map_err(|_| refusal)?;
                     self.send_on_new_connection(ask, body, slot, Some(failed)).await
                 })
                 .await?
@@ -337,7 +337,7 @@ impl Upstream {
         ask: &UpstreamRequest<'_, '_>,
         slot: &mut Slot,
     ) -> Result<Response<Download>, Refusal> {
-        slot.answered(response.status(), response.headers(), || matched_key(ask.permit.grant().route()))?;
+        slot.record_response(response.status(), response.headers(), || matched_key(ask.permit.grant().route()))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS || has_two_lengths(response.headers()) {
             return Err(Refusal::UpstreamInvalid);
         }

@@ -85,7 +85,7 @@ impl Gateway {
     pub async fn restore_used(&self) {
         if let Some(keeper) = &self.keeper {
             let budget = self.snapshot().budget.clone();
-            keeper.restore_used(&budget.table, budget.settings.window).await;
+            keeper.restore_used(&budget.registry, budget.settings.window).await;
         }
     }
 
@@ -93,7 +93,7 @@ impl Gateway {
     pub async fn record_used(&self) {
         if let Some(keeper) = &self.keeper {
             let budget = self.snapshot().budget.clone();
-            keeper.record_used_at_end(&budget.table).await;
+            keeper.record_used_at_end(&budget.registry).await;
         }
     }
 

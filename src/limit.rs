@@ -16,14 +16,14 @@ use crate::catalog::Accepts;
 use crate::entitle::Grant;
 use crate::identify::{AddressKey, Caller, ConsumerId, Identity};
 use crate::limit_store::LimitStoreClient;
-use crate::ratelimit::{Bucket, KeyedBuckets, Quota, Standing, Tier};
+use crate::ratelimit::{Bucket, KeyedBuckets, Quota, RateLimitStatus, Tier};
 use crate::refusal::Refusal;
 use crate::time::MonoTime;
 use pending_charge::BucketRef;
 
 /// One consumer's limit.
 #[derive(Debug, Clone)]
-pub struct Own {
+pub struct ConsumerLimit {
     /// The consumer's tier.
     pub tier: Arc<Tier>,
     /// The bucket all its keys share; kept over reloads.
@@ -36,13 +36,13 @@ pub struct Own {
 #[derive(Debug)]
 pub struct Limits {
     /// By [`ConsumerId`].
-    pub consumers: Vec<Own>,
+    pub consumers: Vec<ConsumerLimit>,
     /// Of callers without a key, by address.
     pub public: Arc<Tier>,
     /// Of passthrough callers, by credential; `None` where passthrough is off.
     pub passthrough: Option<Arc<Tier>>,
     /// The buckets of callers that no configuration lists.
-    pub keyed: Arc<Keyed>,
+    pub dynamic: Arc<DynamicBuckets>,
     /// Where the buckets are that other gateways take from, too.
     pub store: Option<Arc<LimitStoreClient>>,
     /// Gateways at least, while the store does not tell.
@@ -51,7 +51,7 @@ pub struct Limits {
 
 /// Buckets of callers that no configuration lists: bounded, and kept over reloads.
 #[derive(Debug)]
-pub struct Keyed {
+pub struct DynamicBuckets {
     /// By client address.
     pub addresses: KeyedBuckets,
     /// By the hash of a caller's own credential.
@@ -66,15 +66,15 @@ pub struct Keyed {
 const FAILURES_PER_MINUTE: u32 = 30;
 
 /// How many minutes' worth of failures is held against an address, where more came than it may send.
-const FAILURES_REMEMBERED: u32 = 10;
+const MAX_FAILURE_MINUTES: u32 = 10;
 
 /// A bucket of failures.
 fn failures() -> Quota {
     Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE)
 }
 
-impl Keyed {
-    /// Empty tables of at most `capacity` entries each.
+impl DynamicBuckets {
+    /// Creates empty tables of at most `capacity` entries each.
     pub fn new(capacity: usize) -> Self {
         let table = || KeyedBuckets::new(capacity);
         Self { addresses: table(), credentials: table(), failures: table(), proven: ProvenKeys::new(capacity) }
@@ -113,38 +113,42 @@ impl<'a> Permit<'a> {
 }
 
 impl Limits {
-    /// Takes one token for `grant`. The bucket's standing is told either way.
+    /// Takes one token for `grant`. The bucket's status is told either way.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`] if there is none; the bucket is left as it was.
-    pub fn take<'a>(&'a self, grant: Grant<'a>, now: MonoTime) -> (Option<Standing>, Result<Permit<'a>, Refusal>) {
-        let Some((whose, quota)) = self.whose(grant.caller()) else { return (None, Err(Refusal::Internal)) };
+    pub fn charge<'a>(
+        &'a self,
+        grant: Grant<'a>,
+        now: MonoTime,
+    ) -> (Option<RateLimitStatus>, Result<Permit<'a>, Refusal>) {
+        let Some((bucket, quota)) = self.bucket_of(grant.caller()) else { return (None, Err(Refusal::Internal)) };
         // A shared bucket that is empty here is empty everywhere: the local copy is never emptier.
-        let (charge, taken) = match self.pending_charge(grant.caller(), whose, quota, now) {
-            Some(pending) => (ChargeState::Pending(pending), whose.check(quota, now)),
-            None => (ChargeState::Taken, whose.take(quota, now)),
+        let (charge, taken) = match self.pending_charge(grant.caller(), bucket, quota, now) {
+            Some(pending) => (ChargeState::Pending(pending), bucket.check(quota, now)),
+            None => (ChargeState::Taken, bucket.take(quota, now)),
         };
         match taken {
-            Ok(standing) => (Some(standing), Ok(Permit { grant, charge })),
-            Err(empty) => (Some(empty.standing), Err(Refusal::RateLimited { retry_after: empty.retry_after })),
+            Ok(status) => (Some(status), Ok(Permit { grant, charge })),
+            Err(empty) => (Some(empty.status), Err(Refusal::RateLimited { retry_after: empty.retry_after })),
         }
     }
 
     /// How a caller's bucket stands, for answers that cost nothing.
-    pub fn standing(&self, caller: &Caller<'_>, now: MonoTime) -> Option<Standing> {
-        self.whose(caller).map(|(whose, quota)| whose.standing(quota, now))
+    pub fn status(&self, caller: &Caller<'_>, now: MonoTime) -> Option<RateLimitStatus> {
+        self.bucket_of(caller).map(|(bucket, quota)| bucket.status(quota, now))
     }
 
-    fn whose(&self, caller: &Caller<'_>) -> Option<(BucketRef<'_>, Quota)> {
+    fn bucket_of(&self, caller: &Caller<'_>) -> Option<(BucketRef<'_>, Quota)> {
         match caller.identity() {
             Identity::Consumer(consumer) => {
-                self.consumers.get(consumer.id.index()).map(|own| (BucketRef::Own(&own.bucket), own.tier.quota))
+                self.consumers.get(consumer.id.index()).map(|own| (BucketRef::Consumer(&own.bucket), own.tier.quota))
             }
             Identity::Public(address) => {
-                Some((BucketRef::Keyed(&self.keyed.addresses, address.as_u128()), self.public.quota))
+                Some((BucketRef::Keyed(&self.dynamic.addresses, address.as_u128()), self.public.quota))
             }
             Identity::Passthrough(own) => {
-                self.passthrough.as_ref().map(|tier| (BucketRef::Keyed(&self.keyed.credentials, own.key), tier.quota))
+                self.passthrough.as_ref().map(|tier| (BucketRef::Keyed(&self.dynamic.credentials, own.key), tier.quota))
             }
         }
     }
@@ -153,7 +157,7 @@ impl Limits {
     fn pending_charge<'a>(
         &'a self,
         caller: &Caller<'_>,
-        whose: BucketRef<'a>,
+        bucket: BucketRef<'a>,
         quota: Quota,
         now: MonoTime,
     ) -> Option<Box<PendingCharge<'a>>> {
@@ -161,16 +165,16 @@ impl Limits {
         let (tag, name) = match caller.identity() {
             Identity::Consumer(consumer) => self.consumers.get(consumer.id.index())?.shared_as.clone()?,
             Identity::Public(address) => ("public".into(), format!("{:x}", address.as_u128()).into()),
-            Identity::Passthrough(own) => (shared_tag(own.key), "passthrough".into()),
+            Identity::Passthrough(own) => (hash_tag(own.key), "passthrough".into()),
         };
-        Some(Box::new(PendingCharge { store, whose, quota, now, tag, name, replicas: self.expected_replicas }))
+        Some(Box::new(PendingCharge { store, bucket, quota, now, tag, name, replicas: self.expected_replicas }))
     }
 
     /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that
     /// the key is bad; a valid key is never slowed, wherever it comes from.
     pub fn count_auth_failure(&self, refusal: Refusal, address: IpAddr, now: MonoTime) -> Refusal {
         let Refusal::Unauthenticated(failure) = refusal else { return refusal };
-        match self.keyed.failures.take(AddressKey::of(address).as_u128(), failures(), now) {
+        match self.dynamic.failures.take(AddressKey::of(address).as_u128(), failures(), now) {
             Ok(_) => Refusal::Unauthenticated(failure),
             Err(empty) => Refusal::TooManyFailures { failure: Some(failure), retry_after: empty.retry_after },
         }
@@ -179,21 +183,21 @@ impl Limits {
     /// Counts that Cal.com refused the credential that `caller` brought, as a bad key from `address` is counted. Many may
     /// be sent before the first one is refused: each counts, also where there are too many already. A credential that
     /// Cal.com has accepted before is no guess: such a refusal is about the resource (FACTS §1).
-    pub fn note_refused(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) {
+    pub fn count_rejected_credential(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) {
         if let Identity::Passthrough(own) = caller.identity()
-            && !self.keyed.proven.has(own.key)
+            && !self.dynamic.proven.contains(own.key)
         {
-            let all = Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE * FAILURES_REMEMBERED);
-            let _ = self.keyed.failures.take(AddressKey::of(address).as_u128(), all, now);
+            let all = Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE * MAX_FAILURE_MINUTES);
+            let _ = self.dynamic.failures.take(AddressKey::of(address).as_u128(), all, now);
         }
     }
 
     /// Records that Cal.com carried out a request. Where the operation needs a credential, the caller's own is good.
-    pub fn note_accepted(&self, grant: &Grant<'_>, now: MonoTime) {
+    pub fn record_accepted_credential(&self, grant: &Grant<'_>, now: MonoTime) {
         if let Identity::Passthrough(own) = grant.caller().identity()
             && needs_credential(grant)
         {
-            self.keyed.proven.note(own.key, now);
+            self.dynamic.proven.record(own.key, now);
         }
     }
 
@@ -203,10 +207,10 @@ impl Limits {
     ///
     /// # Errors
     /// [`Refusal::TooManyFailures`] where too many from `address` were no good.
-    pub fn heed_failures(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) -> Result<(), Refusal> {
+    pub fn check_failures(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) -> Result<(), Refusal> {
         let Identity::Passthrough(own) = caller.identity() else { return Ok(()) };
-        match self.keyed.failures.check(AddressKey::of(address).as_u128(), failures(), now) {
-            Err(empty) if !self.keyed.proven.has(own.key) => {
+        match self.dynamic.failures.check(AddressKey::of(address).as_u128(), failures(), now) {
+            Err(empty) if !self.dynamic.proven.contains(own.key) => {
                 Err(Refusal::TooManyFailures { failure: None, retry_after: empty.retry_after })
             }
             Ok(_) | Err(_) => Ok(()),
@@ -225,6 +229,6 @@ fn needs_credential(grant: &Grant<'_>) -> bool {
 }
 
 /// What a credential is known by where gateways share limits: a part of its hash.
-pub fn shared_tag(identity: u128) -> Arc<str> {
+pub fn hash_tag(identity: u128) -> Arc<str> {
     format!("{:016x}", identity >> 64).into()
 }

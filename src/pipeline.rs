@@ -139,9 +139,9 @@ async fn serve(
         answer.headers_mut().insert(HINT, hint);
     }
     if refused {
-        snapshot.rate_limits.note_refused(permit.grant().caller(), record.client(), record.arrival().0);
+        snapshot.rate_limits.count_rejected_credential(permit.grant().caller(), record.client(), record.arrival().0);
     } else if answer.status().is_success() {
-        snapshot.rate_limits.note_accepted(permit.grant(), record.arrival().0);
+        snapshot.rate_limits.record_accepted_credential(permit.grant(), record.arrival().0);
     }
     respond::inspect(answer, access.auth_headers(), &snapshot.credentials, capture.as_deref(), record.arrival().1).await
 }
@@ -168,9 +168,9 @@ fn permit<'a>(
     let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
     snapshot.leaks.check(target, &head.headers, snapshot.upstream.extra_headers())?;
     let caller = snapshot.consumers.identify(&head.headers, record.client(), today)?;
-    record.note_caller(&caller, snapshot.rate_limits.standing(&caller, now));
+    record.note_caller(&caller, snapshot.rate_limits.status(&caller, now));
     snapshot.keyless.check(&caller, head, ends)?;
-    snapshot.rate_limits.heed_failures(&caller, record.client(), now)?;
+    snapshot.rate_limits.check_failures(&caller, record.client(), now)?;
     let matched = snapshot.catalog().match_route(&head.method, head.uri.path(), snapshot.unknown_endpoints)?;
     record.note_route(&matched);
     version::check(headers::api_version(&head.headers).map_err(Refusal::InvalidHeader)?)?;
@@ -179,7 +179,7 @@ fn permit<'a>(
     let selected = snapshot.credentials.select(&grant, &head.headers)?;
     let capture = snapshot.credentials.capture(&grant)?;
     let patience = headers::max_wait(&head.headers).map_err(Refusal::InvalidHeader)?;
-    let (standing, permit) = snapshot.rate_limits.take(grant, now);
+    let (standing, permit) = snapshot.rate_limits.charge(grant, now);
     record.note_standing(standing);
     Ok(Permitted { permit: permit?, selected, capture, patience })
 }
@@ -248,7 +248,7 @@ async fn send_as_another<'a>(
         (None, _) => Ok(Answered { answer, access: Cow::Borrowed(access), refused: true }),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
-            let mut slot = snapshot.budget.reserve_again(ask.permit, &other, patience).await?;
+            let mut slot = snapshot.budget.reserve_retry(ask.permit, &other, patience).await?;
             let ask = UpstreamRequest { auth_headers: other.auth_headers(), at: Instant::now(), ..*ask };
             let mut answer = snapshot.upstream.send(&ask, body, &mut slot).await?;
             let refused = is_refused(&mut answer, &other).await;

@@ -30,9 +30,9 @@ pub mod usage_headers;
 
 use std::time::Duration;
 
-pub use bucket::{Bucket, Empty};
+pub use bucket::{Bucket, Exhausted};
 pub use keyed::KeyedBuckets;
-pub use quota::{Quota, Standing};
+pub use quota::{Quota, RateLimitStatus};
 pub use tier::{Scheduling, Tier};
 
 /// Settings of a budget, from the configuration.
@@ -59,7 +59,7 @@ impl Settings {
 
 /// What holds a request back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Hold {
+pub enum ThrottleReason {
     /// N requests are in flight or within the last window.
     Requests,
     /// Cal.com's own count has too little left, for ourselves and for others.
@@ -74,7 +74,7 @@ pub enum Hold {
     Queue,
 }
 
-impl Hold {
+impl ThrottleReason {
     /// The name in logs, metrics and messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -90,9 +90,9 @@ impl Hold {
 
 /// A request that is held back: by what, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct Throttled {
     /// By what.
-    pub by: Hold,
+    pub by: ThrottleReason,
     /// Until it would be let out, as far as can be told; or how long it has waited, once it has been.
     pub wait: Duration,
 }

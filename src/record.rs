@@ -24,7 +24,7 @@ use crate::gateway::{CapacityPermit, Gateway, GatewayHandle, Snapshot};
 use crate::headers::{REQUEST_ID, is_safe_token};
 use crate::identify::{Caller, ConsumerId, Identity};
 use crate::limit::PendingCharge;
-use crate::ratelimit::{Held, Hold, Standing};
+use crate::ratelimit::{RateLimitStatus, ThrottleReason, Throttled};
 use crate::refusal::{Refusal, Rule};
 use crate::request_id;
 use crate::time::MonoTime;
@@ -63,7 +63,7 @@ pub struct Record {
     answered: Option<MonoTime>,
     counted: Counted,
     endpoint: Option<EndpointId>,
-    standing: Option<Standing>,
+    standing: Option<RateLimitStatus>,
     /// Boxed, for it is rare: without it, a record has a size that the allocator is quick with.
     rare: Option<Box<Rare>>,
     code: &'static str,
@@ -76,7 +76,7 @@ pub struct Record {
 #[derive(Debug, Default)]
 struct Rare {
     observed: Option<Rule>,
-    held: Option<Held>,
+    held: Option<Throttled>,
     detail: Option<String>,
     /// The id that Cal.com gave the request, where it is another than ours.
     upstream_request_id: Option<Box<str>>,
@@ -167,7 +167,7 @@ impl Record {
     }
 
     /// How the caller's bucket stands, once known.
-    pub fn standing(&self) -> Option<Standing> {
+    pub fn standing(&self) -> Option<RateLimitStatus> {
         self.standing
     }
 
@@ -178,7 +178,7 @@ impl Record {
     }
 
     /// Notes who asks and how the bucket stands before anything is taken.
-    pub fn note_caller(&mut self, caller: &Caller<'_>, standing: Option<Standing>) {
+    pub fn note_caller(&mut self, caller: &Caller<'_>, standing: Option<RateLimitStatus>) {
         self.standing = standing;
         self.counted = match caller.identity() {
             Identity::Consumer(consumer) => Counted::Consumer(consumer.id),
@@ -200,20 +200,20 @@ impl Record {
     }
 
     /// Notes how the bucket stands after the take.
-    pub fn note_standing(&mut self, standing: Option<Standing>) {
+    pub fn note_standing(&mut self, standing: Option<RateLimitStatus>) {
         self.standing = standing;
     }
 
     /// Notes the state of the bucket after a pending charge was made or refused.
     pub fn note_pending_charge(&mut self, pending: Option<&PendingCharge<'_>>) {
         if let Some(pending) = pending {
-            self.standing = Some(pending.standing());
+            self.standing = Some(pending.status());
         }
     }
 
     /// Notes what the request waited for to be sent, if it did.
     pub fn note_slot(&mut self, slot: &Slot) {
-        if let Some(held) = slot.held() {
+        if let Some(held) = slot.throttled() {
             self.rare().held = Some(held);
         }
     }
@@ -280,8 +280,8 @@ impl Record {
         self.note_decided();
         if let Refusal::UpstreamBudget(held) = refusal {
             let waited = self.sent.unwrap_or_else(|| self.gateway.clock.now()).since(self.started);
-            self.rare().held = Some(Held { wait: waited, ..*held });
-            if self.sent.is_some() && matches!(held.by, Hold::Refused | Hold::Edge) {
+            self.rare().held = Some(Throttled { wait: waited, ..*held });
+            if self.sent.is_some() && matches!(held.by, ThrottleReason::Refused | ThrottleReason::Edge) {
                 self.gateway.metrics.upstream_429.inc();
             }
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::ratelimit::Held;
+use crate::ratelimit::Throttled;
 pub use auth_failure::{AuthFailure, NoKey};
 pub use reasons::{Leak, PathError, Rule};
 
@@ -115,7 +115,7 @@ pub enum Refusal {
         retry_after: Duration,
     },
     /// The credential's budget has no place within the time that the request may wait.
-    UpstreamBudget(Held),
+    UpstreamBudget(Throttled),
     /// The store of shared limits cannot be asked, and `limit_store.on_loss` is "closed".
     LimitStoreUnavailable,
     /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.

@@ -22,7 +22,7 @@ pub use histogram::ShardedHistogram;
 
 use crate::limit_store::StoreStats;
 use crate::limit_store::circuit_breaker::BreakerState;
-use crate::ratelimit::status::Standing;
+use crate::ratelimit::status::BudgetStatus;
 
 /// What a request is counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -126,7 +126,7 @@ pub struct Gauges {
     /// Open connections of clients.
     pub connections: usize,
     /// Each budget: its credential, its kind, and its status.
-    pub budgets: Vec<(Arc<str>, &'static str, Standing)>,
+    pub budgets: Vec<(Arc<str>, &'static str, BudgetStatus)>,
     /// Each renewable credential and its state.
     pub credentials: Vec<(String, &'static str)>,
     /// The connection to the limit store, if there is one.
@@ -278,7 +278,7 @@ impl BudgetGauges {
     }
 
     /// Tells how the budgets of credentials stand now. One that is gone is told no more.
-    fn update(&self, budgets: &[(Arc<str>, &'static str, Standing)]) {
+    fn update(&self, budgets: &[(Arc<str>, &'static str, BudgetStatus)]) {
         let all =
             [&self.limit, &self.used, &self.in_flight, &self.waiting, &self.remaining, &self.foreign, &self.closed];
         for family in all {

@@ -33,7 +33,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("crc32fast", &["credential/registry", "identify/key", "vault/sqlite"]),
     ("dashmap", &["budget/registry", "credential/registry", "limit/proven", "ratelimit/keyed"]),
-    ("fastrand", &["budget/credential_budget", "ratelimit/limiter", "request_id", "limit_store/circuit_breaker"]),
+    ("fastrand", &["ratelimit/limiter", "request_id", "limit_store/circuit_breaker"]),
     ("flate2", &["respond/edge", "respond/scrub"]),
     ("foldhash", &["record/report"]),
     (

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use calgate::ratelimit::{Held, Hold};
+use calgate::ratelimit::{ThrottleReason, Throttled};
 use calgate::refusal::{AuthFailure, Leak, PathError, Refusal, retry_after_secs};
 
 use http::StatusCode;
@@ -68,7 +68,7 @@ pub(crate) fn every() -> Vec<Refusal> {
             }
             Refusal::MethodNotAllowed { .. } => Some(Refusal::RateLimited { retry_after }),
             Refusal::RateLimited { .. } => {
-                Some(Refusal::UpstreamBudget(Held { by: Hold::Requests, wait: retry_after }))
+                Some(Refusal::UpstreamBudget(Throttled { by: ThrottleReason::Requests, wait: retry_after }))
             }
             Refusal::UpstreamBudget(_) => Some(Refusal::LimitStoreUnavailable),
             Refusal::LimitStoreUnavailable => Some(Refusal::Overloaded),

@@ -19,34 +19,34 @@ use crate::budget::membership::Membership;
 use crate::limit::PendingCharge;
 use crate::limit_store::RequestOutcome;
 use crate::random;
-use crate::ratelimit::fair_queue::{Asker, Ticket};
-use crate::ratelimit::limiter::{Asked, Flight, Machine, Next};
-use crate::ratelimit::scope::Names;
-use crate::ratelimit::status::Standing;
-use crate::ratelimit::{Held, Hold, Settings};
+use crate::ratelimit::fair_queue::{Flow, Ticket};
+use crate::ratelimit::limiter::{BudgetLimiter, Decision, InFlight, Wakeup};
+use crate::ratelimit::scope::LimitNames;
+use crate::ratelimit::status::BudgetStatus;
+use crate::ratelimit::{Settings, ThrottleReason, Throttled};
 use crate::refusal::Refusal;
 use crate::time::{Clock, MonoTime, OncePerSecond};
 use operations::Operation;
-use uncommitted::Boarding;
+use uncommitted::UncommittedSlot;
 
 /// The budget of one credential, or of one of its operations that Cal.com counts apart.
 #[derive(Debug)]
-pub struct Budget {
+pub struct CredentialBudget {
     name: Arc<str>,
     clock: Clock,
     state: Mutex<State>,
-    /// Tells the driver that something has changed.
+    /// Tells the dispatcher that something has changed.
     changed: Notify,
     /// Of a credential's budget: its operations with limits of their own.
     operations: Mutex<HashMap<u64, Operation>>,
     /// Whether some of them were learned from responses.
     has_learned: AtomicBool,
     /// Of an API key that was replaced: the budget of the key that took its place.
-    replacement: Mutex<Weak<Budget>>,
+    replacement: Mutex<Weak<CredentialBudget>>,
     /// Whether a limit lower than configured is still to be logged.
     watches_limit: AtomicBool,
     /// Of an operation's budget: that of its credential.
-    credential: Option<Weak<Budget>>,
+    credential: Option<Weak<CredentialBudget>>,
     absurd: AtomicBool,
     warned: OncePerSecond,
     /// Its place in the store that other gateways go by, too.
@@ -55,33 +55,33 @@ pub struct Budget {
 
 #[derive(Debug)]
 struct State {
-    machine: Machine,
+    limiter: BudgetLimiter,
     settings: Settings,
     /// The names of the credential's limits.
-    names: Names,
-    waiting: HashMap<Ticket, oneshot::Sender<Flight>>,
+    names: LimitNames,
+    waiting: HashMap<Ticket, oneshot::Sender<InFlight>>,
     /// The task that lets go those whose turn it is, while it runs.
-    driver: Weak<Driver>,
+    dispatcher: Weak<Dispatcher>,
     /// Requests without an answer, by what the store knows them by, and by when they have one or never will.
-    flying: HashMap<u64, MonoTime>,
+    in_flight: HashMap<u64, MonoTime>,
 }
 
-impl Budget {
+impl CredentialBudget {
     /// A budget that nothing has been sent on.
     pub(super) fn new(name: Arc<str>, settings: Settings, clock: Clock, member: Option<Membership>) -> Self {
         // Random, not of the credential: its waits have to differ from those of other gateways with the same credential.
-        let mut machine = Machine::new(settings, random::seed());
-        machine.follow_first_answer();
+        let mut limiter = BudgetLimiter::new(settings, random::seed());
+        limiter.await_first_response();
         Self {
             name,
             clock,
             state: Mutex::new(State {
-                machine,
+                limiter,
                 settings,
-                names: Names::default(),
+                names: LimitNames::default(),
                 waiting: HashMap::new(),
-                driver: Weak::new(),
-                flying: HashMap::new(),
+                dispatcher: Weak::new(),
+                in_flight: HashMap::new(),
             }),
             changed: Notify::new(),
             operations: Mutex::default(),
@@ -102,7 +102,7 @@ impl Budget {
             state.settings = settings;
             // Those that have been heard of are still there.
             let replicas = self.member.as_ref().map_or(settings.replicas, |member| member.replicas(settings));
-            state.machine.configure(Settings { replicas, ..settings });
+            state.limiter.configure(Settings { replicas, ..settings });
             self.change(&mut state);
         }
     }
@@ -110,7 +110,7 @@ impl Budget {
     /// Logs once from now on when Cal.com grants fewer requests than configured.
     pub(super) fn watch_limit(&self) {
         let state = self.lock();
-        let is_lower = state.machine.limit() < state.settings.limit;
+        let is_lower = state.limiter.limit() < state.settings.limit;
         drop(state);
         self.watches_limit.fetch_or(!is_lower, Ordering::Relaxed);
     }
@@ -131,105 +131,107 @@ impl Budget {
     }
 
     /// How it stands.
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> BudgetStatus {
         let replacement = self.replacement.lock().upgrade();
         if let Some(replacement) = replacement {
-            return replacement.standing();
+            return replacement.status();
         }
         let now = self.clock.now();
-        self.lock().machine.standing(now)
+        self.lock().limiter.status(now)
     }
 
     /// Whether a new one would be the same.
     pub(super) fn is_unused(&self) -> bool {
         let now = self.clock.now();
-        self.are_operations_unused() && self.lock().machine.is_unused(now)
+        self.are_operations_unused() && self.lock().limiter.is_unused(now)
     }
 
-    /// A place for one request of `asker`, now or within `patience`; and what it waited for, if it did. A `pending`
+    /// A place for one request of `flow`, now or within `patience`; and what it waited for, if it did. A `pending`
     /// charge is made in the same call of the store.
-    pub(super) async fn take(
+    pub(super) async fn acquire(
         self: &Arc<Self>,
-        asker: Asker,
+        flow: Flow,
         patience: Duration,
         mut pending: Option<&PendingCharge<'_>>,
-    ) -> Result<(Flight, Option<Held>), Refusal> {
+    ) -> Result<(InFlight, Option<Throttled>), Refusal> {
         let started = self.clock.now();
         let mut is_new = true;
         let (mut place, by) = loop {
-            match self.line_up(asker, patience, started, std::mem::take(&mut is_new)) {
-                Lined::Up(place, by) => break (place, by),
-                Lined::Through(boarding) => match &self.member {
+            match self.enqueue(flow, patience, started, std::mem::take(&mut is_new)) {
+                Enqueued::Queued(place, by) => break (place, by),
+                Enqueued::Admitted(uncommitted) => match &self.member {
                     None => {
-                        take_along(pending).await?;
-                        return boarding.go().map(|flight| (flight, None)).ok_or(Refusal::Internal);
+                        charge_now(pending).await?;
+                        return uncommitted.commit().map(|flight| (flight, None)).ok_or(Refusal::Internal);
                     }
                     Some(member) => {
-                        if let Some(flight) = Box::pin(self.confirm(member, boarding, &asker, &mut pending)).await? {
+                        if let Some(flight) =
+                            Box::pin(self.confirm_with_store(member, uncommitted, &flow, &mut pending)).await?
+                        {
                             return Ok((flight, None));
                         }
                     }
                 },
-                Lined::Refused(held) => {
-                    take_along(pending).await?;
+                Enqueued::Rejected(held) => {
+                    charge_now(pending).await?;
                     return Err(Refusal::UpstreamBudget(held));
                 }
             }
         };
-        take_along(pending).await?;
-        self.drive();
+        charge_now(pending).await?;
+        self.spawn_dispatcher();
         if let Ok(Ok(flight)) = timeout(patience, &mut place.turn).await {
-            return Ok((flight, Some(Held { by, wait: self.clock.now().since(started) })));
+            return Ok((flight, Some(Throttled { by, wait: self.clock.now().since(started) })));
         }
         drop(place);
         let now = self.clock.now();
-        Err(Refusal::UpstreamBudget(self.lock().machine.held(&asker, by, now)))
+        Err(Refusal::UpstreamBudget(self.lock().limiter.throttled(&flow, by, now)))
     }
 
     /// A place whatever the budget says, and what would have held the request.
-    pub(super) async fn take_only_observing(
+    pub(super) async fn acquire_observed(
         self: &Arc<Self>,
-        asker: &Asker,
+        flow: &Flow,
         pending: Option<&PendingCharge<'_>>,
-    ) -> Result<(Flight, Option<Hold>), Refusal> {
+    ) -> Result<(InFlight, Option<ThrottleReason>), Refusal> {
         let now = self.clock.now();
-        let (flight, by) = self.lock().machine.ask_only_observing(asker, now);
-        let boarding = Boarding::new(self, flight);
+        let (flight, by) = self.lock().limiter.admit_observed(flow, now);
+        let uncommitted = UncommittedSlot::new(self, flight);
         match &self.member {
             None => {
-                take_along(pending).await?;
-                boarding.go().map(|flight| (flight, by)).ok_or(Refusal::Internal)
+                charge_now(pending).await?;
+                uncommitted.commit().map(|flight| (flight, by)).ok_or(Refusal::Internal)
             }
-            Some(member) => Box::pin(self.confirm_anyway(member, boarding, by, pending)).await,
+            Some(member) => Box::pin(self.confirm_unlimited(member, uncommitted, by, pending)).await,
         }
     }
 
     /// A request was sent, and nothing more will be known of it.
-    pub(super) fn lost(&self, flight: &Flight, within: Duration) {
+    pub(super) fn mark_lost(&self, flight: &InFlight, within: Duration) {
         let mut state = self.lock();
         self.lose(&mut state, flight, within);
         self.change(&mut state);
     }
 
     /// A request has arrived within that time, if it ever does.
-    fn lose(&self, state: &mut State, flight: &Flight, within: Duration) {
-        state.machine.lost(flight, self.clock.now().after(within));
+    fn lose(&self, state: &mut State, flight: &InFlight, within: Duration) {
+        state.limiter.mark_lost(flight, self.clock.now().after(within));
         if let Some(member) = &self.member {
-            member.settle(&mut state.flying, state.settings, flight, RequestOutcome::Lost { within });
+            member.settle(&mut state.in_flight, state.settings, flight, RequestOutcome::Lost { within });
         }
     }
 
     /// A request was not sent after all.
-    pub(super) fn unsent(&self, flight: &Flight) {
+    pub(super) fn mark_unsent(&self, flight: &InFlight) {
         let mut state = self.lock();
-        self.take_back(&mut state, flight);
+        self.cancel(&mut state, flight);
         self.change(&mut state);
     }
 
-    fn take_back(&self, state: &mut State, flight: &Flight) {
-        state.machine.unsent(flight);
+    fn cancel(&self, state: &mut State, flight: &InFlight) {
+        state.limiter.mark_unsent(flight);
         if let Some(member) = &self.member {
-            member.settle(&mut state.flying, state.settings, flight, RequestOutcome::Unsent);
+            member.settle(&mut state.in_flight, state.settings, flight, RequestOutcome::Unsent);
         }
     }
 
@@ -241,72 +243,72 @@ impl Budget {
         self.state.lock()
     }
 
-    /// Something has changed: lets go all that may, and has the driver look when the next may.
+    /// Something has changed: lets go all that may, and has the dispatcher look when the next may.
     fn change(&self, state: &mut State) {
         if !state.waiting.is_empty() {
-            self.let_go(state);
+            self.dispatch(state);
             self.changed.notify_one();
         }
     }
 
     /// Lets go all that may without asking anybody. Tells when the next may or is to be asked for, if time alone will tell.
-    fn let_go(&self, state: &mut State) -> Option<MonoTime> {
+    fn dispatch(&self, state: &mut State) -> Option<MonoTime> {
         let now = self.clock.now();
         loop {
-            match state.machine.next(now) {
-                Next::Go(ticket, mut flight) => {
+            match state.limiter.poll_next(now) {
+                Wakeup::Admit(ticket, mut flight) => {
                     if let Some(member) = &self.member {
-                        member.depart(&mut state.flying, &mut flight, now);
+                        member.register(&mut state.in_flight, &mut flight, now);
                     }
-                    self.hand_over(state, ticket, flight);
+                    self.notify_waiter(state, ticket, flight);
                 }
-                Next::At(at) => return Some(at),
-                Next::Idle => return None,
+                Wakeup::At(at) => return Some(at),
+                Wakeup::Idle => return None,
             }
         }
     }
 
-    fn hand_over(&self, state: &mut State, ticket: Ticket, flight: Flight) {
+    fn notify_waiter(&self, state: &mut State, ticket: Ticket, flight: InFlight) {
         let unwanted = match state.waiting.remove(&ticket) {
             Some(sender) => sender.send(flight).err(),
             None => Some(flight),
         };
         if let Some(flight) = unwanted {
-            self.take_back(state, &flight);
+            self.cancel(state, &flight);
         }
     }
 
     /// A request asks; it `is_new` the first time that it does.
-    fn line_up(self: &Arc<Self>, asker: Asker, patience: Duration, now: MonoTime, is_new: bool) -> Lined<'_> {
+    fn enqueue(self: &Arc<Self>, flow: Flow, patience: Duration, now: MonoTime, is_new: bool) -> Enqueued<'_> {
         let mut state = self.lock();
         if is_new {
-            state.machine.comes(&asker, now);
+            state.limiter.record_arrival(&flow, now);
         }
-        match state.machine.ask(&asker, patience, now) {
-            Asked::Go(flight) => Lined::Through(Boarding::new(self, flight)),
-            Asked::Refuse(held) => Lined::Refused(held),
-            Asked::Wait(ticket, by) => {
+        match state.limiter.admit(&flow, patience, now) {
+            Decision::Admit(flight) => Enqueued::Admitted(UncommittedSlot::new(self, flight)),
+            Decision::Reject(held) => Enqueued::Rejected(held),
+            Decision::Queue(ticket, by) => {
                 let (sender, turn) = oneshot::channel();
                 state.waiting.insert(ticket, sender);
                 self.change(&mut state);
-                Lined::Up(Place { budget: self.clone(), ticket, asker, turn }, by)
+                Enqueued::Queued(QueueGuard { budget: self.clone(), ticket, flow, turn }, by)
             }
         }
     }
 
     /// Starts the task that lets go those whose turn it is, unless it runs or nobody waits.
     #[expect(clippy::disallowed_methods, reason = "the task that serves the queue ends when the queue is empty")]
-    fn drive(self: &Arc<Self>) {
+    fn spawn_dispatcher(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.driver.strong_count() > 0 || state.waiting.is_empty() {
+        if state.dispatcher.strong_count() > 0 || state.waiting.is_empty() {
             return;
         }
-        let driver = Arc::new(Driver(self.clone()));
-        state.driver = Arc::downgrade(&driver);
+        let dispatcher = Arc::new(Dispatcher(self.clone()));
+        state.dispatcher = Arc::downgrade(&dispatcher);
         drop(state);
         tokio::spawn(async move {
-            while let Some(wait) = driver.turn().await {
-                let changed = driver.0.changed.notified();
+            while let Some(wait) = dispatcher.run_once().await {
+                let changed = dispatcher.0.changed.notified();
                 match wait {
                     Some(wait) => drop(timeout(wait, changed).await),
                     None => changed.await,
@@ -318,7 +320,7 @@ impl Budget {
 
 /// Makes a pending charge where no budget is asked along. What asks the store is boxed, here and elsewhere: it is
 /// large, and most gateways have none.
-async fn take_along(pending: Option<&PendingCharge<'_>>) -> Result<(), Refusal> {
+async fn charge_now(pending: Option<&PendingCharge<'_>>) -> Result<(), Refusal> {
     match pending {
         Some(pending) => Box::pin(pending.charge()).await,
         None => Ok(()),
@@ -326,29 +328,29 @@ async fn take_along(pending: Option<&PendingCharge<'_>>) -> Result<(), Refusal> 
 }
 
 /// What came of asking.
-enum Lined<'a> {
+enum Enqueued<'a> {
     /// It waits, and for what.
-    Up(Place, Hold),
-    Through(Boarding<'a>),
-    Refused(Held),
+    Queued(QueueGuard, ThrottleReason),
+    Admitted(UncommittedSlot<'a>),
+    Rejected(Throttled),
 }
 
 /// The task that lets go those whose turn it is, while any wait. It ends with the worker that it runs on; then the next
 /// request that waits starts another.
 #[derive(Debug)]
-struct Driver(Arc<Budget>);
+struct Dispatcher(Arc<CredentialBudget>);
 
-impl Driver {
+impl Dispatcher {
     /// Lets go all that may. Tells how long nothing will change by itself, or `None` where nobody waits any more.
-    async fn turn(&self) -> Option<Option<Duration>> {
+    async fn run_once(&self) -> Option<Option<Duration>> {
         if let Some(member) = &self.0.member {
-            self.0.let_go_by_store(member).await;
+            self.0.dispatch_shared(member).await;
         }
         let mut state = self.0.lock();
-        let next = self.0.let_go(&mut state);
+        let next = self.0.dispatch(&mut state);
         if state.waiting.is_empty() {
             // From here on the next that waits starts another.
-            state.driver = Weak::new();
+            state.dispatcher = Weak::new();
             return None;
         }
         Some(next.map(|at| at.since(self.0.clock.now())))
@@ -356,24 +358,24 @@ impl Driver {
 }
 
 /// A place in the queue. Whoever leaves gives it up, and what has been handed over in the same moment, too.
-struct Place {
-    budget: Arc<Budget>,
+struct QueueGuard {
+    budget: Arc<CredentialBudget>,
     ticket: Ticket,
-    asker: Asker,
-    turn: oneshot::Receiver<Flight>,
+    flow: Flow,
+    turn: oneshot::Receiver<InFlight>,
 }
 
-impl Drop for Place {
+impl Drop for QueueGuard {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.waiting.remove(&self.ticket);
-        state.machine.leave(self.ticket, &self.asker);
+        state.limiter.cancel(self.ticket, &self.flow);
         if let Ok(flight) = self.turn.try_recv() {
-            self.budget.take_back(&mut state, &flight);
+            self.budget.cancel(&mut state, &flight);
             self.budget.change(&mut state);
         }
-        // The driver ends where nobody waits. It may be waiting for what only an answer would change.
-        if state.waiting.is_empty() && state.driver.strong_count() > 0 {
+        // The dispatcher ends where nobody waits. It may be waiting for what only an answer would change.
+        if state.waiting.is_empty() && state.dispatcher.strong_count() > 0 {
             self.budget.changed.notify_one();
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::budget::credential_budget::Budget;
+use crate::budget::credential_budget::CredentialBudget;
 use crate::limit::PendingCharge;
 use crate::limit_store::circuit_breaker::BreakerState;
 use crate::limit_store::{
@@ -20,13 +20,13 @@ use crate::limit_store::{
 };
 use crate::limit_store::{LimitStoreClient, Unavailable};
 use crate::ratelimit::Settings;
-use crate::ratelimit::limiter::Flight;
+use crate::ratelimit::limiter::InFlight;
 use crate::ratelimit::parts::Part;
-use crate::ratelimit::usage_headers::{Told, Verdict};
+use crate::ratelimit::usage_headers::{LimitReadings, UpstreamOutcome};
 use crate::time::MonoTime;
 
 /// How often the budget is heard in the store.
-const BEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A budget's place in the store.
 #[derive(Debug)]
@@ -38,16 +38,16 @@ pub(super) struct Membership {
     /// From a request's being let out to the moment by which it has an answer or never will.
     deadline: Duration,
     /// Whether it stays in the store while nothing is sent.
-    lasts: bool,
+    is_persistent: bool,
     /// Gateways on the credential, as last heard.
     gateways: AtomicU32,
     /// The next request's name; none is called 0, so that a flight without a name is taken for no other's.
     requests: AtomicU64,
     joins: AtomicU64,
-    is_in: AtomicBool,
-    is_kept: AtomicBool,
+    is_joined: AtomicBool,
+    has_heartbeat: AtomicBool,
     /// Wakes the task that has it heard.
-    hurry: Notify,
+    wake: Notify,
 }
 
 impl Membership {
@@ -57,20 +57,20 @@ impl Membership {
         tag: Arc<str>,
         name: &str,
         deadline: Duration,
-        lasts: bool,
+        is_persistent: bool,
     ) -> Self {
         Self {
             store,
             keys: format!("calgate:{{{tag}}}:{name}"),
             tag,
             deadline,
-            lasts,
+            is_persistent,
             gateways: AtomicU32::new(1),
             requests: AtomicU64::new(1),
             joins: AtomicU64::new(0),
-            is_in: AtomicBool::new(false),
-            is_kept: AtomicBool::new(false),
-            hurry: Notify::new(),
+            is_joined: AtomicBool::new(false),
+            has_heartbeat: AtomicBool::new(false),
+            wake: Notify::new(),
         }
     }
 
@@ -95,12 +95,12 @@ impl Membership {
     }
 
     /// Has it be heard at once, and not at the next beat.
-    pub(super) fn hurry(&self) {
-        self.hurry.notify_one();
+    pub(super) fn wake_heartbeat(&self) {
+        self.wake.notify_one();
     }
 
     /// The same for another limit of the credential.
-    pub(super) fn of_limit(&self, name: &str) -> Self {
+    pub(super) fn for_sub_limit(&self, name: &str) -> Self {
         Self::new(self.store.clone(), self.tag.clone(), name, self.deadline, false)
     }
 
@@ -115,35 +115,35 @@ impl Membership {
     }
 
     /// Returns whether the `pending` charge can be made in one call with this budget.
-    pub(super) fn is_beside(&self, pending: &PendingCharge<'_>) -> bool {
+    pub(super) fn is_colocated(&self, pending: &PendingCharge<'_>) -> bool {
         pending.tag() == &*self.tag
     }
 
     /// Whether it stays in the store while nothing is sent.
-    pub(super) fn lasts(&self) -> bool {
-        self.lasts
+    pub(super) fn is_persistent(&self) -> bool {
+        self.is_persistent
     }
 
     /// A request is let out.
-    pub(super) fn depart(&self, flying: &mut HashMap<u64, MonoTime>, flight: &mut Flight, now: MonoTime) {
-        self.depart_as(self.next_request(), flying, flight, now);
+    pub(super) fn register(&self, in_flight: &mut HashMap<u64, MonoTime>, flight: &mut InFlight, now: MonoTime) {
+        self.register_as(self.next_request(), in_flight, flight, now);
     }
 
     /// A request is let out that the store knows already.
-    pub(super) fn depart_as(
+    pub(super) fn register_as(
         &self,
         request: u64,
-        flying: &mut HashMap<u64, MonoTime>,
-        flight: &mut Flight,
+        in_flight: &mut HashMap<u64, MonoTime>,
+        flight: &mut InFlight,
         now: MonoTime,
     ) {
         flight.request = request;
-        flying.insert(request, now.after(self.deadline));
+        in_flight.insert(request, now.after(self.deadline));
     }
 
     /// A request that the store may have let out is not sent.
-    pub(super) fn take_back(self: &Arc<Self>, settings: Settings, request: u64) {
-        self.tell(settings, request, RequestOutcome::Unsent);
+    pub(super) fn withdraw(self: &Arc<Self>, settings: Settings, request: u64) {
+        self.report(settings, request, RequestOutcome::Unsent);
     }
 
     /// Gateways that have been heard of.
@@ -159,13 +159,13 @@ impl Membership {
     }
 
     /// Whether this gateway goes by the store.
-    pub(super) fn is_in(&self) -> bool {
-        self.is_in.load(Ordering::Relaxed)
+    pub(super) fn is_joined(&self) -> bool {
+        self.is_joined.load(Ordering::Relaxed)
     }
 
     /// This gateway does not go by the store any more. It joins again at the next beat.
-    pub(super) fn leave(&self) {
-        self.is_in.store(false, Ordering::Relaxed);
+    pub(super) fn mark_left(&self) {
+        self.is_joined.store(false, Ordering::Relaxed);
     }
 
     /// May a request go out?
@@ -183,23 +183,24 @@ impl Membership {
     /// Tells what came of a request; nobody waits for that.
     pub(super) fn settle(
         self: &Arc<Self>,
-        flying: &mut HashMap<u64, MonoTime>,
+        in_flight: &mut HashMap<u64, MonoTime>,
         settings: Settings,
-        flight: &Flight,
+        flight: &InFlight,
         fate: RequestOutcome,
     ) {
-        if flying.remove(&flight.request).is_some() {
-            self.tell(settings, flight.request, fate);
+        if in_flight.remove(&flight.request).is_some() {
+            self.report(settings, flight.request, fate);
         }
     }
 
     /// Tells that the edge limits the rate. The store counts this as one more request, for one window.
-    pub(super) fn tell_of_edge_limit(self: &Arc<Self>, settings: Settings, retry_after: Option<Duration>) {
-        let fate = RequestOutcome::answered(Duration::ZERO, Verdict::Edge { retry_after }, Told::default());
-        self.tell(settings, self.next_request(), fate);
+    pub(super) fn report_edge_limit(self: &Arc<Self>, settings: Settings, retry_after: Option<Duration>) {
+        let fate =
+            RequestOutcome::answered(Duration::ZERO, UpstreamOutcome::Edge { retry_after }, LimitReadings::default());
+        self.report(settings, self.next_request(), fate);
     }
 
-    fn tell(self: &Arc<Self>, settings: Settings, request: u64, fate: RequestOutcome) {
+    fn report(self: &Arc<Self>, settings: Settings, request: u64, fate: RequestOutcome) {
         if !self.store.is_enabled() {
             return;
         }
@@ -220,7 +221,7 @@ impl Membership {
         let member = Member { gateway: &self.store.gateway, times };
         let gateways = self.store.join(self.limit(settings), member, joins, missed).await?;
         self.gateways.store(gateways.max(1), Ordering::Relaxed);
-        self.is_in.store(joins, Ordering::Relaxed);
+        self.is_joined.store(joins, Ordering::Relaxed);
         Ok(())
     }
 
@@ -233,22 +234,22 @@ impl Membership {
     }
 
     /// Whether it is heard.
-    pub(super) fn is_kept(&self) -> bool {
-        self.is_kept.load(Ordering::Relaxed)
+    pub(super) fn has_heartbeat(&self) -> bool {
+        self.has_heartbeat.load(Ordering::Relaxed)
     }
 
     /// Has `budget` be heard from now on. Answers whether that can be.
-    pub(super) fn keep(&self, budget: &Arc<Budget>) -> bool {
-        if !self.is_kept.swap(true, Ordering::Relaxed) {
-            return self.store.spawn(keep(Arc::downgrade(budget), self.store.watch()));
+    pub(super) fn spawn_heartbeat(&self, budget: &Arc<CredentialBudget>) -> bool {
+        if !self.has_heartbeat.swap(true, Ordering::Relaxed) {
+            return self.store.spawn(run_heartbeat(Arc::downgrade(budget), self.store.watch()));
         }
         true
     }
 
     /// Says goodbye, so that others do not take this gateway to be cut off.
-    pub(super) async fn end(&self) {
-        self.leave();
-        self.is_kept.store(false, Ordering::Relaxed);
+    pub(super) async fn leave_store(&self) {
+        self.mark_left();
+        self.has_heartbeat.store(false, Ordering::Relaxed);
         if self.store.is_enabled() {
             let _ = self.store.leave(&self.keys, self.member()).await;
         }
@@ -264,19 +265,19 @@ impl Membership {
 }
 
 /// Keeps a budget's place in the store, as long as the budget is there.
-async fn keep(budget: Weak<Budget>, mut news: tokio::sync::watch::Receiver<BreakerState>) {
+async fn run_heartbeat(budget: Weak<CredentialBudget>, mut news: tokio::sync::watch::Receiver<BreakerState>) {
     loop {
         let state = *news.borrow_and_update();
         let member = match budget.upgrade() {
-            Some(budget) if budget.beat(state).await => budget.membership(),
+            Some(budget) if budget.heartbeat(state).await => budget.membership(),
             // A request that came during the goodbye needs the membership again.
-            Some(budget) if !budget.is_unused() => return budget.begin(),
+            Some(budget) if !budget.is_unused() => return budget.start(),
             _ => return,
         };
         let Some(member) = member else { return };
         tokio::select! {
-            _ = timeout(BEAT, news.changed()) => {}
-            () = member.hurry.notified() => {}
+            _ = timeout(HEARTBEAT_INTERVAL, news.changed()) => {}
+            () = member.wake.notified() => {}
         }
     }
 }

@@ -7,35 +7,35 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::budget::API_KEY_PER_MINUTE;
-use crate::budget::credential_budget::Budget;
+use crate::budget::credential_budget::CredentialBudget;
 use crate::budget::membership::Membership;
-use crate::budget::used_windows::Used;
+use crate::budget::used_windows::UsedWindows;
 use crate::credential::AuthHeaders;
 use crate::identify::credential_hash;
-use crate::limit::shared_tag;
+use crate::limit::hash_tag;
 use crate::limit_store::LimitStoreClient;
 use crate::ratelimit::Settings;
 use crate::time::{Clock, OncePerSecond, milliseconds};
 
 /// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
 #[derive(Debug)]
-pub struct Table {
-    budgets: DashMap<u128, Known>,
+pub struct BudgetRegistry {
+    budgets: DashMap<u128, RegistryEntry>,
     capacity: usize,
     clock: Clock,
-    public: Arc<Budget>,
+    public: Arc<CredentialBudget>,
     /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
-    overflow: Arc<Budget>,
+    overflow: Arc<CredentialBudget>,
     pruned: OncePerSecond,
     /// What an earlier process has used of budgets that are not there yet.
-    used: Mutex<Used>,
+    used: Mutex<UsedWindows>,
     /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
     store: Option<(Arc<LimitStoreClient>, Duration)>,
 }
 
 #[derive(Debug)]
-struct Known {
-    budget: Arc<Budget>,
+struct RegistryEntry {
+    budget: Arc<CredentialBudget>,
     /// Whether a configuration lists it, and so has the say about its settings.
     is_listed: bool,
 }
@@ -51,20 +51,20 @@ pub fn identity(auth_headers: &AuthHeaders) -> Option<u128> {
 }
 
 /// What the budget of calls without a credential is recorded as.
-const PUBLIC: u128 = 1;
+const PUBLIC_KEY: u128 = 1;
 
-/// Milliseconds since 1970 by this machine's calendar.
+/// Milliseconds since 1970 by this limiter's calendar.
 #[expect(clippy::disallowed_methods, reason = "the offset between the budgets' clock and the time of day")]
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     milliseconds(since)
 }
 
-impl Table {
+impl BudgetRegistry {
     /// A table for about `capacity` unlisted credentials at once.
     pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<LimitStoreClient>, Duration)>) -> Self {
         let clock = Clock::start();
-        let fresh = |name: &str| Arc::new(Budget::new(name.into(), settings, clock, None));
+        let fresh = |name: &str| Arc::new(CredentialBudget::new(name.into(), settings, clock, None));
         Self {
             budgets: DashMap::new(),
             capacity,
@@ -78,8 +78,14 @@ impl Table {
     }
 
     /// The budget of a configured credential, with its settings. Where gateways share it, it is found by `tag`.
-    pub fn configured(&self, identity: u128, tag: &Arc<str>, name: &Arc<str>, settings: Settings) -> Arc<Budget> {
-        let fresh = || self.fresh(identity, self.member(identity, tag.clone(), true), name.clone(), settings);
+    pub fn configured(
+        &self,
+        identity: u128,
+        tag: &Arc<str>,
+        name: &Arc<str>,
+        settings: Settings,
+    ) -> Arc<CredentialBudget> {
+        let fresh = || self.fresh(identity, self.membership(identity, tag.clone(), true), name.clone(), settings);
         let mut known = self.budgets.entry(identity).or_insert_with(fresh);
         known.is_listed = true;
         let budget = known.budget.clone();
@@ -91,10 +97,10 @@ impl Table {
 
     /// The budget of the API key `key` that took the place of the key of `configured`. Cal.com counts it by itself, so it
     /// begins as after a start, with the same settings.
-    pub fn replacing(&self, key: u128, configured: &Arc<Budget>) -> Arc<Budget> {
-        let tag = || configured.tag().unwrap_or_else(|| shared_tag(key));
+    pub fn replacing(&self, key: u128, configured: &Arc<CredentialBudget>) -> Arc<CredentialBudget> {
+        let tag = || configured.tag().unwrap_or_else(|| hash_tag(key));
         let settings = configured.settings();
-        let fresh = || self.fresh(key, self.member(key, tag(), true), configured.name(), settings);
+        let fresh = || self.fresh(key, self.membership(key, tag(), true), configured.name(), settings);
         let mut known = self.budgets.entry(key).or_insert_with(fresh);
         known.is_listed = true;
         let budget = known.budget.clone();
@@ -106,20 +112,20 @@ impl Table {
     }
 
     /// Has all that are there be known to the store.
-    pub fn begin(&self) {
-        self.budgets.iter().for_each(|known| known.budget.begin());
+    pub fn start(&self) {
+        self.budgets.iter().for_each(|known| known.budget.start());
     }
 
     /// Says goodbye to the store for all of them.
-    pub async fn end(&self) {
+    pub async fn stop(&self) {
         let budgets: Vec<_> = self.budgets.iter().map(|known| known.budget.clone()).collect();
         for budget in budgets {
-            budget.end().await;
+            budget.stop().await;
         }
     }
 
     /// The budget of calls without a credential: Cal.com counts them by address, and all of ours come from one.
-    pub fn public(&self, settings: Settings) -> Arc<Budget> {
+    pub fn shared_public(&self, settings: Settings) -> Arc<CredentialBudget> {
         self.public.configure(settings.of(API_KEY_PER_MINUTE));
         self.public.clone()
     }
@@ -127,7 +133,7 @@ impl Table {
     /// The budget of a credential that no configuration lists: one that a caller brought, or a managed user's token. One
     /// that is configured, too, has the budget that is configured. The others are told their settings here: after a
     /// reload nobody else would.
-    pub fn unlisted(&self, key: u128, name: &str, settings: Settings) -> Arc<Budget> {
+    pub fn dynamic(&self, key: u128, name: &str, settings: Settings) -> Arc<CredentialBudget> {
         let known = self.budgets.get(&key).map(|known| (known.budget.clone(), known.is_listed));
         if let Some((budget, is_listed)) = known {
             if !is_listed {
@@ -142,14 +148,14 @@ impl Table {
                 return self.overflow.clone();
             }
         }
-        let fresh = || self.fresh(key, self.member(key, shared_tag(key), false), name.into(), settings);
+        let fresh = || self.fresh(key, self.membership(key, hash_tag(key), false), name.into(), settings);
         self.budgets.entry(key).or_insert_with(fresh).budget.clone()
     }
 
-    /// What is used of Cal.com's open windows at `now`, in milliseconds since 1970. See [`Budget::record`].
-    pub fn used(&self, now: u64, leaves_room: bool) -> Used {
-        let mut used = Used::default();
-        self.public.record(PUBLIC, &mut used, now, leaves_room);
+    /// What is used of Cal.com's open windows at `now`, in milliseconds since 1970. See [`CredentialBudget::record`].
+    pub fn used(&self, now: u64, leaves_room: bool) -> UsedWindows {
+        let mut used = UsedWindows::default();
+        self.public.record(PUBLIC_KEY, &mut used, now, leaves_room);
         // There are few listed ones, and their record is what most of the requests need.
         for is_listed in [true, false] {
             for known in self.budgets.iter().filter(|known| known.is_listed == is_listed) {
@@ -164,10 +170,10 @@ impl Table {
 
     /// Goes on from what an earlier process has used, at `now`, in milliseconds since 1970. Budgets that are not there yet do when
     /// they come.
-    pub fn go_on_from(&self, mut used: Used, now: u64) {
-        self.public.go_on_from(used.take(PUBLIC), now);
+    pub fn restore(&self, mut used: UsedWindows, now: u64) {
+        self.public.restore(used.take(PUBLIC_KEY), now);
         for known in &self.budgets {
-            known.budget.go_on_from(used.take(*known.key()), now);
+            known.budget.restore(used.take(*known.key()), now);
         }
         *self.used.lock() = used;
     }
@@ -175,21 +181,21 @@ impl Table {
     /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
     fn prune(&self) {
         if self.pruned.try_start(self.clock.now()) {
-            self.budgets.retain(|_, Known { budget, .. }| Arc::strong_count(budget) > 1 || !budget.is_unused());
+            self.budgets.retain(|_, RegistryEntry { budget, .. }| Arc::strong_count(budget) > 1 || !budget.is_unused());
         }
     }
 
-    fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> Known {
-        let budget = Arc::new(Budget::new(name, settings, self.clock, member));
+    fn fresh(&self, key: u128, member: Option<Membership>, name: Arc<str>, settings: Settings) -> RegistryEntry {
+        let budget = Arc::new(CredentialBudget::new(name, settings, self.clock, member));
         let used = self.used.lock().take(key);
         if !used.is_empty() {
-            budget.go_on_from(used, wall());
+            budget.restore(used, wall());
         }
-        Known { budget, is_listed: false }
+        RegistryEntry { budget, is_listed: false }
     }
 
-    fn member(&self, identity: u128, tag: Arc<str>, lasts: bool) -> Option<Membership> {
+    fn membership(&self, identity: u128, tag: Arc<str>, is_persistent: bool) -> Option<Membership> {
         let (store, deadline) = self.store.clone()?;
-        Some(Membership::new(store, tag, &shared_tag(identity), deadline, lasts))
+        Some(Membership::new(store, tag, &hash_tag(identity), deadline, is_persistent))
     }
 }

@@ -25,13 +25,13 @@ pub const ANY_PROCESS: u64 = 0;
 
 /// The open windows of all budgets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Used {
-    entries: BTreeMap<Key, Entry>,
+pub struct UsedWindows {
+    entries: BTreeMap<Key, UsedWindow>,
 }
 
 /// The open window of one limit, or a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct UsedWindow {
     /// What Cal.com counts by: the credential, as a hash.
     #[serde(with = "hexadecimal")]
     pub budget: u128,
@@ -63,7 +63,7 @@ struct Key {
 }
 
 impl Key {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &UsedWindow) -> Self {
         let operation = entry.operation.map(|(key, _)| key);
         Self { budget: entry.budget, operation, name: entry.name, process: entry.process }
     }
@@ -77,10 +77,10 @@ impl Key {
     }
 }
 
-impl Used {
+impl UsedWindows {
     /// Adds an entry. Of two about the same window by the same process, the least that is left holds. Where the record is full,
     /// the same goes for two by different processes.
-    pub fn add(&mut self, entry: Entry) {
+    pub fn add(&mut self, entry: UsedWindow) {
         let key = Key::of(&entry);
         if !self.is_full() && !self.entries.contains_key(&key) {
             self.entries.insert(key, entry);
@@ -94,7 +94,7 @@ impl Used {
             known.remaining = known.remaining.min(entry.remaining);
             known.ends = known.ends.max(entry.ends);
         } else if entry.ends > known.ends {
-            *known = Entry { process: known.process, ..entry };
+            *known = UsedWindow { process: known.process, ..entry };
         }
     }
 
@@ -116,7 +116,7 @@ impl Used {
     #[must_use]
     pub fn of_process(self, process: u64) -> Self {
         let mut all = Self::default();
-        self.entries.into_values().for_each(|entry| all.add(Entry { process, ..entry }));
+        self.entries.into_values().for_each(|entry| all.add(UsedWindow { process, ..entry }));
         all
     }
 
@@ -144,7 +144,7 @@ impl Used {
     }
 
     /// Takes the entries of one budget.
-    pub fn take(&mut self, budget: u128) -> Vec<Entry> {
+    pub fn take(&mut self, budget: u128) -> Vec<UsedWindow> {
         let own = self.entries.range(Key::first(budget)..=Key::last(budget));
         let own: Vec<Key> = own.map(|(key, _)| *key).collect();
         own.iter().filter_map(|key| self.entries.remove(key)).collect()
@@ -152,13 +152,13 @@ impl Used {
 
     /// The form that is stored.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let entries: Vec<&Entry> = self.entries.values().collect();
+        let entries: Vec<&UsedWindow> = self.entries.values().collect();
         serde_json::to_vec(&Stored { entries }).unwrap_or_default()
     }
 
     /// Reads the form that is stored. What another version wrote and this one cannot read is nothing.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let stored: Stored<Vec<Entry>> = serde_json::from_slice(bytes).unwrap_or_default();
+        let stored: Stored<Vec<UsedWindow>> = serde_json::from_slice(bytes).unwrap_or_default();
         let mut used = Self::default();
         stored.entries.into_iter().for_each(|entry| used.add(entry));
         used

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::section::Section;
-use crate::budget::Mode;
+use crate::budget::BudgetMode;
 
 /// Settings of `[budget]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetConfig {
     /// Whether calgate enforces the limits.
-    pub mode: Mode,
+    pub mode: BudgetMode,
     /// Length of the window in which Cal.com counts requests.
     pub window: Duration,
     /// Number of gateways on the same credentials that do not share limits.
@@ -21,7 +21,7 @@ pub struct BudgetConfig {
 impl Default for BudgetConfig {
     fn default() -> Self {
         Self {
-            mode: Mode::Enforce,
+            mode: BudgetMode::Enforce,
             window: Duration::from_secs(60),
             expected_replicas: 1,
             max_wait: Duration::from_secs(5),
@@ -32,7 +32,7 @@ impl Default for BudgetConfig {
 impl BudgetConfig {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
-        let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)];
+        let modes = [("enforce", BudgetMode::Enforce), ("observe", BudgetMode::Observe), ("off", BudgetMode::Off)];
         Self {
             mode: section.choice("mode", &modes).unwrap_or(default.mode),
             window: section.duration("window").unwrap_or(default.window),

@@ -11,11 +11,11 @@ use crate::credential::{Credential, Credentials, TokenRegistry};
 use crate::entitle::{Entitlement, Entitlements, Plan, Restriction};
 use crate::forward::Upstream;
 use crate::gateway::Snapshot;
-use crate::gateway::build_budgets::{budgets, shared_tag_of};
+use crate::gateway::build_budgets::{budgets, hash_tag_of};
 use crate::gateway::tiers::Tiers;
 use crate::headers::Cors;
 use crate::identify::{ConsumerId, Consumers, KeylessAccess, KnownKey, LeakGuard};
-use crate::limit::{Keyed, Limits, Own};
+use crate::limit::{ConsumerLimit, DynamicBuckets, Limits};
 use crate::limit_store::{LimitStoreClient, RedisLimitStore};
 use crate::ratelimit::Bucket;
 
@@ -182,8 +182,8 @@ impl Names {
             let bucket = kept.get(&*consumer.name).map_or_else(Arc::default, |bucket| Arc::clone(bucket));
             let tier = self.tiers.of_consumer(consumer)?.clone();
             let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
-            let tag = store.and_then(|_| shared_tag_of(credential));
-            Ok(Own { tier, bucket, shared_as: tag.map(|tag| (tag, (*consumer.name).into())) })
+            let tag = store.and_then(|_| hash_tag_of(credential));
+            Ok(ConsumerLimit { tier, bucket, shared_as: tag.map(|tag| (tag, (*consumer.name).into())) })
         };
         Ok(Limits {
             consumers: config.consumers.iter().map(own).collect::<Result<_, String>>()?,
@@ -191,9 +191,9 @@ impl Names {
             passthrough: self.tiers.passthrough.clone(),
             store: store.cloned(),
             expected_replicas: config.budget.expected_replicas,
-            keyed: previous.map_or_else(
-                || Arc::new(Keyed::new(config.limits.tracked_callers)),
-                |snapshot| snapshot.rate_limits.keyed.clone(),
+            dynamic: previous.map_or_else(
+                || Arc::new(DynamicBuckets::new(config.limits.tracked_callers)),
+                |snapshot| snapshot.rate_limits.dynamic.clone(),
             ),
         })
     }

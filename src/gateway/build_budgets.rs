@@ -3,21 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::budget::{API_KEY_PER_MINUTE, Budget, Budgets, ConsumerBudgets, OAUTH_PER_MINUTE, Table, identity};
+use crate::budget::{
+    API_KEY_PER_MINUTE, BudgetRegistry, Budgets, ConsumerBudgets, CredentialBudget, OAUTH_PER_MINUTE, identity,
+};
 use crate::config::Config;
 use crate::config::consumers::ConsumerConfig;
 use crate::config::credentials::CredentialConfig;
-use crate::credential::{ApiKey, Credential, AuthHeaders, Kind};
+use crate::credential::{ApiKey, AuthHeaders, Credential, Kind};
 use crate::gateway::Snapshot;
 use crate::gateway::build::dangling;
 use crate::gateway::tiers::Tiers;
 use crate::identify::credential_hash;
-use crate::limit::shared_tag;
+use crate::limit::hash_tag;
 use crate::limit_store::LimitStoreClient;
 use crate::ratelimit::Settings;
 use crate::ratelimit::usage_headers::name_hash;
 
-/// The budgets of a configuration, in the table that `previous` has.
+/// The budgets of a configuration, in the registry that `previous` has.
 pub(super) fn budgets(
     config: &Config,
     tiers: &Tiers,
@@ -29,10 +31,10 @@ pub(super) fn budgets(
     let deadline = config.upstream.response_within(&config.limits);
     let new_table = || {
         let store = store.map(|store| (store.clone(), deadline));
-        Arc::new(Table::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE), store))
+        Arc::new(BudgetRegistry::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE), store))
     };
-    let table = previous.map_or_else(new_table, |snapshot| snapshot.budget.table.clone());
-    let known = Known { limits: limits(config), common, table: &table };
+    let registry = previous.map_or_else(new_table, |snapshot| snapshot.budget.registry.clone());
+    let known = BudgetLookup { limits: limits(config), common, registry: &registry };
     let own = |consumer: &ConsumerConfig| {
         let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
         let [bearer, client] = identities(&credential.credential);
@@ -56,7 +58,7 @@ pub(super) fn budgets(
         passthrough: tiers.passthrough.as_ref().unwrap_or(&tiers.public).clone(),
         settings: common,
         deadline: config.limits.upstream_headers,
-        table,
+        registry,
     })
 }
 
@@ -77,9 +79,9 @@ fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
 }
 
 /// What gateways that share a credential's limits know it by: its bearer, if it has one.
-pub(super) fn shared_tag_of(credential: &CredentialConfig) -> Option<Arc<str>> {
+pub(super) fn hash_tag_of(credential: &CredentialConfig) -> Option<Arc<str>> {
     let [bearer, client] = identities(&credential.credential);
-    bearer.or(client).map(|(identity, _)| shared_tag(identity))
+    bearer.or(client).map(|(identity, _)| hash_tag(identity))
 }
 
 /// What Cal.com grants each credential. One that is configured under several names has the least of what they say.
@@ -95,17 +97,17 @@ fn limits(config: &Config) -> HashMap<u128, (u32, bool)> {
     limits
 }
 
-struct Known<'a> {
+struct BudgetLookup<'a> {
     limits: HashMap<u128, (u32, bool)>,
     common: Settings,
-    table: &'a Table,
+    registry: &'a BudgetRegistry,
 }
 
-impl Known<'_> {
-    fn budget(&self, credential: &CredentialConfig, identity: u128) -> Option<Arc<Budget>> {
+impl BudgetLookup<'_> {
+    fn budget(&self, credential: &CredentialConfig, identity: u128) -> Option<Arc<CredentialBudget>> {
         let &(limit, learn_limit) = self.limits.get(&identity)?;
         let settings = Settings { learn_limit, ..self.common.of(limit) };
-        let tag = shared_tag_of(credential)?;
-        Some(self.table.configured(identity, &tag, &credential.credential.name, settings))
+        let tag = hash_tag_of(credential)?;
+        Some(self.registry.configured(identity, &tag, &credential.credential.name, settings))
     }
 }

@@ -71,14 +71,14 @@ impl Snapshot {
     pub fn start_limit_store(&self) -> Result<(), String> {
         let Some(store) = &self.limit_store else { return Ok(()) };
         store.start(self.upstream.response_within())?;
-        self.budget.table.begin();
+        self.budget.registry.start();
         Ok(())
     }
 
     /// Leaves the shared budgets, so that the other gateways use this gateway's share at once.
     pub async fn stop_limit_store(&self) {
         if self.limit_store.is_some() {
-            self.budget.table.end().await;
+            self.budget.registry.stop().await;
         }
     }
 

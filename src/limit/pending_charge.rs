@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crate::limit_store::Charge;
 use crate::limit_store::{FailureMode, LimitStoreClient};
-use crate::ratelimit::{Bucket, Empty, KeyedBuckets, Quota, Standing};
+use crate::ratelimit::{Bucket, Exhausted, KeyedBuckets, Quota, RateLimitStatus};
 use crate::refusal::Refusal;
 use crate::time::MonoTime;
 
 /// A local bucket.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum BucketRef<'a> {
-    Own(&'a Bucket),
+    Consumer(&'a Bucket),
     Keyed(&'a KeyedBuckets, u128),
 }
 
@@ -24,7 +24,7 @@ pub(super) enum BucketRef<'a> {
 #[derive(Debug)]
 pub struct PendingCharge<'a> {
     pub(super) store: &'a LimitStoreClient,
-    pub(super) whose: BucketRef<'a>,
+    pub(super) bucket: BucketRef<'a>,
     pub(super) quota: Quota,
     pub(super) now: MonoTime,
     pub(super) tag: Arc<str>,
@@ -33,31 +33,31 @@ pub struct PendingCharge<'a> {
 }
 
 impl BucketRef<'_> {
-    pub(super) fn take(self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    pub(super) fn take(self, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         match self {
-            Self::Own(bucket) => bucket.take(quota, now),
+            Self::Consumer(bucket) => bucket.take(quota, now),
             Self::Keyed(buckets, key) => buckets.take(key, quota, now),
         }
     }
 
-    pub(super) fn check(self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    pub(super) fn check(self, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         match self {
-            Self::Own(bucket) => bucket.check(quota, now),
+            Self::Consumer(bucket) => bucket.check(quota, now),
             Self::Keyed(buckets, key) => buckets.check(key, quota, now),
         }
     }
 
-    pub(super) fn standing(self, quota: Quota, now: MonoTime) -> Standing {
+    pub(super) fn status(self, quota: Quota, now: MonoTime) -> RateLimitStatus {
         match self {
-            Self::Own(bucket) => bucket.standing(quota, now),
-            Self::Keyed(buckets, key) => buckets.standing(key, quota, now),
+            Self::Consumer(bucket) => bucket.status(quota, now),
+            Self::Keyed(buckets, key) => buckets.status(key, quota, now),
         }
     }
 
-    fn learn(self, full_at: MonoTime, now: MonoTime) {
+    fn merge(self, full_at: MonoTime, now: MonoTime) {
         match self {
-            Self::Own(bucket) => bucket.learn(full_at),
-            Self::Keyed(buckets, key) => buckets.learn(key, full_at, now),
+            Self::Consumer(bucket) => bucket.merge(full_at),
+            Self::Keyed(buckets, key) => buckets.merge(key, full_at, now),
         }
     }
 }
@@ -79,19 +79,19 @@ impl PendingCharge<'_> {
     }
 
     /// Returns the state of the local copy.
-    pub fn standing(&self) -> Standing {
-        self.whose.standing(self.quota, self.now)
+    pub fn status(&self) -> RateLimitStatus {
+        self.bucket.status(self.quota, self.now)
     }
 
     /// Records that the store made the charge. The shared bucket is full after `ahead`.
     pub fn confirm(&self, ahead: Duration) {
-        self.whose.learn(self.now.after(ahead), self.now);
+        self.bucket.merge(self.now.after(ahead), self.now);
     }
 
     /// Records that the store refused the charge, and returns the refusal. The shared bucket is full after `ahead`.
     pub fn reject(&self, ahead: Duration) -> Refusal {
         self.confirm(ahead);
-        Refusal::RateLimited { retry_after: self.quota.wait(ahead).unwrap_or_default() }
+        Refusal::RateLimited { retry_after: self.quota.wait_for(ahead).unwrap_or_default() }
     }
 
     /// Makes the charge by itself, if no budget is reserved in the same call of the store.
@@ -124,12 +124,12 @@ impl PendingCharge<'_> {
             FailureMode::Closed => return Err(Refusal::LimitStoreUnavailable),
             FailureMode::Local => {}
             FailureMode::Share => {
-                self.whose.check(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
-                let part = self.quota.part(self.store.gateways().max(self.replicas));
+                self.bucket.check(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
+                let part = self.quota.divided_by(self.store.gateways().max(self.replicas));
                 self.store.charge_share(&key, self.quota, part).map_err(limited)?;
             }
         }
-        self.whose.take(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
+        self.bucket.take(self.quota, self.now).map_err(|empty| limited(empty.retry_after))?;
         self.store.report_later(&key, self.quota);
         Ok(())
     }

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use crate::time::{MonoTime, OncePerSecond};
 
 /// Time after which an unused credential may be forgotten to make room.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const KEEP_TIME: Duration = Duration::from_secs(3600);
 
 /// Minimum time between two updates of one entry, so that frequent callers do not write to shared memory.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ impl ProvenKeys {
     }
 
     /// Records that Cal.com accepted a credential.
-    pub fn note(&self, key: u128, now: MonoTime) {
+    pub fn record(&self, key: u128, now: MonoTime) {
         if let Some(last) = self.accepted.get(&key) {
             if now.since(MonoTime(last.load(Ordering::Relaxed))) >= UPDATE_INTERVAL {
                 last.store(now.0, Ordering::Relaxed);
@@ -37,7 +37,7 @@ impl ProvenKeys {
             return;
         }
         if self.accepted.len() >= self.capacity && self.pruned.try_start(now) {
-            self.accepted.retain(|_, last| now.since(MonoTime(*last.get_mut())) < REMEMBERED);
+            self.accepted.retain(|_, last| now.since(MonoTime(*last.get_mut())) < KEEP_TIME);
         }
         if self.accepted.len() < self.capacity {
             self.accepted.insert(key, AtomicU64::new(now.0));
@@ -45,7 +45,7 @@ impl ProvenKeys {
     }
 
     /// Returns whether Cal.com has accepted a credential.
-    pub fn has(&self, key: u128) -> bool {
+    pub fn contains(&self, key: u128) -> bool {
         self.accepted.contains_key(&key)
     }
 }

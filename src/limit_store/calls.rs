@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::limit_store::CALL_TIMEOUT;
 use crate::ratelimit::ends::Ends;
 use crate::ratelimit::parts::Part;
-use crate::ratelimit::usage_headers::{Seen, Told, Verdict};
-use crate::ratelimit::{Hold, Quota, Settings};
+use crate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome};
+use crate::ratelimit::{Quota, Settings, ThrottleReason};
 use crate::time::MonoTime;
 
 /// One limit of a credential.
@@ -65,7 +65,7 @@ pub enum Acquired {
         /// Time until the bucket is full, if one was charged.
         ahead: Option<Duration>,
         /// Reason for which the budget would deny a request that does not go anyway.
-        by: Option<Hold>,
+        by: Option<ThrottleReason>,
     },
     /// The bucket is empty. Nothing was charged.
     Empty {
@@ -77,7 +77,7 @@ pub enum Acquired {
         /// Time until the bucket is full.
         ahead: Option<Duration>,
         /// Reason of the denial.
-        by: Hold,
+        by: ThrottleReason,
         /// Time until the budget may have capacity. `None` if that does not depend on time alone.
         wait: Option<Duration>,
     },
@@ -93,9 +93,9 @@ pub enum RequestOutcome {
         /// Lower bound of the time since the request was sent.
         ago: Duration,
         /// Meaning of the response for the limit.
-        verdict: Verdict,
+        verdict: UpstreamOutcome,
         /// Limits that the response reports.
-        told: Told,
+        told: LimitReadings,
         /// Time to add to the wait after a 429.
         jitter: Duration,
     },
@@ -111,7 +111,7 @@ pub enum RequestOutcome {
 impl RequestOutcome {
     /// Creates the outcome of a request that was sent `ago`. The store counts from the arrival of the call, so that adds the
     /// time of a call.
-    pub fn answered(ago: Duration, verdict: Verdict, told: Told) -> Self {
+    pub fn answered(ago: Duration, verdict: UpstreamOutcome, told: LimitReadings) -> Self {
         // After a block the script admits one request of all gateways, so that needs no jitter.
         Self::Answered { ago: ago + CALL_TIMEOUT, verdict, told, jitter: Duration::ZERO }
     }
@@ -149,7 +149,7 @@ pub struct HeartbeatReply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenWindow {
     /// Remaining requests, and the longest time to the window's end.
-    pub seen: Seen,
+    pub seen: LimitReading,
     /// Time by which the window may end earlier than that.
     pub uncertain: Duration,
 }

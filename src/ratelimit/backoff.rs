@@ -9,46 +9,47 @@ use std::time::Duration;
 use crate::time::MonoTime;
 
 /// Requests in flight at most, after the first good answer.
-const CAREFUL: u32 = 4;
+const PROBE_CAP: u32 = 4;
 
 /// Good answers in a row after which all is as before.
-const GOOD_ENOUGH: u32 = 4;
+const SUCCESSES_TO_RESUME: u32 = 4;
 
 /// How long the edge is left alone after its first no, and at most.
-const EDGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const EDGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Keeps requests back after a no.
 #[derive(Debug, Default)]
-pub struct Breaker {
+pub struct BlockBackoff {
     /// When the last no came and until when nothing is sent; `None` while all is well.
     blocked: Option<(MonoTime, MonoTime)>,
     /// Noes without a good answer between them.
-    noes: u32,
+    consecutive_refusals: u32,
     /// Good answers since.
-    good: u32,
+    successes: u32,
 }
 
-impl Breaker {
+impl BlockBackoff {
     /// Sends nothing until `until`. A later end that is set already stays.
     pub fn block(&mut self, now: MonoTime, until: MonoTime) {
         let until = self.blocked.map_or(until, |(_, set)| set.max(until));
         self.blocked = Some((now, until));
-        self.noes = self.noes.saturating_add(1);
-        self.good = 0;
+        self.consecutive_refusals = self.consecutive_refusals.saturating_add(1);
+        self.successes = 0;
     }
 
     /// Leaves the edge alone: for as long as it asks, or twice as long as the last time, from one second to a minute.
     pub fn block_edge(&mut self, now: MonoTime, asked: Option<Duration>) {
-        let (least, most) = EDGE;
-        let wait = asked.unwrap_or_else(|| least * 2_u32.saturating_pow(self.noes.min(6))).clamp(least, most);
+        let (least, most) = EDGE_BACKOFF;
+        let wait =
+            asked.unwrap_or_else(|| least * 2_u32.saturating_pow(self.consecutive_refusals.min(6))).clamp(least, most);
         self.block(now, now.after(wait));
     }
 
     /// A good answer to a request that was sent at `sent`. One from before the no says nothing.
-    pub fn good(&mut self, sent: MonoTime) {
+    pub fn record_success(&mut self, sent: MonoTime) {
         if self.blocked.is_some_and(|(no, _)| sent > no) {
-            self.good = self.good.saturating_add(1);
-            if self.good > GOOD_ENOUGH {
+            self.successes = self.successes.saturating_add(1);
+            if self.successes > SUCCESSES_TO_RESUME {
                 *self = Self::default();
             }
         }
@@ -56,7 +57,7 @@ impl Breaker {
 
     /// Whether its last no is over, and was so `since` ago. One that is asked nothing after a no gets no good answer, either,
     /// and is not kept for that.
-    pub fn is_past(&self, since: Duration, now: MonoTime) -> bool {
+    pub fn has_passed(&self, since: Duration, now: MonoTime) -> bool {
         self.blocked.is_none_or(|(_, until)| until.after(since) <= now)
     }
 
@@ -66,6 +67,6 @@ impl Breaker {
         if now < until {
             return Some((0, Some(until)));
         }
-        Some((if self.good == 0 { 1 } else { CAREFUL }, None))
+        Some((if self.successes == 0 { 1 } else { PROBE_CAP }, None))
     }
 }

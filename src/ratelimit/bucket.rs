@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Quota, Standing, decision};
+use super::{Quota, RateLimitStatus, decision};
 use crate::time::{MonoTime, nanoseconds};
 
 /// A token bucket. New, it is full.
@@ -22,8 +22,8 @@ impl Bucket {
     /// Takes one token.
     ///
     /// # Errors
-    /// [`Empty`] if none is there.
-    pub fn take(&self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    /// [`Exhausted`] if none is there.
+    pub fn take(&self, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         let (ahead_ns, decision) = decision::take(&self.0, quota, now);
         verdict(quota, ahead_ns, decision)
     }
@@ -31,26 +31,26 @@ impl Bucket {
     /// Whether a token is there; none is taken.
     ///
     /// # Errors
-    /// [`Empty`] if there is none.
-    pub fn check(&self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    /// [`Exhausted`] if there is none.
+    pub fn check(&self, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         let ahead_ns = self.0.load(Ordering::Relaxed).saturating_sub(now.0);
         verdict(quota, ahead_ns, decision::peek(ahead_ns, quota))
     }
 
     /// Another one that stands as this one does.
     #[must_use]
-    pub fn copy(&self) -> Self {
+    pub fn fork(&self) -> Self {
         Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
     }
 
     /// It is not full before `full_at`: others have taken from it, too.
-    pub fn learn(&self, full_at: MonoTime) {
+    pub fn merge(&self, full_at: MonoTime) {
         self.0.fetch_max(full_at.0, Ordering::Relaxed);
     }
 
     /// How it stands.
-    pub fn standing(&self, quota: Quota, now: MonoTime) -> Standing {
-        quota.standing(self.0.load(Ordering::Relaxed).saturating_sub(now.0))
+    pub fn status(&self, quota: Quota, now: MonoTime) -> RateLimitStatus {
+        quota.status(self.0.load(Ordering::Relaxed).saturating_sub(now.0))
     }
 
     /// Whether it is full, and so the same as a new one.
@@ -61,22 +61,22 @@ impl Bucket {
 
 /// Why a take failed: how the bucket stands, and for how long it stays empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Empty {
+pub struct Exhausted {
     /// The bucket as it is.
-    pub standing: Standing,
+    pub status: RateLimitStatus,
     /// Until one token is there.
     pub retry_after: Duration,
 }
 
 /// A decision, with how the bucket stands.
-fn verdict(quota: Quota, ahead_ns: u64, decision: Result<(), Duration>) -> Result<Standing, Empty> {
-    let standing = quota.standing(ahead_ns);
-    decision.map(|()| standing).map_err(|retry_after| Empty { standing, retry_after })
+fn verdict(quota: Quota, ahead_ns: u64, decision: Result<(), Duration>) -> Result<RateLimitStatus, Exhausted> {
+    let status = quota.status(ahead_ns);
+    decision.map(|()| status).map_err(|retry_after| Exhausted { status, retry_after })
 }
 
 impl Quota {
     /// How long a token has to be waited for, if at all, in a bucket that is full after `ahead`.
-    pub fn wait(self, ahead: Duration) -> Option<Duration> {
+    pub fn wait_for(self, ahead: Duration) -> Option<Duration> {
         decision::peek(nanoseconds(ahead), self).err()
     }
 }

@@ -12,30 +12,30 @@ use crate::prehashed::PrefixHasher;
 use crate::time::MonoTime;
 
 /// How many requests beside a window's part chance may bring one gateway.
-const BY_CHANCE: u32 = 4;
+const BURST_TOLERANCE: u32 = 4;
 
 /// Those who ask no more are looked for so many times a window, and forgotten after so many windows.
-const LOOKS: u32 = 4;
-const REMEMBERED: u32 = 16;
+const SWEEPS_PER_WINDOW: u32 = 4;
+const FORGET_AFTER_WINDOWS: u32 = 16;
 
 /// What is ahead is counted in thousandths of a request.
 const REQUEST: u64 = 1000;
 
 /// What a limit is, and among how many gateways it is divided.
 #[derive(Debug, Clone, Copy)]
-pub struct Fair {
+pub struct SharedLimit {
     /// N: requests a window, of all gateways together.
     pub limit: u32,
     /// How long a window is.
     pub window: Duration,
     /// How many gateways consumers' requests are divided among.
-    pub among: u32,
+    pub gateways: u32,
 }
 
 /// What is known of what a consumer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LongRun {
-    /// Not enough yet: it has not asked for a whole window.
+pub enum DemandLevel {
+    /// Not enough yet: it has not demand for a whole window.
     Unknown,
     /// No more than its part, as far as chance allows to tell.
     Within,
@@ -43,47 +43,47 @@ pub enum LongRun {
     Over,
 }
 
-/// What each consumer has asked for.
+/// What each consumer has demand for.
 #[derive(Debug, Default)]
-pub struct AskedFor {
-    consumers: HashMap<u64, Asked, BuildHasherDefault<PrefixHasher>>,
+pub struct DemandTracker {
+    consumers: HashMap<u64, Demand, BuildHasherDefault<PrefixHasher>>,
     /// The weights of all of `consumers`.
     weights: u64,
-    next_look: MonoTime,
+    next_sweep: MonoTime,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct Demand {
     weight: u32,
     since: MonoTime,
-    /// What it has asked for beyond its part, at that time.
+    /// What it has demand for beyond its part, at that time.
     ahead: u64,
     at: MonoTime,
 }
 
-impl AskedFor {
+impl DemandTracker {
     /// A request of the consumer `key` comes.
-    pub fn note(&mut self, key: u64, weight: u32, fair: &Fair, now: MonoTime) {
-        self.forget(fair, now);
-        let fresh = || Asked { weight: 0, since: now, ahead: 0, at: now };
-        let asked = self.consumers.entry(key).or_insert_with(fresh);
-        self.weights = self.weights - u64::from(asked.weight) + u64::from(weight);
-        asked.weight = weight;
-        let every = every(weight, self.weights, fair);
-        asked.ahead = (asked.ahead_at(now, every) + REQUEST).min(2 * most(every, fair));
-        asked.at = now;
+    pub fn record(&mut self, key: u64, weight: u32, shared: &SharedLimit, now: MonoTime) {
+        self.sweep(shared, now);
+        let fresh = || Demand { weight: 0, since: now, ahead: 0, at: now };
+        let demand = self.consumers.entry(key).or_insert_with(fresh);
+        self.weights = self.weights - u64::from(demand.weight) + u64::from(weight);
+        demand.weight = weight;
+        let interval = interval(weight, self.weights, shared);
+        demand.ahead = (demand.ahead_at(now, interval) + REQUEST).min(2 * max_ahead(interval, shared));
+        demand.at = now;
     }
 
     /// What `key` asks for.
-    pub fn long_run(&self, key: u64, fair: &Fair, now: MonoTime) -> LongRun {
-        let Some(asked) = self.consumers.get(&key) else { return LongRun::Unknown };
-        let every = every(asked.weight, self.weights, fair);
-        if asked.ahead_at(now, every) > most(every, fair) {
-            LongRun::Over
-        } else if now.since(asked.since) < fair.window {
-            LongRun::Unknown
+    pub fn level(&self, key: u64, shared: &SharedLimit, now: MonoTime) -> DemandLevel {
+        let Some(demand) = self.consumers.get(&key) else { return DemandLevel::Unknown };
+        let interval = interval(demand.weight, self.weights, shared);
+        if demand.ahead_at(now, interval) > max_ahead(interval, shared) {
+            DemandLevel::Over
+        } else if now.since(demand.since) < shared.window {
+            DemandLevel::Unknown
         } else {
-            LongRun::Within
+            DemandLevel::Within
         }
     }
 
@@ -92,39 +92,40 @@ impl AskedFor {
         self.weights
     }
 
-    fn forget(&mut self, fair: &Fair, now: MonoTime) {
-        if now < self.next_look {
+    fn sweep(&mut self, shared: &SharedLimit, now: MonoTime) {
+        if now < self.next_sweep {
             return;
         }
-        self.next_look = now.after(fair.window / LOOKS);
+        self.next_sweep = now.after(shared.window / SWEEPS_PER_WINDOW);
         let (mut left, weights) = (0, self.weights);
-        self.consumers.retain(|_, asked| {
+        self.consumers.retain(|_, demand| {
             // Twice as long as it takes until chance can have brought it as many again.
-            let remembered = every(asked.weight, weights, fair).saturating_mul(2 * BY_CHANCE) + 2 * fair.window;
-            let keep = now.since(asked.at) < remembered.min(fair.window * REMEMBERED);
-            left += if keep { u64::from(asked.weight) } else { 0 };
+            let remembered =
+                interval(demand.weight, weights, shared).saturating_mul(2 * BURST_TOLERANCE) + 2 * shared.window;
+            let keep = now.since(demand.at) < remembered.min(shared.window * FORGET_AFTER_WINDOWS);
+            left += if keep { u64::from(demand.weight) } else { 0 };
             keep
         });
         self.weights = left;
     }
 }
 
-impl Asked {
-    fn ahead_at(&self, now: MonoTime, every: Duration) -> u64 {
-        let over = now.since(self.at).as_nanos() * u128::from(REQUEST) / every.as_nanos().max(1);
+impl Demand {
+    fn ahead_at(&self, now: MonoTime, interval: Duration) -> u64 {
+        let over = now.since(self.at).as_nanos() * u128::from(REQUEST) / interval.as_nanos().max(1);
         self.ahead.saturating_sub(u64::try_from(over).unwrap_or(u64::MAX))
     }
 }
 
 /// The time in which the part of `weight` of `weights` at one gateway is one request.
-fn every(weight: u32, weights: u64, fair: &Fair) -> Duration {
-    let of_all = u128::from(weights) * u128::from(fair.among) * fair.window.as_nanos();
-    let ns = of_all / (u128::from(weight.max(1)) * u128::from(fair.limit.max(1)));
+fn interval(weight: u32, weights: u64, shared: &SharedLimit) -> Duration {
+    let of_all = u128::from(weights) * u128::from(shared.gateways) * shared.window.as_nanos();
+    let ns = of_all / (u128::from(weight.max(1)) * u128::from(shared.limit.max(1)));
     Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
 }
 
 /// How much may be ahead by chance.
-fn most(every: Duration, fair: &Fair) -> u64 {
-    let part = fair.window.as_nanos() * u128::from(REQUEST) / every.as_nanos().max(1);
-    u64::try_from(part).unwrap_or(u64::MAX / 4).min(u64::MAX / 4) + u64::from(BY_CHANCE) * REQUEST
+fn max_ahead(interval: Duration, shared: &SharedLimit) -> u64 {
+    let part = shared.window.as_nanos() * u128::from(REQUEST) / interval.as_nanos().max(1);
+    u64::try_from(part).unwrap_or(u64::MAX / 4).min(u64::MAX / 4) + u64::from(BURST_TOLERANCE) * REQUEST
 }

@@ -1,11 +1,11 @@
 //! The limit in force for a credential: the configured one, or one learned from responses.
 
 /// So many answers in a row have to agree before a limit is raised.
-const AGREEING: u8 = 3;
+const AGREEING_READINGS: u8 = 3;
 
 /// The limit in force.
 #[derive(Debug, Clone, Copy)]
-pub struct Granted {
+pub struct EffectiveLimit {
     configured: u32,
     learn: bool,
     now: u32,
@@ -13,7 +13,7 @@ pub struct Granted {
     higher: (u32, u8),
 }
 
-impl Granted {
+impl EffectiveLimit {
     /// What is configured, until answers say otherwise. With `learn` they may also say more.
     pub fn new(configured: u32, learn: bool) -> Self {
         Self { configured, learn, now: configured, higher: (0, 0) }
@@ -33,7 +33,7 @@ impl Granted {
     }
 
     /// An answer told of a limit: a lower one holds at once, a higher one when three agree.
-    pub fn told(&mut self, limit: u32) {
+    pub fn observe(&mut self, limit: u32) {
         let limit = if self.learn { limit } else { limit.min(self.configured) };
         if limit <= self.now {
             self.now = limit;
@@ -42,7 +42,7 @@ impl Granted {
         }
         let (candidate, times) = self.higher;
         self.higher = if candidate == limit { (limit, times + 1) } else { (limit, 1) };
-        if self.higher.1 >= AGREEING {
+        if self.higher.1 >= AGREEING_READINGS {
             self.now = limit;
             self.higher = (0, 0);
         }

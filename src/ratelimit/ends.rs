@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use super::usage_headers::Seen;
+use super::usage_headers::LimitReading;
 use crate::time::MonoTime;
 
 /// Cal.com rounds the time to the end of a window to whole seconds.
@@ -51,7 +51,7 @@ pub enum Relation {
 impl Ends {
     /// Bounds from a response that came at `at` to a request that was sent at `sent`. The response to a window's first request gives
     /// the best bounds: the window began when that request arrived, and lasts as long as windows do, if its reset agrees.
-    pub fn of_response(seen: &Seen, sent: MonoTime, at: MonoTime, window: Duration) -> Self {
+    pub fn of_response(seen: &LimitReading, sent: MonoTime, at: MonoTime, window: Duration) -> Self {
         let is_first = seen.limit.is_some_and(|limit| seen.remaining.saturating_add(1) == limit);
         if is_first && seen.reset.abs_diff(window) < ROUNDING {
             return Self { earliest: sent.after(window), latest: at.after(window).after(window / 256) };

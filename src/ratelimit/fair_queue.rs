@@ -1,29 +1,29 @@
-//! Weighted fair queue: the order in which waiting requests are sent.
+//! Weighted shared queue: the order in which waiting requests are sent.
 //!
 //! Consumers wait in three classes. Within a class they take turns by deficit round robin (Shreedhar and Varghese, 1995),
 //! weighted by their tiers, so that a consumer's turn does not depend on how much another one asks for. A higher class goes
-//! first, but one send in [`FLOOR`] belongs to a lower one that waits.
+//! first, but one send in [`LOW_PRIORITY_SHARE`] belongs to a lower one that waits.
 //!
-//! The queue also knows how much each consumer has of the log: who has less than its fair part of the limit need not line
+//! The queue also knows how much each consumer has of the log: who has less than its shared part of the limit need not line
 //! up behind those who have more.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
-use super::Hold;
-use super::demand::{AskedFor, Fair, LongRun};
+use super::ThrottleReason;
+use super::demand::{DemandLevel, DemandTracker, SharedLimit};
 use crate::prehashed::PrefixHasher;
 use crate::time::MonoTime;
 
 /// One send in so many goes to a lower class, if one waits.
-const FLOOR: u32 = 10;
+const LOW_PRIORITY_SHARE: u32 = 10;
 
 /// Requests that may wait for their turn: of one consumer, and of all. Of those that need no turn, as many of all may wait.
-const MOST_OF_ONE: usize = 256;
-const MOST_OF_ALL: usize = 1024;
+const MAX_WAITING_PER_FLOW: usize = 256;
+const MAX_WAITING: usize = 1024;
 
 /// Weights further apart than this are treated as that far apart.
-const MOST_RATIO: u32 = 64;
+const MAX_WEIGHT_RATIO: u32 = 64;
 
 /// `[tiers.NAME] priority`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,7 +39,7 @@ pub enum Priority {
 
 /// A consumer, as the queue knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asker {
+pub struct Flow {
     /// Tells consumers apart, over reloads.
     pub key: u64,
     /// Its part in relation to others'; its tier's requests a minute.
@@ -54,8 +54,8 @@ pub struct Ticket(u64);
 
 /// Everyone who waits, or has something of the log.
 #[derive(Debug, Default)]
-pub struct Queue {
-    consumers: HashMap<u64, Consumer, BuildHasherDefault<PrefixHasher>>,
+pub struct FairQueue {
+    consumers: HashMap<u64, FlowState, BuildHasherDefault<PrefixHasher>>,
     /// The weights of all of `consumers`.
     weights: u64,
     /// Requests that wait for room, and not for their turn.
@@ -67,11 +67,11 @@ pub struct Queue {
     since_lower: u32,
     tickets: u64,
     /// What consumers ask for in the long run, where there are several gateways.
-    asked: AskedFor,
+    demand: DemandTracker,
 }
 
 #[derive(Debug)]
-struct Consumer {
+struct FlowState {
     weight: u32,
     priority: Priority,
     /// Requests in the log.
@@ -82,7 +82,7 @@ struct Consumer {
     deficit: u32,
 }
 
-impl Consumer {
+impl FlowState {
     /// What it has of the limit, or will have at once.
     fn has(&self) -> u64 {
         u64::from(self.used) + u64::from(self.express)
@@ -93,7 +93,7 @@ impl Consumer {
     }
 }
 
-impl Queue {
+impl FairQueue {
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting == 0 && self.express.is_empty()
@@ -110,61 +110,63 @@ impl Queue {
     }
 
     /// Whether any wait for their turn.
-    pub fn has_turns(&self) -> bool {
+    pub fn has_waiters(&self) -> bool {
         self.waiting > 0
     }
 
-    /// A request of `asker` comes. A gateway that is alone sees all that it asks for, and need not remember.
-    pub fn comes(&mut self, asker: &Asker, fair: &Fair, now: MonoTime) {
-        if fair.among > 1 {
-            self.asked.note(asker.key, asker.weight.max(1), fair, now);
-        } else if self.asked.weights() > 0 {
-            self.asked = AskedFor::default();
+    /// A request of `flow` comes. A gateway that is alone sees all that it asks for, and need not remember.
+    pub fn record_arrival(&mut self, flow: &Flow, shared: &SharedLimit, now: MonoTime) {
+        if shared.gateways > 1 {
+            self.demand.record(flow.key, flow.weight.max(1), shared, now);
+        } else if self.demand.weights() > 0 {
+            self.demand = DemandTracker::default();
         }
     }
 
-    /// Whether `asker` may go, or wait, ahead of those that take turns: nobody of a higher class waits, and it has less than
+    /// Whether `flow` may go, or wait, ahead of those that take turns: nobody of a higher class waits, and it has less than
     /// its part, or clearly less than who has most. At one of several gateways it may have more by chance, if in the long run
     /// it asks for no more.
-    pub fn is_below_part(&self, asker: &Asker, fair: &Fair, now: MonoTime) -> bool {
-        let higher = self.turns.iter().take(asker.priority as usize).any(|turns| !turns.is_empty());
-        let known = self.consumers.get(&asker.key);
+    pub fn is_under_fair_share(&self, flow: &Flow, shared: &SharedLimit, now: MonoTime) -> bool {
+        let higher = self.turns.iter().take(flow.priority as usize).any(|turns| !turns.is_empty());
+        let known = self.consumers.get(&flow.key);
         if higher || known.is_some_and(|c| !c.waiting.is_empty()) {
             return false;
         }
-        let (used, weight) = (known.map_or(0, Consumer::has), u64::from(asker.weight.max(1)));
+        let (used, weight) = (known.map_or(0, FlowState::has), u64::from(flow.weight.max(1)));
         let weights = self.weights - known.map_or(0, |c| u64::from(c.weight)) + weight;
-        let mut others = self.consumers.iter().filter(|&(&key, _)| key != asker.key).map(|(_, c)| c);
-        if fair.among <= 1 {
-            let part = (u64::from(fair.limit) * weight / weights).max(1);
+        let mut others = self.consumers.iter().filter(|&(&key, _)| key != flow.key).map(|(_, c)| c);
+        if shared.gateways <= 1 {
+            let part = (u64::from(shared.limit) * weight / weights).max(1);
             return used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3);
         }
-        let of_all = u64::from(fair.limit) * weight / weights.max(self.asked.weights());
-        match self.asked.long_run(asker.key, fair, now) {
-            LongRun::Within => return true,
-            LongRun::Over if of_all < u64::from(fair.among) => return false,
-            LongRun::Unknown if others.clone().any(|c| used * u64::from(c.weight) < c.has() * weight) => return true,
-            LongRun::Unknown | LongRun::Over => {}
+        let of_all = u64::from(shared.limit) * weight / weights.max(self.demand.weights());
+        match self.demand.level(flow.key, shared, now) {
+            DemandLevel::Within => return true,
+            DemandLevel::Over if of_all < u64::from(shared.gateways) => return false,
+            DemandLevel::Unknown if others.clone().any(|c| used * u64::from(c.weight) < c.has() * weight) => {
+                return true;
+            }
+            DemandLevel::Unknown | DemandLevel::Over => {}
         }
-        let part = of_all.div_ceil(u64::from(fair.among));
+        let part = of_all.div_ceil(u64::from(shared.gateways));
         used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
     }
 
     /// Requests in the log of those who do not wait for their turn, without those of the consumer `but`.
-    pub fn light(&self, but: Option<u64>) -> u32 {
+    pub fn light_load(&self, but: Option<u64>) -> u32 {
         let others = self.consumers.iter().filter(|&(&key, c)| c.waiting.is_empty() && Some(key) != but);
         others.map(|(_, c)| c.used).fold(0, u32::saturating_add)
     }
 
-    /// How many sends it takes until a further request of `asker` has had its turn.
-    pub fn turns_until(&self, asker: &Asker) -> u32 {
-        let own = self.consumers.get(&asker.key).map_or(0, |c| c.waiting.len()) as u64 + 1;
-        let class = asker.priority as usize;
+    /// How many sends it takes until a further request of `flow` has had its turn.
+    pub fn turns_until(&self, flow: &Flow) -> u32 {
+        let own = self.consumers.get(&flow.key).map_or(0, |c| c.waiting.len()) as u64 + 1;
+        let class = flow.priority as usize;
         let mut sends = own;
         for (at, turns) in self.turns.iter().enumerate().take(class + 1) {
-            for other in turns.iter().filter(|&&key| key != asker.key).filter_map(|key| self.consumers.get(key)) {
+            for other in turns.iter().filter(|&&key| key != flow.key).filter_map(|key| self.consumers.get(key)) {
                 let waiting = other.waiting.len() as u64;
-                let turns = (own * u64::from(other.weight)).div_ceil(u64::from(asker.weight.max(1)));
+                let turns = (own * u64::from(other.weight)).div_ceil(u64::from(flow.weight.max(1)));
                 sends += if at < class { waiting } else { waiting.min(turns) };
             }
         }
@@ -174,27 +176,30 @@ impl Queue {
     /// Lines a request up.
     ///
     /// # Errors
-    /// [`Hold::Queue`] if too many wait already.
-    pub fn line_up(&mut self, asker: &Asker, express: bool) -> Result<Ticket, Hold> {
-        let own = self.consumers.get(&asker.key).map_or(0, |c| c.waiting.len());
-        let many =
-            if express { self.express.len() >= MOST_OF_ALL } else { self.waiting >= MOST_OF_ALL || own >= MOST_OF_ONE };
+    /// [`ThrottleReason::Queue`] if too many wait already.
+    pub fn enqueue(&mut self, flow: &Flow, express: bool) -> Result<Ticket, ThrottleReason> {
+        let own = self.consumers.get(&flow.key).map_or(0, |c| c.waiting.len());
+        let many = if express {
+            self.express.len() >= MAX_WAITING
+        } else {
+            self.waiting >= MAX_WAITING || own >= MAX_WAITING_PER_FLOW
+        };
         if many {
-            return Err(Hold::Queue);
+            return Err(ThrottleReason::Queue);
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let consumer = self.consumer(asker);
+        let consumer = self.consumer(flow);
         if express {
             consumer.express += 1;
-            self.express.push_back((ticket, asker.key));
+            self.express.push_back((ticket, flow.key));
             return Ok(ticket);
         }
         consumer.waiting.push_back(ticket);
         let (first, priority) = (consumer.waiting.len() == 1, consumer.priority);
         self.waiting += 1;
         if first {
-            self.turns_of(priority).push_back(asker.key);
+            self.turns_of(priority).push_back(flow.key);
         }
         Ok(ticket)
     }
@@ -212,7 +217,7 @@ impl Queue {
     pub fn next_turn(&mut self) -> Option<(Ticket, u64)> {
         let classes = || self.turns.iter().enumerate().filter(|(_, turns)| !turns.is_empty()).map(|(class, _)| class);
         let (highest, lowest) = (classes().next()?, classes().next_back()?);
-        let lower = lowest != highest && self.since_lower + 1 >= FLOOR;
+        let lower = lowest != highest && self.since_lower + 1 >= LOW_PRIORITY_SHARE;
         self.since_lower = if lower || lowest == highest { 0 } else { self.since_lower + 1 };
         self.take_turn(if lower { lowest } else { highest })
     }
@@ -225,7 +230,7 @@ impl Queue {
             let &key = turns.front()?;
             let consumer = self.consumers.get_mut(&key)?;
             if consumer.deficit < cost {
-                consumer.deficit += consumer.weight.max(cost / MOST_RATIO).max(1);
+                consumer.deficit += consumer.weight.max(cost / MAX_WEIGHT_RATIO).max(1);
                 if consumer.deficit < cost {
                     turns.rotate_left(1);
                     continue;
@@ -245,7 +250,7 @@ impl Queue {
     }
 
     /// A waiting request gives up. Answers whether it was still waiting.
-    pub fn leave(&mut self, ticket: Ticket, key: u64) -> bool {
+    pub fn cancel(&mut self, ticket: Ticket, key: u64) -> bool {
         let Some(consumer) = self.consumers.get_mut(&key) else { return false };
         if let Some(at) = consumer.waiting.iter().position(|&t| t == ticket) {
             consumer.waiting.remove(at);
@@ -265,20 +270,20 @@ impl Queue {
         true
     }
 
-    /// A request of `asker` goes out without having waited.
-    pub fn passed(&mut self, asker: &Asker) {
-        self.consumer(asker).used += 1;
+    /// A request of `flow` goes out without having waited.
+    pub fn record_express(&mut self, flow: &Flow) {
+        self.consumer(flow).used += 1;
     }
 
     /// A request that waited goes out.
-    pub fn sent(&mut self, key: u64) {
+    pub fn record_start(&mut self, key: u64) {
         if let Some(consumer) = self.consumers.get_mut(&key) {
             consumer.used += 1;
         }
     }
 
     /// A request of a consumer has left the log.
-    pub fn released(&mut self, key: u64) {
+    pub fn record_expiry(&mut self, key: u64) {
         if let Some(consumer) = self.consumers.get_mut(&key) {
             consumer.used = consumer.used.saturating_sub(1);
         }
@@ -300,10 +305,10 @@ impl Queue {
     }
 
     /// The consumer's entry, with the weight that it has now. Its class changes when none of it waits.
-    fn consumer(&mut self, asker: &Asker) -> &mut Consumer {
-        let Asker { key, weight, priority } = *asker;
+    fn consumer(&mut self, flow: &Flow) -> &mut FlowState {
+        let Flow { key, weight, priority } = *flow;
         let weight = weight.max(1);
-        let fresh = || Consumer { weight: 0, priority, used: 0, express: 0, waiting: VecDeque::new(), deficit: 0 };
+        let fresh = || FlowState { weight: 0, priority, used: 0, express: 0, waiting: VecDeque::new(), deficit: 0 };
         let consumer = self.consumers.entry(key).or_insert_with(fresh);
         self.weights = self.weights - u64::from(consumer.weight) + u64::from(weight);
         consumer.weight = weight;

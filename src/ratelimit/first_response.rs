@@ -7,14 +7,14 @@ use smallvec::SmallVec;
 use crate::time::MonoTime;
 
 /// Requests in flight at most before the first answer, where that is followed.
-const FIRST: u32 = 1;
+const MAX_IN_FLIGHT: u32 = 1;
 
 /// How long the first answer is waited for until more requests may be in flight.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether the first answer has come, and what is sent before it.
 #[derive(Debug, Default)]
-pub struct FirstAnswer {
+pub struct FirstResponse {
     /// Whether it comes before a burst.
     pub is_followed: bool,
     /// Whether what is known was restored, and no answer of this process has told of a window yet.
@@ -23,14 +23,14 @@ pub struct FirstAnswer {
     unanswered: SmallVec<[MonoTime; 1]>,
 }
 
-impl FirstAnswer {
+impl FirstResponse {
     /// A request goes out before it.
-    pub fn sent(&mut self, now: MonoTime) {
+    pub fn record_start(&mut self, now: MonoTime) {
         self.unanswered.push(now);
     }
 
     /// A request that was sent at `sent` is over.
-    pub fn over(&mut self, sent: MonoTime) {
+    pub fn record_end(&mut self, sent: MonoTime) {
         if let Some(index) = self.unanswered.iter().position(|&at| at == sent) {
             self.unanswered.swap_remove(index);
         }
@@ -42,9 +42,9 @@ impl FirstAnswer {
         if !self.is_followed && !self.is_restored {
             return (unknown, None);
         }
-        match self.unanswered.iter().min().map(|sent| sent.after(PATIENCE)) {
+        match self.unanswered.iter().min().map(|sent| sent.after(FIRST_RESPONSE_TIMEOUT)) {
             Some(late) if late <= now => (unknown, None),
-            late => (FIRST, late),
+            late => (MAX_IN_FLIGHT, late),
         }
     }
 }

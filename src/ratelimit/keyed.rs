@@ -2,7 +2,7 @@
 
 use dashmap::DashMap;
 
-use super::{Bucket, Empty, Quota, Standing};
+use super::{Bucket, Exhausted, Quota, RateLimitStatus};
 use crate::time::{MonoTime, OncePerSecond};
 
 /// Buckets by key. A bucket that is full again is the same as none, so forgetting it changes nothing. Where the table is
@@ -25,38 +25,38 @@ impl KeyedBuckets {
     /// Takes one token from the bucket of `key`.
     ///
     /// # Errors
-    /// [`Empty`] if none is there.
-    pub fn take(&self, key: u128, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    /// [`Exhausted`] if none is there.
+    pub fn take(&self, key: u128, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         if let Some(bucket) = self.buckets.get(&key) {
             return bucket.take(quota, now);
         }
-        if self.has_no_room(now) {
+        if self.is_at_capacity(now) {
             return self.overflow.take(quota, now);
         }
-        self.buckets.entry(key).or_insert_with(|| self.overflow.copy()).take(quota, now)
+        self.buckets.entry(key).or_insert_with(|| self.overflow.fork()).take(quota, now)
     }
 
     /// Whether a token is there; none is taken.
     ///
     /// # Errors
-    /// [`Empty`] if there is none.
-    pub fn check(&self, key: u128, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    /// [`Exhausted`] if there is none.
+    pub fn check(&self, key: u128, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         self.with(key, |bucket| bucket.check(quota, now))
     }
 
     /// The bucket of `key` is not full before `full_at`. Where the table is full, that is not remembered.
-    pub fn learn(&self, key: u128, full_at: MonoTime, now: MonoTime) {
+    pub fn merge(&self, key: u128, full_at: MonoTime, now: MonoTime) {
         if let Some(bucket) = self.buckets.get(&key) {
-            return bucket.learn(full_at);
+            return bucket.merge(full_at);
         }
-        if !self.has_no_room(now) {
-            self.buckets.entry(key).or_insert_with(|| self.overflow.copy()).learn(full_at);
+        if !self.is_at_capacity(now) {
+            self.buckets.entry(key).or_insert_with(|| self.overflow.fork()).merge(full_at);
         }
     }
 
     /// How the bucket of `key` stands.
-    pub fn standing(&self, key: u128, quota: Quota, now: MonoTime) -> Standing {
-        self.with(key, |bucket| bucket.standing(quota, now))
+    pub fn status(&self, key: u128, quota: Quota, now: MonoTime) -> RateLimitStatus {
+        self.with(key, |bucket| bucket.status(quota, now))
     }
 
     /// Looks at the bucket that `key` would take from.
@@ -68,7 +68,7 @@ impl KeyedBuckets {
     }
 
     /// Whether newcomers share a bucket. Those that are full are forgotten before, now and then.
-    fn has_no_room(&self, now: MonoTime) -> bool {
+    fn is_at_capacity(&self, now: MonoTime) -> bool {
         if self.buckets.len() >= self.capacity && self.pruned.try_start(now) {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
         }

@@ -20,7 +20,7 @@
 //! - When it joins again it first tells the store of all its requests, and gives up its part.
 //! - It says goodbye only while it goes by the store and no request of its own counts any more, and gives up its part before. With the
 //!   goodbye the store keeps nothing for it. Until it joins again it holds a part of 0.
-//! - After [`Held::shares_from`] it goes by the rule of `replicas.rs` instead: then all requests that the store let out without a thought
+//! - After [`PartLease::shares_from`] it goes by the rule of `replicas.rs` instead: then all requests that the store let out without a thought
 //!   of it have arrived, and their windows are over. The store has gone by that rule since it missed the gateway's heartbeats. A gateway
 //!   that was alone is one of two then, as another one may have joined.
 //!
@@ -48,14 +48,14 @@
 //! A gateway that is cut off for so long that the store forgets it. All that it sent from its part is over then, and it goes by the rule
 //! of `replicas.rs`. The others do not any more, and take its requests for another program's. A gateway does not learn of those that
 //! join while it is cut off: where there are more than it heard of, and more than two, it takes too large a share of a window's tail.
-//! `budget.expected_replicas` is for that. A machine that is suspended while it is cut off: its clock stands still.
+//! `budget.expected_replicas` is for that. A limiter that is suspended while it is cut off: its clock stands still.
 
 use std::time::Duration;
 
 use crate::time::MonoTime;
 
 /// For so long the store takes a gateway to go by it that it has not heard from (`FRESH` of `lua/limit.lua`).
-const TAKEN_FOR_MEMBER: Duration = Duration::from_millis(1500);
+const MEMBER_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The part of each gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +68,7 @@ pub struct Part {
 
 /// What this gateway holds.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Held {
+pub struct PartLease {
     part: Part,
     /// When the store was last asked that has answered.
     heard: Option<MonoTime>,
@@ -76,7 +76,7 @@ pub struct Held {
     until: MonoTime,
 }
 
-impl Held {
+impl PartLease {
     /// The latest epoch that it knows.
     pub fn epoch(&self) -> u64 {
         self.part.epoch
@@ -84,7 +84,7 @@ impl Held {
 
     /// The store, which was asked at `asked`, has told of `part`. Without the store a part does not become larger. Tells whether the store
     /// is still to learn that this gateway holds less.
-    pub fn told(&mut self, part: Part, asked: MonoTime, by_store: bool) -> bool {
+    pub fn update(&mut self, part: Part, asked: MonoTime, by_store: bool) -> bool {
         if part.epoch == 0 {
             return false;
         }
@@ -107,10 +107,10 @@ impl Held {
     }
 
     /// It goes on without the store.
-    pub fn leave(&mut self, window: Duration, deadline: Duration, now: MonoTime) {
+    pub fn start_offline(&mut self, window: Duration, deadline: Duration, now: MonoTime) {
         if let Some(heard) = self.heard {
             self.until = heard.after(window).after(deadline);
-            self.shares_from = now.after(TAKEN_FOR_MEMBER).after(window).after(deadline);
+            self.shares_from = now.after(MEMBER_TIMEOUT).after(window).after(deadline);
         }
     }
 

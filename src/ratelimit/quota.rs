@@ -49,22 +49,22 @@ impl Quota {
 
     /// An equal part of it for each of so many gateways.
     #[must_use]
-    pub fn part(self, gateways: u32) -> Self {
+    pub fn divided_by(self, gateways: u32) -> Self {
         let gateways = gateways.max(1);
         Self::every(self.interval_ns().saturating_mul(u64::from(gateways)), self.burst() / gateways)
     }
 
     /// How a bucket stands that is full after `ahead_ns`.
-    pub(super) fn standing(self, ahead_ns: u64) -> Standing {
+    pub(super) fn status(self, ahead_ns: u64) -> RateLimitStatus {
         let free_ns = self.depth_ns().saturating_sub(ahead_ns);
         let remaining = u32::try_from(free_ns / self.interval_ns()).unwrap_or(u32::MAX);
-        Standing { limit: self.burst(), remaining, reset: Duration::from_nanos(ahead_ns), window: self.window() }
+        RateLimitStatus { limit: self.burst(), remaining, reset: Duration::from_nanos(ahead_ns), window: self.window() }
     }
 }
 
 /// How a bucket stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct RateLimitStatus {
     /// Tokens in a full bucket.
     pub limit: u32,
     /// Tokens that are there now.

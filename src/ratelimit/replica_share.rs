@@ -33,14 +33,14 @@ use std::time::Duration;
 
 /// A gateway's part of a credential that R of them use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct ReplicaShare {
     /// R: gateways on the credential.
     pub gateways: u32,
     /// c: requests in flight, and requests of its own in a window's tail.
     pub own: u32,
 }
 
-impl Share {
+impl ReplicaShare {
     /// The part of each of `gateways` of a window with `limit` requests; `None` for one gateway alone.
     pub fn of(gateways: u32, limit: u32) -> Option<Self> {
         (gateways > 1).then(|| Self { gateways, own: (limit / gateways.saturating_mul(4)).clamp(1, 8) })

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::usage_headers::{MOST_NAMES, Seen, name_hash};
+use super::usage_headers::{LimitReading, MAX_NAMES, name_hash};
 
 /// What a response's limits are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Scope {
 
 /// What is known of a limit name beside the credential's own responses.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Known {
+pub struct NameSightings {
     /// The operation has a limit of its own.
     pub here: bool,
     /// Responses of another operation, which was taken to have a limit of its own, carry the same name.
@@ -27,13 +27,13 @@ pub struct Known {
 
 /// The limit names that a credential's responses usually carry.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct LimitNames {
     usual: SmallVec<[u64; 1]>,
 }
 
-impl Names {
+impl LimitNames {
     /// Whether all these limits have names that the credential usually has.
-    pub fn are_usual(&self, told: &[Seen]) -> bool {
+    pub fn are_usual(&self, told: &[LimitReading]) -> bool {
         told.iter().all(|seen| self.usual.contains(&seen.name))
     }
 
@@ -42,7 +42,7 @@ impl Names {
     /// `Default`, limits without a name, and several limits at once are the credential's. Until one of those has come, a
     /// single unknown name may be that of a key with a limit of its own: then it grants at least half of what the credential
     /// is taken to have, as no operation does (FACTS §2), or several operations carry it.
-    pub fn scope(&self, told: &[Seen], limit: u32, known: Known) -> Scope {
+    pub fn scope(&self, told: &[LimitReading], limit: u32, known: NameSightings) -> Scope {
         let [seen] = told else { return Scope::Credential };
         let is_default = seen.name == name_hash("") || seen.name == name_hash("default");
         if is_default || self.usual.contains(&seen.name) {
@@ -59,7 +59,7 @@ impl Names {
     }
 
     /// Notes the names of a response whose limits are the credential's. A response has all of them.
-    pub fn note(&mut self, told: &[Seen]) {
-        self.usual = told.iter().take(MOST_NAMES).map(|seen| seen.name).collect();
+    pub fn note(&mut self, told: &[LimitReading]) {
+        self.usual = told.iter().take(MAX_NAMES).map(|seen| seen.name).collect();
     }
 }

@@ -22,19 +22,19 @@ use crate::time::MonoTime;
 
 /// The log of one limit. It holds at most N requests: the rule that it serves is also what bounds it.
 #[derive(Debug, Default)]
-pub struct Log {
+pub struct SlidingLog {
     in_flight: u32,
     /// Requests that are over, the first to be released in front.
-    over: VecDeque<Entry>,
+    complete: VecDeque<LogEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    release: MonoTime,
+struct LogEntry {
+    expiry: MonoTime,
     consumer: u64,
 }
 
-impl Log {
+impl SlidingLog {
     /// Requests that have no answer yet.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
@@ -42,45 +42,45 @@ impl Log {
 
     /// Requests in flight and those that Cal.com may still be counting.
     pub fn used(&self) -> u32 {
-        self.in_flight.saturating_add(u32::try_from(self.over.len()).unwrap_or(u32::MAX))
+        self.in_flight.saturating_add(u32::try_from(self.complete.len()).unwrap_or(u32::MAX))
     }
 
     /// When the next request is released, if any is waiting for that.
-    pub fn next_release(&self) -> Option<MonoTime> {
-        self.nth_release(1)
+    pub fn next_expiry(&self) -> Option<MonoTime> {
+        self.nth_expiry(1)
     }
 
     /// When `n` of those that are over have been released; `None` where there are fewer.
-    pub fn nth_release(&self, n: u32) -> Option<MonoTime> {
-        self.over.get(usize::try_from(n).ok()?.checked_sub(1)?).map(|entry| entry.release)
+    pub fn nth_expiry(&self, n: u32) -> Option<MonoTime> {
+        self.complete.get(usize::try_from(n).ok()?.checked_sub(1)?).map(|entry| entry.expiry)
     }
 
     /// When each of those that are over is released.
-    pub fn releases(&self) -> impl Iterator<Item = MonoTime> {
-        self.over.iter().map(|entry| entry.release)
+    pub fn expiries(&self) -> impl Iterator<Item = MonoTime> {
+        self.complete.iter().map(|entry| entry.expiry)
     }
 
     /// A request goes out.
-    pub fn sent(&mut self) {
+    pub fn start(&mut self) {
         self.in_flight = self.in_flight.saturating_add(1);
     }
 
     /// A request of `consumer` is over: it arrived at `by` at the latest.
-    pub fn over(&mut self, consumer: u64, by: MonoTime, window: Duration) {
+    pub fn complete(&mut self, consumer: u64, by: MonoTime, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let release = by.after(window + window / 1000);
-        let behind = self.over.iter().rposition(|entry| entry.release <= release).map_or(0, |i| i + 1);
-        self.over.insert(behind, Entry { release, consumer });
+        let expiry = by.after(window + window / 1000);
+        let behind = self.complete.iter().rposition(|entry| entry.expiry <= expiry).map_or(0, |i| i + 1);
+        self.complete.insert(behind, LogEntry { expiry, consumer });
     }
 
     /// A request did not go out after all: none of it was written.
-    pub fn unsent(&mut self) {
+    pub fn cancel(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// The consumer of the next request that Cal.com no longer counts, which is forgotten.
-    pub fn release(&mut self, now: MonoTime) -> Option<u64> {
-        let due = self.over.front().is_some_and(|entry| entry.release <= now);
-        if due { self.over.pop_front().map(|entry| entry.consumer) } else { None }
+    pub fn pop_expired(&mut self, now: MonoTime) -> Option<u64> {
+        let due = self.complete.front().is_some_and(|entry| entry.expiry <= now);
+        if due { self.complete.pop_front().map(|entry| entry.consumer) } else { None }
     }
 }

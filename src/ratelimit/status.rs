@@ -1,10 +1,10 @@
 //! State of a budget, for metrics and `explain`.
 
-use super::Hold;
+use super::ThrottleReason;
 
 /// How a budget stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct BudgetStatus {
     /// N: requests a window, as configured or as answers tell.
     pub limit: u32,
     /// Requests in flight, and those answered within the last window.
@@ -18,5 +18,5 @@ pub struct Standing {
     /// Requests of others on the same credential, in one window; not told apart from other gateways' where there are several.
     pub foreign: u32,
     /// What would hold a request that came now.
-    pub held_by: Option<Hold>,
+    pub held_by: Option<ThrottleReason>,
 }

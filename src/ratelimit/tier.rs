@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Quota;
-use super::fair_queue::{Asker, Priority};
+use super::fair_queue::{Flow, Priority};
 
 /// A tier, as all stages share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Scheduling {
 
 impl Scheduling {
     /// Returns the flow of one consumer in the fair queue. `key` identifies the consumer.
-    pub fn flow(self, key: u64) -> Asker {
-        Asker { key, weight: self.weight, priority: self.priority }
+    pub fn flow(self, key: u64) -> Flow {
+        Flow { key, weight: self.weight, priority: self.priority }
     }
 }

@@ -11,41 +11,41 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::ends::{Ends, ROUNDING, Relation};
-use super::first_response::FirstAnswer;
-use super::other_clients::{Foreign, Whole, part};
-use super::replica_share::Share;
-use super::usage_headers::{MOST_NAMES, Seen};
+use super::first_response::FirstResponse;
+use super::other_clients::{ExternalUsage, WindowSize, prorate};
+use super::replica_share::ReplicaShare;
+use super::usage_headers::{LimitReading, MAX_NAMES};
 use crate::time::MonoTime;
 
 /// Requests in flight at most while nothing is known of the window.
-const UNKNOWN: u32 = 4;
+const MAX_IN_FLIGHT_UNKNOWN: u32 = 4;
 
 /// How long before a window may end several gateways leave alone what is left of it, if it is not much: a request that
 /// arrives as it ends could prolong it, and only the gateway that sent it would know. What was last heard is no proof of
 /// how much is left, as others may have used the tail since.
-const CLOSING: Duration = Duration::from_secs(1);
+const CLOSING_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long before a window may end several gateways give away what they kept of it, in thousandths of a window. Who comes
 /// after that and finds nothing left waits for the next window, which takes less than requests usually may wait.
-const GIVEN_AWAY: u32 = 75;
+const RELEASE_PERMILLE: u32 = 75;
 
 /// How long others are suspected after a 429.
-const SUSPICION: Duration = Duration::from_secs(3600);
+const SUSPICION_PERIOD: Duration = Duration::from_secs(3600);
 
 /// The gate of one credential, or of one operation that is counted apart.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct UpstreamWindows {
     windows: SmallVec<[Window; 1]>,
     /// Whether an answer came before any told of a limit.
     silent: bool,
-    first_answer: FirstAnswer,
+    first_response: FirstResponse,
     /// What others are taken to use a window, and until when, because there was a 429 that we did not cause.
     suspected: (u32, MonoTime),
 }
 
 /// What the gate has to know beside its own state.
 #[derive(Debug, Clone, Copy)]
-pub struct Now {
+pub struct WindowContext {
     /// The time.
     pub at: MonoTime,
     /// Requests without an answer.
@@ -69,12 +69,12 @@ struct Window {
     own: u32,
     /// Those of them that were in its tail.
     tail: u32,
-    foreign: Foreign,
+    external: ExternalUsage,
 }
 
 /// How many more requests may go out, and until when that stays so by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct Headroom {
     /// Requests beside those in flight.
     pub more: u32,
     /// When it changes without an answer, if it does.
@@ -83,35 +83,35 @@ pub struct Room {
 
 /// How those that take turns go about what is left, the loosest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Turns {
+pub enum Pacing {
     /// All at once: the window is about to end.
-    AtOnce,
+    Immediate,
     /// One in each such time, with which what is left just lasts.
     Every(Duration),
     /// None before then: what is left will be used by those that need not take turns.
-    From(MonoTime),
+    NotBefore(MonoTime),
 }
 
-impl Gate {
+impl UpstreamWindows {
     /// Has the first answer come before a burst.
-    pub fn follow_first_answer(&mut self) {
-        self.first_answer.is_followed = true;
+    pub fn await_first_response(&mut self) {
+        self.first_response.is_followed = true;
     }
 
     /// A request goes out.
-    pub fn sent(&mut self, now: MonoTime) {
-        if self.first_answer.is_restored || (self.windows.is_empty() && !self.silent) {
-            self.first_answer.sent(now);
+    pub fn record_start(&mut self, now: MonoTime) {
+        if self.first_response.is_restored || (self.windows.is_empty() && !self.silent) {
+            self.first_response.record_start(now);
         }
     }
 
     /// A request that was sent at `sent` is over.
-    pub fn over(&mut self, sent: MonoTime) {
-        self.first_answer.over(sent);
+    pub fn record_end(&mut self, sent: MonoTime) {
+        self.first_response.record_end(sent);
     }
 
     /// Notes what the answer to a request that was sent at `sent` told.
-    pub fn answered(&mut self, told: &[Seen], sent: MonoTime, now: Now) {
+    pub fn observe(&mut self, told: &[LimitReading], sent: MonoTime, now: WindowContext) {
         if told.is_empty() && self.windows.is_empty() {
             self.silent = true;
         }
@@ -124,26 +124,26 @@ impl Gate {
             self.silent = false;
             if let Some(window) = self.windows.iter_mut().find(|window| window.name == seen.name) {
                 window.note(seen, sent, now, suspected);
-            } else if self.windows.len() < MOST_NAMES {
+            } else if self.windows.len() < MAX_NAMES {
                 self.windows.push(Window::new(seen, sent, now, suspected));
             }
         }
-        if self.first_answer.is_restored && !told.is_empty() {
-            self.first_answer.is_restored = false;
+        if self.first_response.is_restored && !told.is_empty() {
+            self.first_response.is_restored = false;
             // What is counted beside what was recorded, the process before this one has sent.
             self.expect_others(0);
         }
     }
 
     /// The store tells of windows, as other gateways' responses told of them.
-    pub fn heard(&mut self, told: &[(Seen, Ends)], now: Now) {
+    pub fn merge_peer_report(&mut self, told: &[(LimitReading, Ends)], now: WindowContext) {
         for (seen, ends) in told {
-            let has_room = self.windows.len() < MOST_NAMES;
+            let has_room = self.windows.len() < MAX_NAMES;
             match self.windows.iter_mut().find(|window| window.name == seen.name) {
-                Some(window) => window.hear(seen, *ends, now),
+                Some(window) => window.merge_peer_report(seen, *ends, now),
                 None if has_room => {
-                    let foreign = Foreign::new(seen.remaining, now.at, now.at);
-                    self.windows.push(Window::heard(seen, *ends, foreign));
+                    let external = ExternalUsage::new(seen.remaining, now.at, now.at);
+                    self.windows.push(Window::of_peer(seen, *ends, external));
                 }
                 None => {}
             }
@@ -155,21 +155,21 @@ impl Gate {
     pub fn gateways_changed(&mut self) {
         for window in &mut self.windows {
             window.tail = window.own;
-            window.foreign = window.foreign.afresh(window.least, window.foreign.expected());
+            window.external = window.external.reset(window.least, window.external.expected());
         }
     }
 
     /// While other gateways' answers were heard of, they could not be told from others, of which there are `expected`.
     pub fn expect_others(&mut self, expected: u32) {
         for window in &mut self.windows {
-            window.foreign = window.foreign.afresh(window.least, expected);
+            window.external = window.external.reset(window.least, expected);
         }
     }
 
     /// A request is over and nothing is known of it: it may have been counted.
-    pub fn lost(&mut self) {
+    pub fn mark_lost(&mut self) {
         for window in &mut self.windows {
-            window.foreign.own();
+            window.external.count_own();
             window.least = window.least.saturating_sub(1);
             window.own = window.own.saturating_add(1);
             window.tail = window.tail.saturating_add(1);
@@ -180,7 +180,7 @@ impl Gate {
     /// third of it more than was thought, though no more than half.
     pub fn suspect_others(&mut self, limit: u32, now: MonoTime) {
         let before = self.suspected(now);
-        self.suspected = (before.saturating_add(limit / 3).min(limit / 2), now.after(SUSPICION));
+        self.suspected = (before.saturating_add(limit / 3).min(limit / 2), now.after(SUSPICION_PERIOD));
     }
 
     fn suspected(&self, now: MonoTime) -> u32 {
@@ -190,26 +190,26 @@ impl Gate {
 
     /// How many more may go out beside those in flight. Cal.com refuses only what exceeds all of a credential's limits
     /// (FACTS §2), so the widest counts.
-    pub fn room(&self, now: Now) -> Room {
+    pub fn headroom(&self, now: WindowContext) -> Headroom {
         if self.windows.is_empty() {
             let (most, until) =
-                if self.silent { (u32::MAX, None) } else { self.first_answer.cap(now.unknown(), now.at) };
-            return Room { more: most.saturating_sub(now.in_flight), until };
+                if self.silent { (u32::MAX, None) } else { self.first_response.cap(now.unknown(), now.at) };
+            return Headroom { more: most.saturating_sub(now.in_flight), until };
         }
-        let rooms = self.windows.iter().map(|window| window.room(now, self.suspected(now.at)));
-        let room = rooms.max_by_key(|room| room.more).unwrap_or(Room { more: 0, until: None });
-        if self.first_answer.is_restored {
-            let (most, until) = self.first_answer.cap(now.unknown(), now.at);
+        let rooms = self.windows.iter().map(|window| window.headroom(now, self.suspected(now.at)));
+        let room = rooms.max_by_key(|room| room.more).unwrap_or(Headroom { more: 0, until: None });
+        if self.first_response.is_restored {
+            let (most, until) = self.first_response.cap(now.unknown(), now.at);
             let more = most.saturating_sub(now.in_flight);
-            return if more < room.more { Room { more, until } } else { room };
+            return if more < room.more { Headroom { more, until } } else { room };
         }
         room
     }
 
     /// The windows that are open: what is left of each when what is in flight has been counted, and until when at most.
-    pub fn open_windows(&self, now: Now) -> Vec<Seen> {
+    pub fn open_windows(&self, now: WindowContext) -> Vec<LimitReading> {
         let open = self.windows.iter().filter(|window| now.at < window.ends.latest);
-        let seen = |window: &Window| Seen {
+        let seen = |window: &Window| LimitReading {
             name: window.name,
             limit: window.limit,
             remaining: window.least.saturating_sub(now.in_flight),
@@ -219,17 +219,17 @@ impl Gate {
     }
 
     /// A process before this one has recorded an open window. It may have sent more since.
-    pub fn restore(&mut self, seen: &Seen, now: Now) {
-        self.first_answer.is_restored |= self.windows.is_empty();
+    pub fn restore(&mut self, seen: &LimitReading, now: WindowContext) {
+        self.first_response.is_restored |= self.windows.is_empty();
         let latest = now.at.after(seen.reset);
-        self.heard(&[(*seen, Ends { earliest: latest.before(ROUNDING * 2), latest })], now);
+        self.merge_peer_report(&[(*seen, Ends { earliest: latest.before(ROUNDING * 2), latest })], now);
     }
 
     /// How those take turns who have to, where in a whole window this gateway lets out `light` requests that need not;
     /// `None` where nothing is known.
-    pub fn turns(&self, now: Now, light: u32) -> Option<Turns> {
+    pub fn pacing(&self, now: WindowContext, light: u32) -> Option<Pacing> {
         let known = self.windows.iter().filter(|window| now.at <= window.ends.latest);
-        known.map(|window| window.turns(now, self.suspected(now.at), light)).min()
+        known.map(|window| window.pacing(now, self.suspected(now.at), light)).min()
     }
 
     /// Whether answers come without any word of limits.
@@ -243,8 +243,8 @@ impl Gate {
     }
 
     /// Requests of others on the same credential in one window: seen, where this gateway is `alone`, or suspected.
-    pub fn foreign(&self, now: MonoTime, alone: bool) -> u32 {
-        let seen = self.windows.iter().filter(|_| alone).map(|window| window.foreign.seen()).max();
+    pub fn external_usage(&self, now: MonoTime, alone: bool) -> u32 {
+        let seen = self.windows.iter().filter(|_| alone).map(|window| window.external.seen()).max();
         seen.unwrap_or(0).max(self.suspected(now))
     }
 
@@ -255,50 +255,50 @@ impl Gate {
 }
 
 impl Window {
-    fn new(seen: &Seen, sent: MonoTime, now: Now, suspected: u32) -> Self {
-        Self::after(Foreign::new(seen.remaining, sent, now.at), seen, sent, now, suspected)
+    fn new(seen: &LimitReading, sent: MonoTime, now: WindowContext, suspected: u32) -> Self {
+        Self::after(ExternalUsage::new(seen.remaining, sent, now.at), seen, sent, now, suspected)
     }
 
     /// A window that is new to us, with what is known of others.
-    fn after(foreign: Foreign, seen: &Seen, sent: MonoTime, now: Now, suspected: u32) -> Self {
+    fn after(external: ExternalUsage, seen: &LimitReading, sent: MonoTime, now: WindowContext, suspected: u32) -> Self {
         let (name, limit, ends) = (seen.name, seen.limit, Ends::of_response(seen, sent, now.at, now.window));
-        let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, foreign };
+        let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, external };
         window.note_tail(seen, now, suspected);
         window
     }
 
     /// A window that only others have told of.
-    fn heard(seen: &Seen, ends: Ends, foreign: Foreign) -> Self {
-        Self { name: seen.name, limit: seen.limit, ends, least: seen.remaining, own: 0, tail: 0, foreign }
+    fn of_peer(seen: &LimitReading, ends: Ends, external: ExternalUsage) -> Self {
+        Self { name: seen.name, limit: seen.limit, ends, least: seen.remaining, own: 0, tail: 0, external }
     }
 
-    fn hear(&mut self, seen: &Seen, ends: Ends, now: Now) {
+    fn merge_peer_report(&mut self, seen: &LimitReading, ends: Ends, now: WindowContext) {
         match self.ends.note(ends, now.at, now.window) {
             Relation::Over => {}
             Relation::Open => self.least = self.least.min(seen.remaining),
-            Relation::Next => *self = Self::heard(seen, ends, self.foreign_of_next(seen, now.at, now)),
+            Relation::Next => *self = Self::of_peer(seen, ends, self.external_of_next(seen, now.at, now)),
         }
     }
 
-    fn foreign_of_next(&self, seen: &Seen, sent: MonoTime, now: Now) -> Foreign {
-        self.foreign.next_window(seen.remaining, (sent, now.at), self.whole(now), now.is_alone())
+    fn external_of_next(&self, seen: &LimitReading, sent: MonoTime, now: WindowContext) -> ExternalUsage {
+        self.external.next_window(seen.remaining, (sent, now.at), self.whole(now), now.is_alone())
     }
 
     /// This gateway's part of the window, where there are others. It depends on nothing that another gateway may know otherwise.
-    fn share(&self, now: Now) -> Option<Share> {
-        Share::of(now.gateways, self.limit.unwrap_or(1))
+    fn share(&self, now: WindowContext) -> Option<ReplicaShare> {
+        ReplicaShare::of(now.gateways, self.limit.unwrap_or(1))
     }
 
-    fn whole(&self, now: Now) -> Whole {
-        Whole { length: now.window, limit: self.limit.unwrap_or(u32::MAX) }
+    fn whole(&self, now: WindowContext) -> WindowSize {
+        WindowSize { length: now.window, limit: self.limit.unwrap_or(u32::MAX) }
     }
 
-    fn note(&mut self, seen: &Seen, sent: MonoTime, now: Now, suspected: u32) {
+    fn note(&mut self, seen: &LimitReading, sent: MonoTime, now: WindowContext, suspected: u32) {
         match self.ends.note(Ends::of_response(seen, sent, now.at, now.window), now.at, now.window) {
             Relation::Over => return,
             Relation::Open => {}
             Relation::Next => {
-                *self = Self::after(self.foreign_of_next(seen, sent, now), seen, sent, now, suspected);
+                *self = Self::after(self.external_of_next(seen, sent, now), seen, sent, now, suspected);
                 return;
             }
         }
@@ -309,31 +309,31 @@ impl Window {
         // Where it may belong to either of two windows, it counts in both.
         self.least = self.least.min(seen.remaining);
         self.note_tail(seen, now, suspected);
-        self.foreign.own();
-        self.foreign.note(self.least, now.in_flight, sent);
+        self.external.count_own();
+        self.external.observe(self.least, now.in_flight, sent);
     }
 
-    fn note_tail(&mut self, seen: &Seen, now: Now, suspected: u32) {
+    fn note_tail(&mut self, seen: &LimitReading, now: WindowContext, suspected: u32) {
         let left = seen.remaining.saturating_sub(self.reserve(now, suspected));
         self.own = self.own.saturating_add(1);
         let is_tail = self.share(now).is_some_and(|share| left < share.tail());
         self.tail = self.tail.saturating_add(is_tail.into());
     }
 
-    fn reserve(&self, now: Now, suspected: u32) -> u32 {
-        self.foreign.reserve(now.at, self.ends.latest, self.whole(now), suspected, now.is_alone())
+    fn reserve(&self, now: WindowContext, suspected: u32) -> u32 {
+        self.external.reserved_for_others(now.at, self.ends.latest, self.whole(now), suspected, now.is_alone())
     }
 
     /// What is left to us, in flight or not.
-    fn left(&self, now: Now, suspected: u32) -> u32 {
+    fn left(&self, now: WindowContext, suspected: u32) -> u32 {
         self.least.saturating_sub(self.reserve(now, suspected))
     }
 
-    fn room(&self, now: Now, suspected: u32) -> Room {
+    fn headroom(&self, now: WindowContext, suspected: u32) -> Headroom {
         let (share, latest) = (self.share(now), self.ends.latest);
         if now.at > latest {
             let own = share.map_or(u32::MAX, |share| share.own);
-            return Room { more: UNKNOWN.min(own).saturating_sub(now.in_flight), until: None };
+            return Headroom { more: MAX_IN_FLIGHT_UNKNOWN.min(own).saturating_sub(now.in_flight), until: None };
         }
         let left = self.left(now, suspected);
         let more = left.saturating_sub(now.in_flight);
@@ -344,17 +344,17 @@ impl Window {
             Some(_) if now.at >= self.closing(now) => 0,
             Some(share) => more.min(share.own.saturating_sub(self.tail.saturating_add(now.in_flight))),
         };
-        Room { more, until: Some(latest) }
+        Headroom { more, until: Some(latest) }
     }
 
     /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
     /// cares only where it knows the end well enough for that to cost next to nothing, or where others would not be told.
-    fn closing(&self, now: Now) -> MonoTime {
+    fn closing(&self, now: WindowContext) -> MonoTime {
         let Ends { earliest, latest } = self.ends;
         if !now.is_alone() {
-            return earliest.before(CLOSING);
+            return earliest.before(CLOSING_PERIOD);
         }
-        let is_known = latest.since(earliest) < ROUNDING || self.foreign.seen() > 0;
+        let is_known = latest.since(earliest) < ROUNDING || self.external.seen() > 0;
         if is_known { earliest.before(now.window / 240) } else { latest }
     }
 
@@ -365,34 +365,35 @@ impl Window {
 
     /// Where several gateways use a window, those that need not take turns are kept what they will ask for, and the tail,
     /// until shortly before the end; unless more is left than an even use of the window would leave.
-    fn turns(&self, now: Now, suspected: u32, light: u32) -> Turns {
+    fn pacing(&self, now: WindowContext, suspected: u32, light: u32) -> Pacing {
         let more = self.left(now, suspected).saturating_sub(now.in_flight);
         let closing = self.closing(now).since(now.at);
-        let Some(share) = self.share(now) else { return Turns::Every(closing / more.saturating_add(1)) };
-        let given_away = self.ends.latest.before(now.window * GIVEN_AWAY / 1000);
+        let Some(share) = self.share(now) else { return Pacing::Every(closing / more.saturating_add(1)) };
+        let given_away = self.ends.latest.before(now.window * RELEASE_PERMILLE / 1000);
         if now.at >= given_away {
-            return Turns::AtOnce;
+            return Pacing::Immediate;
         }
         let rest = self.ends.latest.since(now.at);
-        let expected = part(light.saturating_mul(share.gateways), rest, now.window);
-        let even = part(self.limit.unwrap_or(u32::MAX).saturating_sub(share.tail()), rest, now.window);
+        let expected = prorate(light.saturating_mul(share.gateways), rest, now.window);
+        let even = prorate(self.limit.unwrap_or(u32::MAX).saturating_sub(share.tail()), rest, now.window);
         let is_ahead = more > even.saturating_add(share.tail());
         let wanted = expected.saturating_add(expected.isqrt()).saturating_add(share.tail());
         let kept = if is_ahead { 0 } else { wanted };
         match more.saturating_sub(kept) {
-            0 if light > 0 => Turns::From(given_away),
-            more => Turns::Every(closing * share.gateways / more.saturating_add(share.gateways)),
+            0 if light > 0 => Pacing::NotBefore(given_away),
+            more => Pacing::Every(closing * share.gateways / more.saturating_add(share.gateways)),
         }
     }
 }
 
-impl Now {
+impl WindowContext {
     fn is_alone(&self) -> bool {
         self.gateways <= 1
     }
 
     /// Requests in flight at most while no response has told of a window.
     fn unknown(&self) -> u32 {
-        Share::of(self.gateways, self.limit).map_or(UNKNOWN, |share| UNKNOWN.min(share.own))
+        ReplicaShare::of(self.gateways, self.limit)
+            .map_or(MAX_IN_FLIGHT_UNKNOWN, |share| MAX_IN_FLIGHT_UNKNOWN.min(share.own))
     }
 }

@@ -14,17 +14,17 @@ use crate::headers::media;
 use crate::headers::times::{Reference, TimeLeft};
 
 /// Limits that one answer may tell of; a credential has one or two.
-pub const MOST_NAMES: usize = 4;
+pub const MAX_NAMES: usize = 4;
 
 /// A limit above this says nothing that can be used.
-const MOST_LIMIT: u64 = 1_000_000;
+const MAX_LIMIT: u64 = 1_000_000;
 
 /// What an answer says of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub struct LimitReading {
     /// Which: the name's hash, without regard to case.
     pub name: u64,
-    /// Requests a window, where it is told.
+    /// Requests a window, where it is readings.
     pub limit: Option<u32>,
     /// What is left of them.
     pub remaining: u32,
@@ -34,16 +34,16 @@ pub struct Seen {
 
 /// What an answer says of all limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Each limit that was told whole and makes sense.
-    pub limits: SmallVec<[Seen; 1]>,
+pub struct LimitReadings {
+    /// Each limit that was readings whole and makes sense.
+    pub limits: SmallVec<[LimitReading; 1]>,
     /// Whether some values made no sense.
-    pub absurd: bool,
+    pub has_implausible: bool,
 }
 
 /// What an answer means for the credential it was given to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum UpstreamOutcome {
     /// The limiter let the request pass, whatever came of it.
     Passed,
     /// No success, and no word of limits: Cal.com's limiter may not have counted it (FACTS §2), or not have seen it.
@@ -71,18 +71,18 @@ pub struct Ignored {
 
 /// What an answer's head says about rates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct HeadReading {
     /// What it means.
-    pub verdict: Verdict,
+    pub outcome: UpstreamOutcome,
     /// The limits that it tells of.
-    pub told: Told,
+    pub readings: LimitReadings,
     /// A time of it that is not used.
     pub ignored: Option<Ignored>,
 }
 
 /// What of a limit has been found so far.
 #[derive(Default)]
-struct Parts<'a> {
+struct PartialReading<'a> {
     name: u64,
     limit: Option<u64>,
     remaining: Option<u64>,
@@ -90,18 +90,18 @@ struct Parts<'a> {
 }
 
 /// What the times of an answer are read by.
-struct Times {
+struct TimeReader {
     reference: Reference,
     window: Duration,
     ignored: Option<Ignored>,
 }
 
-type Found<'a> = SmallVec<[Parts<'a>; 1]>;
+type PartialReadings<'a> = SmallVec<[PartialReading<'a>; 1]>;
 
 /// Reads an answer's head. `wall` is the calendar's now, for absolute times in answers without a `Date`; `window` is how long
 /// Cal.com's windows last.
-pub fn read(status: StatusCode, headers: &HeaderMap, wall: SystemTime, window: Duration) -> Reading {
-    let mut found = Found::new();
+pub fn parse(status: StatusCode, headers: &HeaderMap, wall: SystemTime, window: Duration) -> HeadReading {
+    let mut found = PartialReadings::new();
     for (field, value) in headers {
         let Some(rest) = limit_field(field.as_str()) else { continue };
         let value = value.to_str().unwrap_or_default();
@@ -112,20 +112,20 @@ pub fn read(status: StatusCode, headers: &HeaderMap, wall: SystemTime, window: D
             None => {}
         }
     }
-    let mut told = Told::default();
+    let mut readings = LimitReadings::default();
     if found.is_empty() && status != StatusCode::TOO_MANY_REQUESTS {
-        let verdict = if status.is_success() { Verdict::Passed } else { Verdict::Unclear };
-        return Reading { verdict, told, ignored: None };
+        let outcome = if status.is_success() { UpstreamOutcome::Passed } else { UpstreamOutcome::Unclear };
+        return HeadReading { outcome, readings, ignored: None };
     }
-    let mut times = Times { reference: Reference::of(headers, wall), window, ignored: None };
+    let mut times = TimeReader { reference: Reference::of(headers, wall), window, ignored: None };
     for parts in &found {
         match parts.seen(&mut times) {
-            Some(seen) => told.limits.push(seen),
-            None => told.absurd |= parts.remaining.is_some(),
+            Some(seen) => readings.limits.push(seen),
+            None => readings.has_implausible |= parts.remaining.is_some(),
         }
     }
-    let verdict = verdict(status, headers, found.is_empty(), &mut times);
-    Reading { verdict, told, ignored: times.ignored }
+    let outcome = outcome(status, headers, found.is_empty(), &mut times);
+    HeadReading { outcome, readings, ignored: times.ignored }
 }
 
 /// What follows `RateLimit` in the name of a field about limits.
@@ -142,16 +142,20 @@ pub fn is_body_decisive(status: StatusCode, headers: &HeaderMap) -> bool {
         && headers.keys().all(|name| limit_field(name.as_str()).is_none())
 }
 
-fn verdict(status: StatusCode, headers: &HeaderMap, silent: bool, times: &mut Times) -> Verdict {
+fn outcome(status: StatusCode, headers: &HeaderMap, silent: bool, times: &mut TimeReader) -> UpstreamOutcome {
     if status != StatusCode::TOO_MANY_REQUESTS {
-        return Verdict::Passed;
+        return UpstreamOutcome::Passed;
     }
     let retry_after = times.retry_after(headers);
-    if silent && !media::is_json(headers) { Verdict::Edge { retry_after } } else { Verdict::Refused { retry_after } }
+    if silent && !media::is_json(headers) {
+        UpstreamOutcome::Edge { retry_after }
+    } else {
+        UpstreamOutcome::Refused { retry_after }
+    }
 }
 
 /// `Limit`, `Limit-<Name>` and their like: one number of one limit.
-fn single<'a>(rest: &str, value: &'a str, found: &mut Found<'a>) {
+fn single<'a>(rest: &str, value: &'a str, found: &mut PartialReadings<'a>) {
     let (part, name) = rest.split_once('-').unwrap_or((rest, ""));
     // Drafts append the policy to the number: `100, 100;w=60`.
     let digits = value.split([',', ';']).next().unwrap_or_default().trim();
@@ -169,7 +173,7 @@ fn single<'a>(rest: &str, value: &'a str, found: &mut Found<'a>) {
 }
 
 /// `RateLimit` and `RateLimit-Policy`: items with parameters, or draft 07's plain parameters.
-fn structured<'a>(value: &'a str, found: &mut Found<'a>) {
+fn structured<'a>(value: &'a str, found: &mut PartialReadings<'a>) {
     for item in value.split(',') {
         let mut words = item.split(';').map(str::trim);
         let first = words.next().unwrap_or_default();
@@ -191,10 +195,10 @@ fn structured<'a>(value: &'a str, found: &mut Found<'a>) {
     }
 }
 
-fn parts<'f, 'a>(found: &'f mut Found<'a>, name: u64) -> Option<&'f mut Parts<'a>> {
+fn parts<'f, 'a>(found: &'f mut PartialReadings<'a>, name: u64) -> Option<&'f mut PartialReading<'a>> {
     let known = found.iter().position(|parts| parts.name == name);
-    if known.is_none() && found.len() < MOST_NAMES {
-        found.push(Parts { name, ..Parts::default() });
+    if known.is_none() && found.len() < MAX_NAMES {
+        found.push(PartialReading { name, ..PartialReading::default() });
     }
     match known {
         Some(index) => found.get_mut(index),
@@ -202,13 +206,13 @@ fn parts<'f, 'a>(found: &'f mut Found<'a>, name: u64) -> Option<&'f mut Parts<'a
     }
 }
 
-/// The time in `Retry-After`, as [`read`] reads it.
+/// The time in `Retry-After`, as [`parse`] reads it.
 pub fn retry_after(headers: &HeaderMap, wall: SystemTime, window: Duration) -> (Option<Duration>, Option<Ignored>) {
-    let mut times = Times { reference: Reference::of(headers, wall), window, ignored: None };
+    let mut times = TimeReader { reference: Reference::of(headers, wall), window, ignored: None };
     (times.retry_after(headers), times.ignored)
 }
 
-impl Times {
+impl TimeReader {
     fn retry_after(&mut self, headers: &HeaderMap) -> Option<Duration> {
         let left = self.reference.retry_after(headers, self.window)?;
         if let TimeLeft::TooLong(seconds) = left {
@@ -218,15 +222,15 @@ impl Times {
     }
 }
 
-impl Parts<'_> {
-    /// The limit, if it was told whole and makes sense. A reset that is not trusted is taken for that of a window which has
+impl PartialReading<'_> {
+    /// The limit, if it was readings whole and makes sense. A reset that is not trusted is taken for that of a window which has
     /// just begun: what is left holds at least until then.
-    fn seen(&self, times: &mut Times) -> Option<Seen> {
+    fn seen(&self, times: &mut TimeReader) -> Option<LimitReading> {
         let limit = match self.limit {
-            Some(limit) => Some(u32::try_from(limit).ok().filter(|&n| n >= 1 && limit <= MOST_LIMIT)?),
+            Some(limit) => Some(u32::try_from(limit).ok().filter(|&n| n >= 1 && limit <= MAX_LIMIT)?),
             None => None,
         };
-        let remaining = u32::try_from(self.remaining?).ok().filter(|&n| u64::from(n) <= MOST_LIMIT)?;
+        let remaining = u32::try_from(self.remaining?).ok().filter(|&n| u64::from(n) <= MAX_LIMIT)?;
         if limit.is_some_and(|limit| remaining > limit) {
             return None;
         }
@@ -237,7 +241,7 @@ impl Parts<'_> {
                 times.window
             }
         };
-        Some(Seen { name: self.name, limit, remaining, reset })
+        Some(LimitReading { name: self.name, limit, remaining, reset })
     }
 }
 

@@ -53,15 +53,15 @@ impl CalCom {
     /// Makes a call that counts at Cal.com as a caller's would.
     pub(super) async fn call(&self, request: ApiRequest) -> Result<ApiResponse, ApiError> {
         let Some(budgets) = &self.budgets else { return self.upstream.call(request).await };
-        let slot = budgets.reserve_own(&request.headers).await;
+        let slot = budgets.reserve_internal(&request.headers).await;
         let mut slot = slot.map_err(|refusal| ApiError::NotSent(refusal.public_error().message))?;
-        slot.sending();
+        slot.mark_sent();
         let operation = operation_key("POST", &request.path);
         let called = self.upstream.call(request).await;
         match &called {
             // What a 429 means for a renewal is told by its status.
-            Ok(called) => drop(slot.answered(called.status, &called.headers, || operation)),
-            Err(ApiError::NotSent(_)) => slot.not_sent(),
+            Ok(called) => drop(slot.record_response(called.status, &called.headers, || operation)),
+            Err(ApiError::NotSent(_)) => slot.mark_unsent(),
             Err(ApiError::Unknown(_)) => {}
         }
         called

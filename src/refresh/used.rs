@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::budget::Table;
-use crate::budget::used_windows::Used;
+use crate::budget::BudgetRegistry;
+use crate::budget::used_windows::UsedWindows;
 use crate::refresh::{Keeper, wall};
 use crate::vault::StoreFault;
 
@@ -27,12 +27,12 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_WAITS: usize = 3;
 
 impl Keeper {
-    /// Has the budgets of `table` go on from what an earlier process has recorded. Called before the first request.
-    pub async fn restore_used(&self, table: &Table, window: Duration) {
+    /// Has the budgets of `registry` go on from what an earlier process has recorded. Called before the first request.
+    pub async fn restore_used(&self, registry: &BudgetRegistry, window: Duration) {
         match timeout(TIMEOUT, self.vault.get(RECORD)).await {
             Ok(Ok(Some(kept))) => {
-                let used = Used::from_bytes(&kept.plain).of_all();
-                table.go_on_from(used.plausible(wall(), window), wall());
+                let used = UsedWindows::from_bytes(&kept.plain).of_all();
+                registry.restore(used.plausible(wall(), window), wall());
             }
             Ok(Ok(None)) => {}
             Ok(Err(fault)) => tracing::warn!(%fault, "cannot read what is used of rate limit windows"),
@@ -41,11 +41,11 @@ impl Keeper {
     }
 
     /// Records what is used at the end of the process, when nothing is sent any more. This is the process's last record.
-    pub async fn record_used_at_end(&self, table: &Table) {
+    pub async fn record_used_at_end(&self, registry: &BudgetRegistry) {
         let record = async {
             let _turn = self.recording.acquire().await;
             self.recording.close();
-            self.record(table.used(wall(), false)).await
+            self.record(registry.used(wall(), false)).await
         };
         match timeout(TIMEOUT, record).await {
             Ok(Ok(())) => {}
@@ -56,18 +56,18 @@ impl Keeper {
 
     /// Records what is used for as long as the process lasts.
     pub(super) async fn record_used(&self) {
-        let mut last = Used::default();
+        let mut last = UsedWindows::default();
         loop {
             let cal_com = self.cal_com.load_full();
             let Some(budgets) = &cal_com.budgets else { return };
-            let (table, window) = (budgets.table.clone(), budgets.settings.window);
+            let (registry, window) = (budgets.registry.clone(), budgets.settings.window);
             drop(cal_com);
             let mut rounds = interval((window / PART_OF_WINDOW).clamp(OFTEN, RARELY));
             rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
             rounds.tick().await;
             rounds.tick().await;
             let Ok(_turn) = self.recording.acquire().await else { return };
-            let used = table.used(wall(), true);
+            let used = registry.used(wall(), true);
             if used == last || used.is_empty() {
                 continue;
             }
@@ -80,11 +80,11 @@ impl Keeper {
 
     /// Writes what this process has `used` in place of what it wrote before, beside what other processes have recorded of windows
     /// that are open.
-    async fn record(&self, used: Used) -> Result<(), StoreFault> {
+    async fn record(&self, used: UsedWindows) -> Result<(), StoreFault> {
         let own = used.of_process(self.process);
         for _ in 0..MAX_WAITS {
             let kept = self.vault.get(RECORD).await?;
-            let before = kept.as_ref().map(|kept| Used::from_bytes(&kept.plain)).unwrap_or_default();
+            let before = kept.as_ref().map(|kept| UsedWindows::from_bytes(&kept.plain)).unwrap_or_default();
             let mut whole = own.clone();
             whole.merge(before.clone().of_others(self.process), wall());
             if whole == before {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::{AuthFailure, Leak, PathError, Rule};
-use crate::ratelimit::Hold;
+use crate::ratelimit::ThrottleReason;
 
 /// The rule or the fault behind a refusal, formatted only if something displays it. Of what a client sends, it contains a
 /// cleaned path or host at most.
@@ -19,7 +19,7 @@ pub(super) enum Detail<'a> {
     Rule(&'a Rule),
     UnknownPath(&'a str),
     Methods { path: &'a str, allow: &'a str },
-    Held(Hold),
+    Held(ThrottleReason),
     Limit { key: &'static str, value: u64 },
     FieldCount(usize),
     Late { part: &'static str, key: &'static str, limit: Duration },

@@ -35,7 +35,7 @@ pub async fn note_edge_limit(answer: &mut Response<Download>, slot: &Slot) {
     let is_gzip = Coding::of(answer.headers()) == Coding::Gzip;
     let is_limited = if is_gzip { reports_rate_limit(&inflated_start(&start)) } else { reports_rate_limit(&start) };
     if is_limited {
-        slot.limited_by_edge(answer.status(), answer.headers());
+        slot.record_edge_limit(answer.status(), answer.headers());
     }
 }
 

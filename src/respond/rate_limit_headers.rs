@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::headers::{LIMIT, POLICY, RATE_LIMIT, REMAINING, RESET};
-use crate::ratelimit::Standing;
+use crate::ratelimit::RateLimitStatus;
 use crate::refusal::retry_after_secs;
 
 /// Puts them on an answer.
-pub(super) fn put(headers: &mut HeaderMap, standing: Standing) {
+pub(super) fn put(headers: &mut HeaderMap, standing: RateLimitStatus) {
     let quota = (standing.limit, retry_after_secs(standing.window));
     let stand = (standing.remaining, seconds_up(standing.reset));
     let (policy, limit, _) = QUOTAS.with_borrow_mut(|told| again(told, quota, ["q", "w"]));

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use calgate::ratelimit::Settings;
-use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
-use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
-use calgate::ratelimit::usage_headers::{Seen, Told, Verdict, name_hash};
+use calgate::ratelimit::fair_queue::{Flow, Priority, Ticket};
+use calgate::ratelimit::limiter::{BudgetLimiter, Decision, InFlight, Wakeup};
+use calgate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome, name_hash};
 use calgate::time::MonoTime;
 use proptest::prelude::*;
 
@@ -75,7 +75,7 @@ fn uneven_events() -> impl Strategy<Value = Vec<Event>> {
 
 struct Request {
     gateway: usize,
-    flight: Flight,
+    flight: InFlight,
     /// Cal.com's response, and the window in which it counted the request.
     arrived: Option<(limiter::Verdict, u32)>,
 }
@@ -88,9 +88,9 @@ pub(super) struct World {
     cal: Limiter,
     /// The number of Cal.com's window, and the lost requests that it counted in that.
     window: (u32, u32),
-    gateways: Vec<Machine>,
+    gateways: Vec<BudgetLimiter>,
     pub(super) now: MonoTime,
-    waiting: Vec<(usize, Ticket, Asker)>,
+    waiting: Vec<(usize, Ticket, Flow)>,
     out: Vec<Request>,
     /// Lost requests that may yet arrive, and by when.
     lost: Vec<MonoTime>,
@@ -101,13 +101,13 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(gateways: u32, limit: u32, talks: bool) -> Self {
         let named = NamedLimit { name: "Default".to_owned(), limit, window: WINDOW, block: WINDOW };
-        let machine = |seed| Machine::new(settings(gateways, limit), u64::from(seed));
+        let limiter = |seed| BudgetLimiter::new(settings(gateways, limit), u64::from(seed));
         Self {
             limit,
             talks,
             cal: Limiter::new(vec![named], false),
             window: (0, 0),
-            gateways: (0..gateways).map(machine).collect(),
+            gateways: (0..gateways).map(limiter).collect(),
             now: MonoTime(1),
             waiting: Vec::new(),
             out: Vec::new(),
@@ -129,12 +129,12 @@ impl World {
         match *event {
             Event::Asks(consumer) => {
                 let gateway = usize::try_from(self.now.0 / 7).unwrap() % self.gateways.len();
-                let asker = Asker { key: consumer.into(), weight: 1 + consumer * 3, priority: Priority::Default };
-                self.gateways[gateway].comes(&asker, self.now);
-                match self.gateways[gateway].ask(&asker, Duration::from_secs(300), self.now) {
-                    Asked::Go(flight) => self.out.push(Request { gateway, flight, arrived: None }),
-                    Asked::Wait(ticket, _) => self.waiting.push((gateway, ticket, asker)),
-                    Asked::Refuse(_) => {}
+                let flow = Flow { key: consumer.into(), weight: 1 + consumer * 3, priority: Priority::Default };
+                self.gateways[gateway].record_arrival(&flow, self.now);
+                match self.gateways[gateway].admit(&flow, Duration::from_secs(300), self.now) {
+                    Decision::Admit(flight) => self.out.push(Request { gateway, flight, arrived: None }),
+                    Decision::Queue(ticket, _) => self.waiting.push((gateway, ticket, flow)),
+                    Decision::Reject(_) => {}
                 }
             }
             Event::Passes(milliseconds) => self.now = self.now.after(Duration::from_millis(milliseconds)),
@@ -154,14 +154,19 @@ impl World {
                 let chosen = (0..self.out.len()).filter(|&i| self.out[i].arrived.is_some()).cycle().nth(n % 64);
                 if let Some(request) = chosen {
                     let request = self.out.swap_remove(request);
-                    let told = if self.talks { told(&request.arrived.unwrap().0) } else { Told::default() };
-                    self.gateways[request.gateway].answered(&request.flight, Verdict::Passed, &told, self.now);
+                    let told = if self.talks { told(&request.arrived.unwrap().0) } else { LimitReadings::default() };
+                    self.gateways[request.gateway].record_response(
+                        &request.flight,
+                        UpstreamOutcome::Passed,
+                        &told,
+                        self.now,
+                    );
                 }
             }
             Event::Lost(n) => {
                 if let Some(request) = self.choose(n) {
                     let deadline = self.now.after(DEADLINE);
-                    self.gateways[request.gateway].lost(&request.flight, deadline);
+                    self.gateways[request.gateway].mark_lost(&request.flight, deadline);
                     match request.arrived {
                         None => self.lost.push(deadline),
                         Some((_, window)) => self.window.1 += u32::from(window == self.window.0),
@@ -172,12 +177,12 @@ impl World {
                 let chosen = (0..self.out.len()).filter(|&i| self.out[i].arrived.is_none()).cycle().nth(n % 64);
                 if let Some(request) = chosen {
                     let request = self.out.swap_remove(request);
-                    self.gateways[request.gateway].unsent(&request.flight);
+                    self.gateways[request.gateway].mark_unsent(&request.flight);
                 }
             }
             Event::Leaves(n) if !self.waiting.is_empty() => {
-                let (gateway, ticket, asker) = self.waiting.swap_remove(n % self.waiting.len());
-                assert!(self.gateways[gateway].leave(ticket, &asker), "it was still waiting");
+                let (gateway, ticket, flow) = self.waiting.swap_remove(n % self.waiting.len());
+                assert!(self.gateways[gateway].cancel(ticket, &flow), "it was still waiting");
             }
             Event::Leaves(_) => {}
             Event::Reload(limit) => (0..self.gateways.len()).for_each(|gateway| self.configure(gateway, limit)),
@@ -215,14 +220,14 @@ impl World {
     }
 
     /// A request of `consumer` at `gateway`, if it may go out at once.
-    pub(super) fn ask(&mut self, gateway: usize, consumer: u64) -> Option<Flight> {
-        let asker = Asker { key: consumer, weight: 1, priority: Priority::Default };
-        self.gateways[gateway].comes(&asker, self.now);
-        match self.gateways[gateway].ask(&asker, Duration::ZERO, self.now) {
-            Asked::Go(flight) => Some(flight),
-            Asked::Refuse(_) => None,
-            Asked::Wait(ticket, _) => {
-                self.gateways[gateway].leave(ticket, &asker);
+    pub(super) fn ask(&mut self, gateway: usize, consumer: u64) -> Option<InFlight> {
+        let flow = Flow { key: consumer, weight: 1, priority: Priority::Default };
+        self.gateways[gateway].record_arrival(&flow, self.now);
+        match self.gateways[gateway].admit(&flow, Duration::ZERO, self.now) {
+            Decision::Admit(flight) => Some(flight),
+            Decision::Reject(_) => None,
+            Decision::Queue(ticket, _) => {
+                self.gateways[gateway].cancel(ticket, &flow);
                 None
             }
         }
@@ -234,17 +239,17 @@ impl World {
     }
 
     /// A response is there.
-    pub(super) fn answered(&mut self, gateway: usize, flight: &Flight, verdict: &limiter::Verdict) {
-        self.gateways[gateway].answered(flight, Verdict::Passed, &told(verdict), self.now);
+    pub(super) fn answered(&mut self, gateway: usize, flight: &InFlight, verdict: &limiter::Verdict) {
+        self.gateways[gateway].record_response(flight, UpstreamOutcome::Passed, &told(verdict), self.now);
     }
 
     fn turns(&mut self) {
-        for (gateway, machine) in self.gateways.iter_mut().enumerate() {
-            while let Next::Go(ticket, flight) = machine.next(self.now) {
+        for (gateway, limiter) in self.gateways.iter_mut().enumerate() {
+            while let Wakeup::Admit(ticket, flight) = limiter.poll_next(self.now) {
                 self.waiting.retain(|(g, t, _)| (*g, *t) != (gateway, ticket));
                 self.out.push(Request { gateway, flight, arrived: None });
             }
-            let standing = machine.standing(self.now);
+            let standing = limiter.status(self.now);
             let out = self.out.iter().filter(|request| request.gateway == gateway).count();
             assert_eq!(standing.in_flight as usize, out, "each request in flight is counted once");
             assert_eq!(standing.waiting, self.waiting.iter().filter(|(g, ..)| *g == gateway).count());
@@ -257,14 +262,14 @@ fn settings(replicas: u32, limit: u32) -> Settings {
     Settings { limit, window: WINDOW, replicas, learn_limit: false }
 }
 
-fn told(verdict: &limiter::Verdict) -> Told {
-    let seen = |standing: &limiter::Standing| Seen {
+fn told(verdict: &limiter::Verdict) -> LimitReadings {
+    let seen = |standing: &limiter::Standing| LimitReading {
         name: name_hash(&standing.name),
         limit: Some(standing.limit),
         remaining: standing.remaining,
         reset: Duration::from_secs(standing.reset_seconds),
     };
-    Told { limits: verdict.standings.iter().map(seen).collect(), absurd: false }
+    LimitReadings { limits: verdict.standings.iter().map(seen).collect(), has_implausible: false }
 }
 
 proptest! {

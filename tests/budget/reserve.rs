@@ -8,7 +8,7 @@ use std::time::Duration;
 use calgate::budget::Slot;
 use calgate::gateway::Snapshot;
 use calgate::limit::Permit;
-use calgate::ratelimit::status::Standing;
+use calgate::ratelimit::status::BudgetStatus;
 use calgate::refusal::Refusal;
 use calgate::time::MonoTime;
 use http::{HeaderMap, StatusCode};
@@ -22,7 +22,7 @@ const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\nmax_wait = \"2
 
 fn permit<'a>(snapshot: &'a Snapshot, request: &'a str) -> Permit<'a> {
     let grant = snapshot.entitlements.grant(caller(snapshot, "it"), find(request).unwrap()).unwrap();
-    snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap()
+    snapshot.rate_limits.charge(grant, MonoTime(1)).1.unwrap()
 }
 
 async fn reserve(snapshot: &Snapshot, request: &str, wait: Option<Duration>) -> Result<Slot, Refusal> {
@@ -37,12 +37,12 @@ fn now(snapshot: &Snapshot, request: &str) -> Result<Slot, Refusal> {
 }
 
 /// Has the first answer come, which tells of no limits: from then on, only what is configured holds requests.
-fn first_answer(snapshot: &Snapshot, request: &str) {
-    now(snapshot, request).unwrap().answered(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
+fn first_response(snapshot: &Snapshot, request: &str) {
+    now(snapshot, request).unwrap().record_response(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
 }
 
-fn standing(snapshot: &Snapshot) -> Standing {
-    snapshot.budget.standing_of(snapshot.consumers.find_by_name("it").unwrap().id, None).unwrap().0
+fn standing(snapshot: &Snapshot) -> BudgetStatus {
+    snapshot.budget.status_of(snapshot.consumers.find_by_name("it").unwrap().id, None).unwrap().0
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -52,7 +52,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn twenty_thousand_that_leave_leave_nothing_behind() {
     let snapshot = snapshot(TEXT);
-    first_answer(&snapshot, "GET /v2/me");
+    first_response(&snapshot, "GET /v2/me");
     runtime().block_on(async {
         let mut cx = Context::from_waker(Waker::noop());
         let mut held: Vec<Slot> = Vec::new();
@@ -79,11 +79,11 @@ fn twenty_thousand_that_leave_leave_nothing_behind() {
                 held.push(slot);
             }
         }
-        // On a slow machine the first answer counts no more.
+        // On a slow limiter the first answer counts no more.
         assert!(held.len() >= 3 && standing(&snapshot).in_flight as usize == held.len());
         drop(held);
     });
-    let Standing { used, in_flight, waiting, .. } = standing(&snapshot);
+    let BudgetStatus { used, in_flight, waiting, .. } = standing(&snapshot);
     assert!(used <= 1 && (in_flight, waiting) == (0, 0), "{used}");
 }
 
@@ -91,12 +91,12 @@ fn twenty_thousand_that_leave_leave_nothing_behind() {
 fn a_slot_that_was_sent_with_counts_and_one_that_was_not_does_not() {
     let snapshot = snapshot(TEXT);
     let mut slot = now(&snapshot, "GET /v2/me").unwrap();
-    slot.sending();
-    slot.not_sent();
+    slot.mark_sent();
+    slot.mark_unsent();
     drop(slot);
     assert_eq!(standing(&snapshot).used, 0);
     let mut slot = now(&snapshot, "GET /v2/me").unwrap();
-    slot.sending();
+    slot.mark_sent();
     drop(slot);
     assert_eq!((standing(&snapshot).used, standing(&snapshot).in_flight), (1, 0));
 }
@@ -105,15 +105,15 @@ fn a_slot_that_was_sent_with_counts_and_one_that_was_not_does_not() {
 fn sending_again_takes_a_second_place_if_the_first_may_have_arrived() {
     let snapshot = snapshot(TEXT);
     let mut slot = now(&snapshot, "GET /v2/me").unwrap();
-    runtime().block_on(slot.again()).unwrap();
+    runtime().block_on(slot.renew()).unwrap();
     assert_eq!(standing(&snapshot).used, 1, "nothing had been written");
     for used in 2..=4 {
-        slot.sending();
-        runtime().block_on(slot.again()).unwrap();
+        slot.mark_sent();
+        runtime().block_on(slot.renew()).unwrap();
         assert_eq!((standing(&snapshot).used, standing(&snapshot).in_flight), (used, 1));
     }
-    slot.sending();
-    assert_eq!(code(runtime().block_on(slot.again())), "GATEWAY_UPSTREAM_BUDGET");
+    slot.mark_sent();
+    assert_eq!(code(runtime().block_on(slot.renew())), "GATEWAY_UPSTREAM_BUDGET");
     drop(slot);
     assert_eq!((standing(&snapshot).used, standing(&snapshot).in_flight), (4, 0));
 }
@@ -123,7 +123,7 @@ fn who_waits_no_longer_than_nothing_is_refused_at_once_with_the_time_until_there
     let snapshot = snapshot(TEXT);
     for _ in 0..4 {
         let mut slot = now(&snapshot, "GET /v2/me").unwrap();
-        slot.sending();
+        slot.mark_sent();
         drop(slot);
     }
     let refusal = now(&snapshot, "GET /v2/me").unwrap_err();
@@ -138,11 +138,11 @@ fn operations_that_cal_com_counts_apart_leave_the_main_budget_alone() {
     let apart = "POST /v2/bookings/uid/guests";
     let mut first = now(&snapshot, apart).unwrap();
     assert_eq!(code(now(&snapshot, apart)), "GATEWAY_UPSTREAM_BUDGET", "an answer has to tell of the window first");
-    first.answered(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
+    first.record_response(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
     let slots: Vec<Slot> = (0..4).map(|_| now(&snapshot, apart).unwrap()).collect();
     assert_eq!(code(now(&snapshot, apart)), "GATEWAY_UPSTREAM_BUDGET", "five a minute");
     drop(slots);
-    (0..4).for_each(|_| first_answer(&snapshot, apart));
+    (0..4).for_each(|_| first_response(&snapshot, apart));
     assert_eq!(code(now(&snapshot, apart)), "GATEWAY_UPSTREAM_BUDGET", "five a minute");
     assert_eq!(standing(&snapshot).used, 0);
     assert_eq!(code(now(&snapshot, "GET /v2/me")), "ok");
@@ -151,7 +151,7 @@ fn operations_that_cal_com_counts_apart_leave_the_main_budget_alone() {
 #[test]
 fn a_reload_keeps_what_was_sent_and_takes_the_new_limit() {
     let before = snapshot(TEXT);
-    first_answer(&before, "GET /v2/me");
+    first_response(&before, "GET /v2/me");
     let slots: Vec<Slot> = (0..2).map(|_| now(&before, "GET /v2/me").unwrap()).collect();
     let text = TEXT.replace("requests_per_minute = 4", "requests_per_minute = 3");
     let after = Snapshot::build(config(&text), Some(&before)).unwrap();
@@ -170,16 +170,16 @@ fn one_secret_under_two_names_is_one_budget_of_the_least_limit() {
     assert_eq!(standing(&snapshot).limit, 2);
     let slot = now(&snapshot, "GET /v2/me").unwrap();
     let second = snapshot.consumers.find_by_name("second").unwrap().id;
-    assert_eq!(snapshot.budget.standing_of(second, None).unwrap().0.used, 1);
+    assert_eq!(snapshot.budget.status_of(second, None).unwrap().0.used, 1);
     drop(slot);
 }
 
 #[test]
 fn observing_lets_through_and_tells_and_off_counts_nothing() {
     let observing = snapshot(&format!("{TEXT}[budget]\nmode = \"observe\"\n"));
-    first_answer(&observing, "GET /v2/me");
+    first_response(&observing, "GET /v2/me");
     let slots: Vec<Slot> = (0..6).map(|_| now(&observing, "GET /v2/me").unwrap()).collect();
-    let held: Vec<_> = slots.iter().map(|slot| slot.held().map(|held| held.by.name())).collect();
+    let held: Vec<_> = slots.iter().map(|slot| slot.throttled().map(|held| held.by.name())).collect();
     assert_eq!(held, [None, None, None, Some("requests"), Some("requests"), Some("requests")]);
     assert_eq!(standing(&observing).used, 7);
     let off = snapshot(&format!("{TEXT}[budget]\nmode = \"off\"\n"));

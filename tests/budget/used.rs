@@ -2,37 +2,37 @@
 
 use std::time::Duration;
 
-use calgate::budget::used_windows::{ANY_PROCESS, Entry, Used};
-use calgate::ratelimit::fair_queue::{Asker, Priority};
-use calgate::ratelimit::limiter::{Asked, Machine};
-use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
-use calgate::ratelimit::{Hold, Settings};
+use calgate::budget::used_windows::{ANY_PROCESS, UsedWindow, UsedWindows};
+use calgate::ratelimit::fair_queue::{Flow, Priority};
+use calgate::ratelimit::limiter::{BudgetLimiter, Decision};
+use calgate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome};
+use calgate::ratelimit::{Settings, ThrottleReason};
 use calgate::time::MonoTime;
 
 const WINDOW: Duration = Duration::from_secs(60);
 const NOW: u64 = 1_796_000_000_000;
 
-fn entry(budget: u128, name: u64, remaining: u32, ends: u64) -> Entry {
+fn entry(budget: u128, name: u64, remaining: u32, ends: u64) -> UsedWindow {
     let (name, limit) = (Some(name), Some(120));
-    Entry { budget, operation: None, is_learned: false, name, limit, remaining, ends, process: ANY_PROCESS }
+    UsedWindow { budget, operation: None, is_learned: false, name, limit, remaining, ends, process: ANY_PROCESS }
 }
 
-fn used(entries: &[Entry]) -> Used {
-    let mut used = Used::default();
+fn used(entries: &[UsedWindow]) -> UsedWindows {
+    let mut used = UsedWindows::default();
     entries.iter().cloned().for_each(|entry| used.add(entry));
     used
 }
 
-fn machine() -> Machine {
-    Machine::new(Settings { limit: 120, window: WINDOW, replicas: 1, learn_limit: false }, 7)
+fn limiter() -> BudgetLimiter {
+    BudgetLimiter::new(Settings { limit: 120, window: WINDOW, replicas: 1, learn_limit: false }, 7)
 }
 
-fn goes(machine: &mut Machine, at: MonoTime) -> bool {
-    let asker = Asker { key: 1, weight: 1, priority: Priority::Default };
-    match machine.ask(&asker, Duration::ZERO, at) {
-        Asked::Go(_) => true,
-        Asked::Refuse(_) => false,
-        Asked::Wait(..) => panic!("it waits for nothing"),
+fn goes(limiter: &mut BudgetLimiter, at: MonoTime) -> bool {
+    let flow = Flow { key: 1, weight: 1, priority: Priority::Default };
+    match limiter.admit(&flow, Duration::ZERO, at) {
+        Decision::Admit(_) => true,
+        Decision::Reject(_) => false,
+        Decision::Queue(..) => panic!("it waits for nothing"),
     }
 }
 
@@ -71,18 +71,20 @@ fn a_process_replaces_its_own_entries_and_keeps_those_of_others() {
 
 #[test]
 fn a_full_record_takes_what_another_process_knows_of_the_same_windows_and_nothing_else() {
-    let mut full = Used::default();
-    (0..2000).for_each(|budget| full.add(Entry { process: 1, ..entry(budget, 7, 30, NOW) }));
+    let mut full = UsedWindows::default();
+    (0..2000).for_each(|budget| full.add(UsedWindow { process: 1, ..entry(budget, 7, 30, NOW) }));
     assert!(full.is_full());
-    full.add(Entry { process: 2, ..entry(5, 7, 10, NOW) });
-    assert_eq!(full.take(5), [Entry { process: 1, ..entry(5, 7, 10, NOW) }]);
+    full.add(UsedWindow { process: 2, ..entry(5, 7, 10, NOW) });
+    assert_eq!(full.take(5), [UsedWindow { process: 1, ..entry(5, 7, 10, NOW) }]);
     assert!(full.take(1999).is_empty() && !full.is_full());
 }
 
 #[test]
 fn the_entries_of_one_budget_are_taken_and_no_others() {
-    let own =
-        [entry(u128::MAX, 1, 3, NOW), Entry { operation: Some((u64::MAX, 3)), ..entry(u128::MAX, u64::MAX, 3, NOW) }];
+    let own = [
+        entry(u128::MAX, 1, 3, NOW),
+        UsedWindow { operation: Some((u64::MAX, 3)), ..entry(u128::MAX, u64::MAX, 3, NOW) },
+    ];
     let mut both = used(&own);
     both.add(entry(u128::MAX - 1, u64::MAX, 3, NOW));
     assert_eq!((both.take(u128::MAX), both.take(7)), (own.to_vec(), Vec::new()));
@@ -92,45 +94,45 @@ fn the_entries_of_one_budget_are_taken_and_no_others() {
 #[test]
 fn a_record_of_an_earlier_release_is_read() {
     let stored = br#"{"entries":[{"budget":"01","operation":[9,5],"name":7,"limit":5,"remaining":2,"ends":1000}]}"#;
-    let expected = Entry { operation: Some((9, 5)), is_learned: true, limit: Some(5), ..entry(1, 7, 2, 1000) };
-    assert_eq!(Used::from_bytes(stored), used(&[expected]));
+    let expected = UsedWindow { operation: Some((9, 5)), is_learned: true, limit: Some(5), ..entry(1, 7, 2, 1000) };
+    assert_eq!(UsedWindows::from_bytes(stored), used(&[expected]));
 }
 
 #[test]
 fn what_is_stored_is_read_again_and_what_is_something_else_is_nothing() {
     let entries = [
         entry(u128::MAX, u64::MAX, 3, NOW),
-        Entry { operation: Some((u64::MAX, 3)), ..entry(1, 2, 3, NOW) },
-        Entry { name: None, limit: None, ..entry(1, 2, 0, NOW) },
+        UsedWindow { operation: Some((u64::MAX, 3)), ..entry(1, 2, 3, NOW) },
+        UsedWindow { name: None, limit: None, ..entry(1, 2, 0, NOW) },
     ];
     let whole = used(&entries);
-    assert_eq!(Used::from_bytes(&whole.to_bytes()), whole);
-    assert!(Used::from_bytes(b"{\"entries\":7}").is_empty() && Used::from_bytes(b"").is_empty());
+    assert_eq!(UsedWindows::from_bytes(&whole.to_bytes()), whole);
+    assert!(UsedWindows::from_bytes(b"{\"entries\":7}").is_empty() && UsedWindows::from_bytes(b"").is_empty());
 }
 
 #[test]
 fn a_restored_window_holds_what_it_says_and_the_first_answer_comes_before_a_burst() {
-    let seen = |remaining| Seen { name: 1, limit: Some(120), remaining, reset: Duration::from_secs(30) };
-    let mut exhausted = machine();
+    let seen = |remaining| LimitReading { name: 1, limit: Some(120), remaining, reset: Duration::from_secs(30) };
+    let mut exhausted = limiter();
     exhausted.restore_window(&seen(0), at(1));
     assert!(!goes(&mut exhausted, at(1)) && !goes(&mut exhausted, at(30)) && goes(&mut exhausted, at(32)));
 
-    let mut fresh = machine();
+    let mut fresh = limiter();
     fresh.restore_window(&seen(50), at(1));
-    let asker = Asker { key: 1, weight: 1, priority: Priority::Default };
-    let Asked::Go(first) = fresh.ask(&asker, Duration::ZERO, at(1)) else { panic!("there is room") };
+    let flow = Flow { key: 1, weight: 1, priority: Priority::Default };
+    let Decision::Admit(first) = fresh.admit(&flow, Duration::ZERO, at(1)) else { panic!("there is room") };
     assert!(!goes(&mut fresh, at(1)), "the other process may have sent more since");
-    let told = Told { limits: std::iter::once(seen(20)).collect(), absurd: false };
-    fresh.answered(&first, Verdict::Passed, &told, at(2));
+    let told = LimitReadings { limits: std::iter::once(seen(20)).collect(), has_implausible: false };
+    fresh.record_response(&first, UpstreamOutcome::Passed, &told, at(2));
     let burst = (0..100).filter(|_| goes(&mut fresh, at(2))).count();
     assert_eq!(burst, 20);
 }
 
 #[test]
 fn a_block_outlives_the_process() {
-    let mut machine = machine();
-    machine.restore_block(Duration::from_secs(40), at(1));
-    assert!(!goes(&mut machine, at(40)));
-    assert_eq!(machine.standing(at(40)).held_by, Some(Hold::Refused));
-    assert!(goes(&mut machine, at(42)));
+    let mut limiter = limiter();
+    limiter.restore_block(Duration::from_secs(40), at(1));
+    assert!(!goes(&mut limiter, at(40)));
+    assert_eq!(limiter.status(at(40)).held_by, Some(ThrottleReason::Refused));
+    assert!(goes(&mut limiter, at(42)));
 }

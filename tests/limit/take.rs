@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use calgate::gateway::Snapshot;
-use calgate::ratelimit::Standing;
+use calgate::ratelimit::RateLimitStatus;
 use calgate::refusal::{AuthFailure, Refusal};
 use calgate::time::MonoTime;
 use http::HeaderMap;
@@ -13,11 +13,11 @@ use crate::given::{self, PEER, code, find, headers, now, snapshot};
 const SECOND: u64 = 1_000_000_000;
 
 /// One `GET /v2/slots`, which is public, with `fields` from `peer`.
-fn call(snapshot: &Snapshot, fields: &HeaderMap, peer: IpAddr, at: u64) -> (Option<Standing>, &'static str) {
+fn call(snapshot: &Snapshot, fields: &HeaderMap, peer: IpAddr, at: u64) -> (Option<RateLimitStatus>, &'static str) {
     let caller = snapshot.consumers.identify(fields, peer, now()).unwrap();
     let grant = snapshot.entitlements.grant(caller, find("GET /v2/slots").unwrap()).unwrap();
-    let (standing, permit) = snapshot.rate_limits.take(grant, MonoTime(at));
-    (standing, code(permit))
+    let (status, permit) = snapshot.rate_limits.charge(grant, MonoTime(at));
+    (status, code(permit))
 }
 
 fn remaining(snapshot: &Snapshot, fields: &HeaderMap, peer: IpAddr) -> u32 {
@@ -44,8 +44,8 @@ fn the_shipped_tiers_are_120_200_and_800_a_minute() {
         let taken =
             (0..1000).take_while(|_| call(&snapshot, &headers([("x-api-key", &key)]), PEER, SECOND).1 == "ok").count();
         assert_eq!(taken, burst, "{name}");
-        let (standing, refused) = call(&snapshot, &headers([("x-api-key", &key)]), PEER, SECOND);
-        assert_eq!((standing.unwrap().remaining, refused), (0, "GATEWAY_RATE_LIMITED"));
+        let (status, refused) = call(&snapshot, &headers([("x-api-key", &key)]), PEER, SECOND);
+        assert_eq!((status.unwrap().remaining, refused), (0, "GATEWAY_RATE_LIMITED"));
     }
 }
 
@@ -131,11 +131,11 @@ fn credentials_that_cal_com_refused_are_slowed_by_address_and_gateway_keys_never
     let (bad, other) = (PEER, "192.0.2.200".parse().unwrap());
     let heeded = |fields: &HeaderMap, peer, at| {
         let caller = snapshot.consumers.identify(fields, peer, now()).unwrap();
-        code(snapshot.rate_limits.heed_failures(&caller, peer, MonoTime(at)))
+        code(snapshot.rate_limits.check_failures(&caller, peer, MonoTime(at)))
     };
     let refused = |fields: &HeaderMap| {
         let caller = snapshot.consumers.identify(fields, bad, now()).unwrap();
-        snapshot.rate_limits.note_refused(&caller, bad, MonoTime(SECOND));
+        snapshot.rate_limits.count_rejected_credential(&caller, bad, MonoTime(SECOND));
     };
     let own = |n: u32| headers([("authorization", &*format!("Bearer aaaa{n}.bbbb.cccc"))]);
     let key = headers([("x-api-key", &*given::key("it"))]);
@@ -172,8 +172,10 @@ fn failures_count_where_more_addresses_fail_than_are_told_apart() {
     let own = headers([("authorization", "Bearer aaaa.bbbb.cccc")]);
     let caller = snapshot.consumers.identify(&own, PEER, now()).unwrap();
     let heeded =
-        |address: &str| code(snapshot.rate_limits.heed_failures(&caller, address.parse().unwrap(), MonoTime(SECOND)));
-    let fails = |address: &str| snapshot.rate_limits.note_refused(&caller, address.parse().unwrap(), MonoTime(SECOND));
+        |address: &str| code(snapshot.rate_limits.check_failures(&caller, address.parse().unwrap(), MonoTime(SECOND)));
+    let fails = |address: &str| {
+        snapshot.rate_limits.count_rejected_credential(&caller, address.parse().unwrap(), MonoTime(SECOND));
+    };
     (1..=16).for_each(|n| fails(&format!("192.0.2.{n}")));
     for n in 17..47 {
         assert_eq!(heeded("192.0.2.99"), "ok");

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use calgate::limit_store::redis::scripts::Scripts;
 use calgate::limit_store::{AcquireRequest, Acquired, HeartbeatReply, Limit, Member, RequestOutcome};
-use calgate::ratelimit::fair_queue::{Asker, Priority};
-use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
-use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
-use calgate::ratelimit::{Hold, Settings};
+use calgate::ratelimit::fair_queue::{Flow, Priority};
+use calgate::ratelimit::limiter::{BudgetLimiter, Decision, InFlight, Wakeup};
+use calgate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome};
+use calgate::ratelimit::{Settings, ThrottleReason};
 use calgate::time::MonoTime;
 use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
@@ -83,11 +83,11 @@ struct Both<'a> {
     scripts: &'a Scripts,
     keys: String,
     settings: Settings,
-    machine: Machine,
+    limiter: BudgetLimiter,
     jitter: fastrand::Rng,
     at: u64,
     asked: u64,
-    flights: Vec<(u64, u64, Flight)>,
+    flights: Vec<(u64, u64, InFlight)>,
 }
 
 impl Both<'_> {
@@ -122,7 +122,7 @@ impl Both<'_> {
         let late = |sent: u64| Duration::from_micros(at.saturating_sub(sent)) >= DEADLINE;
         while let Some(index) = self.flights.iter().position(|&(_, sent, _)| late(sent)) {
             let (_, sent, flight) = self.flights.swap_remove(index);
-            self.machine.lost(&flight, tick(sent).after(DEADLINE));
+            self.limiter.mark_lost(&flight, tick(sent).after(DEADLINE));
         }
     }
 
@@ -140,24 +140,24 @@ impl Both<'_> {
                 if let Some((request, _, flight)) = self.take(flight) {
                     let within = Duration::from_millis(within_ms);
                     self.settle(request, RequestOutcome::Lost { within }).await;
-                    self.machine.lost(&flight, tick(self.at).after(within));
+                    self.limiter.mark_lost(&flight, tick(self.at).after(within));
                 }
             }
             What::Unsent { flight } => {
                 if let Some((request, _, flight)) = self.take(flight) {
                     self.settle(request, RequestOutcome::Unsent).await;
-                    self.machine.unsent(&flight);
+                    self.limiter.mark_unsent(&flight);
                 }
             }
         }
     }
 
-    fn take(&mut self, index: usize) -> Option<(u64, u64, Flight)> {
+    fn take(&mut self, index: usize) -> Option<(u64, u64, InFlight)> {
         let count = self.flights.len();
         (count > 0).then(|| self.flights.swap_remove(index % count))
     }
 
-    async fn settle(&mut self, request: u64, fate: RequestOutcome) -> Option<(Hold, Option<Duration>)> {
+    async fn settle(&mut self, request: u64, fate: RequestOutcome) -> Option<(ThrottleReason, Option<Duration>)> {
         let (scripts, limit) = (self.scripts, self.limit());
         scripts.settle(&mut self.link.clone(), limit, "this", request, fate).await.unwrap()
     }
@@ -167,13 +167,13 @@ impl Both<'_> {
         scripts.heartbeat(&mut self.link.clone(), limit, member, ANY_EPOCH).await.unwrap()
     }
 
-    async fn acquire(&mut self, asker: Option<&Asker>, express: bool, anyway: bool) -> Acquired {
+    async fn acquire(&mut self, flow: Option<&Flow>, express: bool, anyway: bool) -> Acquired {
         self.asked += 1;
-        let light = self.machine.light(asker);
+        let light = self.limiter.light_load(flow);
         let asking = AcquireRequest {
             request: self.asked,
             express,
-            waiting: self.machine.has_turns(),
+            waiting: self.limiter.has_waiters(),
             anyway,
             light,
             epoch: ANY_EPOCH,
@@ -185,32 +185,32 @@ impl Both<'_> {
 
     async fn asks(&mut self, consumer: u64, anyway: bool, waits: bool) {
         let now = tick(self.at);
-        let asker = Asker { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
+        let flow = Flow { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
         // Lets go of what no longer counts, as a script does before it looks.
-        let _ = self.machine.standing(now);
-        self.machine.comes(&asker, now);
-        let express = self.machine.is_below_part(&asker, now);
+        let _ = self.limiter.status(now);
+        self.limiter.record_arrival(&flow, now);
+        let express = self.limiter.is_under_fair_share(&flow, now);
         if anyway {
-            let theirs = self.acquire(Some(&asker), express, anyway).await;
-            let (flight, by) = self.machine.ask_only_observing(&asker, now);
+            let theirs = self.acquire(Some(&flow), express, anyway).await;
+            let (flight, by) = self.limiter.admit_observed(&flow, now);
             assert_eq!(theirs, Acquired::Go { ahead: None, by });
             self.flights.push((self.asked, self.at, flight));
             return;
         }
         // Who has to line up behind others is not put to the store.
-        let lines_up = self.machine.has_turns() && !express;
-        let theirs = if lines_up { None } else { Some(self.acquire(Some(&asker), express, anyway).await) };
+        let lines_up = self.limiter.has_waiters() && !express;
+        let theirs = if lines_up { None } else { Some(self.acquire(Some(&flow), express, anyway).await) };
         let patience = if waits && !express { Duration::from_secs(86_400) } else { Duration::ZERO };
-        let ours = match self.machine.ask(&asker, patience, now) {
-            Asked::Go(flight) => {
+        let ours = match self.limiter.admit(&flow, patience, now) {
+            Decision::Admit(flight) => {
                 self.flights.push((self.asked, self.at, flight));
                 None
             }
-            Asked::Refuse(held) => Some(held.by),
+            Decision::Reject(held) => Some(held.by),
             // One that has room, and waits for an answer that shows how much, is not put to the store in between.
-            Asked::Wait(_, by) if !patience.is_zero() && self.machine.has_turns() => Some(by),
-            Asked::Wait(ticket, by) => {
-                self.machine.leave(ticket, &asker);
+            Decision::Queue(_, by) if !patience.is_zero() && self.limiter.has_waiters() => Some(by),
+            Decision::Queue(ticket, by) => {
+                self.limiter.cancel(ticket, &flow);
                 Some(by)
             }
         };
@@ -224,45 +224,45 @@ impl Both<'_> {
             Some(Acquired::Held { by, .. }) => Some(by),
             Some(other) => panic!("{other:?}"),
         };
-        assert_eq!(theirs, ours, "at {} of {}: {:?}", self.at - START, self.asked, self.machine);
+        assert_eq!(theirs, ours, "at {} of {}: {:?}", self.at - START, self.asked, self.limiter);
     }
 
     /// Whose turn it is may go.
     async fn turn(&mut self) {
-        if !self.machine.has_turns() {
+        if !self.limiter.has_waiters() {
             return;
         }
         // As above: what no longer counts is no longer asked for, either.
-        let _ = self.machine.standing(tick(self.at));
+        let _ = self.limiter.status(tick(self.at));
         let theirs = self.acquire(None, false, false).await;
-        let ours = self.machine.next(tick(self.at));
+        let ours = self.limiter.poll_next(tick(self.at));
         match (&theirs, ours) {
-            (Acquired::Go { .. }, Next::Go(_, flight)) => self.flights.push((self.asked, self.at, flight)),
-            (Acquired::Held { .. }, Next::At(_) | Next::Idle) => {}
-            (_, ours) => panic!("{theirs:?} {ours:?} at {}: {:?}", self.at - START, self.machine),
+            (Acquired::Go { .. }, Wakeup::Admit(_, flight)) => self.flights.push((self.asked, self.at, flight)),
+            (Acquired::Held { .. }, Wakeup::At(_) | Wakeup::Idle) => {}
+            (_, ours) => panic!("{theirs:?} {ours:?} at {}: {:?}", self.at - START, self.limiter),
         }
     }
 
-    async fn answered(&mut self, flight: (u64, u64, Flight), kind: Kind, told: &[(bool, u32, u32, u64)]) {
-        let seen = |&(first, limit, remaining, reset): &(bool, u32, u32, u64)| Seen {
+    async fn answered(&mut self, flight: (u64, u64, InFlight), kind: Kind, told: &[(bool, u32, u32, u64)]) {
+        let seen = |&(first, limit, remaining, reset): &(bool, u32, u32, u64)| LimitReading {
             name: if first { 0xcbf2_9ce4_8422_2325 } else { 1 },
             limit: (limit > 5).then_some(limit),
             remaining: remaining.min(limit),
             reset: Duration::from_secs(reset),
         };
-        let told = Told { limits: told.iter().map(seen).collect(), absurd: false };
+        let told = LimitReadings { limits: told.iter().map(seen).collect(), has_implausible: false };
         let seconds = |n: Option<u64>| n.map(Duration::from_secs);
         let verdict = match kind {
-            Kind::Passed => Verdict::Passed,
-            Kind::Unclear => Verdict::Unclear,
-            Kind::Refused(after) => Verdict::Refused { retry_after: seconds(after) },
-            Kind::Edge(after) => Verdict::Edge { retry_after: seconds(after) },
+            Kind::Passed => UpstreamOutcome::Passed,
+            Kind::Unclear => UpstreamOutcome::Unclear,
+            Kind::Refused(after) => UpstreamOutcome::Refused { retry_after: seconds(after) },
+            Kind::Edge(after) => UpstreamOutcome::Edge { retry_after: seconds(after) },
         };
-        let jitter = if matches!(verdict, Verdict::Refused { .. }) { self.draw() } else { Duration::ZERO };
+        let jitter = if matches!(verdict, UpstreamOutcome::Refused { .. }) { self.draw() } else { Duration::ZERO };
         let ago = Duration::from_micros(self.at - flight.1);
         let fate = RequestOutcome::Answered { ago, verdict, told: told.clone(), jitter };
         let theirs = self.settle(flight.0, fate).await;
-        let ours = self.machine.answered(&flight.2, verdict, &told, tick(self.at));
+        let ours = self.limiter.record_response(&flight.2, verdict, &told, tick(self.at));
         assert_eq!(theirs.map(|(by, _)| by), ours.map(|held| held.by));
         if let (Some((_, Some(theirs))), Some(ours)) = (theirs, ours) {
             assert_eq!(theirs, ours.wait);
@@ -299,7 +299,7 @@ impl Bench {
             scripts: &self.scripts,
             keys: "calgate:{test}:main".to_owned(),
             settings,
-            machine: Machine::new(settings, SEED),
+            limiter: BudgetLimiter::new(settings, SEED),
             jitter: fastrand::Rng::with_seed(SEED),
             at: START,
             asked: 0,
@@ -372,7 +372,7 @@ fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
                     Who::Asks(consumer) => both.asks(consumer, false, false).await,
                     Who::Others => {
                         cal.hit(now);
-                        assert_eq!(both.heartbeat().await.foreign, both.machine.standing(tick(both.at)).foreign);
+                        assert_eq!(both.heartbeat().await.foreign, both.limiter.status(tick(both.at)).foreign);
                     }
                     Who::IsAnswered(flight) => {
                         if let Some(flight) = both.take(flight) {

@@ -21,7 +21,7 @@ fn on(redis: &Redis) -> (Snapshot, Arc<LimitStoreClient>) {
     let snapshot = snapshot(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
     let store = snapshot.limit_store.clone().unwrap();
     store.start(Duration::ZERO).unwrap();
-    snapshot.budget.table.begin();
+    snapshot.budget.registry.start();
     (snapshot, store)
 }
 
@@ -29,7 +29,7 @@ fn on(redis: &Redis) -> (Snapshot, Arc<LimitStoreClient>) {
 async fn reserve(snapshot: &Snapshot, wait: Duration) -> Result<Slot, Refusal> {
     let grant =
         snapshot.entitlements.grant(caller(snapshot, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
-    let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
+    let permit = snapshot.rate_limits.charge(grant, MonoTime(1)).1.unwrap();
     let selected = snapshot.credentials.select(permit.grant(), &HeaderMap::new()).unwrap();
     let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await.unwrap();
     snapshot.budget.reserve(&permit, &access, Some(wait)).await

@@ -25,7 +25,7 @@ fn a_bucket_is_charged_as_a_single_gateway_charges_it() {
             let theirs = bench.runtime.block_on(bench.scripts.charge(link, charge, Some(at))).unwrap();
             match (theirs, bucket.take(quotas[tier], MonoTime(at * 1000))) {
                 (Ok(ahead), Ok(standing)) => prop_assert_eq!(ahead, standing.reset),
-                (Err(ahead), Err(empty)) => prop_assert_eq!(ahead, empty.standing.reset),
+                (Err(ahead), Err(empty)) => prop_assert_eq!(ahead, empty.status.reset),
                 (theirs, ours) => prop_assert!(false, "{theirs:?}, {ours:?}"),
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use calgate::budget::Slot;
 use calgate::gateway::Snapshot;
-use calgate::limit_store::SharedStore;
+use calgate::limit_store::LimitStoreClient;
 use calgate::refusal::Refusal;
 use calgate::time::MonoTime;
 use http::HeaderMap;
@@ -16,11 +16,11 @@ use crate::harness::{Redis, eventually};
 const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\ntier = \"roomy\"\n";
 
-fn gateway_on(redis: &Redis) -> (Snapshot, Arc<SharedStore>) {
+fn gateway_on(redis: &Redis) -> (Snapshot, Arc<LimitStoreClient>) {
     let snapshot = snapshot(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
     let store = snapshot.limit_store.clone().unwrap();
     store.start(Duration::ZERO).unwrap();
-    snapshot.budget.table.begin();
+    snapshot.budget.registry.start();
     (snapshot, store)
 }
 
@@ -28,9 +28,9 @@ fn gateway_on(redis: &Redis) -> (Snapshot, Arc<SharedStore>) {
 async fn reserve(snapshot: &Snapshot, wait: Duration) -> Result<Slot, Refusal> {
     let grant =
         snapshot.entitlements.grant(caller(snapshot, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
-    let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
-    let suited = snapshot.credentials.suit(permit.grant(), &HeaderMap::new()).unwrap();
-    let access = snapshot.credentials.choose(suited).access(&snapshot.credentials.holders).await.unwrap();
+    let permit = snapshot.rate_limits.charge(grant, MonoTime(1)).1.unwrap();
+    let selected = snapshot.credentials.select(permit.grant(), &HeaderMap::new()).unwrap();
+    let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await.unwrap();
     snapshot.budget.reserve(&permit, &access, Some(wait)).await
 }
 
@@ -45,7 +45,7 @@ fn known_members(redis: &Redis) -> usize {
 fn a_budget_that_left_the_store_sends_nothing_when_the_store_is_lost() {
     let mut redis = Redis::start();
     let (snapshot, store) = gateway_on(&redis);
-    eventually("a store that is asked", || store.is_asked().then_some(()));
+    eventually("a store that is asked", || store.is_enabled().then_some(()));
     eventually("the memberships of the configured budgets", || (known_members(&redis) > 0).then_some(()));
     let configured = known_members(&redis);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -54,7 +54,7 @@ fn a_budget_that_left_the_store_sends_nothing_when_the_store_is_lost() {
     drop(slot);
     eventually("the goodbye", || (known_members(&redis) == configured).then_some(()));
     redis.kill();
-    eventually("the loss of the store", || (!store.answers()).then_some(()));
+    eventually("the loss of the store", || (!store.is_available()).then_some(()));
     let reserved = runtime.block_on(reserve(&snapshot, Duration::from_secs(1)));
     assert_eq!(code(reserved), "GATEWAY_UPSTREAM_BUDGET");
 }

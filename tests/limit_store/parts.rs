@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use calgate::limit_store::{AcquireRequest, Acquired, Member, RequestOutcome};
-use calgate::ratelimit::usage_headers::{Told, Verdict};
+use calgate::ratelimit::usage_headers::{LimitReadings, UpstreamOutcome};
 
 use super::scripts::{A, B, Bench, SECOND, START, limit};
 
@@ -27,7 +27,12 @@ fn is_silent(bench: &mut Bench) {
     let before = START - 300 * SECOND;
     bench.join(before, A, &[]);
     let request = bench.acquire(before, A).unwrap();
-    bench.settle(before, A, request, RequestOutcome::answered(Duration::ZERO, Verdict::Passed, Told::default()));
+    bench.settle(
+        before,
+        A,
+        request,
+        RequestOutcome::answered(Duration::ZERO, UpstreamOutcome::Passed, LimitReadings::default()),
+    );
 }
 
 #[test]

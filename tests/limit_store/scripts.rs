@@ -7,8 +7,8 @@ use calgate::limit_store::redis::scripts::Scripts;
 use calgate::limit_store::{
     AcquireRequest, Acquired, Charge, Limit, Member, OpenWindow, ReplayedRequest, RequestOutcome,
 };
-use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
-use calgate::ratelimit::{Hold, Quota, Settings};
+use calgate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome};
+use calgate::ratelimit::{Quota, Settings, ThrottleReason};
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 
@@ -135,9 +135,9 @@ fn answered(remaining: u32) -> RequestOutcome {
 }
 
 fn answered_of(limit: u32, remaining: u32) -> RequestOutcome {
-    let seen = Seen { name: 1, limit: Some(limit), remaining, reset: Duration::from_secs(60) };
-    let told = Told { limits: [seen].into_iter().collect(), absurd: false };
-    RequestOutcome::Answered { ago: Duration::ZERO, verdict: Verdict::Passed, told, jitter: Duration::ZERO }
+    let seen = LimitReading { name: 1, limit: Some(limit), remaining, reset: Duration::from_secs(60) };
+    let told = LimitReadings { limits: [seen].into_iter().collect(), has_implausible: false };
+    RequestOutcome::Answered { ago: Duration::ZERO, verdict: UpstreamOutcome::Passed, told, jitter: Duration::ZERO }
 }
 
 #[test]
@@ -163,18 +163,23 @@ fn what_becomes_free_is_kept_for_a_moment_for_who_need_not_take_turns_and_is_not
     let mut bench = Bench::of(800);
     bench.join(START, A, &[]);
     let is_go = |acquired: Acquired| matches!(acquired, Acquired::Go { .. });
-    let is_paced = |acquired: Acquired| matches!(acquired, Acquired::Held { by: Hold::Pace, .. });
+    let is_paced = |acquired: Acquired| matches!(acquired, Acquired::Held { by: ThrottleReason::Pace, .. });
     assert!(is_go(bench.turn(START, A)) && is_go(bench.turn(START, A)), "there is plenty");
-    let silent = Told { limits: smallvec::SmallVec::new(), absurd: false };
+    let silent = LimitReadings { limits: smallvec::SmallVec::new(), has_implausible: false };
     for request in 1..=800 {
         if request > 2 {
             bench.acquire(START, A).unwrap();
         }
-        bench.settle(START, A, request, RequestOutcome::answered(Duration::ZERO, Verdict::Passed, silent.clone()));
+        bench.settle(
+            START,
+            A,
+            request,
+            RequestOutcome::answered(Duration::ZERO, UpstreamOutcome::Passed, silent.clone()),
+        );
     }
     let (full, millisecond) = (START + 60 * SECOND, SECOND / 1000);
     assert!(matches!(bench.acquire(full, B), Err(Acquired::UnknownMember)));
-    assert!(matches!(bench.acquire(full, A), Err(Acquired::Held { by: Hold::Requests, .. })));
+    assert!(matches!(bench.acquire(full, A), Err(Acquired::Held { by: ThrottleReason::Requests, .. })));
     assert!(is_paced(bench.turn(full + 149 * millisecond, A)), "all is free, and kept");
     assert!(is_go(bench.turn(full + 151 * millisecond, A)));
     assert!(is_paced(bench.turn(full + 152 * millisecond, A)), "half is free, and not plenty");
@@ -299,7 +304,7 @@ fn who_was_not_alone_before_another_was_cut_off_has_had_its_part_of_the_tail() {
         let request = bench.acquire(START, A).unwrap();
         bench.settle(START, A, request, answered_of(16, remaining));
     }
-    assert!(matches!(bench.acquire(START + 5 * SECOND, A), Err(Acquired::Held { by: Hold::Remaining, .. })));
+    assert!(matches!(bench.acquire(START + 5 * SECOND, A), Err(Acquired::Held { by: ThrottleReason::Remaining, .. })));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use calgate::budget::Slot;
 use calgate::gateway::Snapshot;
-use calgate::ratelimit::status::Standing;
+use calgate::ratelimit::status::BudgetStatus;
 use calgate::refusal::Refusal;
 use calgate::time::MonoTime;
 use http::HeaderMap;
@@ -27,15 +27,15 @@ fn with_store(port: u16, mode: &str) -> Snapshot {
 async fn reserve(snapshot: &Snapshot) -> Result<Slot, Refusal> {
     let caller = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
     let grant = snapshot.entitlements.grant(caller, find("GET /v2/slots").unwrap()).unwrap();
-    let permit = snapshot.rate_limits.take(grant, MonoTime(1)).1.unwrap();
+    let permit = snapshot.rate_limits.charge(grant, MonoTime(1)).1.unwrap();
     let selected = snapshot.credentials.select(permit.grant(), &HeaderMap::new()).unwrap();
     let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await.unwrap();
     snapshot.budget.reserve(&permit, &access, Some(Duration::ZERO)).await
 }
 
 fn public(snapshot: &Snapshot) -> (u32, u32) {
-    let standings = snapshot.budget.standings();
-    let Standing { used, in_flight, .. } = standings.iter().find(|(name, ..)| &**name == "(public)").unwrap().2;
+    let standings = snapshot.budget.statuses();
+    let BudgetStatus { used, in_flight, .. } = standings.iter().find(|(name, ..)| &**name == "(public)").unwrap().2;
     (used, in_flight)
 }
 

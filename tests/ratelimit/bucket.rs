@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use calgate::ratelimit::{Bucket, Empty, Quota, Standing};
+use calgate::ratelimit::{Bucket, Exhausted, Quota, RateLimitStatus};
 use calgate::refusal::retry_after_secs;
 use calgate::time::MonoTime;
 use governor::RateLimiter;
@@ -42,29 +42,29 @@ impl LeakyBucket {
         *self = Self { level: level.into(), measured: now.0.into() };
     }
 
-    fn standing(&self, quota: Quota, now: MonoTime) -> Standing {
+    fn status(&self, quota: Quota, now: MonoTime) -> RateLimitStatus {
         let (level, interval, limit) = (self.level(now), quota.interval_ns(), quota.burst());
         let fits = (1..=limit).take_while(|n| level + interval * u64::from(*n) <= interval * u64::from(limit)).count();
         let window = Duration::from_nanos(interval * u64::from(limit));
-        Standing { limit, remaining: fits.try_into().unwrap(), reset: Duration::from_nanos(level), window }
+        RateLimitStatus { limit, remaining: fits.try_into().unwrap(), reset: Duration::from_nanos(level), window }
     }
 
-    fn check(&self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    fn check(&self, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         let tolerance = quota.interval_ns() * u64::from(quota.burst() - 1);
-        let standing = self.standing(quota, now);
+        let status = self.status(quota, now);
         match self.level(now).saturating_sub(tolerance) {
-            0 => Ok(standing),
-            over => Err(Empty { standing, retry_after: Duration::from_nanos(over) }),
+            0 => Ok(status),
+            over => Err(Exhausted { status, retry_after: Duration::from_nanos(over) }),
         }
     }
 
-    fn take(&mut self, quota: Quota, now: MonoTime) -> Result<Standing, Empty> {
+    fn take(&mut self, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         self.check(quota, now)?;
         self.fill(self.level(now) + quota.interval_ns(), now);
-        Ok(self.standing(quota, now))
+        Ok(self.status(quota, now))
     }
 
-    fn learn(&mut self, full_at: MonoTime, now: MonoTime) {
+    fn merge(&mut self, full_at: MonoTime, now: MonoTime) {
         self.fill(self.level(now).max(full_at.0.saturating_sub(now.0)), now);
     }
 }
@@ -108,15 +108,15 @@ proptest! {
                 Call::Take => prop_assert_eq!(bucket.take(quota, now), model.take(quota, now), "at {:?}", now),
                 Call::Check => prop_assert_eq!(bucket.check(quota, now), model.check(quota, now), "at {:?}", now),
                 Call::Learn(ahead) => {
-                    bucket.learn(MonoTime(now.0 + ahead));
-                    model.learn(MonoTime(now.0 + ahead), now);
+                    bucket.merge(MonoTime(now.0 + ahead));
+                    model.merge(MonoTime(now.0 + ahead), now);
                 }
-                Call::Copy => bucket = bucket.copy(),
+                Call::Copy => bucket = bucket.fork(),
             }
-            prop_assert_eq!(bucket.standing(quota, now), model.standing(quota, now));
+            prop_assert_eq!(bucket.status(quota, now), model.status(quota, now));
             prop_assert_eq!(bucket.is_full(now), model.level(now) == 0);
             let wait = model.check(quota, now).err().map(|empty| empty.retry_after);
-            prop_assert_eq!(quota.wait(Duration::from_nanos(model.level(now))), wait);
+            prop_assert_eq!(quota.wait_for(Duration::from_nanos(model.level(now))), wait);
         }
     }
 
@@ -146,10 +146,10 @@ proptest! {
             let _ = bucket.take(quota, now);
         }
         while bucket.take(last, now).is_ok() {}
-        let before = bucket.standing(last, now);
+        let before = bucket.status(last, now);
         let empty = bucket.take(last, now).unwrap_err();
-        prop_assert_eq!(empty.standing, before);
-        prop_assert_eq!(bucket.standing(last, now), before);
+        prop_assert_eq!(empty.status, before);
+        prop_assert_eq!(bucket.status(last, now), before);
         prop_assert_eq!(before.remaining, 0);
         let too_early = MonoTime(after(now, empty.retry_after).0 - 1);
         prop_assert!(bucket.take(last, too_early).is_err());
@@ -165,11 +165,11 @@ proptest! {
             now = MonoTime(now.0 + pause);
             let _ = bucket.take(quota, now);
         }
-        let left = bucket.standing(quota, now);
+        let left = bucket.status(quota, now);
         prop_assert_eq!(left.limit, quota.burst());
         let full = after(now, left.reset);
         prop_assert!(bucket.is_full(full));
-        prop_assert_eq!(bucket.standing(quota, full).remaining, quota.burst());
+        prop_assert_eq!(bucket.status(quota, full).remaining, quota.burst());
         let taken = (0..=quota.burst()).take_while(|_| bucket.take(quota, now).is_ok()).count();
         prop_assert_eq!(u32::try_from(taken).unwrap(), left.remaining);
     }
@@ -183,9 +183,9 @@ proptest! {
         for _ in 0..takes {
             let _ = bucket.take(before, now);
         }
-        let (old, new) = (bucket.standing(before, now), bucket.standing(after_it, now));
+        let (old, new) = (bucket.status(before, now), bucket.status(after_it, now));
         prop_assert_eq!(old.reset, new.reset);
-        let again = bucket.standing(before, now);
+        let again = bucket.status(before, now);
         prop_assert_eq!(old, again);
     }
 
@@ -213,8 +213,8 @@ fn tiers_of_the_same_depth_keep_their_share() {
     for _ in 0..60 {
         bucket.take(standard, now).unwrap();
     }
-    assert_eq!(bucket.standing(standard, now).remaining, 60);
-    assert_eq!(bucket.standing(premium, now).remaining, 400);
+    assert_eq!(bucket.status(standard, now).remaining, 60);
+    assert_eq!(bucket.status(premium, now).remaining, 400);
     while bucket.take(standard, now).is_ok() {}
     assert!(bucket.take(premium, now).is_err(), "an empty bucket stays empty");
     assert!(bucket.take(premium, MonoTime(now.0 + 75_000_000)).is_ok(), "and fills at the new pace");
@@ -227,7 +227,7 @@ fn an_interval_that_is_no_whole_number_is_rounded_up() {
     assert_eq!(Quota::per_minute(0, 0), Quota::per_minute(1, 1));
     let (bucket, endless) = (Bucket::default(), Quota::per_minute(1, u32::MAX));
     assert!(bucket.take(endless, MonoTime(u64::MAX - 1)).is_ok(), "the end of the clock");
-    assert!(endless.part(1000).depth_ns() <= endless.depth_ns(), "governor can multiply what either is made of");
+    assert!(endless.divided_by(1000).depth_ns() <= endless.depth_ns(), "governor can multiply what either is made of");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn what_is_learned_while_others_take_is_not_lost() {
         for _ in 0..4 {
             scope.spawn(|| (0..2_500).for_each(|_| assert!(bucket.take(quota, MonoTime(SECOND)).is_ok())));
         }
-        scope.spawn(|| (2..=90).for_each(|second| bucket.learn(MonoTime(second * SECOND))));
+        scope.spawn(|| (2..=90).for_each(|second| bucket.merge(MonoTime(second * SECOND))));
     });
     assert!(!bucket.is_full(MonoTime(last.0 - 1)));
     assert!(bucket.is_full(MonoTime(last.0 + 10 * SECOND)), "10,000 tokens of a millisecond each");

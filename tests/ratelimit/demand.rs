@@ -2,91 +2,91 @@
 
 use std::time::Duration;
 
-use calgate::ratelimit::demand::{AskedFor, Fair, LongRun};
+use calgate::ratelimit::demand::{DemandLevel, DemandTracker, SharedLimit};
 use calgate::time::MonoTime;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Ten gateways on 120 a minute: twelve at each, if requests are divided evenly.
-const FAIR: Fair = Fair { limit: 120, window: MINUTE, among: 10 };
+const FAIR: SharedLimit = SharedLimit { limit: 120, window: MINUTE, gateways: 10 };
 
 fn at(seconds: u64) -> MonoTime {
     MonoTime::default().after(Duration::from_secs(seconds))
 }
 
 /// The consumer `key` asks from then on, until then, once in so many seconds.
-fn asks(asked: &mut AskedFor, key: u64, from: u64, until: u64, every: usize) {
+fn asks(asked: &mut DemandTracker, key: u64, from: u64, until: u64, every: usize) {
     for second in (from..until).step_by(every) {
-        asked.note(key, 100, &FAIR, at(second));
+        asked.record(key, 100, &FAIR, at(second));
     }
 }
 
 #[test]
 fn who_asks_for_its_part_is_within_it_once_it_has_asked_for_a_window() {
-    let mut asked = AskedFor::default();
-    assert_eq!(asked.long_run(1, &FAIR, at(0)), LongRun::Unknown);
+    let mut asked = DemandTracker::default();
+    assert_eq!(asked.level(1, &FAIR, at(0)), DemandLevel::Unknown);
     asks(&mut asked, 1, 0, 600, 10);
     asks(&mut asked, 2, 0, 600, 10);
-    assert_eq!(asked.long_run(1, &FAIR, at(59)), LongRun::Unknown);
-    assert_eq!(asked.long_run(1, &FAIR, at(600)), LongRun::Within);
+    assert_eq!(asked.level(1, &FAIR, at(59)), DemandLevel::Unknown);
+    assert_eq!(asked.level(1, &FAIR, at(600)), DemandLevel::Within);
 }
 
 #[test]
 fn who_asks_for_more_is_over_it_and_within_it_again_when_it_asks_for_less() {
-    let mut asked = AskedFor::default();
+    let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 600, 10);
     asks(&mut asked, 2, 0, 600, 1);
-    assert_eq!(asked.long_run(2, &FAIR, at(600)), LongRun::Over);
-    assert_eq!(asked.long_run(1, &FAIR, at(600)), LongRun::Within);
+    assert_eq!(asked.level(2, &FAIR, at(600)), DemandLevel::Over);
+    assert_eq!(asked.level(1, &FAIR, at(600)), DemandLevel::Within);
     // However much it was: no more is held against it than two windows' parts and what chance may bring.
     asks(&mut asked, 2, 600, 800, 20);
-    assert_eq!(asked.long_run(2, &FAIR, at(800)), LongRun::Within);
+    assert_eq!(asked.level(2, &FAIR, at(800)), DemandLevel::Within);
 }
 
 #[test]
 fn what_chance_brings_at_once_is_within_a_part() {
-    let mut asked = AskedFor::default();
+    let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 120, 12);
-    (0..9).for_each(|_| asked.note(1, 100, &FAIR, at(120)));
-    assert_eq!(asked.long_run(1, &FAIR, at(120)), LongRun::Within);
-    (0..9).for_each(|_| asked.note(1, 100, &FAIR, at(120)));
-    assert_eq!(asked.long_run(1, &FAIR, at(120)), LongRun::Over);
+    (0..9).for_each(|_| asked.record(1, 100, &FAIR, at(120)));
+    assert_eq!(asked.level(1, &FAIR, at(120)), DemandLevel::Within);
+    (0..9).for_each(|_| asked.record(1, 100, &FAIR, at(120)));
+    assert_eq!(asked.level(1, &FAIR, at(120)), DemandLevel::Over);
 }
 
 #[test]
 fn who_asks_no_more_is_forgotten_and_its_part_is_the_others_again() {
-    let mut asked = AskedFor::default();
+    let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 60, 10);
     asks(&mut asked, 2, 0, 3600, 30);
     assert_eq!(asked.weights(), 100);
-    assert_eq!(asked.long_run(1, &FAIR, at(3600)), LongRun::Unknown);
+    assert_eq!(asked.level(1, &FAIR, at(3600)), DemandLevel::Unknown);
 }
 
 #[test]
 fn a_thousand_consumers_are_forgotten_too_though_the_part_of_each_is_tiny() {
-    let mut asked = AskedFor::default();
-    (0..1000).for_each(|key| asked.note(key, 100, &FAIR, at(0)));
+    let mut asked = DemandTracker::default();
+    (0..1000).for_each(|key| asked.record(key, 100, &FAIR, at(0)));
     assert_eq!(asked.weights(), 100_000);
-    asked.note(1000, 100, &FAIR, at(16 * 60 + 1));
+    asked.record(1000, 100, &FAIR, at(16 * 60 + 1));
     assert_eq!(asked.weights(), 100);
 }
 
 #[test]
 fn a_consumer_counts_with_the_weight_that_it_has_now() {
-    let mut asked = AskedFor::default();
+    let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 600, 1);
-    asked.note(2, 900, &FAIR, at(600));
-    asked.note(2, 300, &FAIR, at(600));
+    asked.record(2, 900, &FAIR, at(600));
+    asked.record(2, 300, &FAIR, at(600));
     assert_eq!(asked.weights(), 400);
 }
 
 #[test]
 fn what_was_a_part_among_many_gateways_is_one_among_few() {
-    let mut asked = AskedFor::default();
-    let many = Fair { among: 50, ..FAIR };
+    let mut asked = DemandTracker::default();
+    let many = SharedLimit { gateways: 50, ..FAIR };
     for second in (0..1200).step_by(60) {
-        asked.note(1, 100, &many, at(second));
-        asked.note(2, 100, &many, at(second));
+        asked.record(1, 100, &many, at(second));
+        asked.record(2, 100, &many, at(second));
     }
-    assert_eq!(asked.long_run(1, &many, at(1200)), LongRun::Within);
-    assert_eq!(asked.long_run(1, &Fair { among: 2, ..FAIR }, at(1200)), LongRun::Within);
+    assert_eq!(asked.level(1, &many, at(1200)), DemandLevel::Within);
+    assert_eq!(asked.level(1, &SharedLimit { gateways: 2, ..FAIR }, at(1200)), DemandLevel::Within);
 }

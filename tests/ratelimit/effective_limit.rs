@@ -1,11 +1,11 @@
 //! Effective limit: the configured one, unless the responses of Cal.com report another.
 
-use calgate::ratelimit::effective_limit::Granted;
+use calgate::ratelimit::effective_limit::EffectiveLimit;
 
 fn after(configured: u32, learn: bool, told: &[u32]) -> u32 {
-    let mut granted = Granted::new(configured, learn);
+    let mut granted = EffectiveLimit::new(configured, learn);
     for &limit in told {
-        granted.told(limit);
+        granted.observe(limit);
     }
     granted.get()
 }
@@ -29,8 +29,8 @@ fn more_than_is_configured_has_to_be_allowed() {
 
 #[test]
 fn a_reload_that_says_nothing_new_changes_nothing() {
-    let mut granted = Granted::new(120, false);
-    granted.told(80);
+    let mut granted = EffectiveLimit::new(120, false);
+    granted.observe(80);
     granted.configure(120, false);
     assert_eq!(granted.get(), 80);
     granted.configure(200, false);

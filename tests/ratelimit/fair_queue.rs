@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use calgate::ratelimit::Hold;
-use calgate::ratelimit::demand::Fair;
-use calgate::ratelimit::fair_queue::{Asker, Priority, Queue, Ticket};
+use calgate::ratelimit::ThrottleReason;
+use calgate::ratelimit::demand::SharedLimit;
+use calgate::ratelimit::fair_queue::{FairQueue, Flow, Priority, Ticket};
 use calgate::time::MonoTime;
 
 /// A minute's limit of 100, all of it this gateway's.
-const ALONE: Fair = Fair { limit: 100, window: MINUTE, among: 1 };
+const ALONE: SharedLimit = SharedLimit { limit: 100, window: MINUTE, gateways: 1 };
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn at(seconds: u64) -> MonoTime {
     MonoTime::default().after(Duration::from_secs(seconds))
 }
 
-fn asker(key: u64, weight: u32, priority: Priority) -> Asker {
-    Asker { key, weight, priority }
+fn flow(key: u64, weight: u32, priority: Priority) -> Flow {
+    Flow { key, weight, priority }
 }
 
-fn wait(queue: &mut Queue, asker: &Asker, n: usize) -> Vec<Ticket> {
-    (0..n).map(|_| queue.line_up(asker, false).unwrap()).collect()
+fn wait(queue: &mut FairQueue, flow: &Flow, n: usize) -> Vec<Ticket> {
+    (0..n).map(|_| queue.enqueue(flow, false).unwrap()).collect()
 }
 
 /// Whose the next `n` turns are.
-fn turns(queue: &mut Queue, n: usize) -> Vec<u64> {
+fn turns(queue: &mut FairQueue, n: usize) -> Vec<u64> {
     (0..n).map_while(|_| queue.next_turn()).map(|(_, key)| key).collect()
 }
 
@@ -34,116 +34,124 @@ fn of(turns: &[u64], key: u64) -> usize {
 
 #[test]
 fn a_heavy_consumer_waits_for_the_light_ones_and_not_they_for_it() {
-    let mut queue = Queue::default();
-    wait(&mut queue, &asker(1, 120, Priority::Default), 100);
-    wait(&mut queue, &asker(2, 120, Priority::Default), 2);
-    wait(&mut queue, &asker(3, 120, Priority::Default), 1);
+    let mut queue = FairQueue::default();
+    wait(&mut queue, &flow(1, 120, Priority::Default), 100);
+    wait(&mut queue, &flow(2, 120, Priority::Default), 2);
+    wait(&mut queue, &flow(3, 120, Priority::Default), 1);
     let turns = turns(&mut queue, 6);
     assert_eq!((of(&turns, 1), of(&turns, 2), of(&turns, 3)), (3, 2, 1), "{turns:?}");
 }
 
 #[test]
 fn turns_are_weighted_by_tiers() {
-    let mut queue = Queue::default();
-    wait(&mut queue, &asker(1, 800, Priority::Default), 200);
-    wait(&mut queue, &asker(2, 200, Priority::Default), 200);
+    let mut queue = FairQueue::default();
+    wait(&mut queue, &flow(1, 800, Priority::Default), 200);
+    wait(&mut queue, &flow(2, 200, Priority::Default), 200);
     let turns = turns(&mut queue, 100);
     assert_eq!((of(&turns, 1), of(&turns, 2)), (80, 20));
 }
 
 #[test]
 fn a_higher_class_goes_first_and_one_in_ten_is_of_a_lower() {
-    let mut queue = Queue::default();
-    wait(&mut queue, &asker(3, 120, Priority::Batch), 50);
-    wait(&mut queue, &asker(1, 120, Priority::Interactive), 250);
+    let mut queue = FairQueue::default();
+    wait(&mut queue, &flow(3, 120, Priority::Batch), 50);
+    wait(&mut queue, &flow(1, 120, Priority::Interactive), 250);
     let turns = turns(&mut queue, 200);
     assert_eq!((of(&turns, 1), of(&turns, 3)), (180, 20));
 }
 
 #[test]
 fn what_may_wait_is_bounded_for_each_and_for_all() {
-    let mut queue = Queue::default();
-    wait(&mut queue, &asker(1, 1, Priority::Default), 256);
-    assert_eq!(queue.line_up(&asker(1, 1, Priority::Default), false), Err(Hold::Queue));
+    let mut queue = FairQueue::default();
+    wait(&mut queue, &flow(1, 1, Priority::Default), 256);
+    assert_eq!(queue.enqueue(&flow(1, 1, Priority::Default), false), Err(ThrottleReason::Queue));
     for key in 2..5 {
-        wait(&mut queue, &asker(key, 1, Priority::Default), 256);
+        wait(&mut queue, &flow(key, 1, Priority::Default), 256);
     }
-    assert_eq!(queue.line_up(&asker(9, 1, Priority::Default), false), Err(Hold::Queue));
+    assert_eq!(queue.enqueue(&flow(9, 1, Priority::Default), false), Err(ThrottleReason::Queue));
 }
 
 #[test]
 fn who_leaves_is_forgotten() {
-    let mut queue = Queue::default();
-    let one = asker(1, 120, Priority::Default);
+    let mut queue = FairQueue::default();
+    let one = flow(1, 120, Priority::Default);
     let tickets = wait(&mut queue, &one, 10);
-    assert!(tickets.iter().all(|ticket| queue.leave(*ticket, 1)));
-    assert!(!queue.leave(tickets[0], 1));
+    assert!(tickets.iter().all(|ticket| queue.cancel(*ticket, 1)));
+    assert!(!queue.cancel(tickets[0], 1));
     assert_eq!((queue.len(), queue.consumers(), queue.next_turn()), (0, 0, None));
 }
 
 #[test]
 fn who_has_less_than_its_part_need_not_take_turns_unless_a_higher_class_waits() {
-    let mut queue = Queue::default();
-    let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
-    (0..100).for_each(|_| queue.passed(&heavy));
-    assert!(queue.is_below_part(&light, &ALONE, MonoTime(0)) && !queue.is_below_part(&heavy, &ALONE, MonoTime(0)));
-    (0..80).for_each(|_| queue.passed(&light));
-    assert!(!queue.is_below_part(&light, &ALONE, MonoTime(0)));
-    (0..70).for_each(|_| queue.released(2));
-    assert!(queue.is_below_part(&light, &ALONE, MonoTime(0)));
-    queue.line_up(&asker(3, 100, Priority::Interactive), false).unwrap();
-    assert!(!queue.is_below_part(&light, &ALONE, MonoTime(0)));
+    let mut queue = FairQueue::default();
+    let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
+    (0..100).for_each(|_| queue.record_express(&heavy));
+    assert!(
+        queue.is_under_fair_share(&light, &ALONE, MonoTime(0))
+            && !queue.is_under_fair_share(&heavy, &ALONE, MonoTime(0))
+    );
+    (0..80).for_each(|_| queue.record_express(&light));
+    assert!(!queue.is_under_fair_share(&light, &ALONE, MonoTime(0)));
+    (0..70).for_each(|_| queue.record_expiry(2));
+    assert!(queue.is_under_fair_share(&light, &ALONE, MonoTime(0)));
+    queue.enqueue(&flow(3, 100, Priority::Interactive), false).unwrap();
+    assert!(!queue.is_under_fair_share(&light, &ALONE, MonoTime(0)));
 }
 
 #[test]
 fn at_one_of_several_gateways_who_asks_for_its_part_in_the_long_run_may_have_more_by_chance() {
-    let mut queue = Queue::default();
-    let fair = Fair { limit: 80, window: MINUTE, among: 10 };
-    let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
+    let mut queue = FairQueue::default();
+    let shared = SharedLimit { limit: 80, window: MINUTE, gateways: 10 };
+    let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
     for second in 0..600 {
-        queue.comes(&heavy, &fair, at(second));
+        queue.record_arrival(&heavy, &shared, at(second));
         if second % 15 == 0 {
-            queue.comes(&light, &fair, at(second));
+            queue.record_arrival(&light, &shared, at(second));
         }
     }
-    (0..8).for_each(|_| queue.passed(&heavy));
-    (0..9).for_each(|_| queue.passed(&light));
-    assert!(queue.is_below_part(&light, &fair, at(600)) && !queue.is_below_part(&heavy, &fair, at(600)));
+    (0..8).for_each(|_| queue.record_express(&heavy));
+    (0..9).for_each(|_| queue.record_express(&light));
+    assert!(
+        queue.is_under_fair_share(&light, &shared, at(600)) && !queue.is_under_fair_share(&heavy, &shared, at(600))
+    );
     // Alone, it is what it has had that counts.
-    assert!(!queue.is_below_part(&light, &Fair { limit: 8, among: 1, ..fair }, at(600)));
+    assert!(!queue.is_under_fair_share(&light, &SharedLimit { limit: 8, gateways: 1, ..shared }, at(600)));
 }
 
 #[test]
 fn who_has_just_come_to_one_of_several_gateways_may_have_more_than_its_part_unless_it_has_most() {
-    let mut queue = Queue::default();
-    let fair = Fair { limit: 100, window: MINUTE, among: 10 };
-    let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
-    for (asker, requests) in [(&heavy, 7), (&light, 6)] {
-        (0..requests).for_each(|_| queue.comes(asker, &fair, at(0)));
-        (0..requests).for_each(|_| queue.passed(asker));
+    let mut queue = FairQueue::default();
+    let shared = SharedLimit { limit: 100, window: MINUTE, gateways: 10 };
+    let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
+    for (flow, requests) in [(&heavy, 7), (&light, 6)] {
+        (0..requests).for_each(|_| queue.record_arrival(flow, &shared, at(0)));
+        (0..requests).for_each(|_| queue.record_express(flow));
     }
-    assert!(queue.is_below_part(&light, &fair, at(1)) && !queue.is_below_part(&heavy, &fair, at(1)));
+    assert!(queue.is_under_fair_share(&light, &shared, at(1)) && !queue.is_under_fair_share(&heavy, &shared, at(1)));
 }
 
 #[test]
 fn where_a_part_is_less_than_one_request_a_window_who_asks_for_more_takes_turns() {
-    let mut queue = Queue::default();
-    let fair = Fair { limit: 100, window: MINUTE, among: 50 };
-    let askers: Vec<Asker> = (1..=4).map(|key| asker(key, 100, Priority::Default)).collect();
-    for asker in &askers {
-        queue.comes(asker, &fair, at(0));
+    let mut queue = FairQueue::default();
+    let shared = SharedLimit { limit: 100, window: MINUTE, gateways: 50 };
+    let askers: Vec<Flow> = (1..=4).map(|key| flow(key, 100, Priority::Default)).collect();
+    for flow in &askers {
+        queue.record_arrival(flow, &shared, at(0));
     }
-    (0..20).for_each(|second| queue.comes(&askers[0], &fair, at(second)));
-    assert!(!queue.is_below_part(&askers[0], &fair, at(20)) && queue.is_below_part(&askers[1], &fair, at(20)));
+    (0..20).for_each(|second| queue.record_arrival(&askers[0], &shared, at(second)));
+    assert!(
+        !queue.is_under_fair_share(&askers[0], &shared, at(20))
+            && queue.is_under_fair_share(&askers[1], &shared, at(20))
+    );
 }
 
 #[test]
 fn what_those_have_who_do_not_wait_is_known() {
-    let mut queue = Queue::default();
-    let (heavy, light) = (asker(1, 100, Priority::Default), asker(2, 100, Priority::Default));
-    (0..9).for_each(|_| queue.passed(&heavy));
-    (0..8).for_each(|_| queue.passed(&light));
-    assert_eq!((queue.light(None), queue.light(Some(2))), (17, 9));
-    queue.line_up(&heavy, false).unwrap();
-    assert_eq!(queue.light(None), 8);
+    let mut queue = FairQueue::default();
+    let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
+    (0..9).for_each(|_| queue.record_express(&heavy));
+    (0..8).for_each(|_| queue.record_express(&light));
+    assert_eq!((queue.light_load(None), queue.light_load(Some(2))), (17, 9));
+    queue.enqueue(&heavy, false).unwrap();
+    assert_eq!(queue.light_load(None), 8);
 }

@@ -26,7 +26,7 @@ proptest! {
         for (key, pause) in requests {
             now = MonoTime(now.0 + pause);
             let bucket = own.entry(key).or_default();
-            prop_assert_eq!(table.standing(key, quota(), now), bucket.standing(quota(), now));
+            prop_assert_eq!(table.status(key, quota(), now), bucket.status(quota(), now));
             prop_assert_eq!(table.take(key, quota(), now), bucket.take(quota(), now));
         }
     }
@@ -40,7 +40,7 @@ proptest! {
         let mut now = MonoTime(1);
         for (key, pause) in requests {
             now = MonoTime(now.0 + pause);
-            let checked = (table.check(key, quota(), now).is_ok(), table.standing(key, quota(), now).remaining > 0);
+            let checked = (table.check(key, quota(), now).is_ok(), table.status(key, quota(), now).remaining > 0);
             let allowed = table.take(key, quota(), now).is_ok();
             prop_assert_eq!(checked, (allowed, allowed), "what is looked at is what is taken from");
             let alone = own.entry(key).or_default().take(quota(), now).is_ok();
@@ -69,7 +69,7 @@ fn a_flood_of_keys_is_bounded_from_many_threads() {
 #[test]
 fn who_took_from_the_shared_bucket_does_not_begin_with_a_full_one() {
     let table = KeyedBuckets::new(1);
-    let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|standing| standing.remaining);
+    let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|status| status.remaining);
     assert_eq!((take(1, 1), take(2, 1), take(2, 1), take(2, 1)), (Ok(2), Ok(2), Ok(1), Ok(0)));
     assert_eq!(take(2, 2), Ok(0), "there is room for a bucket of its own, in which there is what came back");
     assert!(take(2, 2).is_err());
@@ -78,7 +78,7 @@ fn who_took_from_the_shared_bucket_does_not_begin_with_a_full_one() {
 #[test]
 fn buckets_that_are_full_again_make_room() {
     let table = KeyedBuckets::new(2);
-    let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|standing| standing.remaining);
+    let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|status| status.remaining);
     assert_eq!((take(1, 1), take(2, 1)), (Ok(2), Ok(2)));
     assert_eq!((take(3, 1), take(4, 1)), (Ok(2), Ok(1)), "newcomers share one");
     assert_eq!(take(1, 1), Ok(1), "who is known keeps its own");
@@ -90,7 +90,7 @@ fn buckets_that_are_full_again_make_room() {
 fn who_finds_a_full_table_is_told_of_the_bucket_that_newcomers_share() {
     let table = KeyedBuckets::new(1);
     let at = |seconds: u64| MonoTime(seconds * SECOND);
-    let remaining = |key, now| table.standing(key, quota(), at(now)).remaining;
+    let remaining = |key, now| table.status(key, quota(), at(now)).remaining;
     let drain = |key, count: u32, quota, now| {
         for _ in 0..count {
             let _ = table.take(key, quota, at(now));

@@ -3,43 +3,43 @@
 use std::time::Duration;
 
 use calgate::ratelimit::Settings;
-use calgate::ratelimit::fair_queue::{Asker, Priority};
-use calgate::ratelimit::limiter::{Asked, Flight, Machine};
-use calgate::ratelimit::other_clients::{Foreign, Whole};
-use calgate::ratelimit::usage_headers::{Seen, Told, Verdict};
+use calgate::ratelimit::fair_queue::{Flow, Priority};
+use calgate::ratelimit::limiter::{BudgetLimiter, Decision, InFlight};
+use calgate::ratelimit::other_clients::{ExternalUsage, WindowSize};
+use calgate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome};
 use calgate::time::MonoTime;
 
 use crate::budget::table::limiter::{Limiter, NamedLimit};
 
 const WINDOW: Duration = Duration::from_secs(60);
-const WHOLE: Whole = Whole { length: WINDOW, limit: 100 };
-const ASKER: Asker = Asker { key: 1, weight: 1, priority: Priority::Default };
+const WHOLE: WindowSize = WindowSize { length: WINDOW, limit: 100 };
+const ASKER: Flow = Flow { key: 1, weight: 1, priority: Priority::Default };
 
 fn at(seconds: u64) -> MonoTime {
     MonoTime::default().after(Duration::from_secs(seconds))
 }
 
 /// A window of 100 that began at 0, in which others had used `others` when our only other answer came, at `told`.
-fn seen(others: u32, told: u64) -> Foreign {
-    let mut foreign = Foreign::new(99, at(0), at(0));
-    foreign.own();
-    foreign.note(98 - others, 0, at(told));
+fn seen(others: u32, told: u64) -> ExternalUsage {
+    let mut foreign = ExternalUsage::new(99, at(0), at(0));
+    foreign.count_own();
+    foreign.observe(98 - others, 0, at(told));
     foreign
 }
 
-fn next(foreign: Foreign, now: u64) -> Foreign {
+fn next(foreign: ExternalUsage, now: u64) -> ExternalUsage {
     foreign.next_window(99, (at(now), at(now)), WHOLE, true)
 }
 
 #[test]
 fn our_own_requests_are_not_others() {
-    let mut foreign = Foreign::new(99, at(0), at(0));
+    let mut foreign = ExternalUsage::new(99, at(0), at(0));
     for left in (90..99).rev() {
-        foreign.own();
-        foreign.note(left, 2, at(10));
+        foreign.count_own();
+        foreign.observe(left, 2, at(10));
     }
     assert_eq!(foreign.seen(), 0);
-    assert_eq!(foreign.reserve(at(10), at(60), WHOLE, 0, true), 0);
+    assert_eq!(foreign.reserved_for_others(at(10), at(60), WHOLE, 0, true), 0);
 }
 
 #[test]
@@ -56,99 +56,111 @@ fn what_was_seen_in_a_part_of_a_window_is_expected_in_every_part_of_the_next() {
 #[test]
 fn what_others_may_have_used_since_the_last_answer_is_left_to_them_too() {
     let foreign = next(seen(0, 0), 0);
-    assert_eq!(foreign.reserve(at(50), at(60), WHOLE, 0, true), 0, "nobody is there");
+    assert_eq!(foreign.reserved_for_others(at(50), at(60), WHOLE, 0, true), 0, "nobody is there");
     let mut foreign = next(seen(24, 60), 60);
-    let last_told = foreign.reserve(at(110), at(120), WHOLE, 0, true);
+    let last_told = foreign.reserved_for_others(at(110), at(120), WHOLE, 0, true);
     assert_eq!(last_told, 24 + 8 + 2, "of the whole window, and four deviations of the four that are still to come");
-    foreign.own();
-    foreign.note(78, 0, at(110));
-    assert_eq!(foreign.reserve(at(110), at(120), WHOLE, 0, true), 4 + 8 + 2, "told a moment ago");
-    foreign.note(78, 0, at(70));
-    assert_eq!(foreign.reserve(at(110), at(120), WHOLE, 0, true), 4 + 8 + 2, "a late answer takes nothing back");
+    foreign.count_own();
+    foreign.observe(78, 0, at(110));
+    assert_eq!(foreign.reserved_for_others(at(110), at(120), WHOLE, 0, true), 4 + 8 + 2, "told a moment ago");
+    foreign.observe(78, 0, at(70));
+    assert_eq!(
+        foreign.reserved_for_others(at(110), at(120), WHOLE, 0, true),
+        4 + 8 + 2,
+        "a late answer takes nothing back"
+    );
 }
 
 #[test]
 fn without_any_window_before_more_may_come_than_was_seen() {
     let foreign = seen(9, 30);
     let rate = (9 + 6) * 2;
-    assert_eq!(foreign.reserve(at(30), at(60), WHOLE, 0, true), rate / 2 + 15 + 2);
+    assert_eq!(foreign.reserved_for_others(at(30), at(60), WHOLE, 0, true), rate / 2 + 15 + 2);
 }
 
 #[test]
 fn of_several_gateways_only_what_is_suspected_is_left() {
     let foreign = seen(24, 30);
-    assert_eq!(foreign.reserve(at(30), at(60), WHOLE, 0, false), 0);
-    assert_eq!(foreign.reserve(at(30), at(60), WHOLE, 40, false), 20 + 16 + 2);
-    assert_eq!(foreign.reserve(at(60), at(60), WHOLE, 40, false), 2);
+    assert_eq!(foreign.reserved_for_others(at(30), at(60), WHOLE, 0, false), 0);
+    assert_eq!(foreign.reserved_for_others(at(30), at(60), WHOLE, 40, false), 20 + 16 + 2);
+    assert_eq!(foreign.reserved_for_others(at(60), at(60), WHOLE, 40, false), 2);
     assert_eq!(foreign.next_window(99, (at(60), at(60)), WHOLE, false).seen(), 0, "they may have been other gateways'");
 }
 
-fn machine(replicas: u32) -> Machine {
-    Machine::new(Settings { limit: 120, window: WINDOW, replicas, learn_limit: false }, 1)
+fn limiter(replicas: u32) -> BudgetLimiter {
+    BudgetLimiter::new(Settings { limit: 120, window: WINDOW, replicas, learn_limit: false }, 1)
 }
 
-fn send(machine: &mut Machine, now: MonoTime) -> Option<Flight> {
-    match machine.ask(&ASKER, Duration::ZERO, now) {
-        Asked::Go(flight) => Some(flight),
-        Asked::Refuse(_) => None,
-        Asked::Wait(ticket, _) => {
-            machine.leave(ticket, &ASKER);
+fn send(limiter: &mut BudgetLimiter, now: MonoTime) -> Option<InFlight> {
+    match limiter.admit(&ASKER, Duration::ZERO, now) {
+        Decision::Admit(flight) => Some(flight),
+        Decision::Reject(_) => None,
+        Decision::Queue(ticket, _) => {
+            limiter.cancel(ticket, &ASKER);
             None
         }
     }
 }
 
-fn told(remaining: u32, reset: u64) -> Told {
+fn told(remaining: u32, reset: u64) -> LimitReadings {
     let reset = Duration::from_secs(reset);
-    Told { limits: std::iter::once(Seen { name: 1, limit: Some(120), remaining, reset }).collect(), absurd: false }
+    LimitReadings {
+        limits: std::iter::once(LimitReading { name: 1, limit: Some(120), remaining, reset }).collect(),
+        has_implausible: false,
+    }
 }
 
 /// Two answers, between which 40 were used by somebody.
-fn sees_forty_of_somebody(machine: &mut Machine) {
+fn sees_forty_of_somebody(limiter: &mut BudgetLimiter) {
     for (second, remaining) in [(1, 119), (10, 78)] {
-        let flight = send(machine, at(second)).unwrap();
-        machine.answered(&flight, Verdict::Passed, &told(remaining, 61 - second), at(second));
+        let flight = send(limiter, at(second)).unwrap();
+        limiter.record_response(&flight, UpstreamOutcome::Passed, &told(remaining, 61 - second), at(second));
     }
 }
 
 #[test]
 fn what_other_gateways_used_is_not_taken_for_others_once_this_one_is_alone() {
-    let mut alone = machine(1);
+    let mut alone = limiter(1);
     sees_forty_of_somebody(&mut alone);
-    assert_eq!(alone.standing(at(11)).foreign, 40);
-    let mut one_of_two = machine(2);
+    assert_eq!(alone.status(at(11)).foreign, 40);
+    let mut one_of_two = limiter(2);
     sees_forty_of_somebody(&mut one_of_two);
     one_of_two.configure(Settings { limit: 120, window: WINDOW, replicas: 1, learn_limit: false });
-    assert_eq!(one_of_two.standing(at(11)).foreign, 0);
+    assert_eq!(one_of_two.status(at(11)).foreign, 0);
 }
 
 #[test]
 fn with_a_store_others_are_those_it_tells_of_and_so_they_are_when_it_is_lost() {
-    let mut machine = machine(1);
-    machine.go_by_store(2);
-    sees_forty_of_somebody(&mut machine);
-    assert_eq!(machine.standing(at(11)).foreign, 0);
-    machine.told_by_store(&[], 7, at(11));
-    assert_eq!(machine.standing(at(11)).foreign, 7);
-    machine.go_alone(1, Duration::ZERO, at(11));
-    assert_eq!(machine.standing(at(11)).foreign, 7);
+    let mut limiter = limiter(1);
+    limiter.enter_shared_mode(2);
+    sees_forty_of_somebody(&mut limiter);
+    assert_eq!(limiter.status(at(11)).foreign, 0);
+    limiter.merge_store_state(&[], 7, at(11));
+    assert_eq!(limiter.status(at(11)).foreign, 7);
+    limiter.leave_shared_mode(1, Duration::ZERO, at(11));
+    assert_eq!(limiter.status(at(11)).foreign, 7);
 }
 
 /// Requests of ours that Cal.com lets pass in each of four minutes, where 150 a minute ask to go out, and another program
 /// sends `burst` at once, at two seconds.
 fn passed_beside_a_burst_of(burst: u32) -> [u32; 4] {
     let named = NamedLimit { name: "Default".to_owned(), limit: 120, window: WINDOW, block: WINDOW };
-    let (mut cal, mut machine, mut passed) = (Limiter::new(vec![named], false), machine(1), [0; 4]);
+    let (mut cal, mut limiter, mut passed) = (Limiter::new(vec![named], false), limiter(1), [0; 4]);
     for ask in 0..600_usize {
         let now = at(100).after(Duration::from_millis(400) * u32::try_from(ask).unwrap());
         if ask == 5 {
             (0..burst).for_each(|_| drop(cal.hit(now.since(MonoTime::default()))));
         }
-        if let Some(flight) = send(&mut machine, now) {
+        if let Some(flight) = send(&mut limiter, now) {
             let verdict = cal.hit(now.since(MonoTime::default()));
             assert!(!verdict.refused, "burst {burst}, request {ask}: {passed:?}");
             let standing = &verdict.standings[0];
-            machine.answered(&flight, Verdict::Passed, &told(standing.remaining, standing.reset_seconds), now);
+            limiter.record_response(
+                &flight,
+                UpstreamOutcome::Passed,
+                &told(standing.remaining, standing.reset_seconds),
+                now,
+            );
             passed[ask / 150] += 1;
         }
     }

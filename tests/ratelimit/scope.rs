@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use calgate::ratelimit::scope::{Known, Names, Scope};
-use calgate::ratelimit::usage_headers::{Seen, name_hash};
+use calgate::ratelimit::scope::{LimitNames, NameSightings, Scope};
+use calgate::ratelimit::usage_headers::{LimitReading, name_hash};
 
 /// What Cal.com grants the credential in a window.
 const GRANTED: u32 = 120;
 
-fn told(limits: &[(&str, u32)]) -> Vec<Seen> {
-    let seen = |&(name, limit): &(&str, u32)| Seen {
+fn told(limits: &[(&str, u32)]) -> Vec<LimitReading> {
+    let seen = |&(name, limit): &(&str, u32)| LimitReading {
         name: name_hash(name),
         limit: Some(limit),
         remaining: 1,
@@ -19,11 +19,11 @@ fn told(limits: &[(&str, u32)]) -> Vec<Seen> {
 }
 
 fn scope(usual: &[(&str, u32)], limits: &[(&str, u32)], here: bool, elsewhere: bool) -> Scope {
-    let mut names = Names::default();
+    let mut names = LimitNames::default();
     if !usual.is_empty() {
         names.note(&told(usual));
     }
-    names.scope(&told(limits), GRANTED, Known { here, elsewhere })
+    names.scope(&told(limits), GRANTED, NameSightings { here, elsewhere })
 }
 
 #[test]

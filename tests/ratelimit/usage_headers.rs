@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use calgate::ratelimit::usage_headers::{Ignored, Reading, Seen, Verdict, name_hash};
+use calgate::ratelimit::usage_headers::{HeadReading, Ignored, LimitReading, UpstreamOutcome, name_hash};
 use http::{HeaderMap, StatusCode};
 
 use crate::given::headers;
@@ -13,16 +13,16 @@ fn wall() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(WALL)
 }
 
-fn read(status: StatusCode, fields: &HeaderMap) -> Reading {
-    calgate::ratelimit::usage_headers::read(status, fields, wall(), Duration::from_secs(60))
+fn parse(status: StatusCode, fields: &HeaderMap) -> HeadReading {
+    calgate::ratelimit::usage_headers::parse(status, fields, wall(), Duration::from_secs(60))
 }
 
-fn told(fields: &HeaderMap) -> Vec<Seen> {
-    read(StatusCode::OK, fields).told.limits.to_vec()
+fn told(fields: &HeaderMap) -> Vec<LimitReading> {
+    parse(StatusCode::OK, fields).readings.limits.to_vec()
 }
 
-fn seen(name: &str, limit: Option<u32>, remaining: u32, reset: u64) -> Seen {
-    Seen { name: name_hash(name), limit, remaining, reset: Duration::from_secs(reset) }
+fn seen(name: &str, limit: Option<u32>, remaining: u32, reset: u64) -> LimitReading {
+    LimitReading { name: name_hash(name), limit, remaining, reset: Duration::from_secs(reset) }
 }
 
 #[test]
@@ -91,10 +91,13 @@ fn what_makes_no_sense_is_ignored_and_said() {
             ("x-ratelimit-remaining-default", remaining),
             ("x-ratelimit-reset-default", reset),
         ]);
-        let told = read(StatusCode::OK, &fields).told;
-        assert!(told.limits.is_empty() && told.absurd, "{fields:?}");
+        let told = parse(StatusCode::OK, &fields).readings;
+        assert!(told.limits.is_empty() && told.has_implausible, "{fields:?}");
     }
-    assert!(!read(StatusCode::OK, &headers([("x-ratelimit-limit", "120")])).told.absurd, "half of it is no fault");
+    assert!(
+        !parse(StatusCode::OK, &headers([("x-ratelimit-limit", "120")])).readings.has_implausible,
+        "half of it is no fault"
+    );
 }
 
 #[test]
@@ -120,8 +123,12 @@ fn a_reset_in_milliseconds_is_recognised_and_one_that_is_too_long_is_ignored() {
             ("x-ratelimit-remaining-default", "7"),
             ("x-ratelimit-reset-default", reset),
         ]);
-        let reading = read(StatusCode::OK, &fields);
-        assert_eq!(reading.told.limits.to_vec(), [seen("Default", Some(120), 7, seconds)], "what is left still counts");
+        let reading = parse(StatusCode::OK, &fields);
+        assert_eq!(
+            reading.readings.limits.to_vec(),
+            [seen("Default", Some(120), 7, seconds)],
+            "what is left still counts"
+        );
         assert_eq!(reading.ignored, ignored.map(|seconds| Ignored { field: "reset", seconds }));
     }
 }
@@ -136,21 +143,21 @@ fn only_a_429_is_a_refusal_and_its_media_type_tells_whose() {
     let wait = Some(Duration::from_secs(17));
     let date = httpdate_of(WALL + 17);
     for (status, fields, verdict) in [
-        (200, headers([json]), Verdict::Passed),
-        (403, headers([json]), Verdict::Unclear),
-        (403, headers([html]), Verdict::Unclear),
-        (403, headers([html, ("x-ratelimit-remaining-default", "7")]), Verdict::Passed),
-        (404, headers([json]), Verdict::Unclear),
-        (429, headers([html, after]), Verdict::Edge { retry_after: wait }),
-        (429, headers([problem, after]), Verdict::Edge { retry_after: wait }),
-        (429, headers([html, ("retry-after", &*date)]), Verdict::Edge { retry_after: wait }),
-        (429, headers([html, ("retry-after", "86400")]), Verdict::Edge { retry_after: None }),
-        (429, headers([json, after]), Verdict::Refused { retry_after: wait }),
-        (429, headers([spelled, after]), Verdict::Refused { retry_after: wait }),
-        (429, headers([html, ("x-ratelimit-remaining-default", "0")]), Verdict::Refused { retry_after: None }),
-        (503, headers([html]), Verdict::Unclear),
+        (200, headers([json]), UpstreamOutcome::Passed),
+        (403, headers([json]), UpstreamOutcome::Unclear),
+        (403, headers([html]), UpstreamOutcome::Unclear),
+        (403, headers([html, ("x-ratelimit-remaining-default", "7")]), UpstreamOutcome::Passed),
+        (404, headers([json]), UpstreamOutcome::Unclear),
+        (429, headers([html, after]), UpstreamOutcome::Edge { retry_after: wait }),
+        (429, headers([problem, after]), UpstreamOutcome::Edge { retry_after: wait }),
+        (429, headers([html, ("retry-after", &*date)]), UpstreamOutcome::Edge { retry_after: wait }),
+        (429, headers([html, ("retry-after", "86400")]), UpstreamOutcome::Edge { retry_after: None }),
+        (429, headers([json, after]), UpstreamOutcome::Refused { retry_after: wait }),
+        (429, headers([spelled, after]), UpstreamOutcome::Refused { retry_after: wait }),
+        (429, headers([html, ("x-ratelimit-remaining-default", "0")]), UpstreamOutcome::Refused { retry_after: None }),
+        (503, headers([html]), UpstreamOutcome::Unclear),
     ] {
-        assert_eq!(read(StatusCode::from_u16(status).unwrap(), &fields).verdict, verdict, "{status} {fields:?}");
+        assert_eq!(parse(StatusCode::from_u16(status).unwrap(), &fields).outcome, verdict, "{status} {fields:?}");
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use calgate::limit_store::RequestOutcome;
 use calgate::ratelimit::Settings;
-use calgate::ratelimit::fair_queue::{Asker, Priority, Ticket};
-use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next, Standing};
-use calgate::ratelimit::usage_headers::{Seen, Told, Verdict, name_hash};
+use calgate::ratelimit::fair_queue::{Flow, Priority, Ticket};
+use calgate::ratelimit::limiter::{BudgetLimiter, BudgetStatus, Decision, InFlight, Wakeup};
+use calgate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome, name_hash};
 use calgate::time::MonoTime;
 
 use super::cell::{Cell, WINDOW};
@@ -31,7 +31,7 @@ pub enum Policy {
 /// One gateway.
 pub enum Gateway {
     /// calgate's budget, and the requests that wait in it.
-    Budget(Box<Machine>, BTreeMap<Ticket, usize>),
+    Budget(Box<BudgetLimiter>, BTreeMap<Ticket, usize>),
     /// The same on a store that all gateways share.
     Shared(Box<Shared>),
     /// When the bucket will be full again.
@@ -43,7 +43,7 @@ pub enum Gateway {
 /// What a gateway says to a request.
 pub enum Said {
     /// It goes out at once; calgate wants its end told.
-    Go(Option<Flight>),
+    Go(Option<InFlight>),
     /// It goes out then.
     Later(MonoTime),
     /// It waits for its turn.
@@ -57,7 +57,9 @@ impl Gateway {
     pub fn new(cell: &Cell, policy: Policy, index: u32) -> Self {
         let settings = Settings { limit: cell.limit, window: WINDOW, replicas: cell.gateways, learn_limit: false };
         match policy {
-            Policy::Budget => Self::Budget(Box::new(Machine::new(settings, u64::from(index) + 1)), BTreeMap::new()),
+            Policy::Budget => {
+                Self::Budget(Box::new(BudgetLimiter::new(settings, u64::from(index) + 1)), BTreeMap::new())
+            }
             Policy::Bucket => Self::Bucket(MonoTime(0)),
             Policy::Spacer => Self::Spacer(MonoTime(0)),
         }
@@ -66,18 +68,18 @@ impl Gateway {
     /// A request of `consumer` comes.
     pub fn ask(&mut self, cell: &Cell, request: usize, consumer: usize, now: MonoTime) -> Said {
         match self {
-            Self::Budget(machine, waiting) => {
-                machine.comes(&asker(consumer), now);
-                match machine.ask(&asker(consumer), PATIENCE, now) {
-                    Asked::Go(flight) => Said::Go(Some(flight)),
-                    Asked::Wait(ticket, _) => {
+            Self::Budget(limiter, waiting) => {
+                limiter.record_arrival(&flow(consumer), now);
+                match limiter.admit(&flow(consumer), PATIENCE, now) {
+                    Decision::Admit(flight) => Said::Go(Some(flight)),
+                    Decision::Queue(ticket, _) => {
                         waiting.insert(ticket, request);
                         Said::Wait(ticket)
                     }
-                    Asked::Refuse(_) => Said::Refused,
+                    Decision::Reject(_) => Said::Refused,
                 }
             }
-            Self::Shared(shared) => shared.ask(request, &asker(consumer), now),
+            Self::Shared(shared) => shared.ask(request, &flow(consumer), now),
             Self::Bucket(full) => {
                 let next = (*full).max(now).after(WINDOW / cell.limit);
                 if next > now.after(WINDOW) {
@@ -98,63 +100,63 @@ impl Gateway {
     }
 
     /// The next request that may go out of those that wait, or when to ask again.
-    pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, Flight), MonoTime>> {
-        let (machine, waiting) = match self {
-            Self::Budget(machine, waiting) => (machine, waiting),
+    pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, InFlight), MonoTime>> {
+        let (limiter, waiting) = match self {
+            Self::Budget(limiter, waiting) => (limiter, waiting),
             Self::Shared(shared) => return shared.next(now),
             Self::Bucket(_) | Self::Spacer(_) => return None,
         };
-        match machine.next(now) {
-            Next::Go(ticket, flight) => Some(Ok((waiting.remove(&ticket)?, flight))),
-            Next::At(at) => Some(Err(at)),
-            Next::Idle => None,
+        match limiter.poll_next(now) {
+            Wakeup::Admit(ticket, flight) => Some(Ok((waiting.remove(&ticket)?, flight))),
+            Wakeup::At(at) => Some(Err(at)),
+            Wakeup::Idle => None,
         }
     }
 
     /// A request has waited as long as it may. Answers whether it still did.
     pub fn leave(&mut self, ticket: Ticket, consumer: usize) -> bool {
-        let (machine, waiting) = match self {
-            Self::Budget(machine, waiting) => (machine, waiting),
-            Self::Shared(shared) => return shared.leave(ticket, &asker(consumer)),
+        let (limiter, waiting) = match self {
+            Self::Budget(limiter, waiting) => (limiter, waiting),
+            Self::Shared(shared) => return shared.leave(ticket, &flow(consumer)),
             Self::Bucket(_) | Self::Spacer(_) => return false,
         };
         waiting.remove(&ticket);
-        machine.leave(ticket, &asker(consumer))
+        limiter.cancel(ticket, &flow(consumer))
     }
 
     /// The answer to a request is here.
-    pub fn answered(&mut self, request: usize, flight: &Flight, verdict: &limiter::Verdict, now: MonoTime) {
-        let seen = |standing: &limiter::Standing| Seen {
+    pub fn answered(&mut self, request: usize, flight: &InFlight, verdict: &limiter::Verdict, now: MonoTime) {
+        let seen = |standing: &limiter::Standing| LimitReading {
             name: name_hash(&standing.name),
             limit: Some(standing.limit),
             remaining: standing.remaining,
             reset: Duration::from_secs(standing.reset_seconds),
         };
-        let told = Told { limits: verdict.standings.iter().map(seen).collect(), absurd: false };
-        let refused = Verdict::Refused { retry_after: None };
-        let verdict = if verdict.refused { refused } else { Verdict::Passed };
+        let told = LimitReadings { limits: verdict.standings.iter().map(seen).collect(), has_implausible: false };
+        let refused = UpstreamOutcome::Refused { retry_after: None };
+        let verdict = if verdict.refused { refused } else { UpstreamOutcome::Passed };
         if let Self::Shared(shared) = self {
             shared.settle(request, RequestOutcome::answered(now.since(flight.sent()), verdict, told.clone()), now);
         }
-        if let Some(machine) = self.machine() {
-            machine.answered(flight, verdict, &told, now);
+        if let Some(limiter) = self.limiter() {
+            limiter.record_response(flight, verdict, &told, now);
         }
     }
 
     /// How its budget stands.
-    pub fn standing(&mut self, now: MonoTime) -> Option<Standing> {
-        self.machine().map(|machine| machine.standing(now))
+    pub fn standing(&mut self, now: MonoTime) -> Option<BudgetStatus> {
+        self.limiter().map(|limiter| limiter.status(now))
     }
 
-    fn machine(&mut self) -> Option<&mut Machine> {
+    fn limiter(&mut self) -> Option<&mut BudgetLimiter> {
         match self {
-            Self::Budget(machine, _) => Some(machine),
-            Self::Shared(shared) => Some(shared.machine()),
+            Self::Budget(limiter, _) => Some(limiter),
+            Self::Shared(shared) => Some(shared.limiter()),
             Self::Bucket(_) | Self::Spacer(_) => None,
         }
     }
 }
 
-fn asker(consumer: usize) -> Asker {
-    Asker { key: consumer as u64, weight: 120, priority: Priority::Default }
+fn flow(consumer: usize) -> Flow {
+    Flow { key: consumer as u64, weight: 120, priority: Priority::Default }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use calgate::limit_store::redis::scripts::Scripts;
 use calgate::limit_store::{AcquireRequest, Acquired, Limit, Member, RequestOutcome};
-use calgate::ratelimit::authority::No;
-use calgate::ratelimit::fair_queue::{Asker, Ticket};
-use calgate::ratelimit::limiter::{Asked, Flight, Machine, Next};
-use calgate::ratelimit::{Hold, Settings};
+use calgate::ratelimit::authority::CachedDenial;
+use calgate::ratelimit::fair_queue::{Flow, Ticket};
+use calgate::ratelimit::limiter::{BudgetLimiter, Decision, InFlight, Wakeup};
+use calgate::ratelimit::{Settings, ThrottleReason};
 use calgate::time::MonoTime;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
@@ -48,14 +48,14 @@ pub struct Store {
 pub struct Shared {
     store: Rc<RefCell<Store>>,
     index: usize,
-    machine: Machine,
+    limiter: BudgetLimiter,
     waiting: BTreeMap<Ticket, usize>,
     /// What the store knows requests by.
     names: HashMap<usize, u64>,
     asked: u64,
 }
 
-/// All of `cell`'s gateways, on an empty store on `port` of this machine.
+/// All of `cell`'s gateways, on an empty store on `port` of this limiter.
 pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = redis::Client::open(("127.0.0.1", port))?;
@@ -73,10 +73,10 @@ pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
     }
     let store = Rc::new(RefCell::new(store));
     let gateway = |index: u32| {
-        let mut machine = Machine::new(settings, u64::from(index) + 1);
-        machine.go_by_store(cell.gateways);
+        let mut limiter = BudgetLimiter::new(settings, u64::from(index) + 1);
+        limiter.enter_shared_mode(cell.gateways);
         let (store, waiting, names) = (store.clone(), BTreeMap::new(), HashMap::new());
-        Gateway::Shared(Box::new(Shared { store, index: index as usize, machine, waiting, names, asked: 0 }))
+        Gateway::Shared(Box::new(Shared { store, index: index as usize, limiter, waiting, names, asked: 0 }))
     };
     Ok((0..cell.gateways).map(gateway).collect())
 }
@@ -119,70 +119,70 @@ impl Store {
 
 impl Shared {
     /// The state machine that it has of its own.
-    pub fn machine(&mut self) -> &mut Machine {
-        &mut self.machine
+    pub fn limiter(&mut self) -> &mut BudgetLimiter {
+        &mut self.limiter
     }
 
     /// A request comes.
-    pub fn ask(&mut self, request: usize, asker: &Asker, now: MonoTime) -> Said {
-        self.machine.comes(asker, now);
+    pub fn ask(&mut self, request: usize, flow: &Flow, now: MonoTime) -> Said {
+        self.limiter.record_arrival(flow, now);
         loop {
-            match self.machine.ask(asker, PATIENCE, now) {
-                Asked::Go(flight) => {
-                    let light = self.machine.light(Some(asker));
+            match self.limiter.admit(flow, PATIENCE, now) {
+                Decision::Admit(flight) => {
+                    let light = self.limiter.light_load(Some(flow));
                     match self.acquire(flight.is_express(), light, now) {
                         Ok(name) => {
                             self.names.insert(request, name);
                             return Said::Go(Some(flight));
                         }
-                        Err(()) => self.machine.unsent(&flight),
+                        Err(()) => self.limiter.mark_unsent(&flight),
                     }
                 }
-                Asked::Wait(ticket, _) => {
+                Decision::Queue(ticket, _) => {
                     self.waiting.insert(ticket, request);
                     return Said::Wait(ticket);
                 }
-                Asked::Refuse(_) => return Said::Refused,
+                Decision::Reject(_) => return Said::Refused,
             }
         }
     }
 
     /// The next request that may go out of those that wait, or when to ask again.
-    pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, Flight), MonoTime>> {
-        while let Some(express) = self.machine.wants(now) {
-            let light = self.machine.light(None);
+    pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, InFlight), MonoTime>> {
+        while let Some(express) = self.limiter.needs_store_decision(now) {
+            let light = self.limiter.light_load(None);
             let Ok(name) = self.acquire(express, light, now) else { continue };
-            let Next::Go(ticket, flight) = self.machine.next_allowed(now) else {
+            let Wakeup::Admit(ticket, flight) = self.limiter.next_admitted(now) else {
                 unreachable!("one that wants to go waits")
             };
             let request = self.waiting.remove(&ticket)?;
             self.names.insert(request, name);
             return Some(Ok((request, flight)));
         }
-        match self.machine.next(now) {
-            Next::At(at) => Some(Err(at)),
-            Next::Go(..) | Next::Idle => None,
+        match self.limiter.poll_next(now) {
+            Wakeup::At(at) => Some(Err(at)),
+            Wakeup::Admit(..) | Wakeup::Idle => None,
         }
     }
 
     /// A request has waited as long as it may. Answers whether it still did.
-    pub fn leave(&mut self, ticket: Ticket, asker: &Asker) -> bool {
+    pub fn leave(&mut self, ticket: Ticket, flow: &Flow) -> bool {
         self.waiting.remove(&ticket);
-        self.machine.leave(ticket, asker)
+        self.limiter.cancel(ticket, flow)
     }
 
     /// What came of a request.
     pub fn settle(&mut self, request: usize, fate: RequestOutcome, now: MonoTime) {
         let Some(name) = self.names.remove(&request) else { return };
         self.store.borrow_mut().settle(self.index, name, fate, now);
-        self.machine.told_by_store(&[], self.store.borrow().foreign, now);
+        self.limiter.merge_store_state(&[], self.store.borrow().foreign, now);
     }
 
     fn acquire(&mut self, express: bool, light: u32, now: MonoTime) -> Result<u64, ()> {
         self.asked += 1;
         let request = self.asked;
         let asking =
-            AcquireRequest { request, express, waiting: self.machine.has_turns(), anyway: false, light, epoch: 0 };
+            AcquireRequest { request, express, waiting: self.limiter.has_waiters(), anyway: false, light, epoch: 0 };
         let acquired = self.store.borrow_mut().acquire(self.index, asking, now);
         match acquired {
             Acquired::Go { .. } => return Ok(request),
@@ -193,9 +193,9 @@ impl Shared {
     }
 
     /// Gateways differ in when they ask again.
-    fn held(&mut self, by: Hold, wait: Option<Duration>, now: MonoTime) {
+    fn held(&mut self, by: ThrottleReason, wait: Option<Duration>, now: MonoTime) {
         self.asked += 1;
         let jitter = (self.asked * 31 + self.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        self.machine.held_by_store(No::new(by, wait, Duration::from_nanos(jitter % JITTER_NS), now));
+        self.limiter.apply_denial(CachedDenial::new(by, wait, Duration::from_nanos(jitter % JITTER_NS), now));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use calgate::ratelimit::fair_queue::Ticket;
-use calgate::ratelimit::limiter::Flight;
+use calgate::ratelimit::limiter::InFlight;
 use calgate::time::MonoTime;
 
 use super::cell::{Cell, Load, WINDOW};
@@ -79,7 +79,7 @@ struct Asked {
     gateway: usize,
     consumer: usize,
     at: MonoTime,
-    flight: Option<Flight>,
+    flight: Option<InFlight>,
 }
 
 struct Simulation {

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use http::StatusCode;
 use parking_lot::MutexGuard;
 
-use crate::budget::credential_budget::Budget;
-use crate::ratelimit::limiter::Flight;
-use crate::ratelimit::scope::{Known, Scope};
-use crate::ratelimit::usage_headers::{Reading, Seen};
-use crate::ratelimit::{Held, Settings};
+use crate::budget::credential_budget::CredentialBudget;
+use crate::ratelimit::limiter::InFlight;
+use crate::ratelimit::scope::{NameSightings, Scope};
+use crate::ratelimit::usage_headers::{HeadReading, LimitReading};
+use crate::ratelimit::{Settings, Throttled};
 use crate::time::MonoTime;
 
 /// Operations of one credential whose limits are learned from responses. Cal.com has about a dozen (FACTS §2).
@@ -21,8 +21,8 @@ const MAX_LEARNED: usize = 64;
 #[derive(Debug)]
 pub(super) enum Operation {
     /// It has a limit of its own.
-    Own {
-        budget: Arc<Budget>,
+    Separate {
+        budget: Arc<CredentialBudget>,
         /// The name of the limit, where a response has told it.
         name: Option<u64>,
         /// Requests in a window, where a response has told of them and the catalog does not list the operation.
@@ -34,32 +34,32 @@ pub(super) enum Operation {
 
 impl Operation {
     fn is_learned(&self) -> bool {
-        matches!(self, Self::Own { learned: Some(_), .. })
+        matches!(self, Self::Separate { learned: Some(_), .. })
     }
 
     fn is_learned_as(&self, wanted: u64) -> bool {
-        self.is_learned() && matches!(self, Self::Own { name: Some(name), .. } if *name == wanted)
+        self.is_learned() && matches!(self, Self::Separate { name: Some(name), .. } if *name == wanted)
     }
 }
 
-impl Budget {
+impl CredentialBudget {
     /// Whether responses have told of operations with limits of their own.
     pub(in crate::budget) fn has_learned(&self) -> bool {
         self.has_learned.load(Ordering::Relaxed)
     }
 
     /// The budget of the operation `key`, if it has one: by the catalog with the settings `listed`, or by its responses.
-    pub(in crate::budget) fn of_operation(self: &Arc<Self>, key: u64, listed: Option<Settings>) -> Option<Arc<Self>> {
+    pub(in crate::budget) fn sub_budget(self: &Arc<Self>, key: u64, listed: Option<Settings>) -> Option<Arc<Self>> {
         let own = self.settings();
         let mut operations = self.operations();
         if let Some(settings) = listed {
-            let fresh = || Operation::Own { budget: self.new_operation(key, settings), name: None, learned: None };
+            let fresh = || Operation::Separate { budget: self.new_operation(key, settings), name: None, learned: None };
             // What the catalog lists holds, also where responses or an older record told of the operation before.
-            if let Operation::Own { learned, .. } = operations.entry(key).or_insert_with(fresh) {
+            if let Operation::Separate { learned, .. } = operations.entry(key).or_insert_with(fresh) {
                 *learned = None;
             }
         }
-        let Some(Operation::Own { budget, learned, .. }) = operations.get(&key) else { return None };
+        let Some(Operation::Separate { budget, learned, .. }) = operations.get(&key) else { return None };
         let (budget, learned) = (budget.clone(), *learned);
         drop(operations);
         let settings = learned.map(|limit| Settings { limit, learn_limit: true, ..own }).or(listed);
@@ -72,14 +72,14 @@ impl Budget {
     /// Whether none of the operations' budgets is in use.
     pub(super) fn are_operations_unused(&self) -> bool {
         self.operations().values().all(|operation| match operation {
-            Operation::Own { budget, .. } => budget.is_unused(),
+            Operation::Separate { budget, .. } => budget.is_unused(),
             Operation::OfCredential => true,
         })
     }
 
     /// The budget that the limits of a response are about, where it is not this one, which let the request out. `operation` is
     /// what the request was for.
-    pub(super) fn counted_elsewhere(self: &Arc<Self>, told: &[Seen], operation: u64) -> Option<Arc<Self>> {
+    pub(super) fn counted_elsewhere(self: &Arc<Self>, told: &[LimitReading], operation: u64) -> Option<Arc<Self>> {
         match &self.credential {
             None => self.of_told_operation(told, operation),
             Some(credential) => credential.upgrade().filter(|credential| credential.takes_back(told, operation)),
@@ -91,19 +91,19 @@ impl Budget {
         self: &Arc<Self>,
         (consumer, sent): (u64, MonoTime),
         status: StatusCode,
-        reading: Reading,
-    ) -> Option<Held> {
-        self.begin();
+        reading: HeadReading,
+    ) -> Option<Throttled> {
+        self.start();
         let mut state = self.lock();
-        let mut flight = state.machine.adopt(consumer, sent);
+        let mut flight = state.limiter.adopt(consumer, sent);
         if let Some(member) = &self.member {
-            member.depart(&mut state.flying, &mut flight, self.clock.now());
+            member.register(&mut state.in_flight, &mut flight, self.clock.now());
         }
         self.settle(&mut state, &flight, status, reading)
     }
 
     /// For a credential's own budget: the budget of the operation, if the limits are that operation's.
-    fn of_told_operation(self: &Arc<Self>, told: &[Seen], operation: u64) -> Option<Arc<Self>> {
+    fn of_told_operation(self: &Arc<Self>, told: &[LimitReading], operation: u64) -> Option<Arc<Self>> {
         let name = told.first()?.name;
         let mut operations = self.operations();
         if self.scope(&operations, told, operation) == Scope::Credential {
@@ -111,18 +111,18 @@ impl Budget {
             operations.retain(|_, operation| !operation.is_learned_as(name));
             return None;
         }
-        if let Some(Operation::Own { budget, .. }) = operations.get(&operation) {
+        if let Some(Operation::Separate { budget, .. }) = operations.get(&operation) {
             return Some(budget.clone());
         }
         let same_limit = operations.values().find(|operation| operation.is_learned_as(name));
         let limit = told.first()?.limit.unwrap_or(1);
         let budget = match same_limit {
-            Some(Operation::Own { budget, .. }) => budget.clone(),
+            Some(Operation::Separate { budget, .. }) => budget.clone(),
             _ => self.new_operation(operation, Settings { limit, learn_limit: true, ..self.settings() }),
         };
         make_room(&mut operations);
         if operations.len() < MAX_LEARNED || operations.contains_key(&operation) {
-            let own = Operation::Own { budget: budget.clone(), name: Some(name), learned: Some(limit) };
+            let own = Operation::Separate { budget: budget.clone(), name: Some(name), learned: Some(limit) };
             operations.insert(operation, own);
             self.has_learned.store(true, Ordering::Relaxed);
         }
@@ -131,7 +131,7 @@ impl Budget {
 
     /// For a credential's own budget: whether the limits in a response to an operation with a budget of its own are the
     /// credential's after all. Then the operation loses its budget.
-    fn takes_back(self: &Arc<Self>, told: &[Seen], operation: u64) -> bool {
+    fn takes_back(self: &Arc<Self>, told: &[LimitReading], operation: u64) -> bool {
         let mut operations = self.operations();
         if self.scope(&operations, told, operation) == Scope::Credential {
             let was_learned = operations.get(&operation).is_none_or(Operation::is_learned);
@@ -142,17 +142,17 @@ impl Budget {
             }
             return true;
         }
-        if let Some(Operation::Own { name, .. }) = operations.get_mut(&operation) {
+        if let Some(Operation::Separate { name, .. }) = operations.get_mut(&operation) {
             *name = told.first().map(|seen| seen.name);
         }
         false
     }
 
-    /// What the limits in a response to `operation` are about. Names of the credential are noted.
-    fn scope(&self, operations: &HashMap<u64, Operation>, told: &[Seen], operation: u64) -> Scope {
+    /// What the limits in a response to `operation` are about. Records the names of the credential.
+    fn scope(&self, operations: &HashMap<u64, Operation>, told: &[LimitReading], operation: u64) -> Scope {
         let name = told.first().map_or(0, |seen| seen.name);
-        let known = Known {
-            here: matches!(operations.get(&operation), Some(Operation::Own { .. })),
+        let known = NameSightings {
+            here: matches!(operations.get(&operation), Some(Operation::Separate { .. })),
             elsewhere: operations.iter().any(|(key, other)| *key != operation && other.is_learned_as(name)),
         };
         let mut state = self.lock();
@@ -164,7 +164,7 @@ impl Budget {
     }
 
     pub(super) fn new_operation(self: &Arc<Self>, key: u64, settings: Settings) -> Arc<Self> {
-        let member = self.member.as_ref().map(|member| member.of_limit(&format!("{key:016x}")));
+        let member = self.member.as_ref().map(|member| member.for_sub_limit(&format!("{key:016x}")));
         let mut budget = Self::new(self.name.clone(), settings, self.clock, member);
         budget.credential = Some(Arc::downgrade(self));
         Arc::new(budget)
@@ -180,13 +180,13 @@ impl Budget {
 fn make_room(operations: &mut HashMap<u64, Operation>) {
     if operations.len() >= MAX_LEARNED {
         operations.retain(|_, operation| match operation {
-            Operation::Own { budget, learned: Some(_), .. } => !budget.is_unused(),
+            Operation::Separate { budget, learned: Some(_), .. } => !budget.is_unused(),
             _ => true,
         });
     }
 }
 
 /// What a request that moves to another budget is there: its consumer and when it was sent.
-pub(super) fn moved(flight: &Flight) -> (u64, MonoTime) {
+pub(super) fn moved(flight: &InFlight) -> (u64, MonoTime) {
     (flight.consumer, flight.sent())
 }

@@ -9,35 +9,35 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 use crate::budget::credential_budget::operations::moved;
-use crate::budget::credential_budget::{Budget, State};
+use crate::budget::credential_budget::{CredentialBudget, State};
 use crate::limit_store::RequestOutcome;
-use crate::ratelimit::Held;
-use crate::ratelimit::limiter::Flight;
-use crate::ratelimit::usage_headers::{self, Ignored, Reading, Verdict};
+use crate::ratelimit::Throttled;
+use crate::ratelimit::limiter::InFlight;
+use crate::ratelimit::usage_headers::{self, HeadReading, Ignored, UpstreamOutcome};
 
-impl Budget {
+impl CredentialBudget {
     /// The head of an answer to a request for `operation` has come. Tells what holds the credential, or the operation, from now
     /// on where the limiter refused the request.
-    pub(in crate::budget) fn answered(
+    pub(in crate::budget) fn record_response(
         self: &Arc<Self>,
-        flight: &Flight,
+        flight: &InFlight,
         status: StatusCode,
         fields: &HeaderMap,
         operation: impl FnOnce() -> u64,
-    ) -> Option<Held> {
+    ) -> Option<Throttled> {
         let mut state = self.lock();
-        let reading = usage_headers::read(status, fields, SystemTime::now(), state.settings.window);
-        if reading.told.absurd || reading.ignored.is_some() {
-            self.warn_of_fields(reading.told.absurd, reading.ignored);
+        let reading = usage_headers::parse(status, fields, SystemTime::now(), state.settings.window);
+        if reading.readings.has_implausible || reading.ignored.is_some() {
+            self.warn_of_fields(reading.readings.has_implausible, reading.ignored);
         }
-        if reading.told.limits.is_empty() || state.names.are_usual(&reading.told.limits) {
+        if reading.readings.limits.is_empty() || state.names.are_usual(&reading.readings.limits) {
             return self.settle(&mut state, flight, status, reading);
         }
         drop(state);
-        match self.counted_elsewhere(&reading.told.limits, operation()) {
+        match self.counted_elsewhere(&reading.readings.limits, operation()) {
             None => self.settle(&mut self.lock(), flight, status, reading),
             Some(other) => {
-                self.unsent(flight);
+                self.mark_unsent(flight);
                 other.count(moved(flight), status, reading)
             }
         }
@@ -47,21 +47,22 @@ impl Budget {
     pub(super) fn settle(
         &self,
         state: &mut State,
-        flight: &Flight,
+        flight: &InFlight,
         status: StatusCode,
-        reading: Reading,
-    ) -> Option<Held> {
-        let Reading { verdict, told, .. } = reading;
+        reading: HeadReading,
+    ) -> Option<Throttled> {
+        let HeadReading { outcome, readings, .. } = reading;
         // Cal.com reports its limits if it counts a request (FACTS §2). A proxy in front of it that answers instead may do so after
         // Cal.com has counted the request.
-        if verdict == Verdict::Unclear && told.limits.is_empty() && status.is_server_error() {
+        if outcome == UpstreamOutcome::Unclear && readings.limits.is_empty() && status.is_server_error() {
             self.lose(state, flight, Duration::ZERO);
             self.change(state);
             return None;
         }
         let now = self.clock.now();
-        let known = matches!(verdict, Verdict::Passed | Verdict::Unclear) || state.machine.is_refused(now);
-        let held = state.machine.answered(flight, verdict, &told, now);
+        let known =
+            matches!(outcome, UpstreamOutcome::Passed | UpstreamOutcome::Unclear) || state.limiter.is_blocked(now);
+        let held = state.limiter.record_response(flight, outcome, &readings, now);
         if let Some(held) = held.filter(|_| !known) {
             self.warn_of_block(status, held);
         }
@@ -70,26 +71,26 @@ impl Budget {
         }
         if let Some(member) = &self.member {
             let (ago, settings) = (now.since(flight.sent()), state.settings);
-            member.settle(&mut state.flying, settings, flight, RequestOutcome::answered(ago, verdict, told));
+            member.settle(&mut state.in_flight, settings, flight, RequestOutcome::answered(ago, outcome, readings));
         }
         self.change(state);
         held
     }
 
     /// The edge limits the rate, as the body of an answer says whose head was taken for no refusal.
-    pub(in crate::budget) fn limited_by_edge(&self, status: StatusCode, fields: &HeaderMap) {
+    pub(in crate::budget) fn record_edge_limit(&self, status: StatusCode, fields: &HeaderMap) {
         let now = self.clock.now();
         let mut state = self.lock();
-        let (settings, known) = (state.settings, state.machine.is_refused(now));
+        let (settings, known) = (state.settings, state.limiter.is_blocked(now));
         let (retry_after, ignored) = usage_headers::retry_after(fields, SystemTime::now(), settings.window);
         self.warn_of_fields(false, ignored);
-        let held = state.machine.limited_by_edge(retry_after, now);
+        let held = state.limiter.record_edge_limit(retry_after, now);
         if !known {
             self.warn_of_block(status, held);
         }
         if let Some(member) = &self.member {
             // The store has settled the request itself.
-            member.tell_of_edge_limit(settings, retry_after);
+            member.report_edge_limit(settings, retry_after);
         }
         self.change(&mut state);
     }
@@ -97,7 +98,7 @@ impl Budget {
     /// Logs, once, that Cal.com grants fewer requests than configured. A key that `POST /v2/api-keys/refresh` made has lost a
     /// raised limit (FACTS §1).
     fn check_limit(&self, state: &State) {
-        let (granted, configured) = (state.machine.limit(), state.settings.limit);
+        let (granted, configured) = (state.limiter.limit(), state.settings.limit);
         if granted < configured && self.watches_limit.swap(false, Ordering::Relaxed) {
             tracing::warn!(
                 credential = &*self.name,
@@ -108,7 +109,7 @@ impl Budget {
         }
     }
 
-    fn warn_of_block(&self, status: StatusCode, held: Held) {
+    fn warn_of_block(&self, status: StatusCode, held: Throttled) {
         let (credential, status, seconds) = (&*self.name, status.as_u16(), held.wait.as_secs());
         let scope = if self.credential.is_some() { "operation" } else { "credential" };
         tracing::warn!(

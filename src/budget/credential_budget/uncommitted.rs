@@ -3,41 +3,41 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::budget::credential_budget::Budget;
+use crate::budget::credential_budget::CredentialBudget;
 use crate::budget::membership::Membership;
-use crate::ratelimit::limiter::Flight;
+use crate::ratelimit::limiter::InFlight;
 use crate::time::MonoTime;
 
 /// A request that is about to go. Dropped, it did not, and its place is free again.
 #[must_use = "dropped, it gives up its place"]
-pub(super) struct Boarding<'a> {
-    budget: &'a Arc<Budget>,
-    flight: Option<Flight>,
+pub(super) struct UncommittedSlot<'a> {
+    budget: &'a Arc<CredentialBudget>,
+    flight: Option<InFlight>,
 }
 
-impl<'a> Boarding<'a> {
-    pub(super) fn new(budget: &'a Arc<Budget>, flight: Flight) -> Self {
+impl<'a> UncommittedSlot<'a> {
+    pub(super) fn new(budget: &'a Arc<CredentialBudget>, flight: InFlight) -> Self {
         Self { budget, flight: Some(flight) }
     }
 
     /// It goes; whoever gets the flight has to end it.
-    pub(super) fn go(mut self) -> Option<Flight> {
+    pub(super) fn commit(mut self) -> Option<InFlight> {
         self.flight.take()
     }
 
     pub(super) fn is_express(&self) -> bool {
-        self.flight.as_ref().is_some_and(Flight::is_express)
+        self.flight.as_ref().is_some_and(InFlight::is_express)
     }
 
     /// Whether it was let out for the store to decide on.
     pub(super) fn is_by_store(&self) -> bool {
-        self.flight.as_ref().is_some_and(|flight| flight.by_store)
+        self.flight.as_ref().is_some_and(|flight| flight.is_shared)
     }
 
     /// Gives it the name that the store will know it by.
-    pub(super) fn depart(&mut self, member: &Membership, flying: &mut HashMap<u64, MonoTime>) {
+    pub(super) fn register(&mut self, member: &Membership, in_flight: &mut HashMap<u64, MonoTime>) {
         if let Some(flight) = &mut self.flight {
-            member.depart(flying, flight, self.budget.clock.now());
+            member.register(in_flight, flight, self.budget.clock.now());
         }
     }
 
@@ -46,10 +46,10 @@ impl<'a> Boarding<'a> {
     }
 }
 
-impl Drop for Boarding<'_> {
+impl Drop for UncommittedSlot<'_> {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
-            self.budget.unsent(&flight);
+            self.budget.mark_unsent(&flight);
         }
     }
 }

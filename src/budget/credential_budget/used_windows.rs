@@ -4,24 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::budget::credential_budget::Budget;
+use crate::budget::credential_budget::CredentialBudget;
 use crate::budget::credential_budget::operations::Operation;
-use crate::budget::used_windows::{ANY_PROCESS, Entry, Used};
+use crate::budget::used_windows::{ANY_PROCESS, UsedWindow, UsedWindows};
 use crate::ratelimit::Settings;
-use crate::ratelimit::usage_headers::Seen;
+use crate::ratelimit::usage_headers::LimitReading;
 use crate::time::milliseconds;
 
-impl Budget {
+impl CredentialBudget {
     /// Adds its open windows and blocks to `used`, and those of its operations. `now` is milliseconds since 1970. What could be
     /// sent before the next record is written is left out where `leaves_room` is set: a process that ends without notice
     /// writes no more.
     ///
     /// Gateways that share limits keep them in their store: a budget there records nothing.
-    pub(in crate::budget) fn record(&self, budget: u128, used: &mut Used, now: u64, leaves_room: bool) {
+    pub(in crate::budget) fn record(&self, budget: u128, used: &mut UsedWindows, now: u64, leaves_room: bool) {
         if self.member.is_some() {
             return;
         }
-        let of_credential = Entry {
+        let of_credential = UsedWindow {
             budget,
             operation: None,
             is_learned: false,
@@ -33,51 +33,51 @@ impl Budget {
         };
         self.record_as(&of_credential, used, now, leaves_room);
         for (key, operation) in &*self.operations() {
-            if let Operation::Own { budget: own, learned, .. } = operation {
+            if let Operation::Separate { budget: own, learned, .. } = operation {
                 let operation = Some((*key, own.settings().limit));
-                let of_operation = Entry { operation, is_learned: learned.is_some(), ..of_credential };
+                let of_operation = UsedWindow { operation, is_learned: learned.is_some(), ..of_credential };
                 own.record_as(&of_operation, used, now, leaves_room);
             }
         }
     }
 
     /// Adds an entry like `begun` for each open window and block.
-    fn record_as(&self, begun: &Entry, used: &mut Used, now: u64, leaves_room: bool) {
+    fn record_as(&self, begun: &UsedWindow, used: &mut UsedWindows, now: u64, leaves_room: bool) {
         let ends = |left: Duration| now.saturating_add(milliseconds(left));
         let at = self.clock.now();
         let mut state = self.lock();
-        for Seen { name, limit, remaining, reset } in state.machine.open_windows(at) {
+        for LimitReading { name, limit, remaining, reset } in state.limiter.open_windows(at) {
             let room = if leaves_room { limit.unwrap_or_default() / 10 } else { 0 };
             let remaining = if remaining <= room { 0 } else { remaining };
-            used.add(Entry { name: Some(name), limit, remaining, ends: ends(reset), ..begun.clone() });
+            used.add(UsedWindow { name: Some(name), limit, remaining, ends: ends(reset), ..begun.clone() });
         }
-        if let Some(left) = state.machine.block_left(at) {
-            used.add(Entry { ends: ends(left), ..begun.clone() });
+        if let Some(left) = state.limiter.block_left(at) {
+            used.add(UsedWindow { ends: ends(left), ..begun.clone() });
         }
     }
 
     /// Goes on from what a process before this one has recorded, read at `now`, in milliseconds since 1970.
-    pub(in crate::budget) fn go_on_from(self: &Arc<Self>, entries: Vec<Entry>, now: u64) {
+    pub(in crate::budget) fn restore(self: &Arc<Self>, entries: Vec<UsedWindow>, now: u64) {
         for entry in entries {
             let left = Duration::from_millis(entry.ends.saturating_sub(now));
             match entry.operation {
-                None => self.go_on_from_one(&entry, left),
+                None => self.restore_entry(&entry, left),
                 Some((key, limit)) => {
-                    self.restored_operation(key, limit, entry.is_learned).go_on_from_one(&entry, left);
+                    self.restored_operation(key, limit, entry.is_learned).restore_entry(&entry, left);
                 }
             }
         }
     }
 
-    fn go_on_from_one(&self, entry: &Entry, left: Duration) {
+    fn restore_entry(&self, entry: &UsedWindow, left: Duration) {
         let at = self.clock.now();
         let mut state = self.lock();
         match entry.name {
             Some(name) => {
-                let seen = Seen { name, limit: entry.limit, remaining: entry.remaining, reset: left };
-                state.machine.restore_window(&seen, at);
+                let seen = LimitReading { name, limit: entry.limit, remaining: entry.remaining, reset: left };
+                state.limiter.restore_window(&seen, at);
             }
-            None => state.machine.restore_block(left, at),
+            None => state.limiter.restore_block(left, at),
         }
     }
 
@@ -88,9 +88,9 @@ impl Budget {
         let learned = is_learned.then_some(limit);
         let mut operations = self.operations();
         self.has_learned.fetch_or(is_learned, Ordering::Relaxed);
-        let fresh = || Operation::Own { budget: self.new_operation(key, settings), name: None, learned };
+        let fresh = || Operation::Separate { budget: self.new_operation(key, settings), name: None, learned };
         match operations.entry(key).or_insert_with(fresh) {
-            Operation::Own { budget, .. } => budget.clone(),
+            Operation::Separate { budget, .. } => budget.clone(),
             Operation::OfCredential => self.clone(),
         }
     }

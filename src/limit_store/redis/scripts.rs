@@ -12,9 +12,9 @@ use crate::limit_store::backlog::UsageReport;
 use crate::limit_store::{
     AcquireRequest, Acquired, Charge, HeartbeatReply, Limit, Member, OpenWindow, ReplayedRequest, RequestOutcome,
 };
-use crate::ratelimit::Hold;
+use crate::ratelimit::ThrottleReason;
 use crate::ratelimit::parts::Part;
-use crate::ratelimit::usage_headers::{Seen, Verdict};
+use crate::ratelimit::usage_headers::{LimitReading, UpstreamOutcome};
 
 /// All scripts.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Scripts {
         gateway: &str,
         request: u64,
         outcome: RequestOutcome,
-    ) -> RedisResult<Option<(Hold, Option<Duration>)>> {
+    ) -> RedisResult<Option<(ThrottleReason, Option<Duration>)>> {
         let mut call = limit.invocation(&self.settle);
         call.arg(gateway).arg(request);
         match outcome {
@@ -131,10 +131,10 @@ impl Scripts {
             RequestOutcome::Lost { within } => drop(call.arg("lost").arg(nanoseconds(within))),
             RequestOutcome::Answered { ago, verdict, told, jitter } => {
                 let (name, wait) = match verdict {
-                    Verdict::Passed => ("passed", None),
-                    Verdict::Unclear => ("unclear", None),
-                    Verdict::Refused { retry_after } => ("refused", retry_after),
-                    Verdict::Edge { retry_after } => ("edge", retry_after),
+                    UpstreamOutcome::Passed => ("passed", None),
+                    UpstreamOutcome::Unclear => ("unclear", None),
+                    UpstreamOutcome::Refused { retry_after } => ("refused", retry_after),
+                    UpstreamOutcome::Edge { retry_after } => ("edge", retry_after),
                 };
                 call.arg("answered").arg(nanoseconds(ago)).arg(name);
                 call.arg(wait.map_or(-1, nanoseconds)).arg(nanoseconds(jitter));
@@ -214,7 +214,7 @@ fn heartbeat_reply(words: &[String]) -> Option<HeartbeatReply> {
     let number = |at: usize| head.get(at)?.parse::<u32>().ok();
     let read = |window: &[String]| {
         let [name, limit, remaining, reset, uncertain] = window else { return None };
-        let seen = Seen {
+        let seen = LimitReading {
             name: name.parse().ok()?,
             limit: limit.parse().ok(),
             remaining: remaining.parse().ok()?,
@@ -236,13 +236,13 @@ async fn invoke<T: FromRedisValue>(
 }
 
 /// Returns the reason with this number, as in capacity.lua.
-fn hold(by: u8) -> Hold {
+fn hold(by: u8) -> ThrottleReason {
     match by {
-        0 => Hold::Requests,
-        1 => Hold::Remaining,
-        2 => Hold::Pace,
-        3 => Hold::Refused,
-        _ => Hold::Edge,
+        0 => ThrottleReason::Requests,
+        1 => ThrottleReason::Remaining,
+        2 => ThrottleReason::Pace,
+        3 => ThrottleReason::Refused,
+        _ => ThrottleReason::Edge,
     }
 }
 

@@ -1,25 +1,25 @@
 //! Requests in flight: counts each request once in the log, and once in the log of this gateway's reserved part.
 
-use crate::ratelimit::limiter::Machine;
+use crate::ratelimit::limiter::BudgetLimiter;
 use crate::time::MonoTime;
 
-/// A request that has been let out. Each has to be ended by one of [`Machine::answered`], [`Machine::lost`] and
-/// [`Machine::unsent`].
+/// A request that has been let out. Each has to be ended by one of [`BudgetLimiter::record_response`], [`BudgetLimiter::mark_lost`] and
+/// [`BudgetLimiter::mark_unsent`].
 #[derive(Debug)]
 #[must_use = "a request that is never ended counts for ever"]
-pub struct Flight {
+pub struct InFlight {
     pub(crate) consumer: u64,
     pub(super) sent: MonoTime,
     pub(super) express: bool,
     /// Whether it is of this gateway's part.
     pub(super) of_part: bool,
     /// Whether it waits for the store's word.
-    pub(crate) by_store: bool,
+    pub(crate) is_shared: bool,
     /// What a store knows it by.
     pub(crate) request: u64,
 }
 
-impl Flight {
+impl InFlight {
     /// When it was let out.
     pub fn sent(&self) -> MonoTime {
         self.sent
@@ -31,47 +31,47 @@ impl Flight {
     }
 }
 
-impl Machine {
-    pub(super) fn release(&mut self, now: MonoTime) {
-        while let Some(consumer) = self.log.release(now) {
-            self.queue.released(consumer);
+impl BudgetLimiter {
+    pub(super) fn expire(&mut self, now: MonoTime) {
+        while let Some(consumer) = self.log.pop_expired(now) {
+            self.queue.record_expiry(consumer);
         }
-        while self.part_log.release(now).is_some() {}
+        while self.part_log.pop_expired(now).is_some() {}
     }
 
-    pub(super) fn let_out(&mut self, consumer: u64, now: MonoTime) -> Flight {
-        self.log.sent();
-        self.gate.sent(now);
-        let of_part = !self.is_by_store() && self.held.limit(now).is_some();
+    pub(super) fn start(&mut self, consumer: u64, now: MonoTime) -> InFlight {
+        self.log.start();
+        self.upstream_windows.record_start(now);
+        let of_part = !self.is_shared() && self.part_lease.limit(now).is_some();
         if of_part {
-            self.part_log.sent();
+            self.part_log.start();
         }
-        Flight { consumer, sent: now, express: false, of_part, by_store: self.is_by_store(), request: 0 }
+        InFlight { consumer, sent: now, express: false, of_part, is_shared: self.is_shared(), request: 0 }
     }
 
     /// A request was sent and nothing will be known of it: it has arrived by `deadline`, if at all.
-    pub fn lost(&mut self, flight: &Flight, deadline: MonoTime) {
-        self.over(flight, deadline);
-        self.gate.lost();
+    pub fn mark_lost(&mut self, flight: &InFlight, deadline: MonoTime) {
+        self.complete(flight, deadline);
+        self.upstream_windows.mark_lost();
     }
 
     /// A request was not sent after all.
-    pub fn unsent(&mut self, flight: &Flight) {
-        self.log.unsent();
-        self.gate.over(flight.sent);
+    pub fn mark_unsent(&mut self, flight: &InFlight) {
+        self.log.cancel();
+        self.upstream_windows.record_end(flight.sent);
         if flight.of_part {
-            self.part_log.unsent();
+            self.part_log.cancel();
         }
-        self.queue.released(flight.consumer);
+        self.queue.record_expiry(flight.consumer);
     }
 
     /// A request has arrived by then, if it ever does.
-    pub(super) fn over(&mut self, flight: &Flight, by: MonoTime) {
+    pub(super) fn complete(&mut self, flight: &InFlight, by: MonoTime) {
         let window = self.window();
-        self.gate.over(flight.sent);
-        self.log.over(flight.consumer, by, window);
+        self.upstream_windows.record_end(flight.sent);
+        self.log.complete(flight.consumer, by, window);
         if flight.of_part {
-            self.part_log.over(flight.consumer, by, window);
+            self.part_log.complete(flight.consumer, by, window);
         }
     }
 }
