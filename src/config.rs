@@ -108,7 +108,7 @@ impl Config {
     pub fn from_file(path: &Path, secrets: Secrets) -> Result<(Self, FileDigest), Box<ConfigError>> {
         // The catalog outlives the scratch heap, so it is built before.
         Catalog::built_in();
-        memory::apart(|| {
+        memory::on_scratch_heap(|| {
             let origin = path.display().to_string();
             let error = |message: String| {
                 let diagnostics = vec![Diagnostic { span: 0..0, message, help: None }];

@@ -1,17 +1,22 @@
 //! calgate: a rate-limiting, authenticating reverse proxy for the Cal.com API v2.
 //!
-//! `pipeline` is the request path, and the place to begin reading.
+//! Start reading at [`pipeline`], which is the request path. Its stages, in order:
 //!
-//! ```text
-//! accept → identify → catalog → entitle → limit → credential → budget → forward → respond / record
-//! server   who asks?  what for?  may they? may they  as whom?    may that   ask       answer,
-//!                                          now?                  one now?   Cal.com   count once
-//! ```
+//! | stage | task |
+//! |---|---|
+//! | [`identify`] | identifies the caller |
+//! | [`catalog`] | finds the operation that the request calls |
+//! | [`entitle`] | checks that the plan and the consumer's restriction include the operation |
+//! | [`limit`] | charges the caller's bucket |
+//! | [`credential`] | selects the Cal.com credential |
+//! | [`budget`] | waits until Cal.com's rate limit of the credential allows the request |
+//! | [`forward`] | sends the request to Cal.com |
+//! | [`respond`] | creates the response for the client |
+//! | [`record`] | counts and logs the request once |
 //!
-//! `refresh` renews the tokens that `credential` injects, and `vault` stores them. Several gateways share their buckets and budgets
-//! through `limit_store`.
+//! [`server`] receives the requests. [`serve`] builds the process and is the composition root.
 
-// The request path. rustfmt sorts modules by name; the picture above has their order.
+// The request path. rustfmt sorts the modules by name; the table above has their order.
 pub mod budget;
 pub mod catalog;
 pub mod credential;
@@ -23,7 +28,7 @@ pub mod pipeline;
 pub mod record;
 pub mod respond;
 pub mod server;
-// Building blocks of several stages.
+// Building blocks, which other modules share.
 pub mod headers;
 pub mod limit_store;
 pub mod memory;
@@ -38,7 +43,7 @@ pub mod time;
 pub mod tls;
 pub mod untrusted;
 pub mod vault;
-// The process around the path.
+// The process around the request path: configuration, state, background work, commands.
 pub mod admin;
 pub mod cli;
 pub mod config;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A request makes some fifteen allocations, most of them in hyper.
+/// The system's allocator costs a request more time (see `Cargo.toml`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

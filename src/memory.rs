@@ -1,36 +1,36 @@
-//! Keeps the memory of an idle gateway small.
+//! Memory of an idle gateway: temporary heaps, and the return of free memory to the system.
 //!
-//! The allocator has a heap for each thread, and gives back of it what is free in one piece. What lives for a moment must not
-//! be scattered among what lives as long as the process.
+//! The allocator has a heap for each thread, and returns only whole free pages. Short-lived allocations must therefore not be
+//! scattered among allocations that live as long as the process.
 
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 use std::{hint, panic};
 
-/// How long the allocator keeps memory that is free, in case it is wanted again. (mimalloc's default is a second.)
-const KEPT_FREE: Duration = Duration::from_secs(2);
+/// Delay before free memory is returned, 2 s: longer than the second for which mimalloc keeps free memory by default.
+const PURGE_DELAY: Duration = Duration::from_secs(2);
 
-/// Has `work` done on a heap of its own, which ends with it: for what takes far more memory than its result.
-pub(crate) fn apart<T: Send>(work: impl Fn() -> T + Sync) -> T {
+/// Runs `work` on a temporary heap, and frees the heap afterwards. For work that needs far more memory than its result.
+pub(crate) fn on_scratch_heap<T: Send>(work: impl Fn() -> T + Sync) -> T {
     let done = thread::scope(|scope| {
-        let started = thread::Builder::new().name("apart".to_owned()).spawn_scoped(scope, &work);
+        let started = thread::Builder::new().name("scratch-heap".to_owned()).spawn_scoped(scope, &work);
         started.ok().map(ScopedJoinHandle::join)
     });
     match done {
         Some(done) => done.unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
-        // Where there is no thread for it, more memory stays in use.
+        // Without a thread, more memory stays in use.
         None => work(),
     }
 }
 
-/// Has the memory given back that reading a configuration took: 300 MB for 100,000 consumers.
-/// The allocator gives it back when some thread next allocates, which on an idle gateway none does.
-#[expect(clippy::disallowed_methods, reason = "this thread only gives memory back")]
-pub(crate) fn give_back() {
-    let look_again = || {
-        thread::sleep(KEPT_FREE);
+/// Returns the memory that reading a configuration needed: 300 MB for 100,000 consumers. The allocator returns it at the next
+/// allocation of any thread, and the threads of an idle gateway allocate nothing.
+#[expect(clippy::disallowed_methods, reason = "this thread serves no connection")]
+pub(crate) fn release_to_os() {
+    let allocate_later = || {
+        thread::sleep(PURGE_DELAY);
         drop(hint::black_box(Box::new(0_u8)));
     };
-    // Where there is no thread for it, there is more memory in use for a while.
-    drop(thread::Builder::new().name("give-back".to_owned()).spawn(look_again));
+    // Without a thread, the memory stays in use until another thread allocates.
+    drop(thread::Builder::new().name("release-memory".to_owned()).spawn(allocate_later));
 }

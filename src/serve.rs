@@ -1,7 +1,7 @@
 //! Composition root of `calgate serve`: listeners, workers, reload, signals and the drain.
 //!
-//! One thread per worker, each with a runtime, a listener and upstream connections of its own; what they share is behind
-//! an `Arc`. A signal starts the drain: no more connections are accepted, requests in flight end.
+//! Each worker is a thread with its own runtime, listening socket and upstream connections. The workers share the [`Gateway`].
+//! A signal starts the drain: the workers accept no more connections and finish the requests in flight.
 
 mod drain;
 mod fd_limit;
@@ -25,17 +25,17 @@ pub use reload::{ConfigSource, log_warnings};
 
 use crate::config::startup::StartupConfig;
 use crate::gateway::{CapacityPermit, Gateway, GatewayHandle, LifecycleState};
-use crate::server::{ClientConnection, Doorway, Listener};
+use crate::server::{AcceptLoop, ClientConnection, Listener};
 use crate::{admin, pipeline};
-use signals::Stop;
+use signals::ShutdownSignal;
 
-/// Maximum open connections of operators, 100. They do not count with those of clients, so that a flood of clients can be
-/// watched.
-const MAX_OPERATORS: usize = 100;
+/// Maximum open connections of the admin listener, 100. They have their own limit, so that an operator can connect while
+/// clients use up theirs.
+const MAX_OPERATOR_CONNECTIONS: usize = 100;
 
-/// Answers the requests of clients: the entry of the axum application that they reach.
+/// Handler of the axum application that clients reach.
 ///
-/// It is a function that returns the future of the request path: an `async fn` would keep a copy of the request beside it.
+/// It returns the future of the request path, because an `async fn` would keep another copy of the request.
 fn proxy(
     State(gateway): State<GatewayHandle>,
     ConnectInfo(connection): ConnectInfo<ClientConnection>,
@@ -45,24 +45,24 @@ fn proxy(
     pipeline::handle(gateway, &connection, head, body).map(|response| response.map(Body::new))
 }
 
-/// Admits a client's connection.
+/// Returns a permit for one more client connection, unless `limits.connections` is reached.
 fn try_admit(gateway: &Gateway) -> Option<CapacityPermit> {
-    let place = gateway.capacity.try_connect(gateway.snapshot().bounds.connections);
-    if place.is_none() {
+    let permit = gateway.capacity.try_connect(gateway.snapshot().bounds.connections);
+    if permit.is_none() {
         gateway.metrics.connections_refused.inc();
     }
-    place
+    permit
 }
 
-/// Serves until a signal ends it.
+/// Runs the gateway until a signal ends it.
 ///
 /// # Errors
-/// What kept it from listening or from starting its threads.
+/// Reason why an address cannot be bound or a thread cannot start.
 pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource) -> Result<(), String> {
     gateway.snapshot().start_limit_store()?;
     let listen = &startup.listen;
-    fd_limit::make_room(gateway, listen.workers);
-    let turned_away = Arc::default();
+    fd_limit::fit_limits(gateway, listen.workers);
+    let over_limit_replies = Arc::default();
     let listener = Listener::bind("listen.address", &listen.address, listen.workers)?;
     let admin = listen.admin.as_ref().map(|address| Listener::bind("listen.admin", address, 1)).transpose()?;
     let admin_address = admin.as_ref().map_or("off".to_owned(), Listener::address);
@@ -72,35 +72,37 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
     let mut workers = Vec::new();
     for socket in listener.into_sockets() {
         let (application, admitting) = (proxy.with_state(GatewayHandle::new(gateway)), gateway.clone());
-        let doorway = Doorway::new(
+        let accept_loop = AcceptLoop::new(
             application,
             move || try_admit(&admitting),
             gateway,
-            &turned_away,
+            &over_limit_replies,
             gateway.lifecycle.subscribe(),
         );
-        workers.push(spawn(format!("worker-{}", workers.len()), move || doorway.serve(socket))?);
+        workers.push(spawn(format!("worker-{}", workers.len()), move || accept_loop.serve(socket))?);
     }
-    // The admin listener answers until the process is gone, so that a drain can be watched.
-    let (_never, serving) = channel::channel(LifecycleState::Running);
+    // The admin listener answers until the process exits, so that an operator can watch the drain.
+    let (_never, running) = channel::channel(LifecycleState::Running);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
         let operators = Arc::default();
-        let try_admit = move || CapacityPermit::try_acquire(&operators, MAX_OPERATORS);
-        let doorway = Doorway::new(admin::application(gateway), try_admit, gateway, &turned_away, serving.clone());
-        spawn("admin".to_owned(), move || doorway.serve(socket))?;
+        let try_admit = move || CapacityPermit::try_acquire(&operators, MAX_OPERATOR_CONNECTIONS);
+        let accept_loop =
+            AcceptLoop::new(admin::application(gateway), try_admit, gateway, &over_limit_replies, running.clone());
+        spawn("admin".to_owned(), move || accept_loop.serve(socket))?;
     }
     if let Some(keeper) = gateway.keeper.clone() {
         spawn("keeper".to_owned(), move || keeper.work())?;
     }
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
-    let mut stop = runtime.block_on(async { Stop::listen() })?;
-    runtime.block_on(reload::until_told_to_stop(gateway, source, startup, &mut stop))?;
-    tracing::info!(in_flight = gateway.capacity.in_flight(), "draining: no new connections, requests in flight end");
+    let mut shutdown = runtime.block_on(async { ShutdownSignal::listen() })?;
+    runtime.block_on(reload::run_until_shutdown(gateway, source, startup, &mut shutdown))?;
+    let in_flight = gateway.capacity.in_flight();
+    tracing::info!(in_flight, "draining: no new connections; finishing requests in flight");
     gateway.lifecycle.enter(LifecycleState::Draining);
     if let Some(keeper) = &gateway.keeper {
         keeper.drain();
     }
-    runtime.block_on(drain::wait(gateway, workers, &mut stop));
+    runtime.block_on(drain::drain(gateway, workers, &mut shutdown));
     runtime.block_on(gateway.record_used());
     runtime.block_on(async { gateway.snapshot().stop_limit_store().await });
     tracing::info!(in_flight = gateway.capacity.in_flight(), "calgate has stopped");
@@ -110,7 +112,7 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
     Ok(())
 }
 
-/// Starts a thread with a runtime of its own.
+/// Starts a thread with its own runtime.
 fn spawn<F: Future<Output = ()>>(
     name: String,
     serve: impl FnOnce() -> F + Send + 'static,
@@ -118,10 +120,10 @@ fn spawn<F: Future<Output = ()>>(
     let body = move || match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             runtime.block_on(serve());
-            // What it still has in hand is dropped; names that are being looked up are not waited for.
+            // This drops the remaining tasks and does not wait for name lookups.
             runtime.shutdown_background();
         }
-        Err(fault) => tracing::error!(%fault, "a worker could not start"),
+        Err(fault) => tracing::error!(%fault, "cannot start a worker"),
     };
-    thread::Builder::new().name(name).spawn(body).map_err(|e| format!("a thread could not be started: {e}"))
+    thread::Builder::new().name(name).spawn(body).map_err(|e| format!("cannot start a thread: {e}"))
 }

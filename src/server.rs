@@ -1,6 +1,6 @@
 //! HTTP/1.1 and HTTP/2 server, generic over the [`tower::Service`] that answers requests.
 //!
-//! It knows neither the request path nor the admin API: `serve` puts a service behind each listener.
+//! It depends on neither the request path nor the admin API: `serve` puts a service behind each listener.
 
 mod accept;
 mod activity;
@@ -25,7 +25,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
-pub(crate) use accept::Doorway;
+pub(crate) use accept::AcceptLoop;
 pub use connection::ClientConnection;
 pub use listener::Listener;
 

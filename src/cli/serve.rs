@@ -16,13 +16,13 @@ pub(super) fn serve(args: &ConfigArgs) -> Outcome {
     let startup = StartupConfig::of(&config);
     let access_log = match AccessLog::start() {
         Ok(log) => log,
-        Err(fault) => return Outcome::Failed(format!("the access log cannot be written: {fault}")),
+        Err(fault) => return Outcome::Failed(format!("cannot write the access log: {fault}")),
     };
     let gateway = match Gateway::new(config, Some(access_log)) {
         Ok(gateway) => gateway,
         Err(fault) => return Outcome::Misused(format!("calgate: {fault}")),
     };
-    memory::give_back();
+    memory::release_to_os();
     match serve::run(&gateway, &startup, source) {
         Ok(()) => Outcome::Done,
         Err(fault) => Outcome::Failed(fault),
@@ -38,14 +38,14 @@ pub(super) fn check(args: &CheckArgs) -> Outcome {
         eprintln!("warning: {warning}");
     }
     let (consumers, credentials) = (config.consumers.len(), config.credentials.len());
-    // As `serve` begins; none of these opens anything.
+    // The checks with which `serve` starts. None of them opens a connection or a file of the token store.
     let store = config.token_store.as_ref().map(token_store).transpose();
-    let place = config.token_store.as_ref().map(check_token_store).transpose();
-    match store.and(place).and_then(|_| Snapshot::build(config, None)) {
+    let access = config.token_store.as_ref().map(check_token_store).transpose();
+    match store.and(access).and_then(|_| Snapshot::build(config, None)) {
         Ok(snapshot) => {
             let endpoints = snapshot.catalog().endpoints().len();
             print(&format!(
-                "the configuration is good: {consumers} consumers, {credentials} credentials, {endpoints} endpoints\n"
+                "the configuration is valid: {consumers} consumers, {credentials} credentials, {endpoints} endpoints\n"
             ))
         }
         Err(fault) => Outcome::Misused(format!("calgate: {fault}")),

@@ -1,4 +1,4 @@
-//! Graceful shutdown: how long the process waits for requests in flight.
+//! Graceful shutdown: waits for the requests in flight and for token renewals, up to `limits.drain`.
 
 use std::thread;
 use std::time::Duration;
@@ -6,19 +6,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::signals::Stop;
+use super::signals::ShutdownSignal;
 use crate::gateway::{Gateway, LifecycleState};
 
-/// How often a renewal's end is looked for while the process ends.
-const KEEPER_PEEK: Duration = Duration::from_millis(10);
+/// Interval of the checks whether token renewals have ended, 10 ms.
+const REFRESH_POLL: Duration = Duration::from_millis(10);
 
-/// Time that workers have to answer the requests that are given up, 1 s: longer than they wait for their connections.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Time that workers have to exit after the drain, 1 s. They need up to 500 ms of it to write the last responses.
+const WORKER_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Waits for the workers to end, and then for renewals, as what they bring has to be stored: at most for `limits.drain`, and
-/// no longer than until a second signal. Then what is left is given up, and written down as that.
-#[expect(clippy::disallowed_methods, reason = "this thread only waits for the end of the process")]
-pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, stop: &mut Stop) {
+/// Waits until the workers have exited and then until all renewals have ended, because their new tokens must be stored.
+///
+/// `limits.drain` and a second signal end the wait. Requests that are still in flight are then answered with a refusal.
+#[expect(clippy::disallowed_methods, reason = "this thread only polls until the process exits")]
+pub(super) async fn drain(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, shutdown: &mut ShutdownSignal) {
     let (served, mut workers_ended) = oneshot::channel();
     let (done, ended) = oneshot::channel();
     let keeper = gateway.keeper.clone();
@@ -30,7 +31,7 @@ pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>
         if let Some(keeper) = keeper {
             keeper.end();
             while keeper.is_busy() {
-                thread::sleep(KEEPER_PEEK);
+                thread::sleep(REFRESH_POLL);
             }
         }
         let _ = done.send(());
@@ -40,12 +41,12 @@ pub(super) async fn wait(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>
         biased;
         _ = ended => return,
         () = sleep(gateway.snapshot().bounds.drain) => {
-            tracing::warn!(in_flight = in_flight(), "limits.drain is over; requests still in flight are given up");
+            tracing::warn!(in_flight = in_flight(), "limits.drain is over; giving up the requests in flight");
         }
-        () = stop.told() => {
-            tracing::warn!(in_flight = in_flight(), "told to stop again; requests still in flight are given up");
+        () = shutdown.recv() => {
+            tracing::warn!(in_flight = in_flight(), "received a second signal; giving up the requests in flight");
         }
     }
     gateway.lifecycle.enter(LifecycleState::Stopped);
-    let _ = timeout(LAST_LINES, &mut workers_ended).await;
+    let _ = timeout(WORKER_EXIT_TIMEOUT, &mut workers_ended).await;
 }

@@ -1,4 +1,4 @@
-//! Reloads the configuration on SIGHUP or when its file changes, until a signal ends the program.
+//! Reload of the configuration, on SIGHUP or when its file changes.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
 use super::fd_limit;
-use super::signals::{Stop, received};
+use super::signals::{ShutdownSignal, listen_for};
 use crate::config::diagnostics::ConfigError;
 use crate::config::file_digest::FileDigest;
 use crate::config::startup::StartupConfig;
@@ -20,33 +20,33 @@ use crate::gateway::Gateway;
 use crate::memory;
 use crate::telemetry::ReloadLabels;
 
-/// Editors and orchestrators write in several steps; a change is read when they have had time to finish.
-const SETTLE: Duration = Duration::from_millis(100);
+/// Delay between a change of the file and the reload, 100 ms, because editors and orchestrators write in several steps.
+const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// Maximum number of links that are followed to a file, 16: longer chains are loops, or nearly.
+/// Maximum symbolic links that are followed to a file, 16. Longer chains are usually loops.
 const MAX_LINKS: usize = 16;
 
-/// Where the configuration came from.
+/// Source of the configuration.
 #[derive(Debug, Clone)]
 pub enum ConfigSource {
-    /// A file, read again when it changes or on SIGHUP.
+    /// A file, which is read again when it changes and on SIGHUP.
     File {
-        /// Where it is.
+        /// Path of the file.
         path: PathBuf,
-        /// What it held when it was first read.
+        /// Digest of its contents at the first reading.
         seen: FileDigest,
     },
-    /// A pipe, which is read once.
+    /// A pipe, which can be read only once.
     Pipe,
-    /// The environment, which does not change.
+    /// The environment, which does not change while the process runs.
     Environment,
 }
 
 impl ConfigSource {
-    /// Reads the configuration that is there, once. A change from then on is one that a reload has to find.
+    /// Reads the configuration once. The returned source detects later changes.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Every fault of the configuration.
     pub fn read(path: &Path, secrets: Secrets) -> Result<(Config, Self), Box<ConfigError>> {
         let can_be_read_again = path.metadata().is_ok_and(|file| file.is_file());
         let (config, seen) = Config::from_file(path, secrets)?;
@@ -54,41 +54,41 @@ impl ConfigSource {
     }
 }
 
-/// Reloads as asked to, and returns when SIGTERM or SIGINT comes.
-pub(super) async fn until_told_to_stop(
+/// Reloads the configuration when it changes and on SIGHUP. Returns on SIGTERM or SIGINT.
+pub(super) async fn run_until_shutdown(
     gateway: &Arc<Gateway>,
     source: ConfigSource,
     startup: &StartupConfig,
-    stop: &mut Stop,
+    shutdown: &mut ShutdownSignal,
 ) -> Result<(), String> {
-    let mut hangup = received(SignalKind::hangup())?;
-    let (changed, mut news) = mpsc::channel(1);
+    let mut hangup = listen_for(SignalKind::hangup())?;
+    let (changed, mut events) = mpsc::channel(1);
     let _watcher = match &source {
         ConfigSource::File { path, seen } => watch(path, *seen, &changed),
         ConfigSource::Pipe | ConfigSource::Environment => None,
     };
     loop {
         tokio::select! {
-            () = stop.told() => return Ok(()),
+            () = shutdown.recv() => return Ok(()),
             _ = hangup.recv() => {
                 reload(gateway, &source, startup);
                 gateway.snapshot().upstream.reconnect();
-                tracing::info!("new connections to the upstream are opened from now on");
+                tracing::info!("reconnecting to the upstream");
             }
-            Some(()) = news.recv() => {
-                sleep(SETTLE).await;
-                while news.try_recv().is_ok() {}
+            Some(()) = events.recv() => {
+                sleep(DEBOUNCE).await;
+                while events.try_recv().is_ok() {}
                 reload(gateway, &source, startup);
             }
         }
     }
 }
 
-/// Watches for a change of the file.
+/// Watches the file, and sends on `changed` when its contents change.
 fn watch(path: &Path, seen: FileDigest, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let (file, tell, mut last, mut names) = (path.to_owned(), changed.clone(), Some(seen), Watched::of(path));
+    let (file, sender, mut last, mut names) = (path.to_owned(), changed.clone(), Some(seen), Watched::of(path));
     let on_event = move |event: notify::Result<notify::Event>| {
-        // Opening and reading are events, too: a look at the file would bring about the next look at it.
+        // Opening and reading are events, too. Reading the file because of them would cause the next event.
         if event.is_ok_and(|event| event.kind.is_access() || !names.concerns(&event)) {
             return;
         }
@@ -96,27 +96,29 @@ fn watch(path: &Path, seen: FileDigest, changed: &mpsc::Sender<()>) -> Option<no
         let now = FileDigest::read(&file);
         if now != last {
             last = now;
-            let _ = tell.try_send(());
+            let _ = sender.try_send(());
         }
     };
     let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-        for place in places(path) {
-            watcher.watch(&place, RecursiveMode::NonRecursive)?;
+        for path in watched_paths(path) {
+            watcher.watch(&path, RecursiveMode::NonRecursive)?;
         }
-        // Before now, nobody watched.
+        // The file may have changed before the watch began.
         if FileDigest::read(path) != Some(seen) {
             let _ = changed.try_send(());
         }
         Ok(watcher)
     });
-    watcher.inspect_err(|fault| tracing::warn!(%fault, "the configuration is not watched; send SIGHUP to reload")).ok()
+    watcher
+        .inspect_err(|fault| tracing::warn!(%fault, "cannot watch the configuration file; send SIGHUP to reload"))
+        .ok()
 }
 
-/// The names by which events tell of a change of the file: its own, and those of the links and folders that lead to it. A
-/// mounted Kubernetes volume replaces the link `..data`, not the file.
+/// Names and paths whose events concern the file: the file itself and the links and folders that lead to it. A mounted Kubernetes
+/// volume replaces the link `..data`, not the file.
 struct Watched {
     names: BTreeSet<OsString>,
-    places: BTreeSet<PathBuf>,
+    paths: BTreeSet<PathBuf>,
 }
 
 impl Watched {
@@ -131,7 +133,7 @@ impl Watched {
             }));
             current = current.parent().unwrap_or(Path::new(".")).join(target);
         }
-        Self { names, places: places(path) }
+        Self { names, paths: watched_paths(path) }
     }
 
     /// Returns whether the file may have changed. An event without a path may be about any file.
@@ -139,52 +141,55 @@ impl Watched {
         let is_named = |path: &PathBuf| path.file_name().is_some_and(|name| self.names.contains(name));
         event.need_rescan()
             || event.paths.is_empty()
-            || event.paths.iter().any(|path| is_named(path) || self.places.contains(path))
+            || event.paths.iter().any(|path| is_named(path) || self.paths.contains(path))
     }
 }
 
-/// Where a change shows: in the file's folder, as editors and orchestrators replace files and links rather than write into them;
-/// in the folder of the file that a link leads to; and in the file itself, where a container has it and not its folder.
-fn places(path: &Path) -> BTreeSet<PathBuf> {
+/// Returns the paths to watch:
+///
+/// - the folder of the file, because editors and orchestrators replace files and links;
+/// - the folder of the file that a link leads to;
+/// - that file itself, because a container may mount it without its folder.
+fn watched_paths(path: &Path) -> BTreeSet<PathBuf> {
     let folder = |path: &Path| {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         folder.unwrap_or(Path::new(".")).to_owned()
     };
-    let led_to = path.canonicalize().ok();
-    [Some(folder(path)), led_to.as_deref().map(folder), led_to].into_iter().flatten().collect()
+    let target = path.canonicalize().ok();
+    [Some(folder(path)), target.as_deref().map(folder), target].into_iter().flatten().collect()
 }
 
-/// Logs what is probably a mistake in a configuration.
+/// Logs the warnings of a configuration.
 pub fn log_warnings(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(warning, "configuration warning");
     }
 }
 
-/// Reads the configuration again. One that cannot be used changes nothing.
+/// Reloads the configuration. An invalid configuration is logged and ignored.
 fn reload(gateway: &Gateway, source: &ConfigSource, startup: &StartupConfig) {
     let ConfigSource::File { path, .. } = source else {
-        tracing::info!("there is no configuration file to reload");
+        tracing::info!("no configuration file to reload");
         return;
     };
     let read = Config::from_file(path, Secrets::Read).map_err(|error| error.lines().join("; "));
     let replaced = read.and_then(|(config, _)| {
-        let waiting = startup.changed_in(&config);
+        let pending = startup.changed_in(&config);
         log_warnings(&config);
-        gateway.replace(config).map(|()| waiting)
+        gateway.replace(config).map(|()| pending)
     });
-    memory::give_back();
+    memory::release_to_os();
     let result = match replaced {
-        Ok(waiting) => {
-            tracing::info!(file = %path.display(), "the configuration was reloaded");
-            fd_limit::make_room(gateway, startup.listen.workers);
-            if !waiting.is_empty() {
-                tracing::warn!(keys = waiting.join(", "), "these changes are in force only after a restart");
+        Ok(pending) => {
+            tracing::info!(file = %path.display(), "reloaded the configuration");
+            fd_limit::fit_limits(gateway, startup.listen.workers);
+            if !pending.is_empty() {
+                tracing::warn!(keys = pending.join(", "), "restart required to apply these keys");
             }
             "applied"
         }
         Err(fault) => {
-            tracing::error!(file = %path.display(), fault, "the configuration cannot be used; the old one stays in force");
+            tracing::error!(file = %path.display(), fault, "cannot use the new configuration; the old one stays in force");
             "rejected"
         }
     };

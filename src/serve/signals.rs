@@ -1,24 +1,24 @@
-//! Signals that end the program.
+//! SIGTERM and SIGINT, the signals that end the program.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT as one stream.
-pub(super) struct Stop {
+/// SIGTERM and SIGINT as one source of events.
+pub(super) struct ShutdownSignal {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Stop {
-    /// Starts to receive them.
+impl ShutdownSignal {
+    /// Starts to listen for both signals.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// The system does not allow it.
     pub(super) fn listen() -> Result<Self, String> {
-        Ok(Self { terminate: received(SignalKind::terminate())?, interrupt: received(SignalKind::interrupt())? })
+        Ok(Self { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one.
-    pub(super) async fn told(&mut self) {
+    /// Waits for the next of the two signals.
+    pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -26,6 +26,7 @@ impl Stop {
     }
 }
 
-pub(super) fn received(kind: SignalKind) -> Result<Signal, String> {
-    signal(kind).map_err(|e| format!("signals cannot be received: {e}"))
+/// Starts to listen for one kind of signal.
+pub(super) fn listen_for(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|e| format!("cannot listen for signals: {e}"))
 }

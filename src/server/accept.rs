@@ -13,136 +13,139 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::{CapacityPermit, Gateway, LifecycleState};
 use crate::identify::ConnectionEnds;
 use crate::server::HttpService;
-use crate::server::connection::{ClientConnection, Guest};
-use crate::server::listener::Bound;
+use crate::server::connection::{ClientConnection, ConnectionDriver};
+use crate::server::listener::BoundSocket;
 
-/// How long accepting rests after it failed, for want of file descriptors mostly.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// Pause after a failed accept, 50 ms. The usual reason is a lack of file descriptors, which a retry does not cure.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Callers that are told at once that there are too many connections; what comes beyond is closed without a word.
-const MOST_TURNED_AWAY: usize = 32;
+/// Maximum concurrent connections that receive a 503 because the connection limit is reached, 32. Further connections are
+/// closed without a response.
+const MAX_OVER_LIMIT_REPLIES: usize = 32;
 
-/// Time that connections have, when requests without a response are given up, to write the gateway's own responses, 500 ms.
-const LAST_RESPONSES: Duration = Duration::from_millis(500);
+/// Time that connections have at the end of the drain to write the responses of requests that are given up, 500 ms.
+const FINAL_RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Where connections of one thread come in.
-pub(crate) struct Doorway<S, A> {
+/// Accept loop of one thread.
+pub(crate) struct AcceptLoop<S, A> {
     service: S,
     /// Returns a permit for one more connection, unless there are too many.
     try_admit: A,
     gateway: Arc<Gateway>,
-    /// How many are being turned away, at all doors.
-    turned_away: Arc<AtomicUsize>,
-    phases: channel::Receiver<LifecycleState>,
+    /// Connections that are receiving a 503, counted over all listeners.
+    over_limit_replies: Arc<AtomicUsize>,
+    lifecycle: channel::Receiver<LifecycleState>,
 }
 
-/// What is settled about a connection when it is accepted.
+/// The decision about a connection when it is accepted.
 pub(super) struct Admission {
-    /// Whether there is room for it; else it is told so.
-    pub(super) is_welcome: bool,
-    _place: CapacityPermit,
+    /// Whether the connection is within the limit. Otherwise it receives a 503.
+    pub(super) is_within_limit: bool,
+    _permit: CapacityPermit,
 }
 
-enum Accepted {
+enum AcceptedStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-enum Door {
+enum AnyListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl<S: HttpService, A: Fn() -> Option<CapacityPermit>> Doorway<S, A> {
+impl<S: HttpService, A: Fn() -> Option<CapacityPermit>> AcceptLoop<S, A> {
     pub(crate) fn new(
         service: S,
         try_admit: A,
         gateway: &Arc<Gateway>,
-        turned_away: &Arc<AtomicUsize>,
-        phases: channel::Receiver<LifecycleState>,
+        over_limit_replies: &Arc<AtomicUsize>,
+        lifecycle: channel::Receiver<LifecycleState>,
     ) -> Self {
-        Self { service, try_admit, gateway: gateway.clone(), turned_away: turned_away.clone(), phases }
+        Self { service, try_admit, gateway: gateway.clone(), over_limit_replies: over_limit_replies.clone(), lifecycle }
     }
 
-    /// Accepts until the drain begins, then waits for the connections to end, or to be given up.
-    pub(crate) async fn serve(self, socket: Bound) {
+    /// Accepts connections until the drain begins. Then waits until they have ended, or until the drain is over.
+    pub(crate) async fn serve(self, socket: BoundSocket) {
         let tasks = TaskTracker::new();
-        match Door::new(socket) {
-            Ok(door) => self.accept(&door, &tasks).await,
-            Err(fault) => tracing::error!(%fault, "a listener cannot be used"),
+        match AnyListener::new(socket) {
+            Ok(listener) => self.accept(&listener, &tasks).await,
+            Err(fault) => tracing::error!(%fault, "cannot use a listener"),
         }
         tasks.close();
-        let mut phases = self.phases.clone();
+        let mut lifecycle = self.lifecycle.clone();
         tokio::select! {
             () = tasks.wait() => {}
-            _ = phases.wait_for(|phase| *phase == LifecycleState::Stopped) => {
-                // Each connection sees the phase by itself.
-                let _ = timeout(LAST_RESPONSES, tasks.wait()).await;
+            _ = lifecycle.wait_for(|state| *state == LifecycleState::Stopped) => {
+                // Each connection watches the lifecycle itself.
+                let _ = timeout(FINAL_RESPONSE_TIMEOUT, tasks.wait()).await;
             }
         }
     }
 
-    async fn accept(&self, door: &Door, tasks: &TaskTracker) {
-        let mut phases = self.phases.clone();
+    async fn accept(&self, listener: &AnyListener, tasks: &TaskTracker) {
+        let mut lifecycle = self.lifecycle.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
-                accepted = door.accept() => accepted,
-                _ = phases.wait_for(|phase| *phase >= LifecycleState::Draining) => return,
+                accepted = listener.accept() => accepted,
+                _ = lifecycle.wait_for(|state| *state >= LifecycleState::Draining) => return,
             };
             match accepted {
                 Ok((stream, ends)) => self.admit(stream, ends, tasks),
-                // One that is gone already is nothing; anything else needs a rest, or it would spin.
+                // The client has left already.
                 Err(fault) if fault.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(fault) => {
-                    tracing::warn!(%fault, "a connection could not be accepted");
-                    sleep(ACCEPT_REST).await;
+                    tracing::warn!(%fault, "cannot accept a connection");
+                    sleep(ACCEPT_BACKOFF).await;
                 }
             }
         }
     }
 
-    fn admit(&self, stream: Accepted, ends: ConnectionEnds, tasks: &TaskTracker) {
-        // Decided before the next one is accepted: each holds a file descriptor, of which there may be few.
-        let place = (self.try_admit)();
-        let is_welcome = place.is_some();
-        let Some(place) = place.or_else(|| CapacityPermit::try_acquire(&self.turned_away, MOST_TURNED_AWAY)) else {
+    fn admit(&self, stream: AcceptedStream, ends: ConnectionEnds, tasks: &TaskTracker) {
+        // The loop decides before it accepts the next connection, because each open socket takes a file descriptor.
+        let permit = (self.try_admit)();
+        let is_within_limit = permit.is_some();
+        let Some(permit) =
+            permit.or_else(|| CapacityPermit::try_acquire(&self.over_limit_replies, MAX_OVER_LIMIT_REPLIES))
+        else {
             return;
         };
-        let guest = Guest {
+        let driver = ConnectionDriver {
             service: self.service.clone(),
             gateway: self.gateway.clone(),
-            phases: self.phases.clone(),
-            connection: ClientConnection::new(ends, tasks.clone(), self.phases.clone()),
-            admission: Admission { is_welcome, _place: place },
+            lifecycle: self.lifecycle.clone(),
+            connection: ClientConnection::new(ends, tasks.clone(), self.lifecycle.clone()),
+            admission: Admission { is_within_limit, _permit: permit },
         };
         match stream {
-            Accepted::Tcp(stream) => drop(tasks.spawn(guest.serve(stream))),
-            Accepted::Unix(stream) => drop(tasks.spawn(guest.serve(stream))),
+            AcceptedStream::Tcp(stream) => drop(tasks.spawn(driver.serve(stream))),
+            AcceptedStream::Unix(stream) => drop(tasks.spawn(driver.serve(stream))),
         }
     }
 }
 
-impl Door {
-    fn new(socket: Bound) -> std::io::Result<Self> {
+impl AnyListener {
+    fn new(socket: BoundSocket) -> std::io::Result<Self> {
         Ok(match socket {
-            Bound::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Bound::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+            BoundSocket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            BoundSocket::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
         })
     }
 
-    async fn accept(&self) -> std::io::Result<(Accepted, ConnectionEnds)> {
+    async fn accept(&self) -> std::io::Result<(AcceptedStream, ConnectionEnds)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let _ = stream.set_nodelay(true);
                 let ends = ConnectionEnds { peer: peer.ip(), local: Some(stream.local_addr()?.ip()) };
-                Ok((Accepted::Tcp(stream), ends))
+                Ok((AcceptedStream::Tcp(stream), ends))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let ends = ConnectionEnds { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), local: None };
-                Ok((Accepted::Unix(stream), ends))
+                Ok((AcceptedStream::Unix(stream), ends))
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Activity of a connection, and the time limits that hyper does not have.
+//! Activity of a connection, and the time limits that hyper does not enforce.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::task::Waker;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
@@ -13,216 +13,220 @@ use parking_lot::Mutex;
 use crate::config::limits::Bounds;
 use crate::time::nanoseconds;
 
-/// How long a caller has over HTTP/2 for what the kernel holds of its last answers, unless it tells sooner that it took them.
-pub(super) const LAST_BYTES: Duration = Duration::from_secs(5);
+/// Time that an HTTP/2 client has to receive the last response bytes before the connection is closed, 5 s. A client that
+/// acknowledges them ends the wait.
+pub(super) const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Shared by a connection's transport, its service and its driver, all of which are on one thread.
+/// Activity of one connection. Its transport, its service and its driver share it on one thread.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ConnectionActivity {
     opened: Instant,
-    http2: bool,
-    /// Whether nothing came yet.
-    fresh: AtomicBool,
+    is_http2: bool,
+    /// Whether no byte has arrived yet.
+    is_new: AtomicBool,
     /// Whether the bytes read so far end within a head (HTTP/1.1).
     in_head: AtomicBool,
-    /// Holds on requests that are being answered.
-    holds: AtomicU32,
-    /// Whether an answer is going out (HTTP/1.1).
-    sending: AtomicBool,
-    /// Whether the head of the last request's answer is made, and can no longer say that the connection ends (HTTP/1.1).
-    answered: AtomicBool,
-    /// When the last answer began to go out: nanoseconds since the connection was opened (HTTP/1.1).
-    answer_began: AtomicU64,
-    /// Whether there is more to write than the caller's side takes now.
-    backed_up: AtomicBool,
-    /// Since when it is in a head, or does nothing: nanoseconds since it was opened.
+    /// Number of [`ExchangeGuard`]s.
+    guards: AtomicU32,
+    /// Whether a response is being sent (HTTP/1.1).
+    is_sending: AtomicBool,
+    /// Whether the last request has a response head, which can no longer announce the end of the connection (HTTP/1.1).
+    has_sent_head: AtomicBool,
+    /// Start of the last response, in nanoseconds since `opened` (HTTP/1.1).
+    response_started: AtomicU64,
+    /// Whether the socket accepts no more bytes at the moment.
+    write_blocked: AtomicBool,
+    /// Start of the current head or of the idle time, in nanoseconds since `opened`.
     since: AtomicU64,
-    /// Whether the last request came with a body, which may not have been read to its end.
+    /// Whether the last request has a body.
     had_body: AtomicBool,
-    /// Whether the last request's body was let go of before its end: what comes next is the rest of it, and no head.
-    left_unread: AtomicBool,
-    /// Whether a read waits until the connection is idle.
-    is_awaited: AtomicBool,
+    /// Whether nobody reads the rest of the last request's body. The next bytes are then not a head.
+    unread_body: AtomicBool,
+    /// Whether a read waits until all responses are written.
+    has_reader: AtomicBool,
     /// Wakes that read.
-    awaiter: AtomicWaker,
-    /// Requests so far.
+    reader: AtomicWaker,
+    /// Number of requests so far.
     requests: AtomicU64,
-    /// When each answer that is going out began, the oldest first, by the number of its request (HTTP/2).
-    answers: Mutex<VecDeque<(u64, Instant)>>,
+    /// Number of the request and start of each response that is being sent, oldest first (HTTP/2).
+    responses: Mutex<VecDeque<(u64, Instant)>>,
 }
 
-/// What a connection has to do now.
+/// Action that the time limits require of the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing until then.
-    GoOn(Instant),
-    /// End, after the requests that are being answered.
-    End,
-    /// End: a head took too long.
+pub(super) enum TimeoutAction {
+    /// Check again at this time.
+    WaitUntil(Instant),
+    /// Close the connection after the requests in flight.
+    Close,
+    /// Reject a head that took too long.
     LateHead,
-    /// End at once: a caller does not take its answer.
-    Stuck,
+    /// Close the connection at once, because the client does not read its response.
+    Abort,
 }
 
-impl Watch {
-    pub(super) fn new(now: Instant, http2: bool) -> Self {
+impl ConnectionActivity {
+    pub(super) fn new(now: Instant, is_http2: bool) -> Self {
         Self {
             opened: now,
-            http2,
-            fresh: AtomicBool::new(true),
+            is_http2,
+            is_new: AtomicBool::new(true),
             in_head: AtomicBool::new(false),
-            holds: AtomicU32::new(0),
-            sending: AtomicBool::new(false),
-            answered: AtomicBool::new(false),
-            answer_began: AtomicU64::new(0),
-            backed_up: AtomicBool::new(false),
+            guards: AtomicU32::new(0),
+            is_sending: AtomicBool::new(false),
+            has_sent_head: AtomicBool::new(false),
+            response_started: AtomicU64::new(0),
+            write_blocked: AtomicBool::new(false),
             since: AtomicU64::new(0),
             had_body: AtomicBool::new(false),
-            left_unread: AtomicBool::new(false),
-            is_awaited: AtomicBool::new(false),
-            awaiter: AtomicWaker::new(),
+            unread_body: AtomicBool::new(false),
+            has_reader: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
             requests: AtomicU64::new(0),
-            answers: Mutex::default(),
+            responses: Mutex::default(),
         }
     }
 
-    /// Records that bytes came over HTTP/1.1, and whether they end within a head.
-    pub(super) fn note_read(&self, in_head: bool) {
+    /// Records that bytes arrived over HTTP/1.1, and whether they end within a head.
+    pub(super) fn mark_read(&self, in_head: bool) {
         if in_head && self.is_idle() {
-            // The first head began when the connection was opened.
-            if !self.fresh.load(Relaxed) {
-                self.note_now(&self.since);
+            // The time of the first head starts with the connection.
+            if !self.is_new.load(Relaxed) {
+                self.store_now(&self.since);
             }
             self.had_body.store(false, Relaxed);
         }
-        self.fresh.store(false, Relaxed);
+        self.is_new.store(false, Relaxed);
         self.in_head.store(in_head, Relaxed);
     }
 
-    /// Returns whether a request is being answered, or the end of a response is still to be written. If so, wakes `waker`
-    /// once neither is.
-    pub(super) fn is_busy_or_wakes(&self, waker: &Waker) -> bool {
-        let is_busy = self.is_answering() || self.is_backed_up();
-        self.is_awaited.store(is_busy, Relaxed);
+    /// Completes when every request has its response and all responses are written.
+    pub(super) fn poll_responses_written(&self, cx: &Context<'_>) -> Poll<()> {
+        let is_busy = self.has_exchange() || self.is_write_blocked();
+        self.has_reader.store(is_busy, Relaxed);
         if is_busy {
-            self.awaiter.register(waker);
+            self.reader.register(cx.waker());
+            return Poll::Pending;
         }
-        is_busy
+        Poll::Ready(())
     }
 
-    /// Returns whether a request is being answered.
-    pub(super) fn is_answering(&self) -> bool {
-        self.holds.load(Relaxed) > 0
+    /// Returns whether a request is in flight.
+    pub(super) fn has_exchange(&self) -> bool {
+        self.guards.load(Relaxed) > 0
     }
 
-    fn wake_awaiter(&self) {
-        if self.is_awaited.load(Relaxed) {
-            self.awaiter.wake();
+    fn wake_reader(&self) {
+        if self.has_reader.load(Relaxed) {
+            self.reader.wake();
         }
     }
 
-    /// Whether the connection is HTTP/2.
+    /// Returns whether the connection uses HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
-        self.http2
+        self.is_http2
     }
 
-    /// Whether a head has begun and not ended.
+    /// Returns whether a head has begun and not ended.
     pub(super) fn is_in_head(&self) -> bool {
         self.in_head.load(Relaxed)
     }
 
-    /// Whether the rest of a head is all that it waits for. What was answered before goes first.
-    pub(super) fn awaits_head(&self) -> bool {
-        self.is_in_head() && !self.is_answering() && !self.is_backed_up()
+    /// Returns whether the connection waits only for the rest of a head. Earlier responses are written first.
+    pub(super) fn is_awaiting_head(&self) -> bool {
+        self.is_in_head() && !self.has_exchange() && !self.is_write_blocked()
     }
 
-    /// Whether no request is going on. What hyper has of the last answer may still have to be written.
+    /// Returns whether no request is in flight or arriving. The end of the last response may not be written yet.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_in_head() && self.holds.load(Relaxed) == 0
+        !self.is_in_head() && self.guards.load(Relaxed) == 0
     }
 
-    /// Notes whether the caller's side took what there was to write.
-    pub(super) fn note_written(&self, taken: bool) {
-        if self.is_backed_up() == taken {
-            self.backed_up.store(!taken, Relaxed);
-            if taken {
-                self.note_now(&self.since);
-                self.wake_awaiter();
+    /// Records whether the socket accepted the last write.
+    pub(super) fn mark_written(&self, accepted: bool) {
+        if self.is_write_blocked() == accepted {
+            self.write_blocked.store(!accepted, Relaxed);
+            if accepted {
+                self.store_now(&self.since);
+                self.wake_reader();
             }
         }
     }
 
-    fn is_backed_up(&self) -> bool {
-        self.backed_up.load(Relaxed)
+    fn is_write_blocked(&self) -> bool {
+        self.write_blocked.load(Relaxed)
     }
 
-    /// Whether a connection that was told to end can be dropped without loss. To drop one over HTTP/2 resets it when more
-    /// comes, window updates for one, and that loses what the kernel holds; a caller that has read it all says so, and hyper
-    /// ends the connection.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        let may_be_reading = self.http2 && !self.fresh.load(Relaxed) && now < self.at(&self.since) + LAST_BYTES;
-        self.is_idle() && !self.is_backed_up() && !may_be_reading
+    /// Returns whether a connection that shuts down can be dropped without loss.
+    ///
+    /// After an HTTP/2 connection is dropped, further input such as a window update makes the kernel reset it. The reset
+    /// discards the response bytes that the kernel has not sent yet.
+    pub(super) fn is_closable(&self, now: Instant) -> bool {
+        let may_be_reading =
+            self.is_http2 && !self.is_new.load(Relaxed) && now < self.at(&self.since) + FINAL_FLUSH_TIMEOUT;
+        self.is_idle() && !self.is_write_blocked() && !may_be_reading
     }
 
-    /// Whether the last request came with a body.
+    /// Returns whether the last request has a body, even if it was read to its end.
     pub(super) fn had_body(&self) -> bool {
         self.had_body.load(Relaxed)
     }
 
-    /// Whether the rest of a body comes that nobody reads.
-    pub(super) fn has_left_unread(&self) -> bool {
-        self.left_unread.load(Relaxed)
+    /// Returns whether the next bytes are the rest of a body that nobody reads.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.unread_body.load(Relaxed)
     }
 
-    /// Notes that a request is being answered, until the last hold on it is dropped.
-    pub(super) fn answering(self: &Arc<Self>, has_body: bool) -> Answering {
-        self.fresh.store(false, Relaxed);
+    /// Begins a request, which is in flight until the last copy of its guard is dropped.
+    pub(super) fn start_exchange(self: &Arc<Self>, has_body: bool) -> ExchangeGuard {
+        self.is_new.store(false, Relaxed);
         self.had_body.store(has_body, Relaxed);
-        self.answered.store(false, Relaxed);
-        self.holds.fetch_add(1, Relaxed);
-        Answering { watch: self.clone(), request: self.requests.fetch_add(1, Relaxed) }
+        self.has_sent_head.store(false, Relaxed);
+        self.guards.fetch_add(1, Relaxed);
+        ExchangeGuard { activity: self.clone(), request: self.requests.fetch_add(1, Relaxed) }
     }
 
-    /// What is to be done at `now`.
-    pub(super) fn verdict(&self, now: Instant, limits: &Bounds) -> Verdict {
+    /// Returns the action that the time limits require at `now`.
+    pub(super) fn timeout_action(&self, now: Instant, limits: &Bounds) -> TimeoutAction {
         let aged = self.opened + limits.connection_age;
         let since = self.at(&self.since);
-        // The answer's own deadline is looked at only when the caller takes more of it.
-        let stuck = self.oldest_answer().map(|began| began + limits.upstream_total);
-        let (end, verdict) = if self.awaits_head() {
-            (since + limits.head, Verdict::LateHead)
-        } else if self.is_idle() && !self.is_backed_up() {
-            let patience = if self.fresh.load(Relaxed) { limits.first_byte } else { limits.idle };
-            (since + patience, Verdict::End)
+        // A client that stops reading also stops the checks of the response's own time limit.
+        let write_deadline = self.oldest_response().map(|began| began + limits.upstream_total);
+        let (end, action_at_end) = if self.is_awaiting_head() {
+            (since + limits.head, TimeoutAction::LateHead)
+        } else if self.is_idle() && !self.is_write_blocked() {
+            let limit = if self.is_new.load(Relaxed) { limits.first_byte } else { limits.idle };
+            (since + limit, TimeoutAction::Close)
         } else {
-            // The requests have deadlines of their own; look again when one could be over.
-            (now + Duration::from_secs(1).max(limits.head.min(limits.idle)), Verdict::End)
+            // Requests have their own time limits, so the next check is due when the connection may be idle again.
+            (now + Duration::from_secs(1).max(limits.head.min(limits.idle)), TimeoutAction::Close)
         };
-        if stuck.is_some_and(|stuck| now >= stuck) {
-            Verdict::Stuck
+        if write_deadline.is_some_and(|deadline| now >= deadline) {
+            TimeoutAction::Abort
         } else if now >= end {
-            verdict
+            action_at_end
         } else if now >= aged {
-            Verdict::End
+            TimeoutAction::Close
         } else {
-            // An answer that begins meanwhile must not be noticed too late.
-            let stuck = stuck.unwrap_or(now + limits.upstream_total.max(Duration::from_secs(1)));
-            Verdict::GoOn(end.min(aged).min(stuck))
+            // A response that begins before the next check needs a check in time.
+            let write_deadline = write_deadline.unwrap_or(now + limits.upstream_total.max(Duration::from_secs(1)));
+            TimeoutAction::WaitUntil(end.min(aged).min(write_deadline))
         }
     }
 
-    /// When the oldest answer that has not gone out yet began to. What is left to write without a request is one's end.
-    fn oldest_answer(&self) -> Option<Instant> {
-        let is_end = self.is_backed_up() && self.holds.load(Relaxed) == 0;
-        if self.http2 {
-            let oldest = self.with_answers(|answers| answers.front().map(|(_, began)| *began));
+    /// Returns the start of the oldest response that is not written yet. Without a request in flight, blocked bytes are the end
+    /// of a response.
+    fn oldest_response(&self) -> Option<Instant> {
+        let is_end = self.is_write_blocked() && self.guards.load(Relaxed) == 0;
+        if self.is_http2 {
+            let oldest = self.with_responses(|responses| responses.front().map(|(_, began)| *began));
             oldest.or_else(|| is_end.then(|| self.at(&self.since)))
         } else {
-            (is_end || self.sending.load(Relaxed)).then(|| self.at(&self.answer_began))
+            (is_end || self.is_sending.load(Relaxed)).then(|| self.at(&self.response_started))
         }
     }
 
-    fn note_now(&self, moment: &AtomicU64) {
+    fn store_now(&self, moment: &AtomicU64) {
         moment.store(nanoseconds(self.opened.elapsed()), Relaxed);
     }
 
@@ -230,75 +234,75 @@ impl Watch {
         self.opened + Duration::from_nanos(moment.load(Relaxed))
     }
 
-    fn with_answers<T>(&self, f: impl FnOnce(&mut VecDeque<(u64, Instant)>) -> T) -> T {
-        f(&mut self.answers.lock())
+    fn with_responses<T>(&self, f: impl FnOnce(&mut VecDeque<(u64, Instant)>) -> T) -> T {
+        f(&mut self.responses.lock())
     }
 }
 
-/// A hold on a request that is being answered: its own body may still come while the answer goes out.
+/// Guard of a request in flight. The request body holds a copy, because it may still arrive while the response is sent.
 #[derive(Debug)]
-pub(super) struct Answering {
-    watch: Arc<Watch>,
+pub(super) struct ExchangeGuard {
+    activity: Arc<ConnectionActivity>,
     request: u64,
 }
 
-impl Answering {
-    /// The connection it came on.
-    pub(super) fn watch(&self) -> &Watch {
-        &self.watch
+impl ExchangeGuard {
+    /// Returns the activity of the request's connection.
+    pub(super) fn activity(&self) -> &ConnectionActivity {
+        &self.activity
     }
 
-    /// Notes that the answer begins to go out.
-    #[expect(clippy::disallowed_methods, reason = "the connection's time limits start from what the connection does")]
-    pub(super) fn note_answer(&self) {
-        if self.watch.http2 {
-            self.watch.with_answers(|answers| answers.push_back((self.request, Instant::now())));
+    /// Records that the response begins.
+    #[expect(clippy::disallowed_methods, reason = "the time limit of a response starts here")]
+    pub(super) fn mark_response_start(&self) {
+        if self.activity.is_http2 {
+            self.activity.with_responses(|responses| responses.push_back((self.request, Instant::now())));
         } else {
-            self.watch.note_now(&self.watch.answer_began);
-            self.watch.answered.store(true, Relaxed);
-            self.watch.sending.store(true, Relaxed);
+            self.activity.store_now(&self.activity.response_started);
+            self.activity.has_sent_head.store(true, Relaxed);
+            self.activity.is_sending.store(true, Relaxed);
         }
     }
 
-    /// Notes that the answer went out, or is given up.
-    pub(super) fn note_answer_over(&self) {
-        if self.watch.http2 {
-            self.watch.with_answers(|answers| answers.retain(|(request, _)| *request != self.request));
+    /// Records that the response was sent or dropped.
+    pub(super) fn mark_response_end(&self) {
+        if self.activity.is_http2 {
+            self.activity.with_responses(|responses| responses.retain(|(request, _)| *request != self.request));
         } else {
-            self.watch.sending.store(false, Relaxed);
+            self.activity.is_sending.store(false, Relaxed);
         }
     }
 
-    /// Whether the next request has come: then all of this one has been read off the connection (HTTP/1.1).
-    pub(super) fn is_followed(&self) -> bool {
-        !self.watch.http2 && self.watch.requests.load(Relaxed) > self.request + 1
+    /// Returns whether the next request has arrived, so this one was read to its end (HTTP/1.1).
+    pub(super) fn has_next_request(&self) -> bool {
+        !self.activity.is_http2 && self.activity.requests.load(Relaxed) > self.request + 1
     }
 
-    /// Whether the answer's head has said that the connection goes on (HTTP/1.1).
+    /// Returns whether the head of the response has announced that the connection stays open (HTTP/1.1).
     pub(super) fn has_answered(&self) -> bool {
-        self.watch.answered.load(Relaxed)
+        self.activity.has_sent_head.load(Relaxed)
     }
 
-    /// Notes that nobody reads the rest of the request's body. Over HTTP/2 that concerns its stream only.
-    pub(super) fn note_left_unread(&self) {
-        self.watch.left_unread.store(!self.watch.http2, Relaxed);
+    /// Records that nobody reads the rest of the request's body. Over HTTP/2 this concerns only its stream.
+    pub(super) fn mark_body_unread(&self) {
+        self.activity.unread_body.store(!self.activity.is_http2, Relaxed);
     }
 }
 
-impl Clone for Answering {
+impl Clone for ExchangeGuard {
     fn clone(&self) -> Self {
-        self.watch.holds.fetch_add(1, Relaxed);
-        Self { watch: self.watch.clone(), request: self.request }
+        self.activity.guards.fetch_add(1, Relaxed);
+        Self { activity: self.activity.clone(), request: self.request }
     }
 }
 
-impl Drop for Answering {
+impl Drop for ExchangeGuard {
     fn drop(&mut self) {
-        if self.watch.holds.load(Relaxed) == 1 {
-            self.watch.note_now(&self.watch.since);
+        if self.activity.guards.load(Relaxed) == 1 {
+            self.activity.store_now(&self.activity.since);
         }
-        if self.watch.holds.fetch_sub(1, Relaxed) == 1 {
-            self.watch.wake_awaiter();
+        if self.activity.guards.fetch_sub(1, Relaxed) == 1 {
+            self.activity.wake_reader();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies that keep their connection marked as busy until they are over: a caller's own, and the answer's.
+//! Request and response bodies that mark their connection as active until they end.
 
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -14,71 +14,74 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::server::activity::Answering;
+use crate::server::activity::ExchangeGuard;
 use crate::server::http2::Http2Body;
 
-/// Bytes of a body that are read to nobody's use, and how long that may take.
-const MOST_READ_OFF: usize = 256 * 1024;
-const READ_OFF_WITHIN: Duration = Duration::from_secs(1);
+/// Maximum bytes of an unread request body that are read and dropped, 256 KiB.
+const MAX_DRAIN_BYTES: usize = 256 * 1024;
 
-/// The body of an answer.
-pub(super) struct Outgoing<B: Body> {
+/// Time limit for reading and dropping the rest of a request body, 1 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The body of a response.
+pub(super) struct TrackedBody<B: Body> {
     body: B,
-    underway: Hold,
-    /// Why the body broke off, until the bytes before it are written.
+    guard: GuardScope,
+    /// The error of the body, held back until the bytes before it are written.
     fault: Option<Box<B::Error>>,
 }
 
-/// An answer that is going out, for as long as it is held.
-struct Underway(Answering);
+/// Guard that marks the end of a response when it is dropped.
+struct ResponseGuard(ExchangeGuard);
 
-/// How long an answer is going out. Over HTTP/1.1 the transport knows when all is written, and the body need not care;
-/// over HTTP/2 its pieces wait in h2 for the caller to make room, one by one with those of other answers.
-enum Hold {
-    Body { _underway: Underway },
-    Pieces(Arc<Underway>),
+/// Owner of the guard of a response.
+enum GuardScope {
+    /// The body (HTTP/1.1). The transport knows when all bytes are written.
+    Body { _guard: ResponseGuard },
+    /// The body and each of its pieces (HTTP/2). The pieces wait in h2 until the client's window has room.
+    Bytes(Arc<ResponseGuard>),
 }
 
-/// A piece of an answer.
-pub(super) struct Piece {
+/// Bytes of a response, which hold its guard over HTTP/2.
+pub(super) struct TrackedBytes {
     bytes: Bytes,
-    _underway: Option<Arc<Underway>>,
+    _guard: Option<Arc<ResponseGuard>>,
 }
 
-impl Piece {
-    /// A piece without bytes, which ends a response.
+impl TrackedBytes {
+    /// Returns a piece without bytes, which ends a response.
     pub(super) fn empty() -> Self {
-        Self { bytes: Bytes::new(), _underway: None }
+        Self { bytes: Bytes::new(), _guard: None }
     }
 }
 
-impl<B: Body> Outgoing<B> {
-    pub(super) fn new(body: B, answering: Answering) -> Self {
-        answering.note_answer();
-        let by_pieces = answering.watch().is_http2();
-        let underway = Underway(answering);
-        let underway = if by_pieces { Hold::Pieces(Arc::new(underway)) } else { Hold::Body { _underway: underway } };
-        Self { body, underway, fault: None }
+impl<B: Body> TrackedBody<B> {
+    pub(super) fn new(body: B, exchange: ExchangeGuard) -> Self {
+        exchange.mark_response_start();
+        let is_http2 = exchange.activity().is_http2();
+        let guard = ResponseGuard(exchange);
+        let guard = if is_http2 { GuardScope::Bytes(Arc::new(guard)) } else { GuardScope::Body { _guard: guard } };
+        Self { body, guard, fault: None }
     }
 }
 
-impl Drop for Underway {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
-        self.0.note_answer_over();
+        self.0.mark_response_end();
     }
 }
 
-impl Hold {
-    fn piece(&self, bytes: Bytes) -> Piece {
-        let underway = match self {
+impl GuardScope {
+    fn track(&self, bytes: Bytes) -> TrackedBytes {
+        let guard = match self {
             Self::Body { .. } => None,
-            Self::Pieces(underway) => Some(underway.clone()),
+            Self::Bytes(guard) => Some(guard.clone()),
         };
-        Piece { bytes, _underway: underway }
+        TrackedBytes { bytes, _guard: guard }
     }
 }
 
-impl Buf for Piece {
+impl Buf for TrackedBytes {
     fn remaining(&self) -> usize {
         self.bytes.remaining()
     }
@@ -100,20 +103,21 @@ impl Buf for Piece {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
-    type Data = Piece;
+impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
+    type Data = TrackedBytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<TrackedBytes>, B::Error>>> {
         let this = self.get_mut();
         if let Some(fault) = this.fault.take() {
             return Poll::Ready(Some(Err(*fault)));
         }
         match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame.map_data(|bytes| this.underway.piece(bytes))))),
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame.map_data(|bytes| this.guard.track(bytes))))),
             Some(Err(fault)) => {
-                // At an error, hyper and h2 drop what they have not written yet, the head included. A client that sees a
-                // connection close without a byte sends its request again (RFC 9110 §9.2.2): they write first.
+                // On an error, hyper and h2 drop the bytes that they have not written yet, including the head. A client
+                // that sees a connection close without a byte may repeat its request (RFC 9110 §9.2.2). Reporting the error
+                // in the next poll lets them write first.
                 this.fault = Some(Box::new(fault));
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -131,55 +135,55 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B> {
     }
 }
 
-/// A body as it comes over HTTP/1.1 or HTTP/2.
-pub(super) type Source = Either<Incoming, Http2Body>;
+/// A request body as hyper or h2 hands it over.
+pub(super) type ReceivedBody = Either<Incoming, Http2Body>;
 
 /// The content of a request. It can outlive the response, which does not have to wait for its end.
-struct Content {
-    /// `None` only while it is dropped.
-    body: Option<Source>,
+struct RequestContent {
+    /// `None` only in `drop`.
+    body: Option<ReceivedBody>,
     is_over: bool,
-    answering: Answering,
+    exchange: ExchangeGuard,
 }
 
-/// Makes the body that the service receives. A request without content costs no allocation.
-pub(super) fn request_body(body: Source, answering: &Answering) -> RequestBody {
+/// Creates the body that the service receives. A request without content costs no allocation.
+pub(super) fn request_body(body: ReceivedBody, exchange: &ExchangeGuard) -> RequestBody {
     if body.is_end_stream() {
         return RequestBody::empty();
     }
-    RequestBody::new(Content { body: Some(body), is_over: false, answering: answering.clone() })
+    RequestBody::new(RequestContent { body: Some(body), is_over: false, exchange: exchange.clone() })
 }
 
-impl Drop for Content {
+impl Drop for RequestContent {
     fn drop(&mut self) {
-        if self.is_over || self.answering.is_followed() {
+        if self.is_over || self.exchange.has_next_request() {
             return;
         }
-        let answering = self.answering.clone();
+        let exchange = self.exchange.clone();
         match (self.body.take(), Handle::try_current()) {
-            // Cal.com can answer before it has all of a body, and want no more of it.
-            (Some(body), Ok(worker)) if answering.has_answered() => drop(worker.spawn(read_off(body, answering))),
-            _ => answering.note_left_unread(),
+            // Cal.com can respond before it has read the whole body, and stop reading.
+            (Some(body), Ok(worker)) if exchange.has_answered() => drop(worker.spawn(drain_unread(body, exchange))),
+            _ => exchange.mark_body_unread(),
         }
     }
 }
 
-/// Reads what is left of a body, for its caller was told that the connection goes on, and may ask the next thing there. Where
-/// that takes too long, the connection ends all the same.
-async fn read_off(mut body: Source, answering: Answering) {
+/// Reads and drops the rest of a body. The head of the response has announced that the connection stays open, so the client
+/// may send its next request behind the body. If the rest is too long or too slow, the connection ends.
+async fn drain_unread(mut body: ReceivedBody, exchange: ExchangeGuard) {
     let reading = async {
-        let mut left = MOST_READ_OFF;
+        let mut left = MAX_DRAIN_BYTES;
         while let Some(frame) = body.frame().await {
             left = left.checked_sub(frame.ok()?.data_ref().map_or(0, Bytes::len))?;
         }
         Some(())
     };
-    if !matches!(timeout(READ_OFF_WITHIN, reading).await, Ok(Some(()))) {
-        answering.note_left_unread();
+    if !matches!(timeout(DRAIN_TIMEOUT, reading).await, Ok(Some(()))) {
+        exchange.mark_body_unread();
     }
 }
 
-impl Body for Content {
+impl Body for RequestContent {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -187,7 +191,7 @@ impl Body for Content {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-        // Nothing comes behind trailers.
+        // Trailers are the last frame.
         let is_last = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
         this.is_over |= is_last || body.is_end_stream();
         Poll::Ready(frame)

@@ -11,11 +11,11 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::LifecycleState;
 
 /// Runs `work` as one of the `tasks`. It goes on if the returned future is dropped, as hyper drops it with the connection.
-/// At the last of the `phases`, `work` is polled, so that it can give up.
+/// At the end of the drain, it polls `work` once more, so that `work` can give up.
 pub(super) fn run_detached<F>(
     work: F,
     tasks: &TaskTracker,
-    mut phases: channel::Receiver<LifecycleState>,
+    mut lifecycle: channel::Receiver<LifecycleState>,
 ) -> impl Future<Output = F::Output> + Send + use<F>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -25,7 +25,7 @@ where
         tokio::select! {
             biased;
             output = work.as_mut() => return output,
-            _ = phases.wait_for(|phase| *phase == LifecycleState::Stopped) => {}
+            _ = lifecycle.wait_for(|state| *state == LifecycleState::Stopped) => {}
         }
         work.await
     });

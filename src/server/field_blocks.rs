@@ -1,6 +1,7 @@
-//! Holds back unfinished field blocks of HTTP/2 (RFC 9113 §4.3).
+//! Detector of unfinished HTTP/2 field blocks (RFC 9113 §4.3).
 //!
-//! h2 decodes the fields of a block as they come, at several times their size. An unfinished block costs its bytes here.
+//! h2 decodes a block as its frames arrive, and the fields take several times their encoded size. The transport keeps the encoded
+//! bytes of an unfinished block instead.
 
 /// Length of a frame's header (RFC 9113 §4.1).
 const FRAME_HEADER: usize = 9;
@@ -18,13 +19,13 @@ pub(super) struct FieldBlocks {
     /// The frame header that is being read.
     header: [u8; FRAME_HEADER],
     filled: usize,
-    /// Bytes to come of the current payload.
+    /// Remaining bytes of the current payload.
     left: usize,
     is_open: bool,
 }
 
 impl FieldBlocks {
-    /// The start of a connection.
+    /// Creates the detector of a new connection.
     pub(super) fn new() -> Self {
         Self { header: [0; FRAME_HEADER], filled: 0, left: PREFACE, is_open: false }
     }
@@ -39,8 +40,8 @@ impl FieldBlocks {
         self.left == 0 && self.filled == 0
     }
 
-    /// Follows `new`, the next bytes of the connection. Returns how many of them come before a block that is unfinished.
-    pub(super) fn follow(&mut self, new: &[u8]) -> usize {
+    /// Reads `new`, the next bytes of the connection. Returns the number of bytes before an unfinished block.
+    pub(super) fn feed(&mut self, new: &[u8]) -> usize {
         let (mut at, mut open_from) = (0, 0);
         while at < new.len() {
             let skipped = self.left.min(new.len() - at);
@@ -67,7 +68,7 @@ impl FieldBlocks {
         let [high, middle, low, kind, flags, ..] = self.header;
         self.filled = 0;
         self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        // A frame that may not stand here ends the block, so that h2 sees it.
+        // A frame that is invalid here ends the block, so that h2 rejects it.
         self.is_open = match kind {
             HEADERS => !self.is_open && flags & END_HEADERS == 0,
             CONTINUATION => self.is_open && flags & END_HEADERS == 0,

@@ -1,8 +1,8 @@
-//! Follows the framing of an HTTP/1.1 request stream, and checks the rules of RFC 9112 that hyper does not keep.
+//! Strict validator of HTTP/1.1 request framing, against request smuggling.
 //!
-//! hyper takes a bare line feed, cuts a fragment off the target, and lets `Transfer-Encoding` win over `Content-Length`. A
-//! proxy in front of the gateway may read other requests from the same bytes. Every byte of the connection is followed,
-//! bodies included, so that the start of each head is known and no head escapes the check.
+//! hyper accepts a bare line feed, removes a fragment from the target, and prefers `Transfer-Encoding` to `Content-Length`. A
+//! proxy in front of the gateway may find other requests in the same bytes. The validator reads every byte of a connection,
+//! including bodies, so it knows where each head starts and checks all of them (RFC 9112 §6).
 
 use std::mem;
 
@@ -16,30 +16,30 @@ use crate::refusal::Refusal;
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
 
-/// Bytes of a request line beside the target, and of a head beside the target and the fields: 4 KiB.
+/// Bytes that a head may have in addition to the target and the fields, 4 KiB.
 const HEAD_SLACK: usize = 4096;
 
 /// Maximum length of a chunk-size line with its extensions, 4 KiB. Signed uploads use less than 100 bytes.
 const MAX_CHUNK_LINE: usize = 4096;
 
-/// Position in a request stream.
+/// Validator of one connection's input.
 #[derive(Debug)]
 pub(super) struct Framing {
-    part: Part,
+    state: FramingState,
     line: Line,
     head: Head,
-    has_head: bool,
+    has_read_head: bool,
     /// `[limits] target_bytes`.
     target_bytes: usize,
     /// `[limits] head_bytes`.
     head_bytes: usize,
 }
 
-/// Most digits of a chunk's size, 16: a number of 64 bits.
+/// Maximum digits of a chunk size, 16: a number of 64 bits.
 const MAX_SIZE_DIGITS: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum FramingState {
     /// The request line, or the empty lines before it.
     RequestLine,
     Fields,
@@ -53,7 +53,7 @@ enum Part {
     Trailers,
 }
 
-/// The current line, where it came in several reads.
+/// The current line, if it arrives in several reads.
 #[derive(Debug, Default)]
 struct Line {
     /// The first bytes of the line: enough for a field name and a length.
@@ -62,7 +62,7 @@ struct Line {
     last: Option<u8>,
 }
 
-/// The part of a head that was read so far.
+/// The framing of the head that is being read.
 #[derive(Debug, Default)]
 struct Head {
     bytes: usize,
@@ -71,27 +71,27 @@ struct Head {
     is_chunked: bool,
 }
 
-/// A broken rule.
+/// A violated rule.
 #[derive(Debug)]
 pub(super) struct Violation {
-    /// The number of bytes before the line that breaks the rule.
-    pub(super) good: usize,
+    /// Number of bytes before the line that violates the rule.
+    pub(super) valid: usize,
     pub(super) refusal: Refusal,
 }
 
-/// The largest head, in bytes: the limits of its parts, and [`HEAD_SLACK`].
+/// Returns the maximum length of a head in bytes: the limits of its parts and [`HEAD_SLACK`].
 pub(super) fn max_head(limits: &Bounds) -> usize {
     limits.target_bytes + limits.head_bytes + HEAD_SLACK
 }
 
 impl Framing {
-    /// The start of a connection.
+    /// Creates the validator of a new connection.
     pub(super) fn new(limits: &Bounds) -> Self {
         Self {
-            part: Part::RequestLine,
+            state: FramingState::RequestLine,
             line: Line::default(),
             head: Head::default(),
-            has_head: false,
+            has_read_head: false,
             target_bytes: limits.target_bytes,
             head_bytes: limits.head_bytes,
         }
@@ -99,41 +99,41 @@ impl Framing {
 
     /// Returns whether a head has begun and not ended. Empty lines before a request do not begin one (RFC 9112 §2.2).
     pub(super) fn is_in_head(&self) -> bool {
-        self.part == Part::Fields || self.part == Part::RequestLine && self.line.length > 0
+        self.state == FramingState::Fields || self.state == FramingState::RequestLine && self.line.length > 0
     }
 
-    /// Returns whether a head has ended.
-    pub(super) fn has_head(&self) -> bool {
-        self.has_head
+    /// Returns whether a head was read to its end.
+    pub(super) fn has_read_head(&self) -> bool {
+        self.has_read_head
     }
 
     /// Returns whether the head of a request has ended and its body has not.
     pub(super) fn is_in_body(&self) -> bool {
-        !matches!(self.part, Part::RequestLine | Part::Fields)
+        !matches!(self.state, FramingState::RequestLine | FramingState::Fields)
     }
 
-    /// Follows `new`, the next bytes of the stream.
+    /// Validates `new`, the next bytes of the connection.
     ///
     /// # Errors
-    /// The first rule that is broken.
-    pub(super) fn follow(&mut self, new: &[u8]) -> Result<(), Violation> {
+    /// The first violated rule.
+    pub(super) fn feed(&mut self, new: &[u8]) -> Result<(), Violation> {
         let mut rest = new;
         while !rest.is_empty() {
-            let good = new.len() - rest.len();
-            rest = self.step(rest).map_err(|refusal| Violation { good, refusal })?;
+            let valid = new.len() - rest.len();
+            rest = self.step(rest).map_err(|refusal| Violation { valid, refusal })?;
         }
         Ok(())
     }
 
-    /// Follows the rest of a line, or of a body. Returns the bytes behind it.
+    /// Validates the rest of a line or of a body. Returns the bytes behind it.
     fn step<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Refusal> {
-        if let Part::Body(left) | Part::ChunkData(left) = &mut self.part {
+        if let FramingState::Body(left) | FramingState::ChunkData(left) = &mut self.state {
             let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= taken as u64;
-            self.part = match self.part {
-                Part::Body(0) => Part::RequestLine,
-                Part::ChunkData(0) => Part::ChunkEnd,
-                part => part,
+            self.state = match self.state {
+                FramingState::Body(0) => FramingState::RequestLine,
+                FramingState::ChunkData(0) => FramingState::ChunkEnd,
+                state => state,
             };
             return Ok(bytes.get(taken..).unwrap_or_default());
         }
@@ -156,8 +156,8 @@ impl Framing {
 
     /// Checks the length of a line so far, of which `piece` is new.
     fn check_length(&mut self, length: usize, piece: &[u8]) -> Result<(), Refusal> {
-        match self.part {
-            Part::RequestLine => {
+        match self.state {
+            FramingState::RequestLine => {
                 self.head.bytes += piece.len();
                 if self.head.bytes > self.target_bytes + HEAD_SLACK {
                     return Err(Refusal::TargetTooLong { limit: self.target_bytes });
@@ -171,13 +171,13 @@ impl Framing {
                     return Err(Refusal::InvalidHeader("the request target has a fragment (#)"));
                 }
             }
-            Part::Fields => {
+            FramingState::Fields => {
                 self.head.bytes += piece.len();
                 if self.head.bytes > self.target_bytes + self.head_bytes + HEAD_SLACK {
                     return Err(Refusal::HeadTooLarge { limit: self.head_bytes });
                 }
             }
-            Part::ChunkSize if length > MAX_CHUNK_LINE => return Err(Refusal::BodyBroken),
+            FramingState::ChunkSize if length > MAX_CHUNK_LINE => return Err(Refusal::BodyBroken),
             _ => {}
         }
         Ok(())
@@ -195,28 +195,30 @@ impl Framing {
         let is_empty = length == 1;
         let is_whole = start.len() == length;
         let text = if is_whole { start.split_last().map_or(start, |(_, text)| text) } else { start };
-        self.part = match self.part {
-            Part::RequestLine | Part::Trailers if is_empty => Part::RequestLine,
-            Part::RequestLine => Part::Fields,
-            Part::Fields if is_empty => self.end_head(),
-            Part::Fields => {
+        self.state = match self.state {
+            FramingState::RequestLine | FramingState::Trailers if is_empty => FramingState::RequestLine,
+            FramingState::RequestLine => FramingState::Fields,
+            FramingState::Fields if is_empty => self.end_head(),
+            FramingState::Fields => {
                 self.read_field(text, is_whole)?;
-                Part::Fields
+                FramingState::Fields
             }
-            // The size of such a line could be cut, and hyper would read another one.
-            Part::ChunkSize if !is_whole && memchr(b';', start).is_none() => return Err(Refusal::BodyBroken),
-            Part::ChunkSize => match chunk_size(text).ok_or(Refusal::BodyBroken)? {
-                0 => Part::Trailers,
-                size => Part::ChunkData(size),
+            // The kept start of a longer line may not contain the whole size.
+            FramingState::ChunkSize if !is_whole && memchr(b';', start).is_none() => return Err(Refusal::BodyBroken),
+            FramingState::ChunkSize => match chunk_size(text).ok_or(Refusal::BodyBroken)? {
+                0 => FramingState::Trailers,
+                size => FramingState::ChunkData(size),
             },
-            Part::ChunkEnd if is_empty => Part::ChunkSize,
-            Part::Trailers => Part::Trailers,
-            Part::ChunkEnd | Part::Body(_) | Part::ChunkData(_) => return Err(Refusal::BodyBroken),
+            FramingState::ChunkEnd if is_empty => FramingState::ChunkSize,
+            FramingState::Trailers => FramingState::Trailers,
+            FramingState::ChunkEnd | FramingState::Body(_) | FramingState::ChunkData(_) => {
+                return Err(Refusal::BodyBroken);
+            }
         };
         Ok(())
     }
 
-    /// Reads the framing fields (RFC 9112 §6). Exactly one of them may occur, with a value that can be read in one way.
+    /// Reads a framing field (RFC 9112 §6). A head may have one of the two, with one possible meaning.
     fn read_field(&mut self, field: &[u8], is_whole: bool) -> Result<(), Refusal> {
         let head = &mut self.head;
         head.fields += 1;
@@ -227,7 +229,7 @@ impl Framing {
             Some((given, value)) if given.eq_ignore_ascii_case(name) => Some(trimmed(value)),
             _ => None,
         };
-        // Most fields are told apart by their first letter.
+        // The first letter rules out most fields.
         match field.first().map(u8::to_ascii_lowercase) {
             Some(b'c') => {
                 let Some(value) = value(LENGTH) else { return Ok(()) };
@@ -252,13 +254,13 @@ impl Framing {
         Ok(())
     }
 
-    /// Ends a head. Returns what follows it (RFC 9112 §6.3).
-    fn end_head(&mut self) -> Part {
-        self.has_head = true;
+    /// Ends a head. Returns the state behind it (RFC 9112 §6.3).
+    fn end_head(&mut self) -> FramingState {
+        self.has_read_head = true;
         match mem::take(&mut self.head) {
-            Head { is_chunked: true, .. } => Part::ChunkSize,
-            Head { length: Some(length @ 1..), .. } => Part::Body(length),
-            _ => Part::RequestLine,
+            Head { is_chunked: true, .. } => FramingState::ChunkSize,
+            Head { length: Some(length @ 1..), .. } => FramingState::Body(length),
+            _ => FramingState::RequestLine,
         }
     }
 }
@@ -272,7 +274,7 @@ impl Line {
     }
 }
 
-/// The value of a field without the optional white space around it (RFC 9110 §5.6.3).
+/// Removes the optional white space around a value (RFC 9110 §5.6.3).
 fn trimmed(value: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
@@ -285,7 +287,7 @@ fn digits(text: &[u8]) -> Option<u64> {
     text.parse().ok()
 }
 
-/// The size in a chunk-size line (RFC 9112 §7.1). Extensions are ignored; anything else behind the size is an error.
+/// Parses a chunk-size line (RFC 9112 §7.1). Ignores extensions. Returns `None` if anything else follows the size.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (size, rest) = line.split_at(end);

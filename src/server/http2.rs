@@ -1,6 +1,6 @@
 //! HTTP/2 connections of clients (RFC 9113).
 //!
-//! h2 is used without hyper's server, which cannot send `100 Continue`.
+//! The server uses h2 directly because hyper's HTTP/2 server cannot send `100 Continue`.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -19,11 +19,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::hangup::Stream;
-use crate::server::body::{Outgoing, Piece};
-use crate::server::transport::Wire;
+use super::hangup::ClientIo;
+use crate::server::body::{TrackedBody, TrackedBytes};
+use crate::server::transport::Transport;
 
-/// Window of a stream, and of a connection, 1 MiB each: the default of `limits.body_bytes`.
+/// Flow-control window of a stream and of a connection, 1 MiB each: the default of `limits.body_bytes`.
 const WINDOW: u32 = 1024 * 1024;
 
 /// Maximum concurrent streams of one connection.
@@ -38,7 +38,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Time that a client has to acknowledge a ping, 20 s.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection, which calls `answer` for each request.
+/// An HTTP/2 connection. It calls `answer` for each request.
 pub(super) struct Connection<T, F> {
     state: State<T>,
     answer: F,
@@ -48,26 +48,32 @@ pub(super) struct Connection<T, F> {
 }
 
 enum State<T> {
-    Handshaking(Box<server::Handshake<Wire<T>, Piece>>),
+    Handshaking(Box<server::Handshake<Transport<T>, TrackedBytes>>),
     Serving(Box<Serving<T>>),
 }
 
 struct Serving<T> {
-    connection: server::Connection<Wire<T>, Piece>,
+    connection: server::Connection<Transport<T>, TrackedBytes>,
     pings: Option<Pings>,
 }
 
-/// Pings that show whether the client is still there.
+/// Pings that check whether the client is still connected.
 struct Pings {
     sender: PingPong,
     timer: Pin<Box<Sleep>>,
     is_pending: bool,
 }
 
-impl<T: Stream, F> Connection<T, F> {
+impl<T: ClientIo, F> Connection<T, F> {
     /// Begins a connection, whose streams are among the `tasks`. `max_header_list` is the largest decoded header list (RFC
     /// 9113 §6.5.2). `stopped` wakes the streams that have no response yet.
-    pub(super) fn new(io: Wire<T>, max_header_list: u32, answer: F, stopped: Arc<Notify>, tasks: TaskTracker) -> Self {
+    pub(super) fn new(
+        io: Transport<T>,
+        max_header_list: u32,
+        answer: F,
+        stopped: Arc<Notify>,
+        tasks: TaskTracker,
+    ) -> Self {
         let mut builder = server::Builder::new();
         builder
             .initial_window_size(WINDOW)
@@ -78,7 +84,7 @@ impl<T: Stream, F> Connection<T, F> {
         Self { state: State::Handshaking(Box::new(builder.handshake(io))), answer, stopped, tasks, is_stopping: false }
     }
 
-    /// Takes no more requests, and ends the connection after those that have begun.
+    /// Accepts no more requests, and ends the connection after those in flight.
     pub(super) fn graceful_shutdown(mut self: Pin<&mut Self>)
     where
         F: Unpin,
@@ -92,9 +98,9 @@ impl<T: Stream, F> Connection<T, F> {
 
 impl<T, F, A, B> Future for Connection<T, F>
 where
-    T: Stream,
+    T: ClientIo,
     F: Fn(Request<RecvStream>) -> A + Unpin,
-    A: Future<Output = Response<Outgoing<B>>> + Send + 'static,
+    A: Future<Output = Response<TrackedBody<B>>> + Send + 'static,
     B: Body<Data = Bytes, Error: Send> + Unpin + Send + 'static,
 {
     type Output = Result<(), h2::Error>;
@@ -156,11 +162,11 @@ fn expects_continue(request: &Request<RecvStream>) -> bool {
 }
 
 /// Sends the response to one request.
-#[expect(clippy::disallowed_methods, reason = "the Date header is the time of day")]
+#[expect(clippy::disallowed_methods, reason = "the Date field contains the time of day")]
 async fn serve_stream<B>(
-    answer: impl Future<Output = Response<Outgoing<B>>>,
+    answer: impl Future<Output = Response<TrackedBody<B>>>,
     stopped: Arc<Notify>,
-    mut respond: SendResponse<Piece>,
+    mut respond: SendResponse<TrackedBytes>,
     mut expects_continue: bool,
 ) where
     B: Body<Data = Bytes> + Unpin,
@@ -176,17 +182,17 @@ async fn serve_stream<B>(
             return Poll::Ready(Some(response));
         }
         if std::mem::take(&mut expects_continue) {
-            // The request is not refused at once.
+            // The service did not reject the request at once.
             let mut interim = Response::new(());
             *interim.status_mut() = StatusCode::CONTINUE;
             let _ = respond.send_informational(interim);
         }
-        // A reset ends the request: dropped here, it is recorded as 499.
+        // A reset ends the request. Its record gets the status 499 when it is dropped.
         respond.poll_reset(cx).map(|_| None)
     });
     let Some(response) = answered.await else { return };
     let (mut head, body) = response.into_parts();
-    // Fields that HTTP/2 does not have (RFC 9113 §8.2.2).
+    // HTTP/2 has no connection-specific fields (RFC 9113 §8.2.2).
     head.headers.remove(CONNECTION);
     head.headers.remove(TRANSFER_ENCODING);
     if !head.headers.contains_key(DATE)
@@ -205,7 +211,7 @@ async fn serve_stream<B>(
 }
 
 /// Sends the body of a response. Ends early if the client resets the stream or the connection breaks.
-async fn send_body<B>(mut body: Outgoing<B>, mut stream: SendStream<Piece>) -> Result<(), h2::Error>
+async fn send_body<B>(mut body: TrackedBody<B>, mut stream: SendStream<TrackedBytes>) -> Result<(), h2::Error>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -214,7 +220,7 @@ where
             Poll::Ready(reset) => Poll::Ready(Err(reset.map_or_else(|fault| fault, h2::Error::from))),
             Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Ok),
         });
-        let Some(frame) = frame.await? else { return stream.send_data(Piece::empty(), true) };
+        let Some(frame) = frame.await? else { return stream.send_data(TrackedBytes::empty(), true) };
         let Ok(frame) = frame else {
             stream.send_reset(Reason::INTERNAL_ERROR);
             return Ok(());
@@ -239,8 +245,9 @@ where
     }
 }
 
-/// Waits until the client's window has room. One byte is claimed, so that a slow stream keeps no window from the others.
-async fn wait_for_window(stream: &mut SendStream<Piece>) -> Result<(), h2::Error> {
+/// Waits until the client's window has room. It reserves one byte, so that a slow stream leaves the connection's window to the
+/// others.
+async fn wait_for_window(stream: &mut SendStream<TrackedBytes>) -> Result<(), h2::Error> {
     stream.reserve_capacity(1);
     poll_fn(|cx| {
         while stream.capacity() == 0 {
@@ -260,14 +267,14 @@ async fn wait_for_window(stream: &mut SendStream<Piece>) -> Result<(), h2::Error
 /// The body of a request.
 pub(super) struct Http2Body {
     stream: RecvStream,
-    /// The bytes to come, where `Content-Length` says. h2 resets the stream if it is wrong.
+    /// Remaining bytes according to `Content-Length`. h2 resets the stream if the length is wrong.
     left: Option<u64>,
     is_at_trailers: bool,
 }
 
 impl Http2Body {
-    /// Takes the body out of a request.
-    pub(super) fn of(request: Request<RecvStream>) -> Request<Self> {
+    /// Wraps the body of a request.
+    pub(super) fn from_request(request: Request<RecvStream>) -> Request<Self> {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         request.map(|stream| Self { stream, left: length, is_at_trailers: false })
     }

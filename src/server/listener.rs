@@ -1,4 +1,4 @@
-//! Binds addresses: one socket per worker, so that the kernel spreads connections over them.
+//! Bound addresses, with one socket per worker, so that the kernel distributes connections over the workers.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -9,89 +9,88 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::listen::Address;
 
-/// Connections that may wait to be accepted.
+/// Maximum connections that wait to be accepted, 4096.
 const BACKLOG: i32 = 4096;
 
 /// A bound listening socket.
 #[derive(Debug)]
-pub enum Bound {
+pub enum BoundSocket {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// A Unix-domain socket.
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// An address with its sockets, one for each worker.
+/// A bound address with one socket per worker.
 #[derive(Debug)]
 pub struct Listener {
-    sockets: Vec<Bound>,
+    sockets: Vec<BoundSocket>,
     address: Address,
 }
 
 impl Listener {
-    /// Binds `address`, which the configuration has under `key`, for so many workers.
+    /// Binds `address`, the value of the configuration key `key`, with one socket for each of `workers`.
     ///
     /// # Errors
-    /// Why it cannot be bound, and what to do.
+    /// Reason why the address cannot be bound, and the remedy.
     pub fn bind(key: &str, address: &Address, workers: usize) -> Result<Self, String> {
         let failed = |fault: std::io::Error| {
             let hint = match (fault.kind(), address) {
-                (ErrorKind::AddrInUse, Address::Tcp(_)) => format!("; another program listens there, change {key}"),
+                (ErrorKind::AddrInUse, Address::Tcp(_)) => format!("; another program uses it: change {key}"),
                 (ErrorKind::AddrInUse, Address::Unix(_)) => {
-                    format!("; it is another program's, or no socket: change {key} or remove it")
+                    format!("; another program uses it, or it is not a socket: change {key} or remove the file")
                 }
                 (ErrorKind::PermissionDenied, _) => {
-                    format!("; ports below 1024 and foreign folders need permission, change {key}")
+                    format!("; ports below 1024 and other users' folders need permission: change {key}")
                 }
-                _ => format!("; see {key}"),
+                _ => format!("; check {key}"),
             };
             format!("cannot listen on {address}: {fault}{hint}")
         };
         match address {
             Address::Tcp(wanted) => {
-                // A second gateway on the same port would silently get a share of the connections: the port has to be
-                // free before the workers share it.
-                drop(bound(*wanted, false).map_err(failed)?);
-                let first = tcp(*wanted).map_err(failed)?;
+                // Without this check, a second gateway on the same port would silently receive a share of the connections.
+                drop(bind_socket(*wanted, false).map_err(failed)?);
+                let first = listen_tcp(*wanted).map_err(failed)?;
                 let bound = first.local_addr().map_err(failed)?;
-                let mut sockets = vec![Bound::Tcp(first)];
+                let mut sockets = vec![BoundSocket::Tcp(first)];
                 for _ in 1..workers {
-                    sockets.push(Bound::Tcp(tcp(bound).map_err(failed)?));
+                    sockets.push(BoundSocket::Tcp(listen_tcp(bound).map_err(failed)?));
                 }
                 Ok(Self { sockets, address: Address::Tcp(bound) })
             }
             Address::Unix(path) => {
-                let first = unix(path).map_err(failed)?;
+                let first = listen_unix(path).map_err(failed)?;
                 let mut sockets = Vec::new();
                 for _ in 1..workers {
-                    sockets.push(Bound::Unix(first.try_clone().map_err(failed)?));
+                    sockets.push(BoundSocket::Unix(first.try_clone().map_err(failed)?));
                 }
-                sockets.push(Bound::Unix(first));
+                sockets.push(BoundSocket::Unix(first));
                 Ok(Self { sockets, address: address.clone() })
             }
         }
     }
 
-    /// Where it listens, as a person would write it.
+    /// Returns the address as text.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// The sockets, one for each worker.
-    pub fn into_sockets(self) -> Vec<Bound> {
+    /// Returns the sockets, one for each worker.
+    pub fn into_sockets(self) -> Vec<BoundSocket> {
         self.sockets
     }
 }
 
-/// A socket that may share its port with those of the other workers.
-fn tcp(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = bound(address, true)?;
+/// Listens on a TCP port that the workers share.
+fn listen_tcp(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = bind_socket(address, true)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-fn bound(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
+fn bind_socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -99,9 +98,9 @@ fn bound(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds a Unix-domain socket, in the place of one that a former process left behind.
-fn unix(path: &PathBuf) -> std::io::Result<std::os::unix::net::UnixListener> {
-    if is_abandoned(path) {
+/// Listens on a Unix-domain socket. Removes a socket file that an earlier process left behind.
+fn listen_unix(path: &PathBuf) -> std::io::Result<std::os::unix::net::UnixListener> {
+    if is_stale(path) {
         std::fs::remove_file(path)?;
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
@@ -109,7 +108,7 @@ fn unix(path: &PathBuf) -> std::io::Result<std::os::unix::net::UnixListener> {
     Ok(listener)
 }
 
-fn is_abandoned(path: &Path) -> bool {
+fn is_stale(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     is_socket && std::os::unix::net::UnixStream::connect(path).is_err()
 }

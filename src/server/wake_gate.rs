@@ -1,63 +1,64 @@
-//! A future that is polled only after it was woken.
+//! Future that is polled only after its own waker fired, even if its task is polled more often.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// A future that has nothing to tell for as long as a connection lasts, mostly, while its task is polled with each request.
-pub(super) struct Aside<F> {
+/// A future that shares its task with a busier one. The time limits of a connection rarely change, but its task is polled
+/// with each request.
+pub(super) struct WakeGated<F> {
     future: Pin<Box<F>>,
-    bell: Arc<Bell>,
+    waker: Arc<FlagWaker>,
 }
 
-/// What such a future wakes: it notes that it was rung, and wakes the task.
-struct Bell {
+/// Waker that sets a flag before it wakes the task.
+struct FlagWaker {
     task: Waker,
-    rung: AtomicBool,
+    woken: AtomicBool,
 }
 
-impl Bell {
-    /// A new one is rung, so that the future is polled a first time.
-    fn of(task: &Waker) -> Arc<Self> {
-        Arc::new(Self { task: task.clone(), rung: AtomicBool::new(true) })
+impl FlagWaker {
+    /// Creates a waker whose flag is set, so that the future is polled a first time.
+    fn new(task: &Waker) -> Arc<Self> {
+        Arc::new(Self { task: task.clone(), woken: AtomicBool::new(true) })
     }
 
-    /// Whether it was rung since it was last asked. Mostly it was not, which a look tells.
-    fn was_rung(&self) -> bool {
-        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Acquire)
+    /// Returns whether the waker fired since the last call. The relaxed load skips the swap in the common case.
+    fn take_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::Acquire)
     }
 }
 
-impl Wake for Bell {
+impl Wake for FlagWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        self.woken.store(true, Ordering::Release);
         self.task.wake_by_ref();
     }
 }
 
-impl<F: Future> Aside<F> {
+impl<F: Future> WakeGated<F> {
     pub(super) fn new(future: F) -> Self {
-        Self { future: Box::pin(future), bell: Bell::of(Waker::noop()) }
+        Self { future: Box::pin(future), waker: FlagWaker::new(Waker::noop()) }
     }
 }
 
-impl<F: Future> Future for Aside<F> {
+impl<F: Future> Future for WakeGated<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
-        if !this.bell.task.will_wake(cx.waker()) {
-            this.bell = Bell::of(cx.waker());
+        if !this.waker.task.will_wake(cx.waker()) {
+            this.waker = FlagWaker::new(cx.waker());
         }
-        if !this.bell.was_rung() {
+        if !this.waker.take_woken() {
             return Poll::Pending;
         }
-        let bell = Waker::from(this.bell.clone());
-        this.future.as_mut().poll(&mut Context::from_waker(&bell))
+        let waker = Waker::from(this.waker.clone());
+        this.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 }

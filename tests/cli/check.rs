@@ -13,7 +13,7 @@ fn a_good_configuration_is_said_to_be_one() {
     let (_folder, file) = config_file("# All defaults.\n");
     let output = run(&["check", "--config", &file], &[]);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
-    assert_eq!(text(&output.stdout), "the configuration is good: 0 consumers, 0 credentials, 340 endpoints\n");
+    assert_eq!(text(&output.stdout), "the configuration is valid: 0 consumers, 0 credentials, 340 endpoints\n");
 }
 
 #[test]

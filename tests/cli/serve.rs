@@ -41,9 +41,9 @@ fn an_address_in_use_is_an_error_that_says_so() {
     std::fs::write(&file_there, "").unwrap();
     let socket = format!("unix:{}", file_there.display());
     for (address, admin, said) in [
-        (&*gateway.address, "off", "another program listens there, change listen.address"),
-        (free, &*gateway.admin.to_string(), "another program listens there, change listen.admin"),
-        (&*socket, "off", "no socket: change listen.address or remove it"),
+        (&*gateway.address, "off", "another program uses it: change listen.address"),
+        (free, &*gateway.admin.to_string(), "another program uses it: change listen.admin"),
+        (&*socket, "off", "not a socket: change listen.address or remove the file"),
     ] {
         let (_folder, file) = config_file(&format!("[listen]\naddress = \"{address}\"\nadmin = \"{admin}\"\n"));
         let output = run(&["serve", "--config", &file], &[]);

@@ -172,7 +172,7 @@ fn sighup_opens_new_connections_and_keeps_those_of_requests_in_progress() {
         let under_way = scope.spawn(|| get(&gateway, &key));
         eventually("a request under way", || (edge.requests().len() == 2).then_some(()));
         gateway.signal("-HUP");
-        gateway.wait_for_log("new connections to the upstream");
+        gateway.wait_for_log("reconnecting to the upstream");
         assert_eq!(get(&gateway, &key), 200);
         assert_eq!(edge.requests().last(), Some(&(1, 1)));
         gate.open();

@@ -120,7 +120,7 @@ fn token_requests_go_through_the_proxy() {
         .unwrap();
     login.stdin.take().unwrap().write_all(b"no-such-code\n").unwrap();
     let said = String::from_utf8(login.wait_with_output().unwrap().stderr).unwrap();
-    assert!(said.contains("could not be exchanged"), "{said}");
+    assert!(said.contains("cannot exchange the code"), "{said}");
     assert_eq!((proxy.requests().len(), rig.sim.seen_count()), (1, 1));
 }
 

@@ -98,7 +98,7 @@ fn a_late_lookup_is_logged_once_with_the_time_that_was_waited() {
     let known = packets.load(Ordering::SeqCst);
     // New connections look the name up again.
     gateway.signal("-HUP");
-    gateway.wait_for_log("new connections to the upstream are opened from now on");
+    gateway.wait_for_log("reconnecting to the upstream");
     let requests = || (0..8).map(|_| gateway.ask("GET /v2/me", &[&own]).status).collect::<Vec<_>>();
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..8).map(|_| scope.spawn(requests)).collect();

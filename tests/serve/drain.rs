@@ -108,7 +108,7 @@ fn stop_at_once(gateway: &mut Gateway) {
     gateway.wait_for_log("draining");
     gateway.signal("-INT");
     assert_eq!(gateway.wait_for_exit(), Some(0));
-    gateway.wait_for_log("told to stop again");
+    gateway.wait_for_log("received a second signal");
 }
 
 const SENT: &str = "The request was sent to Cal.com, and may have been carried out";

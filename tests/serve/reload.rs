@@ -139,7 +139,7 @@ fn what_needs_a_restart_says_so() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = start(&upstream, &key);
     gateway.reload(|text| text.replace("workers = 2", "workers = 1"));
-    gateway.wait_for_log("after a restart");
+    gateway.wait_for_log("restart required");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }
 
@@ -183,7 +183,7 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
         format!("\n[token_store]\npath = \"{}\"\nseal_keys = [{{ file = \"{seal_key}\" }}]\n", tokens.display());
     let gateway = start(&upstream, &key);
     gateway.reload(|text| format!("{text}{store}"));
-    gateway.wait_for_log("after a restart");
+    gateway.wait_for_log("restart required");
     // Nobody reads a store here: who waited for that would wait until this connection is given up.
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     let app = "[credentials.app]\nkind = \"oauth\"\nclient_id = \"app\"\nplan = \"teams\"\n";
@@ -195,7 +195,7 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     assert_eq!(gateway.metric("calgate_credentials", "credential=\"main\""), 1, "its key is one that is kept");
     gateway.reload(|text| text.replace(&store, ""));
-    gateway.wait_for_log("after a restart");
+    gateway.wait_for_log("restart required");
     assert_eq!(gateway.metric("calgate_credentials", "credential=\"main\""), 1, "and still is");
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
 }
