@@ -1,4 +1,4 @@
-//! The admin listener: health, metrics and `explain`, apart from callers.
+//! Admin API for operators: health, metrics and `explain`. It has its own listener.
 
 use std::sync::Arc;
 
@@ -24,16 +24,16 @@ use crate::telemetry::Gauges;
 /// The media type of the Prometheus text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers a request whose `Host` is not the listener's: a web page may have been sent here by DNS rebinding.
-const FOREIGN_HOST: &str = "Host has to be a loopback name, the address of this listener, or one of listen.hosts\n";
+/// Response to a request whose `Host` is not a name of the listener. A web page may have sent it by DNS rebinding.
+const FOREIGN_HOST: &str = "Host must be a loopback name, the address of this listener or an entry of listen.hosts\n";
 
-/// Makes the axum application that operators reach.
+/// Creates the axum application that operators reach.
 pub fn application(gateway: &Arc<Gateway>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/explain", post(explain_live))
+        .route("/explain", post(explain_request))
         .layer(RequestBodyLimitLayer::new(16 * 1024))
         .layer(CatchPanicLayer::new())
         .layer(from_fn_with_state(gateway.clone(), limit_body_time))
@@ -64,20 +64,18 @@ async fn limit_body_time(State(gateway): State<Arc<Gateway>>, request: Request, 
     })
 }
 
-/// Ready is who serves: a credential that needs a login is named, and everything else is served on.
+/// Reports whether the gateway accepts requests. An unhealthy credential is listed, but the gateway stays ready for the others.
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
     if gateway.lifecycle.current() != LifecycleState::Running {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
-    let troubled = gateway.unhealthy_credentials();
+    let unhealthy = gateway.unhealthy_credentials();
     let first = match gateway.snapshot().limit_store_state() {
         None | Some(StoreState::Closed) => "ready\n",
-        Some(StoreState::Open { .. }) => "degraded: the store of shared limits does not answer\n",
-        Some(StoreState::Recovering { .. }) => {
-            "degraded: the store of shared limits answers again; it is asked once it knows what was sent without it\n"
-        }
+        Some(StoreState::Open { .. }) => "degraded: the limit store does not answer\n",
+        Some(StoreState::Recovering { .. }) => "degraded: the limit store is back; replaying the requests in flight\n",
     };
-    let lines = troubled.iter().map(|(name, state)| format!("credential {name}: {state}\n"));
+    let lines = unhealthy.iter().map(|(name, state)| format!("credential {name}: {state}\n"));
     (StatusCode::OK, std::iter::once(first.to_owned()).chain(lines).collect())
 }
 
@@ -97,37 +95,39 @@ fn gauges(gateway: &Gateway) -> Gauges {
     }
 }
 
+/// Body of a request to `/explain`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
+struct ExplainBody {
     consumer: Option<String>,
-    /// `anonymous`, or the kind of a passthrough client's credential, in the place of a consumer.
+    /// `anonymous` or the kind of a passthrough credential, instead of a consumer.
     client: Option<String>,
     method: String,
     path: String,
     managed_user: Option<String>,
 }
 
-async fn explain_live(State(gateway): State<Arc<Gateway>>, Json(question): Json<Question>) -> Response {
+/// Explains what the gateway would decide about a request now.
+async fn explain_request(State(gateway): State<Arc<Gateway>>, Json(body): Json<ExplainBody>) -> Response {
     let snapshot = gateway.snapshot();
-    let fault = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
-    let own_kind = |name: &str| PassthroughKind::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    let client = match (&question.consumer, question.client.as_deref()) {
+    let reject = |message: &str| (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": message }))).into_response();
+    let passthrough_kind =
+        |name: &str| PassthroughKind::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    let client = match (&body.consumer, body.client.as_deref()) {
         (Some(name), None) => match snapshot.consumers.find_by_name(name) {
             Some(consumer) => Client::Consumer(consumer),
-            None => return fault("there is no such consumer"),
+            None => return reject("unknown consumer"),
         },
         (None, Some("anonymous")) => Client::Anonymous,
-        (None, Some(name)) => match own_kind(name) {
+        (None, Some(name)) => match passthrough_kind(name) {
             Some(kind) => Client::Passthrough(kind),
-            None => return fault("client is one of: anonymous, api-key, token, platform-client"),
+            None => return reject("unknown client: use anonymous, api-key, token or platform-client"),
         },
-        _ => return fault("name one of consumer and client"),
+        _ => return reject("set either consumer or client"),
     };
-    let Ok(method) = question.method.parse::<Method>() else { return fault("this is no method") };
-    let asked =
-        ExplainRequest { method: &method, target: &question.path, managed_user: question.managed_user.as_deref() };
-    let explanation = explain(&snapshot, client, asked);
+    let Ok(method) = body.method.parse::<Method>() else { return reject("invalid method") };
+    let request = ExplainRequest { method: &method, target: &body.path, managed_user: body.managed_user.as_deref() };
+    let explanation = explain(&snapshot, client, request);
     let states = snapshot.credentials.registry.states();
     let state_of = |name: &str| states.iter().find(|(credential, _)| credential == name).map(|(_, state)| *state);
     let credential_state = explanation.credential.and_then(state_of);

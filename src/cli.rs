@@ -1,4 +1,4 @@
-//! The commands and their exit codes.
+//! Command line: sub-commands, output and exit codes.
 
 mod catalog;
 mod credentials;
@@ -30,48 +30,48 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 it failed while running, or `explain` says deny; 2 the command line or the configuration is wrong;
+Exit codes: 0 success; 1 the command failed, or `explain` printed a denial; 2 the command line or the configuration is invalid;
 3 `catalog diff` found a change.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Serve until SIGTERM or Ctrl-C; SIGHUP or a change of the file reloads the configuration
     Serve(ConfigArgs),
-    /// Report everything that is wrong with a configuration
+    /// Report all errors and warnings of a configuration
     Check(CheckArgs),
-    /// Say what would be decided about a request, and by which rule, without sending one
+    /// Show what the gateway would decide about a request, and by which rule, without sending it
     Explain(explain::ExplainArgs),
-    /// Make gateway keys
+    /// Create gateway keys
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Log in at Cal.com for a credential of kind `oauth`: its tokens go into the store
+    /// Log in to Cal.com for a credential of kind `oauth`, and put its tokens into the token store
     Login(login::LoginArgs),
-    /// List the credentials and how they are, or put tokens into the store
+    /// List credentials and their state, or import and remove tokens
     Credentials(credentials::CredentialsArgs),
-    /// Look after the store
+    /// Maintain the token store
     #[command(subcommand)]
     Store(store::StoreCommand),
-    /// Look at the catalog of Cal.com's operations, or renew it
+    /// List, compare or rebuild the catalog of Cal.com's operations
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
-    /// Ask a running gateway's admin listener whether it is alive (for a container's health check)
+    /// Check whether a running gateway is alive, through its admin listener (for a container's health check)
     Health(health::HealthArgs),
 }
 
-/// Which configuration.
+/// Arguments that name the configuration.
 #[derive(Args)]
 struct ConfigArgs {
-    /// The configuration file; without one, and with `CAL_API_KEY` set, the environment is the configuration
+    /// The configuration file. Without one, the environment is the configuration if `CAL_API_KEY` is set
     #[arg(long, value_name = "FILE", env = "CALGATE_CONFIG", value_parser = OsStringValueParser::new())]
     config: Option<OsString>,
 }
 
-/// A configuration whose secrets may be elsewhere.
+/// Arguments that name a configuration whose secrets may be missing.
 #[derive(Args)]
 struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Do not read the files and variables that hold secrets, so that a machine without them can check the rest
+    /// Do not read the files and variables that contain secrets, so that a machine without them can check the rest
     #[arg(long)]
     without_secrets: bool,
 }
@@ -82,7 +82,7 @@ impl CheckArgs {
     }
 }
 
-/// What a command came to.
+/// Outcome of a command.
 enum Outcome {
     Done,
     Failed(String),
@@ -110,18 +110,18 @@ impl Outcome {
     }
 }
 
-/// Writes a command's answer to standard output. That its reader has seen enough and left is no fault.
+/// Writes a command's output to standard output. A reader that has closed its end is not an error.
 fn print(text: &str) -> Outcome {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(fault) if fault.kind() != std::io::ErrorKind::BrokenPipe => {
-            Outcome::Failed(format!("standard output cannot be written: {fault}"))
+            Outcome::Failed(format!("cannot write to standard output: {fault}"))
         }
         _ => Outcome::Done,
     }
 }
 
-/// Runs the command that the program was called with.
+/// Runs the command of the command line.
 pub fn main() -> ExitCode {
     crate::secret::disable_core_dumps();
     let outcome = match Cli::parse().command {
@@ -147,15 +147,15 @@ impl ConfigArgs {
     /// Reads the configuration, with or without its secrets.
     fn read_with(&self, secrets: Secrets) -> Result<(Config, ConfigSource), Outcome> {
         let misused = |error: Box<ConfigError>| Outcome::Misused(error.to_string());
-        // A variable that is set to nothing names nothing.
+        // An empty variable counts as unset.
         if let Some(path) = self.config.as_ref().filter(|path| !path.is_empty()) {
             return ConfigSource::read(Path::new(path), secrets).map_err(misused);
         }
         match from_environment() {
             Some(config) => Ok((config.map_err(misused)?, ConfigSource::Environment)),
             None => Err(Outcome::Misused(
-                "calgate: there is no configuration. Name a file with --config or CALGATE_CONFIG, or set CAL_API_KEY to \
-                 serve one app with it."
+                "calgate: no configuration. Name a file with --config or CALGATE_CONFIG, or set CAL_API_KEY to serve one \
+                 app without a file."
                     .to_owned(),
             )),
         }

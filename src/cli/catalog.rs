@@ -11,31 +11,31 @@ use crate::catalog::diff::diff;
 use crate::catalog::import::{ImportError, Imported, import};
 use crate::catalog::{Catalog, Endpoint, file};
 
-/// What to do with the catalog.
+/// Sub-commands of `calgate catalog`.
 #[derive(Subcommand)]
 pub(super) enum CatalogCommand {
-    /// Make a catalog of Cal.com's API document (OpenAPI 3, JSON)
+    /// Build a catalog from Cal.com's API document (OpenAPI 3, JSON)
     Import {
         /// The document
         document: PathBuf,
-        /// Where to write the catalog; standard output if left out
+        /// The file to write; standard output if omitted
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// An operation that the document is known to lack (`METHOD /path`, as a failed import names it)
+        /// An operation that Cal.com has removed (`METHOD /path`, as a failed import names it)
         #[arg(long, value_name = "OPERATION")]
         gone: Vec<String>,
     },
-    /// Say what a newer document adds, drops, moves or catches up with; exits with 3 if anything
+    /// Show the changes that a newer document makes to the catalog; exits with 3 if there are any
     Diff {
         /// The newer document
         document: PathBuf,
-        /// The catalog to compare with; the built-in one if left out
+        /// The catalog to compare with; the built-in one if omitted
         #[arg(long, value_name = "FILE")]
         catalog: Option<PathBuf>,
     },
     /// Print the catalog
     List {
-        /// The catalog to print; the built-in one if left out
+        /// The catalog to print; the built-in one if omitted
         #[arg(long, value_name = "FILE")]
         catalog: Option<PathBuf>,
         /// Print JSON
@@ -44,11 +44,11 @@ pub(super) enum CatalogCommand {
     },
 }
 
-/// Follows what an import lacks.
-const WHAT_TO_DO: &str = "
-No catalog is made: in it, what calgate knows of these would be forgotten. For each that Cal.com has dropped, add
---gone \"METHOD /path\". For each that is in another place now, do so, too, and write the line that is named above to
-that place in the new catalog before it is put in force.";
+/// Remedy that follows the list of missing operations.
+const MISSING_HELP: &str = "
+No catalog was written, because it would lose what calgate knows about these operations. For each operation that
+Cal.com has removed, add --gone \"METHOD /path\". For each operation that Cal.com has moved, add it, too, and write the
+line that is named above at the new place in the new catalog before you use it.";
 
 pub(super) fn run(command: &CatalogCommand) -> Outcome {
     let done = match command {
@@ -61,8 +61,8 @@ pub(super) fn run(command: &CatalogCommand) -> Outcome {
 
 fn run_import(document: &Path, out: Option<&Path>, gone: &[String]) -> Result<Outcome, String> {
     let imported = read_document(document)?.into_catalog(gone).map_err(|faults| {
-        let lost = faults.iter().any(|fault| matches!(fault, ImportError::Missing(_)));
-        in_document(document, &faults) + if lost { WHAT_TO_DO } else { "" }
+        let is_missing = faults.iter().any(|fault| matches!(fault, ImportError::Missing(_)));
+        in_document(document, &faults) + if is_missing { MISSING_HELP } else { "" }
     })?;
     let text = file::write(&imported);
     match out {
@@ -74,8 +74,8 @@ fn run_import(document: &Path, out: Option<&Path>, gone: &[String]) -> Result<Ou
 
 fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> {
     let newer = read_document(document)?.catalog;
-    let own = catalog.map(read_catalog).transpose()?;
-    let older = own.as_ref().unwrap_or_else(|| Catalog::built_in());
+    let custom = catalog.map(read_catalog).transpose()?;
+    let older = custom.as_ref().unwrap_or_else(|| Catalog::built_in());
     let changes = diff(older, &newer);
     let mut text = String::new();
     for change in &changes {
@@ -90,8 +90,8 @@ fn run_diff(document: &Path, catalog: Option<&Path>) -> Result<Outcome, String> 
 }
 
 fn run_list(catalog: Option<&Path>, json: bool) -> Result<Outcome, String> {
-    let own = catalog.map(read_catalog).transpose()?;
-    let catalog = own.as_ref().unwrap_or_else(|| Catalog::built_in());
+    let custom = catalog.map(read_catalog).transpose()?;
+    let catalog = custom.as_ref().unwrap_or_else(|| Catalog::built_in());
     if json {
         let list: Vec<_> = catalog.endpoints().iter().map(as_json).collect();
         return Ok(print(&(serde_json::to_string_pretty(&list).map_err(|e| e.to_string())? + "\n")));

@@ -1,4 +1,4 @@
-//! `calgate credentials`: lists states, imports tokens and forgets credentials. It never prints a secret.
+//! `calgate credentials`: lists states, imports tokens and removes records. It never prints a secret.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -20,10 +20,10 @@ use crate::refresh::used::RECORD;
 use crate::refresh::wall;
 use crate::vault::{StoreFault, Vault};
 
-/// Bytes of an imported pair at most.
-const MOST_IMPORT: u64 = 64 * 1024;
+/// Maximum length of an imported pair, 64 KiB.
+const MAX_IMPORT_BYTES: u64 = 64 * 1024;
 
-/// What to do with credentials.
+/// Arguments of `calgate credentials`.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct CredentialsArgs {
@@ -38,25 +38,25 @@ pub(super) struct CredentialsArgs {
 
 #[derive(Subcommand)]
 enum CredentialsCommand {
-    /// Store a pair of tokens, read from standard input as JSON: `access_token`, `refresh_token`, `expires_at` (epoch
+    /// Store a pair of tokens from standard input. It is JSON: `access_token`, `refresh_token`, `expires_at` (epoch
     /// seconds)
     Import(WhichArgs),
-    /// Remove a record from the store, damaged or not, also one that the configuration has no credential for any more
+    /// Remove a record from the token store, even if it is damaged or its credential is no longer configured
     Forget(WhichArgs),
 }
 
 #[derive(Args)]
 struct WhichArgs {
-    /// The credential's name in the configuration; to forget a record, any name that `calgate credentials` lists
+    /// The credential's name in the configuration; `forget` also takes any name that `calgate credentials` lists
     credential: String,
-    /// The managed user whose tokens they are
+    /// The managed user that the tokens belong to
     #[arg(long, value_name = "ID")]
     managed_user: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// How a stored credential is.
+/// One line of the list.
 #[derive(Serialize)]
 struct Line {
     credential: String,
@@ -99,7 +99,7 @@ fn list(args: &CredentialsArgs) -> Result<Outcome, Outcome> {
     Ok(print(&(head + &out)))
 }
 
-/// Every record of the store, and every renewable credential that has none.
+/// Returns a line for every record of the token store and for every renewable credential without a record.
 async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFault> {
     let mut names = vault.names().await?;
     names.retain(|name| name != RECORD);
@@ -113,7 +113,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
     for name in names {
         let line = match vault.get(&name).await {
             Ok(Some(kept)) => match StoredCredential::from_bytes(&kept.plain) {
-                Some(entry) => of_stored(config, name, &entry, wall()),
+                Some(entry) => line_for(config, name, &entry, wall()),
                 None => broken(name, "it is of another version of calgate".to_owned()),
             },
             Ok(None) => without_record(config, name),
@@ -125,7 +125,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
     Ok(lines)
 }
 
-fn of_stored(config: &Config, name: String, entry: &StoredCredential, now: u64) -> Line {
+fn line_for(config: &Config, name: String, entry: &StoredCredential, now: u64) -> Line {
     let renewal_method = RecordName::parse(&name).and_then(|record| {
         let credential = config.credentials.get(&*record.credential)?;
         credential.credential.renewal_method_of(record.user)
@@ -134,8 +134,7 @@ fn of_stored(config: &Config, name: String, entry: &StoredCredential, now: u64) 
         Some(renewal_method) if entry.is_of(&renewal_method) => of_entry(name, entry, now),
         Some(_) => without_record(config, name),
         None => {
-            let detail =
-                format!("the configuration has none of that name; `calgate credentials forget {name}` removes it");
+            let detail = format!("not in the configuration; `calgate credentials forget {name}` removes it");
             Line { state: "unused", detail: Some(detail), ..of_entry(name, entry, now) }
         }
     }
@@ -147,8 +146,8 @@ fn of_entry(credential: String, entry: &StoredCredential, now: u64) -> Line {
     Line {
         credential,
         state: entry.state_name(now),
-        expires: expires.and_then(moment),
-        renewed: current.and_then(|pair| moment(pair.received_at / 1000)),
+        expires: expires.and_then(format_time),
+        renewed: current.and_then(|pair| format_time(pair.received_at / 1000)),
         detail: entry.needs_login.clone().or_else(|| entry.fault.clone()),
     }
 }
@@ -166,25 +165,25 @@ fn without_record(config: &Config, name: String) -> Line {
     Line { credential: name, state, expires: None, renewed: None, detail }
 }
 
-fn moment(seconds: u64) -> Option<String> {
-    Timestamp::from_second(i64::try_from(seconds).ok()?).ok().map(|moment| moment.to_string())
+fn format_time(seconds: u64) -> Option<String> {
+    Timestamp::from_second(i64::try_from(seconds).ok()?).ok().map(|format_time| format_time.to_string())
 }
 
-/// The record that the arguments mean.
+/// Returns the record that the arguments name.
 fn record(which: &WhichArgs, config: &Config) -> Result<RecordName, Outcome> {
     let misused = |what: String| Outcome::Misused(format!("calgate: {what}"));
     let Some(credential) = config.credentials.get(&which.credential) else {
         let help = known_names(&which.credential, config.credentials.keys().map(String::as_str));
-        return Err(misused(format!("there is no credential `{}` ({help})", which.credential)));
+        return Err(misused(format!("unknown credential `{}` ({help})", which.credential)));
     };
     match &which.managed_user {
         None if credential.credential.renewal_method().is_some() => Ok(RecordName::of(&which.credential)),
-        None => Err(misused(format!("`{}` has no tokens of its own; name a --managed-user", which.credential))),
+        None => Err(misused(format!("`{}` has no tokens itself; name a --managed-user", which.credential))),
         Some(_) if credential.credential.managed().is_none() => {
             Err(misused(format!("`{}` has no managed users", which.credential)))
         }
         Some(user) => {
-            let user = UserId::parse(user).ok_or_else(|| misused("this is no managed user's id".to_owned()))?;
+            let user = UserId::parse(user).ok_or_else(|| misused("invalid id of a managed user".to_owned()))?;
             Ok(RecordName::of_user(&which.credential, user))
         }
     }
@@ -196,23 +195,23 @@ fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
     let is_key =
         config.credentials.get(&which.credential).is_some_and(|c| !matches!(c.credential.kind, Kind::OAuth(_)));
     if is_key && which.managed_user.is_none() {
-        let what = format!("the API key of `{}` is the configuration's: change it there", which.credential);
+        let what = format!("the configuration contains the API key of `{}`: change it there", which.credential);
         return Err(Outcome::Misused(format!("calgate: {what}")));
     }
     let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    std::io::stdin().take(MOST_IMPORT).read_to_end(&mut text).map_err(failed)?;
-    let pair = from_import(&text, wall()).map_err(|fault| failed(format!("the tokens cannot be imported: {fault}")))?;
-    block_on(put(&vault, &name, &pair)).map_err(failed)?.map_err(failed)?;
-    Ok(print(&format!("the tokens of {name} are stored\n")))
+    std::io::stdin().take(MAX_IMPORT_BYTES).read_to_end(&mut text).map_err(failed)?;
+    let pair = from_import(&text, wall()).map_err(|fault| failed(format!("cannot import the tokens: {fault}")))?;
+    block_on(store_pair(&vault, &name, &pair)).map_err(failed)?.map_err(failed)?;
+    Ok(print(&format!("stored the tokens of {name}\n")))
 }
 
-/// Puts a pair into the store, in the place of any other; a damaged record is not replaced.
-pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &TokenPair) -> Result<(), StoreFault> {
+/// Stores a pair, which replaces an earlier one. Fails if the record is damaged.
+pub(super) async fn store_pair(vault: &Vault, name: &RecordName, pair: &TokenPair) -> Result<(), StoreFault> {
     let name = name.to_string();
     loop {
         let (mut entry, version) = stored(vault, &name).await?;
         entry.replace(pair.clone());
-        // What was there may be of another grant: it is no way back.
+        // The earlier pair may belong to another grant, so it is not kept as a fallback.
         entry.previous = None;
         if vault.swap(&name, version, &entry.to_bytes()).await? {
             return Ok(());
@@ -220,7 +219,7 @@ pub(super) async fn put(vault: &Vault, name: &RecordName, pair: &TokenPair) -> R
     }
 }
 
-/// The record of that name, or an empty one, and its version.
+/// Returns the record with that name and its version, or an empty record.
 async fn stored(vault: &Vault, name: &str) -> Result<(StoredCredential, Option<u64>), StoreFault> {
     let Some(kept) = vault.get(name).await? else { return Ok((StoredCredential::default(), None)) };
     let damaged =
@@ -228,9 +227,9 @@ async fn stored(vault: &Vault, name: &str) -> Result<(StoredCredential, Option<u
     Ok((StoredCredential::from_bytes(&kept.plain).ok_or_else(damaged)?, Some(kept.version)))
 }
 
-/// Whether [`put`] can be expected to work, so that nothing is asked for that could not be kept. Taking the lock writes to
-/// the store; a renewal that wants it meanwhile waits for that moment.
-pub(super) async fn can_put(vault: &Vault, name: &RecordName) -> Result<(), StoreFault> {
+/// Checks that [`store_pair`] is likely to succeed, before the user logs in. Taking the lock writes to the token store. A renewal
+/// that needs the lock waits until the check is over.
+pub(super) async fn check_can_store(vault: &Vault, name: &RecordName) -> Result<(), StoreFault> {
     let name = name.to_string();
     stored(vault, &name).await?;
     vault.lock(&name).await.map(drop)
@@ -239,11 +238,11 @@ pub(super) async fn can_put(vault: &Vault, name: &RecordName) -> Result<(), Stor
 fn forget(which: &WhichArgs) -> Result<Outcome, Outcome> {
     let (config, vault) = open(&which.config)?;
     let user = which.managed_user.as_ref().map(|user| format!("/{user}")).unwrap_or_default();
-    // As it is listed: a record may be of a credential that is none any more.
+    // The listed name may belong to a credential that the configuration no longer contains.
     let name = format!("{}{user}", which.credential);
     if block_on(vault.forget(&name)).map_err(failed)?.map_err(failed)? {
-        return Ok(print(&format!("{name} is forgotten\n")));
+        return Ok(print(&format!("removed {name}\n")));
     }
     let name = record(which, &config)?;
-    Ok(print(&format!("nothing was stored for {name}\n")))
+    Ok(print(&format!("no record of {name}\n")))
 }

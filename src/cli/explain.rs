@@ -10,7 +10,7 @@ use crate::config::diagnostics::known_names;
 use crate::explain::{Client, ExplainRequest, Explanation, PassthroughKind, explain};
 use crate::gateway::Snapshot;
 
-/// What is asked about.
+/// Arguments of `calgate explain`.
 #[derive(Args)]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
@@ -19,9 +19,9 @@ pub(super) struct ExplainArgs {
     client: ClientArgs,
     /// The request's method
     method: Method,
-    /// The request's path, as a caller would send it
+    /// The request's path, as a client would send it
     path: String,
-    /// The managed user it acts for, as in x-calgate-managed-user
+    /// The managed user that the request acts for, as in x-calgate-managed-user
     #[arg(long, value_name = "ID")]
     managed_user: Option<String>,
     /// Print JSON
@@ -39,12 +39,12 @@ struct ClientArgs {
     /// A client without a key would send it
     #[arg(long)]
     anonymous: bool,
-    /// A client with a Cal.com credential of its own would send it: api-key, token or platform-client
-    #[arg(long, value_name = "KIND", value_parser = own_credential)]
+    /// A client with its own Cal.com credential would send it: api-key, token or platform-client
+    #[arg(long, value_name = "KIND", value_parser = parse_passthrough_kind)]
     passthrough: Option<PassthroughKind>,
 }
 
-fn own_credential(text: &str) -> Result<PassthroughKind, String> {
+fn parse_passthrough_kind(text: &str) -> Result<PassthroughKind, String> {
     let known = PassthroughKind::NAMES;
     let kind = known.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
     kind.ok_or_else(|| known_names(text, known.iter().map(|(name, _)| *name)))
@@ -57,7 +57,7 @@ impl ClientArgs {
         };
         snapshot.consumers.find_by_name(name).map(Client::Consumer).ok_or_else(|| {
             let help = known_names(name, snapshot.consumers.list().iter().map(|consumer| &*consumer.name));
-            Outcome::Misused(format!("calgate: there is no consumer `{name}` ({help})"))
+            Outcome::Misused(format!("calgate: unknown consumer `{name}` ({help})"))
         })
     }
 }
@@ -75,9 +75,10 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
         Ok(client) => client,
         Err(outcome) => return outcome,
     };
-    let asked = ExplainRequest { method: &args.method, target: &args.path, managed_user: args.managed_user.as_deref() };
-    let mut explanation = explain(&snapshot, client, asked);
-    // This process has sent nothing.
+    let request =
+        ExplainRequest { method: &args.method, target: &args.path, managed_user: args.managed_user.as_deref() };
+    let mut explanation = explain(&snapshot, client, request);
+    // The budget of this process is unused, and says nothing about a running gateway.
     if let Some(budget) = &mut explanation.budget {
         budget.now = None;
     }
@@ -87,7 +88,7 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
             Err(fault) => Outcome::Failed(fault.to_string()),
         }
     } else {
-        print(&for_people(&explanation))
+        print(&as_text(&explanation))
     };
     match printed {
         Outcome::Done if explanation.code.is_some() => Outcome::Denied,
@@ -95,7 +96,7 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
     }
 }
 
-fn for_people(explanation: &Explanation<'_>) -> String {
+fn as_text(explanation: &Explanation<'_>) -> String {
     let mut lines = vec![("decision", explanation.decision.to_owned())];
     lines.extend(explanation.only_with.map(|header| ("only with", header.to_owned())));
     if let (Some(code), Some(status)) = (explanation.code, explanation.status) {

@@ -1,4 +1,4 @@
-//! `calgate login`: the authorization-code flow (RFC 6749 §4.1) with state, and with PKCE as the credential says.
+//! `calgate login`: the authorization code grant (RFC 6749 §4.1) with a state, and with PKCE if the credential has `pkce`.
 
 mod callback;
 
@@ -10,8 +10,8 @@ use clap::Args;
 use oauth2::basic::BasicClient;
 use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl};
 
-use self::callback::{Callback, read, wait_for_code};
-use super::credentials::{can_put, put};
+use self::callback::{Callback, parse_callback, wait_for_code};
+use super::credentials::{check_can_store, store_pair};
 use super::store::{block_on, open};
 use super::{ConfigArgs, Outcome, print};
 use crate::config::Config;
@@ -23,17 +23,15 @@ use crate::refresh::oauth::{Authorized, exchange_code};
 use crate::refresh::token_endpoint::CalCom;
 use crate::vault::Vault;
 
-/// For which credential, and how the browser is heard.
+/// Arguments of `calgate login`.
 #[derive(Args)]
 pub(super) struct LoginArgs {
     /// The credential's name in the configuration
     credential: String,
-    /// The port of the address that Cal.com sends the browser back to: <http://127.0.0.1:PORT/callback>, which the OAuth
-    /// client has to list as a redirect address
+    /// The port of the redirect URI, <http://127.0.0.1:PORT/callback>. The OAuth client must have it as a redirect URI
     #[arg(long, default_value_t = 8976)]
     port: u16,
-    /// Read the code, or the whole address that the browser was sent to, from standard input: for a machine without a
-    /// browser
+    /// Read the code, or the whole URL of the redirect, from standard input: for a machine without a browser
     #[arg(long)]
     code: bool,
     #[command(flatten)]
@@ -41,7 +39,7 @@ pub(super) struct LoginArgs {
 }
 
 /// Maximum length of a pasted line, 16 KiB.
-const MOST_LINE: u64 = 16 * 1024;
+const MAX_LINE_BYTES: u64 = 16 * 1024;
 
 pub(super) fn run(args: &LoginArgs) -> Outcome {
     login(args).unwrap_or_else(|outcome| outcome)
@@ -55,7 +53,7 @@ fn login(args: &LoginArgs) -> Result<Outcome, Outcome> {
     let (config, vault) = open(&args.config)?;
     let client = client(&config, &args.credential)?;
     let name = RecordName::of(&args.credential);
-    block_on(can_put(&vault, &name)).map_err(failed)?.map_err(failed)?;
+    block_on(check_can_store(&vault, &name)).map_err(failed)?.map_err(failed)?;
     let listener = if args.code { None } else { Some(listen(args.port)?) };
     let port = match &listener {
         Some(listener) => listener.local_addr().map_err(failed)?.port(),
@@ -72,16 +70,16 @@ fn login(args: &LoginArgs) -> Result<Outcome, Outcome> {
         Some(challenge) => request.set_pkce_challenge(challenge),
         None => request,
     };
-    let (address, state) = request.url();
-    print(&format!("Open this address in a browser and grant access:\n\n  {address}\n\n"));
+    let (url, state) = request.url();
+    print(&format!("Open this URL in a browser and grant access:\n\n  {url}\n\n"));
     let code = match listener {
         Some(listener) => block_on(wait_for_code(listener, &state)).map_err(failed)?.map_err(failed)?,
         None => ask_for_code(&state)?,
     };
-    finish(&config, &vault, &client, &name, Authorized { code, verifier, redirect })
+    store_tokens(&config, &vault, &client, &name, Authorized { code, verifier, redirect })
 }
 
-fn finish(
+fn store_tokens(
     config: &Config,
     vault: &Vault,
     client: &OAuthClient,
@@ -92,12 +90,12 @@ fn finish(
     let cal_com = CalCom { upstream, budgets: None };
     let stored = block_on(async {
         match exchange_code(&cal_com, client, authorized).await {
-            Ok(pair) => put(vault, name, &pair).await.map_err(|fault| fault.to_string()),
-            Err(why) => Err(format!("the code could not be exchanged for tokens: {why}")),
+            Ok(pair) => store_pair(vault, name, &pair).await.map_err(|fault| fault.to_string()),
+            Err(why) => Err(format!("cannot exchange the code for tokens: {why}")),
         }
     });
     stored.map_err(failed)?.map_err(failed)?;
-    Ok(print(&format!("logged in: the tokens of {name} are stored\n")))
+    Ok(print(&format!("logged in; stored the tokens of {name}\n")))
 }
 
 fn client(config: &Config, name: &str) -> Result<OAuthClient, Outcome> {
@@ -106,33 +104,33 @@ fn client(config: &Config, name: &str) -> Result<OAuthClient, Outcome> {
         Some(_) => Err(Outcome::Misused(format!("calgate: the credential `{name}` is not of kind \"oauth\""))),
         None => {
             let help = known_names(name, config.credentials.keys().map(String::as_str));
-            Err(Outcome::Misused(format!("calgate: there is no credential `{name}` ({help})")))
+            Err(Outcome::Misused(format!("calgate: unknown credential `{name}` ({help})")))
         }
     }
 }
 
 fn listen(port: u16) -> Result<TcpListener, Outcome> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|fault| {
-        failed(format!("127.0.0.1:{port} cannot be listened on: {fault}; choose another --port, or use --code"))
+        failed(format!("cannot listen on 127.0.0.1:{port}: {fault}; choose another --port or use --code"))
     })?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 
 fn ask_for_code(state: &CsrfToken) -> Result<String, Outcome> {
-    print("Then paste the address the browser was sent to (or the code in it) here, and press Enter:\n");
+    print("Then paste the URL of the redirect, or its code, and press Enter:\n");
     let mut line = String::new();
-    std::io::stdin().lock().take(MOST_LINE).read_line(&mut line).map_err(failed)?;
+    std::io::stdin().lock().take(MAX_LINE_BYTES).read_line(&mut line).map_err(failed)?;
     let text = line.trim();
     if text.is_empty() {
-        return Err(failed("no code was given"));
+        return Err(failed("no code"));
     }
     if !text.contains("://") {
         return Ok(text.to_owned());
     }
-    match read(text, state) {
-        Callback::Answer(code) => code.map_err(failed),
-        Callback::OtherLogin => Err(failed("the answer is not to this login (its state is another one)")),
-        Callback::Unrelated => Err(failed("this is not the address of an answer")),
+    match parse_callback(text, state) {
+        Callback::Result(code) => code.map_err(failed),
+        Callback::AnotherLogin => Err(failed("the redirect belongs to another login: its state differs")),
+        Callback::Unrelated => Err(failed("this is not the URL of a redirect")),
     }
 }

@@ -1,4 +1,4 @@
-//! `calgate store`: manages the token store.
+//! `calgate store`: maintains the token store.
 
 use std::future::Future;
 
@@ -10,10 +10,10 @@ use crate::config::Config;
 use crate::gateway::token_store;
 use crate::vault::Vault;
 
-/// What to do with the store.
+/// Sub-commands of `calgate store`.
 #[derive(Subcommand)]
 pub(super) enum StoreCommand {
-    /// Seal every record with the first of `token_store.seal_keys`; afterwards the others can be taken away
+    /// Seal every record with the first of `token_store.seal_keys`, so that you can remove the others
     Rekey(ConfigArgs),
 }
 
@@ -26,7 +26,7 @@ pub(super) fn run(command: &StoreCommand) -> Outcome {
     match block_on(vault.rekey()) {
         Ok(Ok(done)) => {
             let printed =
-                print(&format!("{} records sealed with the first key, {} were already\n", done.resealed, done.current));
+                print(&format!("sealed {} records with the first key; {} already were\n", done.resealed, done.current));
             let failed: Vec<String> = done.failed.iter().map(ToString::to_string).collect();
             if failed.is_empty() { printed } else { Outcome::Failed(failed.join("\n")) }
         }
@@ -35,7 +35,7 @@ pub(super) fn run(command: &StoreCommand) -> Outcome {
     }
 }
 
-/// The configuration, and the store it names.
+/// Returns the configuration and the token store that it names.
 pub(super) fn open(args: &ConfigArgs) -> Result<(Config, Vault), Outcome> {
     let (config, _) = args.read()?;
     let Some(store) = &config.token_store else {
@@ -45,7 +45,7 @@ pub(super) fn open(args: &ConfigArgs) -> Result<(Config, Vault), Outcome> {
     Ok((config, vault))
 }
 
-/// Runs what a command has to wait for.
+/// Runs asynchronous work of a command.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|fault| fault.to_string())?;
     Ok(runtime.block_on(work))

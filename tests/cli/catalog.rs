@@ -93,9 +93,9 @@ fn what_calgate_knows_of_an_operation_is_not_lost_unsaid() {
     assert_eq!(code, Some(1));
     insta::assert_snapshot!(said, @r#"
     calgate: openapi.json: it has no operation like POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh  (shows or changes credentials: credential_operation = true)
-    No catalog is made: in it, what calgate knows of these would be forgotten. For each that Cal.com has dropped, add
-    --gone "METHOD /path". For each that is in another place now, do so, too, and write the line that is named above to
-    that place in the new catalog before it is put in force.
+    No catalog was written, because it would lose what calgate knows about these operations. For each operation that
+    Cal.com has removed, add --gone "METHOD /path". For each operation that Cal.com has moved, add it, too, and write the
+    line that is named above at the new place in the new catalog before you use it.
     "#);
     assert!(!folder.path().join("catalog.toml").exists());
 
@@ -134,7 +134,7 @@ fn that_its_reader_has_left_is_no_fault_and_a_full_disk_is_one() {
         if cfg!(target_os = "linux") {
             let (code, said) = into(&args, std::fs::File::create("/dev/full").unwrap().into());
             assert_eq!(code, Some(1), "{args:?}");
-            assert!(said.starts_with("calgate: standard output cannot be written: "), "{said}");
+            assert!(said.starts_with("calgate: cannot write to standard output: "), "{said}");
         }
     }
 }

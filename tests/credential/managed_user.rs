@@ -202,11 +202,11 @@ fn imports_are_checked_and_never_repeated() {
     let table = [
         (vec!["app", "--managed-user", "1"], json(&pair), "has no managed users"),
         (vec!["platform"], json(&pair), "name a --managed-user"),
-        (vec!["platform", "--managed-user", "0"], json(&pair), "no managed user's id"),
-        (vec!["key"], json(&pair), "is the configuration's: change it there"),
-        (vec!["nobody"], json(&pair), "there is no credential `nobody`"),
+        (vec!["platform", "--managed-user", "0"], json(&pair), "invalid id of a managed user"),
+        (vec!["key"], json(&pair), "the configuration contains the API key"),
+        (vec!["nobody"], json(&pair), "unknown credential `nobody`"),
         (vec!["app"], "{\"access_token\": \"canary-1\"".to_owned(), "it has to be JSON"),
-        (vec!["app"], "{\"access_token\": \"canary 2\"}".to_owned(), "blanks"),
+        (vec!["app"], "{\"access_token\": \"canary 2\"}".to_owned(), "a blank"),
         (vec!["app"], "{\"access_token\": \"x\", \"canary\": 3}".to_owned(), "and nothing else"),
     ];
     for (which, input, expected) in table {

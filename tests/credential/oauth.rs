@@ -145,7 +145,7 @@ fn pkce_depends_on_the_secret_unless_the_operator_sets_it() {
 fn a_login_accepts_a_pasted_address_and_rejects_an_answer_to_another_login() {
     let rig = Rig::new(TokenRules::default());
     let said = rig.refused(&["login", "app", "--code"], "http://127.0.0.1:8976/callback?code=x&state=forged\n");
-    assert!(said.contains("its state is another one"), "{said}");
+    assert!(said.contains("its state differs"), "{said}");
     let said = rig.refused(&["login", "app", "--code"], "no-such-code\n");
     assert!(said.contains("invalid_grant"), "{said}");
     let said = rig.refused(&["login", "platform", "--code"], "x\n");

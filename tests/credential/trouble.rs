@@ -117,7 +117,7 @@ fn a_damaged_record_affects_one_credential_and_is_not_overwritten() {
     rig.place = format!("{place}\n");
     rig.environment.clear();
     assert_eq!(rig.state("app"), "fresh");
-    assert_eq!(rig.ran(&["credentials", "forget", "app"], ""), "app is forgotten\n");
+    assert_eq!(rig.ran(&["credentials", "forget", "app"], ""), "removed app\n");
     assert_eq!(rig.state("app"), "needs-login");
 }
 
@@ -141,16 +141,16 @@ fn records_without_a_configured_credential_are_listed_and_can_be_forgotten() {
     rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
     let said = rig.refused(&["store", "rekey"], "");
     assert!(said.contains("`calgate credentials forget old`"), "{said}");
-    assert_eq!(rig.ran(&["credentials", "forget", "old"], ""), "old is forgotten\n");
+    assert_eq!(rig.ran(&["credentials", "forget", "old"], ""), "removed old\n");
     let of_user = ["credentials", "forget", "client", "--managed-user", "7"];
-    assert_eq!(rig.ran(&of_user, ""), "client/7 is forgotten\n");
-    assert_eq!(rig.ran(&["credentials", "forget", "client/8"], ""), "client/8 is forgotten\n");
+    assert_eq!(rig.ran(&of_user, ""), "removed client/7\n");
+    assert_eq!(rig.ran(&["credentials", "forget", "client/8"], ""), "removed client/8\n");
     assert_eq!(names.map(|name| rig.state(name)), ["none"; 3]);
     for name in ["old", "ap"] {
         let said = rig.refused(&["credentials", "forget", name], "");
-        assert!(said.contains(&format!("there is no credential `{name}`")), "{said}");
+        assert!(said.contains(&format!("unknown credential `{name}`")), "{said}");
     }
-    assert_eq!(rig.ran(&["credentials", "forget", "app"], ""), "nothing was stored for app\n");
+    assert_eq!(rig.ran(&["credentials", "forget", "app"], ""), "no record of app\n");
 }
 
 #[test]
