@@ -1,10 +1,10 @@
 //! Sixth stage: does the credential have quota left at Cal.com?
 //!
-//! [`Budgets::reserve`] returns a [`Slot`], makes the request wait for one, or refuses. Nothing is sent without a slot. The
-//! consumers' buckets are the contract with each consumer. A budget follows what Cal.com counts: requests of a credential
-//! in fixed windows. Cal.com blocks a credential that sends one request too many (FACTS §2).
+//! [`Budgets::reserve`] returns a [`Slot`], makes the request wait for one, or refuses. No request is sent without a slot. The
+//! buckets of consumers are the contract with each consumer. A budget follows Cal.com's count of the requests of a credential in
+//! fixed windows. Cal.com blocks a credential that sends one request too many (FACTS §2).
 //!
-//! [`limiter`](crate::ratelimit::limiter) decides. This module gives it a lock, a timer and a place that outlives reloads.
+//! [`limiter`](crate::ratelimit::limiter) decides. This module gives it a lock and a timer, and keeps it over reloads.
 
 mod credential_budget;
 mod membership;
@@ -35,12 +35,12 @@ use crate::refusal::Refusal;
 /// `[budget] mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BudgetMode {
-    /// Wait or refuse rather than exceed.
+    /// Requests wait or are refused, so that the limit is never exceeded.
     #[default]
     Enforce,
-    /// Let through, and count what would have been held.
+    /// Requests are sent, and those that would have been throttled are counted.
     Observe,
-    /// Cal.com has no limiter: nothing is counted.
+    /// Cal.com has no limiter, so nothing is counted.
     Off,
 }
 
@@ -51,41 +51,41 @@ pub struct ConsumerBudgets {
     pub flow_key: u64,
     /// The consumer's tier.
     pub tier: Arc<Tier>,
-    /// The credential's name in the config.
+    /// Name of the credential in the configuration.
     pub credential: Arc<str>,
-    /// Of its API key or access token.
+    /// Budget of its API key or access token.
     pub bearer: Option<Arc<CredentialBudget>>,
-    /// Of its platform client.
+    /// Budget of its platform client.
     pub client: Option<Arc<CredentialBudget>>,
-    /// What Cal.com grants each managed user's token in a minute.
+    /// Requests per minute that Cal.com grants the token of each managed user.
     pub managed_user_requests_per_minute: u32,
 }
 
-/// The budgets of everyone, as one configuration sees them.
+/// The budgets of all callers, for one configuration.
 #[derive(Debug)]
 pub struct Budgets {
     /// `[budget] mode`.
     pub mode: BudgetMode,
-    /// By [`ConsumerId`].
+    /// Budgets of consumers, by [`ConsumerId`].
     pub consumers: Vec<ConsumerBudgets>,
     /// Tier of callers without a credential.
     pub public: Arc<Tier>,
     /// Tier of passthrough callers.
     pub passthrough: Arc<Tier>,
-    /// Every setting but the limit.
+    /// Settings of all budgets, except the limit.
     pub settings: Settings,
-    /// From sending a request to the moment by which it has arrived, if it is to arrive at all.
+    /// Time after which a sent request has arrived at Cal.com, if it ever does.
     pub deadline: Duration,
-    /// What outlives reloads.
+    /// The budgets that outlive reloads.
     pub registry: Arc<BudgetRegistry>,
 }
 
 impl Budgets {
-    /// Reserves a place in the budget of the credential that `access` makes the request be of, and waits for it if
-    /// need be: as long as the caller's tier lets it, and no longer than the caller says.
+    /// Reserves a slot in the budget of the credential in `access`. Waits for it as long as the caller's tier allows, and no
+    /// longer than `caller_waits`.
     ///
     /// # Errors
-    /// [`Refusal::UpstreamBudget`] where that is not long enough, at once if it can be told at once.
+    /// [`Refusal::UpstreamBudget`] if the wait would be longer. If that is known beforehand, the refusal comes at once.
     pub async fn reserve(
         &self,
         permit: &Permit<'_>,
@@ -95,10 +95,10 @@ impl Budgets {
         self.reserve_with(permit, access, caller_waits, permit.pending_charge()).await
     }
 
-    /// The same for sending a request once more, as another `access`: its consumer has been charged.
+    /// Reserves a slot for a retry with another `access`. The consumer is already charged.
     ///
     /// # Errors
-    /// As of [`Budgets::reserve`].
+    /// Those of [`Budgets::reserve`].
     pub async fn reserve_retry(
         &self,
         permit: &Permit<'_>,
@@ -148,10 +148,10 @@ impl Budgets {
         Slot::reserve(budget, self.mode, scheduling.flow(flow_key), patience, self.deadline, pending).await
     }
 
-    /// Reserves a place for a call of the gateway's own, which sends `headers`.
+    /// Reserves a slot for a call of the gateway itself, which sends `headers`.
     ///
     /// # Errors
-    /// [`Refusal::UpstreamBudget`] where there is none within `[budget] max_wait`.
+    /// [`Refusal::UpstreamBudget`] if none is free within `[budget] max_wait`.
     pub async fn reserve_internal(&self, headers: &HeaderMap) -> Result<Slot, Refusal> {
         if self.mode == BudgetMode::Off {
             return Ok(Slot::unlimited());
@@ -167,10 +167,10 @@ impl Budgets {
         Slot::reserve(budget, self.mode, flow, self.public.scheduling.max_wait, self.deadline, None).await
     }
 
-    /// The budget of a consumer's credential, as far as it is known to be there.
+    /// Returns the budget that counts a consumer's request with `access`.
     fn budget_of(&self, own: &ConsumerBudgets, access: &UpstreamAuth) -> Arc<CredentialBudget> {
         if let Some((credential, user)) = access.managed_user() {
-            // Cal.com counts each user's token by itself (FACTS §2).
+            // Cal.com counts the token of each user separately (FACTS §2).
             let key = credential_hash(&["managed", credential, &user.to_string()]);
             let settings = self.settings.of(own.managed_user_requests_per_minute);
             return self.registry.dynamic(key, credential, settings);
@@ -186,8 +186,7 @@ impl Budgets {
         known.clone().unwrap_or_else(|| self.registry.shared_public(self.settings))
     }
 
-    /// The budget of an operation that Cal.com counts apart from the credential's other requests, as the catalog lists it or as
-    /// responses have told.
+    /// Returns the budget of an operation that Cal.com counts separately, as the catalog lists it or as responses reported it.
     fn sub_budget(
         &self,
         main: &Arc<CredentialBudget>,
@@ -202,8 +201,8 @@ impl Budgets {
         main.sub_budget(key(), listed.map(|listed| settings.of(listed.requests_per_minute)))
     }
 
-    /// How the budget stands that a consumer's request for `endpoint` would be put to, and whether that is the operation's own;
-    /// otherwise it is that of the credential's bearer, if it has one.
+    /// Returns the state of the budget for a consumer's request to `endpoint`, and whether that budget is the operation's own.
+    /// Otherwise it is that of the bearer credential, or of the client if there is no bearer.
     pub fn status_of(&self, consumer: ConsumerId, endpoint: Option<&Endpoint>) -> Option<(BudgetStatus, bool)> {
         let own = self.consumers.get(consumer.index())?;
         let main = own.bearer.as_ref().or(own.client.as_ref())?;
@@ -215,7 +214,7 @@ impl Budgets {
         Some((apart.as_ref().unwrap_or(main).status(), apart.is_some()))
     }
 
-    /// How each credential's budgets stand, by its name in the config and by what is injected.
+    /// Returns the state of each credential's budgets, by the credential's name and the kind of secret.
     pub fn statuses(&self) -> Vec<(Arc<str>, &'static str, BudgetStatus)> {
         let mut statuses: Vec<(Arc<str>, &'static str, BudgetStatus)> = Vec::new();
         for own in &self.consumers {
@@ -231,12 +230,12 @@ impl Budgets {
     }
 }
 
-/// What an operation is known by among those of its credential.
+/// Returns the key of an operation among those of its credential.
 pub fn operation_key(method: &str, path: &str) -> u64 {
     name_hash(method) ^ name_hash(path)
 }
 
-/// The same for a request; one that the catalog does not hold goes by its own path.
+/// Returns the key of a request's operation. A request that the catalog does not contain is identified by its path.
 pub fn matched_key(matched: &RouteMatch<'_>) -> u64 {
     if let Some(endpoint) = matched.endpoint() {
         return operation_key(endpoint.method.as_str(), endpoint.template.as_str());
@@ -246,7 +245,7 @@ pub fn matched_key(matched: &RouteMatch<'_>) -> u64 {
     name_hash(&path)
 }
 
-/// What Cal.com grants where nothing is configured (FACTS §2): access tokens and clients more than API keys.
+/// Returns Cal.com's default limit (FACTS §2). Access tokens and clients have more than API keys.
 fn default_limit(auth_headers: &AuthHeaders) -> u32 {
     match auth_headers {
         AuthHeaders::Bearer(value) if !value.as_bytes().starts_with(b"Bearer cal_") => OAUTH_PER_MINUTE,
@@ -255,16 +254,16 @@ fn default_limit(auth_headers: &AuthHeaders) -> u32 {
     }
 }
 
-/// Requests a minute of an API key, and of an address without a credential (FACTS §2).
+/// Requests per minute of an API key, and of an address without a credential (FACTS §2).
 pub const API_KEY_PER_MINUTE: u32 = 120;
 
-/// Requests a minute of an access token and of a platform client (FACTS §2).
+/// Requests per minute of an access token and of a platform client (FACTS §2).
 pub const OAUTH_PER_MINUTE: u32 = 500;
 
-/// The gateway itself, among those that ask.
+/// Flow key of the gateway's own calls.
 const GATEWAY_FLOW: u64 = u64::MAX;
 
-/// An address as a consumer's key.
+/// Returns the flow key of a client address.
 #[expect(clippy::cast_possible_truncation, reason = "the halves are folded")]
 fn flow_of_address(address: u128) -> u64 {
     ((address >> 64) as u64 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -1,7 +1,7 @@
 //! Fourth stage: does the consumer have requests left? One token bucket for each consumer.
 //!
-//! Fourth stage: [`Limits::take`] consumes a [`Grant`] and hands out a [`Permit`], or refuses. Nothing before this stage
-//! costs a token, and nothing after it gives one back.
+//! [`Limits::charge`] consumes a [`Grant`] and returns a [`Permit`], or refuses. No earlier stage costs a token, and no later
+//! stage returns one.
 
 mod pending_charge;
 mod proven;
@@ -21,54 +21,54 @@ use crate::refusal::Refusal;
 use crate::time::MonoTime;
 use pending_charge::BucketRef;
 
-/// One consumer's limit.
+/// Limit of one consumer.
 #[derive(Debug, Clone)]
 pub struct ConsumerLimit {
     /// The consumer's tier.
     pub tier: Arc<Tier>,
-    /// The bucket all its keys share; kept over reloads.
+    /// Bucket that all keys of the consumer share. It outlives reloads.
     pub bucket: Arc<Bucket>,
-    /// The consumer's name, and that of its credential, where buckets are shared.
+    /// Hash tag of the credential and name of the consumer, if gateways share the bucket.
     pub shared_as: Option<(Arc<str>, Arc<str>)>,
 }
 
-/// The limits of everyone.
+/// Limits of all callers.
 #[derive(Debug)]
 pub struct Limits {
-    /// By [`ConsumerId`].
+    /// Limits of consumers, by [`ConsumerId`].
     pub consumers: Vec<ConsumerLimit>,
-    /// Of callers without a key, by address.
+    /// Tier of callers without a key, which are counted by address.
     pub public: Arc<Tier>,
-    /// Of passthrough callers, by credential; `None` where passthrough is off.
+    /// Tier of passthrough callers, which are counted by credential; `None` if passthrough is off.
     pub passthrough: Option<Arc<Tier>>,
-    /// The buckets of callers that no configuration lists.
+    /// Buckets of callers that no configuration lists.
     pub dynamic: Arc<DynamicBuckets>,
-    /// Where the buckets are that other gateways take from, too.
+    /// Store of the buckets that gateways share.
     pub store: Option<Arc<LimitStoreClient>>,
-    /// Gateways at least, while the store does not tell.
+    /// Minimum number of gateways, while the store does not report it.
     pub expected_replicas: u32,
 }
 
-/// Buckets of callers that no configuration lists: bounded, and kept over reloads.
+/// Buckets of callers that no configuration lists. They are bounded, and outlive reloads.
 #[derive(Debug)]
 pub struct DynamicBuckets {
     /// By client address.
     pub addresses: KeyedBuckets,
-    /// By the hash of a caller's own credential.
+    /// By the hash of the caller's credential.
     pub credentials: KeyedBuckets,
     /// Requests without a valid key or credential, by client address.
     pub failures: KeyedBuckets,
-    /// Callers' own credentials that Cal.com has accepted: they are no guesses.
+    /// Credentials of callers that Cal.com has accepted, and that are therefore no guesses.
     pub proven: ProvenKeys,
 }
 
-/// How many requests without a valid key or credential one address may send a minute before they are answered 429.
+/// Requests per minute without a valid key or credential after which an address receives 429.
 const FAILURES_PER_MINUTE: u32 = 30;
 
-/// How many minutes' worth of failures is held against an address, where more came than it may send.
+/// Largest debt of an address, in minutes of allowed failures.
 const MAX_FAILURE_MINUTES: u32 = 10;
 
-/// A bucket of failures.
+/// Returns the quota of failures.
 fn failures() -> Quota {
     Quota::per_minute(FAILURES_PER_MINUTE, FAILURES_PER_MINUTE)
 }
@@ -81,7 +81,7 @@ impl DynamicBuckets {
     }
 }
 
-/// Whether a request's token is taken.
+/// State of a request's charge.
 #[derive(Debug)]
 pub enum ChargeState<'a> {
     /// The local bucket was charged.
@@ -90,7 +90,7 @@ pub enum ChargeState<'a> {
     Pending(Box<PendingCharge<'a>>),
 }
 
-/// Proof that a request is allowed, entitled and charged, or that its charge is pending.
+/// Proof that a request is allowed, entitled, and either charged or about to be charged.
 #[derive(Debug)]
 pub struct Permit<'a> {
     grant: Grant<'a>,
@@ -103,7 +103,7 @@ impl<'a> Permit<'a> {
         &self.grant
     }
 
-    /// Returns the charge that is still to be made, if any.
+    /// Returns the pending charge, if any.
     pub fn pending_charge(&self) -> Option<&PendingCharge<'a>> {
         match &self.charge {
             ChargeState::Taken => None,
@@ -113,17 +113,17 @@ impl<'a> Permit<'a> {
 }
 
 impl Limits {
-    /// Takes one token for `grant`. The bucket's status is told either way.
+    /// Takes one token for `grant`. Returns the state of the bucket in both cases.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`] if there is none; the bucket is left as it was.
+    /// [`Refusal::RateLimited`] if there is none. The bucket then stays unchanged.
     pub fn charge<'a>(
         &'a self,
         grant: Grant<'a>,
         now: MonoTime,
     ) -> (Option<RateLimitStatus>, Result<Permit<'a>, Refusal>) {
         let Some((bucket, quota)) = self.bucket_of(grant.caller()) else { return (None, Err(Refusal::Internal)) };
-        // A shared bucket that is empty here is empty everywhere: the local copy is never emptier.
+        // The local copy of a shared bucket is never emptier than the shared one. So an empty copy means an empty shared bucket.
         let (charge, taken) = match self.pending_charge(grant.caller(), bucket, quota, now) {
             Some(pending) => (ChargeState::Pending(pending), bucket.check(quota, now)),
             None => (ChargeState::Taken, bucket.take(quota, now)),
@@ -134,7 +134,7 @@ impl Limits {
         }
     }
 
-    /// How a caller's bucket stands, for answers that cost nothing.
+    /// Returns the state of a caller's bucket, for responses that cost no token.
     pub fn status(&self, caller: &Caller<'_>, now: MonoTime) -> Option<RateLimitStatus> {
         self.bucket_of(caller).map(|(bucket, quota)| bucket.status(quota, now))
     }
@@ -153,7 +153,7 @@ impl Limits {
         }
     }
 
-    /// Returns the charge of a bucket that gateways share.
+    /// Returns the charge of a bucket, if gateways share it.
     fn pending_charge<'a>(
         &'a self,
         caller: &Caller<'_>,
@@ -170,8 +170,8 @@ impl Limits {
         Some(Box::new(PendingCharge { store, bucket, quota, now, tag, name, replicas: self.expected_replicas }))
     }
 
-    /// Counts a request without a valid key from `address`. Who sends too many is told so instead of being told that
-    /// the key is bad; a valid key is never slowed, wherever it comes from.
+    /// Counts a request without a valid key from `address`. After too many, the refusal says so instead of naming the fault of
+    /// the key. A valid key is never slowed down, whatever its address is.
     pub fn count_auth_failure(&self, refusal: Refusal, address: IpAddr, now: MonoTime) -> Refusal {
         let Refusal::Unauthenticated(failure) = refusal else { return refusal };
         match self.dynamic.failures.take(AddressKey::of(address).as_u128(), failures(), now) {
@@ -180,9 +180,9 @@ impl Limits {
         }
     }
 
-    /// Counts that Cal.com refused the credential that `caller` brought, as a bad key from `address` is counted. Many may
-    /// be sent before the first one is refused: each counts, also where there are too many already. A credential that
-    /// Cal.com has accepted before is no guess: such a refusal is about the resource (FACTS §1).
+    /// Counts that Cal.com rejected the credential of `caller`, like an invalid key from `address`. Many may be sent before
+    /// Cal.com rejects the first one, so each counts, even after too many. A credential that Cal.com accepted before is no guess:
+    /// such a rejection is about the resource (FACTS §1).
     pub fn count_rejected_credential(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) {
         if let Identity::Passthrough(own) = caller.identity()
             && !self.dynamic.proven.contains(own.key)
@@ -192,7 +192,7 @@ impl Limits {
         }
     }
 
-    /// Records that Cal.com carried out a request. Where the operation needs a credential, the caller's own is good.
+    /// Records that Cal.com accepted a request. If the operation needs a credential, the caller's credential is valid.
     pub fn record_accepted_credential(&self, grant: &Grant<'_>, now: MonoTime) {
         if let Identity::Passthrough(own) = grant.caller().identity()
             && needs_credential(grant)
@@ -201,12 +201,12 @@ impl Limits {
         }
     }
 
-    /// Whether a credential of the caller's own may be tried at all. A made-up one has a full bucket of its own, and only
-    /// Cal.com can tell it from a good one: what bounds them is the address they come from. A credential that Cal.com has
-    /// accepted is no guess.
+    /// Rejects a passthrough caller if its address sent too many invalid credentials. Each invented credential has a full bucket
+    /// of its own, and only Cal.com can tell it from a valid one, so the limit is per address. A credential that Cal.com accepted
+    /// before passes.
     ///
     /// # Errors
-    /// [`Refusal::TooManyFailures`] where too many from `address` were no good.
+    /// [`Refusal::TooManyFailures`] after too many invalid credentials from `address`.
     pub fn check_failures(&self, caller: &Caller<'_>, address: IpAddr, now: MonoTime) -> Result<(), Refusal> {
         let Identity::Passthrough(own) = caller.identity() else { return Ok(()) };
         match self.dynamic.failures.check(AddressKey::of(address).as_u128(), failures(), now) {
@@ -217,18 +217,18 @@ impl Limits {
         }
     }
 
-    /// The tier of a consumer.
+    /// Returns the tier of a consumer.
     pub fn tier(&self, consumer: ConsumerId) -> Option<&Tier> {
         self.consumers.get(consumer.index()).map(|own| &*own.tier)
     }
 }
 
-/// Returns whether a successful response proves that the credential is good. A public operation answers anybody.
+/// Returns whether a successful response proves that the credential is valid. A public operation answers everyone.
 fn needs_credential(grant: &Grant<'_>) -> bool {
     grant.route().endpoint().is_some_and(|endpoint| !endpoint.public && endpoint.accepts != Accepts::Any)
 }
 
-/// What a credential is known by where gateways share limits: a part of its hash.
+/// Returns the hash tag of a credential in the limit store: a part of its hash.
 pub fn hash_tag(identity: u128) -> Arc<str> {
     format!("{:016x}", identity >> 64).into()
 }

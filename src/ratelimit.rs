@@ -1,9 +1,15 @@
 //! Pure rate limiting: state machines without I/O, clock or task.
 //!
-//! Every call is given the time, so that simulated time and the property tests drive the code that runs. [`bucket`] limits
-//! a consumer; governor decides there. [`limiter`] limits what is sent with one credential: [`sliding_log`] bounds every
-//! window of Cal.com's and holds the proof, [`upstream_windows`] follows what responses report, [`replica_share`] divides a
-//! window among gateways that share nothing, [`fair_queue`] orders those who wait, and [`backoff`] pauses after a refusal.
+//! The caller passes the time to each call, so simulated time and the property tests drive the code that production runs.
+//! [`bucket`] limits one consumer; governor decides there. [`limiter`] limits the requests that are sent with one credential. It
+//! combines these parts:
+//!
+//! - [`sliding_log`] bounds every window of Cal.com and contains the proof.
+//! - [`upstream_windows`] tracks the windows that responses report.
+//! - [`replica_share`] divides a window among gateways that share nothing.
+//! - [`fair_queue`] orders the waiting requests.
+//! - [`backoff`] pauses after a refusal.
+//!
 //! `budget` gives the limiter a lock and a timer.
 
 pub mod authority;
@@ -40,16 +46,16 @@ pub use tier::{Scheduling, Tier};
 pub struct Settings {
     /// N: requests that Cal.com grants in one window.
     pub limit: u32,
-    /// Cal.com's window.
+    /// Length of Cal.com's window.
     pub window: Duration,
-    /// Gateways on the same credential that share no store.
+    /// Number of gateways on the same credential that share no limit store.
     pub replicas: u32,
-    /// Whether answers may raise the limit above what is configured.
+    /// Whether responses may raise the limit above the configured one.
     pub learn_limit: bool,
 }
 
 impl Settings {
-    /// The same with another number of requests a minute, of which at least one is left in a window.
+    /// Returns the same settings with the limit of another rate. The limit is at least one request in a window.
     #[must_use]
     pub fn of(self, requests_per_minute: u32) -> Self {
         let in_window = u128::from(requests_per_minute) * self.window.as_millis() / 60_000;
@@ -57,25 +63,25 @@ impl Settings {
     }
 }
 
-/// What holds a request back.
+/// Why a request is throttled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ThrottleReason {
     /// N requests are in flight or within the last window.
     Requests,
-    /// Cal.com's own count has too little left, for ourselves and for others.
+    /// Cal.com's own count leaves too little for this gateway and for other clients.
     Remaining,
-    /// Others wait, too; requests go out one by one.
+    /// Other requests wait too. Requests are sent one by one.
     Pace,
     /// Cal.com has answered 429.
     Refused,
-    /// The edge in front of Cal.com has refused.
+    /// The edge in front of Cal.com refused a request.
     Edge,
-    /// Too many wait already.
+    /// Too many requests wait already.
     Queue,
 }
 
 impl ThrottleReason {
-    /// The name in logs, metrics and messages.
+    /// Returns the name in logs, metrics and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -88,11 +94,11 @@ impl ThrottleReason {
     }
 }
 
-/// A request that is held back: by what, and for how long.
+/// A throttled request: the reason and the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttled {
-    /// By what.
+    /// Reason.
     pub by: ThrottleReason,
-    /// Until it would be let out, as far as can be told; or how long it has waited, once it has been.
+    /// Expected wait until the request can be sent. For a request that has waited, the time that it waited.
     pub wait: Duration,
 }

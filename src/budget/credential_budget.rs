@@ -1,4 +1,4 @@
-//! The budget of one credential: a limiter behind a lock, its waiting requests, and the task that wakes them.
+//! Budget of one credential: a limiter behind a lock, the waiting requests, and the task that wakes them.
 
 mod operations;
 mod responses;
@@ -29,27 +29,27 @@ use crate::time::{Clock, MonoTime, OncePerSecond};
 use operations::Operation;
 use uncommitted::UncommittedSlot;
 
-/// The budget of one credential, or of one of its operations that Cal.com counts apart.
+/// Budget of one credential, or of one operation that Cal.com counts separately.
 #[derive(Debug)]
 pub struct CredentialBudget {
     name: Arc<str>,
     clock: Clock,
     state: Mutex<State>,
-    /// Tells the dispatcher that something has changed.
+    /// Notifies the dispatcher of a change.
     changed: Notify,
-    /// Of a credential's budget: its operations with limits of their own.
+    /// Operations with limits of their own. Only in the budget of a credential.
     operations: Mutex<HashMap<u64, Operation>>,
     /// Whether some of them were learned from responses.
     has_learned: AtomicBool,
-    /// Of an API key that was replaced: the budget of the key that took its place.
+    /// Budget of the key that replaced this API key.
     replacement: Mutex<Weak<CredentialBudget>>,
-    /// Whether a limit lower than configured is still to be logged.
+    /// Whether a limit below the configured one still has to be logged.
     watches_limit: AtomicBool,
-    /// Of an operation's budget: that of its credential.
+    /// Budget of the credential. Only in the budget of an operation.
     credential: Option<Weak<CredentialBudget>>,
     absurd: AtomicBool,
     warned: OncePerSecond,
-    /// Its place in the store that other gateways go by, too.
+    /// Membership in the limit store, if gateways share limits.
     member: Option<Arc<Membership>>,
 }
 
@@ -57,19 +57,20 @@ pub struct CredentialBudget {
 struct State {
     limiter: BudgetLimiter,
     settings: Settings,
-    /// The names of the credential's limits.
+    /// Names of the credential's limits.
     names: LimitNames,
     waiting: HashMap<Ticket, oneshot::Sender<InFlight>>,
-    /// The task that lets go those whose turn it is, while it runs.
+    /// Task that serves the queue, while it runs.
     dispatcher: Weak<Dispatcher>,
-    /// Requests without an answer, by what the store knows them by, and by when they have one or never will.
+    /// Requests without a response: their identifiers in the store, and when they have a response or never get one.
     in_flight: HashMap<u64, MonoTime>,
 }
 
 impl CredentialBudget {
-    /// A budget that nothing has been sent on.
+    /// Creates a budget without requests.
     pub(super) fn new(name: Arc<str>, settings: Settings, clock: Clock, member: Option<Membership>) -> Self {
-        // Random, not of the credential: its waits have to differ from those of other gateways with the same credential.
+        // The seed is random and not derived from the credential, because the waits of gateways with the same credential have to
+        // differ.
         let mut limiter = BudgetLimiter::new(settings, random::seed());
         limiter.await_first_response();
         Self {
@@ -95,19 +96,19 @@ impl CredentialBudget {
         }
     }
 
-    /// Other settings, as after a reload. What has been sent stays counted.
+    /// Applies a reload. Sent requests stay counted.
     pub fn configure(&self, settings: Settings) {
         let mut state = self.lock();
         if state.settings != settings {
             state.settings = settings;
-            // Those that have been heard of are still there.
+            // Gateways known from the store are still there.
             let replicas = self.member.as_ref().map_or(settings.replicas, |member| member.replicas(settings));
             state.limiter.configure(Settings { replicas, ..settings });
             self.change(&mut state);
         }
     }
 
-    /// Logs once from now on when Cal.com grants fewer requests than configured.
+    /// Logs once, from now on, if Cal.com grants fewer requests than configured.
     pub(super) fn watch_limit(&self) {
         let state = self.lock();
         let is_lower = state.limiter.limit() < state.settings.limit;
@@ -115,22 +116,22 @@ impl CredentialBudget {
         self.watches_limit.fetch_or(!is_lower, Ordering::Relaxed);
     }
 
-    /// Another key took the place of this one's: how it stands is how that stands.
+    /// Reports the state of the budget of another key, which replaced this one.
     pub(super) fn replace_by(&self, replacement: &Arc<Self>) {
         *self.replacement.lock() = Arc::downgrade(replacement);
     }
 
-    /// What the credential is called.
+    /// Returns the name of the credential.
     pub(super) fn name(&self) -> Arc<str> {
         self.name.clone()
     }
 
-    /// The hash tag of its keys in the store, where gateways share it.
+    /// Returns the hash tag of its keys in the store, if gateways share limits.
     pub(super) fn tag(&self) -> Option<Arc<str>> {
         self.member.as_ref().map(|member| member.tag())
     }
 
-    /// How it stands.
+    /// Returns the state for metrics and `explain`.
     pub fn status(&self) -> BudgetStatus {
         let replacement = self.replacement.lock().upgrade();
         if let Some(replacement) = replacement {
@@ -140,13 +141,13 @@ impl CredentialBudget {
         self.lock().limiter.status(now)
     }
 
-    /// Whether a new one would be the same.
+    /// Returns whether the budget is equal to a new one.
     pub(super) fn is_unused(&self) -> bool {
         let now = self.clock.now();
         self.are_operations_unused() && self.lock().limiter.is_unused(now)
     }
 
-    /// A place for one request of `flow`, now or within `patience`; and what it waited for, if it did. A `pending`
+    /// Admits one request of `flow` now, or within `patience`. Also returns the throttling, if the request waited. A `pending`
     /// charge is made in the same call of the store.
     pub(super) async fn acquire(
         self: &Arc<Self>,
@@ -188,7 +189,7 @@ impl CredentialBudget {
         Err(Refusal::UpstreamBudget(self.lock().limiter.throttled(&flow, by, now)))
     }
 
-    /// A place whatever the budget says, and what would have held the request.
+    /// Admits a request in any case. Also returns the reason for which it would have been throttled.
     pub(super) async fn acquire_observed(
         self: &Arc<Self>,
         flow: &Flow,
@@ -206,14 +207,14 @@ impl CredentialBudget {
         }
     }
 
-    /// A request was sent, and nothing more will be known of it.
+    /// Records that a request was sent and its outcome stays unknown.
     pub(super) fn mark_lost(&self, flight: &InFlight, within: Duration) {
         let mut state = self.lock();
         self.lose(&mut state, flight, within);
         self.change(&mut state);
     }
 
-    /// A request has arrived within that time, if it ever does.
+    /// Records that a request has arrived within this time, if it ever does.
     fn lose(&self, state: &mut State, flight: &InFlight, within: Duration) {
         state.limiter.mark_lost(flight, self.clock.now().after(within));
         if let Some(member) = &self.member {
@@ -221,7 +222,7 @@ impl CredentialBudget {
         }
     }
 
-    /// A request was not sent after all.
+    /// Records that a request was not sent.
     pub(super) fn mark_unsent(&self, flight: &InFlight) {
         let mut state = self.lock();
         self.cancel(&mut state, flight);
@@ -243,7 +244,7 @@ impl CredentialBudget {
         self.state.lock()
     }
 
-    /// Something has changed: lets go all that may, and has the dispatcher look when the next may.
+    /// Applies a change: sends all waiting requests that may be sent, and wakes the dispatcher to set its timer.
     fn change(&self, state: &mut State) {
         if !state.waiting.is_empty() {
             self.dispatch(state);
@@ -251,7 +252,8 @@ impl CredentialBudget {
         }
     }
 
-    /// Lets go all that may without asking anybody. Tells when the next may or is to be asked for, if time alone will tell.
+    /// Sends all waiting requests that this gateway may admit. Returns when the next one may be sent, or when the store is asked,
+    /// if time alone decides.
     fn dispatch(&self, state: &mut State) -> Option<MonoTime> {
         let now = self.clock.now();
         loop {
@@ -278,7 +280,7 @@ impl CredentialBudget {
         }
     }
 
-    /// A request asks; it `is_new` the first time that it does.
+    /// Admits, queues or rejects a request. `is_new` holds for the first attempt.
     fn enqueue(self: &Arc<Self>, flow: Flow, patience: Duration, now: MonoTime, is_new: bool) -> Enqueued<'_> {
         let mut state = self.lock();
         if is_new {
@@ -296,7 +298,7 @@ impl CredentialBudget {
         }
     }
 
-    /// Starts the task that lets go those whose turn it is, unless it runs or nobody waits.
+    /// Starts the task that serves the queue, unless it runs or no request waits.
     #[expect(clippy::disallowed_methods, reason = "the task that serves the queue ends when the queue is empty")]
     fn spawn_dispatcher(self: &Arc<Self>) {
         let mut state = self.lock();
@@ -318,8 +320,8 @@ impl CredentialBudget {
     }
 }
 
-/// Makes a pending charge where no budget is asked along. What asks the store is boxed, here and elsewhere: it is
-/// large, and most gateways have none.
+/// Makes a pending charge without a call for the budget. Futures of store calls are boxed, here and elsewhere: they are large,
+/// and most gateways have no store.
 async fn charge_now(pending: Option<&PendingCharge<'_>>) -> Result<(), Refusal> {
     match pending {
         Some(pending) => Box::pin(pending.charge()).await,
@@ -327,21 +329,21 @@ async fn charge_now(pending: Option<&PendingCharge<'_>>) -> Result<(), Refusal> 
     }
 }
 
-/// What came of asking.
+/// Result of an attempt.
 enum Enqueued<'a> {
-    /// It waits, and for what.
+    /// The request waits, for this reason.
     Queued(QueueGuard, ThrottleReason),
     Admitted(UncommittedSlot<'a>),
     Rejected(Throttled),
 }
 
-/// The task that lets go those whose turn it is, while any wait. It ends with the worker that it runs on; then the next
-/// request that waits starts another.
+/// Task that serves the queue while requests wait. It ends with the worker on which it runs. Then the next waiting request starts
+/// another.
 #[derive(Debug)]
 struct Dispatcher(Arc<CredentialBudget>);
 
 impl Dispatcher {
-    /// Lets go all that may. Tells how long nothing will change by itself, or `None` where nobody waits any more.
+    /// Sends all waiting requests that may be sent. Returns how long nothing changes by itself, or `None` if no request waits.
     async fn run_once(&self) -> Option<Option<Duration>> {
         if let Some(member) = &self.0.member {
             self.0.dispatch_shared(member).await;
@@ -349,7 +351,7 @@ impl Dispatcher {
         let mut state = self.0.lock();
         let next = self.0.dispatch(&mut state);
         if state.waiting.is_empty() {
-            // From here on the next that waits starts another.
+            // From here on, the next waiting request starts another task.
             state.dispatcher = Weak::new();
             return None;
         }
@@ -357,7 +359,7 @@ impl Dispatcher {
     }
 }
 
-/// A place in the queue. Whoever leaves gives it up, and what has been handed over in the same moment, too.
+/// A request in the queue. Dropping it removes the request, and releases a slot that it received at the same moment.
 struct QueueGuard {
     budget: Arc<CredentialBudget>,
     ticket: Ticket,
@@ -374,7 +376,7 @@ impl Drop for QueueGuard {
             self.budget.cancel(&mut state, &flight);
             self.budget.change(&mut state);
         }
-        // The dispatcher ends where nobody waits. It may be waiting for what only an answer would change.
+        // The dispatcher ends when no request waits. It may be waiting for a change that only a response brings.
         if state.waiting.is_empty() && state.dispatcher.strong_count() > 0 {
             self.budget.changed.notify_one();
         }

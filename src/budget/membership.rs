@@ -1,8 +1,8 @@
 //! Membership of one budget in the limit store: asks it about each request, reports the outcome, and sends heartbeats.
 //!
-//! While the store does not answer, Cal.com's own count is what all gateways have in common: the budget goes on as one of
-//! those it has last heard of (`replicas`). So that this begins safely, the store tells twice a second what is left of
-//! Cal.com's windows, whoever used them. It ends by telling the store of all that is in flight or still counts.
+//! While the store does not answer, Cal.com's own count is all that gateways have in common. The budget then counts as one of the
+//! gateways known last ([`Membership::replicas`]). Each heartbeat returns the rest of Cal.com's windows, so that this starts from
+//! current counts. When the store answers again, the budget reports all requests that are in flight or still count.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,33 +25,33 @@ use crate::ratelimit::parts::Part;
 use crate::ratelimit::usage_headers::{LimitReadings, UpstreamOutcome};
 use crate::time::MonoTime;
 
-/// How often the budget is heard in the store.
+/// Time between two heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A budget's place in the store.
+/// Membership of a budget.
 #[derive(Debug)]
 pub(super) struct Membership {
     store: Arc<LimitStoreClient>,
-    /// The hash tag of its keys: the credential.
+    /// Hash tag of its keys: the credential.
     tag: Arc<str>,
     keys: String,
-    /// From a request's being let out to the moment by which it has an answer or never will.
+    /// Time after which an admitted request has a response or never gets one.
     deadline: Duration,
-    /// Whether it stays in the store while nothing is sent.
+    /// Whether the budget stays in the store while it is unused.
     is_persistent: bool,
-    /// Gateways on the credential, as last heard.
+    /// Number of gateways on the credential, as last reported.
     gateways: AtomicU32,
-    /// The next request's name; none is called 0, so that a flight without a name is taken for no other's.
+    /// Identifier of the next request. 0 means that a request has none.
     requests: AtomicU64,
     joins: AtomicU64,
     is_joined: AtomicBool,
     has_heartbeat: AtomicBool,
-    /// Wakes the task that has it heard.
+    /// Wakes the heartbeat task.
     wake: Notify,
 }
 
 impl Membership {
-    /// A place for the limit `name` of a credential.
+    /// Creates a membership for the limit `name` of a credential.
     pub(super) fn new(
         store: Arc<LimitStoreClient>,
         tag: Arc<str>,
@@ -74,42 +74,42 @@ impl Membership {
         }
     }
 
-    /// From a request's being let out to the moment by which it has an answer or never will.
+    /// Returns the time after which an admitted request has a response or never gets one.
     pub(super) fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Whether limits have been shared at any time since the start.
+    /// Returns whether limits have been shared since the start.
     pub(super) fn was_shared(&self) -> bool {
         self.store.was_shared()
     }
 
-    /// How long a call to the store may take.
+    /// Returns the timeout of a call to the store.
     pub(super) fn within(&self) -> Duration {
         self.store.timeout()
     }
 
-    /// Whether the store has been given up.
+    /// Returns whether the store is given up.
     pub(super) fn is_lost(&self) -> bool {
         !self.store.is_available()
     }
 
-    /// Has it be heard at once, and not at the next beat.
+    /// Sends a heartbeat at once.
     pub(super) fn wake_heartbeat(&self) {
         self.wake.notify_one();
     }
 
-    /// The same for another limit of the credential.
+    /// Creates a membership for another limit of the credential.
     pub(super) fn for_sub_limit(&self, name: &str) -> Self {
         Self::new(self.store.clone(), self.tag.clone(), name, self.deadline, false)
     }
 
-    /// The next request's name in the store.
+    /// Returns a new identifier of a request in the store.
     pub(super) fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The hash tag of its keys.
+    /// Returns the hash tag of its keys.
     pub(super) fn tag(&self) -> Arc<str> {
         self.tag.clone()
     }
@@ -119,17 +119,17 @@ impl Membership {
         pending.tag() == &*self.tag
     }
 
-    /// Whether it stays in the store while nothing is sent.
+    /// Returns whether the budget stays in the store while it is unused.
     pub(super) fn is_persistent(&self) -> bool {
         self.is_persistent
     }
 
-    /// A request is let out.
+    /// Registers an admitted request under a new identifier.
     pub(super) fn register(&self, in_flight: &mut HashMap<u64, MonoTime>, flight: &mut InFlight, now: MonoTime) {
         self.register_as(self.next_request(), in_flight, flight, now);
     }
 
-    /// A request is let out that the store knows already.
+    /// Registers an admitted request that the store already knows.
     pub(super) fn register_as(
         &self,
         request: u64,
@@ -141,34 +141,35 @@ impl Membership {
         in_flight.insert(request, now.after(self.deadline));
     }
 
-    /// A request that the store may have let out is not sent.
+    /// Reports that a request that the store may have admitted is not sent.
     pub(super) fn withdraw(self: &Arc<Self>, settings: Settings, request: u64) {
         self.report(settings, request, RequestOutcome::Unsent);
     }
 
-    /// Gateways that have been heard of.
+    /// Returns the number of known gateways.
     pub(super) fn gateways(&self) -> u32 {
         self.gateways.load(Ordering::Relaxed)
     }
 
-    /// Gateways that share nothing while the store is lost. A budget that has not been heard of yet may be in use elsewhere, too. Where
-    /// limits were shared, there are two at least: another gateway may join while this one is cut off.
+    /// Returns the number of gateways that share nothing while the store is lost. A budget that no other gateway has reported may
+    /// be in use elsewhere too. If limits were shared, there are at least two, because another gateway may join while this one is
+    /// cut off.
     pub(super) fn replicas(&self, settings: Settings) -> u32 {
         let least = if self.was_shared() { 2 } else { 1 };
         settings.replicas.max(self.gateways()).max(self.store.gateways()).max(least)
     }
 
-    /// Whether this gateway goes by the store.
+    /// Returns whether this gateway has joined.
     pub(super) fn is_joined(&self) -> bool {
         self.is_joined.load(Ordering::Relaxed)
     }
 
-    /// This gateway does not go by the store any more. It joins again at the next beat.
+    /// Records that this gateway is no longer a member. It joins again with the next heartbeat.
     pub(super) fn mark_left(&self) {
         self.is_joined.store(false, Ordering::Relaxed);
     }
 
-    /// May a request go out?
+    /// Asks the store whether a request may be sent.
     pub(super) async fn acquire(
         &self,
         settings: Settings,
@@ -180,7 +181,7 @@ impl Membership {
         self.store.acquire(self.limit(settings), self.member(), asking, charge).await
     }
 
-    /// Tells what came of a request; nobody waits for that.
+    /// Reports the outcome of a request in the background.
     pub(super) fn settle(
         self: &Arc<Self>,
         in_flight: &mut HashMap<u64, MonoTime>,
@@ -193,7 +194,7 @@ impl Membership {
         }
     }
 
-    /// Tells that the edge limits the rate. The store counts this as one more request, for one window.
+    /// Reports that the edge limits the rate. The store counts the report as one more request, for one window.
     pub(super) fn report_edge_limit(self: &Arc<Self>, settings: Settings, retry_after: Option<Duration>) {
         let fate =
             RequestOutcome::answered(Duration::ZERO, UpstreamOutcome::Edge { retry_after }, LimitReadings::default());
@@ -210,7 +211,8 @@ impl Membership {
         });
     }
 
-    /// Joins, or is heard while others decide. What the store has of this gateway is replaced by `missed`.
+    /// Joins the store, or reports while the store does not decide. The store replaces its information about this gateway by
+    /// `missed`.
     pub(super) async fn join(
         &self,
         settings: Settings,
@@ -225,7 +227,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Is heard, and hears.
+    /// Sends a heartbeat, and returns the state of the store.
     pub(super) async fn heartbeat(&self, settings: Settings, epoch: u64) -> Result<HeartbeatReply, Unavailable> {
         let heard = self.store.heartbeat(self.limit(settings), self.member(), epoch).await?;
         self.gateways.store(heard.gateways.max(1), Ordering::Relaxed);
@@ -233,12 +235,12 @@ impl Membership {
         Ok(heard)
     }
 
-    /// Whether it is heard.
+    /// Returns whether heartbeats are sent.
     pub(super) fn has_heartbeat(&self) -> bool {
         self.has_heartbeat.load(Ordering::Relaxed)
     }
 
-    /// Has `budget` be heard from now on. Answers whether that can be.
+    /// Starts the heartbeats of `budget`. Returns whether it could.
     pub(super) fn spawn_heartbeat(&self, budget: &Arc<CredentialBudget>) -> bool {
         if !self.has_heartbeat.swap(true, Ordering::Relaxed) {
             return self.store.spawn(run_heartbeat(Arc::downgrade(budget), self.store.watch()));
@@ -246,7 +248,7 @@ impl Membership {
         true
     }
 
-    /// Says goodbye, so that others do not take this gateway to be cut off.
+    /// Says goodbye, so that the others do not count this gateway as cut off.
     pub(super) async fn leave_store(&self) {
         self.mark_left();
         self.has_heartbeat.store(false, Ordering::Relaxed);
@@ -264,7 +266,7 @@ impl Membership {
     }
 }
 
-/// Keeps a budget's place in the store, as long as the budget is there.
+/// Sends heartbeats as long as the budget exists.
 async fn run_heartbeat(budget: Weak<CredentialBudget>, mut news: tokio::sync::watch::Receiver<BreakerState>) {
     loop {
         let state = *news.borrow_and_update();

@@ -17,30 +17,30 @@ use crate::limit_store::LimitStoreClient;
 use crate::ratelimit::Settings;
 use crate::time::{Clock, OncePerSecond, milliseconds};
 
-/// Budgets by what Cal.com counts by: a credential, whoever has it configured or brings it along.
+/// Budgets by credential, whether a configuration lists it or a caller brings it, because Cal.com counts by credential.
 #[derive(Debug)]
 pub struct BudgetRegistry {
     budgets: DashMap<u128, RegistryEntry>,
     capacity: usize,
     clock: Clock,
     public: Arc<CredentialBudget>,
-    /// Of unlisted credentials for which there is no room: limits get tighter, memory stays bounded.
+    /// Shared budget of unlisted credentials that the table has no capacity for: limits get tighter, memory stays bounded.
     overflow: Arc<CredentialBudget>,
     pruned: OncePerSecond,
-    /// What an earlier process has used of budgets that are not there yet.
+    /// Used windows of an earlier process, for budgets that do not exist yet.
     used: Mutex<UsedWindows>,
-    /// Where other gateways find the same budgets, and by when a request that is let out has an answer.
+    /// Limit store, and the time after which an admitted request has a response.
     store: Option<(Arc<LimitStoreClient>, Duration)>,
 }
 
 #[derive(Debug)]
 struct RegistryEntry {
     budget: Arc<CredentialBudget>,
-    /// Whether a configuration lists it, and so has the say about its settings.
+    /// Whether the configuration lists the credential, and so decides about its settings.
     is_listed: bool,
 }
 
-/// The key of the credential that a request is sent with; `None` where it is sent with none.
+/// Returns the key of the credential that a request is sent with; `None` if there is none.
 pub fn identity(auth_headers: &AuthHeaders) -> Option<u128> {
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     match auth_headers {
@@ -50,10 +50,10 @@ pub fn identity(auth_headers: &AuthHeaders) -> Option<u128> {
     }
 }
 
-/// What the budget of calls without a credential is recorded as.
+/// Key in the record for calls without a credential.
 const PUBLIC_KEY: u128 = 1;
 
-/// Milliseconds since 1970 by this limiter's calendar.
+/// Returns the milliseconds since 1970 by this machine's calendar.
 #[expect(clippy::disallowed_methods, reason = "the offset between the budgets' clock and the time of day")]
 fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -61,7 +61,7 @@ fn wall() -> u64 {
 }
 
 impl BudgetRegistry {
-    /// A table for about `capacity` unlisted credentials at once.
+    /// Creates a registry for about `capacity` unlisted credentials at once.
     pub fn new(capacity: usize, settings: Settings, store: Option<(Arc<LimitStoreClient>, Duration)>) -> Self {
         let clock = Clock::start();
         let fresh = |name: &str| Arc::new(CredentialBudget::new(name.into(), settings, clock, None));
@@ -77,7 +77,7 @@ impl BudgetRegistry {
         }
     }
 
-    /// The budget of a configured credential, with its settings. Where gateways share it, it is found by `tag`.
+    /// Returns the budget of a configured credential, with its settings. Gateways that share it use `tag`.
     pub fn configured(
         &self,
         identity: u128,
@@ -95,8 +95,8 @@ impl BudgetRegistry {
         budget
     }
 
-    /// The budget of the API key `key` that took the place of the key of `configured`. Cal.com counts it by itself, so it
-    /// begins as after a start, with the same settings.
+    /// Returns the budget of the API key `key` that replaced the key of `configured`. Cal.com counts it separately, so it starts
+    /// unused, with the same settings.
     pub fn replacing(&self, key: u128, configured: &Arc<CredentialBudget>) -> Arc<CredentialBudget> {
         let tag = || configured.tag().unwrap_or_else(|| hash_tag(key));
         let settings = configured.settings();
@@ -111,12 +111,12 @@ impl BudgetRegistry {
         budget
     }
 
-    /// Has all that are there be known to the store.
+    /// Starts the memberships of all budgets in the limit store.
     pub fn start(&self) {
         self.budgets.iter().for_each(|known| known.budget.start());
     }
 
-    /// Says goodbye to the store for all of them.
+    /// Says goodbye to the limit store for all budgets.
     pub async fn stop(&self) {
         let budgets: Vec<_> = self.budgets.iter().map(|known| known.budget.clone()).collect();
         for budget in budgets {
@@ -124,15 +124,16 @@ impl BudgetRegistry {
         }
     }
 
-    /// The budget of calls without a credential: Cal.com counts them by address, and all of ours come from one.
+    /// Returns the budget of calls without a credential. Cal.com counts them by address, and all calls of this gateway come from
+    /// one.
     pub fn shared_public(&self, settings: Settings) -> Arc<CredentialBudget> {
         self.public.configure(settings.of(API_KEY_PER_MINUTE));
         self.public.clone()
     }
 
-    /// The budget of a credential that no configuration lists: one that a caller brought, or a managed user's token. One
-    /// that is configured, too, has the budget that is configured. The others are told their settings here: after a
-    /// reload nobody else would.
+    /// Returns the budget of a credential that no configuration lists: one that a caller brought, or the token of a managed user.
+    /// A credential that is configured too has its configured budget. The others receive their settings here, because a reload
+    /// does not reach them.
     pub fn dynamic(&self, key: u128, name: &str, settings: Settings) -> Arc<CredentialBudget> {
         let known = self.budgets.get(&key).map(|known| (known.budget.clone(), known.is_listed));
         if let Some((budget, is_listed)) = known {
@@ -152,11 +153,11 @@ impl BudgetRegistry {
         self.budgets.entry(key).or_insert_with(fresh).budget.clone()
     }
 
-    /// What is used of Cal.com's open windows at `now`, in milliseconds since 1970. See [`CredentialBudget::record`].
+    /// Returns the used parts of Cal.com's open windows at `now`, in milliseconds since 1970. See [`CredentialBudget::record`].
     pub fn used(&self, now: u64, leaves_room: bool) -> UsedWindows {
         let mut used = UsedWindows::default();
         self.public.record(PUBLIC_KEY, &mut used, now, leaves_room);
-        // There are few listed ones, and their record is what most of the requests need.
+        // Listed budgets come first: there are few, and most requests need their record.
         for is_listed in [true, false] {
             for known in self.budgets.iter().filter(|known| known.is_listed == is_listed) {
                 if used.is_full() {
@@ -168,8 +169,8 @@ impl BudgetRegistry {
         used
     }
 
-    /// Goes on from what an earlier process has used, at `now`, in milliseconds since 1970. Budgets that are not there yet do when
-    /// they come.
+    /// Restores the windows that an earlier process used, at `now`, in milliseconds since 1970. New budgets restore theirs when
+    /// they are created.
     pub fn restore(&self, mut used: UsedWindows, now: u64) {
         self.public.restore(used.take(PUBLIC_KEY), now);
         for known in &self.budgets {
@@ -178,7 +179,7 @@ impl BudgetRegistry {
         *self.used.lock() = used;
     }
 
-    /// Forgets the budgets that are as good as new, now and then: that looks at all of them.
+    /// Removes unused budgets, at most once per second, because it looks at all of them.
     fn prune(&self) {
         if self.pruned.try_start(self.clock.now()) {
             self.budgets.retain(|_, RegistryEntry { budget, .. }| Arc::strong_count(budget) > 1 || !budget.is_unused());

@@ -1,4 +1,4 @@
-//! Proof that a request may be sent. Its holder reports the outcome.
+//! Permission to send one request. Its holder reports the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::ratelimit::limiter::InFlight;
 use crate::ratelimit::{ThrottleReason, Throttled};
 use crate::refusal::Refusal;
 
-/// One request's reserved in its credential's budget. Whatever happens to the request, its end is counted: dropped before
-/// anything was written the reserved is free again; dropped after that, the request counts as long as it might have arrived.
+/// Permission to send one request with a credential. Dropping it before anything was written releases it. Dropping it later
+/// counts the request for as long as it might have arrived.
 #[derive(Debug)]
 #[must_use = "a slot is there to send a request with"]
 pub struct Slot {
-    /// `None` where nothing is counted.
+    /// `None` if nothing is counted.
     reserved: Option<Reserved>,
     held: Option<Throttled>,
 }
@@ -31,17 +31,17 @@ struct Reserved {
     patience: Duration,
     deadline: Duration,
     flight: Option<InFlight>,
-    /// Whether some of it may have been written.
+    /// Whether some of the request may have been written.
     sent: bool,
 }
 
 impl Slot {
-    /// A slot where there is no limit.
+    /// Creates a slot without a limit.
     pub(super) fn unlimited() -> Self {
         Self { reserved: None, held: None }
     }
 
-    /// A slot in `budget`; waits for it if need be.
+    /// Reserves a slot in `budget`, and waits for it if necessary.
     pub(super) async fn reserve(
         budget: Arc<CredentialBudget>,
         mode: BudgetMode,
@@ -55,30 +55,30 @@ impl Slot {
         Ok(Self { reserved: Some(reserved), held })
     }
 
-    /// What the request waited for and how long, if it did; in observe mode, what it would have waited for.
+    /// Returns why and how long the request waited. In observe mode, returns why it would have waited.
     pub fn throttled(&self) -> Option<Throttled> {
         self.held
     }
 
-    /// Some of the request may be written from now on.
+    /// Records that some of the request may be written from now on.
     pub fn mark_sent(&mut self) {
         if let Some(reserved) = &mut self.reserved {
             reserved.sent = true;
         }
     }
 
-    /// Nothing of the request was written after all.
+    /// Records that nothing of the request was written.
     pub fn mark_unsent(&mut self) {
         if let Some(reserved) = &mut self.reserved {
             reserved.sent = false;
         }
     }
 
-    /// Makes sure of a reserved for sending the request again. If its first sending may have reached Cal.com that counts, and
-    /// the second needs a reserved of its own.
+    /// Prepares the slot for a retry. If the first attempt may have reached Cal.com, it counts, and the retry reserves a slot of
+    /// its own.
     ///
     /// # Errors
-    /// [`Refusal::UpstreamBudget`] where there is none.
+    /// [`Refusal::UpstreamBudget`] if there is none.
     pub async fn renew(&mut self) -> Result<(), Refusal> {
         let Some(reserved) = &mut self.reserved else { return Ok(()) };
         if reserved.sent {
@@ -88,11 +88,11 @@ impl Slot {
         Ok(())
     }
 
-    /// The head of the answer to a request for `operation` has come, see [`super::operation_key`].
+    /// Records the head of the response to a request for `operation` (see [`super::operation_key`]).
     ///
     /// # Errors
-    /// [`Refusal::UpstreamBudget`] where it is Cal.com's 429, or that of the edge in front of it: with the time until
-    /// anything is sent again on the credential, or for the operation. One that is only observed is passed on.
+    /// [`Refusal::UpstreamBudget`] for a 429 of Cal.com or of the edge in front of it, with the time until the next request of
+    /// the credential or operation. In observe mode, the 429 is passed on.
     pub fn record_response(
         &mut self,
         status: StatusCode,
@@ -111,7 +111,7 @@ impl Slot {
 }
 
 impl Slot {
-    /// The body of an answer with this head says that the edge limits the rate.
+    /// Records that the edge limits the rate, as the body of a response with this head says.
     pub fn record_edge_limit(&self, status: StatusCode, headers: &HeaderMap) {
         if let Some(reserved) = &self.reserved {
             reserved.budget.record_edge_limit(status, headers);
@@ -133,7 +133,7 @@ impl Reserved {
         Ok(held)
     }
 
-    /// Ends a flight that no answer came to.
+    /// Ends a request without a response.
     fn end(&mut self) {
         match self.flight.take() {
             Some(flight) if self.sent => self.budget.mark_lost(&flight, self.deadline),

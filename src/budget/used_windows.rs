@@ -1,10 +1,10 @@
 //! Record of the open windows, with which a new process continues.
 //!
-//! A process that starts knows nothing of what the one before it sent. Without this record its first requests could exceed
-//! a window that is nearly used up. All times are absolute, because the record is read by another process.
+//! A new process does not know the requests of the one before it. Without this record its first requests could exceed a window
+//! that is nearly used up. All times are absolute, because another process reads the record.
 //!
-//! Several processes write one record. Each replaces its own entries, which are exact when it ends, and keeps those
-//! of the others as far as the record has room beside its own.
+//! Several processes write one record. Each replaces its own entries, which are exact when it ends. It keeps those of the others
+//! as far as the record has capacity for them beside its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use crate::headers::times::TRUSTED_WINDOWS;
 use crate::time::milliseconds;
 
-/// Entries that a record holds at most.
+/// Maximum number of entries in a record.
 const MAX_ENTRIES: usize = 1000;
 
-/// Two processes that tell the same window differ by less in when it ends: seconds are whole ones (FACTS §2).
+/// Largest difference between two processes in the end of the same window, 2.5 s: Cal.com reports whole seconds (FACTS §2).
 const SAME_WINDOW_MS: u64 = 2500;
 
-/// The process of an entry that several know of, or that was written by a release that does not say.
+/// Process of an entry that several processes know of, or that an older release wrote.
 pub const ANY_PROCESS: u64 = 0;
 
 /// The open windows of all budgets.
@@ -32,28 +32,28 @@ pub struct UsedWindows {
 /// The open window of one limit, or a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsedWindow {
-    /// What Cal.com counts by: the credential, as a hash.
+    /// Hash of the credential, by which Cal.com counts.
     #[serde(with = "hexadecimal")]
     pub budget: u128,
-    /// The operation, where it has a limit of its own, and how many requests a window that grants.
+    /// The operation and its requests per window, if it has a limit of its own.
     pub operation: Option<(u64, u32)>,
-    /// Whether responses told of the operation's limit. Otherwise the catalog lists it.
+    /// Whether the operation's limit was learned from responses. Otherwise the catalog lists it.
     #[serde(default = "said_by_responses")]
     pub is_learned: bool,
-    /// The limit's name, as a hash; `None`: a block, whatever the limit.
+    /// Hash of the limit's name; `None` for a block of all limits.
     pub name: Option<u64>,
-    /// Requests a window.
+    /// Requests per window.
     pub limit: Option<u32>,
-    /// Requests that are left.
+    /// Remaining requests.
     pub remaining: u32,
-    /// When it ends at the latest, in milliseconds since 1970.
+    /// Latest end, in milliseconds since 1970.
     pub ends: u64,
-    /// Which process knows it.
+    /// Process that wrote the entry.
     #[serde(default)]
     pub process: u64,
 }
 
-/// What an entry is found by. The budget comes first: all entries of one lie together.
+/// Key of an entry. The budget comes first, so all entries of one budget are adjacent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     budget: u128,
@@ -78,8 +78,8 @@ impl Key {
 }
 
 impl UsedWindows {
-    /// Adds an entry. Of two about the same window by the same process, the least that is left holds. Where the record is full,
-    /// the same goes for two by different processes.
+    /// Adds an entry. Of two entries of one process for the same window, the smaller remaining count holds. In a full record, the
+    /// same applies to entries of different processes.
     pub fn add(&mut self, entry: UsedWindow) {
         let key = Key::of(&entry);
         if !self.is_full() && !self.entries.contains_key(&key) {
@@ -103,8 +103,9 @@ impl UsedWindows {
         other.entries.into_values().filter(|entry| entry.ends > now).for_each(|entry| self.add(entry));
     }
 
-    /// Keeps the entries that can be true at `now`, in milliseconds since 1970: they are not over, and do not end later than any window
-    /// that Cal.com reports. For the process that uses them, not for the one that writes: its calendar may be wrong.
+    /// Keeps the entries that can be true at `now`, in milliseconds since 1970. Such an entry is not over, and does not end later
+    /// than any window that Cal.com reports. Only a process that restores the record calls this. A process that writes it keeps
+    /// the other entries, because its own calendar may be wrong.
     #[must_use]
     pub fn plausible(mut self, now: u64, window: Duration) -> Self {
         let longest = milliseconds(window * TRUSTED_WINDOWS);
@@ -112,7 +113,7 @@ impl UsedWindows {
         self
     }
 
-    /// The same record, written by `process`.
+    /// Marks all entries as written by `process`.
     #[must_use]
     pub fn of_process(self, process: u64) -> Self {
         let mut all = Self::default();
@@ -120,43 +121,43 @@ impl UsedWindows {
         all
     }
 
-    /// What all processes know together: of one window, the least that is left holds.
+    /// Combines the entries of all processes. Of one window, the smallest remaining count holds.
     #[must_use]
     pub fn of_all(self) -> Self {
         self.of_process(ANY_PROCESS)
     }
 
-    /// What other processes than this one have written.
+    /// Keeps the entries of all other processes.
     #[must_use]
     pub fn of_others(mut self, process: u64) -> Self {
         self.entries.retain(|key, _| key.process != process);
         self
     }
 
-    /// Whether no further budget can be recorded.
+    /// Returns whether the record has no capacity for another entry.
     pub fn is_full(&self) -> bool {
         self.entries.len() >= MAX_ENTRIES
     }
 
-    /// Whether nothing is recorded.
+    /// Returns whether the record has no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Takes the entries of one budget.
+    /// Removes the entries of one budget, and returns them.
     pub fn take(&mut self, budget: u128) -> Vec<UsedWindow> {
         let own = self.entries.range(Key::first(budget)..=Key::last(budget));
         let own: Vec<Key> = own.map(|(key, _)| *key).collect();
         own.iter().filter_map(|key| self.entries.remove(key)).collect()
     }
 
-    /// The form that is stored.
+    /// Returns the stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let entries: Vec<&UsedWindow> = self.entries.values().collect();
         serde_json::to_vec(&Stored { entries }).unwrap_or_default()
     }
 
-    /// Reads the form that is stored. What another version wrote and this one cannot read is nothing.
+    /// Reads the stored form. A form that this version cannot read becomes an empty record.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let stored: Stored<Vec<UsedWindow>> = serde_json::from_slice(bytes).unwrap_or_default();
         let mut used = Self::default();
@@ -165,18 +166,18 @@ impl UsedWindows {
     }
 }
 
-/// The form of a record in the store.
+/// Stored form of a record.
 #[derive(Default, Serialize, Deserialize)]
 struct Stored<Entries> {
     entries: Entries,
 }
 
-/// What a record means that does not say.
+/// Meaning of an entry of an older release.
 fn said_by_responses() -> bool {
     true
 }
 
-/// A number of 128 bits, which JSON readers lose digits of.
+/// Hexadecimal form of a 128-bit number, because JSON readers lose digits of large numbers.
 mod hexadecimal {
     use serde::{Deserialize, Deserializer, Serializer, de};
 

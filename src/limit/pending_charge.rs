@@ -1,8 +1,8 @@
-//! A charge that is still to be made, to a bucket that several gateways share.
+//! Charge of a bucket that several gateways share, which the store has not made yet.
 //!
-//! The local bucket is a copy. It learns the state of the shared bucket from each charge, and is never emptier than that.
-//! So what the copy refuses, the shared bucket would refuse, too. Exception: newcomers to a full table share one local
-//! bucket for as long as they are charged without the store.
+//! The local bucket is a copy. It merges the state of the shared bucket after each charge, and is never emptier than that. So the
+//! shared bucket would refuse every charge that the copy refuses. Exception: new callers in a full table share one local bucket
+//! while they are charged without the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) enum BucketRef<'a> {
     Keyed(&'a KeyedBuckets, u128),
 }
 
-/// A charge that is still to be made.
+/// A pending charge.
 #[derive(Debug)]
 pub struct PendingCharge<'a> {
     pub(super) store: &'a LimitStoreClient,
@@ -73,7 +73,7 @@ impl PendingCharge<'_> {
         format!("calgate:{{{}}}:bucket:{}", self.tag, self.name)
     }
 
-    /// Returns the bucket's size and pace.
+    /// Returns the size and refill rate of the bucket.
     pub fn quota(&self) -> Quota {
         self.quota
     }
@@ -94,10 +94,10 @@ impl PendingCharge<'_> {
         Refusal::RateLimited { retry_after: self.quota.wait_for(ahead).unwrap_or_default() }
     }
 
-    /// Makes the charge by itself, if no budget is reserved in the same call of the store.
+    /// Makes the charge in a call of its own, if no budget is reserved in the same call of the store.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`], or that of [`PendingCharge::charge_locally`] if the store does not answer.
+    /// [`Refusal::RateLimited`], or those of [`PendingCharge::charge_locally`] if the store does not answer.
     pub async fn charge(&self) -> Result<(), Refusal> {
         if self.store.is_available() {
             let key = self.key();

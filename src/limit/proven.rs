@@ -13,8 +13,7 @@ const KEEP_TIME: Duration = Duration::from_secs(3600);
 /// Minimum time between two updates of one entry, so that frequent callers do not write to shared memory.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Credentials by the hash that identifies them, and when each was last accepted. Where the table is full of recent ones,
-/// no newcomer is remembered.
+/// Hashes of credentials, and when each was last accepted. A table full of recent ones accepts no new one.
 #[derive(Debug)]
 pub struct ProvenKeys {
     accepted: DashMap<u128, AtomicU64>,
@@ -23,7 +22,7 @@ pub struct ProvenKeys {
 }
 
 impl ProvenKeys {
-    /// Creates an empty table of at most about `capacity` credentials.
+    /// Creates an empty table for about `capacity` credentials.
     pub fn new(capacity: usize) -> Self {
         Self { accepted: DashMap::new(), capacity, pruned: OncePerSecond::default() }
     }

@@ -1,56 +1,56 @@
-//! Chooses who decides about requests: this gateway, or the limit store that several gateways share.
+//! Who decides about requests: this gateway, or the limit store that several gateways share.
 
 use std::time::Duration;
 
 use super::ThrottleReason;
 use crate::time::MonoTime;
 
-/// A no of the store is believed for so long and no longer; so much can change in it by what others do.
+/// Time for which a denial of the store is cached, 100 ms: other gateways can free capacity sooner than the store expects.
 const DENIAL_TTL: Duration = Duration::from_millis(100);
 
-/// By what a budget decides.
+/// Who decides about the requests of a budget.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum LimitAuthority {
-    /// Its own log and gate.
+    /// This gateway, by its own log and the windows it tracks.
     #[default]
     Local,
-    /// The store's word: every request is put to it, unless it has just said no.
+    /// The store decides about every request, except while a denial is cached.
     Store {
-        /// Gateways that go by it.
+        /// Number of gateways whose requests the store decides.
         gateways: u32,
-        /// Requests of others on the credential in one window, as it tells.
+        /// Requests of other clients of the credential in one window, as the store reports.
         external: u32,
-        /// Its last no.
+        /// Last denial.
         denial: Option<CachedDenial>,
     },
 }
 
-/// A no of the store's.
+/// Cached denial of the store.
 #[derive(Debug, Clone, Copy)]
 pub struct CachedDenial {
-    /// What holds requests.
+    /// Reason of the denial.
     pub by: ThrottleReason,
-    /// When it is asked again.
+    /// When the store is asked again.
     pub again: MonoTime,
-    /// Until when it said that it would be so.
+    /// When the denial ends, as the store expects.
     pub until: MonoTime,
 }
 
 impl CachedDenial {
-    /// Of a request that is held for `wait`, if that is known. It is asked again a little later, by up to `jitter`.
+    /// Caches a denial for `wait`, if the store reports a wait. The store is asked again after up to `jitter` more.
     pub fn new(by: ThrottleReason, wait: Option<Duration>, jitter: Duration, now: MonoTime) -> Self {
         let again = now.after(wait.unwrap_or(DENIAL_TTL).min(DENIAL_TTL) + jitter);
         Self { by, again, until: now.after(wait.unwrap_or_default()) }
     }
 
-    /// While the store is told what it has to know first.
+    /// Caches a denial of this gateway, for the time until the store has all information that it needs.
     pub fn temporary(wait: Duration, now: MonoTime) -> Self {
         Self { by: ThrottleReason::Requests, again: now.after(wait), until: now.after(wait) }
     }
 }
 
 impl LimitAuthority {
-    /// Gateways among which the limit is divided fairly; `None` where it is not the store that decides.
+    /// Returns the number of gateways among which the limit is divided fairly; `None` if this gateway decides.
     pub fn gateways(&self) -> Option<u32> {
         match self {
             Self::Local => None,
@@ -58,7 +58,7 @@ impl LimitAuthority {
         }
     }
 
-    /// Requests of others in one window, as the store tells; `None` where it is not the store that decides.
+    /// Returns the requests of other clients in one window, as the store reports; `None` if this gateway decides.
     pub fn external(&self) -> Option<u32> {
         match self {
             Self::Local => None,
@@ -66,7 +66,7 @@ impl LimitAuthority {
         }
     }
 
-    /// The no that is in force.
+    /// Returns the denial that is in force.
     pub fn denial(&self, now: MonoTime) -> Option<CachedDenial> {
         match self {
             Self::Local => None,

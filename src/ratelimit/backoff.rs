@@ -1,35 +1,35 @@
-//! Backoff after a refusal of Cal.com: sends nothing until the block ends, then one request, then a few, then all.
+//! Backoff after a refusal of Cal.com: sends nothing until the block ends, then one request, then four, then all.
 //!
-//! There are two of these for each limit. One is for Cal.com's own 429, which should never come and blocks the credential
-//! for a whole window (FACTS §2). The other is for the edge in front of Cal.com, which answers 429 or 403 with a page of
-//! its own (FACTS §6): it says nothing about any window, so its waits begin at a second and double.
+//! Each limit has two of these. One is for Cal.com's own 429, which should never come and blocks the credential for a whole
+//! window (FACTS §2). The other is for the edge in front of Cal.com, which answers 429 or 403 with its own page (FACTS §6). The
+//! edge's refusal says nothing about a window, so its waits begin at one second and double.
 
 use std::time::Duration;
 
 use crate::time::MonoTime;
 
-/// Requests in flight at most, after the first good answer.
+/// Maximum requests in flight after the first success.
 const PROBE_CAP: u32 = 4;
 
-/// Good answers in a row after which all is as before.
+/// Consecutive successes after which the backoff ends.
 const SUCCESSES_TO_RESUME: u32 = 4;
 
-/// How long the edge is left alone after its first no, and at most.
+/// Shortest and longest backoff after a refusal of the edge.
 const EDGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Keeps requests back after a no.
+/// Backoff state of one limit.
 #[derive(Debug, Default)]
 pub struct BlockBackoff {
-    /// When the last no came and until when nothing is sent; `None` while all is well.
+    /// Time of the last refusal and end of the block; `None` if there is no backoff.
     blocked: Option<(MonoTime, MonoTime)>,
-    /// Noes without a good answer between them.
+    /// Refusals without a success between them.
     consecutive_refusals: u32,
-    /// Good answers since.
+    /// Successes since the last refusal.
     successes: u32,
 }
 
 impl BlockBackoff {
-    /// Sends nothing until `until`. A later end that is set already stays.
+    /// Sends nothing until `until`. A later end that is already set stays.
     pub fn block(&mut self, now: MonoTime, until: MonoTime) {
         let until = self.blocked.map_or(until, |(_, set)| set.max(until));
         self.blocked = Some((now, until));
@@ -37,7 +37,8 @@ impl BlockBackoff {
         self.successes = 0;
     }
 
-    /// Leaves the edge alone: for as long as it asks, or twice as long as the last time, from one second to a minute.
+    /// Backs off from the edge for the time that it asks for. Without one, the backoff is twice the last one, from one second to
+    /// one minute.
     pub fn block_edge(&mut self, now: MonoTime, asked: Option<Duration>) {
         let (least, most) = EDGE_BACKOFF;
         let wait =
@@ -45,7 +46,7 @@ impl BlockBackoff {
         self.block(now, now.after(wait));
     }
 
-    /// A good answer to a request that was sent at `sent`. One from before the no says nothing.
+    /// Records the success of a request that was sent at `sent`. A request sent before the refusal proves nothing.
     pub fn record_success(&mut self, sent: MonoTime) {
         if self.blocked.is_some_and(|(no, _)| sent > no) {
             self.successes = self.successes.saturating_add(1);
@@ -55,13 +56,13 @@ impl BlockBackoff {
         }
     }
 
-    /// Whether its last no is over, and was so `since` ago. One that is asked nothing after a no gets no good answer, either,
-    /// and is not kept for that.
+    /// Returns whether the last block ended at least `since` ago. Without requests there is no success, so an idle backoff must
+    /// not last because of that.
     pub fn has_passed(&self, since: Duration, now: MonoTime) -> bool {
         self.blocked.is_none_or(|(_, until)| until.after(since) <= now)
     }
 
-    /// How many may be in flight, and until when that stays so by itself; `None` without bound.
+    /// Returns the maximum number of requests in flight, and when that changes by itself; `None` if there is no bound.
     pub fn cap(&self, now: MonoTime) -> Option<(u32, Option<MonoTime>)> {
         let (_, until) = self.blocked?;
         if now < until {

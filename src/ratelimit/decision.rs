@@ -1,9 +1,8 @@
 //! governor's decision about one token.
 //!
-//! Each decision has a limiter of its own, on the stack: a quota, a [`StateStore`], and a [`Clock`] that stands at the
-//! request's arrival. So one bucket works with any quota, and no clock is read twice. governor counts from the first
-//! reading of its clock, which is the arrival. The state that it is given is therefore the time from the arrival until the
-//! bucket is full.
+//! Each decision builds a limiter on the stack: a quota, a [`StateStore`], and a [`Clock`] that stands at the arrival of the
+//! request. So one bucket works with any quota, and no clock is read twice. governor counts from the first reading of its clock,
+//! which is the arrival. The state that it receives is therefore the time from the arrival until the bucket is full.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,32 +17,32 @@ use governor::state::{NotKeyed, StateStore};
 use super::Quota;
 use crate::time::MonoTime;
 
-/// Takes one token of the bucket that is full at `full_at`, if there is one. Also returns the time until it is full then.
+/// Takes one token of the bucket that is full at `full_at`. Also returns the time until the bucket is full after that.
 ///
 /// # Errors
-/// The wait for a token.
+/// The wait for a token, if there is none.
 pub(super) fn take(full_at: &AtomicU64, quota: Quota, now: MonoTime) -> (u64, Result<(), Duration>) {
     let (state, decision) = decide(quota, Charge { full_at, now, ahead_ns: Cell::new(0) }, Arrival(now));
     (state.ahead_ns.get(), decision)
 }
 
-/// Returns whether a bucket that is full after `ahead_ns` has a token. Takes none. The state counts from the arrival, so
-/// it is the same whenever that was.
+/// Checks that a bucket that is full after `ahead_ns` has a token, and takes none. The state counts from the arrival, so the time
+/// of the arrival does not matter.
 ///
 /// # Errors
-/// The wait for a token.
+/// The wait for a token, if there is none.
 pub(super) fn peek(ahead_ns: u64, quota: Quota) -> Result<(), Duration> {
     decide(quota, Peek { ahead_ns }, Arrival::default()).1
 }
 
-/// Lets governor decide about one token of the bucket in `state`. If there is none, the error is the wait for one.
+/// Asks governor about one token of the bucket in `state`. The error is the wait for a token.
 fn decide<S: StateStore<Key = NotKeyed>>(quota: Quota, state: S, arrival: Arrival) -> (S, Result<(), Duration>) {
     let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> = RateLimiter::new(quota.0, state, arrival);
     let decision = limiter.check().map_err(|not_until| not_until.wait_time_from(limiter.clock().now()));
     (limiter.into_state_store(), decision)
 }
 
-/// The clock of one decision. It stands at the request's arrival, which the caller has read already.
+/// Clock of one decision. It stands at the arrival of the request, which the caller has already read.
 #[derive(Default)]
 struct Arrival(MonoTime);
 
@@ -55,13 +54,13 @@ impl Clock for Arrival {
     }
 }
 
-/// The state of a bucket for a decision that takes a token.
+/// State of a bucket for a decision that takes a token.
 struct Charge<'a> {
-    /// When the bucket is full, by the process's clock.
+    /// When the bucket is full, by the clock of the process.
     full_at: &'a AtomicU64,
-    /// The arrival.
+    /// Arrival of the request.
     now: MonoTime,
-    /// From the arrival until the bucket is full, as the decision left it.
+    /// Time from the arrival until the bucket is full, after the decision.
     ahead_ns: Cell<u64>,
 }
 
@@ -89,7 +88,7 @@ impl StateStore for Charge<'_> {
     }
 }
 
-/// The state of a bucket for a decision that takes no token.
+/// State of a bucket for a decision that takes no token.
 struct Peek {
     ahead_ns: u64,
 }

@@ -1,8 +1,8 @@
-//! Long-run demand of each consumer, for gateways that each see only a part of the requests.
+//! Long-run demand of each consumer, for gateways that each see only some of the requests.
 //!
-//! Where a consumer's requests are divided among gateways, chance brings one of them more in a window than the consumer's
-//! part there, and none to another. What it asks for over several windows, served or not, tells who asks for no more than
-//! its part from who asks for too much; and who is remembered tells among how many the limit is to be divided.
+//! If a consumer's requests are divided among gateways, one gateway can randomly receive more of them in a window than the
+//! consumer's share there. The demand over several windows, served or not, shows whether the consumer asks for more than its
+//! share. The consumers with recent demand divide the limit among them.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -11,43 +11,43 @@ use std::time::Duration;
 use crate::prehashed::PrefixHasher;
 use crate::time::MonoTime;
 
-/// How many requests beside a window's part chance may bring one gateway.
+/// Requests above the share of a window that one gateway can randomly receive.
 const BURST_TOLERANCE: u32 = 4;
 
-/// Those who ask no more are looked for so many times a window, and forgotten after so many windows.
+/// Idle consumers are swept four times per window, and forgotten after at most 16 windows.
 const SWEEPS_PER_WINDOW: u32 = 4;
 const FORGET_AFTER_WINDOWS: u32 = 16;
 
-/// What is ahead is counted in thousandths of a request.
+/// Demand above the share is counted in thousandths of a request.
 const REQUEST: u64 = 1000;
 
-/// What a limit is, and among how many gateways it is divided.
+/// A limit, and the gateways among which it is divided.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedLimit {
-    /// N: requests a window, of all gateways together.
+    /// N: requests per window, for all gateways together.
     pub limit: u32,
-    /// How long a window is.
+    /// Length of a window.
     pub window: Duration,
-    /// How many gateways consumers' requests are divided among.
+    /// Number of gateways among which the requests of consumers are divided.
     pub gateways: u32,
 }
 
-/// What is known of what a consumer asks for.
+/// Demand of a consumer in relation to its share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DemandLevel {
-    /// Not enough yet: it has not demand for a whole window.
+    /// Unknown, because the consumer is known for less than a window.
     Unknown,
-    /// No more than its part, as far as chance allows to tell.
+    /// Within the share, apart from random bursts.
     Within,
-    /// More than that.
+    /// Above the share.
     Over,
 }
 
-/// What each consumer has demand for.
+/// Demand of each consumer.
 #[derive(Debug, Default)]
 pub struct DemandTracker {
     consumers: HashMap<u64, Demand, BuildHasherDefault<PrefixHasher>>,
-    /// The weights of all of `consumers`.
+    /// Sum of the weights of all `consumers`.
     weights: u64,
     next_sweep: MonoTime,
 }
@@ -56,13 +56,13 @@ pub struct DemandTracker {
 struct Demand {
     weight: u32,
     since: MonoTime,
-    /// What it has demand for beyond its part, at that time.
+    /// Demand above the share, at `at`.
     ahead: u64,
     at: MonoTime,
 }
 
 impl DemandTracker {
-    /// A request of the consumer `key` comes.
+    /// Records the arrival of a request of the consumer `key`.
     pub fn record(&mut self, key: u64, weight: u32, shared: &SharedLimit, now: MonoTime) {
         self.sweep(shared, now);
         let fresh = || Demand { weight: 0, since: now, ahead: 0, at: now };
@@ -74,7 +74,7 @@ impl DemandTracker {
         demand.at = now;
     }
 
-    /// What `key` asks for.
+    /// Returns the demand of the consumer `key`.
     pub fn level(&self, key: u64, shared: &SharedLimit, now: MonoTime) -> DemandLevel {
         let Some(demand) = self.consumers.get(&key) else { return DemandLevel::Unknown };
         let interval = interval(demand.weight, self.weights, shared);
@@ -87,7 +87,7 @@ impl DemandTracker {
         }
     }
 
-    /// The weights of all that are remembered.
+    /// Returns the sum of the weights of all remembered consumers.
     pub fn weights(&self) -> u64 {
         self.weights
     }
@@ -99,7 +99,7 @@ impl DemandTracker {
         self.next_sweep = now.after(shared.window / SWEEPS_PER_WINDOW);
         let (mut left, weights) = (0, self.weights);
         self.consumers.retain(|_, demand| {
-            // Twice as long as it takes until chance can have brought it as many again.
+            // Twice the time after which a random burst of the same size is possible.
             let remembered =
                 interval(demand.weight, weights, shared).saturating_mul(2 * BURST_TOLERANCE) + 2 * shared.window;
             let keep = now.since(demand.at) < remembered.min(shared.window * FORGET_AFTER_WINDOWS);
@@ -117,14 +117,14 @@ impl Demand {
     }
 }
 
-/// The time in which the part of `weight` of `weights` at one gateway is one request.
+/// Returns the time in which the share of `weight` of `weights` at one gateway is one request.
 fn interval(weight: u32, weights: u64, shared: &SharedLimit) -> Duration {
     let of_all = u128::from(weights) * u128::from(shared.gateways) * shared.window.as_nanos();
     let ns = of_all / (u128::from(weight.max(1)) * u128::from(shared.limit.max(1)));
     Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
 }
 
-/// How much may be ahead by chance.
+/// Returns the largest demand above the share that can be random.
 fn max_ahead(interval: Duration, shared: &SharedLimit) -> u64 {
     let part = shared.window.as_nanos() * u128::from(REQUEST) / interval.as_nanos().max(1);
     u64::try_from(part).unwrap_or(u64::MAX / 4).min(u64::MAX / 4) + u64::from(BURST_TOLERANCE) * REQUEST

@@ -1,30 +1,30 @@
-//! The limit in force for a credential: the configured one, or one learned from responses.
+//! Limit in force for a credential: the configured one, or one learned from responses.
 
-/// So many answers in a row have to agree before a limit is raised.
+/// Consecutive responses that have to agree before a limit is raised.
 const AGREEING_READINGS: u8 = 3;
 
-/// The limit in force.
+/// Limit in force.
 #[derive(Debug, Clone, Copy)]
 pub struct EffectiveLimit {
     configured: u32,
     learn: bool,
     now: u32,
-    /// A higher limit, and how many answers in a row told of it.
+    /// Candidate for a higher limit, and how many consecutive responses reported it.
     higher: (u32, u8),
 }
 
 impl EffectiveLimit {
-    /// What is configured, until answers say otherwise. With `learn` they may also say more.
+    /// Starts with the configured limit. Responses may lower it. With `learn` they may also raise it.
     pub fn new(configured: u32, learn: bool) -> Self {
         Self { configured, learn, now: configured, higher: (0, 0) }
     }
 
-    /// The limit.
+    /// Returns the limit in force.
     pub fn get(self) -> u32 {
         self.now
     }
 
-    /// A reload: a limit that has been lowered by answers stays so, unless what is configured is another number now.
+    /// Applies a reload. A limit that responses lowered stays, unless the configuration changed.
     pub fn configure(&mut self, configured: u32, learn: bool) {
         let before = (self.configured, self.learn);
         if before != (configured, learn) {
@@ -32,7 +32,7 @@ impl EffectiveLimit {
         }
     }
 
-    /// An answer told of a limit: a lower one holds at once, a higher one when three agree.
+    /// Records the limit in a response. A lower limit holds at once, a higher one after three agreeing responses.
     pub fn observe(&mut self, limit: u32) {
         let limit = if self.learn { limit } else { limit.min(self.configured) };
         if limit <= self.now {

@@ -37,20 +37,21 @@ pub struct Ends {
     pub latest: MonoTime,
 }
 
-/// How a response's window relates to the windows noted before.
+/// Relation of a response's window to the windows noted before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
-    /// It is over.
+    /// The window is over.
     Over,
-    /// It may be one of them.
+    /// The window may be one of the noted ones.
     Open,
-    /// All of them are over.
+    /// All noted windows are over.
     Next,
 }
 
 impl Ends {
-    /// Bounds from a response that came at `at` to a request that was sent at `sent`. The response to a window's first request gives
-    /// the best bounds: the window began when that request arrived, and lasts as long as windows do, if its reset agrees.
+    /// Returns the bounds from a response that came at `at` to a request that was sent at `sent`. The response to the first
+    /// request of a window gives the best bounds: the window began when that request arrived. They are used if the reset agrees
+    /// with the length of a window.
     pub fn of_response(seen: &LimitReading, sent: MonoTime, at: MonoTime, window: Duration) -> Self {
         let is_first = seen.limit.is_some_and(|limit| seen.remaining.saturating_add(1) == limit);
         if is_first && seen.reset.abs_diff(window) < ROUNDING {
@@ -59,14 +60,15 @@ impl Ends {
         Self { earliest: sent.after(seen.reset).before(ROUNDING), latest: at.after(seen.reset).after(ROUNDING) }
     }
 
-    /// Takes further bounds into account, and tells how their window relates to those noted before.
+    /// Merges further bounds, and returns the relation of their window to the windows noted before.
     pub fn note(&mut self, other: Self, at: MonoTime, window: Duration) -> Relation {
         if other.latest < self.earliest {
             return Relation::Over;
         }
         let may_be_later = other.latest >= self.earliest.after(window);
         let may_be_earlier = other.earliest.after(window) <= self.latest;
-        // Once all noted windows are over, a response that may be about a later one is the best that is known of it.
+        // After the end of all noted windows, a response that may be about a later window is the best information about that
+        // window.
         if other.earliest > self.latest || (at > self.latest && may_be_later) {
             *self = other;
             return Relation::Next;

@@ -1,11 +1,11 @@
-//! Weighted shared queue: the order in which waiting requests are sent.
+//! Weighted fair queue: the order in which waiting requests are sent.
 //!
 //! Consumers wait in three classes. Within a class they take turns by deficit round robin (Shreedhar and Varghese, 1995),
-//! weighted by their tiers, so that a consumer's turn does not depend on how much another one asks for. A higher class goes
-//! first, but one send in [`LOW_PRIORITY_SHARE`] belongs to a lower one that waits.
+//! weighted by their tiers. So a consumer's turn does not depend on the demand of another one. A higher class goes first, but one
+//! send in [`LOW_PRIORITY_SHARE`] belongs to the lowest class that waits.
 //!
-//! The queue also knows how much each consumer has of the log: who has less than its shared part of the limit need not line
-//! up behind those who have more.
+//! The queue also counts the requests of each consumer in the log. A consumer below its fair share of the limit uses the *express
+//! lane*: it does not wait behind consumers above their shares.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -15,58 +15,58 @@ use super::demand::{DemandLevel, DemandTracker, SharedLimit};
 use crate::prehashed::PrefixHasher;
 use crate::time::MonoTime;
 
-/// One send in so many goes to a lower class, if one waits.
+/// One send in ten belongs to a lower class, if one waits.
 const LOW_PRIORITY_SHARE: u32 = 10;
 
-/// Requests that may wait for their turn: of one consumer, and of all. Of those that need no turn, as many of all may wait.
+/// Maximum requests that wait for their turn, of one consumer and of all. The express lane has the second limit of its own.
 const MAX_WAITING_PER_FLOW: usize = 256;
 const MAX_WAITING: usize = 1024;
 
-/// Weights further apart than this are treated as that far apart.
+/// Largest ratio of two weights. A larger ratio counts as this one.
 const MAX_WEIGHT_RATIO: u32 = 64;
 
 /// `[tiers.NAME] priority`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Priority {
-    /// Somebody is looking at a screen.
+    /// A person waits for the response.
     Interactive,
-    /// The rest.
+    /// All other requests.
     #[default]
     Default,
-    /// What can wait.
+    /// Requests that can wait.
     Batch,
 }
 
-/// A consumer, as the queue knows it.
+/// A consumer in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// Tells consumers apart, over reloads.
+    /// Key of the consumer, the same after a reload.
     pub key: u64,
-    /// Its part in relation to others'; its tier's requests a minute.
+    /// Weight of the consumer: the requests per minute of its tier.
     pub weight: u32,
-    /// Its class.
+    /// Class of the consumer.
     pub priority: Priority,
 }
 
-/// A request's place in the queue.
+/// Identifier of a waiting request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-/// Everyone who waits, or has something of the log.
+/// All consumers with waiting requests, or with requests in the log.
 #[derive(Debug, Default)]
 pub struct FairQueue {
     consumers: HashMap<u64, FlowState, BuildHasherDefault<PrefixHasher>>,
-    /// The weights of all of `consumers`.
+    /// Sum of the weights of all `consumers`.
     weights: u64,
-    /// Requests that wait for room, and not for their turn.
+    /// Requests in the express lane: they wait for capacity, not for a turn.
     express: VecDeque<(Ticket, u64)>,
-    /// Consumers that wait, by class; the one whose turn it is in front.
+    /// Waiting consumers by class. The consumer with the next turn is in front.
     turns: [VecDeque<u64>; 3],
     waiting: usize,
-    /// Sends since one of a lower class.
+    /// Sends since the last one of a lower class.
     since_lower: u32,
     tickets: u64,
-    /// What consumers ask for in the long run, where there are several gateways.
+    /// Long-run demand of consumers, if there are several gateways.
     demand: DemandTracker,
 }
 
@@ -76,14 +76,14 @@ struct FlowState {
     priority: Priority,
     /// Requests in the log.
     used: u32,
-    /// Requests among the express ones.
+    /// Requests in the express lane.
     express: u32,
     waiting: VecDeque<Ticket>,
     deficit: u32,
 }
 
 impl FlowState {
-    /// What it has of the limit, or will have at once.
+    /// Returns the requests in the log and in the express lane.
     fn has(&self) -> u64 {
         u64::from(self.used) + u64::from(self.express)
     }
@@ -94,27 +94,27 @@ impl FlowState {
 }
 
 impl FairQueue {
-    /// Whether nobody waits.
+    /// Returns whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.waiting == 0 && self.express.is_empty()
     }
 
-    /// How many requests wait.
+    /// Returns the number of waiting requests.
     pub fn len(&self) -> usize {
         self.waiting + self.express.len()
     }
 
-    /// How many of them need no turn.
+    /// Returns the number of requests in the express lane.
     pub fn express(&self) -> u32 {
         u32::try_from(self.express.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether any wait for their turn.
+    /// Returns whether requests wait for a turn.
     pub fn has_waiters(&self) -> bool {
         self.waiting > 0
     }
 
-    /// A request of `flow` comes. A gateway that is alone sees all that it asks for, and need not remember.
+    /// Records the arrival of a request. A single gateway sees the whole demand, so it remembers none.
     pub fn record_arrival(&mut self, flow: &Flow, shared: &SharedLimit, now: MonoTime) {
         if shared.gateways > 1 {
             self.demand.record(flow.key, flow.weight.max(1), shared, now);
@@ -123,9 +123,9 @@ impl FairQueue {
         }
     }
 
-    /// Whether `flow` may go, or wait, ahead of those that take turns: nobody of a higher class waits, and it has less than
-    /// its part, or clearly less than who has most. At one of several gateways it may have more by chance, if in the long run
-    /// it asks for no more.
+    /// Returns whether requests of `flow` may use the express lane. No higher class may wait, and the consumer has less than its
+    /// share, or clearly less than the consumer with the most. At one of several gateways it may randomly have more, if its
+    /// long-run demand is within its share.
     pub fn is_under_fair_share(&self, flow: &Flow, shared: &SharedLimit, now: MonoTime) -> bool {
         let higher = self.turns.iter().take(flow.priority as usize).any(|turns| !turns.is_empty());
         let known = self.consumers.get(&flow.key);
@@ -152,13 +152,13 @@ impl FairQueue {
         used < part || others.any(|c| used * u64::from(c.weight) * 4 < c.has() * weight * 3)
     }
 
-    /// Requests in the log of those who do not wait for their turn, without those of the consumer `but`.
+    /// Returns the requests in the log of consumers that have none waiting for a turn, except the consumer `but`.
     pub fn light_load(&self, but: Option<u64>) -> u32 {
         let others = self.consumers.iter().filter(|&(&key, c)| c.waiting.is_empty() && Some(key) != but);
         others.map(|(_, c)| c.used).fold(0, u32::saturating_add)
     }
 
-    /// How many sends it takes until a further request of `flow` has had its turn.
+    /// Returns the number of sends until a further request of `flow` has its turn.
     pub fn turns_until(&self, flow: &Flow) -> u32 {
         let own = self.consumers.get(&flow.key).map_or(0, |c| c.waiting.len()) as u64 + 1;
         let class = flow.priority as usize;
@@ -173,7 +173,7 @@ impl FairQueue {
         u32::try_from(sends).unwrap_or(u32::MAX)
     }
 
-    /// Lines a request up.
+    /// Adds a request to the queue.
     ///
     /// # Errors
     /// [`ThrottleReason::Queue`] if too many wait already.
@@ -204,7 +204,7 @@ impl FairQueue {
         Ok(ticket)
     }
 
-    /// Takes the next request that needs no turn.
+    /// Takes the next request of the express lane.
     pub fn next_express(&mut self) -> Option<(Ticket, u64)> {
         let (ticket, key) = self.express.pop_front()?;
         if let Some(consumer) = self.consumers.get_mut(&key) {
@@ -213,7 +213,7 @@ impl FairQueue {
         Some((ticket, key))
     }
 
-    /// Takes the request whose turn it is.
+    /// Takes the request with the next turn.
     pub fn next_turn(&mut self) -> Option<(Ticket, u64)> {
         let classes = || self.turns.iter().enumerate().filter(|(_, turns)| !turns.is_empty()).map(|(class, _)| class);
         let (highest, lowest) = (classes().next()?, classes().next_back()?);
@@ -222,7 +222,7 @@ impl FairQueue {
         self.take_turn(if lower { lowest } else { highest })
     }
 
-    /// One send costs as much as the heaviest of the class weighs, so that a round gives each its weight's part.
+    /// One send costs the largest weight in the class, so a round gives each consumer sends in proportion to its weight.
     fn take_turn(&mut self, class: usize) -> Option<(Ticket, u64)> {
         let turns = self.turns.get_mut(class)?;
         let cost = turns.iter().filter_map(|key| self.consumers.get(key)).map(|c| c.weight).max()?;
@@ -249,7 +249,7 @@ impl FairQueue {
         }
     }
 
-    /// A waiting request gives up. Answers whether it was still waiting.
+    /// Removes a waiting request. Returns whether it was still waiting.
     pub fn cancel(&mut self, ticket: Ticket, key: u64) -> bool {
         let Some(consumer) = self.consumers.get_mut(&key) else { return false };
         if let Some(at) = consumer.waiting.iter().position(|&t| t == ticket) {
@@ -270,19 +270,19 @@ impl FairQueue {
         true
     }
 
-    /// A request of `flow` goes out without having waited.
+    /// Records that a request is sent without a wait.
     pub fn record_express(&mut self, flow: &Flow) {
         self.consumer(flow).used += 1;
     }
 
-    /// A request that waited goes out.
+    /// Records that a waiting request is sent.
     pub fn record_start(&mut self, key: u64) {
         if let Some(consumer) = self.consumers.get_mut(&key) {
             consumer.used += 1;
         }
     }
 
-    /// A request of a consumer has left the log.
+    /// Records that a request has left the log.
     pub fn record_expiry(&mut self, key: u64) {
         if let Some(consumer) = self.consumers.get_mut(&key) {
             consumer.used = consumer.used.saturating_sub(1);
@@ -290,7 +290,7 @@ impl FairQueue {
         self.forget_if_idle(key);
     }
 
-    /// How many consumers it holds.
+    /// Returns the number of known consumers.
     pub fn consumers(&self) -> usize {
         self.consumers.len()
     }
@@ -304,7 +304,7 @@ impl FairQueue {
         }
     }
 
-    /// The consumer's entry, with the weight that it has now. Its class changes when none of it waits.
+    /// Returns the consumer's entry with its current weight. Its class changes only while it has no waiting request.
     fn consumer(&mut self, flow: &Flow) -> &mut FlowState {
         let Flow { key, weight, priority } = *flow;
         let weight = weight.max(1);

@@ -1,13 +1,13 @@
-//! Buckets of callers that no configuration lists, in bounded memory.
+//! Buckets of callers without an entry in the configuration, in bounded memory.
 
 use dashmap::DashMap;
 
 use super::{Bucket, Exhausted, Quota, RateLimitStatus};
 use crate::time::{MonoTime, OncePerSecond};
 
-/// Buckets by key. A bucket that is full again is the same as none, so forgetting it changes nothing. Where the table is
-/// full of buckets in use, newcomers share one: limits get tighter, memory stays bounded. Who took from that is not known, so a
-/// new bucket begins as the shared one stands, which mostly is full.
+/// Buckets by key. Forgetting a full bucket changes nothing, because a new bucket is full too. If the table is full of buckets in
+/// use, new keys share one overflow bucket: limits get tighter, memory stays bounded. It is unknown which keys used the overflow
+/// bucket, so a new bucket starts with its state, which is mostly full.
 #[derive(Debug)]
 pub struct KeyedBuckets {
     buckets: DashMap<u128, Bucket>,
@@ -17,7 +17,7 @@ pub struct KeyedBuckets {
 }
 
 impl KeyedBuckets {
-    /// An empty table of at most about `capacity` buckets.
+    /// Creates an empty table for about `capacity` buckets.
     pub fn new(capacity: usize) -> Self {
         Self { buckets: DashMap::new(), capacity, overflow: Bucket::default(), pruned: OncePerSecond::default() }
     }
@@ -25,7 +25,7 @@ impl KeyedBuckets {
     /// Takes one token from the bucket of `key`.
     ///
     /// # Errors
-    /// [`Exhausted`] if none is there.
+    /// [`Exhausted`] if there is none.
     pub fn take(&self, key: u128, quota: Quota, now: MonoTime) -> Result<RateLimitStatus, Exhausted> {
         if let Some(bucket) = self.buckets.get(&key) {
             return bucket.take(quota, now);
@@ -36,7 +36,7 @@ impl KeyedBuckets {
         self.buckets.entry(key).or_insert_with(|| self.overflow.fork()).take(quota, now)
     }
 
-    /// Whether a token is there; none is taken.
+    /// Checks that there is a token, and takes none.
     ///
     /// # Errors
     /// [`Exhausted`] if there is none.
@@ -44,7 +44,7 @@ impl KeyedBuckets {
         self.with(key, |bucket| bucket.check(quota, now))
     }
 
-    /// The bucket of `key` is not full before `full_at`. Where the table is full, that is not remembered.
+    /// Raises the time at which the bucket of `key` is full. A full table drops the information.
     pub fn merge(&self, key: u128, full_at: MonoTime, now: MonoTime) {
         if let Some(bucket) = self.buckets.get(&key) {
             return bucket.merge(full_at);
@@ -54,12 +54,12 @@ impl KeyedBuckets {
         }
     }
 
-    /// How the bucket of `key` stands.
+    /// Returns the state of the bucket of `key`.
     pub fn status(&self, key: u128, quota: Quota, now: MonoTime) -> RateLimitStatus {
         self.with(key, |bucket| bucket.status(quota, now))
     }
 
-    /// Looks at the bucket that `key` would take from.
+    /// Reads the bucket that `key` would take from.
     fn with<T>(&self, key: u128, look: impl FnOnce(&Bucket) -> T) -> T {
         match self.buckets.get(&key) {
             Some(bucket) => look(&bucket),
@@ -67,7 +67,7 @@ impl KeyedBuckets {
         }
     }
 
-    /// Whether newcomers share a bucket. Those that are full are forgotten before, now and then.
+    /// Returns whether new keys share the overflow bucket. Removes full buckets first, at most once per second.
     fn is_at_capacity(&self, now: MonoTime) -> bool {
         if self.buckets.len() >= self.capacity && self.pruned.try_start(now) {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
@@ -75,12 +75,12 @@ impl KeyedBuckets {
         self.buckets.len() >= self.capacity
     }
 
-    /// How many buckets it holds.
+    /// Returns the number of buckets.
     pub fn len(&self) -> usize {
         self.buckets.len()
     }
 
-    /// Whether it holds none.
+    /// Returns whether there is no bucket.
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }

@@ -1,7 +1,7 @@
-//! The limiter of one credential or operation: a state limiter that sends, queues or refuses requests.
+//! The limiter of one credential or operation: a state machine that admits, queues or rejects requests.
 //!
-//! It knows no clock, no task and no socket. Every call is told what time it is, so that what simulated time and the
-//! property tests drive is the very code that runs. `budget` gives it a lock and a timer.
+//! It has no clock, no task and no socket. The caller passes the time to each call, so simulated time and the property tests
+//! drive the code that production runs. `budget` gives it a lock and a timer.
 
 mod in_flight;
 mod pacing;
@@ -25,53 +25,53 @@ use super::usage_headers::{LimitReadings, UpstreamOutcome};
 use super::{Settings, ThrottleReason, Throttled, parts};
 use crate::time::{MonoTime, nanoseconds};
 
-/// Waits after a 429 are longer by up to one part in so many, so that gateways do not come back together.
+/// Divisor of the window for the largest random addition to a wait after a 429, so that gateways do not resume together.
 const JITTER_DIVISOR: u64 = 32;
 
-/// The answer to [`BudgetLimiter::admit`].
+/// Decision of [`BudgetLimiter::admit`].
 #[derive(Debug)]
 pub enum Decision {
-    /// Send.
+    /// The request may be sent.
     Admit(InFlight),
-    /// Wait: [`BudgetLimiter::poll_next`] will tell when it is this one's turn. The second value is the reason.
+    /// The request waits for the reason given. [`BudgetLimiter::poll_next`] returns it when it may be sent.
     Queue(Ticket, ThrottleReason),
-    /// Waiting would take too long.
+    /// The request would wait too long.
     Reject(Throttled),
 }
 
-/// The answer to [`BudgetLimiter::poll_next`].
+/// Result of [`BudgetLimiter::poll_next`].
 #[derive(Debug)]
 pub enum Wakeup {
-    /// This one may send.
+    /// This request may be sent.
     Admit(Ticket, InFlight),
-    /// Nobody may before then, or the store is not asked before then; sooner only after an answer.
+    /// No request may be sent before this time, or the store is not asked before it. A response can change that earlier.
     At(MonoTime),
-    /// Nobody may before an answer comes, or nobody waits.
+    /// No request waits, or none may be sent before a response.
     Idle,
 }
 
-/// The budget of one limit.
+/// Limiter of one limit.
 #[derive(Debug)]
 pub struct BudgetLimiter {
     settings: Settings,
     authority: LimitAuthority,
     effective_limit: EffectiveLimit,
     log: SlidingLog,
-    /// What a store keeps for this gateway, and the requests that were let out of that.
+    /// The part that the store reserves for this gateway, and the log of requests that used it.
     part_lease: parts::PartLease,
     part_log: SlidingLog,
     upstream_windows: UpstreamWindows,
     refused: BlockBackoff,
     edge: BlockBackoff,
     queue: FairQueue,
-    /// When the last request went out, or should have.
+    /// When the last paced request was due.
     last_paced: MonoTime,
-    /// When one that need not take turns last found no allowance.
+    /// When an express request last found no capacity.
     last_starved: Option<MonoTime>,
     random: Rng,
 }
 
-/// How many may go out now, what keeps it so low, and when that changes by itself.
+/// Requests that may be sent now, the reason why there are no more, and when that changes by itself.
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     more: u32,
@@ -88,7 +88,7 @@ impl Allowance {
 }
 
 impl BudgetLimiter {
-    /// A budget that nothing has been sent on. `seed` tells its waits apart from those of other gateways.
+    /// Creates a limiter without requests. `seed` makes its random waits differ from those of other gateways.
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
             effective_limit: EffectiveLimit::new(settings.limit, settings.learn_limit),
@@ -107,7 +107,7 @@ impl BudgetLimiter {
         }
     }
 
-    /// A reload: other numbers, the same log, gate and queue.
+    /// Applies a reload. The log, the windows and the queue stay.
     pub fn configure(&mut self, settings: Settings) {
         let before = self.replicas();
         self.effective_limit.configure(settings.limit, settings.learn_limit);
@@ -117,12 +117,12 @@ impl BudgetLimiter {
         }
     }
 
-    /// A request comes. Said once of each, however often it asks.
+    /// Records the arrival of a request. Called once for each request, however often it is tried.
     pub fn record_arrival(&mut self, flow: &Flow, now: MonoTime) {
         self.queue.record_arrival(flow, &self.shared_limit(), now);
     }
 
-    /// Lets a request out, lines it up, or refuses it, if it may wait `patience` at most.
+    /// Admits a request, queues it, or rejects it if it would wait longer than `patience`.
     pub fn admit(&mut self, flow: &Flow, patience: Duration, now: MonoTime) -> Decision {
         self.expire(now);
         let allowance = self.allowance(now);
@@ -148,7 +148,7 @@ impl BudgetLimiter {
         }
     }
 
-    /// Lets a request out whatever the budget says, and tells what would have held it.
+    /// Admits a request in any case. Also returns the reason for which it would have been throttled.
     pub fn admit_observed(&mut self, flow: &Flow, now: MonoTime) -> (InFlight, Option<ThrottleReason>) {
         self.expire(now);
         let allowance = self.allowance(now);
@@ -156,17 +156,17 @@ impl BudgetLimiter {
         (self.start(flow.key, now), (allowance.more == 0).then_some(allowance.by))
     }
 
-    /// Takes on a request of `consumer` that was sent at `sent` by another budget, and that Cal.com counts here.
+    /// Adds a request that another budget sent at `sent`, and that Cal.com counts here.
     pub fn adopt(&mut self, consumer: u64, sent: MonoTime) -> InFlight {
         self.start(consumer, sent)
     }
 
-    /// Who may send next, of those that wait. Where the store decides, nobody is without its word.
+    /// Returns the next waiting request that may be sent. While the store decides, none may be sent without its decision.
     pub fn poll_next(&mut self, now: MonoTime) -> Wakeup {
         if self.is_shared() { self.next_store_poll(now) } else { self.next_admitted(now) }
     }
 
-    /// The same where the store, if it is that which decides, has said yes.
+    /// Returns the next waiting request that may be sent, after the store, if it decides, has admitted one.
     pub fn next_admitted(&mut self, now: MonoTime) -> Wakeup {
         self.expire(now);
         if self.queue.is_empty() {
@@ -187,12 +187,12 @@ impl BudgetLimiter {
         Wakeup::Admit(ticket, self.start(key, now))
     }
 
-    /// A waiting request gives up. Answers whether it was still waiting.
+    /// Removes a waiting request. Returns whether it was still waiting.
     pub fn cancel(&mut self, ticket: Ticket, flow: &Flow) -> bool {
         self.queue.cancel(ticket, flow.key)
     }
 
-    /// What a request that gives up now is told.
+    /// Returns the refusal of a request that stops waiting now.
     pub fn throttled(&mut self, flow: &Flow, by: ThrottleReason, now: MonoTime) -> Throttled {
         self.expire(now);
         let allowance = self.allowance(now);
@@ -200,7 +200,7 @@ impl BudgetLimiter {
         Throttled { by, wait: self.estimate(flow, false, &allowance, now) }
     }
 
-    /// The answer to a request has come. Tells what to answer instead where the limiter refused it.
+    /// Records the response to a request. Returns the throttling if Cal.com or the edge refused the request.
     pub fn record_response(
         &mut self,
         flight: &InFlight,
@@ -240,14 +240,14 @@ impl BudgetLimiter {
         Some(self.blocked(now).unwrap_or(Throttled { by, wait: Duration::ZERO }))
     }
 
-    /// The edge limits the rate, as the body of an answer says.
+    /// Records that the edge limits the rate, as the body of a response says.
     pub fn record_edge_limit(&mut self, retry_after: Option<Duration>, now: MonoTime) -> Throttled {
         self.edge.block_edge(now, retry_after);
         self.blocked(now).unwrap_or(Throttled { by: ThrottleReason::Edge, wait: Duration::ZERO })
     }
 
-    /// By what, and for how long, nothing is sent after a no, whoever decides on requests. Where both have said no, it is
-    /// Cal.com's own that is told, as a store tells it.
+    /// Returns the block after a refusal, whoever decides about requests. If both are blocked, Cal.com's own block is returned,
+    /// as the store does.
     fn blocked(&self, now: MonoTime) -> Option<Throttled> {
         let held = |(breaker, by): (&BlockBackoff, ThrottleReason)| {
             breaker.cap(now)?.1.map(|until| Throttled { by, wait: until.since(now) })
@@ -255,12 +255,12 @@ impl BudgetLimiter {
         [(&self.refused, ThrottleReason::Refused), (&self.edge, ThrottleReason::Edge)].into_iter().find_map(held)
     }
 
-    /// Whether Cal.com's limiter, or the edge, has refused, and it is not over yet.
+    /// Returns whether a backoff is active after a refusal of Cal.com or of the edge.
     pub fn is_blocked(&self, now: MonoTime) -> bool {
         [&self.refused, &self.edge].iter().any(|breaker| breaker.cap(now).is_some())
     }
 
-    /// Whether it is as good as new.
+    /// Returns whether the limiter is equal to a new one.
     pub fn is_unused(&mut self, now: MonoTime) -> bool {
         self.expire(now);
         let window = self.settings.window;
@@ -268,7 +268,7 @@ impl BudgetLimiter {
         is_free && [&self.refused, &self.edge].iter().all(|breaker| breaker.has_passed(window, now))
     }
 
-    /// How it stands.
+    /// Returns the state for metrics and `explain`.
     pub fn status(&mut self, now: MonoTime) -> BudgetStatus {
         self.expire(now);
         let allowance = self.allowance(now);
@@ -286,8 +286,8 @@ impl BudgetLimiter {
         }
     }
 
-    /// The limit in force here, and how long a request counts: a part of either where several gateways have nothing of
-    /// Cal.com's to go by.
+    /// Returns the limit in force here, and how long a request counts. Both are an equal part if several gateways have no count
+    /// of Cal.com.
     fn part(&self) -> (u32, Duration) {
         let (replicas, window) = (self.replicas(), self.settings.window);
         let limit = self.effective_limit.get();
@@ -301,7 +301,7 @@ impl BudgetLimiter {
         self.part().1
     }
 
-    /// Gateways that share nothing; those on a store are one.
+    /// Returns the number of gateways that share nothing. Gateways on one store count as one.
     fn replicas(&self) -> u32 {
         if self.authority.gateways().is_some() { 1 } else { self.settings.replicas }
     }
@@ -311,17 +311,17 @@ impl BudgetLimiter {
         WindowContext { at, in_flight, gateways, limit, window: self.settings.window }
     }
 
-    /// What this gateway can count on: all, or an equal part of it.
+    /// Returns the limit that this gateway can expect: all of it, or an equal part.
     fn fair_limit(&self) -> u32 {
         (self.effective_limit.get() / self.gateways().max(1)).max(1)
     }
 
-    /// How many gateways consumers' requests are divided among, as far as it is known here.
+    /// Returns the number of gateways among which the requests of consumers are divided, as far as it is known here.
     fn gateways(&self) -> u32 {
         self.authority.gateways().unwrap_or(self.settings.replicas)
     }
 
-    /// Of several that keep it as low, the first that is looked at is told.
+    /// Of several reasons with the same allowance, the first one checked is reported.
     fn allowance(&self, now: MonoTime) -> Allowance {
         if self.authority.gateways().is_some() {
             let held = |denial: CachedDenial| Allowance { more: 0, by: denial.by, until: Some(denial.again) };
@@ -351,7 +351,7 @@ impl BudgetLimiter {
         allowance
     }
 
-    /// A random part of `whole / JITTER_DIVISOR`.
+    /// Returns a random duration below `whole / JITTER_DIVISOR`.
     fn draw(&mut self, whole: Duration) -> Duration {
         let most = nanoseconds(whole) / JITTER_DIVISOR;
         Duration::from_nanos(self.random.u64(..most.max(1)))

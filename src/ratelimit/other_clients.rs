@@ -1,50 +1,52 @@
-//! Usage by other clients of the same credential, and how much of the limit is reserved for them.
+//! Usage by other clients of the same credential, and the capacity that is reserved for them.
 //!
-//! What Cal.com has counted beyond our own requests is theirs. A window that begins with an old count, as after a restart
-//! or where Cal.com prolonged it, says nothing of them: only what comes on top after our first answer is counted.
+//! Requests that Cal.com counts in addition to our own are those of other clients. A window may begin with an old count, after a
+//! restart or because Cal.com prolonged it. So only the requests that are counted after our first response of the window are
+//! attributed to others.
 
 use std::time::Duration;
 
 use crate::time::MonoTime;
 
-/// A window that is over counts as watched for so much of it at least: of a moment, chance tells more than others do.
+/// A closed window counts as watched for at least a quarter of its length: a shorter time says little, because requests come at
+/// random.
 const MIN_WATCHED_CLOSED: u32 = 4;
 
-/// The same of one that is still open, which is also judged by those before.
+/// The same for an open window, an eighth: the windows before it are known too.
 const MIN_WATCHED_OPEN: u32 = 8;
 
-/// A whole window: how long it is, and how many requests it has.
+/// Length and limit of a window.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowSize {
-    /// How long it is.
+    /// Length.
     pub length: Duration,
     /// Requests in it.
     pub limit: u32,
 }
 
-/// Others' use of one window, and what is known of the windows before.
+/// Usage of one window by other clients, and the usage expected from the windows before.
 #[derive(Debug, Clone, Copy)]
 pub struct ExternalUsage {
-    /// What was left at our first answer of the window, and when that came.
+    /// Remaining requests at our first response of the window, and the time of that response.
     first: (u32, MonoTime),
-    /// When the last of our requests was sent that were answered in the window: nothing is known of what others did since.
+    /// Send time of our last answered request. Usage by others since then is unknown.
     told: MonoTime,
-    /// Our own requests since the first.
+    /// Our own requests since the first response.
     own: u32,
-    /// Requests that were not ours.
+    /// Requests of other clients.
     seen: u32,
-    /// How many a window to expect, by the windows before.
+    /// Expected requests per window, from the windows before.
     expected: u32,
 }
 
 impl ExternalUsage {
-    /// Nothing is known but our first answer, to a request that was sent at `sent`.
+    /// Starts with our first response, to a request that was sent at `sent`.
     pub fn new(remaining: u32, sent: MonoTime, now: MonoTime) -> Self {
         Self { first: (remaining, now), told: sent, own: 0, seen: 0, expected: 0 }
     }
 
-    /// The same in the next window. What was seen is expected again, as much more of it as answers left unwatched of the
-    /// window; what was expected and not seen fades. Where this gateway was not `alone`, nothing was seen.
+    /// Starts the next window. The observed usage is expected again, extrapolated to the whole window. Expected usage that was
+    /// not observed fades. A gateway that is not `alone` observed nothing.
     #[must_use]
     pub fn next_window(
         self,
@@ -59,37 +61,39 @@ impl ExternalUsage {
         Self { expected, ..Self::new(remaining, sent, now) }
     }
 
-    /// Watches anew from what was left last, and expects `expected`: what was counted so far was other gateways', too.
+    /// Restarts the observation from the last remaining count, and expects `expected`. The usage counted so far includes that of
+    /// other gateways.
     #[must_use]
     pub fn reset(self, remaining: u32, expected: u32) -> Self {
         Self { first: (remaining, self.told), own: 0, seen: 0, expected, ..self }
     }
 
-    /// A request of our own has been counted.
+    /// Counts a request of our own.
     pub fn count_own(&mut self) {
         self.own = self.own.saturating_add(1);
     }
 
-    /// `remaining` are left while `in_flight` of our own may or may not be counted yet: so many at least were others'.
+    /// Records that `remaining` requests are left. `in_flight` requests of our own may be counted or not, so the rest is a lower
+    /// bound of the others' usage.
     pub fn observe(&mut self, remaining: u32, in_flight: u32, sent: MonoTime) {
         self.told = self.told.max(sent);
         let counted = self.first.0.saturating_sub(remaining);
         self.seen = self.seen.max(counted.saturating_sub(self.own.saturating_add(in_flight)));
     }
 
-    /// Others' requests in this window, or what is expected of them.
+    /// Returns the requests of others in this window, or the expected ones if they are more.
     pub fn seen(&self) -> u32 {
         self.seen.max(self.expected)
     }
 
-    /// What to expect by the windows before.
+    /// Returns the usage expected from the windows before.
     pub fn expected(&self) -> u32 {
         self.expected
     }
 
-    /// How much of the window to leave to others until its end, of what was left when it was last told: what they have used
-    /// since and will use at the rate they have, and four standard deviations of what comes, as it comes at random. Where other
-    /// gateways use the credential, too, nothing can be told from the counts, and only what is `suspected` a window is left.
+    /// Returns how much of the last reported remaining count is reserved for others until the window ends: their usage since that
+    /// report, their usage until the end at the same rate, and four standard deviations of the latter. With other gateways on the
+    /// credential, the counts tell nothing, and only the `suspected` usage is reserved.
     pub fn reserved_for_others(
         &self,
         now: MonoTime,
@@ -103,7 +107,7 @@ impl ExternalUsage {
             return 0;
         }
         let to_come = prorate(rate, end.since(now), whole.length);
-        // Of several gateways, all that is known is a guess, and a high one: it is not made finer.
+        // With several gateways, the usage is a high estimate, so it is not refined.
         let (until_end, margin) = if alone {
             (prorate(rate, end.since(self.told), whole.length), to_come.saturating_mul(16).isqrt())
         } else {
@@ -112,7 +116,7 @@ impl ExternalUsage {
         until_end.saturating_add(margin).saturating_add(2)
     }
 
-    /// Requests of others in a whole window. Where none are expected, two standard deviations more than were seen.
+    /// Returns the requests of others per window. If none are expected, it adds two standard deviations to the observed ones.
     fn rate(&self, whole: WindowSize) -> u32 {
         if self.seen == 0 {
             return self.expected; // Mostly nobody else is there, and this is asked with each request.
@@ -121,15 +125,15 @@ impl ExternalUsage {
         self.seen().max(self.by_window(self.seen.saturating_add(unsure), whole, MIN_WATCHED_OPEN))
     }
 
-    /// What `n` in the time that was watched are in a whole window: half of its requests at most, as a few that come at once
-    /// are no sign of as many more.
+    /// Extrapolates `n` from the observed time to a whole window. The result is at most half of the window's limit, because a
+    /// short burst is no sign of many more.
     fn by_window(&self, n: u32, whole: WindowSize, least: u32) -> u32 {
         let watched = self.told.since(self.first.1).max(whole.length / least);
         prorate(n, whole.length, watched).min(whole.limit / 2)
     }
 }
 
-/// `n` by `part` of `whole`, rounded up.
+/// Returns `n · part / whole`, rounded up.
 pub(super) fn prorate(n: u32, part: Duration, whole: Duration) -> u32 {
     let n = part.as_millis().saturating_mul(u128::from(n)).div_ceil(whole.as_millis().max(1));
     u32::try_from(n).unwrap_or(u32::MAX)

@@ -1,47 +1,47 @@
-//! The scope of the limits in a response: the credential, or one operation.
+//! Scope of the limits in a response: the credential, or one operation.
 //!
-//! A response carries either the credential's limit names or one name of the operation's own, never both (FACTS §2). The
-//! names of operations are not known beforehand, so what is not the credential's is the operation's.
+//! A response carries either the credential's limit names or one name of the operation, never both (FACTS §2). The names of
+//! operations are not known beforehand, so a name that is not the credential's is the operation's.
 
 use smallvec::SmallVec;
 
 use super::usage_headers::{LimitReading, MAX_NAMES, name_hash};
 
-/// What a response's limits are about.
+/// Scope of the limits in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The credential: all its requests count against them.
+    /// The credential: all its requests count.
     Credential,
-    /// The operation that was asked for.
+    /// The operation of the request.
     Operation,
 }
 
-/// What is known of a limit name beside the credential's own responses.
+/// Earlier sightings of a limit name, besides the usual names of the credential.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NameSightings {
     /// The operation has a limit of its own.
     pub here: bool,
-    /// Responses of another operation, which was taken to have a limit of its own, carry the same name.
+    /// Responses of another operation with a learned limit carry the same name.
     pub elsewhere: bool,
 }
 
-/// The limit names that a credential's responses usually carry.
+/// Limit names that the responses to a credential usually carry.
 #[derive(Debug, Default)]
 pub struct LimitNames {
     usual: SmallVec<[u64; 1]>,
 }
 
 impl LimitNames {
-    /// Whether all these limits have names that the credential usually has.
+    /// Returns whether all these limits have usual names.
     pub fn are_usual(&self, told: &[LimitReading]) -> bool {
         told.iter().all(|seen| self.usual.contains(&seen.name))
     }
 
-    /// What the limits of a response are about, where the credential is granted `limit` requests a window.
+    /// Returns the scope of the limits of a response. The credential is granted `limit` requests per window.
     ///
-    /// `Default`, limits without a name, and several limits at once are the credential's. Until one of those has come, a
-    /// single unknown name may be that of a key with a limit of its own: then it grants at least half of what the credential
-    /// is taken to have, as no operation does (FACTS §2), or several operations carry it.
+    /// `Default`, limits without a name, and several limits at once belong to the credential. Until one of those has come, a
+    /// single unknown name may belong to a key with a limit of its own. It does if it grants at least half of the credential's
+    /// limit, as no operation does (FACTS §2), or if several operations carry it.
     pub fn scope(&self, told: &[LimitReading], limit: u32, known: NameSightings) -> Scope {
         let [seen] = told else { return Scope::Credential };
         let is_default = seen.name == name_hash("") || seen.name == name_hash("default");
@@ -52,13 +52,13 @@ impl LimitNames {
         let is_credential = match (self.usual.is_empty(), known.here) {
             (_, true) => known.elsewhere && is_wide,
             (true, false) => is_wide || known.elsewhere,
-            // The key may have been given other limits.
+            // The key may have received other limits.
             (false, false) => is_wide && known.elsewhere,
         };
         if is_credential { Scope::Credential } else { Scope::Operation }
     }
 
-    /// Notes the names of a response whose limits are the credential's. A response has all of them.
+    /// Records the names in a response whose limits are the credential's. A response has all of them.
     pub fn note(&mut self, told: &[LimitReading]) {
         self.usual = told.iter().take(MAX_NAMES).map(|seen| seen.name).collect();
     }

@@ -1,30 +1,30 @@
 //! Sliding-window log of one credential: requests in flight, and those answered within the last window.
 //!
 //! # Why no window of Cal.com's ever holds more than N
-//! Cal.com counts a fixed window of length W, which starts at a request that only Cal.com saw arrive (FACTS §2). A request
-//! `i` leaves here at `s(i)`, arrives there at `a(i)` and its answer is here at `r(i)`, and all that is certain is
-//! `s(i) ≤ a(i) ≤ r(i)`. The rule is: send only while *in flight + answered less than W ago* is below N.
+//! Cal.com counts a fixed window of length W, which starts at a request that only Cal.com saw arrive (FACTS §2). A request `i`
+//! leaves here at `s(i)` and arrives there at `a(i)`. Its response arrives here at `r(i)`. Only `s(i) ≤ a(i) ≤ r(i)` is certain.
+//! The rule is: send only while *in flight + answered less than W ago* is below N.
 //!
-//! Take any window `[T, T + W)` and, of the requests that arrive in it, the one that left here last, `j`. Every other one
-//! left before `s(j)`, so at `s(j)` it either had no answer, and was counted as in flight, or it had one at
-//! `r(i) ≥ a(i) ≥ T > a(j) − W ≥ s(j) − W`, and was counted as answered less than W ago. So all of them were counted, and
-//! as `j` was let out there were at most N − 1: with `j`, at most N.
+//! Take any window `[T, T + W)` and, of the requests that arrive in it, the one that left here last, `j`. Every other one left
+//! before `s(j)`. At `s(j)` it had no response, and counted as in flight. Or it had one at `r(i) ≥ a(i) ≥ T > a(j) − W ≥ s(j) −
+//! W`, and counted as answered less than W ago. So all of them counted when `j` was admitted, and there were at most N − 1. With
+//! `j` there are at most N.
 //!
-//! Nothing is assumed of Cal.com's clock beyond its running as fast as ours, nor of how long requests or answers travel,
-//! nor of where windows begin; N may leave at once. For clocks that do not run quite alike, and windows that are counted
-//! in whole milliseconds, entries are kept a thousandth longer than W. A request whose fate is unknown arrives, if it
-//! does, before its deadline, which takes the place of `r(i)`.
+//! The proof assumes that Cal.com's clock runs as fast as ours. It assumes nothing about the travel time of requests and
+//! responses, or about the start of windows. N requests may be sent at once. Entries are kept a thousandth longer than W, because
+//! clocks differ slightly and windows are counted in whole milliseconds. A request with an unknown outcome arrives before its
+//! deadline, if it arrives, and the deadline replaces `r(i)`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::MonoTime;
 
-/// The log of one limit. It holds at most N requests: the rule that it serves is also what bounds it.
+/// Log of one limit. It holds at most N requests, because the rule above admits no more.
 #[derive(Debug, Default)]
 pub struct SlidingLog {
     in_flight: u32,
-    /// Requests that are over, the first to be released in front.
+    /// Completed requests. The next one to expire is in front.
     complete: VecDeque<LogEntry>,
 }
 
@@ -35,37 +35,37 @@ struct LogEntry {
 }
 
 impl SlidingLog {
-    /// Requests that have no answer yet.
+    /// Returns the number of requests without a response.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// Requests in flight and those that Cal.com may still be counting.
+    /// Returns the number of requests in flight and of those that Cal.com may still count.
     pub fn used(&self) -> u32 {
         self.in_flight.saturating_add(u32::try_from(self.complete.len()).unwrap_or(u32::MAX))
     }
 
-    /// When the next request is released, if any is waiting for that.
+    /// Returns when the next request expires, if any is completed.
     pub fn next_expiry(&self) -> Option<MonoTime> {
         self.nth_expiry(1)
     }
 
-    /// When `n` of those that are over have been released; `None` where there are fewer.
+    /// Returns when `n` completed requests have expired; `None` if there are fewer.
     pub fn nth_expiry(&self, n: u32) -> Option<MonoTime> {
         self.complete.get(usize::try_from(n).ok()?.checked_sub(1)?).map(|entry| entry.expiry)
     }
 
-    /// When each of those that are over is released.
+    /// Returns when each completed request expires.
     pub fn expiries(&self) -> impl Iterator<Item = MonoTime> {
         self.complete.iter().map(|entry| entry.expiry)
     }
 
-    /// A request goes out.
+    /// Records that a request is sent.
     pub fn start(&mut self) {
         self.in_flight = self.in_flight.saturating_add(1);
     }
 
-    /// A request of `consumer` is over: it arrived at `by` at the latest.
+    /// Records that a request of `consumer` is completed. It arrived at `by` at the latest.
     pub fn complete(&mut self, consumer: u64, by: MonoTime, window: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let expiry = by.after(window + window / 1000);
@@ -73,12 +73,12 @@ impl SlidingLog {
         self.complete.insert(behind, LogEntry { expiry, consumer });
     }
 
-    /// A request did not go out after all: none of it was written.
+    /// Records that a request was not sent: none of it was written.
     pub fn cancel(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The consumer of the next request that Cal.com no longer counts, which is forgotten.
+    /// Removes the next request that Cal.com no longer counts, and returns its consumer.
     pub fn pop_expired(&mut self, now: MonoTime) -> Option<u64> {
         let due = self.complete.front().is_some_and(|entry| entry.expiry <= now);
         if due { self.complete.pop_front().map(|entry| entry.consumer) } else { None }

@@ -2,21 +2,22 @@
 
 use super::ThrottleReason;
 
-/// How a budget stands.
+/// State of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetStatus {
-    /// N: requests a window, as configured or as answers tell.
+    /// N: requests per window, as configured or as responses report.
     pub limit: u32,
     /// Requests in flight, and those answered within the last window.
     pub used: u32,
     /// Requests in flight.
     pub in_flight: u32,
-    /// Requests that wait.
+    /// Waiting requests.
     pub waiting: usize,
-    /// What is left of Cal.com's open window, as its answers tell.
+    /// Remaining requests of Cal.com's open window, as responses report.
     pub remaining: Option<u32>,
-    /// Requests of others on the same credential, in one window; not told apart from other gateways' where there are several.
+    /// Requests of other clients of the credential in one window. With several gateways, those of other gateways cannot be told
+    /// apart.
     pub foreign: u32,
-    /// What would hold a request that came now.
+    /// Reason why a request that came now would be throttled.
     pub held_by: Option<ThrottleReason>,
 }

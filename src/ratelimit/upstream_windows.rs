@@ -1,10 +1,11 @@
 //! Cal.com's windows as its responses report them, including usage by other clients.
 //!
-//! Each answer tells a limit's count and, in whole seconds, the end of its window (FACTS §2). Within a window the *least*
-//! count that was seen holds, as answers overtake each other, and what is in flight may not be part of it yet. A window
-//! counts as over after the latest end that is possible by all responses ([`ends`](super::ends) has the rule and its proof);
-//! then little goes out until the next answer tells of a new one.
-//! That also covers windows that Cal.com prolongs with their old count: the answer to the request that did it says so.
+//! Each response reports the count of a limit and, in whole seconds, the end of its window (FACTS §2). Within a window the
+//! *least* remaining count holds, because responses overtake each other and may not include requests in flight. A window counts
+//! as over after the latest end that all responses allow ([`ends`](super::ends) has the rule and its proof). After that, few
+//! requests are sent until a response reports a new window.
+//!
+//! Cal.com may prolong a window with its old count. The response to the request that caused this reports it.
 
 use std::time::Duration;
 
@@ -17,107 +18,108 @@ use super::replica_share::ReplicaShare;
 use super::usage_headers::{LimitReading, MAX_NAMES};
 use crate::time::MonoTime;
 
-/// Requests in flight at most while nothing is known of the window.
+/// Maximum requests in flight while the window is unknown.
 const MAX_IN_FLIGHT_UNKNOWN: u32 = 4;
 
-/// How long before a window may end several gateways leave alone what is left of it, if it is not much: a request that
-/// arrives as it ends could prolong it, and only the gateway that sent it would know. What was last heard is no proof of
-/// how much is left, as others may have used the tail since.
+/// Time before the possible end of a window, 1 s, in which several gateways leave a small rest of it unused. A request that
+/// arrives at the end could prolong the window, and only the gateway that sent it would know. The last report does not prove how
+/// much is left, because others may have used the tail since.
 const CLOSING_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long before a window may end several gateways give away what they kept of it, in thousandths of a window. Who comes
-/// after that and finds nothing left waits for the next window, which takes less than requests usually may wait.
+/// Time before the possible end of a window, in thousandths of a window, at which several gateways release the capacity that they
+/// kept for express requests. A request that comes later and finds none waits for the next window. That takes less than requests
+/// usually may wait.
 const RELEASE_PERMILLE: u32 = 75;
 
-/// How long others are suspected after a 429.
+/// Time for which unknown clients are suspected after a 429.
 const SUSPICION_PERIOD: Duration = Duration::from_secs(3600);
 
-/// The gate of one credential, or of one operation that is counted apart.
+/// Windows of one credential, or of one operation that Cal.com counts separately.
 #[derive(Debug, Default)]
 pub struct UpstreamWindows {
     windows: SmallVec<[Window; 1]>,
-    /// Whether an answer came before any told of a limit.
+    /// Whether a response came before any reported a limit.
     silent: bool,
     first_response: FirstResponse,
-    /// What others are taken to use a window, and until when, because there was a 429 that we did not cause.
+    /// Suspected usage per window by others, and until when, after a 429 that this gateway did not cause.
     suspected: (u32, MonoTime),
 }
 
-/// What the gate has to know beside its own state.
+/// Context of a decision.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowContext {
-    /// The time.
+    /// Current time.
     pub at: MonoTime,
-    /// Requests without an answer.
+    /// Requests without a response.
     pub in_flight: u32,
-    /// Gateways that share nothing but the credential.
+    /// Number of gateways that share nothing but the credential.
     pub gateways: u32,
     /// N, as far as it is known here.
     pub limit: u32,
-    /// How long a whole window is.
+    /// Length of a window.
     pub window: Duration,
 }
 
-/// The window of one named limit, as far as answers told.
+/// Window of one named limit, as responses report it.
 #[derive(Debug)]
 struct Window {
     name: u64,
     limit: Option<u32>,
     ends: Ends,
     least: u32,
-    /// Our requests that were counted in it, as far as answers told.
+    /// Our requests that the window counts, as responses report them.
     own: u32,
-    /// Those of them that were in its tail.
+    /// Those of them in its tail.
     tail: u32,
     external: ExternalUsage,
 }
 
-/// How many more requests may go out, and until when that stays so by itself.
+/// Number of further requests that may be sent, and when that changes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
-    /// Requests beside those in flight.
+    /// Requests in addition to those in flight.
     pub more: u32,
-    /// When it changes without an answer, if it does.
+    /// When the number changes without a response, if it does.
     pub until: Option<MonoTime>,
 }
 
-/// How those that take turns go about what is left, the loosest first.
+/// Pacing of requests that take turns, the loosest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pacing {
-    /// All at once: the window is about to end.
+    /// All at once, because the window is about to end.
     Immediate,
-    /// One in each such time, with which what is left just lasts.
+    /// One request in each such time, so that the rest just lasts.
     Every(Duration),
-    /// None before then: what is left will be used by those that need not take turns.
+    /// None before this time, because express requests will use the rest.
     NotBefore(MonoTime),
 }
 
 impl UpstreamWindows {
-    /// Has the first answer come before a burst.
+    /// Sends no burst before the first response.
     pub fn await_first_response(&mut self) {
         self.first_response.is_followed = true;
     }
 
-    /// A request goes out.
+    /// Records that a request is sent.
     pub fn record_start(&mut self, now: MonoTime) {
         if self.first_response.is_restored || (self.windows.is_empty() && !self.silent) {
             self.first_response.record_start(now);
         }
     }
 
-    /// A request that was sent at `sent` is over.
+    /// Records the end of a request that was sent at `sent`.
     pub fn record_end(&mut self, sent: MonoTime) {
         self.first_response.record_end(sent);
     }
 
-    /// Notes what the answer to a request that was sent at `sent` told.
+    /// Records the limits in the response to a request that was sent at `sent`.
     pub fn observe(&mut self, told: &[LimitReading], sent: MonoTime, now: WindowContext) {
         if told.is_empty() && self.windows.is_empty() {
             self.silent = true;
         }
         let suspected = self.suspected(now.at);
         if !told.is_empty() {
-            // An answer has all names of the credential: what it lacks is no limit of it any more.
+            // A response has all limit names of the credential. A name that it lacks is no limit any more.
             self.windows.retain(|window| told.iter().any(|seen| seen.name == window.name));
         }
         for seen in told {
@@ -130,12 +132,12 @@ impl UpstreamWindows {
         }
         if self.first_response.is_restored && !told.is_empty() {
             self.first_response.is_restored = false;
-            // What is counted beside what was recorded, the process before this one has sent.
+            // Requests that are counted in addition to the record are those of the earlier process.
             self.expect_others(0);
         }
     }
 
-    /// The store tells of windows, as other gateways' responses told of them.
+    /// Merges the windows that the store knows from the responses to other gateways.
     pub fn merge_peer_report(&mut self, told: &[(LimitReading, Ends)], now: WindowContext) {
         for (seen, ends) in told {
             let has_room = self.windows.len() < MAX_NAMES;
@@ -150,8 +152,8 @@ impl UpstreamWindows {
         }
     }
 
-    /// There are more gateways now, or fewer: which requests of its own were in the tail is no longer known, so all count, nor which of
-    /// the others were other gateways'.
+    /// Applies a change of the number of gateways. It is no longer known which of its own requests were in the tail, so all count
+    /// as such. The usage of others may include that of other gateways.
     pub fn gateways_changed(&mut self) {
         for window in &mut self.windows {
             window.tail = window.own;
@@ -159,14 +161,15 @@ impl UpstreamWindows {
         }
     }
 
-    /// While other gateways' answers were heard of, they could not be told from others, of which there are `expected`.
+    /// Restarts the observation of other clients with `expected` requests per window, because reports of other gateways were
+    /// included.
     pub fn expect_others(&mut self, expected: u32) {
         for window in &mut self.windows {
             window.external = window.external.reset(window.least, expected);
         }
     }
 
-    /// A request is over and nothing is known of it: it may have been counted.
+    /// Records a request with an unknown outcome: a window may have counted it.
     pub fn mark_lost(&mut self) {
         for window in &mut self.windows {
             window.external.count_own();
@@ -176,8 +179,8 @@ impl UpstreamWindows {
         }
     }
 
-    /// A 429 came although nothing here had exceeded `limit`: somebody else has. For an hour, others are taken to use a
-    /// third of it more than was thought, though no more than half.
+    /// Records a 429 although nothing here had exceeded `limit`: another client exceeded it. For an hour, the suspected usage is
+    /// a third of the limit higher, and at most half of it.
     pub fn suspect_others(&mut self, limit: u32, now: MonoTime) {
         let before = self.suspected(now);
         self.suspected = (before.saturating_add(limit / 3).min(limit / 2), now.after(SUSPICION_PERIOD));
@@ -188,8 +191,8 @@ impl UpstreamWindows {
         if now < until { suspected } else { 0 }
     }
 
-    /// How many more may go out beside those in flight. Cal.com refuses only what exceeds all of a credential's limits
-    /// (FACTS §2), so the widest counts.
+    /// Returns how many requests may be sent in addition to those in flight. Cal.com refuses only a request that exceeds all
+    /// limits of a credential (FACTS §2), so the widest limit counts.
     pub fn headroom(&self, now: WindowContext) -> Headroom {
         if self.windows.is_empty() {
             let (most, until) =
@@ -206,7 +209,7 @@ impl UpstreamWindows {
         room
     }
 
-    /// The windows that are open: what is left of each when what is in flight has been counted, and until when at most.
+    /// Returns the open windows: what is left of each after the requests in flight, and the latest possible end.
     pub fn open_windows(&self, now: WindowContext) -> Vec<LimitReading> {
         let open = self.windows.iter().filter(|window| now.at < window.ends.latest);
         let seen = |window: &Window| LimitReading {
@@ -218,37 +221,37 @@ impl UpstreamWindows {
         open.map(seen).collect()
     }
 
-    /// A process before this one has recorded an open window. It may have sent more since.
+    /// Restores an open window that an earlier process recorded. That process may have sent more since.
     pub fn restore(&mut self, seen: &LimitReading, now: WindowContext) {
         self.first_response.is_restored |= self.windows.is_empty();
         let latest = now.at.after(seen.reset);
         self.merge_peer_report(&[(*seen, Ends { earliest: latest.before(ROUNDING * 2), latest })], now);
     }
 
-    /// How those take turns who have to, where in a whole window this gateway lets out `light` requests that need not;
-    /// `None` where nothing is known.
+    /// Returns the pacing of requests that take turns; `None` if no window is known. `light` is the number of express requests of
+    /// this gateway in a whole window.
     pub fn pacing(&self, now: WindowContext, light: u32) -> Option<Pacing> {
         let known = self.windows.iter().filter(|window| now.at <= window.ends.latest);
         known.map(|window| window.pacing(now, self.suspected(now.at), light)).min()
     }
 
-    /// Whether answers come without any word of limits.
+    /// Returns whether responses report no limits.
     pub fn is_silent(&self) -> bool {
         self.silent
     }
 
-    /// The count that Cal.com last told of the window that is open, the widest of several.
+    /// Returns the remaining count of the open window, and of several the widest.
     pub fn remaining(&self, now: MonoTime) -> Option<u32> {
         self.windows.iter().filter(|window| now <= window.ends.latest).map(|window| window.least).max()
     }
 
-    /// Requests of others on the same credential in one window: seen, where this gateway is `alone`, or suspected.
+    /// Returns the requests of other clients in one window: the observed ones if this gateway is `alone`, or the suspected ones.
     pub fn external_usage(&self, now: MonoTime, alone: bool) -> u32 {
         let seen = self.windows.iter().filter(|_| alone).map(|window| window.external.seen()).max();
         seen.unwrap_or(0).max(self.suspected(now))
     }
 
-    /// The widest limit that answers tell of.
+    /// Returns the widest limit that responses report.
     pub fn limit(&self) -> Option<u32> {
         self.windows.iter().filter_map(|window| window.limit).max()
     }
@@ -259,7 +262,7 @@ impl Window {
         Self::after(ExternalUsage::new(seen.remaining, sent, now.at), seen, sent, now, suspected)
     }
 
-    /// A window that is new to us, with what is known of others.
+    /// Creates a window that is new to this gateway, with the known usage of others.
     fn after(external: ExternalUsage, seen: &LimitReading, sent: MonoTime, now: WindowContext, suspected: u32) -> Self {
         let (name, limit, ends) = (seen.name, seen.limit, Ends::of_response(seen, sent, now.at, now.window));
         let mut window = Self { name, limit, ends, least: seen.remaining, own: 0, tail: 0, external };
@@ -267,7 +270,7 @@ impl Window {
         window
     }
 
-    /// A window that only others have told of.
+    /// Creates a window that only other gateways have reported.
     fn of_peer(seen: &LimitReading, ends: Ends, external: ExternalUsage) -> Self {
         Self { name: seen.name, limit: seen.limit, ends, least: seen.remaining, own: 0, tail: 0, external }
     }
@@ -284,7 +287,8 @@ impl Window {
         self.external.next_window(seen.remaining, (sent, now.at), self.whole(now), now.is_alone())
     }
 
-    /// This gateway's part of the window, where there are others. It depends on nothing that another gateway may know otherwise.
+    /// Returns this gateway's share of the window, if there are other gateways. It depends only on values that all gateways know
+    /// alike.
     fn share(&self, now: WindowContext) -> Option<ReplicaShare> {
         ReplicaShare::of(now.gateways, self.limit.unwrap_or(1))
     }
@@ -302,11 +306,11 @@ impl Window {
                 return;
             }
         }
-        // Another limit has another tail. Which requests were in that is not known, so all count as such.
+        // Another limit has another tail. It is unknown which requests were in it, so all count as such.
         if seen.limit.is_some_and(|limit| self.limit != Some(limit)) {
             (self.limit, self.tail) = (seen.limit, self.own);
         }
-        // Where it may belong to either of two windows, it counts in both.
+        // A response that may be about either of two windows counts in both.
         self.least = self.least.min(seen.remaining);
         self.note_tail(seen, now, suspected);
         self.external.count_own();
@@ -324,7 +328,7 @@ impl Window {
         self.external.reserved_for_others(now.at, self.ends.latest, self.whole(now), suspected, now.is_alone())
     }
 
-    /// What is left to us, in flight or not.
+    /// Returns what is left for this gateway, in flight or not.
     fn left(&self, now: WindowContext, suspected: u32) -> u32 {
         self.least.saturating_sub(self.reserve(now, suspected))
     }
@@ -347,8 +351,8 @@ impl Window {
         Headroom { more, until: Some(latest) }
     }
 
-    /// From when on a request might arrive as the window ends, and prolong it. A gateway alone would be told at once, so it
-    /// cares only where it knows the end well enough for that to cost next to nothing, or where others would not be told.
+    /// Returns from when on a request might arrive as the window ends, and prolong it. A single gateway learns of that at once.
+    /// So it cares only if it knows the end well enough for the pause to be short, or if other clients use the credential.
     fn closing(&self, now: WindowContext) -> MonoTime {
         let Ends { earliest, latest } = self.ends;
         if !now.is_alone() {
@@ -358,13 +362,13 @@ impl Window {
         if is_known { earliest.before(now.window / 240) } else { latest }
     }
 
-    /// Whether a further window with what is left of this one would be a hardship.
+    /// Returns whether a second window with this rest would be too little.
     fn is_short(&self) -> bool {
         self.limit.is_some_and(|limit| self.least < limit / 2)
     }
 
-    /// Where several gateways use a window, those that need not take turns are kept what they will ask for, and the tail,
-    /// until shortly before the end; unless more is left than an even use of the window would leave.
+    /// With several gateways on a window, keeps the tail and the expected express requests free until shortly before the end. It
+    /// does not if more is left than an even use of the window would leave.
     fn pacing(&self, now: WindowContext, suspected: u32, light: u32) -> Pacing {
         let more = self.left(now, suspected).saturating_sub(now.in_flight);
         let closing = self.closing(now).since(now.at);
@@ -391,7 +395,7 @@ impl WindowContext {
         self.gateways <= 1
     }
 
-    /// Requests in flight at most while no response has told of a window.
+    /// Returns the maximum requests in flight while no response has reported a window.
     fn unknown(&self) -> u32 {
         ReplicaShare::of(self.gateways, self.limit)
             .map_or(MAX_IN_FLIGHT_UNKNOWN, |share| MAX_IN_FLIGHT_UNKNOWN.min(share.own))

@@ -1,9 +1,9 @@
 //! Parses the rate-limit header fields of a response, in all known spellings.
 //!
-//! `X-RateLimit-{Limit,Remaining,Reset}-<Name>` is Cal.com's own (FACTS §2). Also read are the same without a name, the
-//! fields `RateLimit-{Limit,Remaining,Reset}`, and the IETF's `RateLimit` and `RateLimit-Policy` in the form of
-//! draft-ietf-httpapi-ratelimit-headers-07 (`limit=…, remaining=…, reset=…`) and of later ones (`"name";r=…;t=…`, `q=…`).
-//! Times are read by the rule of [`crate::headers::times`].
+//! `X-RateLimit-{Limit,Remaining,Reset}-<Name>` is Cal.com's own (FACTS §2). The parser also reads the same fields without a
+//! name, the fields `RateLimit-{Limit,Remaining,Reset}`, and the IETF's `RateLimit` and `RateLimit-Policy`. The latter have the
+//! form of draft-ietf-httpapi-ratelimit-headers-07 (`limit=…, remaining=…, reset=…`) or of later drafts (`"name";r=…;t=…`,
+//! `q=…`). [`crate::headers::times`] has the rule for times.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,74 +13,74 @@ use smallvec::SmallVec;
 use crate::headers::media;
 use crate::headers::times::{Reference, TimeLeft};
 
-/// Limits that one answer may tell of; a credential has one or two.
+/// Maximum limits that one response may report. A credential has one or two.
 pub const MAX_NAMES: usize = 4;
 
-/// A limit above this says nothing that can be used.
+/// Largest plausible limit.
 const MAX_LIMIT: u64 = 1_000_000;
 
-/// What an answer says of one limit.
+/// One limit in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitReading {
-    /// Which: the name's hash, without regard to case.
+    /// Hash of the name, without regard to case.
     pub name: u64,
-    /// Requests a window, where it is readings.
+    /// Requests per window, if the response reports them.
     pub limit: Option<u32>,
-    /// What is left of them.
+    /// Remaining requests.
     pub remaining: u32,
-    /// Until the window, or the block, is over; rounded to whole seconds by who sent it.
+    /// Time until the window or the block ends. The sender rounds it to whole seconds.
     pub reset: Duration,
 }
 
-/// What an answer says of all limits.
+/// All limits in a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitReadings {
-    /// Each limit that was readings whole and makes sense.
+    /// Each limit that is complete and plausible.
     pub limits: SmallVec<[LimitReading; 1]>,
-    /// Whether some values made no sense.
+    /// Whether some values were implausible.
     pub has_implausible: bool,
 }
 
-/// What an answer means for the credential it was given to.
+/// What a response means for its credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamOutcome {
-    /// The limiter let the request pass, whatever came of it.
+    /// The limiter let the request pass, whatever its status is.
     Passed,
-    /// No success, and no word of limits: Cal.com's limiter may not have counted it (FACTS §2), or not have seen it.
+    /// No success, and no limits: Cal.com's limiter may not have counted the request (FACTS §2), or not have received it.
     Unclear,
-    /// Cal.com's limiter refused it.
+    /// Cal.com's limiter refused the request.
     Refused {
         /// `Retry-After`, which Cal.com does not send today.
         retry_after: Option<Duration>,
     },
-    /// The edge in front of Cal.com limits the rate: a 429 with neither Cal.com's headers nor its JSON, or a body that says so.
+    /// The edge in front of Cal.com limits the rate. Its 429 has neither Cal.com's fields nor JSON, or its body says so.
     Edge {
         /// `Retry-After`.
         retry_after: Option<Duration>,
     },
 }
 
-/// A time that is not used, because it is longer than any that Cal.com's limiter gives.
+/// A time that is ignored, because it is longer than any that Cal.com's limiter sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ignored {
-    /// The field that has it: `reset` or `retry-after`.
+    /// The field that contains it: `reset` or `retry-after`.
     pub field: &'static str,
     /// The time, in seconds.
     pub seconds: u64,
 }
 
-/// What an answer's head says about rates.
+/// Rate-limit information in the head of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadReading {
-    /// What it means.
+    /// Meaning for the credential.
     pub outcome: UpstreamOutcome,
-    /// The limits that it tells of.
+    /// Reported limits.
     pub readings: LimitReadings,
-    /// A time of it that is not used.
+    /// A time that was ignored.
     pub ignored: Option<Ignored>,
 }
 
-/// What of a limit has been found so far.
+/// One limit, as far as its fields have been read.
 #[derive(Default)]
 struct PartialReading<'a> {
     name: u64,
@@ -89,7 +89,7 @@ struct PartialReading<'a> {
     reset: Option<&'a str>,
 }
 
-/// What the times of an answer are read by.
+/// Converts the times in a response.
 struct TimeReader {
     reference: Reference,
     window: Duration,
@@ -98,8 +98,8 @@ struct TimeReader {
 
 type PartialReadings<'a> = SmallVec<[PartialReading<'a>; 1]>;
 
-/// Reads an answer's head. `wall` is the calendar's now, for absolute times in answers without a `Date`; `window` is how long
-/// Cal.com's windows last.
+/// Parses the head of a response. `wall` is the calendar time, for absolute times in responses without a `Date`. `window` is the
+/// length of Cal.com's windows.
 pub fn parse(status: StatusCode, headers: &HeaderMap, wall: SystemTime, window: Duration) -> HeadReading {
     let mut found = PartialReadings::new();
     for (field, value) in headers {
@@ -128,13 +128,13 @@ pub fn parse(status: StatusCode, headers: &HeaderMap, wall: SystemTime, window: 
     HeadReading { outcome, readings, ignored: times.ignored }
 }
 
-/// What follows `RateLimit` in the name of a field about limits.
+/// Returns the rest of a field name after `RateLimit`.
 fn limit_field(name: &str) -> Option<&str> {
     name.strip_prefix("x-").unwrap_or(name).strip_prefix("ratelimit")
 }
 
-/// Whether the edge may have answered, and its body has to tell whether that is about rate. A 429 tells so itself. Cal.com's
-/// limiter puts its fields on every error that it counted (FACTS §2).
+/// Returns whether the edge may have sent the response, so that only its body tells whether it limits the rate. A 429 tells so
+/// itself. Cal.com's limiter adds its fields to every error that it counted (FACTS §2).
 pub fn is_body_decisive(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_error = status.is_client_error() || status.is_server_error();
     is_error
@@ -154,25 +154,25 @@ fn outcome(status: StatusCode, headers: &HeaderMap, silent: bool, times: &mut Ti
     }
 }
 
-/// `Limit`, `Limit-<Name>` and their like: one number of one limit.
+/// Reads `Limit`, `Limit-<Name>` and similar fields: one number of one limit.
 fn single<'a>(rest: &str, value: &'a str, found: &mut PartialReadings<'a>) {
     let (part, name) = rest.split_once('-').unwrap_or((rest, ""));
     // Drafts append the policy to the number: `100, 100;w=60`.
     let digits = value.split([',', ';']).next().unwrap_or_default().trim();
-    // What cannot be a number is kept as one that makes no sense.
+    // A value that is no number is kept as an implausible one.
     let number = Some(digits.parse::<f64>().ok().filter(|n| *n >= 0.0).map_or(u64::MAX, ceiling));
     let Some(parts) = parts(found, name_hash(name)) else { return };
     match part {
         "limit" => parts.limit = number,
         "remaining" => parts.remaining = number,
-        // A date has a comma of its own.
+        // A date contains a comma.
         "reset" if !digits.starts_with(|c: char| c.is_ascii_digit()) => parts.reset = Some(value.trim()),
         "reset" => parts.reset = Some(digits),
         _ => {}
     }
 }
 
-/// `RateLimit` and `RateLimit-Policy`: items with parameters, or draft 07's plain parameters.
+/// Reads `RateLimit` and `RateLimit-Policy`: items with parameters, or the plain parameters of draft 07.
 fn structured<'a>(value: &'a str, found: &mut PartialReadings<'a>) {
     for item in value.split(',') {
         let mut words = item.split(';').map(str::trim);
@@ -206,7 +206,7 @@ fn parts<'f, 'a>(found: &'f mut PartialReadings<'a>, name: u64) -> Option<&'f mu
     }
 }
 
-/// The time in `Retry-After`, as [`parse`] reads it.
+/// Returns the time in `Retry-After`, by the rules of [`parse`].
 pub fn retry_after(headers: &HeaderMap, wall: SystemTime, window: Duration) -> (Option<Duration>, Option<Ignored>) {
     let mut times = TimeReader { reference: Reference::of(headers, wall), window, ignored: None };
     (times.retry_after(headers), times.ignored)
@@ -223,8 +223,8 @@ impl TimeReader {
 }
 
 impl PartialReading<'_> {
-    /// The limit, if it was readings whole and makes sense. A reset that is not trusted is taken for that of a window which has
-    /// just begun: what is left holds at least until then.
+    /// Returns the limit, if it is complete and plausible. A reset that is too long is replaced by a whole window: the remaining
+    /// count holds at least until then.
     fn seen(&self, times: &mut TimeReader) -> Option<LimitReading> {
         let limit = match self.limit {
             Some(limit) => Some(u32::try_from(limit).ok().filter(|&n| n >= 1 && limit <= MAX_LIMIT)?),
@@ -245,7 +245,7 @@ impl PartialReading<'_> {
     }
 }
 
-/// FNV-1a of a name in lower case: names are compared, never shown.
+/// Returns the FNV-1a hash of a name in lower case. Names are only compared, never shown.
 pub fn name_hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)

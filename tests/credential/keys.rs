@@ -112,7 +112,7 @@ fn a_refreshed_key_starts_a_new_budget_and_a_lower_limit_is_logged() {
         "{served}, {}",
         keys.rig.sim.rate_limited()
     );
-    let logged = gateway.wait_for_log("fewer requests a window");
+    let logged = gateway.wait_for_log("fewer requests per window");
     assert!(logged.contains(r#""granted":120"#) && logged.contains(r#""configured":800"#), "{logged}");
     assert_eq!(gateway.metric("calgate_budget_limit", "main"), 120);
 }

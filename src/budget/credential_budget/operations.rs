@@ -14,18 +14,18 @@ use crate::ratelimit::usage_headers::{HeadReading, LimitReading};
 use crate::ratelimit::{Settings, Throttled};
 use crate::time::MonoTime;
 
-/// Operations of one credential whose limits are learned from responses. Cal.com has about a dozen (FACTS §2).
+/// Maximum learned operations of one credential. Cal.com has about a dozen operations with limits of their own (FACTS §2).
 const MAX_LEARNED: usize = 64;
 
-/// What is known of an operation's limit.
+/// Limit of an operation.
 #[derive(Debug)]
 pub(super) enum Operation {
-    /// It has a limit of its own.
+    /// The operation has a limit of its own.
     Separate {
         budget: Arc<CredentialBudget>,
-        /// The name of the limit, where a response has told it.
+        /// Hash of the limit's name, if a response has reported it.
         name: Option<u64>,
-        /// Requests in a window, where a response has told of them and the catalog does not list the operation.
+        /// Requests per window, if learned from responses and not listed in the catalog.
         learned: Option<u32>,
     },
     /// The catalog lists a limit of its own, but responses carry the credential's.
@@ -43,18 +43,19 @@ impl Operation {
 }
 
 impl CredentialBudget {
-    /// Whether responses have told of operations with limits of their own.
+    /// Returns whether operations were learned from responses.
     pub(in crate::budget) fn has_learned(&self) -> bool {
         self.has_learned.load(Ordering::Relaxed)
     }
 
-    /// The budget of the operation `key`, if it has one: by the catalog with the settings `listed`, or by its responses.
+    /// Returns the budget of the operation `key`, if it has one: from the catalog with the settings `listed`, or learned from
+    /// responses.
     pub(in crate::budget) fn sub_budget(self: &Arc<Self>, key: u64, listed: Option<Settings>) -> Option<Arc<Self>> {
         let own = self.settings();
         let mut operations = self.operations();
         if let Some(settings) = listed {
             let fresh = || Operation::Separate { budget: self.new_operation(key, settings), name: None, learned: None };
-            // What the catalog lists holds, also where responses or an older record told of the operation before.
+            // The catalog takes precedence over responses and older records.
             if let Operation::Separate { learned, .. } = operations.entry(key).or_insert_with(fresh) {
                 *learned = None;
             }
@@ -69,7 +70,7 @@ impl CredentialBudget {
         Some(budget)
     }
 
-    /// Whether none of the operations' budgets is in use.
+    /// Returns whether no budget of an operation is in use.
     pub(super) fn are_operations_unused(&self) -> bool {
         self.operations().values().all(|operation| match operation {
             Operation::Separate { budget, .. } => budget.is_unused(),
@@ -77,8 +78,8 @@ impl CredentialBudget {
         })
     }
 
-    /// The budget that the limits of a response are about, where it is not this one, which let the request out. `operation` is
-    /// what the request was for.
+    /// Returns the budget to which the limits of a response belong, if it is not this one, which admitted the request.
+    /// `operation` is the key of the request's operation.
     pub(super) fn counted_elsewhere(self: &Arc<Self>, told: &[LimitReading], operation: u64) -> Option<Arc<Self>> {
         match &self.credential {
             None => self.of_told_operation(told, operation),
@@ -86,7 +87,7 @@ impl CredentialBudget {
         }
     }
 
-    /// Counts a request here that another budget let out at `sent`.
+    /// Counts a request that another budget admitted at `sent`.
     pub(super) fn count(
         self: &Arc<Self>,
         (consumer, sent): (u64, MonoTime),
@@ -102,12 +103,12 @@ impl CredentialBudget {
         self.settle(&mut state, &flight, status, reading)
     }
 
-    /// For a credential's own budget: the budget of the operation, if the limits are that operation's.
+    /// In the budget of a credential: returns the budget of the operation, if the limits belong to it.
     fn of_told_operation(self: &Arc<Self>, told: &[LimitReading], operation: u64) -> Option<Arc<Self>> {
         let name = told.first()?.name;
         let mut operations = self.operations();
         if self.scope(&operations, told, operation) == Scope::Credential {
-            // What was learned by the same name was the credential's.
+            // An operation learned under the same name has the credential's limit.
             operations.retain(|_, operation| !operation.is_learned_as(name));
             return None;
         }
@@ -129,8 +130,8 @@ impl CredentialBudget {
         Some(budget)
     }
 
-    /// For a credential's own budget: whether the limits in a response to an operation with a budget of its own are the
-    /// credential's after all. Then the operation loses its budget.
+    /// In the budget of a credential: returns whether the limits in a response to an operation with a budget of its own belong to
+    /// the credential. The operation then loses its budget.
     fn takes_back(self: &Arc<Self>, told: &[LimitReading], operation: u64) -> bool {
         let mut operations = self.operations();
         if self.scope(&operations, told, operation) == Scope::Credential {
@@ -148,7 +149,7 @@ impl CredentialBudget {
         false
     }
 
-    /// What the limits in a response to `operation` are about. Records the names of the credential.
+    /// Returns the scope of the limits in a response to `operation`. Records the names of the credential's limits.
     fn scope(&self, operations: &HashMap<u64, Operation>, told: &[LimitReading], operation: u64) -> Scope {
         let name = told.first().map_or(0, |seen| seen.name);
         let known = NameSightings {
@@ -170,13 +171,13 @@ impl CredentialBudget {
         Arc::new(budget)
     }
 
-    /// Always locked before the state, where both are.
+    /// Locks the operations. Lock order: operations before state.
     pub(super) fn operations(&self) -> MutexGuard<'_, HashMap<u64, Operation>> {
         self.operations.lock()
     }
 }
 
-/// Forgets learned operations that are not in use, where there are too many.
+/// Removes unused learned operations, if there are too many.
 fn make_room(operations: &mut HashMap<u64, Operation>) {
     if operations.len() >= MAX_LEARNED {
         operations.retain(|_, operation| match operation {
@@ -186,7 +187,7 @@ fn make_room(operations: &mut HashMap<u64, Operation>) {
     }
 }
 
-/// What a request that moves to another budget is there: its consumer and when it was sent.
+/// Returns the consumer and send time of a request that moves to another budget.
 pub(super) fn moved(flight: &InFlight) -> (u64, MonoTime) {
     (flight.consumer, flight.sent())
 }

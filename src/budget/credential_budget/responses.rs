@@ -16,8 +16,8 @@ use crate::ratelimit::limiter::InFlight;
 use crate::ratelimit::usage_headers::{self, HeadReading, Ignored, UpstreamOutcome};
 
 impl CredentialBudget {
-    /// The head of an answer to a request for `operation` has come. Tells what holds the credential, or the operation, from now
-    /// on where the limiter refused the request.
+    /// Records the head of the response to a request for `operation`. Returns the throttling of the credential or operation, if
+    /// the limiter refused the request.
     pub(in crate::budget) fn record_response(
         self: &Arc<Self>,
         flight: &InFlight,
@@ -43,7 +43,7 @@ impl CredentialBudget {
         }
     }
 
-    /// What an answer means, whose limits are this budget's.
+    /// Applies a response whose limits belong to this budget.
     pub(super) fn settle(
         &self,
         state: &mut State,
@@ -52,8 +52,8 @@ impl CredentialBudget {
         reading: HeadReading,
     ) -> Option<Throttled> {
         let HeadReading { outcome, readings, .. } = reading;
-        // Cal.com reports its limits if it counts a request (FACTS §2). A proxy in front of it that answers instead may do so after
-        // Cal.com has counted the request.
+        // Cal.com reports its limits if it counts a request (FACTS §2). A proxy in front of it that answers instead may do so
+        // after Cal.com has counted the request.
         if outcome == UpstreamOutcome::Unclear && readings.limits.is_empty() && status.is_server_error() {
             self.lose(state, flight, Duration::ZERO);
             self.change(state);
@@ -77,7 +77,7 @@ impl CredentialBudget {
         held
     }
 
-    /// The edge limits the rate, as the body of an answer says whose head was taken for no refusal.
+    /// Records that the edge limits the rate, as the body of a response says whose head looked like no refusal.
     pub(in crate::budget) fn record_edge_limit(&self, status: StatusCode, fields: &HeaderMap) {
         let now = self.clock.now();
         let mut state = self.lock();
@@ -89,14 +89,14 @@ impl CredentialBudget {
             self.warn_of_block(status, held);
         }
         if let Some(member) = &self.member {
-            // The store has settled the request itself.
+            // The store has already recorded the outcome of the request itself.
             member.report_edge_limit(settings, retry_after);
         }
         self.change(&mut state);
     }
 
-    /// Logs, once, that Cal.com grants fewer requests than configured. A key that `POST /v2/api-keys/refresh` made has lost a
-    /// raised limit (FACTS §1).
+    /// Logs once that Cal.com grants fewer requests than configured. A key from `POST /v2/api-keys/refresh` loses a raised limit
+    /// (FACTS §1).
     fn check_limit(&self, state: &State) {
         let (granted, configured) = (state.limiter.limit(), state.settings.limit);
         if granted < configured && self.watches_limit.swap(false, Ordering::Relaxed) {
@@ -104,7 +104,7 @@ impl CredentialBudget {
                 credential = &*self.name,
                 granted,
                 configured,
-                "Cal.com grants a credential fewer requests a window than requests_per_minute says; the lower limit holds"
+                "Cal.com grants fewer requests per window than requests_per_minute; using the lower limit"
             );
         }
     }
@@ -118,14 +118,14 @@ impl CredentialBudget {
             status,
             by = held.by.name(),
             seconds,
-            "Cal.com's limiter refused a request: its scope is blocked for so many seconds"
+            "Cal.com's limiter refused a request; sending nothing in this scope until the block ends"
         );
     }
 
-    /// Logs fields of an answer that are not used, at most once a second.
+    /// Logs fields of a response that are ignored, at most once per second.
     fn warn_of_fields(&self, absurd: bool, ignored: Option<Ignored>) {
         if absurd && !self.absurd.swap(true, Ordering::Relaxed) {
-            tracing::warn!(credential = &*self.name, "Cal.com's rate limit headers make no sense; they are ignored");
+            tracing::warn!(credential = &*self.name, "ignoring implausible rate limit headers of Cal.com");
         }
         if let Some(Ignored { field, seconds }) = ignored.filter(|_| self.warned.try_start(self.clock.now())) {
             let credential = &*self.name;

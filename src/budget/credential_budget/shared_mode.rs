@@ -1,4 +1,4 @@
-//! A budget for which the limit store decides about each request.
+//! Shared mode of a budget: the limit store decides about each request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::time::MonoTime;
 
 impl CredentialBudget {
-    /// Begins to be heard in the store, if it has one. Nothing goes out until that is done, or has failed.
+    /// Starts the membership in the store, if there is one. No request is sent until it has joined, or has failed to.
     pub fn start(self: &Arc<Self>) {
         let Some(member) = self.member.as_ref().filter(|member| !member.has_heartbeat()) else { return };
         self.defer_to_store(1, member.within());
@@ -28,7 +28,7 @@ impl CredentialBudget {
         }
     }
 
-    /// Puts a request to the store that may go as far as is known here. `None`: it has to ask again, here.
+    /// Asks the store about a request that this gateway admitted. `None` means that the request has to be admitted again here.
     pub(super) async fn confirm_with_store(
         self: &Arc<Self>,
         member: &Arc<Membership>,
@@ -46,7 +46,7 @@ impl CredentialBudget {
             (limiter.is_shared(), asking)
         };
         if !is_shared {
-            // The store has been lost since, and nobody has asked whether this gateway's own rules let it out.
+            // The store was lost in the meantime, and this gateway's own rules have not admitted the request.
             if uncommitted.is_by_store() {
                 return Ok(None);
             }
@@ -77,14 +77,14 @@ impl CredentialBudget {
             }
             Err(Unavailable) => {
                 self.ask_again(member);
-                // Whether the store has taken the token is not known; it has had the time to say so.
+                // It is unknown whether the store has taken the token. The reply had enough time to say so.
                 beside.and_then(|_| pending.take()).map_or(Ok(()), PendingCharge::charge_locally)?;
                 Ok(None)
             }
         }
     }
 
-    /// Tells the store of a request that goes whatever it says.
+    /// Reports a request to the store that is sent whatever the store decides.
     pub(super) async fn confirm_unlimited(
         self: &Arc<Self>,
         member: &Arc<Membership>,
@@ -118,7 +118,7 @@ impl CredentialBudget {
         Ok((uncommitted.commit().ok_or(Refusal::Internal)?, held))
     }
 
-    /// Lets go those that wait, one after the other, while the store says yes.
+    /// Sends waiting requests, one after the other, while the store admits them.
     pub(super) async fn dispatch_shared(&self, member: &Arc<Membership>) {
         loop {
             let asking = {
@@ -160,10 +160,12 @@ impl CredentialBudget {
         }
     }
 
-    /// Is heard in the store, or joins it, or goes on without, as the store stands. Answers whether to go on with that.
+    /// Sends a heartbeat, joins the store or leaves shared mode, as the circuit breaker's state requires. Returns whether
+    /// heartbeats continue.
     pub(in crate::budget) async fn heartbeat(&self, store: BreakerState) -> bool {
         let Some(member) = &self.member else { return false };
-        // A gateway leaves only while the store decides: with the goodbye, the store drops the part that it keeps for this gateway.
+        // The gateway leaves only in shared mode, because the goodbye makes the store drop the part that it keeps for this
+        // gateway.
         if store == BreakerState::Closed && member.is_joined() && !member.is_persistent() && self.is_unused() {
             self.lock().limiter.give_up_part();
             self.leave_shared_mode(member);
@@ -172,7 +174,7 @@ impl CredentialBudget {
         }
         match store {
             BreakerState::Open { .. } => self.leave_shared_mode(member),
-            // At the start it has not been asked yet, and is in a moment. After a loss that takes `recover_within`.
+            // At the start, the store becomes available in a moment. After a loss, that takes `recover_within`.
             BreakerState::Recovering { .. } if !member.was_shared() => self.defer_to_store(1, member.within()),
             BreakerState::Recovering { .. } => {
                 self.leave_shared_mode(member);
@@ -197,11 +199,11 @@ impl CredentialBudget {
             match member.heartbeat(self.settings(), epoch).await {
                 Ok(heard) if heard.is_member => return self.apply_heartbeat(member, &heard, asked),
                 Ok(_) => {}
-                // The next request will tell; it is the breaker that gives the store up.
+                // The next request finds out. Only the circuit breaker gives the store up.
                 Err(Unavailable) => return,
             }
         }
-        // Nothing goes out while the store is told of everything, so that nothing is left out.
+        // No request is sent while the gateway reports, so that the report is complete.
         self.defer_to_store(member.gateways(), member.within());
         self.lock().limiter.give_up_part();
         let (settings, missed) = self.replay_list();
@@ -211,7 +213,7 @@ impl CredentialBudget {
         }
     }
 
-    /// May a request go out? What the store tells of parts beside is noted.
+    /// Asks the store whether a request may be sent, and records the part in its reply.
     async fn ask_store(
         &self,
         member: &Arc<Membership>,
@@ -230,7 +232,8 @@ impl CredentialBudget {
         }
     }
 
-    /// The store has not answered in time. That says nothing of it, and others go by it: until it is given up, nothing goes out.
+    /// Pauses after a late reply. It says nothing about the store, which other gateways still follow. So no request is sent until
+    /// the circuit breaker gives the store up.
     fn ask_again(&self, member: &Membership) {
         if member.is_lost() {
             return self.leave_shared_mode(member);
@@ -238,7 +241,7 @@ impl CredentialBudget {
         self.pause(member.within());
     }
 
-    /// The store does not know this gateway, which has to join first.
+    /// Joins the store again, because it does not know this gateway.
     fn join_again(&self, member: &Membership) {
         member.mark_left();
         member.wake_heartbeat();
@@ -254,7 +257,7 @@ impl CredentialBudget {
         self.member.clone()
     }
 
-    /// The store decides, for so many gateways, and says no for a while yet.
+    /// Enters shared mode for `gateways` gateways, with a denial for `wait`.
     fn defer_to_store(&self, gateways: u32, wait: Duration) {
         let now = self.clock.now();
         let mut state = self.lock();
@@ -285,13 +288,13 @@ impl CredentialBudget {
         self.change(&mut state);
     }
 
-    /// All requests that the store has to know of.
+    /// Returns all requests that the store has to know.
     fn replay_list(&self) -> (crate::budget::credential_budget::Settings, Vec<ReplayedRequest>) {
         let now = self.clock.now();
         let state = self.lock();
         let in_flight = state.in_flight.iter().map(|(&request, deadline)| (request, true, deadline.since(now)));
         let over = state.limiter.expiries().zip(0..).map(|(release, n)| (n, release.since(now)));
-        // Those that are over need a name that no request has.
+        // Completed requests need identifiers that no request in flight has.
         let over = over.map(|(n, left)| (u64::MAX - n, false, left));
         let missed =
             in_flight.chain(over).map(|(request, in_flight, left)| ReplayedRequest { request, in_flight, left });

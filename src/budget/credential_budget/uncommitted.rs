@@ -1,4 +1,4 @@
-//! A request that may be sent but is not sent yet. Dropping it releases its place.
+//! A request that is admitted but not committed. Dropping it releases its slot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::budget::membership::Membership;
 use crate::ratelimit::limiter::InFlight;
 use crate::time::MonoTime;
 
-/// A request that is about to go. Dropped, it did not, and its place is free again.
+/// An admitted request that may still be stopped by its charge, by the store or by its caller. Dropping it releases its slot.
 #[must_use = "dropped, it gives up its place"]
 pub(super) struct UncommittedSlot<'a> {
     budget: &'a Arc<CredentialBudget>,
@@ -20,7 +20,7 @@ impl<'a> UncommittedSlot<'a> {
         Self { budget, flight: Some(flight) }
     }
 
-    /// It goes; whoever gets the flight has to end it.
+    /// Commits the request. The caller has to end it.
     pub(super) fn commit(mut self) -> Option<InFlight> {
         self.flight.take()
     }
@@ -29,12 +29,12 @@ impl<'a> UncommittedSlot<'a> {
         self.flight.as_ref().is_some_and(InFlight::is_express)
     }
 
-    /// Whether it was let out for the store to decide on.
+    /// Returns whether the store has to decide about it.
     pub(super) fn is_by_store(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.is_shared)
     }
 
-    /// Gives it the name that the store will know it by.
+    /// Gives it an identifier in the store.
     pub(super) fn register(&mut self, member: &Membership, in_flight: &mut HashMap<u64, MonoTime>) {
         if let Some(flight) = &mut self.flight {
             member.register(in_flight, flight, self.budget.clock.now());

@@ -12,11 +12,11 @@ use crate::ratelimit::usage_headers::LimitReading;
 use crate::time::milliseconds;
 
 impl CredentialBudget {
-    /// Adds its open windows and blocks to `used`, and those of its operations. `now` is milliseconds since 1970. What could be
-    /// sent before the next record is written is left out where `leaves_room` is set: a process that ends without notice
-    /// writes no more.
+    /// Adds the open windows and blocks of the budget and of its operations to `used`. `now` is milliseconds since 1970. With
+    /// `leaves_room`, a remaining count of up to a tenth of the limit is recorded as 0. It may be used before the next write, and
+    /// a process may end without notice.
     ///
-    /// Gateways that share limits keep them in their store: a budget there records nothing.
+    /// Gateways that share limits keep them in the limit store, so their budgets record nothing.
     pub(in crate::budget) fn record(&self, budget: u128, used: &mut UsedWindows, now: u64, leaves_room: bool) {
         if self.member.is_some() {
             return;
@@ -56,7 +56,7 @@ impl CredentialBudget {
         }
     }
 
-    /// Goes on from what a process before this one has recorded, read at `now`, in milliseconds since 1970.
+    /// Restores the entries of an earlier process, at `now`, in milliseconds since 1970.
     pub(in crate::budget) fn restore(self: &Arc<Self>, entries: Vec<UsedWindow>, now: u64) {
         for entry in entries {
             let left = Duration::from_millis(entry.ends.saturating_sub(now));
@@ -81,8 +81,8 @@ impl CredentialBudget {
         }
     }
 
-    /// The budget of an operation that the process before had. Whether the catalog still lists one that it listed shows when a request
-    /// for it comes.
+    /// Returns the budget of an operation in the record of an earlier process. If the catalog listed it then, the next request
+    /// shows whether it still does.
     fn restored_operation(self: &Arc<Self>, key: u64, limit: u32, is_learned: bool) -> Arc<Self> {
         let settings = Settings { limit, learn_limit: is_learned, ..self.settings() };
         let learned = is_learned.then_some(limit);

@@ -3,7 +3,7 @@
 use crate::ratelimit::limiter::BudgetLimiter;
 use crate::time::MonoTime;
 
-/// A request that has been let out. Each has to be ended by one of [`BudgetLimiter::record_response`], [`BudgetLimiter::mark_lost`] and
+/// An admitted request. The caller ends each one by [`BudgetLimiter::record_response`], [`BudgetLimiter::mark_lost`] or
 /// [`BudgetLimiter::mark_unsent`].
 #[derive(Debug)]
 #[must_use = "a request that is never ended counts for ever"]
@@ -11,21 +11,21 @@ pub struct InFlight {
     pub(crate) consumer: u64,
     pub(super) sent: MonoTime,
     pub(super) express: bool,
-    /// Whether it is of this gateway's part.
+    /// Whether it uses this gateway's reserved part.
     pub(super) of_part: bool,
-    /// Whether it waits for the store's word.
+    /// Whether the store has to admit it too.
     pub(crate) is_shared: bool,
-    /// What a store knows it by.
+    /// Its identifier in the store; 0 if it has none.
     pub(crate) request: u64,
 }
 
 impl InFlight {
-    /// When it was let out.
+    /// Returns when it was admitted.
     pub fn sent(&self) -> MonoTime {
         self.sent
     }
 
-    /// Whether it did not have to take turns when it was let out at once.
+    /// Returns whether it was admitted by the express lane without a wait.
     pub fn is_express(&self) -> bool {
         self.express
     }
@@ -49,13 +49,13 @@ impl BudgetLimiter {
         InFlight { consumer, sent: now, express: false, of_part, is_shared: self.is_shared(), request: 0 }
     }
 
-    /// A request was sent and nothing will be known of it: it has arrived by `deadline`, if at all.
+    /// Records that a request was sent and its outcome stays unknown. It has arrived by `deadline`, if at all.
     pub fn mark_lost(&mut self, flight: &InFlight, deadline: MonoTime) {
         self.complete(flight, deadline);
         self.upstream_windows.mark_lost();
     }
 
-    /// A request was not sent after all.
+    /// Records that a request was not sent.
     pub fn mark_unsent(&mut self, flight: &InFlight) {
         self.log.cancel();
         self.upstream_windows.record_end(flight.sent);
@@ -65,7 +65,7 @@ impl BudgetLimiter {
         self.queue.record_expiry(flight.consumer);
     }
 
-    /// A request has arrived by then, if it ever does.
+    /// Completes a request that has arrived at `by` at the latest.
     pub(super) fn complete(&mut self, flight: &InFlight, by: MonoTime) {
         let window = self.window();
         self.upstream_windows.record_end(flight.sent);

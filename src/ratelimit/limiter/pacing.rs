@@ -1,4 +1,4 @@
-//! Pacing: which consumers take turns, and when the next turn is.
+//! Pacing: which consumers take turns, and when the next turn is due.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::ratelimit::limiter::{Allowance, BudgetLimiter};
 use crate::ratelimit::upstream_windows::Pacing;
 use crate::time::MonoTime;
 
-/// By how many turns requests that need not wait for one put off those that do.
+/// Maximum number of turns by which express requests postpone the waiting ones.
 const MAX_POSTPONED_TURNS: u32 = 4;
 
 impl BudgetLimiter {
-    /// Whether a request need not take turns: there is plenty of allowance, or its consumer has less than its part of it.
+    /// Returns whether a request needs no turn: half of the budget is free, or its consumer is under its fair share.
     pub(super) fn is_express(&self, flow: &Flow, now: MonoTime) -> bool {
         let plenty = self.authority.gateways().is_none() && self.is_plenty(now);
         (plenty && !self.queue.has_waiters()) || self.is_under_fair_share(flow, now)
     }
 
-    /// While half of the budget is free, nobody is kept waiting to spread the rest. In the window after one that need not take
-    /// turns found no allowance it is not: all would be used at once, and there would be no allowance again.
+    /// Returns whether requests are sent without pacing because half of the budget is free. This does not hold in the window
+    /// after an express request found no capacity. Otherwise the capacity would be used up at once again.
     fn is_plenty(&self, now: MonoTime) -> bool {
         let was_starved = self.last_starved.is_some_and(|at| now.since(at) <= self.settings.window);
         !was_starved && self.is_half_free()
@@ -29,23 +29,22 @@ impl BudgetLimiter {
         self.log.used().saturating_add(self.queue.express()) < self.fair_limit() / 2
     }
 
-    /// Whether a request of `flow` need not take turns even where others have to: as far as this gateway can tell, it has less
-    /// than its part.
+    /// Returns whether the consumer is under its fair share, as far as this gateway can tell. Its requests then need no turn.
     pub fn is_under_fair_share(&self, flow: &Flow, now: MonoTime) -> bool {
         self.queue.is_under_fair_share(flow, &self.shared_limit(), now)
     }
 
-    /// What there is, and among how many gateways it is divided.
+    /// Returns the limit, and the gateways among which it is divided.
     pub(super) fn shared_limit(&self) -> SharedLimit {
         SharedLimit { limit: self.effective_limit.get(), window: self.settings.window, gateways: self.gateways() }
     }
 
-    /// What others than `flow` who do not wait for their turn have had in the last window, and will ask for again.
+    /// Returns the requests in the log of consumers that need no turn, except `flow`. They are expected again.
     pub fn light_load(&self, flow: Option<&Flow>) -> u32 {
         self.queue.light_load(flow.map(|flow| flow.key))
     }
 
-    /// When the next turn is: that of `flow`, or of one that waits.
+    /// Returns when the next turn is due: that of `flow`, or of a waiting request.
     pub(super) fn due(&self, flow: Option<&Flow>, now: MonoTime) -> MonoTime {
         if self.authority.gateways().is_some() || self.is_plenty(now) {
             return now;
@@ -57,23 +56,23 @@ impl BudgetLimiter {
         }
     }
 
-    /// A request goes out. One that did not wait for its turn puts off those that do, but not for ever; a turn that a timer
-    /// was late for, by less than a turn, does not.
+    /// Records a send. An express request postpones the next turn by a bounded time. A turn that the timer served late, by less
+    /// than one turn, does not postpone it.
     pub(super) fn took_turn(&mut self, flow: Option<&Flow>, now: MonoTime) {
         let (due, every) = (self.due(flow, now), self.interval());
         let on_time = self.queue.has_waiters() && now.since(due) < every;
         self.last_paced = if on_time { due.min(now.after(every * MAX_POSTPONED_TURNS)) } else { now };
     }
 
-    /// The time in which the limit allows one request.
+    /// Returns the time in which the limit allows one request.
     pub(super) fn interval(&self) -> Duration {
         let (limit, window) = self.part();
         window / limit.max(1)
     }
 
-    /// How turns are taken: such that what is left, by the log and by Cal.com, lasts until there is more, and so that others
-    /// than `flow` who need not take turns find what they will ask for. They are never much closer together than by the
-    /// limit; a tenth, so that time lost to a late answer can be made up for.
+    /// Returns the pacing. The rest of the log and of Cal.com's window lasts until there is more, and express requests of other
+    /// consumers find capacity. Turns are closer together than the limit's interval by a tenth at most, to make up for time that
+    /// a late response cost.
     fn pacing(&self, flow: Option<&Flow>, now: MonoTime) -> Pacing {
         if let Some(gateways) = self.authority.gateways() {
             return Pacing::Every(self.interval() * gateways);
@@ -91,7 +90,7 @@ impl BudgetLimiter {
         Pacing::Every((self.interval() * 9 / 10).max(by_log).max(by_gate.min(window)))
     }
 
-    /// How long a request that asks now will have to wait.
+    /// Returns the expected wait of a request that arrives now.
     pub(super) fn estimate(&self, flow: &Flow, express: bool, allowance: &Allowance, now: MonoTime) -> Duration {
         let turns = if express { self.queue.express().saturating_add(1) } else { self.queue.turns_until(flow) };
         let free = self.part().0.saturating_sub(self.log.used());
