@@ -276,7 +276,7 @@ proptest! {
     #![proptest_config(cases(2048))]
 
     #[test]
-    fn one_gateway_never_exceeds_a_window_whether_cal_com_tells_of_its_limits_or_not(
+    fn one_gateway_never_exceeds_a_window_with_or_without_reported_limits(
         limit in 1..20_u32,
         talks in any::<bool>(),
         events in events(),

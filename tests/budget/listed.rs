@@ -15,7 +15,7 @@ fn registry(capacity: usize) -> BudgetRegistry {
 }
 
 #[test]
-fn a_reload_reaches_those_that_no_configuration_lists() {
+fn a_reload_reaches_unlisted_budgets() {
     let registry = registry(10);
     let limit = |key, window| registry.dynamic(key, "(managed)", common(window).of(OAUTH_PER_MINUTE)).status().limit;
     assert_eq!([limit(1, 60), limit(2, 60)], [500, 500]);
@@ -23,7 +23,7 @@ fn a_reload_reaches_those_that_no_configuration_lists() {
 }
 
 #[test]
-fn one_that_is_listed_keeps_what_the_configuration_says_whoever_uses_it() {
+fn a_listed_budget_keeps_its_configured_limit() {
     let registry = registry(10);
     let unlisted = |key, window| registry.dynamic(key, "(own)", common(window).of(OAUTH_PER_MINUTE)).status().limit;
     let listed =
@@ -34,7 +34,7 @@ fn one_that_is_listed_keeps_what_the_configuration_says_whoever_uses_it() {
 }
 
 #[test]
-fn a_reload_reaches_the_one_that_newcomers_to_a_full_table_share() {
+fn a_reload_reaches_the_overflow_budget() {
     let registry = registry(1);
     let limit = |key, window| registry.dynamic(key, "(managed)", common(window).of(OAUTH_PER_MINUTE));
     let first = limit(1, 60);

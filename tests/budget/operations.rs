@@ -44,7 +44,7 @@ fn ask(gateway: &Gateway, key: &Key, request: &str, times: usize) -> (usize, usi
 }
 
 #[test]
-fn a_limit_that_only_a_response_tells_of_is_kept_for_its_operation() {
+fn a_limit_learned_from_a_response_applies_to_its_operation() {
     let (sim, key) = (cal_com(|_| {}), Key::new());
     let gateway = gateway(&sim, &key, "");
     assert_eq!(ask(&gateway, &key, UNLISTED, 6), (3, 3), "the first answers that this credential ever had");
@@ -75,7 +75,7 @@ fn a_429_for_one_operation_blocks_that_operation() {
 }
 
 #[test]
-fn an_operation_that_the_catalog_lists_and_cal_com_does_not_counts_for_the_credential() {
+fn a_listed_operation_without_a_limit_of_its_own_counts_for_the_credential() {
     let (sim, key) = (cal_com(|options| options.limits.operations.clear()), Key::new());
     let gateway = gateway(&sim, &key, "");
     assert_eq!(ask(&gateway, &key, LISTED, 8), (8, 0), "more than the five of the catalog");
@@ -86,7 +86,7 @@ fn an_operation_that_the_catalog_lists_and_cal_com_does_not_counts_for_the_crede
 }
 
 #[test]
-fn a_key_with_limits_of_its_own_is_held_to_them_whatever_operation_comes_first() {
+fn a_key_with_limits_of_its_own_keeps_to_them_in_any_order() {
     for own in [&[("Burst", 40)][..], &[("Team", 100)], &[("Short", 20), ("Long", 60)]] {
         let limits = own.iter().map(|&(name, limit)| (name.to_owned(), limit)).collect();
         let (sim, key) = (cal_com(|options| options.limits.api_key = limits), Key::new());
@@ -101,7 +101,7 @@ fn a_key_with_limits_of_its_own_is_held_to_them_whatever_operation_comes_first()
 
 /// A limit that responses tell may grow as they tell more. That of the catalog does not, also after a restart.
 #[test]
-fn a_limit_of_the_catalog_is_one_after_a_restart() {
+fn a_limit_of_the_catalog_stays_one_after_a_restart() {
     let more = OperationLimit::new("POST /v2/bookings/{bookingUid}/guests", "Booking_guests_requests", 20);
     let (sim, key) = (cal_com(|options| options.limits.operations = vec![more]), Key::new());
     let folder = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ fn a_limit_of_the_catalog_is_one_after_a_restart() {
 }
 
 #[test]
-fn gateways_that_share_a_store_share_the_operations_limit_and_leave_the_credential_alone() {
+fn gateways_on_a_store_share_the_limit_of_an_operation() {
     let (redis, key) = (Redis::start(), Key::new());
     let sim = cal_com(|_| {});
     let store = format!("[limit_store]\nredis = \"{}\"\n", redis.url());

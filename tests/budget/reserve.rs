@@ -50,7 +50,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn twenty_thousand_that_leave_leave_nothing_behind() {
+fn twenty_thousand_cancelled_requests_leave_nothing_behind() {
     let snapshot = snapshot(TEXT);
     first_response(&snapshot, "GET /v2/me");
     runtime().block_on(async {
@@ -88,7 +88,7 @@ fn twenty_thousand_that_leave_leave_nothing_behind() {
 }
 
 #[test]
-fn a_slot_that_was_sent_with_counts_and_one_that_was_not_does_not() {
+fn only_a_slot_that_was_used_to_send_counts() {
     let snapshot = snapshot(TEXT);
     let mut slot = now(&snapshot, "GET /v2/me").unwrap();
     slot.mark_sent();
@@ -102,7 +102,7 @@ fn a_slot_that_was_sent_with_counts_and_one_that_was_not_does_not() {
 }
 
 #[test]
-fn sending_again_takes_a_second_place_if_the_first_may_have_arrived() {
+fn a_retry_reserves_a_second_slot_if_the_first_request_may_have_arrived() {
     let snapshot = snapshot(TEXT);
     let mut slot = now(&snapshot, "GET /v2/me").unwrap();
     runtime().block_on(slot.renew()).unwrap();
@@ -119,7 +119,7 @@ fn sending_again_takes_a_second_place_if_the_first_may_have_arrived() {
 }
 
 #[test]
-fn who_waits_no_longer_than_nothing_is_refused_at_once_with_the_time_until_there_is_room() {
+fn a_request_that_may_not_wait_is_refused_at_once_with_the_wait() {
     let snapshot = snapshot(TEXT);
     for _ in 0..4 {
         let mut slot = now(&snapshot, "GET /v2/me").unwrap();
@@ -133,7 +133,7 @@ fn who_waits_no_longer_than_nothing_is_refused_at_once_with_the_time_until_there
 }
 
 #[test]
-fn operations_that_cal_com_counts_apart_leave_the_main_budget_alone() {
+fn operations_that_cal_com_counts_separately_do_not_use_the_main_budget() {
     let snapshot = snapshot(TEXT);
     let apart = "POST /v2/bookings/uid/guests";
     let mut first = now(&snapshot, apart).unwrap();
@@ -149,7 +149,7 @@ fn operations_that_cal_com_counts_apart_leave_the_main_budget_alone() {
 }
 
 #[test]
-fn a_reload_keeps_what_was_sent_and_takes_the_new_limit() {
+fn a_reload_keeps_sent_requests_and_applies_the_new_limit() {
     let before = snapshot(TEXT);
     first_response(&before, "GET /v2/me");
     let slots: Vec<Slot> = (0..2).map(|_| now(&before, "GET /v2/me").unwrap()).collect();
@@ -162,7 +162,7 @@ fn a_reload_keeps_what_was_sent_and_takes_the_new_limit() {
 }
 
 #[test]
-fn one_secret_under_two_names_is_one_budget_of_the_least_limit() {
+fn one_secret_under_two_names_is_one_budget_with_the_lower_limit() {
     let two = "[credentials.other]\nkind = \"api-key\"\napi_key = { env = \"CARGO_PKG_NAME\" }\nplan = \"teams\"\n\
         requests_per_minute = 2\n\
         [consumers.second]\nkeys = [\"{key:second}\"]\ncredential = \"other\"\n";
@@ -175,7 +175,7 @@ fn one_secret_under_two_names_is_one_budget_of_the_least_limit() {
 }
 
 #[test]
-fn observing_lets_through_and_tells_and_off_counts_nothing() {
+fn observe_mode_admits_and_reports_and_off_counts_nothing() {
     let observing = snapshot(&format!("{TEXT}[budget]\nmode = \"observe\"\n"));
     first_response(&observing, "GET /v2/me");
     let slots: Vec<Slot> = (0..6).map(|_| now(&observing, "GET /v2/me").unwrap()).collect();
@@ -188,7 +188,7 @@ fn observing_lets_through_and_tells_and_off_counts_nothing() {
 }
 
 #[test]
-fn a_budget_whose_last_request_stops_waiting_is_kept_by_nobody() {
+fn a_budget_without_waiting_requests_is_freed() {
     let snapshot = snapshot(TEXT);
     let budget =
         snapshot.budget.consumers[snapshot.consumers.find_by_name("it").unwrap().id.index()].bearer.clone().unwrap();

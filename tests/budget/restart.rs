@@ -100,7 +100,7 @@ fn token_store(folder: &tempfile::TempDir) -> String {
 
 /// Of a window that is nearly used up a new process learns by its first request, before callers' burst goes out.
 #[test]
-fn without_a_store_a_new_process_follows_the_first_answer() {
+fn without_a_store_a_new_process_awaits_the_first_response() {
     let (sim, key) = (cal_com(Duration::from_secs(600)), Key::new());
     for _ in 0..RESTARTS {
         let mut before = start_with(&sim, &key, "", Duration::from_secs(600));
@@ -120,14 +120,14 @@ fn without_a_store_a_new_process_follows_the_first_answer() {
 }
 
 #[test]
-fn with_a_token_store_what_was_used_outlives_the_process() {
+fn with_a_token_store_used_windows_outlive_the_process() {
     let folder = tempfile::tempdir().unwrap();
     assert!(restarted(&token_store(&folder), "-TERM") > 100);
 }
 
 /// While a process serves, it records no room that it could use before the next record. Its last record says what there is.
 #[test]
-fn with_a_token_store_a_process_that_ends_leaves_all_that_it_has_not_used() {
+fn with_a_token_store_the_last_record_is_exact() {
     let window = Duration::from_secs(600);
     let (sim, key, folder) = (cal_com(window), Key::new(), tempfile::tempdir().unwrap());
     let store = token_store(&folder);
@@ -145,7 +145,7 @@ fn with_a_token_store_a_process_that_ends_leaves_all_that_it_has_not_used() {
 
 /// What was recorded before a crash is known to the next process. What was sent after the last record is not.
 #[test]
-fn with_a_token_store_what_was_recorded_outlives_a_crash() {
+fn with_a_token_store_the_record_outlives_a_crash() {
     let window = Duration::from_secs(600);
     for _ in 0..3 {
         let (sim, key, folder) = (cal_com(window), Key::new(), tempfile::tempdir().unwrap());
@@ -173,14 +173,14 @@ fn recorded(folder: &tempfile::TempDir) -> Option<u64> {
 }
 
 #[test]
-fn with_shared_limits_what_was_used_outlives_a_crash() {
+fn with_shared_limits_used_windows_outlive_a_crash() {
     let redis = Redis::start();
     assert!(restarted(&format!("[limit_store]\nredis = \"{}\"\n", redis.url()), "-KILL") > 100);
 }
 
 /// What a process used up at once is known to the next, which asks Cal.com nothing until the window is over.
 #[test]
-fn a_window_that_is_used_up_is_not_asked_of_again() {
+fn a_new_process_sends_nothing_in_a_window_that_is_used_up() {
     let (sim, key, folder) = (cal_com(Duration::from_secs(8)), Key::new(), tempfile::tempdir().unwrap());
     let store = token_store(&folder);
     let mut gateway = start_with(&sim, &key, &store, Duration::from_secs(8));

@@ -18,7 +18,7 @@ fn check(cells: &[Cell]) {
 }
 
 #[test]
-fn one_gateway_uses_all_and_causes_no_429() {
+fn one_gateway_uses_the_whole_limit_and_causes_no_429() {
     check(&[
         cell(1, 120, Load::Poisson(50), true),
         cell(1, 120, Load::Poisson(300), true),
@@ -41,7 +41,7 @@ fn gateways_that_share_nothing_cause_no_429() {
 }
 
 #[test]
-fn others_on_the_credential_are_seen_and_left_their_part() {
+fn capacity_is_reserved_for_other_clients() {
     for load in [Load::Poisson(50), Load::HeavyAndLight] {
         check(&[Cell { foreign: 20, ..cell(1, 200, load, false) }]);
     }
@@ -49,14 +49,14 @@ fn others_on_the_credential_are_seen_and_left_their_part() {
 
 /// Not every single one: the other program's requests come at random.
 #[test]
-fn hardly_a_quarter_of_an_hour_with_others_has_a_block_even_where_all_is_used() {
+fn blocks_with_other_clients_are_rare_even_at_full_load() {
     let quarters = (1..=40).map(|hour| Cell { foreign: 20, hour, ..cell(1, 200, Load::Poisson(300), false) });
     let blocked = quarters.filter(|cell| run(cell, Policy::Budget).blocks > 0).count();
     assert!(blocked <= 2, "{blocked} of 40");
 }
 
 #[test]
-fn what_is_usual_elsewhere_is_blocked_again_and_again() {
+fn a_token_bucket_and_a_spacer_are_blocked_repeatedly() {
     let saturated = cell(1, 120, Load::Poisson(300), false);
     let bucket = run(&saturated, Policy::Bucket);
     assert!(bucket.blocks > 5 && bucket.used < 0.6, "{bucket:?}");

@@ -41,7 +41,7 @@ fn at(seconds: u64) -> MonoTime {
 }
 
 #[test]
-fn of_two_processes_the_least_that_is_left_of_a_window_holds_and_the_later_window() {
+fn the_smaller_rest_of_a_window_and_the_later_window_hold() {
     let mut both = used(&[entry(1, 7, 30, NOW + 20_000), entry(2, 7, 5, NOW + 1000)]);
     let theirs = [entry(1, 7, 10, NOW + 21_000), entry(2, 7, 90, NOW + 50_000), entry(3, 7, 0, NOW - 1)];
     both.merge(used(&theirs), NOW);
@@ -59,7 +59,7 @@ fn an_entry_that_ends_too_late_to_be_true_stays_in_the_record_and_is_not_restore
 }
 
 #[test]
-fn a_process_replaces_its_own_entries_and_keeps_those_of_others() {
+fn a_process_replaces_only_its_own_entries() {
     let by = |process, remaining| used(&[entry(1, 7, remaining, NOW)]).of_process(process);
     let mut both = by(1, 0);
     both.merge(by(2, 30), NOW - 1000);
@@ -70,7 +70,7 @@ fn a_process_replaces_its_own_entries_and_keeps_those_of_others() {
 }
 
 #[test]
-fn a_full_record_takes_what_another_process_knows_of_the_same_windows_and_nothing_else() {
+fn a_full_record_merges_only_windows_that_it_contains() {
     let mut full = UsedWindows::default();
     (0..2000).for_each(|budget| full.add(UsedWindow { process: 1, ..entry(budget, 7, 30, NOW) }));
     assert!(full.is_full());
@@ -80,7 +80,7 @@ fn a_full_record_takes_what_another_process_knows_of_the_same_windows_and_nothin
 }
 
 #[test]
-fn the_entries_of_one_budget_are_taken_and_no_others() {
+fn takes_the_entries_of_one_budget_only() {
     let own = [
         entry(u128::MAX, 1, 3, NOW),
         UsedWindow { operation: Some((u64::MAX, 3)), ..entry(u128::MAX, u64::MAX, 3, NOW) },
@@ -92,14 +92,14 @@ fn the_entries_of_one_budget_are_taken_and_no_others() {
 }
 
 #[test]
-fn a_record_of_an_earlier_release_is_read() {
+fn reads_a_record_of_an_earlier_release() {
     let stored = br#"{"entries":[{"budget":"01","operation":[9,5],"name":7,"limit":5,"remaining":2,"ends":1000}]}"#;
     let expected = UsedWindow { operation: Some((9, 5)), is_learned: true, limit: Some(5), ..entry(1, 7, 2, 1000) };
     assert_eq!(UsedWindows::from_bytes(stored), used(&[expected]));
 }
 
 #[test]
-fn what_is_stored_is_read_again_and_what_is_something_else_is_nothing() {
+fn reads_the_stored_form_and_ignores_anything_else() {
     let entries = [
         entry(u128::MAX, u64::MAX, 3, NOW),
         UsedWindow { operation: Some((u64::MAX, 3)), ..entry(1, 2, 3, NOW) },
@@ -111,7 +111,7 @@ fn what_is_stored_is_read_again_and_what_is_something_else_is_nothing() {
 }
 
 #[test]
-fn a_restored_window_holds_what_it_says_and_the_first_answer_comes_before_a_burst() {
+fn a_restored_window_holds_and_sends_no_burst_before_the_first_response() {
     let seen = |remaining| LimitReading { name: 1, limit: Some(120), remaining, reset: Duration::from_secs(30) };
     let mut exhausted = limiter();
     exhausted.restore_window(&seen(0), at(1));

@@ -85,7 +85,7 @@ fn under_three_times_the_load_next_to_nothing_is_left_unused() {
 }
 
 #[test]
-fn what_waits_is_told_in_the_access_log_and_the_metrics() {
+fn the_access_log_and_the_metrics_report_waits() {
     // All the requests of a window have to be made within it.
     let window = scaled(Duration::from_secs(2));
     let (sim, keys) = (cal_com(0, window), [Key::new()]);
@@ -113,7 +113,7 @@ fn what_waits_is_told_in_the_access_log_and_the_metrics() {
 }
 
 #[test]
-fn others_on_the_credential_are_seen_in_the_metrics() {
+fn the_metrics_report_other_clients_of_the_credential() {
     let (sim, keys) = (cal_com(240, WINDOW), [Key::new()]);
     let gateway = gateway(&sim, &keys, WINDOW, "");
     eventually("others in the metrics", || {
@@ -124,7 +124,7 @@ fn others_on_the_credential_are_seen_in_the_metrics() {
 }
 
 #[test]
-fn a_bad_max_wait_is_a_bad_request_and_none_is_forwarded() {
+fn an_invalid_max_wait_is_a_bad_request_and_is_not_forwarded() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     for (wait, status) in [("soon", 400), ("-1", 400), ("", 400), ("2s", 200), ("250ms", 200), ("0", 200)] {
@@ -135,7 +135,7 @@ fn a_bad_max_wait_is_a_bad_request_and_none_is_forwarded() {
 }
 
 #[test]
-fn a_429_all_the_same_stops_everything_until_it_is_over_and_then_one_is_sent() {
+fn an_unexpected_429_stops_all_requests_until_the_block_ends() {
     let refusal = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\
         X-RateLimit-Limit-Default: 120\r\nX-RateLimit-Remaining-Default: 0\r\nX-RateLimit-Reset-Default: 40\r\n\r\n{}";
     let (upstream, key) = (Upstream::answering(|_| refusal.into()), Key::new());
@@ -160,7 +160,7 @@ fn a_429_all_the_same_stops_everything_until_it_is_over_and_then_one_is_sent() {
 }
 
 #[test]
-fn a_caller_that_leaves_gives_its_place_up() {
+fn a_caller_that_disconnects_releases_its_place() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     gateway.reload(|text| {

@@ -63,7 +63,7 @@ fn all_keys_of_a_consumer_share_its_bucket_and_no_two_consumers_do() {
 }
 
 #[test]
-fn callers_without_a_key_pay_by_address() {
+fn callers_without_a_key_are_charged_by_address() {
     let snapshot = snapshot("[anonymous]\nrequests_per_minute = 10");
     let from = |address: &str| remaining(&snapshot, &HeaderMap::new(), address.parse().unwrap());
     assert_eq!((from("192.0.2.1"), from("192.0.2.1"), from("192.0.2.2")), (9, 8, 9));
@@ -72,7 +72,7 @@ fn callers_without_a_key_pay_by_address() {
 }
 
 #[test]
-fn passthrough_callers_pay_by_credential_from_the_tier_of_that_section() {
+fn passthrough_callers_are_charged_by_credential_with_their_tier() {
     let snapshot = snapshot("[passthrough]\nenabled = true\nplan = \"teams\"\ntier = \"elevated\"");
     let by = |token: &str| headers([("authorization", token)]);
     assert_eq!(remaining(&snapshot, &by("Bearer cal_live_aaaaaaaa"), PEER), 199);
@@ -104,7 +104,7 @@ fn a_reload_changes_tiers_and_keeps_every_bucket() {
 }
 
 #[test]
-fn bad_keys_are_slowed_by_address_and_good_ones_never() {
+fn invalid_keys_are_limited_by_address_and_valid_ones_never() {
     let snapshot = snapshot("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
     let (bad, other) = (PEER, "192.0.2.200".parse().unwrap());
     let told = |peer, at| {
@@ -124,7 +124,7 @@ fn bad_keys_are_slowed_by_address_and_good_ones_never() {
 }
 
 #[test]
-fn credentials_that_cal_com_refused_are_slowed_by_address_and_gateway_keys_never() {
+fn rejected_credentials_are_limited_by_address_and_gateway_keys_never() {
     let snapshot = snapshot(
         "[passthrough]\nenabled = true\nplan = \"teams\"\n[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"",
     );
@@ -167,7 +167,7 @@ fn credentials_that_cal_com_refused_are_slowed_by_address_and_gateway_keys_never
 }
 
 #[test]
-fn failures_count_where_more_addresses_fail_than_are_told_apart() {
+fn failures_count_in_a_full_table() {
     let snapshot = snapshot("[passthrough]\nenabled = true\nplan = \"teams\"\n[limits]\ntracked_callers = 16");
     let own = headers([("authorization", "Bearer aaaa.bbbb.cccc")]);
     let caller = snapshot.consumers.identify(&own, PEER, now()).unwrap();

@@ -18,7 +18,7 @@ fn cap(breaker: &BlockBackoff, seconds: u64) -> Option<u32> {
 }
 
 #[test]
-fn nothing_goes_until_it_is_over_then_one_then_four_then_all() {
+fn nothing_is_sent_in_a_block_then_one_then_four_then_all() {
     let mut breaker = BlockBackoff::default();
     assert_eq!(cap(&breaker, 0), None);
     breaker.block(at(10), at(70));
@@ -33,7 +33,7 @@ fn nothing_goes_until_it_is_over_then_one_then_four_then_all() {
 }
 
 #[test]
-fn a_further_no_never_ends_it_earlier() {
+fn a_further_refusal_never_shortens_a_block() {
     let mut breaker = BlockBackoff::default();
     breaker.block(at(10), at(70));
     breaker.block(at(11), at(30));
@@ -41,7 +41,7 @@ fn a_further_no_never_ends_it_earlier() {
 }
 
 #[test]
-fn the_edge_is_left_alone_for_a_second_then_two_and_a_minute_at_most() {
+fn the_edge_backoff_doubles_from_one_second_to_one_minute() {
     let mut breaker = BlockBackoff::default();
     let mut now = at(100);
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -66,7 +66,7 @@ fn told_no(verdict: UpstreamOutcome) -> BudgetLimiter {
 }
 
 #[test]
-fn a_budget_that_is_not_used_again_after_a_no_is_forgotten_a_window_after_the_block() {
+fn an_unused_budget_is_forgotten_one_window_after_a_block() {
     let second = Some(Duration::from_secs(1));
     for (verdict, blocked) in [
         (UpstreamOutcome::Edge { retry_after: None }, 1),

@@ -122,7 +122,7 @@ proptest! {
 
     /// The state and the clock that the adapter gives governor change nothing: it decides as it does with its own.
     #[test]
-    fn the_adapter_changes_no_verdict_of_governor(quota in quota(), pauses in pauses()) {
+    fn the_adapter_changes_no_decision_of_governor(quota in quota(), pauses in pauses()) {
         let interval = quota.window() / quota.burst();
         let burst = NonZeroU32::new(quota.burst()).unwrap();
         let plain = governor::Quota::with_period(interval).unwrap().allow_burst(burst);
@@ -137,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_leaves_the_bucket_as_it_was_and_tells_the_truth(
+    fn a_refusal_changes_no_bucket_and_reports_the_exact_wait(
         takes in vec((quota(), 0..SECOND), 1..100), last in quota(),
     ) {
         let (bucket, mut now) = (Bucket::default(), MonoTime(0));
@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn the_standing_tells_how_many_takes_are_left(quota in quota(), pauses in pauses()) {
+    fn the_status_reports_the_remaining_tokens(quota in quota(), pauses in pauses()) {
         let (bucket, mut now) = (Bucket::default(), MonoTime(0));
         for pause in pauses {
             now = MonoTime(now.0 + pause);
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn no_window_takes_more_than_the_bucket_and_what_came_back(quota in quota(), pauses in pauses()) {
+    fn no_window_grants_more_than_the_burst_and_the_refill(quota in quota(), pauses in pauses()) {
         let (bucket, mut now) = (Bucket::default(), MonoTime(0));
         let mut taken = Vec::new();
         for pause in pauses {
@@ -221,7 +221,7 @@ fn tiers_of_the_same_depth_keep_their_share() {
 }
 
 #[test]
-fn an_interval_that_is_no_whole_number_is_rounded_up() {
+fn a_fractional_interval_is_rounded_up() {
     let seven = Quota::per_minute(7, 7);
     assert!(seven.window() >= Duration::from_mins(1));
     assert_eq!(Quota::per_minute(0, 0), Quota::per_minute(1, 1));
@@ -231,7 +231,7 @@ fn an_interval_that_is_no_whole_number_is_rounded_up() {
 }
 
 #[test]
-fn it_is_exact_under_concurrency() {
+fn a_bucket_is_exact_under_concurrency() {
     let (bucket, taken, quota) = (Bucket::default(), AtomicU32::new(0), Quota::per_minute(60, 10_000));
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -246,7 +246,7 @@ fn it_is_exact_under_concurrency() {
 }
 
 #[test]
-fn what_is_learned_while_others_take_is_not_lost() {
+fn a_merge_during_takes_is_not_lost() {
     let (bucket, quota, last) = (Bucket::default(), Quota::per_minute(60_000, 100_000), MonoTime(90 * SECOND));
     std::thread::scope(|scope| {
         for _ in 0..4 {

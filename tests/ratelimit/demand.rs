@@ -21,7 +21,7 @@ fn asks(asked: &mut DemandTracker, key: u64, from: u64, until: u64, every: usize
 }
 
 #[test]
-fn who_asks_for_its_part_is_within_it_once_it_has_asked_for_a_window() {
+fn demand_for_a_share_is_within_it_after_one_window() {
     let mut asked = DemandTracker::default();
     assert_eq!(asked.level(1, &FAIR, at(0)), DemandLevel::Unknown);
     asks(&mut asked, 1, 0, 600, 10);
@@ -31,7 +31,7 @@ fn who_asks_for_its_part_is_within_it_once_it_has_asked_for_a_window() {
 }
 
 #[test]
-fn who_asks_for_more_is_over_it_and_within_it_again_when_it_asks_for_less() {
+fn demand_above_a_share_is_over_it_until_it_falls() {
     let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 600, 10);
     asks(&mut asked, 2, 0, 600, 1);
@@ -43,7 +43,7 @@ fn who_asks_for_more_is_over_it_and_within_it_again_when_it_asks_for_less() {
 }
 
 #[test]
-fn what_chance_brings_at_once_is_within_a_part() {
+fn a_random_burst_is_within_a_share() {
     let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 120, 12);
     (0..9).for_each(|_| asked.record(1, 100, &FAIR, at(120)));
@@ -53,7 +53,7 @@ fn what_chance_brings_at_once_is_within_a_part() {
 }
 
 #[test]
-fn who_asks_no_more_is_forgotten_and_its_part_is_the_others_again() {
+fn an_idle_consumer_is_forgotten_and_the_others_have_its_share() {
     let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 60, 10);
     asks(&mut asked, 2, 0, 3600, 30);
@@ -62,7 +62,7 @@ fn who_asks_no_more_is_forgotten_and_its_part_is_the_others_again() {
 }
 
 #[test]
-fn a_thousand_consumers_are_forgotten_too_though_the_part_of_each_is_tiny() {
+fn a_thousand_consumers_with_tiny_shares_are_forgotten() {
     let mut asked = DemandTracker::default();
     (0..1000).for_each(|key| asked.record(key, 100, &FAIR, at(0)));
     assert_eq!(asked.weights(), 100_000);
@@ -71,7 +71,7 @@ fn a_thousand_consumers_are_forgotten_too_though_the_part_of_each_is_tiny() {
 }
 
 #[test]
-fn a_consumer_counts_with_the_weight_that_it_has_now() {
+fn a_consumer_counts_with_its_current_weight() {
     let mut asked = DemandTracker::default();
     asks(&mut asked, 1, 0, 600, 1);
     asked.record(2, 900, &FAIR, at(600));
@@ -80,7 +80,7 @@ fn a_consumer_counts_with_the_weight_that_it_has_now() {
 }
 
 #[test]
-fn what_was_a_part_among_many_gateways_is_one_among_few() {
+fn a_share_among_many_gateways_stays_one_among_few() {
     let mut asked = DemandTracker::default();
     let many = SharedLimit { gateways: 50, ..FAIR };
     for second in (0..1200).step_by(60) {

@@ -11,7 +11,7 @@ fn after(configured: u32, learn: bool, told: &[u32]) -> u32 {
 }
 
 #[test]
-fn less_holds_at_once_and_more_when_three_answers_agree() {
+fn a_lower_limit_holds_at_once_and_a_higher_one_after_three_responses() {
     assert_eq!(after(120, false, &[80]), 80);
     assert_eq!(after(120, false, &[80, 100, 100]), 80);
     assert_eq!(after(120, false, &[80, 100, 100, 100]), 100);
@@ -20,7 +20,7 @@ fn less_holds_at_once_and_more_when_three_answers_agree() {
 }
 
 #[test]
-fn more_than_is_configured_has_to_be_allowed() {
+fn a_limit_above_the_configured_one_has_to_be_allowed() {
     assert_eq!(after(120, false, &[200; 9]), 120);
     assert_eq!(after(120, true, &[200, 200]), 120);
     assert_eq!(after(120, true, &[200, 200, 200]), 200);
@@ -28,7 +28,7 @@ fn more_than_is_configured_has_to_be_allowed() {
 }
 
 #[test]
-fn a_reload_that_says_nothing_new_changes_nothing() {
+fn a_reload_without_a_change_keeps_the_learned_limit() {
     let mut granted = EffectiveLimit::new(120, false);
     granted.observe(80);
     granted.configure(120, false);

@@ -33,7 +33,7 @@ fn of(turns: &[u64], key: u64) -> usize {
 }
 
 #[test]
-fn a_heavy_consumer_waits_for_the_light_ones_and_not_they_for_it() {
+fn a_heavy_consumer_waits_for_light_ones() {
     let mut queue = FairQueue::default();
     wait(&mut queue, &flow(1, 120, Priority::Default), 100);
     wait(&mut queue, &flow(2, 120, Priority::Default), 2);
@@ -52,7 +52,7 @@ fn turns_are_weighted_by_tiers() {
 }
 
 #[test]
-fn a_higher_class_goes_first_and_one_in_ten_is_of_a_lower() {
+fn a_higher_class_goes_first_except_for_one_send_in_ten() {
     let mut queue = FairQueue::default();
     wait(&mut queue, &flow(3, 120, Priority::Batch), 50);
     wait(&mut queue, &flow(1, 120, Priority::Interactive), 250);
@@ -61,7 +61,7 @@ fn a_higher_class_goes_first_and_one_in_ten_is_of_a_lower() {
 }
 
 #[test]
-fn what_may_wait_is_bounded_for_each_and_for_all() {
+fn waiting_requests_are_bounded_for_each_flow_and_in_total() {
     let mut queue = FairQueue::default();
     wait(&mut queue, &flow(1, 1, Priority::Default), 256);
     assert_eq!(queue.enqueue(&flow(1, 1, Priority::Default), false), Err(ThrottleReason::Queue));
@@ -72,7 +72,7 @@ fn what_may_wait_is_bounded_for_each_and_for_all() {
 }
 
 #[test]
-fn who_leaves_is_forgotten() {
+fn a_consumer_without_requests_is_forgotten() {
     let mut queue = FairQueue::default();
     let one = flow(1, 120, Priority::Default);
     let tickets = wait(&mut queue, &one, 10);
@@ -82,7 +82,7 @@ fn who_leaves_is_forgotten() {
 }
 
 #[test]
-fn who_has_less_than_its_part_need_not_take_turns_unless_a_higher_class_waits() {
+fn a_consumer_below_its_share_is_express_unless_a_higher_class_waits() {
     let mut queue = FairQueue::default();
     let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
     (0..100).for_each(|_| queue.record_express(&heavy));
@@ -99,7 +99,7 @@ fn who_has_less_than_its_part_need_not_take_turns_unless_a_higher_class_waits() 
 }
 
 #[test]
-fn at_one_of_several_gateways_who_asks_for_its_part_in_the_long_run_may_have_more_by_chance() {
+fn long_run_demand_within_a_share_allows_random_bursts() {
     let mut queue = FairQueue::default();
     let shared = SharedLimit { limit: 80, window: MINUTE, gateways: 10 };
     let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
@@ -119,7 +119,7 @@ fn at_one_of_several_gateways_who_asks_for_its_part_in_the_long_run_may_have_mor
 }
 
 #[test]
-fn who_has_just_come_to_one_of_several_gateways_may_have_more_than_its_part_unless_it_has_most() {
+fn a_new_consumer_may_exceed_its_share_unless_it_has_the_most() {
     let mut queue = FairQueue::default();
     let shared = SharedLimit { limit: 100, window: MINUTE, gateways: 10 };
     let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
@@ -131,7 +131,7 @@ fn who_has_just_come_to_one_of_several_gateways_may_have_more_than_its_part_unle
 }
 
 #[test]
-fn where_a_part_is_less_than_one_request_a_window_who_asks_for_more_takes_turns() {
+fn demand_above_a_share_below_one_request_takes_turns() {
     let mut queue = FairQueue::default();
     let shared = SharedLimit { limit: 100, window: MINUTE, gateways: 50 };
     let askers: Vec<Flow> = (1..=4).map(|key| flow(key, 100, Priority::Default)).collect();
@@ -146,7 +146,7 @@ fn where_a_part_is_less_than_one_request_a_window_who_asks_for_more_takes_turns(
 }
 
 #[test]
-fn what_those_have_who_do_not_wait_is_known() {
+fn the_load_of_light_consumers_is_counted() {
     let mut queue = FairQueue::default();
     let (heavy, light) = (flow(1, 100, Priority::Default), flow(2, 100, Priority::Default));
     (0..9).for_each(|_| queue.record_express(&heavy));

@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn with_room_each_key_has_a_bucket_of_its_own(requests in vec((0..20_u128, 0..SECOND), 1..300)) {
+    fn below_capacity_each_key_has_a_bucket_of_its_own(requests in vec((0..20_u128, 0..SECOND), 1..300)) {
         let table = KeyedBuckets::new(100);
         let mut own: HashMap<u128, Bucket> = HashMap::new();
         let mut now = MonoTime(1);
@@ -32,7 +32,7 @@ proptest! {
     }
 
     #[test]
-    fn it_holds_no_more_than_it_may_and_no_key_gets_more_than_its_own(
+    fn the_table_is_bounded_and_no_key_gets_more_than_its_quota(
         capacity in 1..8_usize, requests in vec((0..40_u128, 0..2 * SECOND), 1..300),
     ) {
         let table = KeyedBuckets::new(capacity);
@@ -67,7 +67,7 @@ fn a_flood_of_keys_is_bounded_from_many_threads() {
 }
 
 #[test]
-fn who_took_from_the_shared_bucket_does_not_begin_with_a_full_one() {
+fn a_key_that_used_the_overflow_bucket_does_not_start_full() {
     let table = KeyedBuckets::new(1);
     let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|status| status.remaining);
     assert_eq!((take(1, 1), take(2, 1), take(2, 1), take(2, 1)), (Ok(2), Ok(2), Ok(1), Ok(0)));
@@ -76,7 +76,7 @@ fn who_took_from_the_shared_bucket_does_not_begin_with_a_full_one() {
 }
 
 #[test]
-fn buckets_that_are_full_again_make_room() {
+fn full_buckets_are_removed_for_new_keys() {
     let table = KeyedBuckets::new(2);
     let take = |key, now: u64| table.take(key, quota(), MonoTime(now * SECOND)).map(|status| status.remaining);
     assert_eq!((take(1, 1), take(2, 1)), (Ok(2), Ok(2)));
@@ -87,7 +87,7 @@ fn buckets_that_are_full_again_make_room() {
 }
 
 #[test]
-fn who_finds_a_full_table_is_told_of_the_bucket_that_newcomers_share() {
+fn a_full_table_reports_the_overflow_bucket() {
     let table = KeyedBuckets::new(1);
     let at = |seconds: u64| MonoTime(seconds * SECOND);
     let remaining = |key, now| table.status(key, quota(), at(now)).remaining;

@@ -32,7 +32,7 @@ fn next(foreign: ExternalUsage, now: u64) -> ExternalUsage {
 }
 
 #[test]
-fn our_own_requests_are_not_others() {
+fn own_requests_are_not_attributed_to_others() {
     let mut foreign = ExternalUsage::new(99, at(0), at(0));
     for left in (90..99).rev() {
         foreign.count_own();
@@ -43,7 +43,7 @@ fn our_own_requests_are_not_others() {
 }
 
 #[test]
-fn what_was_seen_in_a_part_of_a_window_is_expected_in_every_part_of_the_next() {
+fn usage_in_a_part_of_a_window_is_expected_in_all_of_the_next() {
     assert_eq!(next(seen(6, 60), 61).seen(), 6);
     assert_eq!(next(seen(6, 30), 61).seen(), 12);
     let hardly_watched = next(seen(6, 1), 61);
@@ -54,7 +54,7 @@ fn what_was_seen_in_a_part_of_a_window_is_expected_in_every_part_of_the_next() {
 }
 
 #[test]
-fn what_others_may_have_used_since_the_last_answer_is_left_to_them_too() {
+fn capacity_is_reserved_for_usage_since_the_last_response() {
     let foreign = next(seen(0, 0), 0);
     assert_eq!(foreign.reserved_for_others(at(50), at(60), WHOLE, 0, true), 0, "nobody is there");
     let mut foreign = next(seen(24, 60), 60);
@@ -72,14 +72,14 @@ fn what_others_may_have_used_since_the_last_answer_is_left_to_them_too() {
 }
 
 #[test]
-fn without_any_window_before_more_may_come_than_was_seen() {
+fn more_than_the_observed_usage_is_reserved_in_a_first_window() {
     let foreign = seen(9, 30);
     let rate = (9 + 6) * 2;
     assert_eq!(foreign.reserved_for_others(at(30), at(60), WHOLE, 0, true), rate / 2 + 15 + 2);
 }
 
 #[test]
-fn of_several_gateways_only_what_is_suspected_is_left() {
+fn several_gateways_reserve_only_the_suspected_usage() {
     let foreign = seen(24, 30);
     assert_eq!(foreign.reserved_for_others(at(30), at(60), WHOLE, 0, false), 0);
     assert_eq!(foreign.reserved_for_others(at(30), at(60), WHOLE, 40, false), 20 + 16 + 2);
@@ -119,7 +119,7 @@ fn sees_forty_of_somebody(limiter: &mut BudgetLimiter) {
 }
 
 #[test]
-fn what_other_gateways_used_is_not_taken_for_others_once_this_one_is_alone() {
+fn usage_by_gateways_is_not_attributed_to_others_once_one_is_alone() {
     let mut alone = limiter(1);
     sees_forty_of_somebody(&mut alone);
     assert_eq!(alone.status(at(11)).foreign, 40);
@@ -130,7 +130,7 @@ fn what_other_gateways_used_is_not_taken_for_others_once_this_one_is_alone() {
 }
 
 #[test]
-fn with_a_store_others_are_those_it_tells_of_and_so_they_are_when_it_is_lost() {
+fn usage_that_the_store_reports_stays_known_when_the_store_is_lost() {
     let mut limiter = limiter(1);
     limiter.enter_shared_mode(2);
     sees_forty_of_somebody(&mut limiter);
@@ -168,7 +168,7 @@ fn passed_beside_a_burst_of(burst: u32) -> [u32; 4] {
 }
 
 #[test]
-fn a_few_at_once_do_not_shut_this_gateway_out() {
+fn a_short_burst_of_others_does_not_stop_this_gateway() {
     assert_eq!(passed_beside_a_burst_of(0), [120; 4]);
     for burst in [20, 30, 50] {
         let passed = passed_beside_a_burst_of(burst);

@@ -27,7 +27,7 @@ fn scope(usual: &[(&str, u32)], limits: &[(&str, u32)], here: bool, elsewhere: b
 }
 
 #[test]
-fn default_and_several_names_are_the_credentials() {
+fn default_and_several_names_belong_to_the_credential() {
     let own = [("burst", 10), ("day", 1000)];
     for usual in [&[][..], &[("default", 120)], &own] {
         for limits in [&[("Default", 3)][..], &[("", 3)], &own] {
@@ -37,7 +37,7 @@ fn default_and_several_names_are_the_credentials() {
 }
 
 #[test]
-fn a_name_that_the_credential_does_not_usually_have_is_the_operations() {
+fn an_unusual_name_belongs_to_the_operation() {
     let operation = [("Org_teams_verified_resources_emails_requests", 3)];
     assert_eq!(scope(&[("default", 120)], &operation, false, false), Scope::Operation);
     assert_eq!(scope(&[("default", 120)], &operation, false, true), Scope::Operation, "two operations share it");
@@ -47,7 +47,7 @@ fn a_name_that_the_credential_does_not_usually_have_is_the_operations() {
 }
 
 #[test]
-fn a_key_with_one_limit_of_its_own_is_known_by_its_size_or_by_a_second_operation() {
+fn a_key_with_a_limit_name_of_its_own_is_recognised() {
     let (wide, narrow) = ([("team", 60)], [("team", 59)]);
     assert_eq!(scope(&[], &wide, false, false), Scope::Credential);
     assert_eq!(scope(&[], &narrow, false, false), Scope::Operation, "until another operation has it");
@@ -56,7 +56,7 @@ fn a_key_with_one_limit_of_its_own_is_known_by_its_size_or_by_a_second_operation
 }
 
 #[test]
-fn a_key_that_is_given_other_limits_is_noticed() {
+fn a_change_of_the_limits_of_a_key_is_recognised() {
     let wide = [("raised", 800)];
     assert_eq!(scope(&[("default", 120)], &wide, false, false), Scope::Operation);
     assert_eq!(scope(&[("default", 120)], &wide, false, true), Scope::Credential);

@@ -32,7 +32,7 @@ fn no(milliseconds: u64, now: MonoTime) -> CachedDenial {
 }
 
 #[test]
-fn a_no_that_has_run_out_lets_nobody_go_before_the_store_is_asked_again() {
+fn an_expired_denial_admits_nothing_before_the_store_is_asked() {
     let mut limiter = limiter();
     assert!(matches!(limiter.poll_next(at(1000)), Wakeup::Idle), "nobody waits");
     limiter.apply_denial(no(50, at(1000)));
@@ -59,7 +59,7 @@ fn told_of(limiter: &mut BudgetLimiter, verdict: UpstreamOutcome) -> Throttled {
 }
 
 #[test]
-fn whose_request_is_refused_is_told_by_whom_and_for_how_long_whoever_decides() {
+fn a_block_is_reported_alike_with_and_without_the_store() {
     let seconds = Duration::from_secs;
     let alone = || {
         let mut limiter = limiter();
@@ -109,7 +109,7 @@ fn asked_at_once(limiter: &mut BudgetLimiter, now: MonoTime) -> Vec<InFlight> {
 }
 
 #[test]
-fn who_loses_the_store_sends_no_more_than_its_part_until_all_that_the_store_let_out_is_over() {
+fn without_the_store_a_gateway_sends_only_its_part_for_a_time() {
     const DEADLINE: Duration = Duration::from_secs(30);
     let mut limiter = limiter();
     limiter.update_part(Part { epoch: 7, requests: 2 }, at(0));
@@ -129,7 +129,7 @@ fn who_loses_the_store_sends_no_more_than_its_part_until_all_that_the_store_let_
 }
 
 #[test]
-fn who_was_alone_when_it_loses_the_store_keeps_to_its_part_like_any_other() {
+fn a_gateway_that_was_alone_keeps_to_its_part_too() {
     let mut limiter = limiter();
     limiter.enter_shared_mode(1);
     limiter.update_part(Part { epoch: 7, requests: 2 }, at(0));
@@ -138,7 +138,7 @@ fn who_was_alone_when_it_loses_the_store_keeps_to_its_part_like_any_other() {
 }
 
 #[test]
-fn who_joins_again_has_no_part_before_it_is_told_of_one() {
+fn a_gateway_that_joins_again_has_no_part_at_first() {
     let mut limiter = limiter();
     limiter.update_part(Part { epoch: 7, requests: 2 }, at(0));
     limiter.give_up_part();

@@ -26,7 +26,7 @@ fn seen(name: &str, limit: Option<u32>, remaining: u32, reset: u64) -> LimitRead
 }
 
 #[test]
-fn every_spelling_is_read() {
+fn parses_every_spelling() {
     let cal_com = |name: &str, reset: &str| {
         let field = |part: &str| format!("x-ratelimit-{part}{name}");
         headers([(&*field("limit"), "120"), (&*field("remaining"), "7"), (&*field("reset"), reset)])
@@ -59,7 +59,7 @@ fn every_spelling_is_read() {
 }
 
 #[test]
-fn two_limits_are_two() {
+fn parses_two_limits_separately() {
     let fields = headers([
         ("x-ratelimit-limit-default", "120"),
         ("x-ratelimit-remaining-default", "0"),
@@ -74,7 +74,7 @@ fn two_limits_are_two() {
 }
 
 #[test]
-fn what_makes_no_sense_is_ignored_and_said() {
+fn ignores_implausible_values_and_reports_them() {
     for (limit, remaining, reset) in [
         ("0", "0", "40"),
         ("120", "121", "40"),
@@ -134,7 +134,7 @@ fn a_reset_in_milliseconds_is_recognised_and_one_that_is_too_long_is_ignored() {
 }
 
 #[test]
-fn only_a_429_is_a_refusal_and_its_media_type_tells_whose() {
+fn only_a_429_is_a_refusal_and_its_media_type_names_the_sender() {
     let json = ("content-type", "application/json; charset=utf-8");
     let spelled = ("content-type", "Application/JSON;charset=UTF-8");
     let html = ("content-type", "Text/HTML");

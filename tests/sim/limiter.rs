@@ -42,7 +42,7 @@ fn arrivals(per_second: f64) -> impl Iterator<Item = Duration> {
 }
 
 #[test]
-fn a_window_starts_at_the_first_request_and_says_how_it_stands() {
+fn a_window_starts_at_the_first_request_and_reports_its_state() {
     let mut limiter = limiter(3);
     assert_eq!(limiter.hit(seconds(1000)).standings, [standing(2, 60)]);
     assert_eq!(limiter.hit(seconds(1030)).standings, [standing(1, 30)]);
@@ -71,7 +71,7 @@ fn hits_in_a_block_still_count() {
 }
 
 #[test]
-fn several_limits_refuse_only_together() {
+fn several_limits_refuse_only_if_all_are_exceeded() {
     let mut limiter = Limiter::new(vec![named("Short", 1), named("Long", 2)], false);
     assert_eq!(refusals(&mut limiter, &[0, 1, 2]), [false, false, true]);
     let names: Vec<_> = limiter.hit(seconds(3)).standings.into_iter().map(|s| (s.name, s.remaining)).collect();

@@ -45,7 +45,7 @@ fn makes_tokens(endpoint: &Endpoint) -> bool {
 }
 
 #[test]
-fn every_operation_is_answered_with_what_was_understood() {
+fn every_operation_is_answered_with_the_parsed_request() {
     let sim = Sim::start(unlimited()).unwrap();
     let mut wire = RawConnection::connect(sim.address());
     let mut kinds = BTreeMap::new();
@@ -73,7 +73,7 @@ fn every_operation_is_answered_with_what_was_understood() {
 }
 
 #[test]
-fn paths_are_read_as_express_reads_them() {
+fn paths_are_parsed_as_by_express() {
     let sim = Sim::start(unlimited()).unwrap();
     let (bearer, version) = (bearer(), "cal-api-version: 2024-08-13");
     let ask = |path: &str| ask(sim.address(), &format!("GET {path}"), &[&bearer, version]);
@@ -96,7 +96,7 @@ fn paths_are_read_as_express_reads_them() {
 }
 
 #[test]
-fn a_version_that_is_missing_or_unknown_is_the_oldest() {
+fn a_missing_or_unknown_version_is_the_oldest() {
     let sim = Sim::start(unlimited()).unwrap();
     let bearer = bearer();
     let status = |path: &str, more: &[&str]| {
@@ -117,7 +117,7 @@ fn a_version_that_is_missing_or_unknown_is_the_oldest() {
 }
 
 #[test]
-fn each_operation_takes_its_own_kinds_of_credential() {
+fn each_operation_accepts_its_kinds_of_credential() {
     let sim = Sim::start(unlimited()).unwrap();
     let (bearer, [id, secret]) = (bearer(), client());
     let ask = |request: &str, headers: &[&str]| {
@@ -148,7 +148,7 @@ fn each_operation_takes_its_own_kinds_of_credential() {
 }
 
 #[test]
-fn a_credential_is_blocked_and_says_so_in_its_headers() {
+fn a_blocked_credential_is_reported_in_the_headers() {
     let mut options = Options::default();
     options.limits.api_key = vec![("Default".to_owned(), 2)];
     let sim = Sim::start(options).unwrap();
@@ -176,7 +176,7 @@ fn a_credential_is_blocked_and_says_so_in_its_headers() {
 }
 
 #[test]
-fn an_operation_with_its_own_counter_leaves_the_main_one_alone() {
+fn an_operation_with_its_own_counter_does_not_use_the_main_one() {
     let sim = Sim::start(Options::default()).unwrap();
     let (bearer, version) = (bearer(), "cal-api-version: 2024-08-13");
     let statuses = (0..7).map(|_| ask(sim.address(), "POST /v2/bookings/x/guests", &[&bearer, version]).status);
@@ -189,7 +189,7 @@ fn an_operation_with_its_own_counter_leaves_the_main_one_alone() {
 }
 
 #[test]
-fn somebody_elses_requests_count_too() {
+fn requests_of_other_clients_count_too() {
     let mut options = Options::default();
     options.limits.foreign_per_minute = 60;
     let sim = Sim::start(options).unwrap();
@@ -205,7 +205,7 @@ fn somebody_elses_requests_count_too() {
 }
 
 #[test]
-fn what_arrived_can_be_looked_at() {
+fn received_requests_can_be_inspected() {
     let sim = Sim::start(Options::default()).unwrap();
     let mut wire = RawConnection::connect(sim.address());
     let bearer = bearer();
@@ -220,7 +220,7 @@ fn what_arrived_can_be_looked_at() {
 }
 
 #[test]
-fn large_json_is_refused_and_large_answers_are_given() {
+fn large_json_is_refused_and_large_responses_are_sent() {
     let sim = Sim::start(unlimited()).unwrap();
     let mut wire = RawConnection::connect(sim.address());
     let (bearer, large) = (bearer(), "x".repeat(100 * 1024 + 1));
@@ -237,7 +237,7 @@ fn large_json_is_refused_and_large_answers_are_given() {
 }
 
 #[test]
-fn down_it_answers_nothing() {
+fn a_stopped_server_sends_no_response() {
     let sim = Sim::start(unlimited()).unwrap();
     let bearer = bearer();
     let mut open = RawConnection::connect(sim.address());
@@ -253,7 +253,7 @@ fn down_it_answers_nothing() {
 }
 
 #[test]
-fn a_key_that_was_refreshed_has_lost_its_raised_limit() {
+fn a_refreshed_key_loses_its_raised_limit() {
     let mut options = Options::default();
     options.limits.api_key = vec![("Default".to_owned(), 800)];
     let sim = Sim::start(options).unwrap();

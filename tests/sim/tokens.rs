@@ -64,7 +64,7 @@ fn a_confidential_client_exchanges_a_code_once() {
 }
 
 #[test]
-fn a_public_client_proves_itself_by_its_verifier() {
+fn a_public_client_authenticates_with_its_verifier() {
     let sim = Sim::start(Options::default()).unwrap();
     // RFC 7636, appendix B.
     let (verifier, challenge) =
@@ -80,7 +80,7 @@ fn a_public_client_proves_itself_by_its_verifier() {
 }
 
 #[test]
-fn an_oauth_refresh_token_may_be_used_again_until_it_ends() {
+fn an_oauth_refresh_token_can_be_used_until_it_expires() {
     let mut options = Options::default();
     options.tokens.leave_out_expires_in = true;
     let sim = Sim::start(options).unwrap();
@@ -100,7 +100,7 @@ fn an_oauth_refresh_token_may_be_used_again_until_it_ends() {
 }
 
 #[test]
-fn a_managed_users_refresh_token_is_good_once() {
+fn a_managed_users_refresh_token_can_be_used_once() {
     let sim = Sim::start(Options::default()).unwrap();
     let users = format!("/v2/oauth-clients/{DEMO_CLIENT_ID}/users");
     let (status, first) = managed(&sim, &users, &json!({ "email": "a@example.com", "name": "A" }));
@@ -147,7 +147,7 @@ fn a_confidential_client_may_not_send_a_verifier() {
 }
 
 #[test]
-fn force_ends_every_other_token_of_that_user_only() {
+fn force_refresh_ends_all_other_tokens_of_that_user_only() {
     let sim = Sim::start(Options::default()).unwrap();
     let (user, first) = sim.new_managed_user(DEMO_CLIENT_ID);
     let (_, other) = sim.new_managed_user(DEMO_CLIENT_ID);
@@ -162,7 +162,7 @@ fn force_ends_every_other_token_of_that_user_only() {
 }
 
 #[test]
-fn a_lost_answer_has_taken_effect() {
+fn a_request_with_a_lost_response_has_taken_effect() {
     let sim = Sim::start(Options::default()).unwrap();
     let (_, pair) = sim.new_managed_user(DEMO_CLIENT_ID);
     sim.lose_next_token_answers(1);
@@ -189,7 +189,7 @@ fn a_new_token_can_be_unknown_at_first() {
 }
 
 #[test]
-fn a_refreshed_api_key_replaces_the_one_that_asked() {
+fn a_refreshed_api_key_replaces_the_key_of_the_request() {
     let sim = Sim::start(Options::default()).unwrap();
     let refresh = |key: &str| ask(&sim, "POST /v2/api-keys/refresh", &[&format!("Authorization: Bearer {key}")], "{}");
     let new = refresh(DEMO_API_KEY).json()["data"]["apiKey"].as_str().unwrap().to_owned();
