@@ -1,19 +1,9 @@
-//! Tests of the upstream budget: alone, against the model of Cal.com's limiter, and through the program.
+//! Budgets: slots, the registry, and the running program against a simulated Cal.com.
 
-mod counterexamples;
 mod edge;
-mod interleavings;
-mod listed;
 mod operations;
+mod registry;
 mod reserve;
 mod restart;
-mod simulated;
-#[path = "../examples/budget-table/table/mod.rs"]
-#[allow(
-    dead_code,
-    clippy::duplicate_mod,
-    reason = "the tests and the example programs each use a part, and both have the model of the limiter"
-)]
-pub mod table;
-mod used;
+mod used_windows;
 mod wire;

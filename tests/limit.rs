@@ -1,3 +1,3 @@
-//! Tests of the `limit` stage.
+//! Limits of consumers and other callers: charges, and the limit for invalid credentials.
 
-mod take;
+mod charge;

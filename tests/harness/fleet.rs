@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Gateway, Key, Response, Setup, client_builder};
-use crate::budget::table::random::Random;
+use crate::ratelimit::table::random::Random;
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
 

@@ -14,9 +14,9 @@ use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Runtime;
 
-use crate::budget::table::limiter::{Limiter, NamedLimit};
 use crate::harness::Redis;
 use crate::properties::cases;
+use crate::ratelimit::table::limiter::{Limiter, NamedLimit};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::joined;
-use crate::budget::table::random::Random;
 use crate::harness::{CpuLimit, Fleet, Proxy, Redis, Terms, pass};
+use crate::ratelimit::table::random::Random;
 
 const WINDOW: Duration = Duration::from_secs(6);
 const LIMIT: u32 = 120;

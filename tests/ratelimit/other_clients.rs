@@ -9,7 +9,7 @@ use calgate::ratelimit::other_clients::{ExternalUsage, WindowSize};
 use calgate::ratelimit::usage_headers::{LimitReading, LimitReadings, UpstreamOutcome};
 use calgate::time::MonoTime;
 
-use crate::budget::table::limiter::{Limiter, NamedLimit};
+use crate::ratelimit::table::limiter::{Limiter, NamedLimit};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const WHOLE: WindowSize = WindowSize { length: WINDOW, limit: 100 };
