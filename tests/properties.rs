@@ -2,8 +2,9 @@
 
 use proptest::test_runner::{Config, FileFailurePersistence};
 
-/// A property test that runs `cases` random cases, or as many as `PROPTEST_CASES` says (`make test-long`). The seed of a case that fails
-/// goes into `proptest-regressions/`, which is committed: from then on that case runs first.
+/// Returns the configuration of a property test of `cases` random cases, or of as many as `PROPTEST_CASES` says (`make
+/// test-long`). The seed of a failed case goes into `proptest-regressions/`, which is committed: from then on that case runs
+/// first.
 pub fn cases(cases: u32) -> Config {
     let from_environment = std::env::var_os("PROPTEST_CASES").is_some();
     let standard = Config::default();

@@ -16,7 +16,7 @@ fn response(status: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), b"\r\n", body].concat()
 }
 
-/// A gateway before an upstream that answers `response` where the query is `no`, and 200 to everything else.
+/// Starts a gateway in front of an upstream that sends `response` if the query is `no`, and 200 otherwise.
 fn refusing(response: Vec<u8>) -> (Upstream, Gateway, Key) {
     let answer = move |asked: &crate::harness::ReceivedRequest| {
         if asked.target().contains("no") { response.clone() } else { OK.into() }
@@ -79,7 +79,7 @@ fn a_retry_after_is_read_as_seconds_or_a_date_and_only_trusted_for_a_few_windows
     for (after, least, most) in [
         ("Retry-After: 30", 25, 32),
         ("Retry-After: Mon, 30 Nov 2020 10:00:30 GMT", 25, 32),
-        // Not trusted: one window.
+        // Not plausible: one window.
         ("Retry-After: 86400", 55, 62),
         ("Retry-After: Tue, 01 Dec 2020 10:00:00 GMT", 55, 62),
     ] {
@@ -116,8 +116,8 @@ fn a_reset_in_milliseconds_or_of_a_day_blocks_for_no_longer_than_a_window() {
     }
 }
 
-/// Of a window with 16 requests, two of the last four are this gateway's, as it is one of two. Cal.com may have counted the request that
-/// a proxy answered.
+/// Of a window of 16 requests, two of the last four are this gateway's share, because it is one of two. Cal.com may have counted
+/// the request that a proxy answered.
 #[test]
 fn a_502_without_limits_counts_as_one_of_the_last_requests_of_a_window() {
     let reports = |left: u32| {

@@ -6,7 +6,7 @@ use crate::cal_sim::options::{DEMO_API_KEY, Options};
 use crate::credential::rig::SEAL_KEY;
 use crate::harness::{Gateway, Key, RawConnection, Redis, Setup, eventually};
 
-/// An operation of which the catalog knows no limit, and one of which it knows one.
+/// An operation without a limit in the catalog, and one with a limit.
 const UNLISTED: &str = "GET /v2/calendars";
 const LISTED: &str = "POST /v2/bookings/x/guests";
 
@@ -27,7 +27,7 @@ fn gateway(sim: &Sim, key: &Key, more: &str) -> Gateway {
     Setup::to(&sim.base_url()).with(&config).env("CAL_KEY", DEMO_API_KEY).env("SEAL_KEY", SEAL_KEY).start()
 }
 
-/// How often `request` is answered 200 and how often calgate refuses it, of so many times.
+/// Returns how often `request` gets a 200 and how often calgate refuses it, of `times` times.
 fn ask(gateway: &Gateway, key: &Key, request: &str, times: usize) -> (usize, usize) {
     let own = format!("X-Api-Key: {}", key.text);
     let version = "cal-api-version: 2024-08-13";
@@ -99,7 +99,7 @@ fn a_key_with_limits_of_its_own_keeps_to_them_in_any_order() {
     }
 }
 
-/// A limit that responses tell may grow as they tell more. That of the catalog does not, also after a restart.
+/// A learned limit may grow with later responses. A limit of the catalog may not, also after a restart.
 #[test]
 fn a_limit_of_the_catalog_stays_one_after_a_restart() {
     let more = OperationLimit::new("POST /v2/bookings/{bookingUid}/guests", "Booking_guests_requests", 20);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use calgate::budget::{API_KEY_PER_MINUTE, BudgetRegistry, OAUTH_PER_MINUTE};
 use calgate::ratelimit::Settings;
 
-/// Settings as a configuration has them for all.
+/// Settings that a configuration has for all budgets.
 fn common(window: u64) -> Settings {
     Settings { limit: 1, window: Duration::from_secs(window), replicas: 1, learn_limit: false }
 }

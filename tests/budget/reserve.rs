@@ -36,7 +36,7 @@ fn now(snapshot: &Snapshot, request: &str) -> Result<Slot, Refusal> {
     runtime().block_on(reserve(snapshot, request, Some(Duration::ZERO)))
 }
 
-/// Has the first answer come, which tells of no limits: from then on, only what is configured holds requests.
+/// Records a first response without limits. From then on, only the configured limit throttles requests.
 fn first_response(snapshot: &Snapshot, request: &str) {
     now(snapshot, request).unwrap().record_response(StatusCode::OK, &HeaderMap::new(), || 0).unwrap();
 }
@@ -64,7 +64,7 @@ fn twenty_thousand_cancelled_requests_leave_nothing_behind() {
             let mut waits = Box::pin(reserve(&snapshot, "GET /v2/me", None));
             assert!(waits.as_mut().poll(&mut cx).is_pending());
             if n % 10 == 0 {
-                // Its turn comes, in the moment in which it leaves or just before.
+                // Its turn comes at the moment of the cancellation, or just before.
                 held.clear();
                 if n % 20 == 0 {
                     match waits.as_mut().poll(&mut cx) {
@@ -79,7 +79,7 @@ fn twenty_thousand_cancelled_requests_leave_nothing_behind() {
                 held.push(slot);
             }
         }
-        // On a slow limiter the first answer counts no more.
+        // On a slow machine the first response no longer counts.
         assert!(held.len() >= 3 && standing(&snapshot).in_flight as usize == held.len());
         drop(held);
     });
@@ -199,7 +199,7 @@ fn a_budget_without_waiting_requests_is_freed() {
         }
         let before = Arc::strong_count(&budget);
         for _ in 0..10 {
-            // As long as those in flight have no answer, time alone lets none of these go.
+            // While the requests in flight have no response, time alone admits none of these.
             let mut waits = [(); 3].map(|()| Box::pin(reserve(&snapshot, "GET /v2/me", None)));
             for waits in &mut waits {
                 assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());

@@ -14,11 +14,11 @@ use crate::cal_sim::options::{DEMO_API_KEY, Limits, Options};
 use crate::credential::rig::SEAL_KEY;
 use crate::harness::{Gateway, Key, Redis, Setup, eventually, pass};
 
-/// A fixed window, and requests in it.
+/// A fixed window and its limit.
 const WINDOW: Duration = Duration::from_secs(4);
 const LIMIT: u32 = 80;
 
-/// Callers that ask again as soon as they are answered: several times as much as there is.
+/// Callers that send their next request at once: several times the limit.
 const CALLERS: usize = 12;
 
 const RESTARTS: usize = 6;
@@ -46,7 +46,7 @@ fn start_with(sim: &Sim, key: &Key, store: &str, window: Duration) -> Gateway {
     Setup::to(&sim.base_url()).with(&config).env("CAL_KEY", DEMO_API_KEY).env("SEAL_KEY", SEAL_KEY).start()
 }
 
-/// The status of one request on a connection of its own, if there is an answer.
+/// Returns the status of one request on a connection of its own, if there is a response.
 fn ask(address: SocketAddr, key: &Key) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
@@ -57,7 +57,7 @@ fn ask(address: SocketAddr, key: &Key) -> Option<u16> {
     std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
 }
 
-/// Restarts the gateway again and again under load, by `signal`. The number of requests that were served.
+/// Restarts the gateway repeatedly under load, by `signal`. Returns the number of served requests.
 fn restarted(store: &str, signal: &str) -> usize {
     let (sim, key) = (cal_com(WINDOW), Key::new());
     let mut gateway = start(&sim, &key, store);
@@ -70,14 +70,14 @@ fn restarted(store: &str, signal: &str) -> usize {
                     let now = *address.lock();
                     match ask(now, &key) {
                         Some(200) => drop(served.fetch_add(1, Ordering::Relaxed)),
-                        // Refused, or there is no gateway at the moment.
+                        // Refused, or no gateway is running.
                         _ => pass(Duration::from_millis(20)),
                     }
                 }
             });
         }
         for n in 0..RESTARTS {
-            // At another place of the window each time.
+            // At another point of the window each time.
             let until = sim.seen_count() + 30 + 17 * n;
             eventually("some load", || (sim.seen_count() >= until).then_some(()));
             gateway.signal(signal);
@@ -98,7 +98,7 @@ fn token_store(folder: &tempfile::TempDir) -> String {
     format!("[token_store]\npath = \"{}\"\nseal_keys = [{{ env = \"SEAL_KEY\" }}]\n", path.display())
 }
 
-/// Of a window that is nearly used up a new process learns by its first request, before callers' burst goes out.
+/// The first request shows a new process that the window is nearly used up, before the burst of the callers is sent.
 #[test]
 fn without_a_store_a_new_process_awaits_the_first_response() {
     let (sim, key) = (cal_com(Duration::from_secs(600)), Key::new());
@@ -125,7 +125,7 @@ fn with_a_token_store_used_windows_outlive_the_process() {
     assert!(restarted(&token_store(&folder), "-TERM") > 100);
 }
 
-/// While a process serves, it records no room that it could use before the next record. Its last record says what there is.
+/// While a process serves, its record leaves no capacity that it could use before the next write. Its last record is exact.
 #[test]
 fn with_a_token_store_the_last_record_is_exact() {
     let window = Duration::from_secs(600);
@@ -143,7 +143,7 @@ fn with_a_token_store_the_last_record_is_exact() {
     assert_eq!((served, sim.rate_limited()), (4, 0));
 }
 
-/// What was recorded before a crash is known to the next process. What was sent after the last record is not.
+/// The next process knows what was recorded before a crash. It does not know what was sent after the last write.
 #[test]
 fn with_a_token_store_the_record_outlives_a_crash() {
     let window = Duration::from_secs(600);
@@ -178,7 +178,7 @@ fn with_shared_limits_used_windows_outlive_a_crash() {
     assert!(restarted(&format!("[limit_store]\nredis = \"{}\"\n", redis.url()), "-KILL") > 100);
 }
 
-/// What a process used up at once is known to the next, which asks Cal.com nothing until the window is over.
+/// The next process knows a window that was used up at once. It sends Cal.com nothing until the window ends.
 #[test]
 fn a_new_process_sends_nothing_in_a_window_that_is_used_up() {
     let (sim, key, folder) = (cal_com(Duration::from_secs(8)), Key::new(), tempfile::tempdir().unwrap());

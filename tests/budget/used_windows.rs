@@ -26,7 +26,7 @@ fn the_smaller_rest_of_a_window_and_the_later_window_hold() {
     assert_eq!(both, used(&[entry(1, 7, 10, NOW + 21_000), entry(2, 7, 90, NOW + 50_000)]));
 }
 
-/// A process whose calendar is slow must not delete what others recorded. It must not use it either.
+/// A process with a slow calendar must neither delete such an entry nor use it.
 #[test]
 fn an_entry_that_ends_too_late_to_be_true_stays_in_the_record_and_is_not_restored() {
     let late = entry(4, 7, 0, NOW + 181_000);

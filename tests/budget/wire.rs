@@ -8,7 +8,7 @@ use crate::cal_sim::options::{DEMO_API_KEY, Limits, Options};
 use crate::harness::{Gateway, Key, Setup, Upstream, eventually, pass, scaled};
 
 const WINDOW: Duration = Duration::from_secs(3);
-/// In a window.
+/// Limit of a window.
 const LIMIT: u32 = 60;
 
 fn cal_com(foreign: u32, window: Duration) -> Sim {
@@ -41,14 +41,14 @@ fn own(key: &Key) -> String {
     format!("X-Api-Key: {}", key.text)
 }
 
-/// Keeps three times as much waiting as there is, for four windows. Returns how many requests of each consumer are served.
+/// Keeps three times the limit waiting for four windows. Returns the served requests of each consumer.
 fn under_three_times_the_load() -> [u64; 2] {
     let (sim, keys) = (cal_com(0, WINDOW), [Key::new(), Key::new()]);
     let gateway = gateway(&sim, &keys, WINDOW, "max_wait = \"2s\"");
     let served = [AtomicU64::new(0), AtomicU64::new(0)];
     let until = Instant::now() + WINDOW * 4;
     std::thread::scope(|scope| {
-        // Each asks again as soon as it is answered: far more than there is. Who is refused waits a little.
+        // Each sends its next request at once: far more than the limit. After a refusal it waits a little.
         for n in 0..48 {
             let (gateway, key, served) = (&gateway, &keys[n % 2], &served[n % 2]);
             scope.spawn(move || {
@@ -86,7 +86,7 @@ fn under_three_times_the_load_next_to_nothing_is_left_unused() {
 
 #[test]
 fn the_access_log_and_the_metrics_report_waits() {
-    // All the requests of a window have to be made within it.
+    // All requests of a window have to be sent within it.
     let window = scaled(Duration::from_secs(2));
     let (sim, keys) = (cal_com(0, window), [Key::new()]);
     let gateway = gateway(&sim, &keys, window, "max_wait = \"1h\"");

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Gateway, Key, Response, Setup, client_builder};
-use crate::ratelimit::table::random::Random;
 use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
+use crate::ratelimit::table::random::Random;
 
 /// What a fleet is told at its start.
 pub struct Terms {

@@ -12,7 +12,7 @@ use crate::given::{self, PEER, code, find, headers, now, snapshot};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// One `GET /v2/slots`, which is public, with `fields` from `peer`.
+/// Sends `GET /v2/slots`, which is public, with `fields` from `peer`.
 fn call(snapshot: &Snapshot, fields: &HeaderMap, peer: IpAddr, at: u64) -> (Option<RateLimitStatus>, &'static str) {
     let caller = snapshot.consumers.identify(fields, peer, now()).unwrap();
     let grant = snapshot.entitlements.grant(caller, find("GET /v2/slots").unwrap()).unwrap();

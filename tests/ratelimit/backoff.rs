@@ -55,7 +55,7 @@ fn the_edge_backoff_doubles_from_one_second_to_one_minute() {
     assert_eq!(breaker.cap(now), Some((0, Some(now.after(Duration::from_secs(60))))));
 }
 
-/// A budget that has been told no, by the edge or the limiter, at ten seconds, and is not used again.
+/// Creates a limiter that was refused at ten seconds and is not used again.
 fn told_no(verdict: UpstreamOutcome) -> BudgetLimiter {
     let settings = Settings { limit: 120, window: Duration::from_secs(60), replicas: 1, learn_limit: false };
     let mut limiter = BudgetLimiter::new(settings, 7);
@@ -71,7 +71,7 @@ fn an_unused_budget_is_forgotten_one_window_after_a_block() {
     for (verdict, blocked) in [
         (UpstreamOutcome::Edge { retry_after: None }, 1),
         (UpstreamOutcome::Edge { retry_after: Some(Duration::from_secs(40)) }, 40),
-        // Longer by up to two seconds, so that gateways do not come back together.
+        // Longer by up to two seconds, so that gateways do not resume together.
         (UpstreamOutcome::Refused { retry_after: second }, 3),
     ] {
         let mut limiter = told_no(verdict);

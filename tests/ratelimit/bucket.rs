@@ -24,8 +24,8 @@ fn quota() -> impl Strategy<Value = Quota> {
     (1..2000_u32, 1..50_u32).prop_map(|(per_minute, burst)| Quota::per_minute(per_minute, burst))
 }
 
-/// The other form of the algorithm in ITU-T I.371, annex A: a leaky bucket. Its level is the time until it is empty, which is
-/// the time until our bucket is full. governor has the first form, the theoretical arrival time.
+/// The other form of the algorithm in ITU-T I.371, annex A: a leaky bucket. Its level is the time until it is empty, which is the
+/// time until our bucket is full. governor has the first form, the theoretical arrival time.
 #[derive(Default)]
 struct LeakyBucket {
     level: i128,
@@ -69,18 +69,18 @@ impl LeakyBucket {
     }
 }
 
-/// What is done with a bucket.
+/// Call of a bucket.
 #[derive(Debug, Clone)]
 enum Call {
     Take,
     Check,
     /// The bucket becomes full that many nanoseconds later at the earliest.
     Learn(u64),
-    /// From here on by a copy, as a newcomer to a table has one.
+    /// From here on a copy is used, as for a new key of a table.
     Copy,
 }
 
-/// Calls: each with one of two tiers, after a pause or, as threads overtake each other, somewhat before the last one.
+/// Calls: each with one of two tiers, after a pause or, because threads overtake each other, somewhat before the last one.
 fn calls() -> impl Strategy<Value = Vec<(Call, usize, i64)>> {
     let call = prop_oneof![
         12 => Just(Call::Take), 4 => Just(Call::Check), 1 => (0..90 * SECOND).prop_map(Call::Learn), 1 => Just(Call::Copy),
@@ -120,7 +120,7 @@ proptest! {
         }
     }
 
-    /// The state and the clock that the adapter gives governor change nothing: it decides as it does with its own.
+    /// The state and the clock of the adapter change nothing: governor decides as with its own.
     #[test]
     fn the_adapter_changes_no_decision_of_governor(quota in quota(), pauses in pauses()) {
         let interval = quota.window() / quota.burst();
@@ -174,7 +174,7 @@ proptest! {
         prop_assert_eq!(u32::try_from(taken).unwrap(), left.remaining);
     }
 
-    /// The rule of a tier change: the time until the bucket is full again stays what it was.
+    /// After a change of tier, the time until the bucket is full stays the same.
     #[test]
     fn a_change_of_tier_neither_fills_nor_empties_a_bucket(
         (before, after_it) in (quota(), quota()), takes in 0..60_u32,

@@ -66,8 +66,8 @@ fn responses_of_two_windows_with_overlapping_bounds() {
     ]);
 }
 
-/// The same within the times that a gateway waits: two responses that took 34 s and 27 s. Each of two gateways may send one request of the
-/// last two of a window, in which five are granted.
+/// The same within the times that a gateway waits: two responses that took 34 s and 27 s. Each of two gateways may send one of
+/// the last two requests of a window of five.
 #[test]
 fn two_responses_that_took_half_a_window_each() {
     let mut world = World::new(2, 5, true);
@@ -103,8 +103,8 @@ fn two_responses_that_took_half_a_window_each() {
     assert!(world.ask(0, 0).is_some(), "a new window");
 }
 
-/// The first reload halves each gateway's part of the end of the window, and the end with it. The second restores both. In between, a
-/// gateway sends three of what are the last four requests of the window again, two of which are the other gateway's.
+/// The first reload halves the tail of the window and each gateway's share of it. The second restores both. In between, a gateway
+/// sends three requests of the tail, which is then four requests again, two of which are the other gateway's.
 #[test]
 fn reloads_of_another_limit_within_a_window() {
     World::new(2, 16, true).happen(&[
@@ -166,13 +166,13 @@ fn reloads_of_another_limit_within_a_window() {
     ]);
 }
 
-/// The same without a change at any gateway: their limits differ, as they do while a reload has reached only one of them. The window's last
-/// four requests are two of each gateway's.
+/// The same without a change at any gateway. Their limits differ, as while a reload has reached only one of them. The tail of the
+/// window is two requests of each gateway.
 #[test]
 fn gateways_with_different_limits() {
     let mut world = World::new(2, 19, true);
     world.configure(1, 15);
-    // A consumer that has had nothing yet does not wait for its turn.
+    // A new consumer does not wait for a turn.
     let mut consumers = 0..;
     let mut ask = |world: &mut World, gateway: usize| world.ask(gateway, consumers.next().unwrap());
     for _ in 0..10 {
@@ -180,7 +180,7 @@ fn gateways_with_different_limits() {
         let response = world.respond();
         world.answered(0, &flight, &response);
     }
-    // What the first gateway has heard last is that nine were left.
+    // The first gateway's last report was a remaining count of nine.
     let mut sent = 0;
     while let Some(flight) = ask(&mut world, 1) {
         let response = world.respond();

@@ -6,14 +6,14 @@ use calgate::ratelimit::demand::{DemandLevel, DemandTracker, SharedLimit};
 use calgate::time::MonoTime;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Ten gateways on 120 a minute: twelve at each, if requests are divided evenly.
+/// Ten gateways share 120 requests per minute: twelve at each, if requests are divided evenly.
 const FAIR: SharedLimit = SharedLimit { limit: 120, window: MINUTE, gateways: 10 };
 
 fn at(seconds: u64) -> MonoTime {
     MonoTime::default().after(Duration::from_secs(seconds))
 }
 
-/// The consumer `key` asks from then on, until then, once in so many seconds.
+/// Records a request of the consumer `key` every `every` seconds.
 fn asks(asked: &mut DemandTracker, key: u64, from: u64, until: u64, every: usize) {
     for second in (from..until).step_by(every) {
         asked.record(key, 100, &FAIR, at(second));
@@ -37,7 +37,7 @@ fn demand_above_a_share_is_over_it_until_it_falls() {
     asks(&mut asked, 2, 0, 600, 1);
     assert_eq!(asked.level(2, &FAIR, at(600)), DemandLevel::Over);
     assert_eq!(asked.level(1, &FAIR, at(600)), DemandLevel::Within);
-    // However much it was: no more is held against it than two windows' parts and what chance may bring.
+    // The demand above the share is bounded by two windows' shares and the tolerated burst.
     asks(&mut asked, 2, 600, 800, 20);
     assert_eq!(asked.level(2, &FAIR, at(800)), DemandLevel::Within);
 }

@@ -7,7 +7,7 @@ use calgate::ratelimit::demand::SharedLimit;
 use calgate::ratelimit::fair_queue::{FairQueue, Flow, Priority, Ticket};
 use calgate::time::MonoTime;
 
-/// A minute's limit of 100, all of it this gateway's.
+/// A limit of 100 per minute, all of it this gateway's.
 const ALONE: SharedLimit = SharedLimit { limit: 100, window: MINUTE, gateways: 1 };
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -23,7 +23,7 @@ fn wait(queue: &mut FairQueue, flow: &Flow, n: usize) -> Vec<Ticket> {
     (0..n).map(|_| queue.enqueue(flow, false).unwrap()).collect()
 }
 
-/// Whose the next `n` turns are.
+/// Returns the consumers of the next `n` turns.
 fn turns(queue: &mut FairQueue, n: usize) -> Vec<u64> {
     (0..n).map_while(|_| queue.next_turn()).map(|(_, key)| key).collect()
 }
@@ -114,7 +114,7 @@ fn long_run_demand_within_a_share_allows_random_bursts() {
     assert!(
         queue.is_under_fair_share(&light, &shared, at(600)) && !queue.is_under_fair_share(&heavy, &shared, at(600))
     );
-    // Alone, it is what it has had that counts.
+    // A single gateway compares only what each consumer has used.
     assert!(!queue.is_under_fair_share(&light, &SharedLimit { limit: 8, gateways: 1, ..shared }, at(600)));
 }
 

@@ -16,7 +16,7 @@ use crate::properties::cases;
 const WINDOW: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What may happen next; numbers choose among the requests there are.
+/// Next event. Numbers choose among the existing requests.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     Asks(u32),
@@ -24,14 +24,14 @@ pub(super) enum Event {
     Passes(u64),
     Arrives(usize),
     Answered(usize),
-    /// Nothing more will be known of a request; it may yet arrive, before its deadline.
+    /// The outcome of a request stays unknown. It may still arrive before its deadline.
     Lost(usize),
     Unsent(usize),
-    /// One that waits gives up.
+    /// A waiting request is cancelled.
     Leaves(usize),
-    /// A reload, with another limit of at most what Cal.com grants.
+    /// A reload with another limit of at most Cal.com's.
     Reload(u32),
-    /// The same at one gateway. The others keep their limits until they reload, too.
+    /// The same at one gateway. The others keep their limits until they reload too.
     ReloadsOne(usize, u32),
 }
 
@@ -83,16 +83,16 @@ struct Request {
 /// Gateways on one credential, and the model of Cal.com that counts their requests.
 pub(super) struct World {
     limit: u32,
-    /// Whether Cal.com tells of its limits.
+    /// Whether Cal.com reports its limits.
     talks: bool,
     cal: Limiter,
-    /// The number of Cal.com's window, and the lost requests that it counted in that.
+    /// Number of Cal.com's window, and the lost requests that it counted.
     window: (u32, u32),
     gateways: Vec<BudgetLimiter>,
     pub(super) now: MonoTime,
     waiting: Vec<(usize, Ticket, Flow)>,
     out: Vec<Request>,
-    /// Lost requests that may yet arrive, and by when.
+    /// Deadlines of lost requests that may still arrive.
     lost: Vec<MonoTime>,
     /// Whether Cal.com has refused a request. What follows is not simulated.
     is_over: bool,
@@ -191,7 +191,7 @@ impl World {
         self.turns();
     }
 
-    /// A reload of one gateway, with another limit of at most what Cal.com grants.
+    /// Reloads one gateway with another limit of at most Cal.com's.
     pub(super) fn configure(&mut self, gateway: usize, limit: u32) {
         let settings = settings(u32::try_from(self.gateways.len()).unwrap(), limit.min(self.limit));
         self.gateways[gateway].configure(settings);
@@ -201,8 +201,8 @@ impl World {
         if self.out.is_empty() { None } else { Some(self.out.swap_remove(n % self.out.len())) }
     }
 
-    /// Cal.com counts a request. A gateway that has lost requests does not know which window counts them, so a window of several
-    /// gateways may exceed its limit by as many.
+    /// Lets Cal.com count a request. A gateway that has lost requests does not know which window counts them. So a window of
+    /// several gateways may exceed its limit by as many.
     fn arrive(&mut self, is_lost: bool) -> (limiter::Verdict, u32) {
         let verdict = self.cal.hit(self.now.since(MonoTime::default()));
         let [standing] = verdict.standings.as_slice() else { panic!("one limit: {verdict:?}") };
@@ -219,7 +219,7 @@ impl World {
         (verdict, self.window.0)
     }
 
-    /// A request of `consumer` at `gateway`, if it may go out at once.
+    /// Returns a request of `consumer` at `gateway`, if it may be sent at once.
     pub(super) fn ask(&mut self, gateway: usize, consumer: u64) -> Option<InFlight> {
         let flow = Flow { key: consumer, weight: 1, priority: Priority::Default };
         self.gateways[gateway].record_arrival(&flow, self.now);
@@ -233,12 +233,12 @@ impl World {
         }
     }
 
-    /// A request arrives at Cal.com. Its response is under way.
+    /// Lets a request arrive at Cal.com, and returns the response on its way.
     pub(super) fn respond(&mut self) -> limiter::Verdict {
         self.arrive(false).0
     }
 
-    /// A response is there.
+    /// Delivers a response.
     pub(super) fn answered(&mut self, gateway: usize, flight: &InFlight, verdict: &limiter::Verdict) {
         self.gateways[gateway].record_response(flight, UpstreamOutcome::Passed, &told(verdict), self.now);
     }
@@ -303,7 +303,7 @@ proptest! {
         World::new(gateways, limit, true).happen(&events);
     }
 
-    /// The tightest case: what each gateway may send of its own is one or two requests, and time passes in large steps.
+    /// The tightest case: the share of each gateway is one or two requests, and time passes in large steps.
     #[test]
     fn gateways_with_small_parts_and_slow_responses_never_exceed_a_window_together(
         gateways in 2..7_u32,

@@ -19,7 +19,7 @@ fn at(seconds: u64) -> MonoTime {
     MonoTime::default().after(Duration::from_secs(seconds))
 }
 
-/// A window of 100 that began at 0, in which others had used `others` when our only other answer came, at `told`.
+/// A window of 100 that began at 0. Others had used `others` when our only other response came, at `told`.
 fn seen(others: u32, told: u64) -> ExternalUsage {
     let mut foreign = ExternalUsage::new(99, at(0), at(0));
     foreign.count_own();
@@ -110,7 +110,7 @@ fn told(remaining: u32, reset: u64) -> LimitReadings {
     }
 }
 
-/// Two answers, between which 40 were used by somebody.
+/// Records two responses, between which another client used 40 requests.
 fn sees_forty_of_somebody(limiter: &mut BudgetLimiter) {
     for (second, remaining) in [(1, 119), (10, 78)] {
         let flight = send(limiter, at(second)).unwrap();
@@ -141,8 +141,8 @@ fn usage_that_the_store_reports_stays_known_when_the_store_is_lost() {
     assert_eq!(limiter.status(at(11)).foreign, 7);
 }
 
-/// Requests of ours that Cal.com lets pass in each of four minutes, where 150 a minute ask to go out, and another program
-/// sends `burst` at once, at two seconds.
+/// Returns our requests that Cal.com accepts in each of four minutes. 150 per minute arrive, and another program sends `burst`
+/// requests at once, at two seconds.
 fn passed_beside_a_burst_of(burst: u32) -> [u32; 4] {
     let named = NamedLimit { name: "Default".to_owned(), limit: 120, window: WINDOW, block: WINDOW };
     let (mut cal, mut limiter, mut passed) = (Limiter::new(vec![named], false), limiter(1), [0; 4]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use calgate::ratelimit::scope::{LimitNames, NameSightings, Scope};
 use calgate::ratelimit::usage_headers::{LimitReading, name_hash};
 
-/// What Cal.com grants the credential in a window.
+/// Limit of the credential in a window.
 const GRANTED: u32 = 120;
 
 fn told(limits: &[(&str, u32)]) -> Vec<LimitReading> {

@@ -20,7 +20,7 @@ fn flow(key: u64) -> Flow {
     Flow { key, weight: 1, priority: Priority::Default }
 }
 
-/// One of two gateways on a store.
+/// Creates a limiter of one of two gateways on a store.
 fn limiter() -> BudgetLimiter {
     let mut limiter = BudgetLimiter::new(Settings { limit: 120, window: WINDOW, replicas: 1, learn_limit: false }, 7);
     limiter.enter_shared_mode(2);
@@ -52,7 +52,7 @@ fn an_expired_denial_admits_nothing_before_the_store_is_asked() {
     assert!(matches!(limiter.poll_next(at(9000)), Wakeup::Admit(..)));
 }
 
-/// What whose request is answered so at one second is told.
+/// Returns the throttling of a request with this response at one second.
 fn told_of(limiter: &mut BudgetLimiter, verdict: UpstreamOutcome) -> Throttled {
     let Decision::Admit(flight) = limiter.admit(&flow(1), Duration::ZERO, at(900)) else { panic!("nothing holds it") };
     limiter.record_response(&flight, verdict, &LimitReadings::default(), at(1000)).unwrap()
@@ -120,7 +120,7 @@ fn without_the_store_a_gateway_sends_only_its_part_for_a_time() {
         limiter.record_response(&flight, UpstreamOutcome::Passed, &LimitReadings::default(), at(1100));
     }
     assert!(asked_at_once(&mut limiter, at(60_000)).is_empty(), "both may still count");
-    // A response that was under way tells that the part is smaller.
+    // A late response reports a smaller part.
     limiter.update_part(Part { epoch: 8, requests: 0 }, at(900));
     assert!(asked_at_once(&mut limiter, at(62_000)).is_empty(), "and it has none");
     limiter.update_part(Part { epoch: 9, requests: 5 }, at(900));

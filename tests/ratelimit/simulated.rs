@@ -47,7 +47,7 @@ fn capacity_is_reserved_for_other_clients() {
     }
 }
 
-/// Not every single one: the other program's requests come at random.
+/// Not every run is free of blocks, because the requests of the other program come at random.
 #[test]
 fn blocks_with_other_clients_are_rare_even_at_full_load() {
     let quarters = (1..=40).map(|hour| Cell { foreign: 20, hour, ..cell(1, 200, Load::Poisson(300), false) });
