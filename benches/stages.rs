@@ -31,8 +31,8 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SHORT: &str = "/v2/slots";
 const LONG: &str = "/v2/organizations/12/teams/34/users/56/schedules";
 
-/// The time, a tenth of a second later each time. All measurements share it, as they share buckets, which must not have been
-/// charged in what is their future.
+/// Returns a time that advances by 0.1 s per call. All measurements share it, because they share buckets, which must not be
+/// charged at a later time first.
 fn tick() -> MonoTime {
     static NOW: AtomicU64 = AtomicU64::new(0);
     MonoTime(NOW.fetch_add(100_000_000, Ordering::Relaxed))
@@ -42,7 +42,7 @@ fn main() {
     divan::Divan::from_args().sample_size(50).sample_count(400).main();
 }
 
-/// A gateway with many consumers, and the headers of a request by each.
+/// Gateway with many consumers, and the request headers of each.
 struct Scene {
     gateway: Arc<Gateway>,
     requests: Vec<HeaderMap>,
@@ -78,8 +78,8 @@ fn request_headers(key: &str) -> HeaderMap {
 }
 
 impl Scene {
-    /// The headers of one consumer after the other: fresh, as those of a request that was just read are, while what is
-    /// known of the consumer lies anywhere in memory.
+    /// Returns the headers of the next consumer at each call. They are fresh, like those of a new request, while the data of the
+    /// consumer may be anywhere in memory.
     fn walk(&'static self) -> impl FnMut() -> HeaderMap {
         let mut index = 0;
         move || {
@@ -97,7 +97,7 @@ fn find<'a>(snapshot: &'a Snapshot, target: &'a str) -> RouteMatch<'a> {
     snapshot.catalog().match_route(&Method::GET, target, UnknownEndpoints::Refuse).expect("a known path")
 }
 
-/// The path from `identify` to `limit`, as the pipeline takes it, and what is injected.
+/// Runs the stages from `identify` to `limit` like the pipeline, and selects the credential.
 fn decide(snapshot: &Snapshot, headers: &HeaderMap, target: &str, now: MonoTime) -> Result<CredentialSource, Refusal> {
     let caller = snapshot.consumers.identify(headers, PEER, SystemTime::UNIX_EPOCH)?;
     let matched = snapshot.catalog().match_route(&Method::GET, target, UnknownEndpoints::Refuse)?;

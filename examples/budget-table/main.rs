@@ -1,8 +1,8 @@
 //! Simulates an hour of Cal.com's rate limiter against calgate's budget, a token bucket and a request spacer. Then simulates many
 //! hours of calgate with another program on the same credential (`cargo run --release --example budget-table`).
 //!
-//! With `-- --store redis`, it starts a redis-server and prints the same for gateways that share it. With `-- --svg FILE`, it only
-//! draws one hour, the picture in `docs/budget.md`.
+//! With `-- --store redis`, it starts a redis-server and prints the same for gateways that share it. With `-- --svg FILE`, it
+//! only draws one hour, the picture in `docs/budget.md`.
 //!
 //! `benches/budget-table.md` contains the output. The exit code is 1 if a claim of that page does not hold.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Every combination that is claimed something of.
+/// Returns the cases that the claims cover.
 fn cells() -> Vec<Cell> {
     let loads = [Load::Poisson(50), Load::Poisson(100), Load::Poisson(300), Load::Bursts, Load::HeavyAndLight];
     let mut cells = Vec::new();

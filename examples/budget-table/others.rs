@@ -6,29 +6,29 @@ use super::table::claims::broken;
 use super::table::gateway::Policy;
 use super::table::simulation::run;
 
-/// Hours of each case and load.
+/// Simulated hours of each case and load, 24.
 const HOURS: u64 = 24;
 
-/// Hours without a block for each with one, at least, where a gateway sees what others use.
+/// Minimum ratio of hours without a block to hours with one, for a single gateway.
 const FREE_FOR_EACH_BLOCKED: u32 = 5;
 
-/// Loads that use all there is, so that nothing is left by chance.
+/// Loads that use the whole limit, so that no capacity is left by chance.
 const LOADS: [Load; 2] = [Load::Poisson(300), Load::HeavyAndLight];
 
-/// What came of the hours of a case.
+/// Results of the hours of a case.
 #[derive(Default)]
 struct Hours {
-    /// Those with no block.
+    /// Hours without a block.
     none: u32,
-    /// With one.
+    /// Hours with one block.
     one: u32,
     more: u32,
-    /// Those in which the other program prolonged a window.
+    /// Hours in which the other client prolonged a window.
     prolonged: u32,
     used: f64,
 }
 
-/// Prints all rows. Answers what of the claims does not hold.
+/// Prints all rows. Returns the claims that do not hold.
 pub(super) fn rows() -> Vec<String> {
     println!("\n| gateways | N | quirk | hours without a block | with one | with more | others prolonged in | of N |");
     println!("|--:|--:|---|--:|--:|--:|--:|--:|");

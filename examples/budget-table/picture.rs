@@ -7,7 +7,7 @@ use super::table::cell::{Cell, Load};
 use super::table::gateway::Policy;
 use super::table::simulation::{Outcome, run};
 
-/// The hour that the picture shows: one gateway, three times the load, and a limiter that prolongs windows.
+/// Hour that the picture shows: one gateway, a load of three times the limit, and a limiter that prolongs windows.
 const CELL: Cell = Cell {
     gateways: 1,
     limit: 120,
@@ -35,7 +35,7 @@ const STEP: u32 = 168;
 const TOP: u32 = 74;
 
 /// Requests at the top of a chart.
-const MOST: u32 = 160;
+const MAX_REQUESTS: u32 = 160;
 
 const ACCEPTED: &str = "#2f6f9f";
 const REFUSED: &str = "#d1495b";
@@ -98,7 +98,7 @@ fn chart(out: &mut String, top: u32, name: &str, outcome: &Outcome) {
     }
 }
 
-/// Height of a number of requests, in pixels. More than fit end at the top.
+/// Returns the height of a number of requests in pixels. Larger numbers end at the top of the chart.
 fn pixels(requests: u32) -> u32 {
-    requests.min(MOST) * CHART / MOST
+    requests.min(MAX_REQUESTS) * CHART / MAX_REQUESTS
 }

@@ -10,10 +10,10 @@ use super::table::gateway::Policy;
 use super::table::shared::gateways;
 use super::table::simulation::{run, run_with};
 
-/// Every poll is a call of the server's, so that a row is ten minutes.
+/// Simulated seconds of a row, 600. Every poll is a call to the server, so an hour would take too long.
 const SECONDS: u64 = 600;
 
-/// Prints all rows. Answers what of the claims does not hold.
+/// Prints all rows. Returns the claims that do not hold.
 pub(super) fn rows() -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let server = Server::start()?;
     println!(
@@ -43,8 +43,8 @@ pub(super) fn rows() -> Result<Vec<String>, Box<dyn std::error::Error>> {
             percent(lost.served),
             light(lost.light_served),
         );
-        // Together they are as good as one; without the store, what is claimed of gateways that share nothing is that they
-        // cause no 429.
+        // Gateways with a store must meet the claims for a single gateway. Without a store, the only claim is that they cause no
+        // 429.
         faults.extend(broken(&cell, true, &shared).into_iter().map(|fault| format!("{cell}, shared: {fault}")));
         if lost.refused > 0 && cell.foreign == 0 {
             faults.push(format!("{cell}, store lost: {} answers of 429", lost.refused));
@@ -68,7 +68,7 @@ fn cells() -> Vec<Cell> {
     cells
 }
 
-/// A server of this run's own, on a free port of this machine.
+/// Redis server of this run, on a free port of this machine.
 struct Server {
     port: u16,
     child: Child,

@@ -19,28 +19,28 @@ use sim::options::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What `--help` says of `sim/wishes.rs`.
-const WISHES: &str = "A request may ask, in its query:
-  sim_body=65536    for a body of that many bytes; sim_pause_ms=50 for a pause before each 16 KiB
-  sim_delay_ms=200  for an answer that comes later
-  sim_status=503    for that status; sim_edge=403 for one of the edge in front of Cal.com
-  sim_forbidden=1   for a 403 that repeats the bearer
-  sim_headers=1     for a list of the header fields that arrived, without credentials";
+/// Help text about the query parameters of `sim/wishes.rs`.
+const WISHES: &str = "Query parameters of a request control its response:
+  sim_body=65536    length of the body in bytes; sim_pause_ms=50: pause before each 16 KiB
+  sim_delay_ms=200  delay of the response
+  sim_status=503    status; sim_edge=403: status of the edge in front of Cal.com
+  sim_forbidden=1   403 that repeats the bearer token
+  sim_headers=1     list of the header fields that arrived, without credentials";
 
 /// A simulated Cal.com API v2
 #[derive(Parser)]
 #[command(after_help = WISHES)]
 struct Arguments {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 means a free port
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// HTTPS, with a certificate of an authority made for this run
+    /// Use HTTPS, with a certificate of an authority created at each start
     #[arg(long)]
     tls: bool,
-    /// Where to write that authority's certificate
+    /// File for the certificate of that authority
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_out: Option<PathBuf>,
-    /// An API key that exists, instead of the one for demonstrations; may be repeated
+    /// API key to accept instead of the default one; may be repeated
     #[arg(long, value_name = "KEY")]
     api_key: Vec<String>,
     /// Requests per window of an API key
@@ -52,31 +52,31 @@ struct Arguments {
     /// Neither count nor limit
     #[arg(long)]
     unlimited: bool,
-    /// How long a window counts
+    /// Length of a window
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     window: Duration,
-    /// How long a block lasts
+    /// Length of a block
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     block: Duration,
-    /// Prolong a window, with its old count, when a request comes in the millisecond of its end
+    /// Prolong a window with its old count if a request arrives in the millisecond of its end
     #[arg(long)]
     quirk: bool,
-    /// Requests a minute that somebody else makes with each credential
+    /// Requests per minute that another client sends with each credential
     #[arg(long, value_name = "N", default_value_t = 0)]
     foreign: u32,
-    /// From a request to its answer
+    /// Latency of each response
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     latency: Duration,
-    /// At most this much on top of the latency
+    /// Maximum random addition to the latency
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     jitter: Duration,
-    /// How long a connection may be without a request
+    /// Timeout of a connection without a request
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     keep_alive: Duration,
-    /// Life of OAuth and of managed users' access tokens (default: 30 and 60 minutes)
+    /// Lifetime of access tokens (default: 30 minutes for OAuth, 60 for managed users)
     #[arg(long, value_name = "TIME", value_parser = time)]
     token_life: Option<Duration>,
-    /// Threads that serve
+    /// Number of worker threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
 }

@@ -3,7 +3,7 @@
 //! It answers each operation of the catalog with what it received. It checks credentials, counts and blocks requests, and issues
 //! and ends tokens. A program or a test starts, inspects and disturbs it through [`Sim`].
 
-// Paths are given because the test binary takes this file in from elsewhere.
+// The paths are explicit, because the test binary includes this file from another folder.
 #[path = "sim/answer.rs"]
 mod answer;
 #[path = "sim/authentication.rs"]
@@ -62,7 +62,7 @@ pub use tokens::Pair;
 use state::State;
 use tokens::Holder;
 
-/// A running simulation. Dropping it stops it.
+/// Handle of a running simulation. Dropping it stops the simulation.
 #[derive(Debug)]
 pub struct Sim {
     state: Arc<State>,
@@ -73,12 +73,12 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// Starts it, on a thread and a runtime of its own.
+    /// Starts the simulation on a separate thread and runtime.
     ///
     /// # Errors
-    /// Why it cannot listen.
+    /// The reason why it cannot listen.
     pub fn start(options: Options) -> io::Result<Self> {
-        // Read before the first request, which would have to wait for it.
+        // Parses the catalog now, so that the first request does not wait for it.
         let _ = Catalog::built_in();
         let runtime = Builder::new_multi_thread().worker_threads(options.workers.max(1)).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(options.listen))?;
@@ -92,81 +92,81 @@ impl Sim {
         Ok(Self { state, address, ca_pem, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its address as `[upstream] base_url` takes it.
+    /// Returns the address in the form of `[upstream] base_url`.
     pub fn base_url(&self) -> String {
         let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// With TLS: the certificate of its authority.
+    /// Returns the certificate of the authority, if TLS is on.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// The requests so far, in the order of their arrival.
+    /// Returns the requests so far, in the order of their arrival.
     pub fn seen(&self) -> Vec<Seen> {
         self.state.log.all()
     }
 
-    /// How many requests have arrived since the start or since [`Self::forget`].
+    /// Returns the number of requests since the start or since [`Self::forget`].
     pub fn seen_count(&self) -> usize {
         self.state.log.count()
     }
 
-    /// Forgets the requests so far. Counters of limits and tokens go on.
+    /// Forgets the requests so far. The counters of limits and tokens continue.
     pub fn forget(&self) {
         self.state.log.forget();
     }
 
-    /// Answers of 429 so far.
+    /// Returns the number of 429 responses so far.
     pub fn rate_limited(&self) -> u64 {
         self.state.trackers.refused()
     }
 
-    /// How the token operations have gone so far.
+    /// Returns the counts of token operations so far.
     pub fn token_counts(&self) -> TokenCounts {
         token_operations::counts(&self.state)
     }
 
-    /// Puts its clock ahead: windows, blocks and tokens end earlier.
+    /// Advances the clock, so that windows, blocks and tokens end earlier.
     pub fn advance(&self, by: Duration) {
         self.state.clock.advance(by);
     }
 
-    /// Down, it closes every connection at once and answers nothing.
+    /// Simulates an outage or ends it. During an outage, the simulation closes every connection at once.
     pub fn set_down(&self, down: bool) {
         self.state.down.send_replace(down);
     }
 
-    /// The next so many token operations take effect, but their connection is closed without an answer.
+    /// Makes the next `count` token operations take effect, but closes their connections without a response.
     pub fn lose_next_token_answers(&self, count: u32) {
         self.state.answers_to_lose.store(count, Ordering::Relaxed);
     }
 
-    /// A new managed user of a platform client, as if it had been made by a request: its id and its pair.
+    /// Creates a managed user of a platform client, like a request would. Returns its id and pair.
     pub fn new_managed_user(&self, client: &str) -> (u64, Pair) {
         token_operations::new_managed_user(&self.state, client, self.state.clock.now())
     }
 
-    /// A new pair for an OAuth client, as if a code had been exchanged.
+    /// Issues a pair for an OAuth client, like the exchange of a code would.
     pub fn new_oauth_grant(&self, client: &str) -> Pair {
         let holder = Holder::OAuth { client: client.to_owned() };
         self.state.tokens().issue(&holder, self.state.clock.now())
     }
 
-    /// Makes an access token, refresh token or API key unknown.
+    /// Revokes an access token, refresh token or API key.
     pub fn revoke(&self, secret: &str) {
         self.state.api_keys().remove(secret);
         self.state.tokens().revoke(secret);
     }
 }
 
-/// Serves until it is told to stop, or its handle is gone.
+/// Serves until the handle requests a stop or is dropped.
 fn until(runtime: &Runtime, serving: impl Future<Output = ()>, stopped: oneshot::Receiver<()>) {
     runtime.block_on(async {
         tokio::select! {

@@ -10,9 +10,9 @@ use super::schedule::Due;
 
 pub(crate) struct Caller {
     connection: TcpStream,
-    /// The number of its next request.
+    /// Number of the next request.
     next: usize,
-    /// What the time of the request under way counts from.
+    /// Start of the latency of the current request.
     from: Instant,
     answer: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl Caller {
         Ok(Self { connection, next: index, from: Instant::now(), answer: Vec::new() })
     }
 
-    /// Sends its next one of these requests.
+    /// Sends the next of these requests.
     pub(crate) fn ask(&mut self, requests: &[Vec<u8>], due: Due) -> io::Result<()> {
         let request = requests.get(self.next % requests.len().max(1)).ok_or_else(|| invalid("there are no keys"))?;
         self.next += 61;
@@ -34,7 +34,7 @@ impl Caller {
         self.connection.write_all(request)
     }
 
-    /// What the answer's time counts from, once it is whole.
+    /// Returns the start of the latency, if the response is complete.
     pub(crate) fn hear(&mut self) -> io::Result<Option<Instant>> {
         let mut chunk = [0; 4096];
         let read = self.connection.read(&mut chunk)?;
@@ -52,7 +52,7 @@ impl AsFd for Caller {
     }
 }
 
-/// The length of an answer with its head, once that is whole.
+/// Returns the length of a response with its head, if the head is complete.
 fn length_of(answer: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = answer.get(..end).unwrap_or_default();

@@ -5,9 +5,9 @@
 //! If a late response delays the next request of a connection, the latency of that request counts from the moment at which it was
 //! due. So a proxy that stalls cannot hide it. A late wake-up of the generator itself does not count.
 //!
-//! With the address UPSTREAM, the program is also the upstream behind the proxy, and never sleeps. On a core of its own, it leaves
-//! the other core to the proxy, so that the tail of the latency is that of the proxy. The first half second does not count, because
-//! the proxy opens its connections then.
+//! With the address UPSTREAM, the program is also the upstream behind the proxy, and never sleeps. On a core of its own, it
+//! leaves the other core to the proxy, so that the tail of the latency is that of the proxy. The first half second does not
+//! count, because the proxy opens its connections then.
 //!
 //! One thread drives all connections. Several threads would compete, and measure the scheduler.
 #![allow(
@@ -37,10 +37,10 @@ use caller::Caller;
 use schedule::Schedule;
 use upstream::Upstream;
 
-/// How long the last answers are waited for.
+/// Maximum wait for the last responses.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the proxy may take to open its connections to an upstream that was not there before.
+/// Time for the proxy to open its connections to the new upstream.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 fn main() -> io::Result<()> {
@@ -82,10 +82,10 @@ struct Load {
     requests: Vec<Vec<u8>>,
     upstream: Option<Upstream>,
     schedule: Schedule,
-    /// Requests that are not answered yet.
+    /// Number of requests without a response.
     outstanding: usize,
     counted_from: Instant,
-    /// What they took.
+    /// Latencies of the answered requests.
     times: Vec<Duration>,
     failed: usize,
 }
@@ -130,7 +130,7 @@ impl Load {
         Ok(())
     }
 
-    /// Sends a connection's request that was due then.
+    /// Sends the request of a connection that was due at this time.
     fn ask(&mut self, index: usize, due: schedule::Due) {
         let Some(caller) = self.callers.get_mut(index) else { return };
         match caller.ask(&self.requests, due) {
@@ -139,7 +139,7 @@ impl Load {
         }
     }
 
-    /// Reads what came in, on a caller's connection or at the upstream.
+    /// Reads the input of a client connection or of the upstream.
     fn hear(&mut self, index: usize) -> io::Result<()> {
         let Some(caller) = self.callers.get_mut(index) else { return self.answer(index - self.callers.len()) };
         match caller.hear() {
@@ -153,7 +153,7 @@ impl Load {
             }
             Err(_) => {
                 self.failed += 1;
-                // It would be reported for ever.
+                // Without this, epoll would report it forever.
                 epoll::delete(&self.epoll, caller)?;
             }
         }
@@ -174,7 +174,7 @@ impl Load {
     }
 }
 
-/// Of times in their order.
+/// Returns a percentile of sorted times.
 fn quantile(times: &[Duration], q: f64) -> Duration {
     times.get((times.len() as f64 * q) as usize).copied().unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-/// When a request was due.
+/// Time at which a request was due.
 #[derive(Clone, Copy)]
 pub(crate) struct Due {
     pub(crate) at: Instant,
@@ -15,7 +15,7 @@ pub(crate) struct Due {
 pub(crate) struct Schedule {
     /// Of idle connections, the earliest first; after the time, whether that was over when it was planned.
     planned: BinaryHeap<Reverse<(Instant, bool, usize)>>,
-    /// When the last request of each connection was due.
+    /// Time at which the last request of each connection was due.
     last: Vec<Instant>,
     random: u64,
     /// Mean time between two requests of a connection.
@@ -27,7 +27,7 @@ impl Schedule {
         Self { planned: BinaryHeap::new(), last: Vec::new(), random: 0x9E37_79B9_7F4A_7C15, pause }
     }
 
-    /// Plans the first request of a connection; they come in order.
+    /// Plans the first request of a connection. Connections are added in order.
     pub(crate) fn first(&mut self, index: usize) {
         let now = Instant::now();
         self.last.push(now);
@@ -42,19 +42,19 @@ impl Schedule {
         self.planned.push(Reverse((*at, *at < now, index)));
     }
 
-    /// A connection whose request is due, which is taken out.
+    /// Removes and returns a connection whose request is due.
     pub(crate) fn due(&mut self, now: Instant) -> Option<(usize, Due)> {
         let (at, late, index) = self.planned.peek().map(|Reverse(first)| *first).filter(|(at, ..)| *at <= now)?;
         self.planned.pop();
         Some((index, Due { at, late }))
     }
 
-    /// When the next request is due.
+    /// Returns the time at which the next request is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.planned.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Exponentially distributed.
+    /// Returns an exponentially distributed gap.
     fn gap(&mut self) -> Duration {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

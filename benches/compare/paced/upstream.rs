@@ -8,7 +8,7 @@ const BODY: usize = 1024;
 
 pub(crate) struct Upstream {
     listener: TcpListener,
-    /// None: it was closed.
+    /// Open connections. `None` for a closed one.
     connections: Vec<Option<(TcpStream, Vec<u8>)>>,
     answer: Vec<u8>,
 }
@@ -22,7 +22,7 @@ impl Upstream {
         Ok(Self { listener, connections: Vec::new(), answer })
     }
 
-    /// Takes a new connection; `watch` is told its number.
+    /// Accepts a connection and passes its number to `watch`.
     pub(crate) fn accept(&mut self, watch: impl FnOnce(usize, &TcpStream) -> io::Result<()>) -> io::Result<()> {
         let (connection, _) = self.listener.accept()?;
         connection.set_nodelay(true)?;
@@ -32,7 +32,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// Reads from a connection and answers what came in whole.
+    /// Reads from a connection and answers each complete request.
     pub(crate) fn answer(&mut self, index: usize) -> io::Result<()> {
         let Some(slot) = self.connections.get_mut(index) else { return Ok(()) };
         let Some((connection, request)) = slot else { return Ok(()) };

@@ -3,38 +3,38 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Cal.com's window.
+/// Window of Cal.com.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// One case.
+/// Case to simulate.
 #[derive(Debug, Clone, Copy)]
 pub struct Cell {
-    /// Gateways on the credential that share nothing but Cal.com's headers.
+    /// Number of gateways on the credential. They share only the headers of Cal.com.
     pub gateways: u32,
-    /// N: requests a minute that Cal.com grants the credential.
+    /// N: requests per minute that Cal.com grants the credential.
     pub limit: u32,
-    /// What consumers ask for.
+    /// Load of the consumers.
     pub load: Load,
-    /// Whether a hit in the millisecond in which a window ends prolongs it with its old count.
+    /// Whether a request in the last millisecond of a window prolongs the window with its old count.
     pub quirk: bool,
-    /// What another program uses of the credential: percent of N, at random moments.
+    /// Load of another client of the credential, at random times, in percent of N.
     pub foreign: u32,
-    /// How long it goes on.
+    /// Duration in seconds.
     pub seconds: u64,
-    /// For how long gateways get to know consumers before it is counted which of the light ones' requests are served.
+    /// Seconds before the requests of light consumers count, in which gateways learn the demand of the consumers.
     pub warm_up: u64,
-    /// Which hour: another has other requests, as much at random.
+    /// Number of the hour, which seeds the random numbers.
     pub hour: u64,
 }
 
-/// What consumers ask for.
+/// Load of the consumers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
-    /// Four equal consumers, which together ask for so many percent of N at random moments.
+    /// Four equal consumers, which together send this percentage of N at random times.
     Poisson(u32),
-    /// 3N requests of one consumer at once, every other minute.
+    /// One consumer that sends 3N requests at once, every other minute.
     Bursts,
-    /// One consumer that asks for 250 % of N, and five for 10 % each.
+    /// One consumer that sends 250 % of N, and five that send 10 % each.
     HeavyAndLight,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Cell {
 }
 
 impl Load {
-    /// How much each consumer asks for, in percent of N a minute.
+    /// Returns the load of each consumer, in percent of N per minute.
     pub fn consumers(self) -> Vec<f64> {
         match self {
             Self::Poisson(percent) => vec![f64::from(percent) / 4.0; 4],
@@ -65,7 +65,7 @@ impl Load {
         }
     }
 
-    /// Whether more is asked for than there is, all the time.
+    /// Returns whether the load always exceeds the limit.
     pub fn saturates(self) -> bool {
         matches!(self, Self::Poisson(300) | Self::HeavyAndLight)
     }

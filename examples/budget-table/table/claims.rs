@@ -3,10 +3,10 @@
 use super::cell::{Cell, Load};
 use super::simulation::Outcome;
 
-/// With fewer requests a minute for each gateway, none of them sees enough of a consumer to tell what it asks for.
+/// Minimum number of requests per minute and gateway from which a gateway can estimate the demand of a consumer.
 const PARTS: u32 = 10;
 
-/// What of the claims does not hold. Gateways that share a store are `as_one`.
+/// Returns the claims that do not hold. `as_one` is set for gateways that share a store.
 pub fn broken(cell: &Cell, as_one: bool, outcome: &Outcome) -> Vec<String> {
     let as_one = as_one || cell.gateways == 1;
     let tells_apart = cell.limit / cell.gateways >= PARTS;

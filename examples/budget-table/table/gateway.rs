@@ -14,46 +14,46 @@ use super::cell::{Cell, WINDOW};
 use super::limiter;
 use super::shared::Shared;
 
-/// How long a request waits at most.
+/// Maximum wait of a request.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A way to keep within a limit.
+/// Limiter under comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// calgate's.
+    /// Budget of calgate.
     Budget,
-    /// A token bucket of N that refills N a minute, which refuses when it is empty.
+    /// Token bucket of size N that refills N tokens per minute. Refuses requests if it is empty.
     Bucket,
-    /// One request every 60 s / (N − 1), the others delayed as long as their patience allows.
+    /// Spacer that sends one request every 60 s / (N − 1). Other requests wait up to the maximum wait.
     Spacer,
 }
 
-/// One gateway.
+/// Gateway of the simulation.
 pub enum Gateway {
-    /// calgate's budget, and the requests that wait in it.
+    /// Budget of calgate with its waiting requests.
     Budget(Box<BudgetLimiter>, BTreeMap<Ticket, usize>),
-    /// The same on a store that all gateways share.
+    /// Budget of calgate on a store that all gateways share.
     Shared(Box<Shared>),
-    /// When the bucket will be full again.
+    /// Time at which the bucket is full.
     Bucket(MonoTime),
-    /// When the next request may go.
+    /// Earliest time of the next request.
     Spacer(MonoTime),
 }
 
-/// What a gateway says to a request.
+/// Decision of a gateway about a request.
 pub enum Said {
-    /// It goes out at once; calgate wants its end told.
+    /// The request is sent at once. calgate needs a report of its end.
     Go(Option<InFlight>),
-    /// It goes out then.
+    /// The request is sent at this time.
     Later(MonoTime),
-    /// It waits for its turn.
+    /// The request waits.
     Wait(Ticket),
-    /// It is refused.
+    /// The request is refused.
     Refused,
 }
 
 impl Gateway {
-    /// One of `cell`'s gateways.
+    /// Creates a gateway of `cell`.
     pub fn new(cell: &Cell, policy: Policy, index: u32) -> Self {
         let settings = Settings { limit: cell.limit, window: WINDOW, replicas: cell.gateways, learn_limit: false };
         match policy {
@@ -65,7 +65,7 @@ impl Gateway {
         }
     }
 
-    /// A request of `consumer` comes.
+    /// Decides about a new request of `consumer`.
     pub fn ask(&mut self, cell: &Cell, request: usize, consumer: usize, now: MonoTime) -> Said {
         match self {
             Self::Budget(limiter, waiting) => {
@@ -99,7 +99,7 @@ impl Gateway {
         }
     }
 
-    /// The next request that may go out of those that wait, or when to ask again.
+    /// Returns the next waiting request that may be sent, or the time of the next poll.
     pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, InFlight), MonoTime>> {
         let (limiter, waiting) = match self {
             Self::Budget(limiter, waiting) => (limiter, waiting),
@@ -113,7 +113,7 @@ impl Gateway {
         }
     }
 
-    /// A request has waited as long as it may. Answers whether it still did.
+    /// Ends the wait of a request. Returns whether it was still waiting.
     pub fn leave(&mut self, ticket: Ticket, consumer: usize) -> bool {
         let (limiter, waiting) = match self {
             Self::Budget(limiter, waiting) => (limiter, waiting),
@@ -124,7 +124,7 @@ impl Gateway {
         limiter.cancel(ticket, &flow(consumer))
     }
 
-    /// The answer to a request is here.
+    /// Records the response to a request.
     pub fn answered(&mut self, request: usize, flight: &InFlight, verdict: &limiter::Verdict, now: MonoTime) {
         let seen = |standing: &limiter::Standing| LimitReading {
             name: name_hash(&standing.name),
@@ -143,7 +143,7 @@ impl Gateway {
         }
     }
 
-    /// How its budget stands.
+    /// Returns the status of the budget.
     pub fn standing(&mut self, now: MonoTime) -> Option<BudgetStatus> {
         self.limiter().map(|limiter| limiter.status(now))
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// A source of numbers that look random.
+/// Generator of pseudo-random numbers.
 pub struct Random(u64);
 
 impl Random {
-    /// The same seed gives the same numbers.
+    /// Creates a generator. The same seed gives the same numbers.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -18,18 +18,18 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number in `(0, 1]`.
+    /// Returns a number in `(0, 1]`.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are what a number has")]
     pub fn unit(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 1.0) / (1_u64 << 53) as f64
     }
 
-    /// An index below `n`.
+    /// Returns an index below `n`.
     pub fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % n as u64).unwrap_or(0)
     }
 
-    /// A time between events that come at random, `mean` apart.
+    /// Returns the time between two random events, exponentially distributed with the mean `mean`.
     pub fn exponential(&mut self, mean: Duration) -> Duration {
         mean.mul_f64(-self.unit().ln())
     }

@@ -23,14 +23,14 @@ use tokio::runtime::Runtime;
 use super::cell::{Cell, WINDOW};
 use super::gateway::{Gateway, PATIENCE, Said};
 
-/// The server's clock as the simulation begins, in microseconds since 1970.
+/// Clock of the server at the start of the simulation, in microseconds since 1970.
 const EPOCH: u64 = 1_700_000_000_000_000;
 const DEADLINE: Duration = Duration::from_secs(30);
 const BEAT: Duration = Duration::from_millis(500);
 const KEYS: &str = "calgate:{table}:main";
 const JITTER_NS: u64 = 8_000_000;
 
-/// The store, and the gateways on it as they are heard there.
+/// Store with its gateways.
 pub struct Store {
     runtime: Runtime,
     link: MultiplexedConnection,
@@ -38,19 +38,19 @@ pub struct Store {
     settings: Settings,
     gateways: Vec<String>,
     next_beat: MonoTime,
-    /// What others use, as last heard.
+    /// Last reported usage by other clients.
     foreign: u32,
-    /// The epoch of parts that all gateways have learned of.
+    /// Epoch of the parts that all gateways know.
     epoch: u64,
 }
 
-/// One gateway.
+/// Gateway of the simulation.
 pub struct Shared {
     store: Rc<RefCell<Store>>,
     index: usize,
     limiter: BudgetLimiter,
     waiting: BTreeMap<Ticket, usize>,
-    /// What the store knows requests by.
+    /// Names of the requests in the store.
     names: HashMap<usize, u64>,
     asked: u64,
 }
@@ -59,7 +59,7 @@ pub struct Shared {
 pub fn gateways(cell: &Cell, port: u16) -> redis::RedisResult<Vec<Gateway>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = redis::Client::open(("127.0.0.1", port))?;
-    // A busy machine may let a call wait; that is no matter here.
+    // The timeout is long, because a busy machine may delay a call.
     let patient = AsyncConnectionConfig::new().set_response_timeout(None);
     let mut link = runtime.block_on(client.get_multiplexed_async_connection_with_config(&patient))?;
     runtime.block_on(redis::cmd("FLUSHALL").query_async::<()>(&mut link))?;
@@ -86,7 +86,7 @@ impl Store {
         Limit { keys: KEYS, settings: self.settings, deadline: DEADLINE, clock: Some(EPOCH + now.0 / 1000) }
     }
 
-    /// All gateways are heard twice a second, whether or not anything is asked of them.
+    /// Sends the heartbeats of all gateways, twice per second.
     fn beat(&mut self, now: MonoTime) {
         while self.next_beat <= now {
             let (limit, mut epoch) = (self.limit(self.next_beat), self.epoch);
@@ -118,12 +118,12 @@ impl Store {
 }
 
 impl Shared {
-    /// The state machine that it has of its own.
+    /// Returns the local state machine of the gateway.
     pub fn limiter(&mut self) -> &mut BudgetLimiter {
         &mut self.limiter
     }
 
-    /// A request comes.
+    /// Decides about a new request.
     pub fn ask(&mut self, request: usize, flow: &Flow, now: MonoTime) -> Said {
         self.limiter.record_arrival(flow, now);
         loop {
@@ -147,7 +147,7 @@ impl Shared {
         }
     }
 
-    /// The next request that may go out of those that wait, or when to ask again.
+    /// Returns the next waiting request that may be sent, or the time of the next poll.
     pub fn next(&mut self, now: MonoTime) -> Option<Result<(usize, InFlight), MonoTime>> {
         while let Some(express) = self.limiter.needs_store_decision(now) {
             let light = self.limiter.light_load(None);
@@ -165,13 +165,13 @@ impl Shared {
         }
     }
 
-    /// A request has waited as long as it may. Answers whether it still did.
+    /// Ends the wait of a request. Returns whether it was still waiting.
     pub fn leave(&mut self, ticket: Ticket, flow: &Flow) -> bool {
         self.waiting.remove(&ticket);
         self.limiter.cancel(ticket, flow)
     }
 
-    /// What came of a request.
+    /// Records the outcome of a request.
     pub fn settle(&mut self, request: usize, fate: RequestOutcome, now: MonoTime) {
         let Some(name) = self.names.remove(&request) else { return };
         self.store.borrow_mut().settle(self.index, name, fate, now);
@@ -192,7 +192,7 @@ impl Shared {
         Err(())
     }
 
-    /// Gateways differ in when they ask again.
+    /// Delays the poll by a different time for each gateway.
     fn held(&mut self, by: ThrottleReason, wait: Option<Duration>, now: MonoTime) {
         self.asked += 1;
         let jitter = (self.asked * 31 + self.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;

@@ -13,28 +13,28 @@ use super::gateway::{Gateway, PATIENCE, Policy, Said};
 use super::limiter::{Limiter, NamedLimit, Verdict};
 use super::random::Random;
 
-/// What came of a cell.
+/// Result of a simulated cell.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Answers of 429 to the gateways.
+    /// 429 responses to the gateways.
     pub refused: u64,
-    /// Blocks that Cal.com began.
+    /// Blocks that Cal.com started.
     pub blocks: u64,
-    /// Windows that the other program prolonged: nobody can keep it from then exceeding the count that they had.
+    /// Windows that the other client prolonged. No gateway can prevent that their count then exceeds the limit.
     pub prolonged_by_others: u64,
-    /// Requests that Cal.com let pass, others' too, as a part of what it grants.
+    /// Requests that Cal.com accepted, those of the other client included, as a part of its limit.
     pub used: f64,
-    /// Requests served, as a part of those asked for.
+    /// Requests served, as a part of those requested.
     pub served: f64,
-    /// The same of the light consumers.
+    /// Requests of light consumers served, as a part of those requested.
     pub light_served: Option<f64>,
-    /// How long the light consumers' served requests waited.
+    /// 99th percentile of the waits of light consumers.
     pub light_p99: Option<Duration>,
-    /// How far the equal consumers' parts lie apart, as a part of their mean.
+    /// Largest difference between the shares of equal consumers, as a part of their mean.
     pub spread: Option<f64>,
-    /// The least and the most that was served of a burst, as a part of N.
+    /// Smallest and largest number of requests served of a burst, as a part of N.
     pub of_bursts: Option<(f64, f64)>,
-    /// Use by others, as the first gateway's metrics showed at most.
+    /// Maximum usage by other clients that the first gateway estimated.
     pub foreign_seen: u32,
     /// Requests of the gateways that Cal.com accepted and refused, by the minute in which they arrived.
     pub minutes: Vec<Minute>,
@@ -50,7 +50,7 @@ pub struct Minute {
 }
 
 impl Outcome {
-    /// The 429s, and in how many blocks.
+    /// Returns the number of 429 responses and of blocks.
     pub fn refused_and_blocks(&self) -> String {
         if self.blocks == 0 { self.refused.to_string() } else { format!("{} ({} blocks)", self.refused, self.blocks) }
     }
@@ -59,7 +59,7 @@ impl Outcome {
 enum Event {
     /// Consumer.
     Comes(usize),
-    /// So many of consumer 0 at once.
+    /// Number of requests that consumer 0 sends at once.
     Burst(usize),
     /// Request.
     Leaves(usize),
@@ -67,11 +67,11 @@ enum Event {
     Arrives(usize),
     /// Request.
     Answered(usize, Verdict),
-    /// Request, which waits with this ticket.
+    /// Request that waits, with its ticket.
     GivesUp(usize, Ticket),
     /// Gateway.
     Turn(usize),
-    /// The other program.
+    /// Arrival of a request of the other client.
     Foreign,
 }
 
@@ -98,10 +98,10 @@ struct Simulation {
 struct Tally {
     refused: u64,
     passed: u64,
-    /// By consumer.
+    /// Requests served, by consumer.
     asked: Vec<u64>,
     served: Vec<u64>,
-    /// The light consumers' requests after the warm-up: asked, served.
+    /// Requests of light consumers after the warm-up: sent and served.
     light: (u64, u64),
     waits: Vec<Duration>,
     bursts: Vec<u64>,
@@ -121,12 +121,12 @@ impl Tally {
     }
 }
 
-/// Runs a cell to its end.
+/// Simulates a cell.
 pub fn run(cell: &Cell, policy: Policy) -> Outcome {
     run_with(cell, (0..cell.gateways).map(|index| Gateway::new(cell, policy, index)).collect())
 }
 
-/// The same with these gateways.
+/// Simulates a cell with the given gateways.
 pub fn run_with(cell: &Cell, gateways: Vec<Gateway>) -> Outcome {
     let mut simulation = Simulation::new(cell, gateways);
     simulation.begin();
@@ -182,7 +182,7 @@ impl Simulation {
         self.what.push(Some(event));
     }
 
-    /// The mean time between requests that come to `percent` of N a minute.
+    /// Returns the mean time between requests that amount to `percent` of N per minute.
     fn mean(&self, percent: f64) -> Duration {
         WINDOW.div_f64(f64::from(self.cell.limit) * percent / 100.0)
     }
@@ -213,7 +213,7 @@ impl Simulation {
                 let Asked { gateway, consumer, .. } = self.asked[request];
                 self.gateways[gateway].leave(ticket, consumer);
             }
-            // One that an earlier turn has taken the place of is nobody's.
+            // An earlier poll has replaced this one.
             Event::Turn(gateway) if self.turns[gateway] == now => {
                 self.turns[gateway] = MonoTime(u64::MAX);
                 self.turn(gateway, now);
@@ -248,7 +248,7 @@ impl Simulation {
         self.turn(gateway, now);
     }
 
-    /// Whether a request is one of a light consumer's, after the warm-up.
+    /// Returns whether a light consumer sent the request after the warm-up.
     fn is_light(&self, request: usize) -> bool {
         let warm = MonoTime::default().after(Duration::from_secs(self.cell.warm_up));
         self.asked.get(request).is_some_and(|asked| asked.consumer > 0 && asked.at > warm)
@@ -282,7 +282,7 @@ impl Simulation {
         }
     }
 
-    /// Lets go whoever may, and looks again when the next may.
+    /// Sends the waiting requests that may go, and schedules the next poll.
     fn turn(&mut self, gateway: usize, now: MonoTime) {
         loop {
             match self.gateways[gateway].next(now) {

@@ -14,13 +14,13 @@ use tokio::time::Sleep;
 
 use super::limiter::Verdict;
 
-/// A body in one piece, or one that is made up as it goes.
+/// Body of a response: a single piece, or generated while it is sent.
 pub(super) type Content = Either<Full<Bytes>, Filler>;
 
-/// An answer without its limit headers.
+/// Response without limit headers.
 pub(super) type Answer = Response<Content>;
 
-/// Why a request is not granted.
+/// Reason why a request is refused.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) status: u16,
@@ -41,7 +41,7 @@ impl Fault {
         Self::new(498, "ACCESS_TOKEN_IS_EXPIRED", "ACCESS_TOKEN_IS_EXPIRED")
     }
 
-    /// In Cal.com's envelope.
+    /// Refusal in Cal.com's envelope.
     pub(super) fn answer(self, path_and_query: &str, now: Duration) -> Answer {
         let millis = i64::try_from(now.as_millis()).unwrap_or_default();
         let timestamp = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Fault {
     }
 }
 
-/// `{"status":"success","data":…}`
+/// Returns `{"status":"success","data":…}`.
 pub(super) fn success(data: &Value) -> Answer {
     json_answer(200, &json!({ "status": "success", "data": data }))
 }
@@ -62,7 +62,7 @@ pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
     whole(status, "application/json; charset=utf-8", body.to_string())
 }
 
-/// A body in one piece.
+/// Returns a body of a single piece.
 pub(super) fn whole(status: u16, content_type: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Either::Left(Full::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -71,7 +71,7 @@ pub(super) fn whole(status: u16, content_type: &'static str, body: String) -> An
     answer
 }
 
-/// A body of `length` bytes in pieces of 16 KiB, with a pause before each.
+/// Returns a body of `length` bytes in pieces of 16 KiB, with a pause before each.
 pub(super) fn filler(length: u64, pause: Duration) -> Answer {
     let mut answer = Response::new(Either::Right(Filler { left: length, pause, sleeping: None }));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -79,7 +79,7 @@ pub(super) fn filler(length: u64, pause: Duration) -> Answer {
     answer
 }
 
-/// Leaves the content out, but not its length: an answer to `HEAD`. For HTTP/2, hyper leaves that to us.
+/// Removes the content of a response to `HEAD`, and keeps its length. hyper does not do so for HTTP/2.
 pub(super) fn drop_content(answer: &mut Answer) {
     if let Some(length) = answer.body().size_hint().exact() {
         answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -87,7 +87,7 @@ pub(super) fn drop_content(answer: &mut Answer) {
     *answer.body_mut() = Either::Left(Full::default());
 }
 
-/// Adds what each limit says. There is no `Retry-After`.
+/// Adds the headers of each limit. Cal.com sends no `Retry-After`.
 pub(super) fn add_limits(answer: &mut Answer, verdict: &Verdict) {
     for standing in &verdict.standings {
         let fields = [
@@ -106,7 +106,7 @@ pub(super) fn add_limits(answer: &mut Answer, verdict: &Verdict) {
 
 const PIECE: &[u8] = &[b'x'; 16 * 1024];
 
-/// A body that is made up as it goes.
+/// Body that is generated while it is sent.
 pub(super) struct Filler {
     left: u64,
     pause: Duration,

@@ -10,7 +10,7 @@ use super::routes::Route;
 use super::state::State;
 use super::tokens::{Holder, Worth};
 
-/// Who asks.
+/// Authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
     Nobody,
@@ -21,7 +21,7 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// The kind, as answers name it.
+    /// Returns the kind, as responses name it.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Nobody => "none",
@@ -33,8 +33,8 @@ impl Caller {
     }
 }
 
-/// Operations on which a class guard runs before authentication: it answers 403 to a token without a row in the database,
-/// and repeats the token (FACTS §1).
+/// Operations with a class guard that runs before authentication. It answers 403 to a token without a row in the database, and
+/// repeats the token (FACTS §1).
 const GUARDED: [(&str, &str); 16] = [
     ("GET", "/v2/bookings"),
     ("GET", "/v2/bookings/{bookingUid}/calendar-links"),
@@ -54,7 +54,7 @@ const GUARDED: [(&str, &str); 16] = [
     ("DELETE", "/v2/event-types/{eventTypeId}/private-links/{linkId}"),
 ];
 
-/// The class guard of [`GUARDED`] operations.
+/// Class guard of [`GUARDED`] operations.
 pub(super) fn guard(state: &State, route: &Route, given: &Presented, now: Duration) -> Result<(), Fault> {
     let asked = (route.endpoint.method.as_str(), route.endpoint.template.as_str());
     let Some(token) = given.bearer.as_deref().filter(|_| GUARDED.contains(&asked)) else { return Ok(()) };
@@ -72,7 +72,7 @@ pub(super) fn guard(state: &State, route: &Route, given: &Presented, now: Durati
     }
 }
 
-/// Checks the credentials of a request. Client id and secret together win over a bearer.
+/// Checks the credentials of a request. Client id and secret together take precedence over a bearer token.
 pub(super) fn check(state: &State, route: &Route, given: &Presented, now: Duration) -> Result<Caller, Fault> {
     let accepts = route.endpoint.accepts;
     let id = route.parameter("clientId").or(given.client_id.as_deref());
@@ -85,7 +85,7 @@ pub(super) fn check(state: &State, route: &Route, given: &Presented, now: Durati
         )),
     };
     match (accepts, caller) {
-        // These look at no credential, so a wrong one does no harm.
+        // These operations ignore credentials, so an invalid one is not an error.
         (Accepts::Any, caller) => Ok(caller.unwrap_or(Caller::Nobody)),
         (Accepts::Client, Ok(caller)) if caller != Caller::PlatformClient => {
             Err(Fault::unauthorized("this operation takes only 'x-cal-client-id' and 'x-cal-secret-key'"))

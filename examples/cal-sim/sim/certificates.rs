@@ -8,10 +8,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A name that the certificate is for, too: one that no resolver knows, so that only a proxy leads there.
+/// Additional name in the certificate. No resolver knows it, so clients reach it only through a proxy.
 pub const NAME: &str = "api.cal.test";
 
-/// The server's side of TLS, and the authority's certificate as PEM for those who call it.
+/// TLS configuration of the server, and the certificate of the authority as PEM for clients.
 pub fn make(listening: IpAddr) -> io::Result<(Arc<ServerConfig>, String)> {
     let (key, certificate, authority) = issue(listening).map_err(io::Error::other)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -23,7 +23,7 @@ pub fn make(listening: IpAddr) -> io::Result<(Arc<ServerConfig>, String)> {
     Ok((Arc::new(config), authority))
 }
 
-/// A key, a certificate for this machine's names and the address listened on, and its authority's as PEM.
+/// Creates a key, a certificate for the names and addresses of the server, and the certificate of the authority as PEM.
 pub fn issue(listening: IpAddr) -> Result<(KeyPair, rcgen::Certificate, String), rcgen::Error> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "cal-sim authority");

@@ -4,27 +4,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-/// A clock that never runs backwards.
+/// Clock that never runs backwards.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
-    /// The time at `started`, and all that was added since.
+    /// Time at `started`, plus all added time.
     base: Mutex<Duration>,
 }
 
 impl Clock {
-    /// A clock that is right.
+    /// Creates a clock with the real time.
     pub fn new() -> Self {
         let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { started: Instant::now(), base: Mutex::new(base) }
     }
 
-    /// Time since 1970.
+    /// Returns the time since 1970.
     pub fn now(&self) -> Duration {
         *self.base.lock() + self.started.elapsed()
     }
 
-    /// Puts it ahead.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         *self.base.lock() += by;
     }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::tokens::Holder;
 
-/// An access token. An OAuth client's says in `exp` when it ends; a managed user's in `expiresAt`, in milliseconds.
+/// Creates an access token. `exp` is the expiry of an OAuth token, and `expiresAt` that of a managed user's token in
+/// milliseconds.
 pub(super) fn access_token(holder: &Holder, now: Duration, ends: Duration) -> String {
     match holder {
         Holder::OAuth { client } => {
@@ -19,7 +20,7 @@ pub(super) fn access_token(holder: &Holder, now: Duration, ends: Duration) -> St
     }
 }
 
-/// A refresh token.
+/// Creates a refresh token.
 pub(super) fn refresh_token(holder: &Holder, now: Duration, ends: Duration) -> String {
     match holder {
         Holder::OAuth { client } => {
@@ -44,17 +45,17 @@ fn token(payload: &Value) -> String {
     format!("{}.{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(payload), random_text())
 }
 
-/// 32 random bytes as text.
+/// Returns 32 random bytes as text.
 pub(super) fn random_text() -> String {
     URL_SAFE_NO_PAD.encode(random::<32>())
 }
 
-/// A random part of one, from 0 up to 1.
+/// Returns a random number from 0 to 1.
 pub(super) fn random_part() -> f64 {
     f64::from(u32::from_le_bytes(random::<4>())) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// The S256 challenge of a PKCE verifier (RFC 7636 §4.2).
+/// Returns the S256 challenge of a PKCE verifier (RFC 7636 §4.2).
 pub(super) fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes()))
 }
@@ -62,7 +63,7 @@ pub(super) fn challenge(verifier: &str) -> String {
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        // A simulation needs no secrets, only differences; it cannot go on without them.
+        // Random bytes only have to differ, but the simulation cannot continue without them.
         std::process::abort();
     }
     bytes

@@ -4,20 +4,20 @@
 
 use std::time::Duration;
 
-/// A limit of one credential. `Default` is the usual one; a key may have several.
+/// Limit of a credential. Most have a single one with the name `Default`. A key may have several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedLimit {
-    /// What the headers end in: `X-RateLimit-Limit-<Name>`.
+    /// Name, with which the headers end: `X-RateLimit-Limit-<Name>`.
     pub name: String,
     /// Requests per window.
     pub limit: u32,
-    /// From the first request of a window to its end.
+    /// Length of a window, which starts at its first request.
     pub window: Duration,
-    /// From the request that exceeded the limit to the end of the refusals.
+    /// Length of a block, which starts at the request that exceeds the limit.
     pub block: Duration,
 }
 
-/// The counters of one tracker, which is one credential, or one address without a credential.
+/// Counters of a tracker, which is a credential, or the address of requests without one.
 #[derive(Debug, Clone)]
 pub struct Limiter {
     counters: Vec<Counter>,
@@ -28,39 +28,41 @@ pub struct Limiter {
 struct Counter {
     limit: NamedLimit,
     hits: u32,
-    /// The window counts until then; before the first hit it has ended.
+    /// End of the window. Before the first request it is in the past.
     window_end: Duration,
     block_end: Duration,
     blocks: u64,
     prolonged: u64,
 }
 
-/// What a request is told.
+/// Result of counting a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether every limit is exceeded: one that is not suffices to let a request pass.
+    /// Whether all limits are exceeded. A request passes if one of them is not.
     pub refused: bool,
-    /// Each limit, in the order they were given.
+    /// State of each limit, in the order of the options.
     pub standings: Vec<Standing>,
 }
 
-/// What the headers of one limit say.
+/// Values of the headers of a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// The limit's name.
+    /// Name of the limit.
     pub name: String,
     /// Requests per window.
     pub limit: u32,
-    /// What is left of them; 0 during a block.
+    /// Remaining requests. 0 during a block.
     pub remaining: u32,
-    /// Whole seconds until the window, or the block, ends; rounded up.
+    /// Seconds until the window or block ends, rounded up.
     pub reset_seconds: u64,
 }
 
 impl Limiter {
-    /// A tracker that has seen nothing. With `quirk`, windows end in whole milliseconds, and a hit in the very
-    /// millisecond in which one ends prolongs it, with the count it had: Cal.com's library increments a counter that is
-    /// still there, sees that it has no time left, and gives it another window.
+    /// Creates a tracker without requests.
+    ///
+    /// With `quirk`, windows end in whole milliseconds, and a request in the last millisecond prolongs the window with its old
+    /// count. Cal.com's library increments the existing counter, finds that it has no time left, and starts another window for
+    /// it.
     pub fn new(limits: Vec<NamedLimit>, quirk: bool) -> Self {
         let fresh = |limit| Counter {
             limit,
@@ -73,7 +75,7 @@ impl Limiter {
         Self { counters: limits.into_iter().map(fresh).collect(), quirk }
     }
 
-    /// Counts a request that arrives at `now`, a time since some fixed moment that never runs backwards.
+    /// Counts a request that arrives at `now`. `now` never decreases.
     pub fn hit(&mut self, now: Duration) -> Verdict {
         let quirk = self.quirk;
         let mut refused = !self.counters.is_empty();
@@ -85,17 +87,17 @@ impl Limiter {
         Verdict { standings: standings.collect(), refused }
     }
 
-    /// Blocks that have begun so far, of all limits.
+    /// Returns the number of blocks so far, of all limits.
     pub fn blocks(&self) -> u64 {
         self.counters.iter().map(|counter| counter.blocks).sum()
     }
 
-    /// Windows that have been prolonged with their old count so far, of all limits.
+    /// Returns the number of windows that were prolonged with their old count so far, of all limits.
     pub fn prolonged(&self) -> u64 {
         self.counters.iter().map(|counter| counter.prolonged).sum()
     }
 
-    /// Whether a new tracker would behave the same: no window counts and no block is in force.
+    /// Returns whether a new tracker would behave the same, because no window or block is in progress.
     pub fn is_forgotten(&self, now: Duration) -> bool {
         self.counters.iter().all(|counter| counter.window_end.max(counter.block_end) < now)
     }

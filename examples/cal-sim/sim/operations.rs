@@ -2,30 +2,30 @@
 
 use calgate::catalog::Endpoint;
 
-/// The limit of one operation. It has a name of its own, its own counter and its own block.
+/// Limit of an operation, with a separate name, counter and block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationLimit {
-    /// `METHOD /template`.
+    /// Method and template: `METHOD /template`.
     pub operation: String,
-    /// What the headers end in.
+    /// Name, with which the headers end.
     pub name: String,
     /// Requests per window.
     pub limit: u32,
 }
 
 impl OperationLimit {
-    /// The limit `name` of the operation `METHOD /template`.
+    /// Creates the limit `name` of the operation `METHOD /template`.
     pub fn new(operation: &str, name: &str, limit: u32) -> Self {
         Self { operation: operation.to_owned(), name: name.to_owned(), limit }
     }
 
-    /// Whether it is the limit of `endpoint`, whatever the parameters are called.
+    /// Returns whether it is the limit of `endpoint`. The names of parameters do not matter.
     pub(super) fn is_of(&self, endpoint: &Endpoint) -> bool {
         shape(&self.operation) == shape(&endpoint.to_string())
     }
 }
 
-/// The limits that Cal.com has.
+/// Returns the limits of Cal.com.
 pub(super) fn usual() -> Vec<OperationLimit> {
     let (teams, org) = ("/teams/{teamId}", "/organizations/{orgId}/teams/{teamId}");
     let verified = |owner: &str, operation: &str, name: &str, limit| {
@@ -49,7 +49,7 @@ pub(super) fn usual() -> Vec<OperationLimit> {
     ]
 }
 
-/// What a verification operation counts: `emails_requests`, `phones_verify`.
+/// Returns the name of the limit of a verification operation, such as `emails_requests` or `phones_verify`.
 fn counted(operation: &str) -> String {
     let mut parts = operation.rsplit('/');
     let what = if parts.next() == Some("request") { "requests" } else { "verify" };

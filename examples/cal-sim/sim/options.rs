@@ -5,100 +5,100 @@ use std::time::Duration;
 
 use super::operations::{self, OperationLimit};
 
-/// The API key that is known unless other ones are given.
+/// Default API key.
 pub const DEMO_API_KEY: &str = "cal_live_demo0123456789abcdef";
-/// The platform client that is known unless other ones are given.
+/// Default platform client.
 pub const DEMO_CLIENT_ID: &str = "cldemo0000platform";
-/// The secret of [`DEMO_CLIENT_ID`].
+/// Secret of [`DEMO_CLIENT_ID`].
 pub const DEMO_CLIENT_SECRET: &str = "demo-platform-client-secret";
-/// A confidential OAuth client that is known unless other ones are given.
+/// Default confidential OAuth client.
 pub const DEMO_OAUTH_CLIENT_ID: &str = "cldemo0000oauth";
-/// The secret of [`DEMO_OAUTH_CLIENT_ID`].
+/// Secret of [`DEMO_OAUTH_CLIENT_ID`].
 pub const DEMO_OAUTH_SECRET: &str = "demo-oauth-client-secret";
-/// A public OAuth client, one that has to use PKCE.
+/// Default public OAuth client, which must use PKCE.
 pub const DEMO_PUBLIC_CLIENT_ID: &str = "cldemo0000public";
 
-/// How to behave. The defaults are Cal.com's (FACTS §1, §2), on a free port of the loopback interface.
+/// Options of the simulation. The defaults are those of Cal.com (FACTS §1, §2), on a free port of the loopback interface.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen.
+    /// Address to listen on.
     pub listen: SocketAddr,
-    /// HTTPS, with a certificate of an authority of its own, and with HTTP/2 on offer.
+    /// Whether to use HTTPS, with a certificate of a separate authority, and to offer HTTP/2.
     pub tls: bool,
-    /// Threads that serve.
+    /// Number of worker threads.
     pub workers: usize,
-    /// How long a connection may be without a request.
+    /// Timeout of a connection without a request.
     pub keep_alive: Duration,
-    /// Between a request's arrival and its answer: half of it before the request is counted, half after.
+    /// Latency of each response. Half of it passes before the request is counted, and half after.
     pub latency: Duration,
-    /// At most this much, by chance, on top of the latency.
+    /// Maximum random addition to the latency.
     pub jitter: Duration,
-    /// Requests that are kept for [`super::Sim::seen`]; the oldest ones make room.
+    /// Maximum number of requests that are kept for [`super::Sim::seen`]. Newer ones replace the oldest.
     pub keep_seen: usize,
-    /// Who may do what how often.
+    /// Rate limits.
     pub limits: Limits,
-    /// Who is known.
+    /// Credentials at the start.
     pub credentials: Credentials,
-    /// How tokens live.
+    /// Lifetimes of tokens.
     pub tokens: TokenRules,
-    /// Answer 403 to every operation that a bearer asks for, and echo the bearer.
+    /// Whether to answer 403 to every request with a bearer token, and to echo the token.
     pub forbidden: bool,
 }
 
-/// The limits and their time.
+/// Rate limits and their windows.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How long a window counts.
+    /// Length of a window.
     pub window: Duration,
-    /// How long a block lasts.
+    /// Length of a block.
     pub block: Duration,
-    /// Of each API key, and of each address without a credential: name and requests per window. None: no limit, and no
-    /// headers either.
+    /// Limits of each API key, and of each address without a credential: name and requests per window. An empty list means no
+    /// limit and no headers.
     pub api_key: Vec<(String, u32)>,
-    /// Of each API key that `POST /v2/api-keys/refresh` has made: it has lost the limits of the key before (FACTS §1).
+    /// Limits of API keys that `POST /v2/api-keys/refresh` created. They lose the limits of the previous key (FACTS §1).
     pub new_api_key: Vec<(String, u32)>,
-    /// Of each access token and client id.
+    /// Limits of each access token and client id.
     pub other: Vec<(String, u32)>,
-    /// Of operations with a limit of their own.
+    /// Limits of single operations.
     pub operations: Vec<OperationLimit>,
-    /// Whether a window can be prolonged, see [`super::limiter`].
+    /// Whether windows can be prolonged (see [`super::limiter`]).
     pub quirk: bool,
-    /// Requests a minute that somebody else makes with each credential, evenly spread.
+    /// Requests per minute that another client sends with each credential, evenly spread.
     pub foreign_per_minute: u32,
 }
 
-/// The credentials that exist at the start.
+/// Credentials that exist at the start.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// API keys, `cal_…`.
     pub api_keys: Vec<String>,
     /// Access tokens that never expire.
     pub access_tokens: Vec<String>,
-    /// Platform clients: id and secret.
+    /// Platform clients, each with id and secret.
     pub platform_clients: Vec<(String, String)>,
-    /// OAuth clients: id, and the secret of a confidential one.
+    /// OAuth clients, each with its id, and with a secret if it is confidential.
     pub oauth_clients: Vec<(String, Option<String>)>,
 }
 
-/// How long tokens live and how they are handed out.
+/// Lifetimes of tokens, and faults in issuing them.
 #[derive(Debug, Clone)]
 pub struct TokenRules {
-    /// Life of an OAuth access token.
+    /// Lifetime of an OAuth access token.
     pub oauth_access: Duration,
-    /// Life of an OAuth refresh token, which may be used again and again.
+    /// Lifetime of an OAuth refresh token, which can be used repeatedly.
     pub oauth_refresh: Duration,
-    /// Life of a managed user's access token. A minute or longer, it ends at a whole minute, so it may be shorter.
+    /// Lifetime of a managed user's access token. If it is a minute or longer, it is rounded down to a whole minute.
     pub managed_access: Duration,
-    /// Life of a managed user's refresh token, which may be used once.
+    /// Lifetime of a managed user's refresh token, which can be used once.
     pub managed_refresh: Duration,
-    /// Whether refreshing a managed user's pair ends its old access token, too. Its old refresh token always ends. Cal.com
-    /// leaves the access token (FACTS §1); tests turn this on for a harder case.
+    /// Whether a refresh of a managed user's pair also ends the old access token. It always ends the old refresh token. Cal.com
+    /// keeps the access token (FACTS §1). Tests enable this for a harder case.
     pub refresh_ends_access: bool,
-    /// Leave `expires_in` out of OAuth answers.
+    /// Whether OAuth responses lack `expires_in`.
     pub leave_out_expires_in: bool,
-    /// For so long after it was issued, a token is answered 401, as if it were unknown: a replica has not heard of it.
+    /// Time after its issue in which a token is answered 401, because a replica has not received it yet.
     pub lag: Duration,
-    /// So many first uses of a token are answered so, too.
+    /// Number of first uses of a token that are answered 401 as well.
     pub lag_uses: u32,
 }
 

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-/// What is there; nothing of it is checked yet.
+/// Credentials that the request carries, not checked yet.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Presented {
     pub(super) bearer: Option<String>,

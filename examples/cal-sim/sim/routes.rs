@@ -6,12 +6,12 @@ use calgate::catalog::{Catalog, Endpoint};
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
-/// An operation with its decoded parameters.
+/// Operation with its decoded parameters.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) endpoint: &'static Endpoint,
     pub(super) parameters: Vec<(String, String)>,
-    /// The version that the request means.
+    /// API version of the request.
     pub(super) version: String,
 }
 
@@ -21,21 +21,21 @@ impl Route {
     }
 }
 
-/// Why a path leads nowhere.
+/// Reason why a path has no operation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     Unknown,
     BrokenEscape,
 }
 
-/// The operation that a request asks for.
+/// Finds the operation of a request.
 pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, NoRoute> {
     let path = rewritten(path);
     let body = path.strip_prefix('/').ok_or(NoRoute::Unknown)?;
     let given: Vec<&str> = body.strip_suffix('/').unwrap_or(body).split('/').collect();
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let version = version(headers);
-    // The catalog is sorted by template: a literal comes before a parameter.
+    // The catalog is sorted by template, so a literal precedes a parameter.
     let endpoint = Catalog::built_in().endpoints().iter().find(|endpoint| {
         let versions = &endpoint.api_versions;
         let is_there = versions.is_empty() || versions.iter().any(|own| own.as_str() == version);
@@ -49,7 +49,7 @@ pub(super) fn find(method: &Method, path: &str, headers: &HeaderMap) -> Result<R
     Ok(Route { endpoint, parameters: parameters.collect::<Result<_, _>>()?, version })
 }
 
-/// Literals are compared without regard to case, and not decoded; a parameter is anything that is not empty.
+/// Compares literals case-insensitively and without decoding. A parameter matches any non-empty segment.
 fn fits(template: &[Segment], given: &[&str]) -> bool {
     template.len() == given.len()
         && template.iter().zip(given).all(|(segment, given)| match segment {
@@ -58,7 +58,7 @@ fn fits(template: &[Segment], given: &[&str]) -> bool {
         })
 }
 
-/// The aliases of paths, and the misspelling that is corrected wherever it stands.
+/// Rewrites the aliases of paths, and the misspelling at any place.
 fn rewritten(path: &str) -> String {
     let path = path.replace("reccuring", "recurring");
     let path = path.strip_prefix("/api").filter(|rest| rest.starts_with("/v2")).unwrap_or(&path);
@@ -68,7 +68,7 @@ fn rewritten(path: &str) -> String {
     }
 }
 
-/// A version that is not known means the oldest, and so does none.
+/// Returns the version of a request. An unknown or absent version means the oldest one.
 fn version(headers: &HeaderMap) -> String {
     let given = headers.get("cal-api-version").and_then(|value| value.to_str().ok());
     let mut known = Catalog::built_in().endpoints().iter().flat_map(|endpoint| &endpoint.api_versions);

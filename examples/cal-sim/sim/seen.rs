@@ -4,34 +4,34 @@ use std::collections::VecDeque;
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Bytes of a body that are kept.
+/// Maximum number of bytes of a body that are kept, 64 KiB.
 const MOST_BODY: usize = 64 * 1024;
 
-/// One request as it arrived.
+/// Request as it arrived.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Its method.
+    /// Method.
     pub method: String,
-    /// Its target as it was sent.
+    /// Target as the client sent it.
     pub target: String,
-    /// `HTTP/1.1` or `HTTP/2.0`.
+    /// Version: `HTTP/1.1` or `HTTP/2.0`.
     pub version: String,
-    /// Header fields; names in lower case.
+    /// Header fields, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The first 64 KiB of the body.
+    /// First 64 KiB of the body.
     pub body: Vec<u8>,
-    /// Bytes of the whole body, as far as it has arrived.
+    /// Length of the body that has arrived so far.
     pub body_length: u64,
     /// Trailer fields.
     pub trailers: Vec<(String, String)>,
-    /// The operation that it asked for, as `METHOD /path/{template}`.
+    /// Operation, as `METHOD /path/{template}`.
     pub operation: Option<String>,
-    /// The status it was answered with; `None` if it has not been answered (yet).
+    /// Status of the response. `None` if there is no response yet.
     pub status: Option<u16>,
 }
 
 impl Seen {
-    /// The value of a header, if it came once.
+    /// Returns the value of a header that occurs once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         match (values.next(), values.next()) {
@@ -40,7 +40,7 @@ impl Seen {
         }
     }
 
-    /// Takes in a piece of its body.
+    /// Adds a piece of the body.
     pub(super) fn take_body(&mut self, piece: &[u8]) {
         let room = MOST_BODY.saturating_sub(self.body.len());
         self.body.extend(piece.iter().take(room));
@@ -48,11 +48,11 @@ impl Seen {
     }
 }
 
-/// A request's number, from 0 on.
+/// Number of a request, from 0.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Number(usize);
 
-/// The requests so far, in the order of their heads' arrival.
+/// Requests so far, in the order in which their heads arrived.
 #[derive(Debug)]
 pub(super) struct Log {
     kept: Mutex<Kept>,
@@ -62,9 +62,9 @@ pub(super) struct Log {
 #[derive(Debug, Default)]
 struct Kept {
     requests: VecDeque<Seen>,
-    /// The number of the first one that is kept.
+    /// Number of the first request that is kept.
     first: usize,
-    /// The number that the count begins at.
+    /// Number at which the count starts.
     zero: usize,
 }
 
@@ -83,7 +83,7 @@ impl Log {
         self.kept.lock()
     }
 
-    /// Notes a request.
+    /// Adds a request.
     pub(super) fn note(&self, seen: impl FnOnce() -> Seen) -> Number {
         let mut kept = self.kept();
         let number = kept.next();
@@ -99,7 +99,7 @@ impl Log {
         Number(number)
     }
 
-    /// Adds to what is known of a request, if it is still kept.
+    /// Updates a request, if it is still kept.
     pub(super) fn amend(&self, number: Number, change: impl FnOnce(&mut Seen)) {
         let mut kept = self.kept();
         let index = number.0.checked_sub(kept.first);

@@ -20,7 +20,7 @@ use super::answer::Answer;
 use super::service;
 use super::state::State;
 
-/// Accepts connections, for ever.
+/// Accepts connections until the task is cancelled.
 pub(super) async fn serve(state: Arc<State>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     loop {
         match listener.accept().await {
@@ -28,7 +28,7 @@ pub(super) async fn serve(state: Arc<State>, listener: TcpListener, tls: Option<
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(connection(state.clone(), stream, peer, tls.clone()));
             }
-            // Too many open files, mostly.
+            // The usual cause is too many open files.
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
@@ -60,7 +60,7 @@ async fn speak(state: &Arc<State>, stream: TcpStream, peer: IpAddr, tls: Option<
     }
 }
 
-/// Whether an unencrypted connection begins with the preface of HTTP/2 (RFC 9113 §3.4): no method begins with `PRI`.
+/// Returns whether an unencrypted connection starts with the preface of HTTP/2 (RFC 9113 §3.4). No method starts with `PRI`.
 async fn begins_http2(stream: &TcpStream) -> bool {
     let mut first = [0; 3];
     loop {
@@ -89,12 +89,12 @@ where
     }
 }
 
-/// Drives a connection to its end, or until an answer on it is to be lost.
+/// Drives a connection until it ends, or until one of its responses is to be lost.
 async fn until_cut(served: impl Future<Output = hyper::Result<()>>, cut: &Notify) {
     tokio::select! {
         biased;
         () = cut.notified() => {}
-        // How a caller breaks off is none of Cal.com's concern.
+        // Cal.com ignores how a client ends a connection.
         _ = served => {}
     }
 }

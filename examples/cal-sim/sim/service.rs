@@ -27,10 +27,10 @@ use super::tokens::Code;
 use super::trackers::Tracker;
 use super::wishes::Wishes;
 
-/// The most that Cal.com reads of a JSON body: Express's `100kb`.
+/// Maximum size of a JSON body that Cal.com reads (`100kb` of Express).
 const MOST_JSON: u64 = 100 * 1024;
 
-/// The connection is to be closed without an answer.
+/// Signal to close the connection without a response.
 #[derive(Debug)]
 pub(super) struct Cut;
 
@@ -56,8 +56,10 @@ async fn pause(time: Duration) {
     }
 }
 
-/// Finds the operation and reads the body, then counts, then looks who asks. A call that is refused after that has been
-/// counted; one that leads nowhere, cannot be read or brings an unknown API key has not (FACTS §2).
+/// Finds the operation, reads the body, counts the request and then authenticates it.
+///
+/// A request that fails authentication counts. A request without an operation, with an unreadable body or with an unknown API key
+/// does not (FACTS §2).
 async fn respond(
     state: &State,
     peer: IpAddr,
@@ -102,7 +104,7 @@ async fn respond(
     Ok(answer)
 }
 
-/// The route and the body of a request that is counted, or the answer to one that is not (FACTS §2).
+/// Returns the route and body of a request that counts, or the response to one that does not count (FACTS §2).
 fn uncounted(
     state: &State,
     head: &Parts,
@@ -141,7 +143,7 @@ fn grant(state: &State, head: &Parts, route: &Route, body: &[u8], wishes: &Wishe
     authentication::guard(state, route, &given, now)?;
     let caller = authentication::check(state, route, &given, now)?;
     if route.endpoint.to_string() == "GET /v2/oauth-clients" {
-        // Without an organisation, to a good credential as well (FACTS §1).
+        // Without an organization, also for a valid credential (FACTS §1).
         return Err(Fault::unauthorized("User is not in an organization: Organization ID not found"));
     }
     if let Some(outcome) = token_operations::answer(state, route, &caller, body, now) {
@@ -172,8 +174,7 @@ fn grant(state: &State, head: &Parts, route: &Route, body: &[u8], wishes: &Wishe
     Ok(Granted { answer, is_token_operation: false })
 }
 
-/// Reads the body to its end, and keeps as much as Cal.com would. Too much JSON is refused; what is not JSON is read
-/// and its beginning kept.
+/// Reads the whole body and keeps as much as Cal.com does. Refuses JSON that is too long. Keeps only the start of other bodies.
 async fn read(state: &State, head: &Parts, mut body: Incoming, number: Number) -> Result<Result<Vec<u8>, Fault>, Cut> {
     let (mut kept, mut length) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
@@ -198,7 +199,7 @@ async fn read(state: &State, head: &Parts, mut body: Incoming, number: Number) -
     Ok(Ok(kept))
 }
 
-/// The header fields that arrived. Credentials are left out, because a response never contains one.
+/// Returns the header fields that arrived, without credentials, because a response never contains one.
 fn fields(head: &Parts) -> BTreeMap<String, String> {
     let mut fields: BTreeMap<String, String> = pairs(&head.headers).into_iter().collect();
     fields.retain(|name, _| name != "authorization" && name != "x-cal-secret-key");
@@ -207,7 +208,7 @@ fn fields(head: &Parts) -> BTreeMap<String, String> {
 
 fn seen(head: &Parts) -> Seen {
     let target = match head.version {
-        // In HTTP/2 every request names scheme and authority beside its path.
+        // In HTTP/2, every request contains scheme and authority in addition to its path.
         Version::HTTP_2 => head.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         _ => head.uri.to_string(),
     };
@@ -229,7 +230,7 @@ fn pairs(fields: &http::HeaderMap) -> Vec<(String, String)> {
     fields.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
-/// `OPTIONS` is answered for any origin, and asks for no credential (FACTS §5).
+/// Answers `OPTIONS` for any origin and without a credential (FACTS §5).
 fn preflight() -> Answer {
     let mut answer = answer::whole(204, "text/plain", String::new());
     let fields = [
@@ -247,7 +248,7 @@ fn preflight() -> Answer {
     answer
 }
 
-/// The page on which a person lets a client act for them. This one says yes at once, and sends them back with a code.
+/// Simulates the page where a user grants access to a client. It agrees at once and redirects with a code.
 fn authorize(state: &State, head: &Parts) -> Result<Answer, Fault> {
     let query: Vec<(String, String)> =
         form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();

@@ -12,35 +12,35 @@ use super::seen::Log;
 use super::tokens::Tokens;
 use super::trackers::Trackers;
 
-/// How often tokens and keys were asked for, and got.
+/// Counts of token operations.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TokenCounts {
-    /// Codes exchanged for an OAuth pair.
+    /// Codes that were exchanged for an OAuth pair.
     pub code_exchanges: u64,
-    /// OAuth pairs refreshed.
+    /// OAuth pairs that were refreshed.
     pub oauth_refreshes: u64,
-    /// Managed users made, each with a pair.
+    /// Managed users that were created, each with a pair.
     pub managed_users: u64,
-    /// Managed users' pairs refreshed.
+    /// Pairs of managed users that were refreshed.
     pub managed_refreshes: u64,
-    /// Managed users' pairs replaced by force.
+    /// Pairs of managed users that were replaced by force.
     pub force_refreshes: u64,
-    /// API keys replaced.
+    /// API keys that were replaced.
     pub api_key_refreshes: u64,
-    /// Any of these, refused.
+    /// Refused operations of any kind.
     pub refused: u64,
 }
 
-/// Shared by all connections.
+/// State of the simulation.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) options: Options,
     pub(super) clock: Clock,
     pub(super) trackers: Trackers,
     pub(super) log: Log,
-    /// Whether connections are closed at once.
+    /// Whether the simulation closes every connection at once.
     pub(super) down: watch::Sender<bool>,
-    /// So many answers to token operations are still to be lost.
+    /// Number of responses to token operations that are still to be lost.
     pub(super) answers_to_lose: AtomicU32,
     api_keys: Mutex<HashSet<String>>,
     tokens: Mutex<Tokens>,
@@ -74,7 +74,7 @@ impl State {
         self.counts.lock()
     }
 
-    /// Whether this answer to a token operation is to be lost.
+    /// Returns whether this response to a token operation is to be lost.
     pub(super) fn loses_answer(&self) -> bool {
         let fewer = |left: u32| left.checked_sub(1);
         self.answers_to_lose.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()

@@ -14,10 +14,10 @@ use super::routes::Route;
 use super::state::{State, TokenCounts};
 use super::tokens::{Holder, Pair};
 
-/// What such an operation comes to: an answer, or a refusal in Cal.com's envelope.
+/// Result of a token operation: a response, or a refusal in Cal.com's envelope.
 type Outcome = Result<Answer, Fault>;
 
-/// Answers a request for one of these operations; `None` for any other.
+/// Answers a request for a token operation. Returns `None` for any other operation.
 pub(super) fn answer(state: &State, route: &Route, caller: &Caller, body: &[u8], now: Duration) -> Option<Outcome> {
     if route.endpoint.method != Method::POST {
         return None;
@@ -36,7 +36,7 @@ pub(super) fn answer(state: &State, route: &Route, caller: &Caller, body: &[u8],
     Some(outcome)
 }
 
-/// The fields of a body, JSON or form.
+/// Returns the fields of a JSON or form body.
 fn fields(body: &[u8]) -> HashMap<String, String> {
     match serde_json::from_slice::<HashMap<String, Value>>(body) {
         Ok(fields) => fields.into_iter().filter_map(|(k, v)| Some((k, v.as_str()?.to_owned()))).collect(),
@@ -44,7 +44,7 @@ fn fields(body: &[u8]) -> HashMap<String, String> {
     }
 }
 
-/// RFC 6749 §5: answers of this operation have no envelope.
+/// Responses of this operation have no envelope (RFC 6749 §5).
 fn oauth_token(state: &State, fields: &HashMap<String, String>, now: Duration) -> Answer {
     let granted = oauth_grant(state, fields, now);
     let (status, body) = match granted {
@@ -66,7 +66,7 @@ fn oauth_body(state: &State, pair: &Pair) -> Value {
     body
 }
 
-/// Status, RFC 6749 error code and description.
+/// Status, error code (RFC 6749 §5.2) and description.
 type OAuthFault = (u16, &'static str, &'static str);
 
 const INVALID_CLIENT: OAuthFault = (401, "invalid_client", "client authentication failed");
@@ -138,7 +138,7 @@ fn create_managed(state: &State, client: &str, fields: &HashMap<String, String>,
     answer::success(&data)
 }
 
-/// A new managed user with a pair.
+/// Creates a managed user with a pair.
 pub(super) fn new_managed_user(state: &State, client: &str, now: Duration) -> (u64, Pair) {
     let mut tokens = state.tokens();
     let user = tokens.new_user();
@@ -156,14 +156,14 @@ fn managed_body(pair: &Pair) -> Value {
     })
 }
 
-/// Makes a new key and deletes the one that asks.
+/// Creates a new key and deletes the key of the request.
 fn refresh_api_key(state: &State, caller: &Caller) -> Outcome {
     let Caller::ApiKey(old) = caller else {
         return Err(Fault::new(400, "BadRequestException", "only an API key can be refreshed here"));
     };
     let new = format!("cal_live_{}", jwt::random_text());
     let mut keys = state.api_keys();
-    // Two that come at once: the key is deleted for the second one.
+    // If two requests arrive at once, the first one deletes the key of the second.
     if !keys.remove(old) {
         return Err(Fault::unauthorized("Your api key is not valid"));
     }
@@ -172,7 +172,7 @@ fn refresh_api_key(state: &State, caller: &Caller) -> Outcome {
     Ok(answer::success(&json!({ "apiKey": new })))
 }
 
-/// What `POST` to the token operations has come to.
+/// Returns the counts of token operations so far.
 pub(super) fn counts(state: &State) -> TokenCounts {
     *state.counts()
 }

@@ -1,4 +1,5 @@
-//! State of Cal.com's tokens: which are issued and valid, and which a refresh ends (FACTS §1). No I/O: the caller passes the time.
+//! State of Cal.com's tokens: which are issued and valid, and which a refresh ends (FACTS §1). No I/O: the caller passes the
+//! time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,29 +7,29 @@ use std::time::Duration;
 use super::jwt;
 use super::options::TokenRules;
 
-/// Whose a token is.
+/// Owner of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// A person who has let an OAuth client act for them.
+    /// User who granted access to an OAuth client.
     OAuth { client: String },
-    /// A managed user of a platform client.
+    /// Managed user of a platform client.
     Managed { client: String, user: u64 },
 }
 
-/// A new access and refresh token.
+/// Pair of a new access token and refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// Goes into `Authorization`.
+    /// Access token.
     pub access: String,
-    /// Gets the next pair.
+    /// Refresh token.
     pub refresh: String,
-    /// When the access token ends, since 1970.
+    /// Expiry of the access token, since 1970.
     pub access_ends: Duration,
-    /// When the refresh token ends, since 1970.
+    /// Expiry of the refresh token, since 1970.
     pub refresh_ends: Duration,
 }
 
-/// What an access token is worth now.
+/// State of an access token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Worth {
     Good(Holder),
@@ -44,16 +45,16 @@ struct Token {
     uses: u32,
 }
 
-/// A code of the authorize page, to be exchanged once.
+/// Authorization code, which can be exchanged once.
 #[derive(Debug, Clone)]
 pub(super) struct Code {
     pub(super) client: String,
     pub(super) redirect_uri: String,
-    /// The challenge of PKCE, S256.
+    /// PKCE challenge (S256).
     pub(super) challenge: Option<String>,
 }
 
-/// Every token there is.
+/// All tokens.
 #[derive(Debug)]
 pub(super) struct Tokens {
     rules: TokenRules,
@@ -78,13 +79,13 @@ impl Tokens {
         self.codes.remove(text)
     }
 
-    /// A new managed user's number.
+    /// Creates a managed user and returns its number.
     pub(super) fn new_user(&mut self) -> u64 {
         self.users += 1;
         self.users
     }
 
-    /// Whether there is such a managed user.
+    /// Returns whether the managed user exists.
     pub(super) fn has_user(&self, user: u64) -> bool {
         (1..=self.users).contains(&user)
     }
@@ -108,15 +109,15 @@ impl Tokens {
         pair
     }
 
-    /// A new pair for an OAuth refresh token, which stays good.
+    /// Issues a new pair for an OAuth refresh token, which stays valid.
     pub(super) fn refresh_oauth(&mut self, client: &str, refresh: &str, now: Duration) -> Option<Pair> {
         let holder = Holder::OAuth { client: client.to_owned() };
         self.refresh.get(refresh).filter(|token| token.holder == holder && now < token.ends)?;
         Some(self.issue(&holder, now))
     }
 
-    /// A new pair for a managed user's refresh token, which ends in the same step. Cal.com never checks whether it has
-    /// expired. It deletes every expired access token of the client (FACTS §1).
+    /// Issues a new pair for a managed user's refresh token, and ends that token. Cal.com never checks whether it has expired. It
+    /// deletes all expired access tokens of the client (FACTS §1).
     pub(super) fn refresh_managed(&mut self, client: &str, refresh: &str, now: Duration) -> Option<Pair> {
         let known = self.refresh.get(refresh)?;
         let holder = known.holder.clone();
@@ -133,7 +134,7 @@ impl Tokens {
         Some(self.issue(&holder, now))
     }
 
-    /// A new pair for a managed user; every other token of that user ends.
+    /// Issues a new pair for a managed user. All other tokens of the user become invalid.
     pub(super) fn force_refresh(&mut self, client: &str, user: u64, now: Duration) -> Pair {
         let holder = Holder::Managed { client: client.to_owned(), user };
         self.access.retain(|_, token| token.holder != holder);
@@ -141,13 +142,13 @@ impl Tokens {
         self.issue(&holder, now)
     }
 
-    /// Makes a token unknown.
+    /// Revokes a token.
     pub(super) fn revoke(&mut self, token: &str) {
         self.access.remove(token);
         self.refresh.remove(token);
     }
 
-    /// What an access token is worth. A replica that has not heard of it yet answers as if it were unknown.
+    /// Returns the state of an access token. A replica that has not received a new token yet treats it as unknown.
     pub(super) fn worth(&mut self, access: &str, now: Duration) -> Worth {
         let Some(token) = self.access.get_mut(access) else { return Worth::Unknown };
         token.uses = token.uses.saturating_add(1);
@@ -159,7 +160,7 @@ impl Tokens {
     }
 }
 
-/// The end of a managed user's access token: a whole minute, and no later than its life says (FACTS §1).
+/// Returns the expiry of a managed user's access token, rounded down to a whole minute (FACTS §1).
 fn to_the_minute(now: Duration, life: Duration) -> Duration {
     let end = now + life;
     if life < Duration::from_secs(60) { end } else { Duration::from_secs(end.as_secs() / 60 * 60) }

@@ -13,10 +13,10 @@ use super::limiter::{Limiter, NamedLimit, Verdict};
 use super::options::Limits;
 use super::presented::Presented;
 
-/// Trackers beyond this are looked through for ones to forget.
+/// Number of trackers above which idle ones are removed.
 const MANY: usize = 10_000;
 
-/// What a request is counted by. A bearer wins over a client id (FACTS §1).
+/// Key by which a request is counted. A bearer token takes precedence over a client id (FACTS §1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Tracker {
     ApiKey(String),
@@ -26,7 +26,7 @@ pub(super) enum Tracker {
 }
 
 impl Tracker {
-    /// The one of a request. The edge in front of Cal.com says where an anonymous request comes from.
+    /// Returns the tracker of a request. The edge in front of Cal.com reports the address of an anonymous request.
     pub(super) fn of(headers: &HeaderMap, peer: IpAddr) -> Self {
         let presented = Presented::of(headers);
         if let Some(bearer) = presented.bearer {
@@ -40,11 +40,11 @@ impl Tracker {
     }
 }
 
-/// All trackers. An operation with a counter of its own leaves the main one alone.
+/// All trackers. An operation with a separate counter does not count in the main one.
 #[derive(Debug)]
 pub(super) struct Trackers {
     limits: Limits,
-    /// The API keys that have the limits of `limits.api_key`; others were made later.
+    /// API keys with the limits of `limits.api_key`. Others were created later.
     first_keys: Vec<String>,
     counting: Mutex<HashMap<(Tracker, Option<String>), Counted>>,
     refused: AtomicU64,
@@ -53,7 +53,7 @@ pub(super) struct Trackers {
 #[derive(Debug)]
 struct Counted {
     limiter: Limiter,
-    /// When somebody else's next request with this credential comes.
+    /// Time of the next request of the other client with this credential.
     next_foreign: Duration,
 }
 
@@ -102,7 +102,7 @@ impl Trackers {
         limits.iter().map(|(name, limit)| NamedLimit { name: name.clone(), limit: *limit, window, block }).collect()
     }
 
-    /// Requests refused so far.
+    /// Returns the number of refused requests so far.
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }

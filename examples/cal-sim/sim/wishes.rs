@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-/// The wishes of one request.
+/// Controls of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Wishes {
-    /// `sim_body=65536`: a body of that many bytes.
+    /// `sim_body=65536`: length of the response body in bytes.
     pub(super) body: Option<u64>,
-    /// `sim_pause_ms=50`: a pause before each 16 KiB of it.
+    /// `sim_pause_ms=50`: pause before each 16 KiB of the body.
     pub(super) pause: Duration,
-    /// `sim_delay_ms=200`: the head comes that much later.
+    /// `sim_delay_ms=200`: delay of the response head.
     pub(super) delay: Duration,
-    /// `sim_status=503`: this status, in the envelope.
+    /// `sim_status=503`: status of the response, in Cal.com's envelope.
     pub(super) status: Option<u16>,
-    /// `sim_edge=403`: this status, as the edge in front of Cal.com answers, without envelope and limit headers.
+    /// `sim_edge=403`: status of a response of the edge in front of Cal.com, without envelope and limit headers.
     pub(super) edge: Option<u16>,
-    /// `sim_forbidden=1`: 403 with the bearer in its message.
+    /// `sim_forbidden=1`: response 403 with the bearer token in its message.
     pub(super) forbidden: bool,
     /// `sim_headers=1`: the response lists the header fields that arrived.
     pub(super) headers: bool,
