@@ -139,7 +139,7 @@ impl Config {
     }
 
     /// Parses a text that calgate generated. Messages show its comments, which explain it.
-    fn parse_own(origin: &str, text: &str) -> Result<Self, Box<ConfigError>> {
+    fn parse_generated(origin: &str, text: &str) -> Result<Self, Box<ConfigError>> {
         Self::read_text(origin, text, &Diagnostics::with_comments())
     }
 
@@ -195,7 +195,7 @@ impl Config {
         let listen = read_section(root, "listen", listen::Listen::read);
         let upstream = read_section(root, "upstream", |section| upstream::Upstream::read(section, &listen));
         let catalog = read_section(root, "catalog", catalog::CatalogConfig::read);
-        let known = catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in());
+        let known = catalog.custom.as_ref().unwrap_or_else(|| Catalog::built_in());
         let plans = with_section(root, "plans", |section| plans::read(section, known));
         let tiers = with_section(root, "tiers", tiers::read);
         let token_store = optional_section(root, "token_store", token_store::TokenStoreConfig::read);

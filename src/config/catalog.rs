@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, UnknownEndpoints, file};
 #[derive(Debug)]
 pub struct CatalogConfig {
     /// Catalog of the operator. `None` means the built-in one.
-    pub own: Option<Catalog>,
+    pub custom: Option<Catalog>,
     /// Handling of requests for operations that the catalog lacks.
     pub unknown: UnknownEndpoints,
 }
@@ -17,7 +17,7 @@ pub struct CatalogConfig {
 impl CatalogConfig {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let file = section.string("file");
-        let own = file.and_then(|path| match read_file(Path::new(path.value)) {
+        let custom = file.and_then(|path| match read_file(Path::new(path.value)) {
             Ok(catalog) => Some(catalog),
             Err(fault) => {
                 let help = "make one with `calgate catalog import openapi.json`".to_owned();
@@ -26,7 +26,7 @@ impl CatalogConfig {
             }
         });
         let choices = [("refuse", UnknownEndpoints::Refuse), ("forward", UnknownEndpoints::Forward)];
-        Self { own, unknown: section.choice("unknown_endpoints", &choices).unwrap_or_default() }
+        Self { custom, unknown: section.choice("unknown_endpoints", &choices).unwrap_or_default() }
     }
 }
 

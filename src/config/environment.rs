@@ -21,7 +21,7 @@ const DEFAULT_PLAN: &str = "teams";
 /// All mistakes in the variables, shown in the generated configuration.
 pub fn from_environment() -> Option<Result<Config, Box<ConfigError>>> {
     std::env::var_os(API_KEY)?;
-    Some(Config::parse_own("(environment)", &text(|name| std::env::var(name).ok())))
+    Some(Config::parse_generated("(environment)", &text(|name| std::env::var(name).ok())))
 }
 
 fn text(variable: impl Fn(&str) -> Option<String>) -> String {

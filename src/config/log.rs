@@ -54,7 +54,7 @@ impl Log {
             && let Err(fault) = check_level(level.value)
         {
             let help =
-                format!("write one of {}, or directives such as \"info,calgate::keeper=debug\"", LEVELS.join(", "));
+                format!("write one of {}, or directives such as \"info,calgate::refresh=debug\"", LEVELS.join(", "));
             section.error(level.span.clone(), format!("`log.level` cannot be `{}`: {fault}", level.value), help);
         }
         Self {

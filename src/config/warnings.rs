@@ -85,29 +85,30 @@ fn check_consumers(root: &Section<'_>, config: &Config) {
         let is_anonymous = config.anonymous.consumer.as_deref() == Some(name.value);
         if consumer.keys.is_empty() && !is_anonymous {
             let help = "`calgate key new` makes a key and the line for `keys`".to_owned();
-            section.warn(name.span.clone(), format!("`{}` has no key: nobody can call as it", section.path), help);
+            section.warn(name.span.clone(), format!("`{}` has no key, so no client can act as it", section.path), help);
         }
         let expired = consumer.keys.iter().filter(|(_, expires)| expires.is_some_and(|expires| expires <= now)).count();
         if expired > 0 {
             let message = format!("{expired} of the {} keys of `{}` have expired", consumer.keys.len(), section.path);
-            section.warn(name.span.clone(), message, "remove them, or make new ones".to_owned());
+            section.warn(name.span.clone(), message, "remove them, or replace them by new ones".to_owned());
         }
         let tier = config.tiers.get(&*consumer.tier);
         let Some((tier, credential)) = tier.zip(config.credentials.get(&*consumer.credential)) else { continue };
         let granted = credential.per_minute();
         if tier.requests_per_minute > granted && !credential.learn_limit {
             let message = format!(
-                "the tier `{}` of `{}` has {} requests a minute, and its credential `{}` never more than {granted}",
+                "the tier `{}` of `{}` allows {} requests per minute, but Cal.com grants its credential `{}` only {granted}",
                 consumer.tier, section.path, tier.requests_per_minute, consumer.credential
             );
-            let help = "name a smaller tier, or set the credential's requests_per_minute to what Cal.com grants it";
+            let help =
+                "use a smaller tier, or set requests_per_minute of the credential to the limit that Cal.com grants";
             section.warn(section.string("tier").map_or(name.span, |tier| tier.span), message, help.to_owned());
         }
     }
 }
 
 impl CredentialConfig {
-    /// Requests a minute that Cal.com grants the credential, as configured or by its kind (FACTS §2).
+    /// Returns the requests per minute that Cal.com grants the credential, as configured or by its kind (FACTS §2).
     fn per_minute(&self) -> u32 {
         let by_kind = match self.credential.kind {
             Kind::ApiKey(_) => API_KEY_PER_MINUTE,

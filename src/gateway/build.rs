@@ -76,7 +76,7 @@ impl Snapshot {
             access_log: config.log.access,
             bounds: config.limits,
             limit_store: store,
-            own_catalog: config.catalog.own,
+            own_catalog: config.catalog.custom,
         })
     }
 }
@@ -205,7 +205,7 @@ pub(super) fn dangling(consumer: &ConsumerConfig) -> String {
 }
 
 fn catalog(config: &Config) -> &Catalog {
-    config.catalog.own.as_ref().unwrap_or_else(|| Catalog::built_in())
+    config.catalog.custom.as_ref().unwrap_or_else(|| Catalog::built_in())
 }
 
 /// Narrowings, one for all consumers that are narrowed alike.

@@ -108,7 +108,7 @@ fn each_documented_default_of_the_limit_store_is_that_of_the_code() {
 #[test]
 fn each_example_is_valid() {
     let config = Config::parse("calgate.toml", &everything()).unwrap_or_else(|error| panic!("{error}"));
-    assert!(config.catalog.own.is_some() && config.upstream.ca_file.is_some());
+    assert!(config.catalog.custom.is_some() && config.upstream.ca_file.is_some());
     assert_eq!(config.credentials.len(), 3);
     assert!(config.token_store.is_some());
     assert!(config.limit_store.is_some());

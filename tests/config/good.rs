@@ -177,6 +177,6 @@ fn an_own_catalog_replaces_the_built_in_one() {
     std::fs::write(&file, text).unwrap();
     let own = format!("[catalog]\nfile = \"{}\"\nunknown_endpoints = \"forward\"\n", file.display());
     let config = config(&format!("{own}[plans.new]\nallow = [\"New\"]\n"));
-    assert_eq!(config.catalog.own.unwrap().endpoints().len(), 1);
+    assert_eq!(config.catalog.custom.unwrap().endpoints().len(), 1);
     assert_eq!(config.catalog.unknown, UnknownEndpoints::Forward);
 }
