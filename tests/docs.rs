@@ -141,6 +141,48 @@ fn files_and_types_that_a_page_names_exist() {
     }
 }
 
+/// All files in a folder and in its folders.
+fn files_in(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_in(path.to_str().unwrap()));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The names of Rust and Lua files in a text: paths from the root of the repository, or from the folder of the file.
+fn named_files(text: &str) -> impl Iterator<Item = &str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    let words = text.split(move |c| !is_part(c)).map(|word| word.trim_matches(['.', '/']));
+    words.filter(|word| word.len() > 4 && [".rs", ".lua"].iter().any(|end| word.ends_with(end)))
+}
+
+#[test]
+fn files_that_a_comment_names_exist() {
+    let files: Vec<PathBuf> =
+        ["src", "tests", "examples", "benches", "scripts"].into_iter().flat_map(files_in).collect();
+    for path in &files {
+        let mark = match path.extension().and_then(|end| end.to_str()) {
+            Some("rs") => "//",
+            Some("lua") => "--",
+            _ if path.starts_with("scripts") => "#",
+            _ => continue,
+        };
+        let text = fs::read_to_string(path).unwrap();
+        for comment in text.lines().filter_map(|line| line.split_once(mark)) {
+            for name in named_files(comment.1) {
+                let exists = Path::new(name).exists() || path.with_file_name(name).exists();
+                assert!(exists, "{} names {name}, which does not exist", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn the_request_path_names_every_error_code_and_no_other() {
     let codes = |page: &str| -> BTreeSet<String> {

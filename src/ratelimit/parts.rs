@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use crate::time::MonoTime;
 
-/// Silence after which the store counts a gateway as cut off, 1.5 s (`FRESH` of `lua/limit.lua`).
+/// Silence after which the store counts a gateway as cut off, 1.5 s (`FRESH` of `src/limit_store/redis/lua/limit.lua`).
 const MEMBER_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Part of each gateway.
