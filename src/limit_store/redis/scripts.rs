@@ -32,22 +32,22 @@ impl Default for Scripts {
         const LIMIT: &str = include_str!("lua/limit.lua");
         const OTHER_CLIENTS: &str = include_str!("lua/other_clients.lua");
         const PARTS: &str = include_str!("lua/parts.lua");
+        const BACKOFF: &str = include_str!("lua/backoff.lua");
         const CAPACITY: &str = include_str!("lua/capacity.lua");
         const CLOCK: &str = include_str!("lua/clock.lua");
         const BUCKET: &str = include_str!("lua/bucket.lua");
         let script = |pieces: &[&str]| Script::new(&pieces.concat());
         Self {
-            acquire: script(&[LIMIT, PARTS, OTHER_CLIENTS, CAPACITY, BUCKET, include_str!("lua/acquire.lua")]),
+            acquire: script(&[LIMIT, PARTS, OTHER_CLIENTS, BACKOFF, CAPACITY, BUCKET, include_str!("lua/acquire.lua")]),
             charge: script(&[CLOCK, BUCKET, include_str!("lua/charge.lua")]),
             report: script(&[CLOCK, BUCKET, include_str!("lua/report.lua")]),
-            // Most calls return before the last three pieces, which handle a refusal.
+            // Most calls return before the last two pieces, which handle a refusal.
             settle: script(&[
                 LIMIT,
                 OTHER_CLIENTS,
                 include_str!("lua/observe.lua"),
                 include_str!("lua/settle.lua"),
-                PARTS,
-                CAPACITY,
+                BACKOFF,
                 include_str!("lua/on_refusal.lua"),
             ]),
             heartbeat: script(&[LIMIT, PARTS, include_str!("lua/heartbeat.lua")]),
@@ -208,7 +208,7 @@ impl Member<'_> {
     }
 }
 
-/// Reads the reply of heartbeat.lua. Returns `None` if it has another format.
+/// Reads the reply of `lua/heartbeat.lua`. Returns `None` if it has another format.
 fn heartbeat_reply(words: &[String]) -> Option<HeartbeatReply> {
     let (head, windows) = words.split_at_checked(8)?;
     let number = |at: usize| head.get(at)?.parse::<u32>().ok();
@@ -235,7 +235,7 @@ async fn invoke<T: FromRedisValue>(
     call.invoke_async(connection).await
 }
 
-/// Returns the reason with this number, as in capacity.lua.
+/// Returns the reason with this number, as in `lua/backoff.lua`.
 fn hold(by: u8) -> ThrottleReason {
     match by {
         0 => ThrottleReason::Requests,

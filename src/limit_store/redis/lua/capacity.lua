@@ -1,10 +1,10 @@
--- May one more go out? As gate.rs, breaker.rs and machine.rs of `src/budget` have it.
+-- Capacity for one more request, as in src/ratelimit/upstream_windows.rs, src/ratelimit/backoff.rs and
+-- src/ratelimit/limiter.rs.
 
-local UNBOUNDED, UNKNOWN, MOST_PUT_OFF, CAREFUL, GIVEN_AWAY = 4294967295, 4, 4, 4, 75
-local REQUESTS, REMAINING, PACE, REFUSED, EDGE = 0, 1, 2, 3, 4
+local UNBOUNDED, UNKNOWN, MAX_STEPS, RELEASE_PERMILLE = 4294967295, 4, 4, 75
 
--- How long from now the next request is released.
-local function next_release(s)
+-- Returns the time until the next request leaves the log.
+local function next_expiry(s)
   if s.next == nil then
     local first = redis.call('ZRANGE', LOG, 0, 0, 'WITHSCORES')
     s.next = first[2] and (tonumber(first[2]) - now) * 1000 or false
@@ -12,118 +12,112 @@ local function next_release(s)
   return s.next or nil
 end
 
--- The gate ------------------------------------------------------------------------------------------------------------
+-- Cal.com's windows ---------------------------------------------------------------------------------------------------
 
-
--- From when on, from now, a request might arrive as the window ends, and prolong it.
+-- Returns the time from which a request might arrive as the window ends, and prolong it.
 local function closing(w, shared)
   if shared then return w.earliest - SECOND end
-  if w.latest - w.earliest < SECOND or math.max(w.seen, w.expected) > 0 then return w.earliest - over(window, 240) end
+  if w.latest - w.earliest < SECOND or math.max(w.seen, w.expected) > 0 then return w.earliest - divide(window, 240) end
   return w.latest
 end
 
 local function is_short(w)
-  return w.limit and w.least < over(w.limit, 2)
+  return w.limit and w.least < divide(w.limit, 2)
 end
 
-local function window_room(s, w)
-  local shared = share(s, w.limit)
+local function window_headroom(s, w)
+  local shared = replica_share(s, w.limit)
   local own = shared and shared.own or UNBOUNDED
-  if 0 > w.latest then return { more = down(math.min(UNKNOWN, own), s.in_flight) } end
-  local left = down(w.least, reserve(s, w))
-  local more = down(left, s.in_flight)
+  if 0 > w.latest then return { more = subtract(math.min(UNKNOWN, own), s.in_flight) } end
+  local left = subtract(w.least, reserved_for_others(s, w))
+  local more = subtract(left, s.in_flight)
   if 0 >= closing(w, shared) and is_short(w) then
     more = 0
   elseif not shared then
     return { more = more, ends = w.latest }
   elseif left > shared.tail then
-    more = math.min(more, down(own, s.in_flight))
+    more = math.min(more, subtract(own, s.in_flight))
   elseif 0 >= closing(w, shared) then
     more = 0
   else
-    more = math.min(more, down(own, w.tail + s.in_flight))
+    more = math.min(more, subtract(own, w.tail + s.in_flight))
   end
   return { more = more, ends = w.latest }
 end
 
-local function gate_room(s)
+local function windows_headroom(s)
   if #s.windows == 0 then
-    local shared = share(s, s.granted)
+    local shared = replica_share(s, s.granted)
     local own = shared and shared.own or UNBOUNDED
-    return { more = down(s.silent and UNBOUNDED or math.min(UNKNOWN, own), s.in_flight) }
+    return { more = subtract(s.silent and UNBOUNDED or math.min(UNKNOWN, own), s.in_flight) }
   end
   local widest
   for _, w in ipairs(s.windows) do
-    local room = window_room(s, w)
-    if not widest or room.more >= widest.more then widest = room end
+    local headroom = window_headroom(s, w)
+    if not widest or headroom.more >= widest.more then widest = headroom end
   end
   return widest
 end
 
--- How turns are taken, the loosest first: at once, one in each such time, or none before then.
-local AT_ONCE, EVERY, FROM = 0, 1, 2
+-- Pacing of a window, the least restrictive first: none, one request per interval, or no request before a time.
+local IMMEDIATE, EVERY, NOT_BEFORE = 0, 1, 2
 
-local function window_turns(s, w, light)
-  local shared = share(s, w.limit)
-  local more = down(down(w.least, reserve(s, w)), s.in_flight)
+local function window_pacing(s, w, light)
+  local shared = replica_share(s, w.limit)
+  local more = subtract(subtract(w.least, reserved_for_others(s, w)), s.in_flight)
   local left_open = math.max(closing(w, shared), 0)
-  if not shared then return EVERY, over(left_open, more + 1) end
-  local given_away = w.latest - over(window * GIVEN_AWAY, 1000)
-  if 0 >= given_away then return AT_ONCE, 0 end
-  local expected = by_part(light * s.gateways, w.latest, window)
-  local even = by_part(down(w.limit or UNBOUNDED, shared.tail), w.latest, window)
+  if not shared then return EVERY, divide(left_open, more + 1) end
+  local release = w.latest - divide(window * RELEASE_PERMILLE, 1000)
+  if 0 >= release then return IMMEDIATE, 0 end
+  local expected = prorate(light * s.gateways, w.latest, window)
+  local even = prorate(subtract(w.limit or UNBOUNDED, shared.tail), w.latest, window)
   local is_ahead = more > even + shared.tail
-  local spare = is_ahead and more or down(more, expected + math.floor(math.sqrt(expected)) + shared.tail)
-  if spare == 0 and light > 0 then return FROM, given_away end
-  return EVERY, over(left_open * s.gateways, spare * s.members + s.gateways)
+  local spare = is_ahead and more or subtract(more, expected + math.floor(math.sqrt(expected)) + shared.tail)
+  if spare == 0 and light > 0 then return NOT_BEFORE, release end
+  return EVERY, divide(left_open * s.gateways, spare * s.members + s.gateways)
 end
 
-local function gate_turns(s, light)
+local function windows_pacing(s, light)
   local kind, time
   for _, w in ipairs(s.windows) do
     if 0 <= w.latest then
-      local k, t = window_turns(s, w, light)
+      local k, t = window_pacing(s, w, light)
       if not kind or k < kind or (k == kind and t < time) then kind, time = k, t end
     end
   end
   return kind or EVERY, time or 0
 end
 
-local function breaker_cap(breaker)
-  if not breaker.ends then return nil end
-  if breaker.ends > 0 then return 0, breaker.ends end
-  return breaker.good == 0 and 1 or CAREFUL, nil
-end
+-- The limiter ---------------------------------------------------------------------------------------------------------
 
--- May one more go out? ------------------------------------------------------------------------------------------------
-
-local function room(s)
+-- Returns how many more requests may go, and the reason of the tightest bound.
+local function capacity(s)
   local found = { more = UNBOUNDED, by = REQUESTS }
-  local tighten = function(more, by, ends, is_kept)
-    if more < found.more then found = { more = more, by = by, ends = ends, is_kept = is_kept } end
+  local tighten = function(more, by, ends, is_reserved)
+    if more < found.more then found = { more = more, by = by, ends = ends, is_reserved = is_reserved } end
   end
-  local after_no = function(breaker, by)
-    local cap, ends = breaker_cap(breaker)
-    if cap then tighten(down(cap, s.in_flight), by, ends) end
+  local tighten_by_backoff = function(backoff, by)
+    local cap, ends = backoff_cap(backoff)
+    if cap then tighten(subtract(cap, s.in_flight), by, ends) end
   end
-  after_no(s.refused, REFUSED)
-  after_no(s.edge, EDGE)
-  local limit = part(s)
-  tighten(down(limit, s.used), REQUESTS, next_release(s))
-  tighten(down(down(s.granted, kept(s)), s.used), REQUESTS, nil, true)
-  local gate = gate_room(s)
-  tighten(gate.more, REMAINING, gate.ends)
+  tighten_by_backoff(s.refused, REFUSED)
+  tighten_by_backoff(s.edge, EDGE)
+  local limit = members_part(s)
+  tighten(subtract(limit, s.used), REQUESTS, next_expiry(s))
+  tighten(subtract(subtract(s.granted, reserve_of_parts(s)), s.used), REQUESTS, nil, true)
+  local headroom = windows_headroom(s)
+  tighten(headroom.more, REMAINING, headroom.ends)
   return found
 end
 
-local function every(s)
-  local limit, length = part(s)
-  return over(length, math.max(limit, 1))
+local function interval_of(s)
+  local limit, length = members_part(s)
+  return divide(length, math.max(limit, 1))
 end
 
 local function is_half_free(s)
-  local fair = math.max(over(s.granted * s.members, s.gateways), 1)
-  return s.used < over(fair, 2)
+  local fair = math.max(divide(s.granted * s.members, s.gateways), 1)
+  return s.used < divide(fair, 2)
 end
 
 local function is_plenty(s)
@@ -131,21 +125,22 @@ local function is_plenty(s)
   return not was_wanted and is_half_free(s)
 end
 
--- What becomes free is kept so long for one that need not take turns and found no room: each asks again sooner (rules.rs).
-local KEPT = 150 * 1000000
+-- Time for which capacity that becomes free is held for an express request that found none. It asks again sooner
+-- (src/ratelimit/authority.rs).
+local EXPRESS_HOLD = 150 * 1000000
 
--- When the next turn is, from now; what lies behind counts, too.
-local function due(s, light)
+-- Returns the time of the next turn of a fair queue. It is negative if the turn is overdue.
+local function next_turn(s, light)
   if is_plenty(s) then return 0 end
-  local kind, time = gate_turns(s, light)
+  local kind, time = windows_pacing(s, light)
   if kind ~= EVERY then return time end
-  local limit, length = part(s)
-  local by_log = over(next_release(s) or length, down(limit, s.used) + 1)
-  local by_gate = math.min(time, length)
-  return s.paced + math.max(over(every(s) * 9, 10), by_log, by_gate)
+  local limit, length = members_part(s)
+  local by_log = divide(next_expiry(s) or length, subtract(limit, s.used) + 1)
+  local by_windows = math.min(time, length)
+  return s.paced + math.max(divide(interval_of(s) * 9, 10), by_log, by_windows)
 end
 
-local function took_turn(s, waiting, light)
-  local turn, step = due(s, light), every(s)
-  s.paced = waiting and math.max(-turn, 0) < step and math.min(turn, step * MOST_PUT_OFF) or 0
+local function record_turn(s, waiting, light)
+  local turn, step = next_turn(s, light), interval_of(s)
+  s.paced = waiting and math.max(-turn, 0) < step and math.min(turn, step * MAX_STEPS) or 0
 end

@@ -1,7 +1,7 @@
--- Takes one token from a consumer's bucket, where nothing is asked of a budget.
+-- Charges a bucket one token, without a budget.
 --
--- KEYS[1] is the bucket; ARGV: the clock of a test, the bucket's interval and depth in nanoseconds. Answers: whether it was
--- taken, and how far the bucket's being full lies ahead.
+-- KEYS[1] is the bucket. ARGV: the clock of a test; the bucket's interval and depth in nanoseconds.
+-- Returns whether it charged the token, and the time until the bucket is full.
 
-local charged, ahead = take(KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3]))
+local charged, ahead = charge(KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3]))
 return { charged and 1 or 0, ahead }

@@ -1,4 +1,4 @@
--- The server's time in microseconds since 1970. ARGV[1] is empty but in tests, which bring a clock of their own.
+-- The server's time in microseconds since 1970. ARGV[1] is empty, except in tests, which bring their own clock.
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
