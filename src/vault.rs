@@ -1,7 +1,7 @@
 //! Token store: durable, sealed storage of renewable credentials, shared by all replicas.
 //!
-//! [`Vault`] seals records before a [`Store`] keeps them, and opens them. Only `refresh` and the commands that manage credentials use it,
-//! never a request.
+//! [`Vault`] seals records before a [`Backend`] stores them, and opens them again. Only the module `refresh` and the commands
+//! for credentials use it. Requests never do.
 
 mod backend;
 mod postgres;
@@ -10,53 +10,53 @@ mod sqlite;
 
 use std::sync::Arc;
 
-pub use backend::{Lock, Row, Store, StoreFault, StoreFuture};
+pub use backend::{Backend, BackendFuture, Lock, SealedRecord, VaultError};
 pub use postgres::Postgres;
 use seal::OpenFault;
 pub use seal::{SealKey, SealKeys};
 use secrecy::zeroize::Zeroizing;
 pub use sqlite::Sqlite;
 
-/// A store and the keys its records are sealed with.
+/// Token store: a backend, and the keys that seal its records.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    store: Arc<dyn Store>,
+    backend: Arc<dyn Backend>,
     keys: SealKeys,
 }
 
-/// A record that was opened.
-pub struct Kept {
-    /// Counts the record's changes.
+/// Record after decryption.
+pub struct OpenedRecord {
+    /// Number of changes of the record, from 1.
     pub version: u64,
-    /// Which key it is sealed with.
+    /// Identifier of the key that sealed it.
     pub key_id: String,
-    /// What was sealed.
+    /// Decrypted content.
     pub plain: Zeroizing<Vec<u8>>,
 }
 
-/// What [`Vault::rekey`] came to.
+/// Result of [`Vault::rekey`].
 #[derive(Debug, Default)]
-pub struct Rekeyed {
-    /// Records that are now sealed with the first key.
+pub struct RekeyReport {
+    /// Number of records that it sealed with the first key.
     pub resealed: usize,
-    /// Records that were already.
+    /// Number of records that the first key had sealed before.
     pub current: usize,
-    /// Records that could not be opened, and were left as they are.
-    pub failed: Vec<StoreFault>,
+    /// Errors of the records that it could not open. Those are unchanged.
+    pub failed: Vec<VaultError>,
 }
 
 impl Vault {
-    /// Seals what is in `store` with `keys`.
-    pub fn new(store: Arc<dyn Store>, keys: SealKeys) -> Self {
-        Self { store, keys }
+    /// Creates a token store in `backend`, sealed with `keys`.
+    pub fn new(backend: Arc<dyn Backend>, keys: SealKeys) -> Self {
+        Self { backend, keys }
     }
 
-    /// The record of that name, opened.
+    /// Returns the record of that name.
     ///
     /// # Errors
-    /// If the store cannot be used, or this record cannot be opened.
-    pub async fn get(&self, name: &str) -> Result<Option<Kept>, StoreFault> {
-        let Some(row) = self.store.get(name).await? else { return Ok(None) };
+    /// If the backend fails, or if the record cannot be opened.
+    pub async fn get(&self, name: &str) -> Result<Option<OpenedRecord>, VaultError> {
+        let Some(row) = self.backend.get(name).await? else { return Ok(None) };
         let plain = self.keys.open(name, &row.key_id, row.version, &row.sealed).map_err(|fault| {
             let why = match fault {
                 OpenFault::UnknownKey => {
@@ -73,58 +73,57 @@ impl Vault {
                      with `calgate credentials forget {name}`"
                 ),
             };
-            StoreFault::Damaged { name: name.to_owned(), why }
+            VaultError::Damaged { name: name.to_owned(), why }
         })?;
-        Ok(Some(Kept { version: row.version, key_id: row.key_id, plain }))
+        Ok(Some(OpenedRecord { version: row.version, key_id: row.key_id, plain }))
     }
 
-    /// Puts `plain` in the place of the record with version `expected`, durably. Answers whether it did: if not, the
-    /// record is another one by now.
+    /// Replaces the record with version `expected` by `plain`, durably. Returns false if the record has another version.
     ///
     /// # Errors
-    /// If the store cannot be used.
-    pub async fn swap(&self, name: &str, expected: Option<u64>, plain: &[u8]) -> Result<bool, StoreFault> {
+    /// If the backend fails.
+    pub async fn swap(&self, name: &str, expected: Option<u64>, plain: &[u8]) -> Result<bool, VaultError> {
         let version = expected.unwrap_or(0) + 1;
         let sealed = self.keys.seal(name, version, plain);
-        let (key_id, sealed) = sealed.ok_or_else(|| StoreFault::unusable("sealing a record failed"))?;
-        self.store.compare_and_swap(name, expected, Some(&Row { version, key_id, sealed })).await
+        let (key_id, sealed) = sealed.ok_or_else(|| VaultError::unusable("sealing a record failed"))?;
+        self.backend.compare_and_swap(name, expected, Some(&SealedRecord { version, key_id, sealed })).await
     }
 
-    /// Takes the lock of that name among all replicas, if it is free.
+    /// Acquires the lock of that name, which all replicas share. Returns `None` if it is not free.
     ///
     /// # Errors
-    /// If the store cannot be used.
-    pub async fn lock(&self, name: &str) -> Result<Option<Lock>, StoreFault> {
-        self.store.lock(name).await
+    /// If the backend fails.
+    pub async fn lock(&self, name: &str) -> Result<Option<Lock>, VaultError> {
+        self.backend.lock(name).await
     }
 
-    /// The names of all records.
+    /// Returns the names of all records.
     ///
     /// # Errors
-    /// If the store cannot be used.
-    pub async fn names(&self) -> Result<Vec<String>, StoreFault> {
-        self.store.names().await
+    /// If the backend fails.
+    pub async fn names(&self) -> Result<Vec<String>, VaultError> {
+        self.backend.names().await
     }
 
-    /// Removes a record, opened or not. Answers whether there was one.
+    /// Removes a record without opening it. Returns whether there was one.
     ///
     /// # Errors
-    /// If the store cannot be used.
-    pub async fn forget(&self, name: &str) -> Result<bool, StoreFault> {
-        while let Some(row) = self.store.get(name).await? {
-            if self.store.compare_and_swap(name, Some(row.version), None).await? {
+    /// If the backend fails.
+    pub async fn forget(&self, name: &str) -> Result<bool, VaultError> {
+        while let Some(row) = self.backend.get(name).await? {
+            if self.backend.compare_and_swap(name, Some(row.version), None).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Seals every record with the first key. A record that changes meanwhile is taken up again.
+    /// Seals every record with the first key. If a record changes meanwhile, this starts again with it.
     ///
     /// # Errors
-    /// If the store cannot be used.
-    pub async fn rekey(&self) -> Result<Rekeyed, StoreFault> {
-        let mut done = Rekeyed::default();
+    /// If the backend fails.
+    pub async fn rekey(&self) -> Result<RekeyReport, VaultError> {
+        let mut done = RekeyReport::default();
         for name in self.names().await? {
             loop {
                 match self.get(&name).await {
@@ -138,7 +137,7 @@ impl Vault {
                         break;
                     }
                     Ok(Some(_)) => {}
-                    Err(fault @ StoreFault::Damaged { .. }) => {
+                    Err(fault @ VaultError::Damaged { .. }) => {
                         done.failed.push(fault);
                         break;
                     }
@@ -150,7 +149,7 @@ impl Vault {
     }
 }
 
-/// A key id as it was read from the store, which may be damaged.
+/// Returns a key identifier from the store for a message. A damaged one is not shown.
 fn printable(id: &str) -> &str {
     if !id.is_empty() && id.len() <= 16 && id.bytes().all(|b| b.is_ascii_alphanumeric()) { id } else { "(unreadable)" }
 }

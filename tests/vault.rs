@@ -8,15 +8,15 @@ mod volumes;
 
 use std::path::Path;
 
-use calgate::vault::{Row, SealKey, SealKeys, Sqlite};
+use calgate::vault::{SealKey, SealKeys, SealedRecord, Sqlite};
 
 /// Waits for what a store does.
 fn now<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn row(version: u64, sealed: &[u8]) -> Row {
-    Row { version, key_id: "0a0b0c0d".to_owned(), sealed: sealed.to_vec() }
+fn row(version: u64, sealed: &[u8]) -> SealedRecord {
+    SealedRecord { version, key_id: "0a0b0c0d".to_owned(), sealed: sealed.to_vec() }
 }
 
 fn keys(texts: &[&str]) -> SealKeys {
@@ -25,5 +25,5 @@ fn keys(texts: &[&str]) -> SealKeys {
 
 /// A store in a folder that is made for it.
 fn sqlite_in(folder: &Path) -> Sqlite {
-    Sqlite::at(&folder.join("store/tokens.db"))
+    Sqlite::new(&folder.join("store/tokens.db"))
 }

@@ -17,8 +17,7 @@ use crate::credential::managed_user::UserId;
 use crate::credential::received_tokens::from_import;
 use crate::credential::stored_token::{RecordName, StoredCredential, TokenPair};
 use crate::refresh::used::RECORD;
-use crate::refresh::wall;
-use crate::vault::{StoreFault, Vault};
+use crate::vault::{Vault, VaultError};
 
 /// Maximum length of an imported pair, 64 KiB.
 const MAX_IMPORT_BYTES: u64 = 64 * 1024;
@@ -100,7 +99,7 @@ fn list(args: &CredentialsArgs) -> Result<Outcome, Outcome> {
 }
 
 /// Returns a line for every record of the token store and for every renewable credential without a record.
-async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFault> {
+async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, VaultError> {
     let mut names = vault.names().await?;
     names.retain(|name| name != RECORD);
     for (name, credential) in &config.credentials {
@@ -117,7 +116,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, StoreFaul
                 None => broken(name, "it is of another version of calgate".to_owned()),
             },
             Ok(None) => without_record(config, name),
-            Err(StoreFault::Damaged { why, .. }) => broken(name, why),
+            Err(VaultError::Damaged { why, .. }) => broken(name, why),
             Err(fault) => return Err(fault),
         };
         lines.push(line);
@@ -206,7 +205,7 @@ fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
 }
 
 /// Stores a pair, which replaces an earlier one. Fails if the record is damaged.
-pub(super) async fn store_pair(vault: &Vault, name: &RecordName, pair: &TokenPair) -> Result<(), StoreFault> {
+pub(super) async fn store_pair(vault: &Vault, name: &RecordName, pair: &TokenPair) -> Result<(), VaultError> {
     let name = name.to_string();
     loop {
         let (mut entry, version) = stored(vault, &name).await?;
@@ -220,16 +219,16 @@ pub(super) async fn store_pair(vault: &Vault, name: &RecordName, pair: &TokenPai
 }
 
 /// Returns the record with that name and its version, or an empty record.
-async fn stored(vault: &Vault, name: &str) -> Result<(StoredCredential, Option<u64>), StoreFault> {
+async fn stored(vault: &Vault, name: &str) -> Result<(StoredCredential, Option<u64>), VaultError> {
     let Some(kept) = vault.get(name).await? else { return Ok((StoredCredential::default(), None)) };
     let damaged =
-        || StoreFault::Damaged { name: name.to_owned(), why: "it is of another version of calgate".to_owned() };
+        || VaultError::Damaged { name: name.to_owned(), why: "it is of another version of calgate".to_owned() };
     Ok((StoredCredential::from_bytes(&kept.plain).ok_or_else(damaged)?, Some(kept.version)))
 }
 
 /// Checks that [`store_pair`] is likely to succeed, before the user logs in. Taking the lock writes to the token store. A renewal
 /// that needs the lock waits until the check is over.
-pub(super) async fn check_can_store(vault: &Vault, name: &RecordName) -> Result<(), StoreFault> {
+pub(super) async fn check_can_store(vault: &Vault, name: &RecordName) -> Result<(), VaultError> {
     let name = name.to_string();
     stored(vault, &name).await?;
     vault.lock(&name).await.map(drop)

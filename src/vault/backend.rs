@@ -1,48 +1,48 @@
-//! Interface of a storage backend: sealed records under names, and locks that all replicas share.
+//! Interface of a storage backend: named sealed records, and locks that all replicas share.
 
 use std::fmt;
 
 use futures_util::future::BoxFuture;
 
-/// Future of an operation of a store.
-pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreFault>>;
+/// Future of an operation.
+pub type BackendFuture<'a, T> = BoxFuture<'a, Result<T, VaultError>>;
 
-/// A place where sealed records are kept under names.
-pub trait Store: fmt::Debug + Send + Sync {
-    /// The record of that name, if there is one.
-    fn get<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Row>>;
+/// Storage backend of the token store.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// Returns the record of that name, if there is one.
+    fn get<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<SealedRecord>>;
 
-    /// Puts `row` in the place of the record whose version is `expected` (`None`: no record), or removes that record
-    /// if there is no `row`. Once this answers `true`, the change outlives a crash; `false`: the record is another one.
+    /// Replaces the record with version `expected` by `record`. If `expected` is `None`, creates the record. If `record` is
+    /// `None`, removes it. After `true` the change is durable. Returns `false` if the record has another version.
     fn compare_and_swap<'a>(
         &'a self,
         name: &'a str,
         expected: Option<u64>,
-        row: Option<&'a Row>,
-    ) -> StoreFuture<'a, bool>;
+        record: Option<&'a SealedRecord>,
+    ) -> BackendFuture<'a, bool>;
 
-    /// Takes the lock of that name among all replicas; `None` if it is not free now. It ends with its holder: no
-    /// clock is asked, and a holder that was killed holds nothing.
-    fn lock<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Lock>>;
+    /// Acquires the lock of that name, which all replicas share. Returns `None` if it is not free. The lock is tied to the
+    /// process of its holder and has no lease time, so it is released when that process is killed.
+    fn lock<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<Lock>>;
 
-    /// The names of all records, in order.
-    fn names(&self) -> StoreFuture<'_, Vec<String>>;
+    /// Returns the names of all records in alphabetical order.
+    fn names(&self) -> BackendFuture<'_, Vec<String>>;
 }
 
-/// A record as a store sees it.
+/// Record as a backend stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Counts the record's changes, from 1.
+pub struct SealedRecord {
+    /// Number of changes of the record, from 1.
     pub version: u64,
-    /// Which key it is sealed with.
+    /// Identifier of the key that sealed it.
     pub key_id: String,
-    /// Nonce, ciphertext and tag.
+    /// Nonce, ciphertext and authentication tag.
     pub sealed: Vec<u8>,
 }
 
-/// A lock that is held until this is dropped.
+/// Lock, held until this is dropped.
 pub struct Lock {
-    /// Larger than that of any earlier holder of any lock in this store, so that what an earlier one left can be told.
+    /// Fencing token: larger than that of any earlier lock in this store. A record that an earlier holder left shows it.
     pub fence: u64,
     release: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
@@ -67,27 +67,27 @@ impl fmt::Debug for Lock {
     }
 }
 
-/// Why a store could not do what it was asked.
+/// Error of the token store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreFault {
-    /// The store as a whole: it is not reached, full, read-only, or no store at all.
+pub enum VaultError {
+    /// The store is unreachable, full, read-only or invalid, for this reason.
     Unusable(String),
-    /// One record, which is left as it is.
+    /// One record cannot be opened. It is unchanged.
     Damaged {
-        /// The record's name.
+        /// Name of the record.
         name: String,
-        /// What is wrong with it, and what to do.
+        /// Reason and remedy.
         why: String,
     },
 }
 
-impl StoreFault {
+impl VaultError {
     pub(in crate::vault) fn unusable(fault: impl fmt::Display) -> Self {
         Self::Unusable(fault.to_string())
     }
 }
 
-impl fmt::Display for StoreFault {
+impl fmt::Display for VaultError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unusable(why) => write!(f, "the token store cannot be used: {why}"),
@@ -96,4 +96,4 @@ impl fmt::Display for StoreFault {
     }
 }
 
-impl std::error::Error for StoreFault {}
+impl std::error::Error for VaultError {}

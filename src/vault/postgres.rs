@@ -1,9 +1,11 @@
-//! The shared store: PostgreSQL, for replicas on several machines.
+//! PostgreSQL backend of the token store, for replicas on several machines.
 //!
-//! It works through a connection pooler in transaction mode, such as `PgBouncer`: no state of a session is used from one
-//! message to the next, and no statement is prepared. A lock is an advisory lock of an open transaction. It has a connection of its own, with which the
-//! server ends it, and on which its holder changes the record. Connections are made when they are needed and made again after a fault; no step here takes longer than
-//! [`PATIENCE`], the connection included.
+//! It works through a connection pooler in transaction mode, such as `PgBouncer`: no message relies on the session of an
+//! earlier one, and no statement is prepared. A lock is an advisory lock of an open transaction. Each lock has its own
+//! connection, on which its holder changes the record. The server releases the lock when that connection closes.
+//!
+//! A connection is opened when it is needed, and again after an error. No step takes longer than [`TIMEOUT`], including the
+//! time to connect.
 
 mod lock;
 mod url;
@@ -22,13 +24,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::secret::Secret;
 use crate::tls;
 use crate::untrusted::sanitize;
-use crate::vault::{Lock, Row, Store, StoreFault, StoreFuture};
+use crate::vault::{Backend, BackendFuture, Lock, SealedRecord, VaultError};
 use lock::{Failed, Locks};
 
-/// How long one operation may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time of one operation.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the tables, one replica at a time; an operator may have made them before, for a role that may not.
+/// Creates the tables, one replica at a time. An operator may have created them before, for a role that must not.
 const SCHEMA: &str = "
     BEGIN;
     SELECT pg_advisory_xact_lock(hashtextextended('calgate schema', 0));
@@ -37,16 +39,16 @@ const SCHEMA: &str = "
     CREATE SEQUENCE IF NOT EXISTS calgate_fence;
     COMMIT";
 
-/// A store in a PostgreSQL database.
+/// Backend in a PostgreSQL database.
 pub struct Postgres {
     server: Server,
     client: Mutex<Option<Arc<Client>>>,
-    /// Held by who connects.
+    /// Lock of the task that connects. Other tasks wait for it.
     connecting: tokio::sync::Mutex<()>,
     locks: Arc<Locks>,
 }
 
-/// Where the database is and how it is connected to.
+/// Address of the database, and the settings of a connection.
 struct Server {
     config: Config,
     tls: Option<MakeRustlsConnect>,
@@ -59,18 +61,18 @@ impl std::fmt::Debug for Postgres {
 }
 
 impl Postgres {
-    /// The store at `address`, a connection URL. TLS is spoken unless `sslmode=disable` says otherwise or the server is on
-    /// this machine and `sslmode=require` is not said; certificates are always verified, by `ca_file` or the public
+    /// Creates a backend at `address`, a connection URL. It uses TLS unless the URL has `sslmode=disable`, or the server is
+    /// on this machine and the URL lacks `sslmode=require`. It always verifies certificates, by `ca_file` or the public
     /// authorities.
     ///
     /// # Errors
-    /// What in it cannot be used; never the address, which holds a password.
-    pub fn at(address: &Secret, ca_file: Option<&Path>) -> Result<Self, String> {
+    /// Reason why the URL cannot be used. It does not show the URL, which has a password.
+    pub fn new(address: &Secret, ca_file: Option<&Path>) -> Result<Self, String> {
         let (mut config, encrypted) = address.expose(url::read)?;
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
-        // A server that is not there leaves time for the next one, and for the work.
+        // The time of an unreachable server is limited, so that the next one and the operation have time left.
         let share = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).saturating_add(1);
-        config.connect_timeout(PATIENCE / share).keepalives_idle(Duration::from_secs(15)).application_name("calgate");
+        config.connect_timeout(TIMEOUT / share).keepalives_idle(Duration::from_secs(15)).application_name("calgate");
         let tls = encrypted.then(|| tls::roots(ca_file).and_then(|roots| tls::client(roots, &[])));
         let tls = tls.transpose()?.map(|client| MakeRustlsConnect::new(Arc::unwrap_or_clone(client)));
         let server = Server { config, tls };
@@ -78,20 +80,20 @@ impl Postgres {
         Ok(Self { server, client, connecting, locks })
     }
 
-    /// Whether [`Self::at`] will take the address.
+    /// Checks whether [`Self::new`] accepts the URL.
     ///
     /// # Errors
-    /// Why not; never the address.
+    /// Reason why the URL cannot be used. It does not show the URL.
     pub fn check(address: &Secret) -> Result<(), String> {
         address.expose(url::read).map(drop)
     }
 
-    /// Does `work` on a connection; after a fault the next use begins with a new one.
+    /// Runs `work` on the shared connection. After an error the next use opens a new one.
     async fn with<T>(
         &self,
         work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, StoreFault> {
-        let end = Instant::now() + PATIENCE;
+    ) -> Result<T, VaultError> {
+        let end = Instant::now() + TIMEOUT;
         let client = timeout_at(end, self.client()).await.map_err(|_| too_slow())??;
         let done = timeout_at(end, work(&client)).await;
         match done {
@@ -107,42 +109,42 @@ impl Postgres {
         }
     }
 
-    /// Changes the record of that name: in the transaction that holds its lock, if this gateway holds it.
+    /// Changes the record of that name. If this gateway holds its lock, that runs in the transaction of the lock.
     async fn change<T>(
         &self,
         name: &str,
         work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, StoreFault> {
+    ) -> Result<T, VaultError> {
         let Some(transaction) = self.locks.held(name) else { return self.with(work).await };
         self.under_lock(name, transaction.change(work)).await
     }
 
-    /// Reads the record of that name, in the same way.
+    /// Reads the record of that name in the same way.
     async fn read<T>(
         &self,
         name: &str,
         work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, StoreFault> {
+    ) -> Result<T, VaultError> {
         let Some(transaction) = self.locks.held(name) else { return self.with(work).await };
         self.under_lock(name, transaction.read(work)).await
     }
 
-    /// Does a step in the transaction of the lock of that name. A step that is dropped closes the connection.
-    async fn under_lock<T>(&self, name: &str, step: impl Future<Output = Result<T, Failed>>) -> Result<T, StoreFault> {
-        let fault = match timeout(PATIENCE, step).await {
+    /// Runs a step in the transaction of the lock of that name. Dropping the step closes the connection.
+    async fn under_lock<T>(&self, name: &str, step: impl Future<Output = Result<T, Failed>>) -> Result<T, VaultError> {
+        let fault = match timeout(TIMEOUT, step).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(Failed::Refused(fault))) => return Err(unusable(&fault)),
             Ok(Err(Failed::Lost(fault))) => fault.as_ref().map_or_else(too_slow, unusable),
             Err(_) => too_slow(),
         };
-        self.locks.leave(name);
-        // Both connections are to one server.
-        *self.kept() = None;
+        self.locks.remove(name);
+        // The shared connection leads to the same server, and is probably broken, too.
+        *self.cached() = None;
         Err(fault)
     }
 
-    async fn client(&self) -> Result<Arc<Client>, StoreFault> {
-        let open = || self.kept().clone().filter(|client| !client.is_closed());
+    async fn client(&self) -> Result<Arc<Client>, VaultError> {
+        let open = || self.cached().clone().filter(|client| !client.is_closed());
         if let Some(client) = open() {
             return Ok(client);
         }
@@ -151,18 +153,18 @@ impl Postgres {
             return Ok(client);
         }
         let client = Arc::new(self.server.connect().await.map_err(|fault| unusable(&fault))?);
-        *self.kept() = Some(client.clone());
+        *self.cached() = Some(client.clone());
         Ok(client)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+    fn cached(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
         self.client.lock()
     }
 
     fn drop_client(&self, gone: &Arc<Client>) {
-        let mut kept = self.kept();
-        if kept.as_ref().is_some_and(|client| Arc::ptr_eq(client, gone)) {
-            *kept = None;
+        let mut cached = self.cached();
+        if cached.as_ref().is_some_and(|client| Arc::ptr_eq(client, gone)) {
+            *cached = None;
         }
     }
 }
@@ -179,7 +181,7 @@ impl Server {
             tokio::spawn(log_end(connection));
             client
         };
-        // A pooler in statement mode says here that it has no transactions, and not when the first lock is needed.
+        // A pooler in statement mode rejects transactions. This shows it here, and not at the first lock.
         client.batch_execute("BEGIN").await?;
         client.batch_execute("ROLLBACK").await?;
         let there =
@@ -197,35 +199,35 @@ async fn log_end(connection: impl Future<Output = Result<(), tokio_postgres::Err
     }
 }
 
-fn too_slow() -> StoreFault {
-    StoreFault::Unusable("PostgreSQL did not answer in time".to_owned())
+fn too_slow() -> VaultError {
+    VaultError::Unusable("PostgreSQL did not reply in time".to_owned())
 }
 
-/// The error's code (SQLSTATE) and text, which the server or the operating system wrote; never the address.
-fn unusable(fault: &tokio_postgres::Error) -> StoreFault {
+/// Returns an error with its code (SQLSTATE) and the sanitized text of the server or the operating system.
+fn unusable(fault: &tokio_postgres::Error) -> VaultError {
     use std::error::Error as _;
     let cause = fault.source().map(|source| format!(": {source}")).unwrap_or_default();
     let code = fault.code().map(|code| format!(" ({})", code.code())).unwrap_or_default();
-    // PgBouncer's words. In that mode no transaction can be opened, and so no lock held.
+    // The text is that of PgBouncer. In that mode it allows no transactions, and so no locks.
     let remedy = if cause.contains("statement pooling") { "; set pool_mode = transaction (or session)" } else { "" };
-    StoreFault::Unusable(format!("PostgreSQL: {}{code}{remedy}", sanitize(format!("{fault}{cause}"))))
+    VaultError::Unusable(format!("PostgreSQL: {}{code}{remedy}", sanitize(format!("{fault}{cause}"))))
 }
 
 fn signed(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
-/// Holds for every row, and has the transaction of the statement wait at its end until it is on disk. A setting of the
+/// Condition that is true for every row. It makes the statement's transaction wait until it is on disk. A setting of the
 /// session would be lost behind a pooler.
 const DURABLY: &str = "set_config('synchronous_commit', 'on', true) = 'on'";
 
-/// Makes the change of [`Store::compare_and_swap`], in one statement that is a transaction of its own. Answers how many rows
-/// it changed.
+/// Makes the change of [`Backend::compare_and_swap`] in one statement, which is its own transaction. Returns the number of
+/// changed rows.
 async fn swap(
     client: &Client,
     name: &str,
     expected: Option<u64>,
-    row: Option<&Row>,
+    row: Option<&SealedRecord>,
 ) -> Result<u64, tokio_postgres::Error> {
     match (expected.map(signed), row) {
         (None, None) => Ok(0),
@@ -259,17 +261,17 @@ async fn swap(
     }
 }
 
-/// A parameter of a statement, and its type.
+/// Parameter of a statement, and its type.
 type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
-impl Store for Postgres {
-    fn get<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Row>> {
+impl Backend for Postgres {
+    fn get<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<SealedRecord>> {
         Box::pin(self.read(name, async move |client| {
             let select = "SELECT version, key_id, sealed FROM calgate_credentials WHERE name = $1";
             let row = client.query_typed_opt(select, &[(&name, Type::TEXT)]).await?;
             let read = |row: tokio_postgres::Row| {
                 let version = row.try_get::<_, i64>(0)?.unsigned_abs();
-                Ok(Row { version, key_id: row.try_get(1)?, sealed: row.try_get(2)? })
+                Ok(SealedRecord { version, key_id: row.try_get(1)?, sealed: row.try_get(2)? })
             };
             row.map(read).transpose()
         }))
@@ -279,16 +281,16 @@ impl Store for Postgres {
         &'a self,
         name: &'a str,
         expected: Option<u64>,
-        row: Option<&'a Row>,
-    ) -> StoreFuture<'a, bool> {
+        row: Option<&'a SealedRecord>,
+    ) -> BackendFuture<'a, bool> {
         Box::pin(self.change(name, async move |client| Ok(swap(client, name, expected, row).await? == 1)))
     }
 
-    fn lock<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Lock>> {
-        Box::pin(lock::take(&self.server, &self.locks, name))
+    fn lock<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<Lock>> {
+        Box::pin(lock::acquire(&self.server, &self.locks, name))
     }
 
-    fn names(&self) -> StoreFuture<'_, Vec<String>> {
+    fn names(&self) -> BackendFuture<'_, Vec<String>> {
         Box::pin(self.with(async move |client| {
             let rows = client.query_typed("SELECT name FROM calgate_credentials ORDER BY name", &[]).await?;
             rows.iter().map(|row| row.try_get(0)).collect()

@@ -1,4 +1,4 @@
-//! AES-256-GCM over what is stored, bound to its name, its key and its version.
+//! Encryption of records: AES-256-GCM, bound to the record's name, key and version.
 
 use std::sync::Arc;
 
@@ -10,22 +10,22 @@ use secrecy::zeroize::Zeroizing;
 
 use crate::secret::hash_prefix;
 
-/// Bytes of a seal key.
+/// Length of a seal key in bytes.
 const KEY_BYTES: usize = 32;
 
-/// One key that records are sealed with.
+/// Key that seals records.
 #[derive(Debug, Clone)]
 pub struct SealKey {
-    /// The start of a hash of it: tells which key sealed a record, and nothing else.
+    /// Prefix of a hash of the key. It identifies the key in a record.
     pub id: String,
     key: Arc<LessSafeKey>,
 }
 
 impl SealKey {
-    /// Reads a key: 32 bytes as base64.
+    /// Reads a key: 32 bytes in Base64.
     ///
     /// # Errors
-    /// Why it is none; never its text.
+    /// Reason why the text is not a key. It does not show the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let bytes = STANDARD.decode(text.trim()).map(Zeroizing::new).map_err(|_| "it is not base64")?;
         if bytes.len() != KEY_BYTES {
@@ -34,41 +34,41 @@ impl SealKey {
         let mut marked = Zeroizing::new(b"calgate seal key id".to_vec());
         marked.extend_from_slice(&bytes);
         let id = hash_prefix(&marked, 4);
-        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| "it is no AES-256 key")?;
+        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| "it is not an AES-256 key")?;
         Ok(Self { id, key: Arc::new(LessSafeKey::new(key)) })
     }
 }
 
-/// The keys of a configuration: the first seals, all open.
+/// Seal keys of a configuration. The first one seals records, and each can open its own.
 #[derive(Debug, Clone)]
 pub struct SealKeys(Vec<SealKey>);
 
-/// Why something could not be opened.
+/// Reason why a record cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OpenFault {
-    /// None of the keys is the one it was sealed with.
+    /// None of the keys sealed it.
     UnknownKey,
-    /// It is not what was sealed under this name and version.
+    /// Name, version or content differ from what was sealed.
     Forged,
 }
 
 impl SealKeys {
-    /// Keys, of which there is at least one.
+    /// Creates the keys. Returns `None` without a key.
     pub fn new(keys: Vec<SealKey>) -> Option<Self> {
         (!keys.is_empty()).then_some(Self(keys))
     }
 
-    /// The id of the key that seals.
+    /// Returns the identifier of the key that seals.
     pub fn writing(&self) -> &str {
         self.0.first().map_or("", |key| &key.id)
     }
 
-    /// The ids of all keys.
+    /// Returns the identifiers of all keys.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|key| &*key.id)
     }
 
-    /// Seals `plain` as version `version` of `name`. `None` if the random source or the cipher fails.
+    /// Seals `plain` as version `version` of `name`. Returns `None` if the random source or the cipher fails.
     pub(super) fn seal(&self, name: &str, version: u64, plain: &[u8]) -> Option<(String, Vec<u8>)> {
         let key = self.0.first()?;
         let mut nonce = [0; NONCE_LEN];
@@ -81,7 +81,7 @@ impl SealKeys {
         Some((key.id.clone(), sealed))
     }
 
-    /// Opens what was sealed.
+    /// Opens a record.
     pub(super) fn open(
         &self,
         name: &str,
@@ -100,7 +100,7 @@ impl SealKeys {
     }
 }
 
-/// What a sealed record is bound to. Names hold no zero byte, so no two records are bound alike.
+/// Returns the associated data of a record. Names have no zero byte, so the data of two records always differ.
 fn associated(name: &str, key_id: &str, version: u64) -> Vec<u8> {
     format!("calgate\0{name}\0{key_id}\0{version}").into_bytes()
 }

@@ -1,7 +1,7 @@
-//! The embedded store: one SQLite file, for the replicas of one machine.
+//! SQLite backend of the token store: one file, for the replicas of one machine.
 //!
-//! A change is on disk before it is reported done (write-ahead log, `synchronous=FULL`). Locks are advisory locks on
-//! files beside it, which the kernel ends with the process that holds them.
+//! A change is on disk before it is reported as done (write-ahead log, `synchronous=FULL`). Locks are advisory locks on
+//! files beside the database. The kernel releases them when the process ends.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -13,15 +13,15 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::random;
-use crate::vault::{Lock, Row, Store, StoreFault, StoreFuture};
+use crate::vault::{Backend, BackendFuture, Lock, SealedRecord, VaultError};
 
-/// How long a change waits for another replica's.
-const BUSY: Duration = Duration::from_secs(5);
+/// Longest time that a change waits for a change of another replica.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Lock files: names share them, which at worst lets two renewals wait for each other.
+/// Number of lock files. Several names share one, so at worst two renewals wait for each other.
 const LOCK_FILES: u32 = 64;
 
-/// The remedy where the permissions of files are those of their volume.
+/// Remedy for a volume that sets the permissions of its files.
 const ON_A_VOLUME: &str = ", or mount a volume without permissions with umask=077";
 
 const SCHEMA: &str = "
@@ -30,47 +30,47 @@ const SCHEMA: &str = "
     INSERT INTO fence VALUES (0);
     PRAGMA user_version = 1;";
 
-/// A store in a file.
+/// Backend in a file.
 #[derive(Debug, Clone)]
 pub struct Sqlite(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// Open once it has been needed; closed by any fault, so that the next use begins afresh.
+    /// Opened at the first use. Closed after an error, so that the next use opens it again.
     connection: Mutex<Option<Connection>>,
 }
 
 impl Sqlite {
-    /// Returns whether the store can be kept where it is, as far as its folder and file tell. Makes and opens nothing.
+    /// Checks the permissions of the folder and the file. Creates and opens nothing.
     ///
     /// # Errors
-    /// Why it cannot.
-    pub fn check_place(&self) -> Result<(), StoreFault> {
+    /// Reason why the store cannot be used.
+    pub fn check_place(&self) -> Result<(), VaultError> {
         self.0.check_place()
     }
 
-    /// The store in the file at `path`, which is made when it is first needed.
-    pub fn at(path: &Path) -> Self {
+    /// Creates a backend in the file at `path`. The first use creates the file.
+    pub fn new(path: &Path) -> Self {
         Self(Arc::new(Inner { path: path.to_owned(), connection: Mutex::new(None) }))
     }
 
-    /// Does `work` on a thread that may wait for the disk.
-    fn blocking<T, F>(&self, work: F) -> StoreFuture<'static, T>
+    /// Runs `work` on a thread that may block.
+    fn blocking<T, F>(&self, work: F) -> BackendFuture<'static, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Inner) -> Result<T, StoreFault> + Send + 'static,
+        F: FnOnce(&Inner) -> Result<T, VaultError> + Send + 'static,
     {
         let inner = self.0.clone();
         Box::pin(async move {
             let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-            done.unwrap_or_else(|fault| Err(StoreFault::unusable(fault)))
+            done.unwrap_or_else(|fault| Err(VaultError::unusable(fault)))
         })
     }
 }
 
-impl Store for Sqlite {
-    fn get<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Row>> {
+impl Backend for Sqlite {
+    fn get<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<SealedRecord>> {
         let name = name.to_owned();
         self.blocking(move |inner| inner.with(|db| get(db, &name)))
     }
@@ -79,13 +79,13 @@ impl Store for Sqlite {
         &'a self,
         name: &'a str,
         expected: Option<u64>,
-        row: Option<&'a Row>,
-    ) -> StoreFuture<'a, bool> {
+        row: Option<&'a SealedRecord>,
+    ) -> BackendFuture<'a, bool> {
         let (name, row) = (name.to_owned(), row.cloned());
         self.blocking(move |inner| inner.with(|db| swap(db, &name, expected, row.as_ref())))
     }
 
-    fn lock<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Lock>> {
+    fn lock<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<Lock>> {
         let stripe = crc32fast::hash(name.as_bytes()) % LOCK_FILES;
         self.blocking(move |inner| {
             let Some(file) = inner.lock_file(stripe)? else { return Ok(None) };
@@ -95,7 +95,7 @@ impl Store for Sqlite {
         })
     }
 
-    fn names(&self) -> StoreFuture<'_, Vec<String>> {
+    fn names(&self) -> BackendFuture<'_, Vec<String>> {
         self.blocking(|inner| {
             inner.with(|db| {
                 let mut statement = db.prepare("SELECT name FROM credentials ORDER BY name")?;
@@ -105,15 +105,15 @@ impl Store for Sqlite {
     }
 }
 
-fn get(db: &Connection, name: &str) -> rusqlite::Result<Option<Row>> {
+fn get(db: &Connection, name: &str) -> rusqlite::Result<Option<SealedRecord>> {
     let read = |row: &rusqlite::Row<'_>| {
         let version: i64 = row.get(0)?;
-        Ok(Row { version: version.unsigned_abs(), key_id: row.get(1)?, sealed: row.get(2)? })
+        Ok(SealedRecord { version: version.unsigned_abs(), key_id: row.get(1)?, sealed: row.get(2)? })
     };
     db.query_row("SELECT version, key_id, sealed FROM credentials WHERE name = ?1", [name], read).optional()
 }
 
-fn swap(db: &Connection, name: &str, expected: Option<u64>, row: Option<&Row>) -> rusqlite::Result<bool> {
+fn swap(db: &Connection, name: &str, expected: Option<u64>, row: Option<&SealedRecord>) -> rusqlite::Result<bool> {
     let signed = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
     let changed = match (expected.map(signed), row) {
         (None, None) => 0,
@@ -133,8 +133,8 @@ fn swap(db: &Connection, name: &str, expected: Option<u64>, row: Option<&Row>) -
 }
 
 impl Inner {
-    /// Does `work` on the open database.
-    fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
+    /// Runs `work` on the open database.
+    fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, VaultError> {
         let mut connection = self.connection.lock();
         let open = match connection.take() {
             Some(open) => open,
@@ -145,11 +145,11 @@ impl Inner {
         Ok(done)
     }
 
-    fn fault(&self, fault: impl std::fmt::Display) -> StoreFault {
-        StoreFault::Unusable(format!("{}: {fault}", self.path.display()))
+    fn fault(&self, fault: impl std::fmt::Display) -> VaultError {
+        VaultError::Unusable(format!("{}: {fault}", self.path.display()))
     }
 
-    fn check_place(&self) -> Result<(), StoreFault> {
+    fn check_place(&self) -> Result<(), VaultError> {
         let folder = self.folder();
         if folder.exists() {
             self.check_folder(folder)?;
@@ -161,20 +161,20 @@ impl Inner {
         self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    fn check_folder(&self, folder: &Path) -> Result<(), StoreFault> {
+    fn check_folder(&self, folder: &Path) -> Result<(), VaultError> {
         let mode = std::fs::metadata(folder).map_err(|fault| self.fault(fault))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             let shown = folder.display();
             let why = format!("the folder {shown} is open to other users (mode {mode:03o}); chmod 700 it{ON_A_VOLUME}");
-            return Err(StoreFault::Unusable(why));
+            return Err(VaultError::Unusable(why));
         }
         Ok(())
     }
 
-    fn check_file(&self) -> Result<(), StoreFault> {
+    fn check_file(&self) -> Result<(), VaultError> {
         let metadata = std::fs::metadata(&self.path).map_err(|fault| self.fault(fault))?;
         if metadata.len() == 0 {
-            return Err(self.fault("the file is empty, which no store ever is; restore it from a backup, or remove it"));
+            return Err(self.fault("the file is empty, but a store never is; restore it from a backup, or remove it"));
         }
         if metadata.permissions().mode() & 0o077 != 0 {
             return Err(self.fault(format!("the file is open to other users; chmod 600 it{ON_A_VOLUME}")));
@@ -182,12 +182,12 @@ impl Inner {
         Ok(())
     }
 
-    fn open(&self) -> Result<Connection, StoreFault> {
-        self.make_if_missing()?;
+    fn open(&self) -> Result<Connection, VaultError> {
+        self.create_if_missing()?;
         self.check_file()?;
         let open = || -> rusqlite::Result<Connection> {
             let db = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            db.busy_timeout(BUSY)?;
+            db.busy_timeout(BUSY_TIMEOUT)?;
             db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
             db.pragma_update(None, "synchronous", "FULL")?;
             Ok(db)
@@ -198,33 +198,34 @@ impl Inner {
         if version == 1 { Ok(db) } else { Err(self.fault("it is not a token store of this version of calgate")) }
     }
 
-    /// Makes the folder (0700) and a whole new store in it (0600), unless they are there. It appears under its name only
-    /// when it is whole, so a file that is not is damaged, never new.
-    fn make_if_missing(&self) -> Result<(), StoreFault> {
+    /// Creates the folder (0700) and a new store in it (0600) if they do not exist. The store gets its name only when it is
+    /// complete, so an incomplete file is a damaged one.
+    fn create_if_missing(&self) -> Result<(), VaultError> {
         let folder = self.folder();
         if !folder.exists() {
             let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            created.map_err(|fault| StoreFault::Unusable(format!("{} cannot be made: {fault}", folder.display())))?;
+            created
+                .map_err(|fault| VaultError::Unusable(format!("{} cannot be created: {fault}", folder.display())))?;
         }
         self.check_folder(folder)?;
         if self.path.exists() {
             return Ok(());
         }
-        // A name of its own: in containers every replica may have the same process id.
+        // A random name, because in containers all replicas may have the same process id.
         let new = self.beside(&format!("new-{:016x}", random::seed()));
         private().create_new(true).open(&new).map_err(|fault| self.fault(fault))?;
         let written = Connection::open(&new).and_then(|db| {
             db.execute_batch(SCHEMA)?;
             db.close().map_err(|(_, fault)| fault)
         });
-        let done = written.map_err(|fault| self.fault(fault)).and_then(|()| self.put_in_place(&new));
+        let done = written.map_err(|fault| self.fault(fault)).and_then(|()| self.rename_into_place(&new));
         let _ = std::fs::remove_file(&new);
         done
     }
 
-    /// Renames a whole new store to its name, unless another replica has made one. A hard link would do that in one step, but
-    /// not every volume has them (exFAT, SMB, some volumes of containers): the lock file keeps the replicas apart instead.
-    fn put_in_place(&self, new: &Path) -> Result<(), StoreFault> {
+    /// Renames a new store to its name, unless another replica has created one. A hard link would do that in one step, but
+    /// some volumes have none (exFAT, SMB, some volumes of containers). A lock file excludes other replicas instead.
+    fn rename_into_place(&self, new: &Path) -> Result<(), VaultError> {
         let _lock = self.open_lock_file("lock-new").and_then(|file| {
             file.lock().map_err(|fault| self.no_locks(&fault))?;
             Ok(file)
@@ -242,9 +243,9 @@ impl Inner {
         PathBuf::from(name)
     }
 
-    /// Locks a lock file, unless another open file holds it.
-    fn lock_file(&self, stripe: u32) -> Result<Option<File>, StoreFault> {
-        self.make_if_missing()?;
+    /// Locks a lock file. Returns `None` if another open file holds the lock.
+    fn lock_file(&self, stripe: u32) -> Result<Option<File>, VaultError> {
+        self.create_if_missing()?;
         let file = self.open_lock_file(&format!("lock-{stripe:02}"))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -253,18 +254,18 @@ impl Inner {
         }
     }
 
-    fn open_lock_file(&self, end: &str) -> Result<File, StoreFault> {
+    fn open_lock_file(&self, end: &str) -> Result<File, VaultError> {
         private().create(true).truncate(false).open(self.beside(end)).map_err(|fault| self.fault(fault))
     }
 
-    fn no_locks(&self, fault: &std::io::Error) -> StoreFault {
+    fn no_locks(&self, fault: &std::io::Error) -> VaultError {
         self.fault(format!(
             "the volume has no file locks ({fault}); put `token_store.path` on another one, or use `token_store.postgres`"
         ))
     }
 }
 
-/// How a file is opened that only its owner may read, if it is made.
+/// Returns options that create a file with mode 0600.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);

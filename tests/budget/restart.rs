@@ -165,7 +165,7 @@ fn with_a_token_store_the_record_outlives_a_crash() {
 /// Returns how many requests of the window are left by the record in the store.
 fn recorded(folder: &tempfile::TempDir) -> Option<u64> {
     let keys = SealKeys::new(vec![SealKey::parse(SEAL_KEY).unwrap()]).unwrap();
-    let vault = Vault::new(Arc::new(Sqlite::at(&folder.path().join("store/tokens.db"))), keys);
+    let vault = Vault::new(Arc::new(Sqlite::new(&folder.path().join("store/tokens.db"))), keys);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let record = runtime.block_on(vault.get("budgets/used")).unwrap()?;
     let record: serde_json::Value = serde_json::from_slice(&record.plain).unwrap();

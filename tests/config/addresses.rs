@@ -64,13 +64,13 @@ fn an_invalid_redis_url_is_reported_with_every_other_mistake() {
 #[test]
 fn an_invalid_postgres_url_is_reported_with_every_other_mistake() {
     for (address, fault) in [
-        ("canary", "the address of the PostgreSQL store is no URL"),
-        ("redis://u:canary@h", "the address of the PostgreSQL store is no URL"),
+        ("canary", "the address of the PostgreSQL store is not a URL"),
+        ("redis://u:canary@h", "the address of the PostgreSQL store is not a URL"),
         ("postgres://u:canary@h:99999/d", "`port` in the address"),
         ("postgres://u:canary@h/d?other=1", "the parameter `other` that calgate does not know"),
-        ("postgres://u:canary@h:0/d", "a port that is no number from 1 to 65535"),
+        ("postgres://u:canary@h:0/d", "a port that is not a number from 1 to 65535"),
         ("postgres:///canary", "names no host"),
-        ("postgres://u:canary@a:1,b:2,c/d?hostaddr=1.2.3.4", "has not as many values of `host` as of `hostaddr`"),
+        ("postgres://u:canary@a:1,b:2,c/d?hostaddr=1.2.3.4", "has different numbers of `host` and `hostaddr` values"),
     ] {
         let lines = errors_of("token_store", "postgres", address, "seal_keys = 1");
         let [first, keys, second] = lines.as_slice() else { panic!("{address}: {lines:?}") };

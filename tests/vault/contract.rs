@@ -3,24 +3,24 @@
 use std::sync::Arc;
 
 use calgate::secret::Secret;
-use calgate::vault::{Lock, Postgres, Store};
+use calgate::vault::{Backend, Lock, Postgres};
 
 use super::{now, row, sqlite_in};
 use crate::harness;
 
 /// Opens a store as another replica would.
-type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
+type Open<'a> = &'a dyn Fn() -> Arc<dyn Backend>;
 
 fn with_each(check: impl Fn(Open<'_>)) {
     let folder = tempfile::tempdir().unwrap();
     check(&|| Arc::new(sqlite_in(folder.path())));
     let server = harness::Postgres::start();
     let address = Secret::new(&server.address()).unwrap();
-    check(&|| Arc::new(Postgres::at(&address, None).unwrap()));
+    check(&|| Arc::new(Postgres::new(&address, None).unwrap()));
     let server = harness::Postgres::start();
     let pooler = harness::PgBouncer::start(&server, "transaction", 3);
     let address = Secret::new(&pooler.address()).unwrap();
-    check(&|| Arc::new(Postgres::at(&address, None).unwrap()));
+    check(&|| Arc::new(Postgres::new(&address, None).unwrap()));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn of_many_changes_to_one_version_one_is_made() {
         });
         for version in 1..20 {
             let made: usize = std::thread::scope(|scope| {
-                let change = |text: &'static [u8], store: Arc<dyn Store>| {
+                let change = |text: &'static [u8], store: Arc<dyn Backend>| {
                     scope.spawn(move || {
                         now(async {
                             store.compare_and_swap("a", Some(version), Some(&row(version + 1, text))).await.unwrap()
@@ -70,7 +70,7 @@ fn of_many_changes_to_one_version_one_is_made() {
 }
 
 /// Waits for a lock that somebody lets go.
-async fn free(store: &dyn Store, name: &str) -> Lock {
+async fn free(store: &dyn Backend, name: &str) -> Lock {
     loop {
         match store.lock(name).await.unwrap() {
             Some(held) => return held,

@@ -1,7 +1,7 @@
 //! The shared store: a server that goes and comes back, and addresses that are none.
 
 use calgate::secret::Secret;
-use calgate::vault::{Postgres, Store as _};
+use calgate::vault::{Backend as _, Postgres};
 
 use super::{now, row};
 use crate::harness;
@@ -10,7 +10,7 @@ use crate::harness;
 fn a_server_that_stops_is_an_error_and_one_that_comes_back_is_used_again() {
     let server = harness::Postgres::start();
     now(async {
-        let store = Postgres::at(&Secret::new(&server.address()).unwrap(), None).unwrap();
+        let store = Postgres::new(&Secret::new(&server.address()).unwrap(), None).unwrap();
         store.compare_and_swap("a", None, Some(&row(1, b"x"))).await.unwrap();
         let held = store.lock("a").await.unwrap();
         server.stop();
@@ -31,7 +31,7 @@ fn a_change_under_a_lock_that_fails_does_not_block_the_next() {
     let server = harness::Postgres::start();
     let address = server.address();
     now(async {
-        let open = || Postgres::at(&Secret::new(&address).unwrap(), None).unwrap();
+        let open = || Postgres::new(&Secret::new(&address).unwrap(), None).unwrap();
         let (store, other) = (open(), open());
         store.compare_and_swap("a", None, Some(&row(1, b"one"))).await.unwrap();
         let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
@@ -39,7 +39,7 @@ fn a_change_under_a_lock_that_fails_does_not_block_the_next() {
         let constraint = "ALTER TABLE calgate_credentials ADD CHECK (key_id <> 'refused')";
         client.batch_execute(constraint).await.unwrap();
         let _held = store.lock("a").await.unwrap().expect("free");
-        let refused = calgate::vault::Row { key_id: "refused".to_owned(), ..row(2, b"two") };
+        let refused = calgate::vault::SealedRecord { key_id: "refused".to_owned(), ..row(2, b"two") };
         assert!(store.compare_and_swap("a", Some(1), Some(&refused)).await.is_err());
         assert!(other.lock("a").await.unwrap().is_none(), "the lock is held");
         assert!(store.compare_and_swap("a", Some(1), Some(&row(2, b"two"))).await.unwrap());
@@ -53,7 +53,7 @@ fn a_change_under_a_lock_that_fails_does_not_block_the_next() {
 
 /// What is made of an address, or what is said of it.
 fn made_of(address: &str) -> String {
-    match Postgres::at(&Secret::new(address).unwrap(), None) {
+    match Postgres::new(&Secret::new(address).unwrap(), None) {
         Ok(store) => format!("{store:?}"),
         Err(said) => said,
     }
@@ -101,7 +101,7 @@ fn what_is_wrong_with_an_address_is_said_without_showing_it() {
         ("postgres://db/x?user=u&password=a&canary=y", "has a parameter that"),
         ("postgres://u:pw@db/x?Canary%20is=y", "has a parameter that"),
         ("postgres://u:canary@/x", "names no host"),
-        ("host=db", "is no URL: postgres://"),
+        ("host=db", "is not a URL: postgres://"),
     ];
     for (address, expected) in table {
         let said = made_of(address);
@@ -111,9 +111,9 @@ fn what_is_wrong_with_an_address_is_said_without_showing_it() {
 
 #[test]
 fn an_address_that_is_none_is_refused_without_being_shown() {
-    let said = Postgres::at(&Secret::new("canary://nowhere").unwrap(), None).unwrap_err();
+    let said = Postgres::new(&Secret::new("canary://nowhere").unwrap(), None).unwrap_err();
     assert!(!said.contains("canary"), "{said}");
     let refused = Secret::new("postgres://user:canary@127.0.0.1:1/db").unwrap();
-    let said = now(Postgres::at(&refused, None).unwrap().get("a")).unwrap_err().to_string();
+    let said = now(Postgres::new(&refused, None).unwrap().get("a")).unwrap_err().to_string();
     assert!(said.contains("PostgreSQL") && !said.contains("canary"), "{said}");
 }

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use calgate::vault::{Kept, SealKey, Store, StoreFault, Vault};
+use calgate::vault::{Backend, OpenedRecord, SealKey, Vault, VaultError};
 
 use super::{keys, now, row, sqlite_in};
 use crate::credential::rig::{OTHER_SEAL_KEY, SEAL_KEY};
 
-fn plain(kept: Option<Kept>) -> Vec<u8> {
+fn plain(kept: Option<OpenedRecord>) -> Vec<u8> {
     kept.expect("a record").plain.to_vec()
 }
 
-fn damaged(fault: StoreFault) -> String {
+fn damaged(fault: VaultError) -> String {
     match fault {
-        StoreFault::Damaged { name, why } => format!("{name}: {why}"),
-        StoreFault::Unusable(why) => panic!("unusable: {why}"),
+        VaultError::Damaged { name, why } => format!("{name}: {why}"),
+        VaultError::Unusable(why) => panic!("unusable: {why}"),
     }
 }
 
@@ -30,7 +30,7 @@ fn a_record_opens_only_under_its_name_its_version_and_its_key() {
         assert!(!sealed.sealed.windows(7).any(|window| window == b"a token"));
         // Under another name, as another version, with a bit turned, cut short.
         store.compare_and_swap("moved", None, Some(&sealed)).await.unwrap();
-        let later = calgate::vault::Row { version: 2, ..sealed.clone() };
+        let later = calgate::vault::SealedRecord { version: 2, ..sealed.clone() };
         store.compare_and_swap("later", None, Some(&later)).await.unwrap();
         let mut turned = sealed.clone();
         turned.sealed[20] ^= 1;
@@ -51,7 +51,7 @@ fn a_record_opens_only_under_its_name_its_version_and_its_key() {
 #[test]
 fn several_keys_open_the_first_one_seals_and_rekeying_makes_the_others_needless() {
     let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(sqlite_in(folder.path()));
+    let store: Arc<dyn Backend> = Arc::new(sqlite_in(folder.path()));
     let vault = |texts: &[&str]| Vault::new(store.clone(), keys(texts));
     now(async {
         vault(&[SEAL_KEY]).swap("one", None, b"1").await.unwrap();

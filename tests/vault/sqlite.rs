@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Barrier;
 
-use calgate::vault::Store as _;
+use calgate::vault::Backend as _;
 
 use super::{now, row, sqlite_in};
 

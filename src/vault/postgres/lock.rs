@@ -9,22 +9,22 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
-use crate::vault::postgres::{DURABLY, PATIENCE, Server, too_slow, unusable};
-use crate::vault::{Lock, StoreFault};
+use crate::vault::postgres::{DURABLY, Server, TIMEOUT, too_slow, unusable};
+use crate::vault::{Lock, VaultError};
 
-/// Maximum number of locks that one gateway holds at once. Each has a connection, and behind a pooler in transaction mode a
-/// connection of the pooler to the server. Renewals beyond it wait.
+/// Maximum number of locks that one gateway holds at once. Each has its own connection, and behind a pooler in transaction
+/// mode a connection from the pooler to the server. Further renewals wait.
 const MAX_LOCKS: usize = 4;
 
-/// Idle connections that are kept for the next lock.
+/// Maximum number of idle connections for the next locks.
 const MAX_IDLE: usize = 1;
 
-/// Begins the transaction of a lock. The server ends it after a time that no renewal takes, for a gateway whose machine is
-/// gone without a word.
+/// Begins the transaction of a lock. If the gateway's machine fails, the server ends the transaction after 120 s, which is
+/// longer than a renewal takes.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '120s'";
 
-/// Takes the lock, if it is free. Returns whether it was, and the lock's number.
-const TAKE: &str =
+/// Acquires the lock, if it is free. Returns whether it was free, and the number of the lock.
+const ACQUIRE: &str =
     "SELECT pg_try_advisory_xact_lock(key), key FROM (SELECT hashtextextended('calgate ' || $1, 0) AS key) AS name";
 
 /// Connections of locks.
@@ -52,7 +52,7 @@ pub(super) struct Transaction {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Why a step in a transaction failed.
+/// Failure of a step in a transaction.
 pub(super) enum Failed {
     /// The server refused a statement. The lock is still held.
     Refused(Error),
@@ -60,16 +60,16 @@ pub(super) enum Failed {
     Lost(Option<Error>),
 }
 
-/// Takes the lock of that name. `None` if another gateway holds it, or as many locks as may be are held here.
-pub(super) async fn take(server: &Server, locks: &Arc<Locks>, name: &str) -> Result<Option<Lock>, StoreFault> {
-    let end = Instant::now() + PATIENCE;
+/// Acquires the lock of that name. Returns `None` if another gateway holds it, or if this gateway holds [`MAX_LOCKS`].
+pub(super) async fn acquire(server: &Server, locks: &Arc<Locks>, name: &str) -> Result<Option<Lock>, VaultError> {
+    let end = Instant::now() + TIMEOUT;
     let Ok(Ok(permit)) = timeout_at(end, locks.permits.clone().acquire_owned()).await else { return Ok(None) };
-    let taken = timeout(PATIENCE, begin(server, locks, permit, name)).await;
+    let taken = timeout(TIMEOUT, begin(server, locks, permit, name)).await;
     let taken = taken.map_err(|_| too_slow())?.map_err(|fault| unusable(&fault))?;
     Ok(taken.map(|(transaction, fence)| locks.hold(name, transaction, fence)))
 }
 
-/// Begins a transaction with the lock, and draws the lock's fence.
+/// Begins a transaction with the lock, and gets its fence from the sequence.
 async fn begin(
     server: &Server,
     locks: &Locks,
@@ -77,7 +77,7 @@ async fn begin(
     name: &str,
 ) -> Result<Option<(Transaction, u64)>, Error> {
     let client = connection_in_transaction(server, locks).await?;
-    let taken = client.query_typed_one(TAKE, &[(&name, Type::TEXT)]).await?;
+    let taken = client.query_typed_one(ACQUIRE, &[(&name, Type::TEXT)]).await?;
     let (is_free, key) = (taken.try_get::<_, bool>(0)?, taken.try_get(1)?);
     let transaction = Transaction { client: Some(client).into(), key, _permit: permit };
     if !is_free {
@@ -95,7 +95,7 @@ async fn begin(
     }
 }
 
-/// Begins a transaction on an idle connection, or on a new one where that was closed meanwhile.
+/// Begins a transaction on an idle connection, or on a new one if the server has closed that.
 async fn connection_in_transaction(server: &Server, locks: &Locks) -> Result<Client, Error> {
     if let Some(idle) = locks.idle()
         && idle.batch_execute(BEGIN).await.is_ok()
@@ -108,16 +108,16 @@ async fn connection_in_transaction(server: &Server, locks: &Locks) -> Result<Cli
 }
 
 impl Transaction {
-    /// Does `work`, commits it, and holds the lock in a new transaction.
+    /// Runs `work`, commits it, and keeps the lock in a new transaction.
     ///
-    /// Between the two transactions, a session-level lock holds it. One message carries the batch: the server carries it
-    /// out even if the gateway is gone meanwhile, and a pooler in transaction mode keeps its connection for this one. Only a
-    /// COMMIT that fails would leave the session-level lock on a connection of a pooler, until that closes the connection.
+    /// Between the two transactions, a session-level lock keeps it. All of that is one message. The server completes it even
+    /// if the gateway dies meanwhile, and a pooler in transaction mode keeps the connection for that long. Only a failed
+    /// COMMIT would leave the session-level lock on a connection of a pooler, until the pooler closes the connection.
     pub(super) async fn change<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Failed> {
         let mut held = self.client.lock().await;
         let Some(client) = held.take() else { return Err(Failed::Lost(None)) };
         client.batch_execute("SAVEPOINT change").await.map_err(lost)?;
-        // A refused statement would end the lock with its transaction.
+        // Without the savepoint, a refused statement would end the transaction, and the lock with it.
         let done = match work(&client).await {
             Ok(done) => done,
             Err(fault) => {
@@ -136,7 +136,7 @@ impl Transaction {
         Ok(done)
     }
 
-    /// Does `work`, which changes nothing.
+    /// Runs `work`, which only reads.
     pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Failed> {
         let mut held = self.client.lock().await;
         let Some(client) = held.take() else { return Err(Failed::Lost(None)) };
@@ -145,10 +145,10 @@ impl Transaction {
         Ok(read)
     }
 
-    /// Ends the transaction and keeps its connection. If the server does not answer, the connection is closed.
+    /// Ends the transaction and keeps its connection. Closes the connection if the server does not reply.
     async fn end(self, locks: &Locks) {
         let Some(client) = self.client.into_inner() else { return };
-        if let Ok(Ok(())) = timeout(PATIENCE, client.batch_execute("ROLLBACK")).await {
+        if let Ok(Ok(())) = timeout(TIMEOUT, client.batch_execute("ROLLBACK")).await {
             locks.keep(client);
         }
     }
@@ -164,19 +164,19 @@ impl Locks {
         self.all_held().get(name).cloned()
     }
 
-    /// Forgets a transaction. Further changes of its record are made on the shared connection.
-    pub(super) fn leave(&self, name: &str) {
+    /// Removes a transaction. Further changes of its record use the shared connection.
+    pub(super) fn remove(&self, name: &str) {
         self.all_held().remove(name);
     }
 
-    /// Makes the lock of a transaction. It ends with its drop.
+    /// Creates the lock of a transaction. Dropping it ends the transaction.
     fn hold(self: &Arc<Self>, name: &str, transaction: Transaction, fence: u64) -> Lock {
         let transaction = Arc::new(transaction);
         self.all_held().insert(name.to_owned(), transaction.clone());
         let (locks, name, runtime) = (self.clone(), name.to_owned(), tokio::runtime::Handle::current());
         Lock::new(fence, move || {
-            locks.leave(&name);
-            // A change that is still under way closes the connection at its end, which ends the lock, too.
+            locks.remove(&name);
+            // A change in progress closes the connection at its end, which releases the lock, too.
             let Some(transaction) = Arc::into_inner(transaction) else { return };
             runtime.spawn(async move { transaction.end(&locks).await });
         })
