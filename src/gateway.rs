@@ -20,7 +20,7 @@ pub use snapshot::Snapshot;
 pub use token_store::{check_token_store, token_store};
 
 use crate::config::Config;
-use crate::refresh::Keeper;
+use crate::refresh::TokenRefresher;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::time::Clock;
 
@@ -39,7 +39,7 @@ pub struct Gateway {
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
     /// Renews tokens, if there is a token store.
-    pub keeper: Option<Arc<Keeper>>,
+    pub refresher: Option<Arc<TokenRefresher>>,
 }
 
 impl Gateway {
@@ -50,9 +50,10 @@ impl Gateway {
     pub fn new(config: Config, access_log: Option<AccessLog>) -> Result<Arc<Self>, String> {
         let vault = config.token_store.as_ref().map(token_store).transpose()?;
         let snapshot = Snapshot::build(config, None)?;
-        let keeper = vault.map(|vault| Keeper::new(vault, snapshot.credentials.registry.clone(), snapshot.cal_com()));
+        let refresher =
+            vault.map(|vault| TokenRefresher::new(vault, snapshot.credentials.registry.clone(), snapshot.cal_client()));
         Ok(Arc::new(Self {
-            keeper,
+            refresher,
             snapshot: ArcSwap::from_pointee(snapshot),
             lifecycle: Lifecycle::default(),
             capacity: Capacity::default(),
@@ -72,10 +73,10 @@ impl Gateway {
     /// # Errors
     /// The part of the configuration that cannot be used. The old configuration then stays in force.
     pub fn replace(&self, config: Config) -> Result<(), String> {
-        let config = config.with_token_store(self.keeper.is_some())?;
+        let config = config.with_token_store(self.refresher.is_some())?;
         let snapshot = Snapshot::build(config, Some(&self.snapshot()))?;
-        if let Some(keeper) = &self.keeper {
-            keeper.ask_by(snapshot.cal_com());
+        if let Some(refresher) = &self.refresher {
+            refresher.set_client(snapshot.cal_client());
         }
         self.snapshot.store(Arc::new(snapshot));
         Ok(())
@@ -83,22 +84,22 @@ impl Gateway {
 
     /// Restores how much of Cal.com's windows an earlier process used, if there is a token store.
     pub async fn restore_used(&self) {
-        if let Some(keeper) = &self.keeper {
+        if let Some(refresher) = &self.refresher {
             let budget = self.snapshot().budget.clone();
-            keeper.restore_used(&budget.registry, budget.settings.window).await;
+            refresher.restore_used(&budget.registry, budget.settings.window).await;
         }
     }
 
     /// Stores how much of Cal.com's windows this process used, if there is a token store.
     pub async fn record_used(&self) {
-        if let Some(keeper) = &self.keeper {
+        if let Some(refresher) = &self.refresher {
             let budget = self.snapshot().budget.clone();
-            keeper.record_used_at_end(&budget.registry).await;
+            refresher.record_used_at_end(&budget.registry).await;
         }
     }
 
     /// Returns renewable credentials that have no valid token, or soon have none, with their state.
     pub fn unhealthy_credentials(&self) -> Vec<(String, &'static str)> {
-        if self.keeper.is_some() { self.snapshot().credentials.registry.unhealthy() } else { Vec::new() }
+        if self.refresher.is_some() { self.snapshot().credentials.registry.unhealthy() } else { Vec::new() }
     }
 }

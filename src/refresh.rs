@@ -1,11 +1,11 @@
-//! Renews credentials: reads them from the token store, renews them in time, and stores the new pairs.
+//! Token refresher: reads credentials from the token store, renews them in time, and stores the new pairs.
 //!
-//! Beside the request path, on a thread of its own: a renewal goes on when the caller that needed it has left. For one
-//! credential one thing happens at a time here (its `renewal_lock`), and among replicas (the store's lock).
+//! It runs on its own thread, apart from the request path. A renewal continues after its caller has disconnected. The
+//! `renewal_lock` of a credential serializes its renewals in this process, and the lock of the token store among replicas.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "this module owns the tasks of the keeper thread, and compares the time of day with stored times"
+    reason = "this module owns the tasks of the refresher thread, and compares the time of day with stored times"
 )]
 
 mod failpoint;
@@ -29,92 +29,92 @@ use crate::credential::stored_token::{RecordName, StoredCredential};
 use crate::credential::token_state::{Job, RenewalError, TokenHandle};
 use crate::credential::{RenewalMethod, TokenRegistry};
 use crate::time::nanoseconds;
-use crate::vault::{StoreFault, Vault};
+use crate::vault::{Vault, VaultError};
 use failpoint::fail_point;
-use token_endpoint::CalCom;
+use token_endpoint::CalClient;
 
-/// How often it looks for what is due.
-const ROUND: Duration = Duration::from_millis(500);
+/// Interval between searches for credentials that are due.
+const TICK: Duration = Duration::from_millis(500);
 
-/// The longest rest between tries to store a pair that is nowhere else.
-const STORE_REST: Duration = Duration::from_secs(2);
+/// Longest back-off between attempts to store a new pair, which exists nowhere else.
+const MAX_STORE_BACKOFF: Duration = Duration::from_secs(2);
 
-/// How long a credential rests that a login or an import would mend: another replica may have had it.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Interval between checks of a credential that needs a login or an import. Another replica may have received it.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a recovery that was refused rests: Cal.com may come to know the user.
-const RECOVER_AGAIN: Duration = Duration::from_secs(60);
+/// Back-off after a refused recovery. Cal.com may know the user later.
+const RECOVERY_BACKOFF: Duration = Duration::from_secs(60);
 
-/// The keeper of all renewable credentials.
+/// Background task that keeps all renewable credentials valid.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct TokenRefresher {
     vault: Vault,
     registry: Arc<TokenRegistry>,
-    cal_com: ArcSwap<CalCom>,
-    /// A permit is held by what must not be left: it may have ended the pair that is stored.
-    unfinished: Semaphore,
+    cal_client: ArcSwap<CalClient>,
+    /// Permits of operations that must finish before the process exits. Cal.com may already have invalidated the stored pair.
+    critical: Semaphore,
     draining: AtomicBool,
-    /// What the process's entries in the record of used windows are marked with.
+    /// Mark of this process in the record of used windows.
     process: u64,
     /// The writer of that record holds the permit. It is closed when the last write begins, so that none follows.
     recording: Semaphore,
 }
 
-/// A record as it was read.
-struct Read {
+/// Record as it was read, with its version.
+struct StoredRecord {
     entry: StoredCredential,
     version: Option<u64>,
 }
 
-impl Keeper {
-    /// A keeper of `registry` that asks `cal_com`.
-    pub fn new(vault: Vault, registry: Arc<TokenRegistry>, cal_com: CalCom) -> Arc<Self> {
-        let unfinished = Semaphore::new(Semaphore::MAX_PERMITS);
-        let cal_com = ArcSwap::from_pointee(cal_com);
+impl TokenRefresher {
+    /// Creates a refresher of `registry`, which gets tokens by `cal_client`.
+    pub fn new(vault: Vault, registry: Arc<TokenRegistry>, cal_client: CalClient) -> Arc<Self> {
+        let critical = Semaphore::new(Semaphore::MAX_PERMITS);
+        let cal_client = ArcSwap::from_pointee(cal_client);
         let (draining, process) = (AtomicBool::new(false), uuid::Uuid::new_v4().as_u64_pair().0);
-        Arc::new(Self { vault, registry, cal_com, unfinished, draining, process, recording: Semaphore::new(1) })
+        Arc::new(Self { vault, registry, cal_client, critical, draining, process, recording: Semaphore::new(1) })
     }
 
-    /// Asks in another way from now on.
-    pub fn ask_by(&self, cal_com: CalCom) {
-        self.cal_com.store(Arc::new(cal_com));
+    /// Replaces the client for the calls that follow.
+    pub fn set_client(&self, cal_client: CalClient) {
+        self.cal_client.store(Arc::new(cal_client));
     }
 
-    /// Looks from now on only after what requests ask for.
+    /// From now on renews only credentials that requests wait for.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Begins nothing from now on that must not be left.
+    /// From now on starts no operation that must finish before the process exits.
     pub fn end(&self) {
-        self.unfinished.close();
+        self.critical.close();
     }
 
-    /// Whether it is in the middle of something that must not be left: Cal.com was asked for a pair, or has answered with
-    /// one, and what came of it is not stored yet.
+    /// Returns whether an operation is running that must finish before the process exits: a call for a new pair, or the
+    /// storing of its result.
     pub fn is_busy(&self) -> bool {
-        self.unfinished.available_permits() < Semaphore::MAX_PERMITS
+        self.critical.available_permits() < Semaphore::MAX_PERMITS
     }
 
-    /// Works until the process ends.
-    pub async fn work(self: Arc<Self>) {
+    /// Runs until the process ends.
+    pub async fn run(self: Arc<Self>) {
         let Some(mut job_queue) = self.registry.take_jobs() else { return };
-        let mut round = interval(ROUND);
+        let mut round = interval(TICK);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.clone().look_at_all();
+        self.clone().check_all();
         let recorder = self.clone();
         tokio::spawn(async move { recorder.record_used().await });
         loop {
             tokio::select! {
                 Some(job) = job_queue.recv() => self.clone().start(job),
-                _ = round.tick() => self.look_for_due(),
+                _ = round.tick() => self.request_due_checks(),
             }
         }
     }
 
-    /// Looks after every credential once, and at every managed user that the store knows, so that what needs a login is
-    /// known before a request needs it.
-    fn look_at_all(self: Arc<Self>) {
+    /// Requests a check of every credential, and of every managed user in the store. This finds credentials that need a login
+    /// before a request uses them.
+    fn check_all(self: Arc<Self>) {
         for handle in self.registry.all() {
             handle.request_refresh();
         }
@@ -122,9 +122,9 @@ impl Keeper {
             let names = loop {
                 match self.vault.names().await {
                     Ok(names) => break names,
-                    Err(fault) => tracing::warn!(%fault, "credentials cannot be read; static ones are served"),
+                    Err(fault) => tracing::warn!(%fault, "cannot read the stored credentials; only static ones work"),
                 }
-                sleep(LOOK_AGAIN).await;
+                sleep(RECHECK_INTERVAL).await;
             };
             let users = names.iter().filter_map(|name| RecordName::parse(name)).filter(|name| name.user.is_some());
             for name in users {
@@ -135,8 +135,9 @@ impl Keeper {
         });
     }
 
-    /// Asks for what is due, and looks again at what a login, an import or another replica may have changed.
-    fn look_for_due(&self) {
+    /// Requests a check of credentials that are due, and of credentials that a login, an import or another replica may have
+    /// changed.
+    fn request_due_checks(&self) {
         if self.draining.load(Ordering::Relaxed) {
             return;
         }
@@ -145,7 +146,7 @@ impl Keeper {
             let token = handle.current();
             let user = handle.name.user.is_some();
             let due = token.is_due(now) && token.needs_login.is_none() && !token.is_backing_off(now);
-            let stale = now.0.saturating_sub(token.checked_at.0) > nanoseconds(LOOK_AGAIN);
+            let stale = now.0.saturating_sub(token.checked_at.0) > nanoseconds(RECHECK_INTERVAL);
             let watched = !user || token.error.is_some() || token.needs_login.is_some();
             if (due && handle.is_wanted()) || (stale && watched) {
                 handle.request_refresh();
@@ -156,18 +157,18 @@ impl Keeper {
     fn start(self: Arc<Self>, job: Job) {
         tokio::spawn(async move {
             match job {
-                Job::Refresh(handle) => self.attend(&handle).await,
+                Job::Refresh(handle) => self.refresh(&handle).await,
                 Job::Store(handle, pair, stored) => self.capture(&handle, pair, stored).await,
             }
         });
     }
 
     /// Reads a credential's record again, and renews it if that is due or its token was refused.
-    async fn attend(&self, handle: &TokenHandle) {
+    async fn refresh(&self, handle: &TokenHandle) {
         let _turn = handle.renewal_lock.lock().await;
         handle.claim();
         let checked_at = match self.read(handle).await {
-            Ok(read) => self.look(handle, read).await,
+            Ok(read) => self.check(handle, read).await,
             Err(fault) => Err(fault.into()),
         };
         if let Err(error) = checked_at {
@@ -175,7 +176,7 @@ impl Keeper {
         }
     }
 
-    async fn look(&self, handle: &TokenHandle, mut read: Read) -> Result<(), RenewalError> {
+    async fn check(&self, handle: &TokenHandle, mut read: StoredRecord) -> Result<(), RenewalError> {
         let known = handle.current();
         // A request that was under way when its record was replaced may speak of the old one's generations later still.
         let heard_of = handle.refused().max(handle.worked());
@@ -203,7 +204,7 @@ impl Keeper {
         // What is resting is left alone, unless another replica has mended it.
         let resting = known.is_backing_off(self.registry.now()) && known.has_token_of(&read.entry);
         if resting && wanted {
-            self.publish_again(handle);
+            self.publish_unchanged(handle);
             return Ok(());
         }
         if wanted && possible && asked_for && handle.is_renewable() {
@@ -214,22 +215,22 @@ impl Keeper {
     }
 
     /// The record of a credential. Of one that is of something else only the generation counts.
-    async fn read(&self, handle: &TokenHandle) -> Result<Read, StoreFault> {
+    async fn read(&self, handle: &TokenHandle) -> Result<StoredRecord, VaultError> {
         let name = handle.name.to_string();
         let Some(kept) = self.vault.get(&name).await? else {
-            return Ok(Read { entry: StoredCredential::default(), version: None });
+            return Ok(StoredRecord { entry: StoredCredential::default(), version: None });
         };
         let damaged =
-            || StoreFault::Damaged { name: name.clone(), why: "it is of another version of calgate".to_owned() };
+            || VaultError::Damaged { name: name.clone(), why: "it is of another version of calgate".to_owned() };
         let mut entry = StoredCredential::from_bytes(&kept.plain).ok_or_else(damaged)?;
         if !entry.is_of(&handle.renewal_method.load()) {
             entry = StoredCredential { generation: entry.generation, ..StoredCredential::default() };
         }
-        Ok(Read { entry, version: Some(kept.version) })
+        Ok(StoredRecord { entry, version: Some(kept.version) })
     }
 
     /// Stores the record, unless it changed since it was read.
-    async fn swap(&self, handle: &TokenHandle, read: &mut Read) -> Result<bool, StoreFault> {
+    async fn swap(&self, handle: &TokenHandle, read: &mut StoredRecord) -> Result<bool, VaultError> {
         let swapped = self.vault.swap(&handle.name.to_string(), read.version, &read.entry.to_bytes()).await?;
         if swapped {
             read.version = Some(read.version.unwrap_or(0) + 1);
@@ -238,8 +239,8 @@ impl Keeper {
     }
 }
 
-impl From<StoreFault> for RenewalError {
-    fn from(fault: StoreFault) -> Self {
+impl From<VaultError> for RenewalError {
+    fn from(fault: VaultError) -> Self {
         Self::Store(fault.to_string())
     }
 }
@@ -248,8 +249,8 @@ fn can_recover(handle: &TokenHandle) -> bool {
     matches!(&**handle.renewal_method.load(), RenewalMethod::Managed(managed) if managed.recover)
 }
 
-/// Milliseconds since 1970 by this machine's calendar, which may be wrong.
-pub fn wall() -> u64 {
+/// Returns milliseconds since 1970 by the time of day of this machine, which may be wrong.
+pub fn unix_millis() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     u64::try_from(now).unwrap_or(u64::MAX).saturating_add_signed(failpoint::clock_offset())
 }

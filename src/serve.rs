@@ -90,8 +90,8 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
             AcceptLoop::new(admin::application(gateway), try_admit, gateway, &over_limit_replies, running.clone());
         spawn("admin".to_owned(), move || accept_loop.serve(socket))?;
     }
-    if let Some(keeper) = gateway.keeper.clone() {
-        spawn("keeper".to_owned(), move || keeper.work())?;
+    if let Some(refresher) = gateway.refresher.clone() {
+        spawn("keeper".to_owned(), move || refresher.run())?;
     }
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
     let mut shutdown = runtime.block_on(async { ShutdownSignal::listen() })?;
@@ -99,8 +99,8 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
     let in_flight = gateway.capacity.in_flight();
     tracing::info!(in_flight, "draining: no new connections; finishing requests in flight");
     gateway.lifecycle.enter(LifecycleState::Draining);
-    if let Some(keeper) = &gateway.keeper {
-        keeper.drain();
+    if let Some(refresher) = &gateway.refresher {
+        refresher.drain();
     }
     runtime.block_on(drain::drain(gateway, workers, &mut shutdown));
     runtime.block_on(gateway.record_used());

@@ -16,6 +16,7 @@ use crate::credential::Kind;
 use crate::credential::managed_user::UserId;
 use crate::credential::received_tokens::from_import;
 use crate::credential::stored_token::{RecordName, StoredCredential, TokenPair};
+use crate::refresh::unix_millis;
 use crate::refresh::used::RECORD;
 use crate::vault::{Vault, VaultError};
 
@@ -112,7 +113,7 @@ async fn read_all(config: &Config, vault: &Vault) -> Result<Vec<Line>, VaultErro
     for name in names {
         let line = match vault.get(&name).await {
             Ok(Some(kept)) => match StoredCredential::from_bytes(&kept.plain) {
-                Some(entry) => line_for(config, name, &entry, wall()),
+                Some(entry) => line_for(config, name, &entry, unix_millis()),
                 None => broken(name, "it is of another version of calgate".to_owned()),
             },
             Ok(None) => without_record(config, name),
@@ -199,7 +200,8 @@ fn import(which: &WhichArgs) -> Result<Outcome, Outcome> {
     }
     let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
     std::io::stdin().take(MAX_IMPORT_BYTES).read_to_end(&mut text).map_err(failed)?;
-    let pair = from_import(&text, wall()).map_err(|fault| failed(format!("cannot import the tokens: {fault}")))?;
+    let pair =
+        from_import(&text, unix_millis()).map_err(|fault| failed(format!("cannot import the tokens: {fault}")))?;
     block_on(store_pair(&vault, &name, &pair)).map_err(failed)?.map_err(failed)?;
     Ok(print(&format!("stored the tokens of {name}\n")))
 }

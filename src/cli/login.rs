@@ -20,7 +20,7 @@ use crate::credential::stored_token::RecordName;
 use crate::credential::{Kind, OAuthClient};
 use crate::forward::Upstream;
 use crate::refresh::oauth::{Authorized, exchange_code};
-use crate::refresh::token_endpoint::CalCom;
+use crate::refresh::token_endpoint::CalClient;
 use crate::vault::Vault;
 
 /// Arguments of `calgate login`.
@@ -87,9 +87,9 @@ fn store_tokens(
     authorized: Authorized,
 ) -> Result<Outcome, Outcome> {
     let upstream = Arc::new(Upstream::new(&config.upstream, &config.limits, None).map_err(failed)?);
-    let cal_com = CalCom { upstream, budgets: None };
+    let cal_client = CalClient { upstream, budgets: None };
     let stored = block_on(async {
-        match exchange_code(&cal_com, client, authorized).await {
+        match exchange_code(&cal_client, client, authorized).await {
             Ok(pair) => store_pair(vault, name, &pair).await.map_err(|fault| fault.to_string()),
             Err(why) => Err(format!("cannot exchange the code for tokens: {why}")),
         }

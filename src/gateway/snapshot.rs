@@ -13,7 +13,7 @@ use crate::identify::{ConsumerId, Consumers, KeylessAccess, LeakGuard, TrustedPr
 use crate::limit::Limits;
 use crate::limit_store::LimitStoreClient;
 use crate::limit_store::circuit_breaker::BreakerState;
-use crate::refresh::token_endpoint::CalCom;
+use crate::refresh::token_endpoint::CalClient;
 
 /// The state of one configuration. Its fields are in the order of the request path.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Snapshot {
     }
 
     /// Returns the client for the gateway's own calls to Cal.com.
-    pub(super) fn cal_com(&self) -> CalCom {
-        CalCom { upstream: self.upstream.clone(), budgets: Some(self.budget.clone()) }
+    pub(super) fn cal_client(&self) -> CalClient {
+        CalClient { upstream: self.upstream.clone(), budgets: Some(self.budget.clone()) }
     }
 }

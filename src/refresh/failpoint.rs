@@ -1,7 +1,6 @@
-//! What tests need to reach into a running keeper: death at a named point, and a calendar that is wrong. A release build
-//! has neither.
+//! Fault injection for tests: death at a named point, and a wrong time of day. A release build has neither.
 
-/// Ends the process at once, as `kill -9` does, if this is the point that `CALGATE_FAIL_POINT` names.
+/// Kills the process with SIGKILL if `CALGATE_FAIL_POINT` names this point.
 #[cfg(debug_assertions)]
 pub(super) fn fail_point(name: &str) {
     use rustix::process::{Signal, getpid, kill_process};
@@ -10,7 +9,7 @@ pub(super) fn fail_point(name: &str) {
     }
 }
 
-/// Milliseconds to add to the calendar, from the seconds in `CALGATE_CLOCK_OFFSET`.
+/// Returns the milliseconds to add to the time of day, from the seconds in `CALGATE_CLOCK_OFFSET`.
 #[cfg(debug_assertions)]
 pub(super) fn clock_offset() -> i64 {
     std::env::var("CALGATE_CLOCK_OFFSET").ok().and_then(|offset| offset.parse::<i64>().ok()).unwrap_or(0) * 1000

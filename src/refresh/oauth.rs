@@ -1,7 +1,7 @@
-//! The OAuth token endpoint: `POST /v2/auth/oauth2/token` (RFC 6749, FACTS §1).
+//! OAuth token endpoint: `POST /v2/auth/oauth2/token` (RFC 6749, FACTS §1).
 //!
-//! The `oauth2` crate writes the requests. calgate reads the responses itself, because the crate discards a pair for an odd
-//! field beside it.
+//! The `oauth2` crate writes the requests. calgate reads the responses itself, because the crate rejects a pair for an
+//! unexpected field beside it.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -21,46 +21,46 @@ use crate::credential::lifecycle::Outcome;
 use crate::credential::received_tokens::{ReceivedAt, from_oauth};
 use crate::credential::stored_token::TokenPair;
 use crate::forward::{ApiError, ApiRequest, ApiResponse};
-use crate::refresh::token_endpoint::{CalCom, client_refused, failed, unanswered, unreadable};
-use crate::refresh::wall;
+use crate::refresh::token_endpoint::{CalClient, client_refused, failed, unanswered, unreadable};
+use crate::refresh::unix_millis;
 use crate::secret::{Secret, wiped};
 use crate::untrusted::sanitize;
 
 const TOKEN_PATH: &str = "/v2/auth/oauth2/token";
 
-/// What a login brings back from the browser.
+/// Result of a login in the browser.
 pub struct Authorized {
-    /// The code.
+    /// Authorization code.
     pub code: String,
-    /// What proves that this process asked for it (RFC 7636); `None` where the client uses its secret alone.
+    /// Code verifier, which proves that this process requested the code (RFC 7636). `None` if the client uses only its secret.
     pub verifier: Option<PkceCodeVerifier>,
-    /// Where the browser was sent.
+    /// Redirect URI of the login.
     pub redirect: RedirectUrl,
 }
 
 /// Exchanges a refresh token for a new pair.
-pub(super) async fn refresh(cal_com: &CalCom, client: &OAuthClient, token: &Secret) -> Outcome {
-    let http = Http::to(cal_com);
+pub(super) async fn refresh(cal_client: &CalClient, client: &OAuthClient, token: &Secret) -> Outcome {
+    let http = OAuthHttp::to(cal_client);
     let Some(oauth) = oauth_client(client) else { return unusable() };
     let sent = RefreshToken::new(token.expose(str::to_owned));
     let answer = oauth.exchange_refresh_token(&sent).request_async(&http).await;
     match http.called() {
-        // Without a new refresh token the one that was sent stays good (RFC 6749 §6).
+        // Without a new refresh token, the old one stays valid (RFC 6749 §6).
         Some(called) => outcome(&called, Some(sent.secret())),
         None => not_called(answer.err()),
     }
 }
 
-/// Exchanges what a login brought back for a pair.
+/// Exchanges the result of a login for a pair.
 ///
 /// # Errors
-/// Why there is none, with the endpoint's own description.
+/// Reason why there is no pair, with the description of the endpoint.
 pub async fn exchange_code(
-    cal_com: &CalCom,
+    cal_client: &CalClient,
     client: &OAuthClient,
     authorized: Authorized,
 ) -> Result<TokenPair, String> {
-    let http = Http::to(cal_com);
+    let http = OAuthHttp::to(cal_client);
     let Authorized { code, verifier, redirect } = authorized;
     let oauth = oauth_client(client).ok_or("the token endpoint's address cannot be written")?;
     let mut request = oauth.exchange_code(AuthorizationCode::new(code.clone()));
@@ -72,7 +72,7 @@ pub async fn exchange_code(
     }
     let answer = request.set_redirect_uri(Cow::Owned(redirect)).request_async(&http).await;
     let Some(called) = http.called() else { return not_called(answer.err()).into_pair() };
-    let description = description(&called.body).map(|text| sanitize(without(text, &hidden)));
+    let description = description(&called.body).map(|text| sanitize(redact(text, &hidden)));
     let outcome = outcome(&called, None).into_pair();
     outcome.map_err(|why| match description {
         Some(description) if !description.is_empty() => format!("{why}: \"{description}\""),
@@ -86,9 +86,9 @@ fn unusable() -> Outcome {
 
 type OAuth = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
-/// The client's id and secret go in the body, as Cal.com takes them (FACTS §1).
+/// Creates a client that sends its id and secret in the body, as Cal.com requires (FACTS §1).
 fn oauth_client(client: &OAuthClient) -> Option<OAuth> {
-    // Only the path counts: the wire knows where Cal.com is.
+    // Only the path matters, because `Upstream` has the address of Cal.com.
     let address = TokenUrl::new(format!("https://upstream{TOKEN_PATH}")).ok()?;
     let made = BasicClient::new(ClientId::new(client.client_id.clone())).set_auth_type(AuthType::RequestBody);
     let made = match &client.client_secret {
@@ -98,22 +98,22 @@ fn oauth_client(client: &OAuthClient) -> Option<OAuth> {
     Some(made.set_token_uri(address))
 }
 
-/// The gateway's HTTP client as `oauth2` sees it. It keeps the response, and hands `oauth2` an empty one: no second copy of
-/// the tokens is made.
-struct Http<'u> {
-    cal_com: &'u CalCom,
+/// HTTP client for the `oauth2` crate. It keeps the response and returns an empty one, so that there is no second copy of
+/// the tokens.
+struct OAuthHttp<'u> {
+    cal_client: &'u CalClient,
     called: Mutex<Option<ApiResponse>>,
 }
 
-impl<'u> Http<'u> {
-    fn to(cal_com: &'u CalCom) -> Self {
-        Self { cal_com, called: Mutex::new(None) }
+impl<'u> OAuthHttp<'u> {
+    fn to(cal_client: &'u CalClient) -> Self {
+        Self { cal_client, called: Mutex::new(None) }
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ApiError> {
         let (head, body) = request.into_parts();
         let called = self
-            .cal_com
+            .cal_client
             .call(ApiRequest {
                 path: head.uri.path().to_owned(),
                 content_type: HeaderValue::from_static("application/x-www-form-urlencoded"),
@@ -125,13 +125,13 @@ impl<'u> Http<'u> {
         Ok(HttpResponse::new(Vec::new()))
     }
 
-    /// The response, if there was one.
+    /// Takes the response, if there was one.
     fn called(&self) -> Option<ApiResponse> {
         self.called.lock().take()
     }
 }
 
-impl<'c> AsyncHttpClient<'c> for Http<'_> {
+impl<'c> AsyncHttpClient<'c> for OAuthHttp<'_> {
     type Error = ApiError;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, ApiError>> + Send + 'c>>;
 
@@ -147,10 +147,10 @@ fn not_called<T: oauth2::ErrorResponse>(fault: Option<RequestTokenError<ApiError
     }
 }
 
-/// What a response means for the grant that was sent.
+/// Returns what a response means for the grant in the request.
 fn outcome(called: &ApiResponse, refresh: Option<&str>) -> Outcome {
     if called.status.is_success() {
-        let receipt = ReceivedAt::of(&called.headers, wall());
+        let receipt = ReceivedAt::of(&called.headers, unix_millis());
         return from_oauth(&called.body, refresh, receipt).map_or_else(unreadable, Outcome::Renewed);
     }
     let error = serde_json::from_slice::<OAuthError<'_>>(&called.body).ok().filter(|_| called.status.is_client_error());
@@ -164,21 +164,21 @@ fn outcome(called: &ApiResponse, refresh: Option<&str>) -> Outcome {
     }
 }
 
-/// RFC 6749 §5.2.
+/// Error response (RFC 6749 §5.2).
 #[derive(Deserialize)]
 struct OAuthError<'a> {
     error: Cow<'a, str>,
 }
 
-/// The endpoint's own words: RFC 6749's, or those of Cal.com's other errors (FACTS §6).
+/// Returns the description of an error: that of RFC 6749, or that of Cal.com's other errors (FACTS §6).
 fn description(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let places = ["/error_description", "/error/message", "/message/0", "/message"];
     places.iter().find_map(|place| body.pointer(place)?.as_str()).map(str::to_owned)
 }
 
-/// The text without any of the `hidden` ones.
-fn without(mut text: String, hidden: &[String]) -> String {
+/// Replaces each of the `hidden` texts.
+fn redact(mut text: String, hidden: &[String]) -> String {
     for secret in hidden.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(&**secret, "(hidden)");
     }

@@ -1,4 +1,4 @@
-//! Makes the state of a credential known to the requests that use it or wait for it.
+//! Publishes the state of a credential to the requests that use it or wait for it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::credential::lifecycle::backoff;
 use crate::credential::stored_token::StoredCredential;
 use crate::credential::token_state::{RenewalError, TokenHandle, TokenState};
-use crate::refresh::{Keeper, LOOK_AGAIN, RECOVER_AGAIN, can_recover, wall};
+use crate::refresh::{RECHECK_INTERVAL, RECOVERY_BACKOFF, TokenRefresher, can_recover, unix_millis};
 use crate::refusal::recovery_hint;
 use crate::time::{MonoTime, nanoseconds};
 
-impl Keeper {
+impl TokenRefresher {
     /// What `entry` means for this process. A token that is known already keeps the life it was first given.
     pub(super) fn token(
         &self,
@@ -21,7 +21,7 @@ impl Keeper {
         let known = handle.current();
         let same = known.has_token_of(entry) && known.bearer.is_some();
         let received = received.or_else(|| same.then_some(known.received));
-        let age = entry.age(wall());
+        let age = entry.age(unix_millis());
         let jitter = self.registry.jitter(&handle.name, entry.generation);
         TokenState::of(entry, received, age, self.registry.now(), jitter)
     }
@@ -40,7 +40,7 @@ impl Keeper {
         let mut token = self.token(handle, entry, None);
         if can_recover(handle) {
             let why = RenewalError::Upstream("recovering was refused".to_owned());
-            token.error = Some((why, self.after(RECOVER_AGAIN)));
+            token.error = Some((why, self.after(RECOVERY_BACKOFF)));
         }
         self.publish_live(handle, token, false);
     }
@@ -68,7 +68,7 @@ impl Keeper {
     }
 
     /// Makes known that it was looked at, and that nothing is different.
-    pub(super) fn publish_again(&self, handle: &TokenHandle) {
+    pub(super) fn publish_unchanged(&self, handle: &TokenHandle) {
         let known = handle.current();
         handle.publish(TokenState { checks: handle.claimed(), checked_at: self.registry.now(), ..(*known).clone() });
     }
@@ -76,7 +76,7 @@ impl Keeper {
     pub(super) fn publish_trouble(&self, handle: &TokenHandle, error: RenewalError) {
         let known = handle.current();
         let failures = known.failures.saturating_add(1);
-        let rest = if error == RenewalError::Absent { LOOK_AGAIN } else { backoff(failures) };
+        let rest = if error == RenewalError::Absent { RECHECK_INTERVAL } else { backoff(failures) };
         if known.error.as_ref().map(|(known, _)| known) != Some(&error) {
             let credential = handle.name.to_string();
             if error == RenewalError::Absent {
@@ -84,7 +84,7 @@ impl Keeper {
                 tracing::warn!(
                     credential,
                     todo,
-                    "nothing is stored for a credential; what is stored later is taken up by itself"
+                    "no tokens are stored for a credential; the gateway uses them as soon as they are stored"
                 );
             } else {
                 tracing::warn!(credential, %error, "a credential cannot be renewed; its token serves while it lasts");

@@ -1,7 +1,7 @@
-//! One renewal, step by step: lock, `pending` record, call, commit, use.
+//! Renewal of one credential: lock, `pending` record, call, commit, use.
 //!
-//! Each step is on disk before the next one begins, so a process that is killed anywhere leaves a record from which the
-//! next one knows what to do (`credential::lifecycle`).
+//! Each step is on disk before the next one begins. If the process is killed, the next one continues from the record
+//! (`credential::lifecycle`).
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::credential::lifecycle::{NotStarted, Outcome, RenewalCapability, Transition};
 use crate::credential::token_state::{RenewalError, TokenHandle};
-use crate::refresh::{Keeper, Read, STORE_REST, can_recover, fail_point};
+use crate::refresh::{MAX_STORE_BACKOFF, StoredRecord, TokenRefresher, can_recover, fail_point};
 use crate::vault::Lock;
 
-/// How often a renewal that another replica does is looked for.
-const PEEK: Duration = Duration::from_millis(50);
+/// Interval between checks for the result of another replica's renewal.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long another replica's renewal is waited for: longer than one may take.
-const LOCK_PATIENCE: Duration = Duration::from_secs(40);
+/// Longest wait for another replica's renewal. A renewal takes less.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
 
-impl Keeper {
-    /// Renews a credential whose pair is of `generation`, unless another replica does.
+impl TokenRefresher {
+    /// Renews a credential with a pair of `generation`, unless another replica does.
     pub(super) async fn renew(&self, handle: &TokenHandle, generation: u64) -> Result<(), RenewalError> {
         let Some(lock) = self.lock(handle, generation).await? else { return Ok(()) };
         fail_point("after-lock");
@@ -30,11 +30,11 @@ impl Keeper {
                 self.publish(handle, &read.entry, None);
                 return Ok(());
             }
-            // Nobody waits for it any more where the gateway is at its end; the next one finds the record as it is.
-            let Ok(_unfinished) = self.unfinished.try_acquire() else { return Ok(()) };
+            // The process is ending, so no request waits for the renewal. The next process finds the record unchanged.
+            let Ok(_critical) = self.critical.try_acquire() else { return Ok(()) };
             let call = read.entry.begin(lock.fence, capability);
             if matches!(call, Err(NotStarted::LockLost)) {
-                return Err(RenewalError::Upstream("another replica took the renewal over".to_owned()));
+                return Err(RenewalError::Upstream("another replica took over the renewal".to_owned()));
             }
             if !self.swap(handle, &mut read).await? {
                 continue;
@@ -44,7 +44,7 @@ impl Keeper {
                 return Ok(());
             };
             fail_point("after-pending");
-            let outcome = self.ask_upstream(handle, call).await;
+            let outcome = self.request_pair(handle, call).await;
             let received = self.registry.now();
             fail_point("after-call");
             let why = reason(&outcome);
@@ -63,23 +63,23 @@ impl Keeper {
                     self.publish(handle, &read.entry, None);
                     return Ok(());
                 }
-                Transition::NeedsLogin => return self.give_up(handle, read).await,
+                Transition::NeedsLogin => return self.mark_failed(handle, read).await,
             }
         }
     }
 
-    /// The lock, or nothing if another replica stored a newer pair meanwhile, which is in use then.
+    /// Acquires the lock. Returns `None` if another replica stores a newer pair meanwhile, and publishes that pair.
     async fn lock(&self, handle: &TokenHandle, generation: u64) -> Result<Option<Lock>, RenewalError> {
         let name = handle.name.to_string();
-        let patience = Instant::now() + LOCK_PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             if let Some(lock) = self.vault.lock(&name).await? {
                 return Ok(Some(lock));
             }
-            if Instant::now() > patience {
+            if Instant::now() > deadline {
                 return Err(RenewalError::Upstream("another replica's renewal does not end".to_owned()));
             }
-            sleep(PEEK).await;
+            sleep(POLL_INTERVAL).await;
             let read = self.read(handle).await?;
             if read.entry.generation != generation {
                 self.publish(handle, &read.entry, None);
@@ -88,8 +88,8 @@ impl Keeper {
         }
     }
 
-    /// Stores what came of the call. A new pair is nowhere else, so storing it is tried until it succeeds; the token
-    /// before it serves meanwhile.
+    /// Stores the outcome of the call. A new pair exists nowhere else, so this tries until it is stored. Requests use the
+    /// previous token meanwhile.
     async fn commit(
         &self,
         handle: &TokenHandle,
@@ -97,7 +97,7 @@ impl Keeper {
         generation: u64,
         capability: RenewalCapability,
         outcome: Outcome,
-    ) -> Result<(Transition, Read), RenewalError> {
+    ) -> Result<(Transition, StoredRecord), RenewalError> {
         let mut rest = Duration::from_millis(100);
         loop {
             let stored = match self.read(handle).await {
@@ -117,7 +117,7 @@ impl Keeper {
                     tracing::error!(credential = %handle.name, %fault, "a new pair is not stored yet; it is not used before it is");
                     self.publish_trouble(handle, fault.into());
                     sleep(rest).await;
-                    rest = (rest * 2).min(STORE_REST);
+                    rest = (rest * 2).min(MAX_STORE_BACKOFF);
                 }
                 Err(fault) => return Err(fault.into()),
             }
@@ -125,7 +125,7 @@ impl Keeper {
     }
 
     /// Nothing but a login helps; of a user nobody knows nothing is kept.
-    async fn give_up(&self, handle: &TokenHandle, read: Read) -> Result<(), RenewalError> {
+    async fn mark_failed(&self, handle: &TokenHandle, read: StoredRecord) -> Result<(), RenewalError> {
         if read.entry.current.is_none() && handle.name.user.is_some() {
             self.vault.forget(&handle.name.to_string()).await?;
             return Err(RenewalError::Absent);

@@ -8,12 +8,12 @@ use tokio::time::sleep;
 use crate::credential::RenewalMethod;
 use crate::credential::stored_token::{StoredCredential, TokenPair};
 use crate::credential::token_state::TokenHandle;
-use crate::refresh::{Keeper, STORE_REST};
+use crate::refresh::{MAX_STORE_BACKOFF, TokenRefresher};
 
-impl Keeper {
-    /// Stores a pair that an answer held. It is in use at once: the one before it is no good any more.
+impl TokenRefresher {
+    /// Stores a pair from a response. Requests use it at once, because Cal.com has invalidated the previous one.
     pub(super) async fn capture(&self, handle: &TokenHandle, pair: TokenPair, stored: oneshot::Sender<bool>) {
-        let _unfinished = self.unfinished.try_acquire();
+        let _critical = self.critical.try_acquire();
         let _turn = handle.renewal_lock.lock().await;
         handle.claim();
         let received = self.registry.now();
@@ -43,13 +43,13 @@ impl Keeper {
                 }
                 Ok(None) => {}
                 Err(fault) => {
-                    tracing::error!(credential = %handle.name, %fault, "new tokens are not stored yet");
+                    tracing::error!(credential = %handle.name, %fault, "cannot store new tokens yet");
                     let (current, replaces) = (Some(pair.clone()), replaces.clone());
                     let entry = StoredCredential { generation, current, replaces, ..StoredCredential::default() };
                     self.publish(handle, &entry, Some(received));
                     let _ = stored.take().map(|stored| stored.send(false));
                     sleep(rest).await;
-                    rest = (rest * 2).min(STORE_REST);
+                    rest = (rest * 2).min(MAX_STORE_BACKOFF);
                 }
             }
         }

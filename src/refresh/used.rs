@@ -1,7 +1,6 @@
-//! Stores the record of used windows: periodically, and once at the end of the process.
+//! Record of used windows in the token store: written periodically, and once at the end of the process.
 //!
-//! What is written while it serves leaves room for requests that are sent before the next write. What is written at the end is
-//! exact, and replaces that.
+//! A periodic record includes a reserve for the requests before the next write. The last record is exact, and replaces it.
 
 use std::time::Duration;
 
@@ -9,84 +8,84 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::budget::BudgetRegistry;
 use crate::budget::used_windows::UsedWindows;
-use crate::refresh::{Keeper, wall};
-use crate::vault::StoreFault;
+use crate::refresh::{TokenRefresher, unix_millis};
+use crate::vault::VaultError;
 
-/// The name of the record. No credential has it: their names hold no `/`.
+/// Name of the record. No credential has this name, because names of credentials have no `/`.
 pub const RECORD: &str = "budgets/used";
 
-/// How often the record is written at most, as a part of the window.
-const PART_OF_WINDOW: u32 = 60;
-const OFTEN: Duration = Duration::from_millis(50);
-const RARELY: Duration = Duration::from_secs(1);
+/// Maximum number of writes in a window, and the bounds of the interval between writes.
+const WRITES_PER_WINDOW: u32 = 60;
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the start and the end of the process wait for the store.
+/// Longest wait for the token store at the start and at the end of the process.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Tries to write while other processes write, too.
-const MAX_WAITS: usize = 3;
+/// Maximum number of attempts to write while other processes write.
+const MAX_ATTEMPTS: usize = 3;
 
-impl Keeper {
-    /// Has the budgets of `registry` go on from what an earlier process has recorded. Called before the first request.
+impl TokenRefresher {
+    /// Applies the record of an earlier process to the budgets of `registry`. Called before the first request.
     pub async fn restore_used(&self, registry: &BudgetRegistry, window: Duration) {
         match timeout(TIMEOUT, self.vault.get(RECORD)).await {
             Ok(Ok(Some(kept))) => {
                 let used = UsedWindows::from_bytes(&kept.plain).of_all();
-                registry.restore(used.plausible(wall(), window), wall());
+                registry.restore(used.plausible(unix_millis(), window), unix_millis());
             }
             Ok(Ok(None)) => {}
-            Ok(Err(fault)) => tracing::warn!(%fault, "cannot read what is used of rate limit windows"),
-            Err(_) => tracing::warn!("the token store did not tell in time what is used of rate limit windows"),
+            Ok(Err(fault)) => tracing::warn!(%fault, "cannot read the record of used rate limit windows"),
+            Err(_) => tracing::warn!("the token store took too long to read the record of used rate limit windows"),
         }
     }
 
-    /// Records what is used at the end of the process, when nothing is sent any more. This is the process's last record.
+    /// Writes the last record of the process. Called when no request can be sent any more.
     pub async fn record_used_at_end(&self, registry: &BudgetRegistry) {
         let record = async {
             let _turn = self.recording.acquire().await;
             self.recording.close();
-            self.record(registry.used(wall(), false)).await
+            self.record(registry.used(unix_millis(), false)).await
         };
         match timeout(TIMEOUT, record).await {
             Ok(Ok(())) => {}
-            Ok(Err(fault)) => tracing::warn!(%fault, "cannot store what is used of rate limit windows"),
-            Err(_) => tracing::warn!("the token store took too long to store what is used of rate limit windows"),
+            Ok(Err(fault)) => tracing::warn!(%fault, "cannot store the record of used rate limit windows"),
+            Err(_) => tracing::warn!("the token store took too long to store the record of used rate limit windows"),
         }
     }
 
-    /// Records what is used for as long as the process lasts.
+    /// Writes the record periodically until the end of the process.
     pub(super) async fn record_used(&self) {
         let mut last = UsedWindows::default();
         loop {
-            let cal_com = self.cal_com.load_full();
-            let Some(budgets) = &cal_com.budgets else { return };
+            let cal_client = self.cal_client.load_full();
+            let Some(budgets) = &cal_client.budgets else { return };
             let (registry, window) = (budgets.registry.clone(), budgets.settings.window);
-            drop(cal_com);
-            let mut rounds = interval((window / PART_OF_WINDOW).clamp(OFTEN, RARELY));
+            drop(cal_client);
+            let mut rounds = interval((window / WRITES_PER_WINDOW).clamp(MIN_INTERVAL, MAX_INTERVAL));
             rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
             rounds.tick().await;
             rounds.tick().await;
             let Ok(_turn) = self.recording.acquire().await else { return };
-            let used = registry.used(wall(), true);
+            let used = registry.used(unix_millis(), true);
             if used == last || used.is_empty() {
                 continue;
             }
             match self.record(used.clone()).await {
                 Ok(()) => last = used,
-                Err(fault) => tracing::debug!(%fault, "cannot store what is used of rate limit windows"),
+                Err(fault) => tracing::debug!(%fault, "cannot store the record of used rate limit windows"),
             }
         }
     }
 
     /// Writes what this process has `used` in place of what it wrote before, beside what other processes have recorded of windows
     /// that are open.
-    async fn record(&self, used: UsedWindows) -> Result<(), StoreFault> {
+    async fn record(&self, used: UsedWindows) -> Result<(), VaultError> {
         let own = used.of_process(self.process);
-        for _ in 0..MAX_WAITS {
+        for _ in 0..MAX_ATTEMPTS {
             let kept = self.vault.get(RECORD).await?;
             let before = kept.as_ref().map(|kept| UsedWindows::from_bytes(&kept.plain)).unwrap_or_default();
             let mut whole = own.clone();
-            whole.merge(before.clone().of_others(self.process), wall());
+            whole.merge(before.clone().of_others(self.process), unix_millis());
             if whole == before {
                 return Ok(());
             }
@@ -94,6 +93,6 @@ impl Keeper {
                 return Ok(());
             }
         }
-        Err(StoreFault::Unusable(format!("other processes changed `{RECORD}` during {MAX_WAITS} attempts to write it")))
+        Err(VaultError::Unusable(format!("other processes changed `{RECORD}` during {MAX_WAITS} attempts to write it")))
     }
 }

@@ -22,15 +22,15 @@ const WORKER_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn drain(gateway: &Gateway, workers: Vec<thread::JoinHandle<()>>, shutdown: &mut ShutdownSignal) {
     let (served, mut workers_ended) = oneshot::channel();
     let (done, ended) = oneshot::channel();
-    let keeper = gateway.keeper.clone();
+    let refresher = gateway.refresher.clone();
     thread::spawn(move || {
         for worker in workers {
             drop(worker.join());
         }
         let _ = served.send(());
-        if let Some(keeper) = keeper {
-            keeper.end();
-            while keeper.is_busy() {
+        if let Some(refresher) = refresher {
+            refresher.end();
+            while refresher.is_busy() {
                 thread::sleep(REFRESH_POLL);
             }
         }

@@ -309,7 +309,7 @@ fn a_wrong_client_secret_costs_no_user_its_tokens() {
             let gateway = rig.setup().env("CLIENT_SECRET", "the-one-before").start();
             let answer = rig.for_user(&gateway, user, "GET /v2/me");
             assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_CREDENTIAL_UNAVAILABLE")));
-            let line = gateway.wait_for_log("cannot be renewed");
+            let line = gateway.wait_for_log("cannot renew a credential");
             assert!(line.contains("refused the client's id or secret (401"), "{line}");
             let ready = gateway.ask_admin("GET /readyz", &[]).text();
             assert!(ready.contains(&format!("credential {name}: unavailable")), "{ready}");

@@ -61,7 +61,7 @@ fn a_credential_survives_an_outage_longer_than_its_lifetime() {
         gateway.metric("calgate_credentials", &format!("credential=\"{name}\",state=\"{state}\"")) == 1
     };
     // The metric shows it for as long as the token lives, which a busy machine may miss.
-    let degraded = |line: &String| line.contains("its token serves while it lasts") && line.contains("\"app\"");
+    let degraded = |line: &String| line.contains("its token works until it expires") && line.contains("\"app\"");
     eventually("degraded", || gateway.log().iter().any(degraded).then_some(()));
     let gone = eventually("no token", || Some(gateway.ask("GET /v2/me", &[])).filter(|answer| answer.status == 503));
     assert_eq!(gone.code(), Some("GATEWAY_CREDENTIAL_UNAVAILABLE"));
