@@ -93,6 +93,8 @@ impl TokenRefresher {
                 return Ok(());
             }
         }
-        Err(VaultError::Unusable(format!("other processes changed `{RECORD}` during {MAX_WAITS} attempts to write it")))
+        Err(VaultError::Unusable(format!(
+            "other processes changed `{RECORD}` during {MAX_ATTEMPTS} attempts to write it"
+        )))
     }
 }
