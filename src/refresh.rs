@@ -172,7 +172,7 @@ impl TokenRefresher {
             Err(fault) => Err(fault.into()),
         };
         if let Err(error) = checked_at {
-            self.publish_trouble(handle, error);
+            self.publish_error(handle, error);
         }
     }
 
@@ -199,9 +199,9 @@ impl TokenRefresher {
         let wanted = due || refused || token.renewing;
         let capability = RenewalCapability { recover: can_recover(handle) };
         let possible = token.needs_login.is_none() || capability.recover;
-        // That nothing is left to renew it with is found out without asking Cal.com, and may be known early.
+        // Whether a renewal is possible at all shows without a call to Cal.com, so it may be found early.
         let asked_for = handle.is_wanted() || !read.entry.can_begin(capability);
-        // What is resting is left alone, unless another replica has mended it.
+        // During a back-off nothing happens, unless another replica has stored another token.
         let resting = known.is_backing_off(self.registry.now()) && known.has_token_of(&read.entry);
         if resting && wanted {
             self.publish_unchanged(handle);

@@ -1,7 +1,7 @@
 //! OAuth token endpoint: `POST /v2/auth/oauth2/token` (RFC 6749, FACTS §1).
 //!
 //! The `oauth2` crate writes the requests. calgate reads the responses itself, because the crate rejects a pair for an
-//! unexpected field beside it.
+//! unexpected additional field.
 
 use std::borrow::Cow;
 use std::pin::Pin;

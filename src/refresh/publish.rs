@@ -11,7 +11,7 @@ use crate::refusal::recovery_hint;
 use crate::time::{MonoTime, nanoseconds};
 
 impl TokenRefresher {
-    /// What `entry` means for this process. A token that is known already keeps the life it was first given.
+    /// Returns the state for `entry`. A token that this process already knows keeps its lifetime.
     pub(super) fn token(
         &self,
         handle: &TokenHandle,
@@ -29,29 +29,29 @@ impl TokenRefresher {
     pub(super) fn publish(&self, handle: &TokenHandle, entry: &StoredCredential, received: Option<MonoTime>) {
         let mut token = self.token(handle, entry, received);
         if can_recover(handle) {
-            // More than a login helps, once somebody needs it.
+            // A recovery helps, too, when a request needs the credential.
             token.needs_login = None;
         }
-        self.publish_live(handle, token, received.is_some());
+        self.publish_state(handle, token, received.is_some());
     }
 
-    /// Makes known that nothing but a login helps: a recovery, where one is allowed, was refused.
+    /// Publishes that only a login helps, because Cal.com refused the recovery, if one is allowed.
     pub(super) fn publish_lost(&self, handle: &TokenHandle, entry: &StoredCredential) {
         let mut token = self.token(handle, entry, None);
         if can_recover(handle) {
             let why = RenewalError::Upstream("recovering was refused".to_owned());
             token.error = Some((why, self.after(RECOVERY_BACKOFF)));
         }
-        self.publish_live(handle, token, false);
+        self.publish_state(handle, token, false);
     }
 
-    fn publish_live(&self, handle: &TokenHandle, mut token: TokenState, received: bool) {
+    fn publish_state(&self, handle: &TokenHandle, mut token: TokenState, received: bool) {
         let known = handle.current();
         (token.checks, token.checked_at) = (handle.claimed(), self.registry.now());
         let same = token.generation == known.generation && token.bearer == known.bearer;
         token.by_refusal =
             if same { known.by_refusal } else { known.generation > 0 && handle.refused() >= known.generation };
-        // The first that is read is no renewal: who waits for it has yet to see it renewed.
+        // The first token that is read is not a renewal. Requests that wait for a renewal still wait.
         if received || (!same && known.generation > 0) {
             handle.used.store(false, Ordering::Relaxed);
         }
@@ -67,13 +67,13 @@ impl TokenRefresher {
         MonoTime(self.registry.now().0.saturating_add(nanoseconds(rest)))
     }
 
-    /// Makes known that it was looked at, and that nothing is different.
+    /// Publishes that a check ended without a change.
     pub(super) fn publish_unchanged(&self, handle: &TokenHandle) {
         let known = handle.current();
         handle.publish(TokenState { checks: handle.claimed(), checked_at: self.registry.now(), ..(*known).clone() });
     }
 
-    pub(super) fn publish_trouble(&self, handle: &TokenHandle, error: RenewalError) {
+    pub(super) fn publish_error(&self, handle: &TokenHandle, error: RenewalError) {
         let known = handle.current();
         let failures = known.failures.saturating_add(1);
         let rest = if error == RenewalError::Absent { RECHECK_INTERVAL } else { backoff(failures) };
@@ -87,7 +87,7 @@ impl TokenRefresher {
                     "no tokens are stored for a credential; the gateway uses them as soon as they are stored"
                 );
             } else {
-                tracing::warn!(credential, %error, "a credential cannot be renewed; its token serves while it lasts");
+                tracing::warn!(credential, trouble = %error, "cannot renew a credential; its token works until it expires");
             }
         }
         let error = Some((error, self.after(rest)));
@@ -101,7 +101,7 @@ impl TokenRefresher {
         let remembered = known.bearer.is_some() || matches!(token.error, Some((RenewalError::Upstream(_), _)));
         handle.publish(token);
         if !remembered && handle.name.user.is_some() {
-            // Users nobody knows are not remembered: their number is the callers' to choose.
+            // Unknown users are not kept, because callers choose their number.
             self.registry.forget(&handle.name);
         }
     }

@@ -115,7 +115,7 @@ impl TokenRefresher {
                 Ok(None) => {}
                 Err(fault) if matches!(outcome, Outcome::Renewed(_)) => {
                     tracing::error!(credential = %handle.name, %fault, "a new pair is not stored yet; it is not used before it is");
-                    self.publish_trouble(handle, fault.into());
+                    self.publish_error(handle, fault.into());
                     sleep(rest).await;
                     rest = (rest * 2).min(MAX_STORE_BACKOFF);
                 }

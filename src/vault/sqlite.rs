@@ -212,7 +212,7 @@ impl Inner {
             return Ok(());
         }
         // A random name, because in containers all replicas may have the same process id.
-        let new = self.beside(&format!("new-{:016x}", random::seed()));
+        let new = self.sibling(&format!("new-{:016x}", random::seed()));
         private().create_new(true).open(&new).map_err(|fault| self.fault(fault))?;
         let written = Connection::open(&new).and_then(|db| {
             db.execute_batch(SCHEMA)?;
@@ -236,7 +236,7 @@ impl Inner {
         std::fs::rename(new, &self.path).map_err(|fault| self.fault(fault))
     }
 
-    fn beside(&self, end: &str) -> PathBuf {
+    fn sibling(&self, end: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(".");
         name.push(end);
@@ -255,7 +255,7 @@ impl Inner {
     }
 
     fn open_lock_file(&self, end: &str) -> Result<File, VaultError> {
-        private().create(true).truncate(false).open(self.beside(end)).map_err(|fault| self.fault(fault))
+        private().create(true).truncate(false).open(self.sibling(end)).map_err(|fault| self.fault(fault))
     }
 
     fn no_locks(&self, fault: &std::io::Error) -> VaultError {
