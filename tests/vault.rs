@@ -1,4 +1,4 @@
-//! Where renewable credentials are kept: what every store promises, and what each of the two does besides.
+//! The token store: the contract of all backends, and the behaviour of each one.
 
 mod contract;
 mod postgres;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use calgate::vault::{SealKey, SealKeys, SealedRecord, Sqlite};
 
-/// Waits for what a store does.
+/// Runs an operation to its end.
 fn now<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
@@ -23,7 +23,7 @@ fn keys(texts: &[&str]) -> SealKeys {
     SealKeys::new(texts.iter().map(|text| SealKey::parse(text).unwrap()).collect()).unwrap()
 }
 
-/// A store in a folder that is made for it.
+/// Creates a backend in `folder`.
 fn sqlite_in(folder: &Path) -> Sqlite {
     Sqlite::new(&folder.join("store/tokens.db"))
 }

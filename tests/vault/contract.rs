@@ -1,4 +1,4 @@
-//! What every store promises, checked with each of them.
+//! The contract of a storage backend, checked with each of them.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use calgate::vault::{Backend, Lock, Postgres};
 use super::{now, row, sqlite_in};
 use crate::harness;
 
-/// Opens a store as another replica would.
+/// Opens the backend as another replica would.
 type Open<'a> = &'a dyn Fn() -> Arc<dyn Backend>;
 
 fn with_each(check: impl Fn(Open<'_>)) {
@@ -24,7 +24,7 @@ fn with_each(check: impl Fn(Open<'_>)) {
 }
 
 #[test]
-fn a_change_is_made_only_to_the_version_it_was_thought_of() {
+fn changes_only_the_expected_version() {
     with_each(|open| {
         now(async {
             let store = open();
@@ -47,7 +47,7 @@ fn a_change_is_made_only_to_the_version_it_was_thought_of() {
 }
 
 #[test]
-fn of_many_changes_to_one_version_one_is_made() {
+fn one_of_several_changes_to_a_version_succeeds() {
     with_each(|open| {
         now(async {
             open().compare_and_swap("a", None, Some(&row(1, b"start"))).await.unwrap();
@@ -69,8 +69,8 @@ fn of_many_changes_to_one_version_one_is_made() {
     });
 }
 
-/// Waits for a lock that somebody lets go.
-async fn free(store: &dyn Backend, name: &str) -> Lock {
+/// Waits for a lock that its holder releases.
+async fn wait_for_lock(store: &dyn Backend, name: &str) -> Lock {
     loop {
         match store.lock(name).await.unwrap() {
             Some(held) => return held,
@@ -80,35 +80,35 @@ async fn free(store: &dyn Backend, name: &str) -> Lock {
 }
 
 #[test]
-fn a_lock_has_one_holder_ends_with_it_and_its_fence_grows() {
+fn a_lock_has_one_holder_and_a_growing_fence() {
     with_each(|open| {
         let (one, other) = (open(), open());
         now(async {
             let mut last = 0;
             for _ in 0..3 {
-                let held = free(&*one, "a").await;
+                let held = wait_for_lock(&*one, "a").await;
                 assert!(held.fence > last);
                 last = held.fence;
                 assert!(other.lock("a").await.unwrap().is_none());
-                let beside = free(&*other, "b").await;
-                assert!(beside.fence > last);
-                last = beside.fence;
-                drop((held, beside));
-                drop(free(&*other, "a").await);
+                let second = wait_for_lock(&*other, "b").await;
+                assert!(second.fence > last);
+                last = second.fence;
+                drop((held, second));
+                drop(wait_for_lock(&*other, "a").await);
             }
         });
     });
 }
 
-/// The pooler of [`with_each`] has three connections: all of them hold locks.
+/// The pooler of [`with_each`] has three connections, and all of them hold locks.
 #[test]
-fn as_many_holders_as_there_are_connections_change_their_records_and_keep_their_locks() {
+fn holders_of_all_connections_change_their_records_and_keep_their_locks() {
     with_each(|open| {
         let (stores, other) = ([open(), open(), open()], open());
         now(async {
             let mut locks = Vec::new();
             for (store, name) in stores.iter().zip(["a", "b", "c"]) {
-                locks.push(free(&**store, name).await);
+                locks.push(wait_for_lock(&**store, name).await);
             }
             for (store, name) in stores.iter().zip(["a", "b", "c"]) {
                 assert!(store.compare_and_swap(name, None, Some(&row(1, b"pending"))).await.unwrap());
@@ -117,11 +117,11 @@ fn as_many_holders_as_there_are_connections_change_their_records_and_keep_their_
                 assert_eq!(store.get(name).await.unwrap(), Some(row(2, b"done")));
             }
             locks.pop();
-            drop(free(&*other, "c").await);
+            drop(wait_for_lock(&*other, "c").await);
             assert!(other.lock("a").await.unwrap().is_none());
             assert_eq!(other.get("a").await.unwrap(), Some(row(2, b"done")));
             drop(locks);
-            drop(free(&*other, "a").await);
+            drop(wait_for_lock(&*other, "a").await);
         });
     });
 }

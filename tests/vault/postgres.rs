@@ -1,4 +1,4 @@
-//! The shared store: a server that goes and comes back, and addresses that are none.
+//! The PostgreSQL backend: a server that stops and comes back, and invalid URLs.
 
 use calgate::secret::Secret;
 use calgate::vault::{Backend as _, Postgres};
@@ -7,7 +7,7 @@ use super::{now, row};
 use crate::harness;
 
 #[test]
-fn a_server_that_stops_is_an_error_and_one_that_comes_back_is_used_again() {
+fn uses_the_server_again_when_it_is_back() {
     let server = harness::Postgres::start();
     now(async {
         let store = Postgres::new(&Secret::new(&server.address()).unwrap(), None).unwrap();
@@ -19,15 +19,15 @@ fn a_server_that_stops_is_an_error_and_one_that_comes_back_is_used_again() {
         assert!(store.lock("b").await.is_err());
         server.resume();
         assert_eq!(store.get("a").await.unwrap(), Some(row(1, b"x")));
-        // The lock ended with the connection; that its holder did not know is why there are fences.
+        // The lock ended with the connection. Its holder does not know that, which is why there are fences.
         let next = store.lock("a").await.unwrap().expect("free");
         assert!(next.fence > held.unwrap().fence);
     });
 }
 
-/// A change that the server refuses leaves the lock to its holder. One that is not answered in time does not block the next.
+/// A refused change leaves the lock with its holder. A change that takes too long does not block the next one.
 #[test]
-fn a_change_under_a_lock_that_fails_does_not_block_the_next() {
+fn a_failed_change_under_a_lock_does_not_block_the_next() {
     let server = harness::Postgres::start();
     let address = server.address();
     now(async {
@@ -51,8 +51,8 @@ fn a_change_under_a_lock_that_fails_does_not_block_the_next() {
     });
 }
 
-/// What is made of an address, or what is said of it.
-fn made_of(address: &str) -> String {
+/// Returns the backend for a URL, or the error.
+fn result_of(address: &str) -> String {
     match Postgres::new(&Secret::new(address).unwrap(), None) {
         Ok(store) => format!("{store:?}"),
         Err(said) => said,
@@ -60,7 +60,7 @@ fn made_of(address: &str) -> String {
 }
 
 #[test]
-fn tls_is_left_out_only_where_all_that_is_connected_to_is_this_machine() {
+fn uses_no_tls_only_if_all_hosts_are_this_machine() {
     let (tls, plain) = ("Postgres { tls: true, .. }", "Postgres { tls: false, .. }");
     let table = [
         ("postgres://u:pw@localhost/db", plain),
@@ -72,23 +72,23 @@ fn tls_is_left_out_only_where_all_that_is_connected_to_is_this_machine() {
         ("postgres://u:pw@localhost/db?sslmode=require", tls),
         ("postgres://u:pw@db.example/db", tls),
         ("postgres://u:pw@localhost,db.example/db", tls),
-        // The address is connected to, whatever the name beside it is.
+        // The connection goes to the address, whatever its name is.
         ("postgres://u:pw@localhost/db?hostaddr=192.0.2.2", tls),
         ("postgres://u:pw@127.0.0.1/db?hostaddr=192.0.2.2", tls),
         ("postgres://u:pw@db.example/db?hostaddr=127.0.0.1", tls),
         ("postgres://u:pw@localhost,localhost/db?hostaddr=127.0.0.1,192.0.2.2", tls),
     ];
     for (address, expected) in table {
-        assert_eq!(made_of(address), expected, "{address}");
+        assert_eq!(result_of(address), expected, "{address}");
     }
-    // Without a name there is nothing that a certificate could be verified by.
+    // Without a name, calgate could not verify the certificate.
     for address in ["postgres://u:pw@/db?hostaddr=192.0.2.2", "postgres:///db?host=/run/x&hostaddr=192.0.2.2"] {
-        assert!(made_of(address).contains("`hostaddr` needs `host` beside it"), "{address}");
+        assert!(result_of(address).contains("`hostaddr` needs `host` beside it"), "{address}");
     }
 }
 
 #[test]
-fn what_is_wrong_with_an_address_is_said_without_showing_it() {
+fn errors_name_the_fault_and_do_not_show_the_url() {
     let table = [
         ("postgres://u:canary@db/x?sslmode=verify-full", "`sslmode` in"),
         ("postgres://u:canary@db/x?sslrootcert=/canary", "`token_store.ca_file`"),
@@ -96,7 +96,7 @@ fn what_is_wrong_with_an_address_is_said_without_showing_it() {
         ("postgres://u:canary@db/x?port=canary", "`port` in"),
         ("postgres://u:pw@db/x?pgbouncer=true", "the parameter `pgbouncer` that calgate does not know"),
         ("postgres://u:pw@db/x?sslmode=require&schema=canary", "the parameter `schema` that"),
-        // What may be a part of a password is not shown.
+        // A name that may be a part of a password is not shown.
         ("postgres://u:p@ss?canary=y@db/x", "has a parameter that"),
         ("postgres://db/x?user=u&password=a&canary=y", "has a parameter that"),
         ("postgres://u:pw@db/x?Canary%20is=y", "has a parameter that"),
@@ -104,13 +104,13 @@ fn what_is_wrong_with_an_address_is_said_without_showing_it() {
         ("host=db", "is not a URL: postgres://"),
     ];
     for (address, expected) in table {
-        let said = made_of(address);
+        let said = result_of(address);
         assert!(said.contains(expected) && !said.contains("canary"), "{address}: {said}");
     }
 }
 
 #[test]
-fn an_address_that_is_none_is_refused_without_being_shown() {
+fn errors_do_not_show_an_invalid_url() {
     let said = Postgres::new(&Secret::new("canary://nowhere").unwrap(), None).unwrap_err();
     assert!(!said.contains("canary"), "{said}");
     let refused = Secret::new("postgres://user:canary@127.0.0.1:1/db").unwrap();

@@ -1,4 +1,4 @@
-//! What is stored cannot be read, moved or changed without a key, and what cannot be opened is left as it is.
+//! Sealed records: nobody can read, move or change one without a key. A record that cannot be opened stays unchanged.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn damaged(fault: VaultError) -> String {
 }
 
 #[test]
-fn a_record_opens_only_under_its_name_its_version_and_its_key() {
+fn a_record_opens_only_with_its_name_version_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(sqlite_in(folder.path()));
     let vault = Vault::new(store.clone(), keys(&[SEAL_KEY]));
@@ -42,14 +42,14 @@ fn a_record_opens_only_under_its_name_its_version_and_its_key() {
         }
         let said = damaged(vault.get("short").await.map(|_| ()).unwrap_err());
         assert!(said.contains("sealed with the key 0a0b0c0d"), "{said}");
-        // None of that touches the others, or is overwritten.
+        // The other records still open, and the damaged one is not overwritten.
         assert_eq!(plain(vault.get("app").await.unwrap()), b"a token");
         assert_eq!(store.get("turned").await.unwrap(), Some(turned));
     });
 }
 
 #[test]
-fn several_keys_open_the_first_one_seals_and_rekeying_makes_the_others_needless() {
+fn rekeying_seals_all_records_with_the_first_key() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Backend> = Arc::new(sqlite_in(folder.path()));
     let vault = |texts: &[&str]| Vault::new(store.clone(), keys(texts));

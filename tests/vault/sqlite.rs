@@ -1,4 +1,4 @@
-//! The embedded store: who may read it, and what it says of damage.
+//! The SQLite backend: permissions of its files, and errors for damaged ones.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -17,7 +17,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn only_its_owner_can_read_it_and_it_says_so_if_others_could() {
+fn only_the_owner_can_read_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let (inside, file) = (folder.path().join("store"), folder.path().join("store/tokens.db"));
     let fault = |store: &calgate::vault::Sqlite| now(store.get("a")).unwrap_err().to_string();
@@ -39,7 +39,7 @@ fn only_its_owner_can_read_it_and_it_says_so_if_others_could() {
 }
 
 #[test]
-fn replicas_that_make_it_at_once_make_one_whatever_their_process_ids() {
+fn replicas_that_start_together_create_one_file() {
     for _ in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let all = Barrier::new(8);
@@ -61,17 +61,17 @@ fn replicas_that_make_it_at_once_make_one_whatever_their_process_ids() {
 }
 
 #[test]
-fn a_file_that_is_no_whole_store_is_an_error_and_stays_as_it_is() {
+fn a_damaged_file_is_an_error_and_stays_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let (file, large) = (folder.path().join("store/tokens.db"), vec![7; 20_000]);
     now(sqlite_in(folder.path()).compare_and_swap("a", None, Some(&row(1, &large)))).unwrap();
     let whole = fs::read(&file).unwrap();
     assert!(whole.len() > 20_000);
     let damages: [(&str, Damage); 4] = [
-        ("nothing", Vec::clear),
-        ("its first page", |bytes| bytes.truncate(4096)),
-        ("no SQLite", |bytes| bytes[..16].fill(b'x')),
-        ("turned bits", |bytes| bytes[100..4096].iter_mut().for_each(|byte| *byte ^= 0x55)),
+        ("an empty file", Vec::clear),
+        ("only its first page", |bytes| bytes.truncate(4096)),
+        ("another format", |bytes| bytes[..16].fill(b'x')),
+        ("flipped bits", |bytes| bytes[100..4096].iter_mut().for_each(|byte| *byte ^= 0x55)),
     ];
     for (what, damage) in damages {
         let mut bytes = whole.clone();
@@ -88,7 +88,7 @@ fn a_file_that_is_no_whole_store_is_an_error_and_stays_as_it_is() {
 }
 
 #[test]
-fn what_happens_to_the_file_while_it_is_open_is_an_error_and_mended_when_that_is() {
+fn recovers_when_the_file_is_back_in_place() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store/tokens.db");
     now(async {

@@ -1,12 +1,12 @@
-//! Volumes that lack what most have: hard links, file locks.
+//! Volumes without hard links or without file locks.
 
 use std::process::Command;
 
 use crate::cal_sim::options::TokenRules;
 use crate::credential::rig::Rig;
 
-/// A library that is loaded before the system's, with these functions of its own.
-fn preloaded(rig: &Rig, functions: &str) -> (String, String) {
+/// Builds a library with these functions. Returns the variable that loads it before the system's library.
+fn build_preload(rig: &Rig, functions: &str) -> (String, String) {
     let (source, library) = (rig.folder.path().join("volume.c"), rig.folder.path().join("volume.so"));
     std::fs::write(&source, format!("#include <errno.h>\n{functions}")).unwrap();
     let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
@@ -15,11 +15,11 @@ fn preloaded(rig: &Rig, functions: &str) -> (String, String) {
 }
 
 #[test]
-fn a_store_is_made_on_a_volume_without_hard_links() {
+fn creates_a_store_on_a_volume_without_hard_links() {
     let mut rig = Rig::new(TokenRules::default());
     let none = "int link(const char *a, const char *b) { errno = EPERM; return -1; }\n\
                 int linkat(int a, const char *b, int c, const char *d, int e) { errno = EPERM; return -1; }\n";
-    let variable = preloaded(&rig, none);
+    let variable = build_preload(&rig, none);
     rig.environment.push(variable);
     rig.import_app();
     assert_eq!(rig.start().ask("GET /v2/me", &[]).status, 200);
@@ -28,9 +28,9 @@ fn a_store_is_made_on_a_volume_without_hard_links() {
 }
 
 #[test]
-fn a_volume_without_file_locks_is_named_as_one() {
+fn the_error_names_a_volume_without_file_locks() {
     let mut rig = Rig::new(TokenRules::default());
-    let variable = preloaded(&rig, "int flock(int a, int b) { errno = ENOLCK; return -1; }\n");
+    let variable = build_preload(&rig, "int flock(int a, int b) { errno = ENOLCK; return -1; }\n");
     rig.environment.push(variable);
     let said = rig.refused(&["credentials", "import", "app"], "{\"access_token\":\"a\"}");
     assert!(said.contains("has no file locks") && said.contains("token_store.postgres"), "{said}");
