@@ -1,4 +1,4 @@
-//! Limits that several gateways share. A real server is started and ended by each test that needs one.
+//! Limits that several gateways share. Each test that needs a Redis server starts its own.
 
 mod agreement;
 mod alone;
@@ -12,6 +12,7 @@ mod fleet;
 mod goodbye;
 mod parts;
 mod peers;
+mod replies;
 mod scripts;
 mod stalls;
 mod uncommitted;
@@ -20,8 +21,8 @@ use std::time::Instant;
 
 use crate::harness::{Fleet, eventually};
 
-/// Waits until every gateway goes by the store, and knows of all.
-fn joined(fleet: &Fleet) {
+/// Waits until every gateway has joined the store and knows all others.
+fn wait_for_joins(fleet: &Fleet) {
     let count = fleet.gateways.len() as u64;
     eventually("all gateways on the store", || {
         let knows = |gateway: &crate::harness::Gateway| gateway.metric("calgate_sharing_gateways", "") == count;
@@ -29,10 +30,10 @@ fn joined(fleet: &Fleet) {
     });
 }
 
-/// All gateways together let 40 requests of a consumer through before they refuse, and one more in each 1.5 s that this takes.
-/// The consumer has 40 requests a minute, and `on_loss` is "closed".
-fn they_share_forty(fleet: &Fleet) {
-    joined(fleet);
+/// Checks that all gateways together admit 40 requests of a consumer, and one more in each 1.5 s that this takes. The consumer
+/// has 40 requests a minute, and `on_loss` is "closed".
+fn check_forty_are_shared(fleet: &Fleet) {
+    wait_for_joins(fleet);
     let start = Instant::now();
     let ask_until_refused = |gateway| {
         let (mut passed, mut late) = (0, 0);
@@ -40,7 +41,7 @@ fn they_share_forty(fleet: &Fleet) {
             match fleet.ask(gateway) {
                 (200, _) => passed += 1,
                 (429, code) if code == "GATEWAY_RATE_LIMITED" => return (passed, late),
-                // A late reply of the store refuses the request, and may have taken its token.
+                // A late reply rejects the request, and may have charged its token.
                 (503, code) if code == "GATEWAY_STORE_LOST" => late += 1,
                 other => panic!("{other:?}"),
             }
@@ -57,10 +58,10 @@ fn they_share_forty(fleet: &Fleet) {
     assert!(passed <= 40 + returned && passed + late >= 40, "{passed} passed, {late} late, {returned} came back");
 }
 
-/// Waits until so many gateways have given the store up.
-fn degraded(fleet: &Fleet, count: usize) {
+/// Waits until `count` gateways have marked the store unavailable.
+fn wait_for_degraded(fleet: &Fleet, count: usize) {
     let start = Instant::now();
-    eventually("the store given up", || {
+    eventually("an unavailable store", || {
         let degraded = fleet.gateways.iter().filter(|g| g.metric("calgate_sharing_degraded", "") == 1).count();
         (degraded == count).then_some(())
     });

@@ -1,4 +1,4 @@
-//! Several gateways on one credential and one store, in front of a simulated Cal.com, and callers of all of them.
+//! Fleet: several gateways on one credential and one store, in front of a simulated Cal.com, and their clients.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::cal_sim::Sim;
 use crate::cal_sim::options::{DEMO_API_KEY, Options};
 use crate::ratelimit::table::random::Random;
 
-/// What a fleet is told at its start.
+/// Settings of a fleet.
 pub struct Terms {
-    /// Gateways.
+    /// Number of gateways.
     pub gateways: usize,
-    /// Requests a window of Cal.com's, and how long that is.
+    /// Requests that Cal.com grants in a window, and the window.
     pub limit: u32,
     pub window: Duration,
     /// Whether Cal.com prolongs windows now and then.
     pub quirk: bool,
-    /// Requests a minute of another program on the credential.
+    /// Requests per minute of another client of the credential.
     pub others: u32,
-    /// Pieces of configuration.
+    /// Further lines of configuration.
     pub config: String,
-    /// The consumer's requests a minute.
+    /// Requests per minute of the consumer's tier.
     pub per_minute: u32,
 }
 
@@ -37,25 +37,25 @@ pub struct Fleet {
     _alone: Option<MutexGuard<'static, ()>>,
 }
 
-/// One large fleet at a time: two of them take each other's processors, and then it is the machine that is measured.
+/// One large fleet at a time, because two of them would measure the machine.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// What came of requests.
+/// Results of requests.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// How often each status came, and the gateway's code with it.
+    /// Number of responses by status and code of the gateway.
     pub answers: BTreeMap<(u16, String), usize>,
-    /// How long answers of 200 took.
+    /// Durations of the responses with status 200.
     pub took: Vec<Duration>,
 }
 
 impl Fleet {
-    /// Starts `terms.gateways`; each finds the store where `store` says.
+    /// Starts the gateways. `store` returns the lines of `[limit_store]` for each of them.
     pub fn start(terms: &Terms, store: impl Fn(usize) -> String) -> Self {
         Self::start_with_env(terms, store, |_| Vec::new())
     }
 
-    /// The same, with variables in each gateway's environment.
+    /// Starts the gateways with variables in the environment of each.
     pub fn start_with_env(
         terms: &Terms,
         store: impl Fn(usize) -> String,
@@ -94,28 +94,28 @@ impl Fleet {
         Self { gateways: (0..terms.gateways).map(gateway).collect(), sim, key, _alone: alone }
     }
 
-    /// Asks one gateway once: the status, and the gateway's code with it.
+    /// Sends one request to a gateway. Returns the status and the code of the gateway.
     pub fn ask(&self, gateway: usize) -> (u16, String) {
         let answer = self.answer(gateway);
         (answer.status, answer.code().unwrap_or_default().to_owned())
     }
 
-    /// The same: the whole answer.
+    /// Sends one request to a gateway. Returns the whole response.
     pub fn answer(&self, gateway: usize) -> Response {
         self.gateways[gateway].ask("GET /v2/me", &[&format!("x-api-key: {}", self.key.text)])
     }
 
-    /// What time it is for one gateway, in seconds since 1970, by the name that it gives a request.
+    /// Returns the time of day of one gateway, in seconds since 1970. It is in the id of each request.
     pub fn time_of(&self, gateway: usize) -> i64 {
         let answer = self.answer(gateway);
         let id = uuid::Uuid::parse_str(answer.header("x-request-id").unwrap()).unwrap();
         i64::try_from(id.get_timestamp().unwrap().to_unix().0).unwrap()
     }
 
-    /// Keeps `callers` busy for at least `length` and until `meanwhile` returns. Each asks the gateways by turns, waits for each
-    /// answer and leaves `pause` between its requests.
+    /// Keeps `callers` busy for at least `length` and until `meanwhile` returns. Each asks the gateways in turn, waits for each
+    /// response and pauses between its requests.
     pub fn load(&self, callers: usize, pause: Duration, length: Duration, meanwhile: impl FnOnce()) -> Tally {
-        let (line, start, over) = (self.line(), Instant::now(), Arc::new(AtomicBool::new(false)));
+        let (line, start, over) = (self.client(), Instant::now(), Arc::new(AtomicBool::new(false)));
         let caller = |number: usize| {
             let (line, over) = (line.clone(), over.clone());
             async move {
@@ -135,9 +135,9 @@ impl Fleet {
         })
     }
 
-    /// `per_second` requests come at random moments (Poisson), whatever becomes of those before; each goes to the next gateway.
+    /// Sends `per_second` requests at random moments (a Poisson process). Each goes to the next gateway.
     pub fn random_load(&self, per_second: f64, length: Duration, meanwhile: impl FnOnce()) -> Tally {
-        let (line, start, mut random) = (self.line(), tokio::time::Instant::now(), Random::new(7));
+        let (line, start, mut random) = (self.client(), tokio::time::Instant::now(), Random::new(7));
         let mut at = Duration::ZERO;
         let gaps = std::iter::from_fn(|| {
             at += random.exponential(Duration::from_secs_f64(1.0 / per_second));
@@ -153,29 +153,29 @@ impl Fleet {
         tally(gaps.enumerate().map(request).collect(), meanwhile)
     }
 
-    /// How often gateways have given the store up, all together.
+    /// Returns how often all gateways together marked the store unavailable.
     pub fn losses(&self) -> u64 {
         self.gateways.iter().map(|gateway| gateway.metric("calgate_sharing_losses_total", "")).sum()
     }
 
-    fn line(&self) -> Line {
+    fn client(&self) -> FleetClient {
         let urls = self.gateways.iter().map(|gateway| format!("http://{}/v2/me", gateway.address)).collect();
-        Line { urls, client: client_builder().build().unwrap(), key: self.key.text.clone() }
+        FleetClient { urls, client: client_builder().build().unwrap(), key: self.key.text.clone() }
     }
 }
 
-/// One answer's status and the gateway's code, and how long it took.
+/// Duration of one request, its status and the code of the gateway.
 type Timed = (Duration, (u16, String));
 
-/// A way to all gateways.
+/// Client of all gateways.
 #[derive(Clone)]
-struct Line {
+struct FleetClient {
     urls: Vec<String>,
     client: reqwest::Client,
     key: String,
 }
 
-impl Line {
+impl FleetClient {
     async fn ask(&self, turn: usize) -> Timed {
         let asked = Instant::now();
         let url = &self.urls[turn % self.urls.len()];
@@ -187,7 +187,7 @@ impl Line {
     }
 }
 
-/// Runs all callers on a thread of their own, and `meanwhile` here.
+/// Runs all callers on another thread, and `meanwhile` on this one.
 fn tally<C>(callers: Vec<C>, meanwhile: impl FnOnce()) -> Tally
 where
     C: Future<Output = Vec<Timed>> + Send + 'static,
@@ -214,14 +214,14 @@ where
 }
 
 impl Tally {
-    /// The time that one answer of 200 in a hundred exceeded.
+    /// Returns the 99th percentile of the durations.
     pub fn p99(&self) -> Duration {
         let mut took = self.took.clone();
         took.sort_unstable();
         took[took.len() * 99 / 100]
     }
 
-    /// How often a status came.
+    /// Returns the number of responses with that status.
     pub fn of(&self, status: u16) -> usize {
         self.answers.iter().filter(|((known, _), _)| *known == status).map(|(_, count)| count).sum()
     }

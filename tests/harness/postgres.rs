@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, on a socket in a folder of its own. `scripts/test-deps` installs it.
+//! PostgreSQL server of one test, on a socket in its own folder. `scripts/test-deps` installs the programs.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,14 +8,14 @@ use std::process::{Child, Command, Stdio};
 
 use super::eventually;
 
-/// A cluster that runs, or has been stopped. It is stopped for good when the test is done with it.
+/// Database cluster. It stops at the end of the test.
 pub struct Postgres {
     programs: PathBuf,
     folder: tempfile::TempDir,
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it.
+    /// Creates a cluster and starts it.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let server = Self { programs: programs(), folder };
@@ -34,12 +34,12 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    /// Its address, as a connection URL.
+    /// Returns the connection URL.
     pub fn address(&self) -> String {
         format!("postgresql:///postgres?user=calgate&host={}", self.folder.path().display())
     }
 
-    /// Starts it again after [`Self::stop`].
+    /// Starts the server again after [`Self::stop`].
     pub fn resume(&self) {
         let socket = format!("-c listen_addresses= -c unix_socket_directories={}", self.folder.path().display());
         let (data, log) = (self.data(), self.folder.path().join("log"));
@@ -47,7 +47,7 @@ impl Postgres {
         self.run("pg_ctl", &["start", "-w", "-D", data, "-l", log, "-o", &socket]);
     }
 
-    /// Stops it at once, connections and all.
+    /// Stops the server at once, and closes all connections.
     pub fn stop(&self) {
         self.run("pg_ctl", &["stop", "-w", "-m", "immediate", "-D", self.data().to_str().unwrap()]);
     }
@@ -57,7 +57,7 @@ impl Postgres {
     }
 }
 
-/// A program that is run as a user that may: it refuses root.
+/// Returns a command for a program that refuses to run as root.
 fn as_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
@@ -67,14 +67,14 @@ fn as_user(program: &Path) -> Command {
     command
 }
 
-/// `PgBouncer` in front of a server, on a socket of its own. It ends with the test.
+/// `PgBouncer` in front of a server, on its own socket. It stops at the end of the test.
 pub struct PgBouncer {
     folder: tempfile::TempDir,
     child: Child,
 }
 
 impl PgBouncer {
-    /// Starts one in that pool mode, with so many connections to the server.
+    /// Starts a pooler in that pool mode, with that many connections to the server.
     pub fn start(server: &Postgres, mode: &str, connections: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (path, behind) = (folder.path().display(), server.folder.path().display());
@@ -94,7 +94,7 @@ impl PgBouncer {
         Self { folder, child }
     }
 
-    /// Its address, as a connection URL.
+    /// Returns the connection URL.
     pub fn address(&self) -> String {
         format!("postgresql:///postgres?user=calgate&port=6432&host={}", self.folder.path().display())
     }
@@ -126,7 +126,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// Where Debian puts the programs, of the newest version that is there.
+/// Returns the folder of the programs on Debian, of the newest version.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL; `make test` installs it");
     let folders = versions.map(|version| version.unwrap().path().join("bin")).filter(|bin| bin.join("initdb").exists());

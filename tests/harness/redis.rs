@@ -1,11 +1,11 @@
-//! A Redis of a test's own: started on a free port, frozen, killed, gone with the test.
+//! Redis server of one test, on a free port. The test can stop, kill and restart it.
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use super::{eventually, free_port};
 
-/// A running server.
+/// Running server.
 pub struct Redis {
     pub port: u16,
     child: Child,
@@ -14,12 +14,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one that keeps nothing on disk.
+    /// Starts a server without persistence.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts one with more arguments.
+    /// Starts a server with more arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -33,7 +33,7 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Runs a command there with redis-cli, and gives what it says.
+    /// Runs a command with redis-cli, and returns its output.
     pub fn cli(&self, arguments: &[&str]) -> String {
         cli(self.port, arguments)
     }
@@ -43,13 +43,13 @@ impl Redis {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Starts the server again, empty, on the same port.
     pub fn restart(&mut self) {
         self.child = spawn(self.port, &self.folder, &self.arguments);
         self.wait_until_it_listens();
     }
 
-    /// Stops or continues it, as a machine does that has no time for it.
+    /// Sends a signal. `-STOP` freezes the server, and `-CONT` continues it.
     pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
@@ -64,7 +64,7 @@ fn cli(port: u16, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The server's program: redis-server, or another that speaks as it does (scripts/test-valkey).
+/// Program of the server: redis-server, or a compatible one (scripts/test-valkey).
 fn server() -> Command {
     Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
 }
@@ -78,10 +78,10 @@ fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is there; scripts/test-deps installs it")
+        .expect("redis-server is installed; scripts/test-deps installs it")
 }
 
-/// A sentinel that watches one server as `main`.
+/// Sentinel that watches one server as `main`.
 pub struct Sentinel {
     port: u16,
     tls_port: u16,
@@ -90,12 +90,12 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    fn of(primary: &Redis) -> Self {
+    fn start_for(primary: &Redis) -> Self {
         Self::start("127.0.0.1", primary.port, 0, &[])
     }
 
-    /// One that takes TLS, beside plain connections, and watches a server at `host`. `tls` are arguments of a server.
-    pub fn secured(host: &str, port: u16, tls: &[String]) -> Self {
+    /// Starts a sentinel with TLS and plain connections. `tls` are arguments of a server.
+    pub fn start_with_tls(host: &str, port: u16, tls: &[String]) -> Self {
         Self::start(host, port, free_port(), tls)
     }
 
@@ -103,7 +103,7 @@ impl Sentinel {
         self.tls_port
     }
 
-    /// Runs a command there with redis-cli, and gives what it says.
+    /// Runs a command with redis-cli, and returns its output.
     pub fn cli(&self, arguments: &[&str]) -> String {
         cli(self.port, arguments)
     }
@@ -130,32 +130,32 @@ impl Sentinel {
     }
 }
 
-/// A primary, its replica, and a sentinel that watches them.
-pub struct Watched {
+/// Primary, its replica, and a sentinel that watches both.
+pub struct ReplicatedRedis {
     pub primary: Redis,
     pub replica: Redis,
     sentinel: Sentinel,
 }
 
-impl Watched {
+impl ReplicatedRedis {
     pub fn start() -> Self {
         let primary = Redis::start();
         let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
         eventually("a replica", || primary.cli(&["info", "replication"]).contains("state=online").then_some(()));
-        let sentinel = Sentinel::of(&primary);
+        let sentinel = Sentinel::start_for(&primary);
         let known = || primary.cli(&["-p", &sentinel.port.to_string(), "sentinel", "replicas", "main"]);
         eventually("a sentinel that knows both", || known().contains(&replica.port.to_string()).then_some(()));
         Self { primary, replica, sentinel }
     }
 
-    /// Where it is, as `[limit_store]` takes it.
+    /// Returns the lines of `[limit_store]` for it.
     pub fn config(&self) -> String {
         let url = format!("redis://127.0.0.1:{}", self.sentinel.port);
         format!("kind = \"sentinel\"\nsentinel = \"main\"\nredis = \"{url}\"")
     }
 
-    /// Waits for the replica to be the primary.
-    pub fn replica_took_over(&self) {
+    /// Waits until the replica is the primary.
+    pub fn wait_for_failover(&self) {
         eventually("the replica takes over", || self.replica.cli(&["role"]).starts_with("master").then_some(()));
     }
 }

@@ -1,5 +1,5 @@
-//! The scripts decide as the gateway's own budget and bucket do: the same requests and answers, at the same moments, are put
-//! to both. Both are told the time, so nothing waits.
+//! Agreement of the scripts with the local limiter: both get the same requests and responses at the same times. The test sets
+//! the time of both, so it never waits.
 
 use std::time::Duration;
 
@@ -26,17 +26,17 @@ const START: u64 = 1_700_000_000_000_000;
 /// An epoch of parts after all others.
 const ANY_EPOCH: u64 = 1 << 52;
 
-/// A moment of the server's clock as one of the gateway's.
+/// Converts a time of the server's clock to a time of the gateway.
 fn tick(at: u64) -> MonoTime {
     MonoTime(at * 1000)
 }
 
-/// What happens, and how many microseconds after what happened before.
+/// An event, and the microseconds since the one before.
 #[derive(Debug, Clone)]
-struct Step(u64, What);
+struct Step(u64, Event);
 
 #[derive(Debug, Clone)]
-enum What {
+enum Event {
     Asks { consumer: u64, anyway: bool, waits: bool },
     Turn,
     Answered { flight: usize, verdict: Kind, told: Vec<(bool, u32, u32, u64)> },
@@ -52,7 +52,7 @@ enum Kind {
     Edge(Option<u64>),
 }
 
-fn what() -> impl Strategy<Value = What> {
+fn event() -> impl Strategy<Value = Event> {
     let passed = || Just(Kind::Passed);
     let kind = prop_oneof![
         30 => passed(),
@@ -63,21 +63,21 @@ fn what() -> impl Strategy<Value = What> {
     let seen = (any::<bool>(), 1..40_u32, 0..40_u32, 0..70_u64);
     prop_oneof![
         8 => (0..4_u64, prop::bool::weighted(0.05), prop::bool::weighted(0.2))
-            .prop_map(|(consumer, anyway, waits)| What::Asks { consumer, anyway, waits }),
-        4 => Just(What::Turn),
+            .prop_map(|(consumer, anyway, waits)| Event::Asks { consumer, anyway, waits }),
+        4 => Just(Event::Turn),
         8 => (any::<usize>(), kind, prop::collection::vec(seen, 0..3))
-            .prop_map(|(flight, verdict, told)| What::Answered { flight, verdict, told }),
-        1 => (any::<usize>(), 0..40_000_u64).prop_map(|(flight, within_ms)| What::Lost { flight, within_ms }),
-        1 => any::<usize>().prop_map(|flight| What::Unsent { flight }),
+            .prop_map(|(flight, verdict, told)| Event::Answered { flight, verdict, told }),
+        1 => (any::<usize>(), 0..40_000_u64).prop_map(|(flight, within_ms)| Event::Lost { flight, within_ms }),
+        1 => any::<usize>().prop_map(|flight| Event::Unsent { flight }),
     ]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let pause = prop_oneof![6 => 0..3_000_u64, 6 => 0..2_000_000_u64, 1 => 0..90_000_000_u64];
-    prop::collection::vec((pause, what()).prop_map(|(pause, what)| Step(pause, what)), 1..120)
+    prop::collection::vec((pause, event()).prop_map(|(pause, event)| Step(pause, event)), 1..120)
 }
 
-/// Both, in step.
+/// The scripts and the local limiter, in step.
 struct Both<'a> {
     link: &'a mut MultiplexedConnection,
     scripts: &'a Scripts,
@@ -96,12 +96,12 @@ impl Both<'_> {
         Limit { keys: &self.keys, settings, deadline: DEADLINE, clock: Some(self.at) }
     }
 
-    /// The other gateways are cut off: they have been heard of, and are no members.
-    async fn hear_of_others(&mut self) {
+    /// Registers the other gateways as cut off: the store knows them, and they are not members.
+    async fn register_others(&mut self) {
         let known = format!("{}:known", self.keys);
         let joined = format!("{}:joined", self.keys);
         let mut pipe = redis::pipe();
-        // All of them, and this one, have given up the parts that are kept for gateways: a single gateway keeps none.
+        // All gateways have given up their parts, because a single gateway reserves none.
         let held = format!("{}:held", self.keys);
         for other in 1..self.settings.replicas {
             pipe.cmd("ZADD").arg(&known).arg(self.at).arg(format!("other-{other}"));
@@ -113,11 +113,11 @@ impl Both<'_> {
         pipe.query_async::<()>(self.link).await.unwrap();
     }
 
-    /// Time goes on by so many microseconds.
-    async fn passes(&mut self, pause: u64) {
+    /// Advances the time by that many microseconds.
+    async fn advance(&mut self, pause: u64) {
         self.at += pause;
-        self.hear_of_others().await;
-        // What has no answer by its deadline is given up, by either.
+        self.register_others().await;
+        // Both give up requests without a response at their deadline.
         let at = self.at;
         let late = |sent: u64| Duration::from_micros(at.saturating_sub(sent)) >= DEADLINE;
         while let Some(index) = self.flights.iter().position(|&(_, sent, _)| late(sent)) {
@@ -126,24 +126,24 @@ impl Both<'_> {
         }
     }
 
-    async fn does(&mut self, step: Step) {
-        self.passes(step.0).await;
+    async fn apply(&mut self, step: Step) {
+        self.advance(step.0).await;
         match step.1 {
-            What::Asks { consumer, anyway, waits } => self.asks(consumer, anyway, waits).await,
-            What::Turn => self.turn().await,
-            What::Answered { flight, verdict, told } => {
+            Event::Asks { consumer, anyway, waits } => self.asks(consumer, anyway, waits).await,
+            Event::Turn => self.turn().await,
+            Event::Answered { flight, verdict, told } => {
                 if let Some(flight) = self.take(flight) {
                     self.answered(flight, verdict, &told).await;
                 }
             }
-            What::Lost { flight, within_ms } => {
+            Event::Lost { flight, within_ms } => {
                 if let Some((request, _, flight)) = self.take(flight) {
                     let within = Duration::from_millis(within_ms);
                     self.settle(request, RequestOutcome::Lost { within }).await;
                     self.limiter.mark_lost(&flight, tick(self.at).after(within));
                 }
             }
-            What::Unsent { flight } => {
+            Event::Unsent { flight } => {
                 if let Some((request, _, flight)) = self.take(flight) {
                     self.settle(request, RequestOutcome::Unsent).await;
                     self.limiter.mark_unsent(&flight);
@@ -186,7 +186,7 @@ impl Both<'_> {
     async fn asks(&mut self, consumer: u64, anyway: bool, waits: bool) {
         let now = tick(self.at);
         let flow = Flow { key: consumer, weight: 1 + u32::try_from(consumer).unwrap(), priority: Priority::Default };
-        // Lets go of what no longer counts, as a script does before it looks.
+        // Removes expired requests, as a script does first.
         let _ = self.limiter.status(now);
         self.limiter.record_arrival(&flow, now);
         let express = self.limiter.is_under_fair_share(&flow, now);
@@ -197,7 +197,7 @@ impl Both<'_> {
             self.flights.push((self.asked, self.at, flight));
             return;
         }
-        // Who has to line up behind others is not put to the store.
+        // The gateway does not ask the store for a request that waits behind others.
         let lines_up = self.limiter.has_waiters() && !express;
         let theirs = if lines_up { None } else { Some(self.acquire(Some(&flow), express, anyway).await) };
         let patience = if waits && !express { Duration::from_secs(86_400) } else { Duration::ZERO };
@@ -207,7 +207,7 @@ impl Both<'_> {
                 None
             }
             Decision::Reject(held) => Some(held.by),
-            // One that has room, and waits for an answer that shows how much, is not put to the store in between.
+            // The gateway does not ask the store for a request that waits for a response.
             Decision::Queue(_, by) if !patience.is_zero() && self.limiter.has_waiters() => Some(by),
             Decision::Queue(ticket, by) => {
                 self.limiter.cancel(ticket, &flow);
@@ -215,7 +215,7 @@ impl Both<'_> {
             }
         };
         if express && matches!(theirs, Some(Acquired::Held { .. })) {
-            // For so long the store keeps what becomes free for it, as it does not know where it waits.
+            // The store holds free capacity for the express request for this long.
             self.at += 150_000;
         }
         let theirs = match theirs {
@@ -227,12 +227,12 @@ impl Both<'_> {
         assert_eq!(theirs, ours, "at {} of {}: {:?}", self.at - START, self.asked, self.limiter);
     }
 
-    /// Whose turn it is may go.
+    /// Gives the next request of the fair queue its turn.
     async fn turn(&mut self) {
         if !self.limiter.has_waiters() {
             return;
         }
-        // As above: what no longer counts is no longer asked for, either.
+        // Removes expired requests, as above.
         let _ = self.limiter.status(tick(self.at));
         let theirs = self.acquire(None, false, false).await;
         let ours = self.limiter.poll_next(tick(self.at));
@@ -269,13 +269,13 @@ impl Both<'_> {
         }
     }
 
-    /// The machine's own jitter, drawn along.
+    /// Draws the jitter that the limiter draws.
     fn draw(&mut self) -> Duration {
         Duration::from_nanos(self.jitter.u64(..u64::try_from(WINDOW.as_nanos() / 32).unwrap()))
     }
 }
 
-/// A server and a link to it, for all cases of a test.
+/// Server and connection for all cases of a test.
 pub(super) struct Bench {
     _redis: Redis,
     pub(super) runtime: Runtime,
@@ -292,7 +292,7 @@ impl Bench {
         Self { _redis: redis, runtime, link, scripts: Scripts::default() }
     }
 
-    /// Both, who have seen nothing.
+    /// Returns the scripts and the limiter without any request.
     fn both(&mut self, settings: Settings) -> (&Runtime, Both<'_>) {
         let both = Both {
             link: &mut self.link,
@@ -319,7 +319,7 @@ pub(super) fn config() -> ProptestConfig {
 }
 
 #[test]
-fn a_limit_is_decided_as_a_single_gateway_decides_it() {
+fn the_scripts_decide_as_the_local_limiter() {
     let bench = std::cell::RefCell::new(Bench::start());
     proptest!(config(), |(limit in 1..30_u32, replicas in 1..6_u32, learn_limit: bool, steps in steps())| {
         let bench = &mut *bench.borrow_mut();
@@ -328,33 +328,33 @@ fn a_limit_is_decided_as_a_single_gateway_decides_it() {
         let (runtime, mut both) = bench.both(settings);
         runtime.block_on(async {
             for step in steps {
-                both.does(step).await;
+                both.apply(step).await;
             }
         });
     });
 }
 
-/// Who does something while Cal.com counts for real.
+/// An event at a simulated Cal.com.
 #[derive(Debug, Clone, Copy)]
-enum Who {
+enum Hit {
     Asks(u64),
     IsAnswered(usize),
-    /// Another program on the same credential.
+    /// A request of another client of the credential.
     Others,
 }
 
-fn hits() -> impl Strategy<Value = Vec<(u64, Who)>> {
+fn hits() -> impl Strategy<Value = Vec<(u64, Hit)>> {
     let who = prop_oneof![
-        5 => (0..3_u64).prop_map(Who::Asks),
-        5 => any::<usize>().prop_map(Who::IsAnswered),
-        2 => Just(Who::Others),
+        5 => (0..3_u64).prop_map(Hit::Asks),
+        5 => any::<usize>().prop_map(Hit::IsAnswered),
+        2 => Just(Hit::Others),
     ];
     let pause = prop_oneof![20 => 0..900_000_u64, 1 => 0..15_000_000_u64];
     prop::collection::vec((pause, who), 300..600)
 }
 
 #[test]
-fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
+fn the_scripts_detect_other_clients_as_the_local_limiter() {
     let bench = std::cell::RefCell::new(Bench::start());
     let config = ProptestConfig { max_shrink_iters: 200, ..cases(32) };
     proptest!(config, |(limit in 40..120_u32, hits in hits())| {
@@ -366,15 +366,15 @@ fn what_others_use_is_told_apart_as_a_single_gateway_tells_it_apart() {
         let mut cal = Limiter::new(vec![named], true);
         runtime.block_on(async {
             for (pause, who) in hits {
-                both.passes(pause).await;
+                both.advance(pause).await;
                 let now = Duration::from_micros(both.at);
                 match who {
-                    Who::Asks(consumer) => both.asks(consumer, false, false).await,
-                    Who::Others => {
+                    Hit::Asks(consumer) => both.asks(consumer, false, false).await,
+                    Hit::Others => {
                         cal.hit(now);
                         assert_eq!(both.heartbeat().await.foreign, both.limiter.status(tick(both.at)).foreign);
                     }
-                    Who::IsAnswered(flight) => {
+                    Hit::IsAnswered(flight) => {
                         if let Some(flight) = both.take(flight) {
                             let verdict = cal.hit(now);
                             let kind = if verdict.refused { Kind::Refused(None) } else { Kind::Passed };

@@ -1,4 +1,4 @@
-//! Budgets that are first used while the store is lost: this gateway is one of those that it has heard of for others.
+//! Budgets that are first used while the store is unavailable. The gateway uses the number of gateways on its other budgets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::harness::{Redis, eventually};
 const TEXT: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     [consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"unrestricted\"\ntier = \"roomy\"\n";
 
-/// A gateway on the store.
-fn on(redis: &Redis) -> (Snapshot, Arc<LimitStoreClient>) {
+/// Starts a gateway on the store.
+fn start_gateway(redis: &Redis) -> (Snapshot, Arc<LimitStoreClient>) {
     let snapshot = snapshot(&format!("{TEXT}[limit_store]\nredis = \"{}\"\n", redis.url()));
     let store = snapshot.limit_store.clone().unwrap();
     store.start(Duration::ZERO).unwrap();
@@ -25,7 +25,7 @@ fn on(redis: &Redis) -> (Snapshot, Arc<LimitStoreClient>) {
     (snapshot, store)
 }
 
-/// An operation that Cal.com counts apart: five a minute.
+/// Reserves a slot for an operation with a limit of its own, five a minute.
 async fn reserve(snapshot: &Snapshot, wait: Duration) -> Result<Slot, Refusal> {
     let grant =
         snapshot.entitlements.grant(caller(snapshot, "it"), find("POST /v2/bookings/uid/guests").unwrap()).unwrap();
@@ -36,19 +36,19 @@ async fn reserve(snapshot: &Snapshot, wait: Duration) -> Result<Slot, Refusal> {
 }
 
 #[test]
-fn one_of_two_gateways_sends_no_more_than_one_of_two_may() {
+fn one_of_two_gateways_sends_its_share_at_most() {
     let mut redis = Redis::start();
-    let gateways = [on(&redis), on(&redis)];
+    let gateways = [start_gateway(&redis), start_gateway(&redis)];
     for (_, store) in &gateways {
-        eventually("both gateways heard", || (store.gateways() == 2).then_some(()));
+        eventually("both gateways counted", || (store.gateways() == 2).then_some(()));
     }
     redis.kill();
     let (snapshot, store) = &gateways[0];
-    eventually("the store given up", || (!store.is_available()).then_some(()));
+    eventually("an unavailable store", || (!store.is_available()).then_some(()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let first = reserve(snapshot, Duration::from_secs(10)).await.unwrap();
-        // It waits for the first answer, as any gateway does.
+        // The first response shows Cal.com's window, so the second request waits for it.
         assert_eq!(code(reserve(snapshot, Duration::ZERO).await), "GATEWAY_UPSTREAM_BUDGET");
         drop(first);
     });

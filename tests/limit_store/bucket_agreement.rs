@@ -1,4 +1,4 @@
-//! A bucket in the store is charged as the gateway's own is.
+//! Agreement of the script for buckets with the local bucket.
 
 use calgate::limit_store::Charge;
 use calgate::ratelimit::{Bucket, Quota};
@@ -10,7 +10,7 @@ use super::agreement::{Bench, config};
 const START: u64 = 1_700_000_000_000_000;
 
 #[test]
-fn a_bucket_is_charged_as_a_single_gateway_charges_it() {
+fn a_shared_bucket_decides_as_a_local_one() {
     let bench = std::cell::RefCell::new(Bench::start());
     let asks = prop::collection::vec((0..3_000_000_u64, 0..2_usize), 1..200);
     proptest!(config(), |(tiers in [(1..1000_u32, 1..20_u32), (1..1000_u32, 1..20_u32)], asks in asks)| {

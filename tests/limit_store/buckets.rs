@@ -1,13 +1,13 @@
-//! Consumers' buckets while the store is late, lost and back: what it has not said is not handed out twice.
+//! Consumers' buckets while the store is late, unavailable and back. No token is used twice.
 
 use std::time::{Duration, Instant};
 
 use calgate::limit_store::CALL_TIMEOUT;
 
-use super::{degraded, joined};
+use super::{wait_for_degraded, wait_for_joins};
 use crate::harness::{Fleet, Proxy, Redis, Terms, eventually, time_limit};
 
-/// Two gateways with ways of their own to one store, which share a consumer's four requests; one more comes back in 15 s.
+/// Two gateways, each behind its own proxy to one store. They share a consumer's four requests, and one more every 15 s.
 struct Pair {
     redis: Redis,
     proxies: [Proxy; 2],
@@ -37,38 +37,38 @@ impl Pair {
         };
         let fleet =
             Fleet::start(&terms, |index| format!("on_loss = \"{on_loss}\"\nredis = \"{}\"", proxies[index].url()));
-        joined(&fleet);
+        wait_for_joins(&fleet);
         Self { redis, proxies, fleet }
     }
 
-    /// So many requests of one gateway are let through.
-    fn passes(&self, gateway: usize, count: usize) {
+    /// Checks that one gateway admits `count` requests.
+    fn check_admitted(&self, gateway: usize, count: usize) {
         for number in 1..=count {
             assert_eq!(self.fleet.ask(gateway), (200, String::new()), "request {number} of {count}");
         }
     }
 
-    /// The next one is not.
-    fn refuses(&self, gateway: usize, status: u16, code: &str) {
+    /// Checks that one gateway rejects the next request.
+    fn check_rejected(&self, gateway: usize, status: u16, code: &str) {
         assert_eq!(self.fleet.ask(gateway), (status, code.to_owned()));
     }
 
-    fn lose(&mut self) {
+    fn kill_store(&mut self) {
         self.redis.kill();
-        degraded(&self.fleet, 2);
+        wait_for_degraded(&self.fleet, 2);
     }
 
-    /// The store is there again, and knows nothing.
-    fn restore(&mut self) {
+    /// Starts the store again, empty.
+    fn restart_store(&mut self) {
         self.redis.restart();
-        degraded(&self.fleet, 0);
+        wait_for_degraded(&self.fleet, 0);
         for gateway in &self.fleet.gateways {
             gateway.wait_for_log("limit store is back");
         }
     }
 
-    /// Each gateway has written down at that level what becomes of its consumers.
-    fn told_of_the_loss(&self, level: &str, outcome: &str) {
+    /// Checks that each gateway has logged the loss and its effect on consumers, at that level.
+    fn check_logged_loss(&self, level: &str, outcome: &str) {
         for gateway in &self.fleet.gateways {
             let line = gateway.wait_for_log("limit store unavailable");
             assert!(line.contains(&format!(r#""level":"{level}""#)) && line.contains(outcome), "{line}");
@@ -77,13 +77,13 @@ impl Pair {
     }
 }
 
-/// What the second gateway answers to a request whose answer from the store is late; `None` where that was later than it is waited
-/// for, as on a machine that has no time for it.
-fn late_answer(mode: &str) -> Option<(u16, String)> {
+/// Returns the response of the second gateway to a request whose reply from the store is late. `None` if a busy machine was so
+/// late that the gateway no longer waited.
+fn response_after_late_reply(mode: &str) -> Option<(u16, String)> {
     let pair = Pair::start("local", mode);
-    pair.passes(SECOND, 1);
-    pair.passes(FIRST, 3);
-    // As far as the second one has been told, three are left.
+    pair.check_admitted(SECOND, 1);
+    pair.check_admitted(FIRST, 3);
+    // The second gateway last heard that three are left.
     let failures = || pair.fleet.gateways[SECOND].metric("calgate_sharing_failures", "");
     let before = failures();
     pair.proxies[SECOND].hold();
@@ -97,62 +97,62 @@ fn late_answer(mode: &str) -> Option<(u16, String)> {
     })
 }
 
-fn what_is_late_is_not_handed_out_from_memory(mode: &str) {
-    let answer = (0..10).find_map(|_| late_answer(mode)).expect("one of ten answers is not too late");
+fn check_late_denial(mode: &str) {
+    let answer = (0..10).find_map(|_| response_after_late_reply(mode)).expect("one of ten answers is not too late");
     assert_eq!(answer, (429, LIMITED.to_owned()));
 }
 
 #[test]
-fn a_late_no_is_still_a_no() {
-    what_is_late_is_not_handed_out_from_memory("off");
+fn obeys_a_late_denial_of_a_bucket() {
+    check_late_denial("off");
 }
 
 #[test]
-fn a_late_no_is_still_a_no_where_the_budget_is_asked_along() {
-    what_is_late_is_not_handed_out_from_memory("enforce");
+fn obeys_a_late_denial_of_a_call_for_bucket_and_budget() {
+    check_late_denial("enforce");
 }
 
 #[test]
-fn callers_are_told_how_the_shared_bucket_stands_after_their_own_request() {
+fn headers_show_the_shared_bucket_after_the_request() {
     for mode in ["off", "observe", "enforce"] {
         let pair = Pair::start("local", mode);
-        let told = |gateway: usize| {
+        let standing = |gateway: usize| {
             let answer = pair.fleet.answer(gateway);
             let number = |name| answer.header(name).unwrap().parse::<u64>().unwrap();
             let (remaining, reset) = (number("x-ratelimit-remaining-default"), number("x-ratelimit-reset-default"));
             assert_eq!(answer.header("ratelimit"), Some(&*format!("\"default\";r={remaining};t={reset}")));
             (answer.status, remaining, reset > 15)
         };
-        assert_eq!(told(FIRST), (200, 3, false), "{mode}");
-        assert_eq!([2, 1, 0].map(|_| told(FIRST)), [2, 1, 0].map(|left| (200, left, true)), "{mode}");
-        assert_eq!(told(SECOND), (429, 0, true), "{mode}");
+        assert_eq!(standing(FIRST), (200, 3, false), "{mode}");
+        assert_eq!([2, 1, 0].map(|_| standing(FIRST)), [2, 1, 0].map(|left| (200, left, true)), "{mode}");
+        assert_eq!(standing(SECOND), (429, 0, true), "{mode}");
     }
 }
 
 #[test]
-fn a_gateway_that_has_to_join_again_asks_the_store_for_tokens_meanwhile() {
+fn a_gateway_that_joins_again_charges_the_shared_bucket() {
     let pair = Pair::start("local", "enforce");
-    pair.passes(SECOND, 1);
-    pair.passes(FIRST, 3);
+    pair.check_admitted(SECOND, 1);
+    pair.check_admitted(FIRST, 3);
     let keys = pair.redis.cli(&["keys", "*:joined"]);
     for key in keys.lines() {
         pair.redis.cli(&["del", key]);
     }
-    pair.refuses(SECOND, 429, LIMITED);
+    pair.check_rejected(SECOND, 429, LIMITED);
 }
 
 #[test]
-fn without_the_store_each_gateway_has_a_whole_bucket_and_the_store_is_told_of_it() {
+fn local_mode_gives_each_gateway_a_whole_bucket_and_reports_charges() {
     let mut pair = Pair::start("local", "enforce");
-    pair.passes(FIRST, 1);
-    pair.lose();
-    // From what it was last told.
-    pair.passes(FIRST, 3);
-    pair.refuses(FIRST, 429, LIMITED);
-    pair.passes(SECOND, 2);
-    pair.restore();
-    pair.refuses(SECOND, 429, LIMITED);
-    // So it is of what Cal.com has had: that counts for a minute.
+    pair.check_admitted(FIRST, 1);
+    pair.kill_store();
+    // It continues from the last reply.
+    pair.check_admitted(FIRST, 3);
+    pair.check_rejected(FIRST, 429, LIMITED);
+    pair.check_admitted(SECOND, 2);
+    pair.restart_store();
+    pair.check_rejected(SECOND, 429, LIMITED);
+    // The store counts what Cal.com received meanwhile, too, for a minute.
     eventually("six requests in the store's log", || {
         let counts = pair.redis.cli(&["keys", "calgate:*:log"]);
         let counts = counts.lines().map(|key| pair.redis.cli(&["zcard", key]).trim().parse::<u32>().unwrap());
@@ -161,37 +161,37 @@ fn without_the_store_each_gateway_has_a_whole_bucket_and_the_store_is_told_of_it
 }
 
 #[test]
-fn without_the_store_a_gateway_goes_on_from_the_last_no_it_was_told() {
+fn local_mode_continues_from_the_last_denial() {
     let mut pair = Pair::start("local", "enforce");
-    pair.passes(SECOND, 4);
-    pair.refuses(FIRST, 429, LIMITED);
-    pair.lose();
-    pair.refuses(FIRST, 429, LIMITED);
+    pair.check_admitted(SECOND, 4);
+    pair.check_rejected(FIRST, 429, LIMITED);
+    pair.kill_store();
+    pair.check_rejected(FIRST, 429, LIMITED);
 }
 
 #[test]
-fn without_the_store_each_gateway_has_an_equal_part() {
+fn share_mode_gives_each_gateway_an_equal_part() {
     let mut pair = Pair::start("share", "enforce");
-    pair.lose();
-    pair.told_of_the_loss("WARN", "each gateway limits on its own");
-    pair.passes(FIRST, 2);
-    pair.refuses(FIRST, 429, LIMITED);
-    pair.passes(SECOND, 1);
-    pair.restore();
-    // Of four, three are gone; it is the store again that says to whom the last one goes.
-    pair.passes(FIRST, 1);
-    pair.refuses(SECOND, 429, LIMITED);
+    pair.kill_store();
+    pair.check_logged_loss("WARN", "each gateway limits on its own");
+    pair.check_admitted(FIRST, 2);
+    pair.check_rejected(FIRST, 429, LIMITED);
+    pair.check_admitted(SECOND, 1);
+    pair.restart_store();
+    // Three of four are used. The store decides again who gets the last one.
+    pair.check_admitted(FIRST, 1);
+    pair.check_rejected(SECOND, 429, LIMITED);
 }
 
 #[test]
-fn without_the_store_nobody_gets_through() {
+fn closed_mode_rejects_all_requests() {
     let mut pair = Pair::start("closed", "enforce");
-    pair.passes(FIRST, 1);
-    pair.lose();
-    pair.told_of_the_loss("ERROR", "rejecting consumers");
-    pair.refuses(FIRST, 503, LOST);
-    pair.refuses(SECOND, 503, LOST);
-    pair.restore();
-    pair.passes(SECOND, 4);
-    pair.refuses(FIRST, 429, LIMITED);
+    pair.check_admitted(FIRST, 1);
+    pair.kill_store();
+    pair.check_logged_loss("ERROR", "rejecting consumers");
+    pair.check_rejected(FIRST, 503, LOST);
+    pair.check_rejected(SECOND, 503, LOST);
+    pair.restart_store();
+    pair.check_admitted(SECOND, 4);
+    pair.check_rejected(FIRST, 429, LIMITED);
 }

@@ -1,4 +1,4 @@
-//! The breaker in front of the store, in a time of its own.
+//! The circuit breaker in front of the store. The tests set the time.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn at(ms: u64) -> MonoTime {
     MonoTime(1_000_000_000).after(Duration::from_millis(ms))
 }
 
-/// One that is closed at 0 ms.
+/// Returns a breaker that closed at 0 ms.
 fn closed() -> CircuitBreaker {
     let mut breaker = CircuitBreaker::new(at(0), 42);
     breaker.record_probe(true, at(0));
@@ -29,12 +29,12 @@ fn probe(breaker: &CircuitBreaker) -> MonoTime {
 }
 
 #[test]
-fn it_begins_open_with_a_probe_due_at_once() {
+fn starts_open_with_a_probe_due_at_once() {
     assert_eq!(CircuitBreaker::new(at(7), 1).state(), BreakerState::Open { probe: at(7) });
 }
 
 #[test]
-fn three_failures_in_a_row_open_it() {
+fn three_consecutive_failures_open_it() {
     let mut breaker = closed();
     assert!(!breaker.record_call(false, at(1)) && !breaker.record_call(false, at(2)));
     assert!(!breaker.record_call(true, at(3)));
@@ -45,18 +45,18 @@ fn three_failures_in_a_row_open_it() {
 
 #[test]
 fn more_than_one_in_five_within_a_second_opens_it() {
-    // Two of each ten calls fail: that is one in five, and not more.
+    // Two of ten calls fail, which is one in five and not more.
     let mut breaker = closed();
     let failing = |n: u64| n % 10 == 4 || n % 10 == 9;
     assert!((0..200).all(|n| !breaker.record_call(!failing(n), at(n * 4))));
-    // Three do.
+    // Three of ten calls fail.
     let mut breaker = closed();
     let failing = |n: u64| [3, 6, 9].contains(&(n % 10));
     assert!((0..20).any(|n| breaker.record_call(!failing(n), at(n * 4))));
 }
 
 #[test]
-fn probes_come_later_and_later_up_to_a_second() {
+fn the_backoff_of_probes_grows_to_a_second() {
     let mut breaker = closed();
     assert_eq!((0..3).filter(|_| breaker.record_call(false, at(0))).count(), 1);
     let mut now = at(0);
@@ -74,19 +74,19 @@ fn probes_come_later_and_later_up_to_a_second() {
 }
 
 #[test]
-fn what_fails_while_it_recovers_opens_it_again() {
+fn failures_while_it_recovers_open_it_again() {
     let mut breaker = CircuitBreaker::new(at(0), 42);
     breaker.record_probe(true, at(0));
     assert!((0..3).any(|n| breaker.record_call(false, at(n))));
     breaker.close();
-    assert!(matches!(breaker.state(), BreakerState::Open { .. }), "what is open is not closed without a probe");
+    assert!(matches!(breaker.state(), BreakerState::Open { .. }), "an open breaker closes only after a probe");
 }
 
 proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn gateways_that_fail_together_do_not_probe_together(seeds in prop::collection::hash_set(any::<u64>(), 20)) {
+    fn gateways_that_fail_together_probe_at_different_times(seeds in prop::collection::hash_set(any::<u64>(), 20)) {
         let probes: std::collections::HashSet<u64> = seeds
             .into_iter()
             .map(|seed| {
@@ -101,7 +101,7 @@ proptest! {
 }
 
 #[test]
-fn calls_from_before_it_opened_put_no_probe_off() {
+fn calls_that_began_before_it_opened_do_not_delay_the_probe() {
     let mut breaker = closed();
     assert!((0..3).any(|_| breaker.record_call(false, at(0))));
     let open = breaker.state();

@@ -1,4 +1,4 @@
-//! The ways in which a store can be found, and what is told of one that cannot.
+//! Connections to the store: topologies, users, TLS, and the log of a failure.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{joined, they_share_forty};
+use super::{check_forty_are_shared, wait_for_joins};
 use crate::cal_sim::certificates::issue;
-use crate::harness::{Fleet, Gateway, Key, Redis, Setup, Terms, Upstream, Watched, eventually, free_port, time_limit};
+use crate::harness::{
+    Fleet, Gateway, Key, Redis, ReplicatedRedis, Setup, Terms, Upstream, eventually, free_port, time_limit,
+};
 
-/// Two gateways that share a consumer's 40 requests.
+/// Terms of two gateways that share a consumer's 40 requests.
 pub(super) fn terms() -> Terms {
     let headers = time_limit(500);
     Terms {
@@ -24,14 +26,14 @@ pub(super) fn terms() -> Terms {
     }
 }
 
-/// Two gateways whose store is at `url`, which holds a password, and of which `lines` say more.
-pub(super) fn two(terms: &Terms, url: &str, lines: &str) -> Fleet {
+/// Starts two gateways with a store at `url`, which has a password, and with more `lines` in its section.
+pub(super) fn start_two(terms: &Terms, url: &str, lines: &str) -> Fleet {
     let store = format!("on_loss = \"closed\"\nredis = {{ env = \"CALGATE_TEST_STORE_URL\" }}\n{lines}");
     Fleet::start_with_env(terms, |_| store.clone(), |_| vec![("CALGATE_TEST_STORE_URL", url.to_owned())])
 }
 
 #[test]
-fn a_cluster_of_three() {
+fn shares_limits_in_a_cluster_of_three() {
     let node = || {
         let bus = free_port().to_string();
         Redis::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
@@ -46,57 +48,57 @@ fn a_cluster_of_three() {
         nodes.iter().all(|node| node.cli(&["cluster", "info"]).contains("cluster_state:ok")).then_some(())
     });
     for node in &nodes {
-        know_the_user(node, IN_A_CLUSTER);
+        create_user(node, IN_A_CLUSTER);
     }
-    let url = as_the_user(&format!("{},{}", nodes[0].url(), nodes[1].url()));
-    let fleet = two(&terms(), &url, "kind = \"cluster\"");
-    they_share_forty(&fleet);
+    let url = with_user(&format!("{},{}", nodes[0].url(), nodes[1].url()));
+    let fleet = start_two(&terms(), &url, "kind = \"cluster\"");
+    check_forty_are_shared(&fleet);
 }
 
 #[test]
-fn a_primary_that_sentinels_name_and_its_replica_after_it() {
-    let mut watched = Watched::start();
-    know_the_user(&watched.primary, BEHIND_SENTINELS);
-    know_the_user(&watched.replica, BEHIND_SENTINELS);
+fn shares_limits_in_a_primary_of_sentinels_and_in_its_successor() {
+    let mut watched = ReplicatedRedis::start();
+    create_user(&watched.primary, BEHIND_SENTINELS);
+    create_user(&watched.replica, BEHIND_SENTINELS);
     let config = watched.config();
     let (lines, url) = config.rsplit_once("\nredis = ").unwrap();
-    let fleet = two(&terms(), &as_the_user(url.trim_matches('"')), lines);
-    joined(&fleet);
+    let fleet = start_two(&terms(), &with_user(url.trim_matches('"')), lines);
+    wait_for_joins(&fleet);
     watched.primary.kill();
-    watched.replica_took_over();
+    watched.wait_for_failover();
     let shared = |gateway: &Gateway| gateway.log().iter().filter(|line| line.contains("limits are shared")).count();
     eventually("the gateways share again", || fleet.gateways.iter().all(|gateway| shared(gateway) == 2).then_some(()));
-    they_share_forty(&fleet);
+    check_forty_are_shared(&fleet);
 }
 
-/// What a user of the gateways' own may do, as docs/sharing.md has it, and what besides, as the store is found.
+/// Permissions of a user for gateways, as in docs/sharing.md, and further ones by topology.
 const USER: &[&str] =
     &["~calgate:*", "+@read", "+@write", "+@scripting", "+@transaction", "-@dangerous", "+ping", "+time"];
 const IN_ANOTHER_DATABASE: &[&str] = &["+select"];
 const IN_A_CLUSTER: &[&str] = &["+cluster|slots", "+asking"];
 const BEHIND_SENTINELS: &[&str] = &["+role"];
 
-/// The server knows that user, who may do `more`.
-fn know_the_user(redis: &Redis, more: &[&str]) {
+/// Creates that user on the server, with `more` permissions.
+fn create_user(redis: &Redis, more: &[&str]) {
     let password = format!(">{PASSWORD}");
     let said = redis.cli(&[&["acl", "setuser", "calgate", "on", &password], USER, more].concat());
     assert_eq!(said.trim(), "OK");
 }
 
-/// The same addresses, with that user and its password.
-fn as_the_user(urls: &str) -> String {
+/// Adds that user and its password to the URLs.
+fn with_user(urls: &str) -> String {
     urls.replace("redis://", &format!("redis://calgate:{PASSWORD}@"))
 }
 
 #[test]
-fn what_a_user_of_the_gateways_own_may_do_is_written_down() {
+fn the_documentation_has_the_permissions_of_the_user() {
     let page = include_str!("../../docs/sharing.md").replace('\n', " ");
     for rules in [USER, IN_ANOTHER_DATABASE, IN_A_CLUSTER, BEHIND_SENTINELS] {
         assert!(page.contains(&format!("`{}`", rules.join(" "))), "{rules:?}");
     }
 }
 
-/// A server that takes TLS beside plain connections, and knows a user who may do what gateways do and no more.
+/// Server with TLS and plain connections, and a user who has only the permissions of a gateway.
 struct Secured {
     redis: Redis,
     port: u16,
@@ -125,13 +127,13 @@ impl Secured {
         Self { redis, port, folder }
     }
 
-    /// Two gateways whose store is at `url`.
-    fn two(url: &str, ca_file: &str) -> Fleet {
-        two(&Terms { config: String::new(), ..terms() }, url, ca_file)
+    /// Starts two gateways with a store at `url`.
+    fn start_two(url: &str, ca_file: &str) -> Fleet {
+        start_two(&Terms { config: String::new(), ..terms() }, url, ca_file)
     }
 
-    /// The next gateways find full buckets.
-    fn forget(&self) {
+    /// Empties the store, so that the next gateways find full buckets.
+    fn flush(&self) {
         let said = self.redis.cli(&["--user", "admin", "--pass", PASSWORD, "--no-auth-warning", "flushall"]);
         assert_eq!(said.trim(), "OK");
     }
@@ -146,21 +148,21 @@ impl Secured {
 }
 
 #[test]
-fn a_user_and_a_password_come_from_the_environment_and_are_shown_nowhere() {
+fn the_log_shows_no_password_from_the_environment() {
     let store = Secured::start();
-    let plain = format!("{}/3", as_the_user(&store.redis.url()));
+    let plain = format!("{}/3", with_user(&store.redis.url()));
     let secured = store.url(PASSWORD);
     for (url, ca_file, port) in [(plain, String::new(), store.redis.port), (secured, store.authority(), store.port)] {
-        let fleet = Secured::two(&url, &ca_file);
-        they_share_forty(&fleet);
+        let fleet = Secured::start_two(&url, &ca_file);
+        check_forty_are_shared(&fleet);
         let log = fleet.gateways[0].log().join("\n");
         assert!(log.contains(&port.to_string()) && !log.contains("s3cret"), "{log}");
-        store.forget();
+        store.flush();
     }
 }
 
 #[test]
-fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_says_what_to_do() {
+fn the_log_has_a_remedy_for_an_unknown_certificate_or_user() {
     let (store, other) = (Secured::start(), Secured::start());
     let wrong = [
         (store.url(PASSWORD), String::new(), "authority unknown here: name that in limit_store.ca_file"),
@@ -168,7 +170,7 @@ fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_say
         (store.url("s3cret-but-old"), store.authority(), "user and password stand in the URL of limit_store.redis"),
     ];
     for (url, ca_file, help) in wrong {
-        let fleet = Secured::two(&url, &ca_file);
+        let fleet = Secured::start_two(&url, &ca_file);
         let line = fleet.gateways[0].wait_for_log("cannot reach the limit store");
         assert!(line.contains(help) && line.contains(&store.port.to_string()), "{line}");
         assert!(!line.contains("s3cret"), "{line}");
@@ -176,8 +178,8 @@ fn a_store_whose_certificate_or_user_is_unknown_is_not_talked_to_and_the_log_say
     }
 }
 
-/// A server that answers everything with an error that repeats a secret.
-fn blabbing() -> u16 {
+/// Starts a server that replies to everything with an error that repeats a secret. Returns its port.
+fn start_leaking_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -193,9 +195,9 @@ fn blabbing() -> u16 {
 }
 
 #[test]
-fn a_secret_in_base64_that_a_store_repeats_is_not_logged() {
+fn the_log_hides_a_secret_that_the_store_repeats() {
     let key = Key::new();
-    let store = format!("[limit_store]\nredis = \"redis://127.0.0.1:{}\"", blabbing());
+    let store = format!("[limit_store]\nredis = \"redis://127.0.0.1:{}\"", start_leaking_server());
     let gateway = Setup::to(&Upstream::start().base_url()).with(&store).billing("teams", &key).start();
     let line = gateway.wait_for_log("cannot reach the limit store");
     assert!(line.contains("no tenant (hidden)"), "{line}");
@@ -203,7 +205,7 @@ fn a_secret_in_base64_that_a_store_repeats_is_not_logged() {
 }
 
 #[test]
-fn a_rotated_password_is_used_at_the_next_connection() {
+fn the_next_connection_uses_a_rotated_password() {
     let (redis, upstream, key) = (Redis::start_with(&["--requirepass", "first"]), Upstream::start(), Key::new());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("redis-url");
@@ -227,7 +229,7 @@ fn a_rotated_password_is_used_at_the_next_connection() {
     });
     gateway.wait_for_log("user and password of the limit store were read again");
     assert!(!gateway.log().iter().any(|line| line.contains("first") || line.contains("second@")));
-    // Another database holds other limits: gateways that connect again at different times would not share them.
+    // Another database has other limits. Gateways that reconnect at different times would not share them.
     std::fs::write(&file, format!("redis://:second@127.0.0.1:{}/1\n", redis.port)).unwrap();
     redis.cli(&["-a", "second", "client", "kill", "type", "normal"]);
     eventually("a connection", || {

@@ -1,13 +1,13 @@
-//! The store fails while eight gateways are at work: nobody is failed for it, and Cal.com never has to say no.
+//! Failures of the store under the load of eight gateways. No request fails for it, and Cal.com never answers 429.
 
 use std::time::Duration;
 
-use super::{degraded, joined};
-use crate::harness::{Fleet, Proxy, Redis, Terms, Watched, eventually, time_limit};
+use super::{wait_for_degraded, wait_for_joins};
+use crate::harness::{Fleet, Proxy, Redis, ReplicatedRedis, Terms, eventually, time_limit};
 
 const WINDOW: Duration = Duration::from_secs(4);
 
-/// A fleet whose gateways each reach the store by a way of their own.
+/// Fleet whose gateways each have their own proxy to the store.
 struct Site {
     redis: Redis,
     proxies: Vec<Proxy>,
@@ -19,7 +19,7 @@ impl Site {
         let redis = Redis::start();
         let proxies: Vec<Proxy> = (0..8).map(|_| Proxy::to(redis.port)).collect();
         let fleet = Fleet::start(&terms(), |index| format!("redis = \"{}\"", proxies[index].url()));
-        joined(&fleet);
+        wait_for_joins(&fleet);
         Self { redis, proxies, fleet }
     }
 
@@ -41,96 +41,96 @@ fn terms() -> Terms {
     }
 }
 
-/// Nine tenths of what Cal.com grants, while `meanwhile` goes on; that harms nobody.
+/// Sends nine tenths of what Cal.com grants while `meanwhile` runs. Checks that no request fails.
 fn busy(fleet: &Fleet, length: Duration, meanwhile: impl FnOnce()) {
     let tally = fleet.load(36, Duration::from_millis(1950), length, meanwhile);
     println!("{:?}, p99 {:?}", tally.answers, tally.p99());
     assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
-    let told = tally.answers.keys().find(|(status, code)| *status != 200 && code != "GATEWAY_UPSTREAM_BUDGET");
-    assert_eq!(told, None, "{:?}", tally.answers);
+    let failed = tally.answers.keys().find(|(status, code)| *status != 200 && code != "GATEWAY_UPSTREAM_BUDGET");
+    assert_eq!(failed, None, "{:?}", tally.answers);
 }
 
-/// Waits until Cal.com has received that many more requests: 20 a second are granted.
-fn served(fleet: &Fleet, requests: usize) {
+/// Waits until Cal.com has received that many more requests. It grants 20 a second.
+fn wait_for_requests(fleet: &Fleet, requests: usize) {
     let until = fleet.sim.seen_count() + requests;
     eventually("requests", || (fleet.sim.seen_count() >= until).then_some(()));
 }
 
 #[test]
-fn the_store_is_frozen_and_comes_back() {
+fn survives_a_frozen_store() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |redis, _, fleet| {
-        served(fleet, 60);
+        wait_for_requests(fleet, 60);
         redis.signal("-STOP");
-        degraded(fleet, 8);
+        wait_for_degraded(fleet, 8);
         let ready = fleet.gateways[0].ask_admin("GET /readyz", &[]);
         assert_eq!(ready.status, 200);
         assert!(ready.text().starts_with("degraded"), "{}", ready.text());
-        served(fleet, 80);
+        wait_for_requests(fleet, 80);
         redis.signal("-CONT");
-        degraded(fleet, 0);
+        wait_for_degraded(fleet, 0);
     });
 }
 
 #[test]
-fn the_store_is_killed_and_comes_back_empty() {
+fn survives_a_store_that_comes_back_empty() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |redis, _, fleet| {
-        served(fleet, 60);
+        wait_for_requests(fleet, 60);
         redis.kill();
-        degraded(fleet, 8);
-        served(fleet, 60);
+        wait_for_degraded(fleet, 8);
+        wait_for_requests(fleet, 60);
         redis.restart();
-        degraded(fleet, 0);
+        wait_for_degraded(fleet, 0);
         redis.kill();
         redis.restart();
     });
 }
 
 #[test]
-fn the_store_is_slow() {
+fn survives_a_slow_store() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |_, proxies, fleet| {
-        served(fleet, 60);
+        wait_for_requests(fleet, 60);
         for proxy in proxies {
             proxy.slow(Duration::from_millis(200));
         }
-        degraded(fleet, 8);
-        served(fleet, 80);
+        wait_for_degraded(fleet, 8);
+        wait_for_requests(fleet, 80);
         proxies.iter().for_each(Proxy::mend);
-        degraded(fleet, 0);
+        wait_for_degraded(fleet, 0);
     });
 }
 
 #[test]
-fn one_gateway_is_cut_off_from_the_store_and_the_others_are_not() {
+fn survives_the_cut_off_of_one_gateway() {
     let mut site = Site::start();
     site.busy(WINDOW * 4, |_, proxies, fleet| {
-        served(fleet, 60);
+        wait_for_requests(fleet, 60);
         proxies[3].cut();
-        degraded(fleet, 1);
-        served(fleet, 120);
+        wait_for_degraded(fleet, 1);
+        wait_for_requests(fleet, 120);
         proxies[3].mend();
-        degraded(fleet, 0);
+        wait_for_degraded(fleet, 0);
     });
 }
 
-/// The second gateway reaches the store only when the first one, which was alone there, has lost it. It uses what it may of Cal.com's
-/// window, and then the first one, which knows nothing of that, is asked for as much as was left of it.
+/// The second gateway reaches the store only after the first one, which was alone, has lost it. The second uses all that it
+/// may of Cal.com's window. Then clients ask the first one, which does not know that, for as much as was left.
 #[test]
-fn a_gateway_joins_while_the_one_that_was_alone_is_cut_off() {
+fn a_gateway_joins_while_the_only_other_one_is_cut_off() {
     const LIMIT: usize = 120;
     let redis = Redis::start();
     let proxies: Vec<Proxy> = (0..2).map(|_| Proxy::to(redis.port)).collect();
     proxies[1].cut();
     let terms = Terms { gateways: 2, limit: 120, window: Duration::from_secs(30), ..terms() };
     let fleet = Fleet::start(&terms, |index| format!("redis = \"{}\"", proxies[index].url()));
-    degraded(&fleet, 1);
+    wait_for_degraded(&fleet, 1);
     assert_eq!(fleet.ask(0), (200, String::new()), "Cal.com's window begins");
     proxies[0].cut();
-    degraded(&fleet, 2);
+    wait_for_degraded(&fleet, 2);
     proxies[1].mend();
-    degraded(&fleet, 1);
+    wait_for_degraded(&fleet, 1);
     let served = |gateway| {
         let ask = |_| fleet.ask(gateway).0 == 200;
         std::thread::scope(|scope| {
@@ -145,24 +145,24 @@ fn a_gateway_joins_while_the_one_that_was_alone_is_cut_off() {
 }
 
 #[test]
-fn the_store_fails_over_to_its_replica() {
-    let mut watched = Watched::start();
+fn survives_a_failover_to_the_replica() {
+    let mut watched = ReplicatedRedis::start();
     let fleet = Fleet::start(&terms(), |_| watched.config());
-    joined(&fleet);
+    wait_for_joins(&fleet);
     busy(&fleet, WINDOW * 3, || {
-        served(&fleet, 60);
+        wait_for_requests(&fleet, 60);
         watched.primary.kill();
-        degraded(&fleet, 8);
-        watched.replica_took_over();
-        degraded(&fleet, 0);
+        wait_for_degraded(&fleet, 8);
+        watched.wait_for_failover();
+        wait_for_degraded(&fleet, 0);
     });
     assert!(fleet.losses() >= 8);
 }
 
-/// The clock of one gateway's process is set forward by a day, and then back by two; its steady clock goes on, as it does where a
-/// machine's clock is set. libfaketime tells the process so.
+/// Sets the time of day of one gateway forward by a day, then back by two, with libfaketime. Its monotonic clock goes on, as on
+/// a machine whose time of day is set.
 #[test]
-fn the_clock_of_one_gateway_is_set() {
+fn survives_a_changed_time_of_day() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let clock = folder.path().join("clock");
@@ -182,14 +182,14 @@ fn the_clock_of_one_gateway_is_set() {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ]
     };
-    // The longest timeout: a busy machine is late without any clock that is set.
+    // The longest timeout, because a busy machine may be late for other reasons.
     let store = |_| format!("redis = \"{}\"\ntimeout = \"500ms\"", redis.url());
     let fleet = Fleet::start_with_env(&terms(), store, |index| if index == 3 { faked() } else { Vec::new() });
-    joined(&fleet);
+    wait_for_joins(&fleet);
     busy(&fleet, WINDOW * 2, || {
         let real = fleet.time_of(0);
         for (offset, seconds) in [("+1d", 86_400), ("-1d", -86_400)] {
-            served(&fleet, 40);
+            wait_for_requests(&fleet, 40);
             set(offset);
             let apart = fleet.time_of(3) - real;
             assert!((apart - seconds).abs() < 600, "{apart} s apart");

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::{joined, they_share_forty};
+use super::{check_forty_are_shared, wait_for_joins};
 use crate::harness::{Fleet, Redis, Tally, Terms, eventually, pass, time_limit};
 
 fn terms(limit: u32, window: Duration) -> Terms {
@@ -16,7 +16,7 @@ fn safe(limit: u32, window: Duration, load: impl Fn(&Fleet) -> Tally) -> (Tally,
     let redis = Redis::start();
     let terms = Terms { quirk: true, ..terms(limit, window) };
     let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
-    joined(&fleet);
+    wait_for_joins(&fleet);
     let tally = load(&fleet);
     println!("{} losses, p99 {:?}, {:?}", fleet.losses(), tally.p99(), tally.answers);
     assert_eq!(fleet.sim.rate_limited(), 0, "{:?}", tally.answers);
@@ -67,26 +67,26 @@ fn busy(limit: u32, window: Duration) {
 }
 
 #[test]
-fn others_on_the_credential_are_seen_in_the_metrics_of_every_gateway() {
+fn every_gateway_reports_other_clients_of_the_credential() {
     let redis = Redis::start();
     let terms = Terms { gateways: 2, others: 240, ..terms(60, Duration::from_secs(3)) };
     let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
-    joined(&fleet);
+    wait_for_joins(&fleet);
     eventually("others in the metrics", || {
         assert_eq!(fleet.ask(0).0, 200);
-        // It is the store that sees them: this one has sent nothing that would have told it.
+        // This gateway has sent nothing, so it knows them from the store.
         (fleet.gateways[1].metric("calgate_budget_foreign", "main") > 0).then_some(())
     });
     assert_eq!(fleet.sim.rate_limited(), 0);
 }
 
 #[test]
-fn a_block_that_one_gateway_runs_into_holds_the_others_and_is_logged_by_that_one() {
+fn a_block_of_one_gateway_holds_the_others_and_is_logged_once() {
     let redis = Redis::start();
-    // Another program uses the credential up, faster than anyone can be told of it.
+    // Another program uses up the credential faster than gateways can learn of it.
     let terms = Terms { gateways: 2, others: 60_000, ..terms(60, Duration::from_secs(60)) };
     let fleet = Fleet::start(&terms, |_| format!("redis = \"{}\"", redis.url()));
-    joined(&fleet);
+    wait_for_joins(&fleet);
     let held = (429, "GATEWAY_UPSTREAM_BUDGET".to_owned());
     let block = "Cal.com's limiter refused a request";
     assert_eq!(fleet.ask(0).0, 200);
@@ -94,11 +94,11 @@ fn a_block_that_one_gateway_runs_into_holds_the_others_and_is_logged_by_that_one
     assert_eq!(fleet.ask(0), held);
     let line = fleet.gateways[0].wait_for_log(block);
     assert!(line.contains(r#""level":"WARN""#) && line.contains(r#""credential":"main""#), "{line}");
-    // The answer does not wait for the store to be told.
-    eventually("the store told of it", || redis.cli(&["keys", "calgate:*:flying"]).trim().is_empty().then_some(()));
+    // The response does not wait for the report to the store.
+    eventually("a report to the store", || redis.cli(&["keys", "calgate:*:flying"]).trim().is_empty().then_some(()));
     let asked = fleet.sim.seen_count();
     assert_eq!(fleet.ask(1), held);
-    assert_eq!(fleet.sim.seen_count(), asked, "what the one was told holds for the other");
+    assert_eq!(fleet.sim.seen_count(), asked, "the block of one gateway holds for the other");
     assert!(!fleet.gateways[1].log().iter().any(|line| line.contains(block)), "nothing is logged twice");
 }
 
@@ -147,12 +147,12 @@ fn a_busy_credential_of_eight_hundred_serves_everything() {
 }
 
 #[test]
-fn a_consumer_has_its_requests_once_and_not_once_in_each_gateway() {
+fn all_gateways_share_the_requests_of_a_consumer() {
     let redis = Redis::start();
     // A gateway that marks the store unavailable is back after these times.
     let headers = time_limit(500);
     let config = format!("mode = \"off\"\n[limits]\nupstream_connect = \"500ms\"\nupstream_headers = \"{headers}\"");
     let terms = Terms { config, per_minute: 40, ..terms(100_000, Duration::from_secs(60)) };
     let fleet = Fleet::start(&terms, |_| format!("on_loss = \"closed\"\nredis = \"{}\"", redis.url()));
-    they_share_forty(&fleet);
+    check_forty_are_shared(&fleet);
 }

@@ -1,4 +1,4 @@
-//! What the store keeps of a limit for gateways that lose it.
+//! The part of a limit that the store reserves for gateways that lose it.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use calgate::ratelimit::usage_headers::{LimitReadings, UpstreamOutcome};
 
 use super::scripts::{A, B, Bench, SECOND, START, limit};
 
-/// How many requests of a gateway's the store lets out that names the epochs of parts as it learns of them.
-fn lets_out(bench: &mut Bench, at: u64, member: Member<'_>) -> usize {
+/// Returns how many requests of a gateway the store admits. The gateway confirms each epoch of parts as it learns of it.
+fn admitted(bench: &mut Bench, at: u64, member: Member<'_>) -> usize {
     let (mut epoch, mut count) = (bench.heartbeat(at, member).part.epoch, 0);
-    // A request that is held for the sake of parts is asked for again once its gateway knows of smaller ones.
+    // If the reserve denies a request, the gateway asks again when it knows of smaller parts.
     for request in 1000..1300 {
         let asking = AcquireRequest { request, express: true, waiting: false, anyway: false, light: 0, epoch };
         let (scripts, link) = (&bench.scripts, &mut bench.link);
@@ -22,8 +22,8 @@ fn lets_out(bench: &mut Bench, at: u64, member: Member<'_>) -> usize {
     count
 }
 
-/// A response without limits, long before: nothing but the log holds what follows.
-fn is_silent(bench: &mut Bench) {
+/// Settles a response without limits, long before, so that only the log limits the requests that follow.
+fn settle_without_limits(bench: &mut Bench) {
     let before = START - 300 * SECOND;
     bench.join(before, A, &[]);
     let request = bench.acquire(before, A).unwrap();
@@ -36,16 +36,16 @@ fn is_silent(bench: &mut Bench) {
 }
 
 #[test]
-fn half_of_the_limit_is_kept_for_one_that_was_alone_until_it_knows_that_it_is_not() {
+fn a_gateway_that_was_alone_keeps_half_until_it_learns_of_another() {
     let mut bench = Bench::of(120);
-    is_silent(&mut bench);
+    settle_without_limits(&mut bench);
     bench.join(START, A, &[]);
     (0..50).for_each(|_| assert!(bench.acquire(START, A).is_ok()));
     let alone = bench.heartbeat(START, A).part;
     assert_eq!(alone.requests, 60, "however much it uses");
-    // From here on A does not reach the store.
+    // From here on, A does not reach the store.
     bench.join(START + SECOND, B, &[]);
-    assert_eq!(lets_out(&mut bench, START + SECOND, B), 10, "what A did not use of the other half");
+    assert_eq!(admitted(&mut bench, START + SECOND, B), 10, "what A did not use of the other half");
     let runs = |bench: &mut Bench| {
         bench.heartbeat(START + SECOND, A);
         bench.acquire(START + SECOND, B).is_ok()
@@ -53,60 +53,56 @@ fn half_of_the_limit_is_kept_for_one_that_was_alone_until_it_knows_that_it_is_no
     assert_eq!((0..90).filter(|_| runs(&mut bench)).count(), 60, "A is back and gives up its part");
 }
 
-/// The gateway's own log lacks what one sent that has said goodbye.
+/// The log of the gateway that stays lacks the requests of the gateway that left.
 #[test]
-fn who_is_the_only_one_is_not_alone_before_others_requests_are_over() {
+fn the_last_gateway_is_alone_only_when_the_requests_of_others_expired() {
     let mut bench = Bench::of(120);
-    is_silent(&mut bench);
+    settle_without_limits(&mut bench);
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
-    assert_eq!(lets_out(&mut bench, START, B), 60);
+    assert_eq!(admitted(&mut bench, START, B), 60);
     let keys = limit(120, START).keys;
     bench.runtime.block_on(bench.scripts.leave(&mut bench.link, keys, B)).unwrap();
     bench.heartbeat(START + SECOND, A);
     let kept = bench.heartbeat(START + SECOND, A).part.requests;
-    assert_eq!(kept, 30, "as one of several, and what B sent is in the store's log");
-    assert_eq!(bench.heartbeat(START + 91 * SECOND, A).part.requests, 60, "all of B's are over");
+    assert_eq!(kept, 30, "as one of several, because requests of B are in the log");
+    assert_eq!(bench.heartbeat(START + 91 * SECOND, A).part.requests, 60, "all requests of B have expired");
 }
 
 #[test]
-fn who_comes_after_two_that_crashed_is_left_what_they_do_not_hold() {
+fn a_gateway_after_two_crashed_ones_has_what_they_do_not_hold() {
     let mut bench = Bench::of(120);
-    is_silent(&mut bench);
+    settle_without_limits(&mut bench);
     for member in [A, B, Member { gateway: "c", times: 1 }] {
         bench.join(START, member, &[]);
     }
     let third = Member { gateway: "c", times: 1 };
-    assert_eq!(
-        lets_out(&mut bench, START, third),
-        30,
-        "60 that A held alone, and 30 that B was told of when it joined"
-    );
+    assert_eq!(admitted(&mut bench, START, third), 30, "60 that A held alone, and 30 that B learned of when it joined");
 }
 
 #[test]
-fn who_is_cut_off_is_known_for_as_long_as_its_last_request_may_count() {
+fn a_gateway_that_is_cut_off_is_known_while_its_requests_may_count() {
     let mut bench = Bench::of(120);
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
-    // A window and a deadline long A sends from its part. Its last request from that counts for as long again.
+    // A sends from its part for a window and a deadline. Its last request from that counts as long again.
     let counts = START + 180 * SECOND;
     assert_eq!(bench.heartbeat(counts, B).gateways, 2);
     assert_eq!(bench.heartbeat(counts + 2 * SECOND, B).gateways, 1);
 }
 
 #[test]
-fn what_a_gateway_may_send_without_the_store_is_kept_until_it_has_given_it_up() {
+fn a_part_is_reserved_until_its_gateway_gives_it_up() {
     let mut bench = Bench::of(120);
-    is_silent(&mut bench);
+    settle_without_limits(&mut bench);
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
     // B learns of its part, and then does not run.
     let (scripts, link) = (&bench.scripts, &mut bench.link);
     let heard = bench.runtime.block_on(scripts.heartbeat(link, limit(120, START), B, 0)).unwrap();
     assert_eq!(heard.part.requests, 30, "half of what is granted, divided among both");
-    assert_eq!(lets_out(&mut bench, START, A), 90, "all but the part of B, however often A asks");
-    // A call of B's that is late names an epoch that is over.
+    assert_eq!(admitted(&mut bench, START, A), 90, "all but the part of B, however often A asks");
+    // A late call of B names an old epoch.
     let (scripts, link) = (&bench.scripts, &mut bench.link);
     bench.runtime.block_on(scripts.heartbeat(link, limit(120, START), B, heard.part.epoch)).unwrap();
     assert!(bench.acquire(START, A).is_err());

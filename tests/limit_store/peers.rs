@@ -1,4 +1,4 @@
-//! How many gateways there are, by what budgets hear that do not all hear of the same ones.
+//! The number of gateways, from reports for budgets with different users.
 
 use calgate::limit_store::peers::PeerCount;
 use calgate::time::MonoTime;
@@ -8,10 +8,10 @@ fn at(milliseconds: u64) -> MonoTime {
 }
 
 #[test]
-fn the_budget_that_hears_of_most_is_believed_whatever_the_others_hear_of() {
+fn counts_the_maximum_over_all_budgets() {
     let gateways = PeerCount::default();
     assert_eq!(gateways.count(), 1);
-    // Two budgets are heard twice a second: that of a credential that all use, and that of a managed user.
+    // Two budgets report twice a second: that of a credential that all gateways use, and that of a managed user.
     for beat in 0..100 {
         gateways.observe(8, at(beat * 500));
         assert_eq!(gateways.count(), 8);
@@ -21,7 +21,7 @@ fn the_budget_that_hears_of_most_is_believed_whatever_the_others_hear_of() {
 }
 
 #[test]
-fn those_that_are_gone_are_forgotten() {
+fn forgets_gateways_that_have_left() {
     let gateways = PeerCount::default();
     gateways.observe(8, at(500));
     let counts = [1000, 1500, 2000, 2500, 3000].map(|now| {
@@ -32,10 +32,10 @@ fn those_that_are_gone_are_forgotten() {
 }
 
 #[test]
-fn nothing_is_forgotten_while_nothing_is_heard() {
+fn keeps_the_count_while_there_are_no_reports() {
     let gateways = PeerCount::default();
     gateways.observe(8, at(500));
     assert_eq!(gateways.count(), 8);
     gateways.observe(1, at(60_000));
-    assert_eq!(gateways.count(), 8, "the others have not been heard yet");
+    assert_eq!(gateways.count(), 8, "the other budgets have not reported yet");
 }

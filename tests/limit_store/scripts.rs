@@ -1,4 +1,4 @@
-//! What the scripts do beside deciding: who may ask, what becomes of who does not ask any more, and what stays in the store.
+//! The Lua scripts: memberships, replays, gateways that are cut off, and the keys in the store.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::harness::Redis;
 pub(super) const START: u64 = 1_700_000_000_000_000;
 pub(super) const SECOND: u64 = 1_000_000;
 
-/// One limit in 60 s, of two requests if nothing is said, in a store of its own.
+/// One limit per 60 s, of two requests by default, in its own store.
 pub(super) struct Bench {
     pub(super) limit: u32,
     _redis: Redis,
@@ -30,7 +30,7 @@ pub(super) struct Bench {
 pub(super) const A: Member<'static> = Member { gateway: "a", times: 1 };
 pub(super) const B: Member<'static> = Member { gateway: "b", times: 1 };
 
-/// An epoch of parts after all others: who names it holds no more than the current part.
+/// An epoch of parts after all others. A gateway that confirms it holds no more than the current part.
 const ANY_EPOCH: u64 = 1 << 52;
 
 const TOKEN: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub(super) fn limit(limit: u32, at: u64) -> Limit<'static> {
 }
 
 impl Bench {
-    /// A bench with a limit of so many requests.
+    /// Starts a bench with that limit.
     pub(super) fn of(limit: u32) -> Self {
         Self { limit, ..Self::start() }
     }
@@ -55,16 +55,16 @@ impl Bench {
         Self { limit: 2, _redis: redis, runtime, link, scripts: Scripts::default(), requests: 0 }
     }
 
-    pub(super) fn join(&mut self, at: u64, member: Member<'_>, missed: &[ReplayedRequest]) -> u32 {
-        self.is_heard(at, member, true, missed)
+    pub(super) fn join(&mut self, at: u64, member: Member<'_>, replayed: &[ReplayedRequest]) -> u32 {
+        self.join_as(at, member, true, replayed)
     }
 
-    fn is_heard(&mut self, at: u64, member: Member<'_>, joins: bool, missed: &[ReplayedRequest]) -> u32 {
+    fn join_as(&mut self, at: u64, member: Member<'_>, joins: bool, replayed: &[ReplayedRequest]) -> u32 {
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.join(link, limit(self.limit, at), member, joins, missed)).unwrap()
+        self.runtime.block_on(scripts.join(link, limit(self.limit, at), member, joins, replayed)).unwrap()
     }
 
-    /// The request's number, if it may go.
+    /// Returns the number of the request if the store admits it.
     pub(super) fn acquire(&mut self, at: u64, member: Member<'_>) -> Result<u64, Acquired> {
         match self.acquire_with(at, member, None) {
             Acquired::Go { .. } => Ok(self.requests),
@@ -86,8 +86,7 @@ impl Bench {
         self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, charge)).unwrap().0
     }
 
-    /// Takes a token of a bucket of `burst`, one of which comes back in a second: how far ahead its being full lies.
-    /// What one is told that has to take turns.
+    /// Asks for a request that waits in the fair queue.
     fn turn(&mut self, at: u64, member: Member<'_>) -> Acquired {
         self.requests += 1;
         let asking = AcquireRequest {
@@ -102,22 +101,23 @@ impl Bench {
         self.runtime.block_on(scripts.acquire(link, limit(self.limit, at), member, asking, None)).unwrap().0
     }
 
+    /// Charges a bucket of `burst` tokens, which refills one in a second.
     fn charge(&mut self, at: u64, burst: u32) -> Result<Duration, Duration> {
         let (scripts, link) = (&self.scripts, &mut self.link);
         self.runtime.block_on(scripts.charge(link, bucket(burst), Some(at))).unwrap()
     }
 
-    /// Tells that so many tokens were handed out elsewhere.
-    fn owe(&mut self, at: u64, burst: u32, tokens: u32) {
+    /// Reports tokens that were charged without the store.
+    fn report(&mut self, at: u64, burst: u32, tokens: u32) {
         let Charge { key, quota } = bucket(burst);
-        let owing = UsageReport { key: key.to_owned(), quota, ahead: TOKEN * tokens };
+        let usage = UsageReport { key: key.to_owned(), quota, ahead: TOKEN * tokens };
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.report(link, &owing, Some(at))).unwrap();
+        self.runtime.block_on(scripts.report(link, &usage, Some(at))).unwrap();
     }
 
-    pub(super) fn settle(&mut self, at: u64, member: Member<'_>, request: u64, fate: RequestOutcome) {
+    pub(super) fn settle(&mut self, at: u64, member: Member<'_>, request: u64, outcome: RequestOutcome) {
         let (scripts, link) = (&self.scripts, &mut self.link);
-        self.runtime.block_on(scripts.settle(link, limit(self.limit, at), member.gateway, request, fate)).unwrap();
+        self.runtime.block_on(scripts.settle(link, limit(self.limit, at), member.gateway, request, outcome)).unwrap();
     }
 
     pub(super) fn heartbeat(&mut self, at: u64, member: Member<'_>) -> calgate::limit_store::HeartbeatReply {
@@ -141,7 +141,7 @@ fn answered_of(limit: u32, remaining: u32) -> RequestOutcome {
 }
 
 #[test]
-fn who_has_not_joined_is_told_so_and_charged_nothing() {
+fn rejects_a_gateway_that_has_not_joined() {
     let mut bench = Bench::start();
     assert_eq!(bench.acquire(START, A), Err(Acquired::UnknownMember));
     bench.join(START, A, &[]);
@@ -150,7 +150,7 @@ fn who_has_not_joined_is_told_so_and_charged_nothing() {
 }
 
 #[test]
-fn what_comes_late_under_an_older_membership_is_refused() {
+fn rejects_late_calls_of_an_older_membership() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     bench.join(START, Member { times: 2, ..A }, &[]);
@@ -159,7 +159,7 @@ fn what_comes_late_under_an_older_membership_is_refused() {
 }
 
 #[test]
-fn what_becomes_free_is_kept_for_a_moment_for_who_need_not_take_turns_and_is_not_used_at_once() {
+fn holds_free_capacity_for_express_requests_and_paces_the_others() {
     let mut bench = Bench::of(800);
     bench.join(START, A, &[]);
     let is_go = |acquired: Acquired| matches!(acquired, Acquired::Go { .. });
@@ -180,7 +180,7 @@ fn what_becomes_free_is_kept_for_a_moment_for_who_need_not_take_turns_and_is_not
     let (full, millisecond) = (START + 60 * SECOND, SECOND / 1000);
     assert!(matches!(bench.acquire(full, B), Err(Acquired::UnknownMember)));
     assert!(matches!(bench.acquire(full, A), Err(Acquired::Held { by: ThrottleReason::Requests, .. })));
-    assert!(is_paced(bench.turn(full + 149 * millisecond, A)), "all is free, and kept");
+    assert!(is_paced(bench.turn(full + 149 * millisecond, A)), "all is free, and held for express requests");
     assert!(is_go(bench.turn(full + 151 * millisecond, A)));
     assert!(is_paced(bench.turn(full + 152 * millisecond, A)), "half is free, and not plenty");
     bench.acquire(full + 152 * millisecond, A).unwrap();
@@ -188,11 +188,11 @@ fn what_becomes_free_is_kept_for_a_moment_for_who_need_not_take_turns_and_is_not
 }
 
 #[test]
-fn who_dies_in_mid_request_is_charged_until_its_deadline_and_a_window() {
+fn a_request_of_a_dead_gateway_counts_for_a_deadline_and_a_window() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     assert!(bench.acquire(START, A).is_ok() && bench.acquire(START, A).is_ok());
-    // It is gone; another one comes.
+    // A is gone, and B joins.
     bench.join(START + SECOND, B, &[]);
     let (almost, over) = (START + 90 * SECOND, START + 90 * SECOND + 60_000);
     assert!(matches!(bench.acquire(almost, B), Err(Acquired::Held { .. })));
@@ -201,25 +201,25 @@ fn who_dies_in_mid_request_is_charged_until_its_deadline_and_a_window() {
 }
 
 #[test]
-fn who_comes_back_brings_what_it_has_sent_meanwhile_and_nothing_twice() {
+fn a_join_replaces_the_requests_of_the_gateway() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     bench.acquire(START, A).unwrap();
-    // While it could not be asked, the request was answered, and another one sent.
-    let missed = [
+    // While the store was unavailable, the request was answered, and the gateway sent another one.
+    let replayed = [
         ReplayedRequest { request: u64::MAX, in_flight: false, left: Duration::from_secs(59) },
         ReplayedRequest { request: 77, in_flight: true, left: Duration::from_secs(29) },
     ];
     let member = Member { times: 2, ..A };
-    bench.join(START + SECOND, member, &missed);
+    bench.join(START + SECOND, member, &replayed);
     assert!(matches!(bench.acquire(START + SECOND, member), Err(Acquired::Held { .. })));
-    // What it had there before is not counted beside.
+    // The earlier request no longer counts.
     bench.settle(START + 2 * SECOND, member, 77, RequestOutcome::Unsent);
     assert!(bench.acquire(START + 2 * SECOND, member).is_ok());
 }
 
 #[test]
-fn who_asks_is_heard() {
+fn a_call_of_acquire_keeps_the_membership_alive() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
@@ -228,17 +228,17 @@ fn who_asks_is_heard() {
 }
 
 #[test]
-fn who_is_heard_and_has_not_joined_does_not_go_by_the_store() {
+fn counts_a_gateway_that_still_decides_locally() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
-    assert_eq!(bench.is_heard(START, B, false, &[]), 2);
+    assert_eq!(bench.join_as(START, B, false, &[]), 2);
     let heard = bench.heartbeat(START, B);
     assert_eq!((heard.is_member, heard.gateways, heard.members), (false, 2, 1));
     assert_eq!(bench.acquire(START, B), Err(Acquired::UnknownMember));
 }
 
 #[test]
-fn what_was_not_sent_after_all_is_not_counted_even_if_that_is_told_late() {
+fn an_unsent_request_does_not_count_even_if_its_outcome_is_late() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     let request = bench.acquire(START, A).unwrap();
@@ -249,7 +249,7 @@ fn what_was_not_sent_after_all_is_not_counted_even_if_that_is_told_late() {
 }
 
 #[test]
-fn a_bucket_is_charged_once_whether_the_budget_holds_the_request_or_not() {
+fn a_call_charges_the_bucket_once_even_if_the_budget_denies_it() {
     let mut bench = Bench::of(1);
     bench.join(START, A, &[]);
     let asks = |bench: &mut Bench| bench.acquire_with(START, A, Some(bucket(2)));
@@ -260,32 +260,32 @@ fn a_bucket_is_charged_once_whether_the_budget_holds_the_request_or_not() {
 }
 
 #[test]
-fn what_was_handed_out_elsewhere_is_taken_and_leaves_a_bucket_empty_at_worst() {
+fn a_report_leaves_a_bucket_empty_at_worst() {
     let mut bench = Bench::start();
     assert_eq!(bench.charge(START, 4), Ok(TOKEN));
-    bench.owe(START, 4, 2);
+    bench.report(START, 4, 2);
     assert_eq!(bench.charge(START, 4), Ok(TOKEN * 4));
-    bench.owe(START, 4, 100);
+    bench.report(START, 4, 100);
     assert_eq!(bench.charge(START, 4), Err(TOKEN * 4));
     assert_eq!(bench.charge(START + SECOND, 4), Ok(TOKEN * 4));
 }
 
 #[test]
-fn what_is_told_under_a_smaller_tier_gives_nothing_back() {
+fn a_report_under_a_smaller_tier_returns_no_tokens() {
     let mut bench = Bench::start();
-    bench.owe(START, 10, 10);
-    bench.owe(START, 4, 1);
+    bench.report(START, 10, 10);
+    bench.report(START, 4, 1);
     assert_eq!(bench.charge(START, 10), Err(TOKEN * 10));
 }
 
 #[test]
-fn who_is_cut_off_is_left_its_part() {
+fn the_store_reserves_the_share_of_a_gateway_that_is_cut_off() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
     let heard = bench.heartbeat(START + SECOND, A);
     assert_eq!((heard.gateways, heard.members), (2, 2));
-    // B is not heard any more. In a window's tail, which here is all of it, A has one request, and B the other.
+    // B sends no more heartbeats. In the tail of a window, which is all of it here, A and B have one request each.
     let later = START + 5 * SECOND;
     let heard = bench.heartbeat(later, A);
     assert_eq!((heard.gateways, heard.members), (2, 1));
@@ -294,9 +294,9 @@ fn who_is_cut_off_is_left_its_part() {
     assert!(matches!(bench.acquire(later, A), Err(Acquired::Held { .. })));
 }
 
-/// Which of the requests before were in the window's tail nobody knows, as there was none: they all count as such.
+/// There was no tail before, so it is unknown which requests were in it. All of them count.
 #[test]
-fn who_was_not_alone_before_another_was_cut_off_has_had_its_part_of_the_tail() {
+fn requests_before_a_cut_off_count_in_the_tail() {
     let mut bench = Bench::of(16);
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
@@ -308,28 +308,28 @@ fn who_was_not_alone_before_another_was_cut_off_has_had_its_part_of_the_tail() {
 }
 
 #[test]
-fn what_one_that_was_cut_off_used_is_not_taken_for_others_once_it_is_back() {
+fn requests_of_a_gateway_that_was_cut_off_are_not_those_of_other_clients() {
     let mut bench = Bench::of(16);
     bench.join(START, A, &[]);
     let used = |bench: &mut Bench, remaining: [u32; 2]| {
         for remaining in remaining {
-            // What is kept for A is given up for its own request once A has said that it knows.
+            // The store gives up the part of A for its own request after A has confirmed that.
             let request = bench.acquire(START, A).or_else(|_| bench.acquire(START, A)).unwrap();
             bench.settle(START, A, request, answered_of(16, remaining));
         }
     };
-    // B is heard of, and goes by itself.
-    bench.is_heard(START, B, false, &[]);
+    // The store counts B, which decides locally.
+    bench.join_as(START, B, false, &[]);
     used(&mut bench, [15, 10]);
-    assert_eq!(bench.heartbeat(START, A).foreign, 0, "there are several");
+    assert_eq!(bench.heartbeat(START, A).foreign, 0, "there are two gateways");
     bench.join(START, B, &[]);
-    assert_eq!(bench.heartbeat(START, A).foreign, 0, "the four between were B's");
+    assert_eq!(bench.heartbeat(START, A).foreign, 0, "B sent the four requests between");
     used(&mut bench, [9, 5]);
-    assert_eq!(bench.heartbeat(START, A).foreign, 3, "all gateways are here, and sent none of them");
+    assert_eq!(bench.heartbeat(START, A).foreign, 3, "both gateways are members, and sent none of them");
 }
 
 #[test]
-fn a_heartbeat_leaves_out_what_is_in_flight() {
+fn a_heartbeat_subtracts_requests_in_flight() {
     let mut bench = Bench::of(16);
     bench.join(START, A, &[]);
     let request = bench.acquire(START, A).unwrap();
@@ -339,7 +339,7 @@ fn a_heartbeat_leaves_out_what_is_in_flight() {
 }
 
 #[test]
-fn a_heartbeat_tells_what_is_left_of_cal_coms_window() {
+fn a_heartbeat_reports_the_window_of_cal_com() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     bench.join(START, B, &[]);
@@ -351,14 +351,14 @@ fn a_heartbeat_tells_what_is_left_of_cal_coms_window() {
 }
 
 #[test]
-fn every_key_has_the_credentials_tag_and_an_end() {
+fn every_key_has_the_hash_tag_and_expires() {
     let mut bench = Bench::start();
     bench.join(START, A, &[]);
     let request = bench.acquire(START, A).unwrap();
     bench.acquire(START, A).unwrap();
     bench.settle(START, A, request, answered(1));
-    // It is full again in an hour, and has to be known until then.
-    bench.owe(START, 3600, 3600);
+    // The bucket is full in an hour, and its key lasts until then.
+    bench.report(START, 3600, 3600);
     let link = &mut bench.link;
     let keys = bench.runtime.block_on(async {
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(link).await.unwrap();

@@ -1,11 +1,11 @@
-//! Gateways that do not run for a while, or whose store is far away. Some of eight then go by the store, some by their own rules, and some are
-//! between the two. Whatever they do, Cal.com never refuses a request.
+//! Gateways that stop for a while, or whose store is far away. The store decides for some of eight, others decide locally, and
+//! some change between the two. Cal.com never answers 429.
 //!
-//! `CALGATE_STALL_SECONDS` makes each run that long (`make test-stalls`).
+//! `CALGATE_STALL_SECONDS` sets the length of each run (`make test-stalls`).
 
 use std::time::{Duration, Instant};
 
-use super::joined;
+use super::wait_for_joins;
 use crate::harness::{CpuLimit, Fleet, Proxy, Redis, Terms, pass};
 use crate::ratelimit::table::random::Random;
 
@@ -22,16 +22,16 @@ fn terms() -> Terms {
     Terms { gateways: 8, limit: LIMIT, window: WINDOW, quirk: false, others: 0, config, per_minute: 1_000_000 }
 }
 
-/// Three times what Cal.com grants is asked for while `meanwhile` goes on.
-fn three_times_the_load(name: &str, fleet: &Fleet, meanwhile: impl FnOnce()) {
-    joined(fleet);
+/// Sends three times what Cal.com grants while `meanwhile` runs.
+fn overload(name: &str, fleet: &Fleet, meanwhile: impl FnOnce()) {
+    wait_for_joins(fleet);
     let per_second = 3.0 * f64::from(LIMIT) / WINDOW.as_secs_f64();
     let (before, started) = (fleet.sim.seen_count(), Instant::now());
     let tally = fleet.random_load(per_second, length(), meanwhile);
     let (used, took) = (fleet.sim.seen_count() - before, started.elapsed());
     let granted = f64::from(LIMIT) * took.as_secs_f64() / WINDOW.as_secs_f64();
     println!(
-        "{name}: {} of Cal.com's 429s, {used} requests in {:.1} s ({:.0} % of N), the store was given up {} times; {:?}",
+        "{name}: {} of Cal.com's 429s, {used} requests in {:.1} s ({:.0} % of N), the store was marked unavailable {} times; {:?}",
         fleet.sim.rate_limited(),
         took.as_secs_f64(),
         100.0 * f64::from(u32::try_from(used).unwrap()) / granted,
@@ -44,8 +44,8 @@ fn three_times_the_load(name: &str, fleet: &Fleet, meanwhile: impl FnOnce()) {
     assert!(tally.of(200) > 0, "{:?}", tally.answers);
 }
 
-/// Stops each gateway at random moments for up to `longest`, whatever the others do.
-fn stops(fleet: &Fleet, longest: Duration) {
+/// Stops each gateway at random moments for up to `longest`.
+fn stop_at_random(fleet: &Fleet, longest: Duration) {
     let start = Instant::now();
     std::thread::scope(|scope| {
         for (seed, gateway) in (1..).zip(&fleet.gateways) {
@@ -62,11 +62,11 @@ fn stops(fleet: &Fleet, longest: Duration) {
     });
 }
 
-/// A fleet whose gateways reach the store through proxies that hold each packet for up to half of `farthest`, each another time.
-fn far(farthest: Duration, redis: &Redis, store: &str) -> (Fleet, Vec<Proxy>) {
+/// Starts a fleet with proxies to the store. Each proxy delays packets by its own time, up to half of `farthest`.
+fn start_far(farthest: Duration, redis: &Redis, store: &str) -> (Fleet, Vec<Proxy>) {
     let proxies: Vec<Proxy> = (0..8).map(|_| Proxy::to(redis.port)).collect();
     let fleet = Fleet::start(&terms(), |index| format!("redis = \"{}\"\n{store}", proxies[index].url()));
-    joined(&fleet);
+    wait_for_joins(&fleet);
     let mut random = Random::new(5);
     let least = Duration::from_millis(20);
     for proxy in &proxies {
@@ -76,41 +76,41 @@ fn far(farthest: Duration, redis: &Redis, store: &str) -> (Fleet, Vec<Proxy>) {
 }
 
 #[test]
-fn gateways_are_stopped_at_random() {
+fn never_exceeds_the_limit_when_gateways_stop() {
     let redis = Redis::start();
     let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"", redis.url()));
-    three_times_the_load("stops of up to 2 s", &fleet, || stops(&fleet, Duration::from_secs(2)));
+    overload("stops of up to 2 s", &fleet, || stop_at_random(&fleet, Duration::from_secs(2)));
 }
 
 #[test]
-fn gateways_are_stopped_at_random_with_more_time_for_the_store() {
+fn never_exceeds_the_limit_when_gateways_stop_with_a_long_timeout() {
     let redis = Redis::start();
     let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\ntimeout = \"500ms\"", redis.url()));
-    three_times_the_load("stops of up to 2 s, timeout 500 ms", &fleet, || stops(&fleet, Duration::from_secs(2)));
+    overload("stops of up to 2 s, timeout 500 ms", &fleet, || stop_at_random(&fleet, Duration::from_secs(2)));
 }
 
 #[test]
-fn gateways_have_a_tenth_of_a_processor() {
+fn never_exceeds_the_limit_with_a_tenth_of_a_processor() {
     let redis = Redis::start();
     let fleet = Fleet::start(&terms(), |_| format!("redis = \"{}\"\ntimeout = \"250ms\"", redis.url()));
-    joined(&fleet);
+    wait_for_joins(&fleet);
     let limits: Vec<_> = fleet.gateways.iter().map(|gateway| CpuLimit::of(gateway.pid(), 10)).collect();
-    three_times_the_load("CPU quotas of 10 %", &fleet, || {});
+    overload("CPU quotas of 10 %", &fleet, || {});
     drop(limits);
 }
 
 #[test]
-fn a_store_is_far_away() {
+fn never_exceeds_the_limit_with_a_distant_store() {
     let redis = Redis::start();
-    let (fleet, _proxies) = far(Duration::from_millis(200), &redis, "timeout = \"500ms\"");
-    three_times_the_load("a store 40 to 200 ms away, timeout 500 ms", &fleet, || {});
+    let (fleet, _proxies) = start_far(Duration::from_millis(200), &redis, "timeout = \"500ms\"");
+    overload("a store 40 to 200 ms away, timeout 500 ms", &fleet, || {});
 }
 
 #[test]
-fn a_store_is_farther_away_than_its_timeout_allows() {
+fn never_exceeds_the_limit_with_a_store_beyond_its_timeout() {
     let redis = Redis::start();
-    let (fleet, proxies) = far(Duration::from_millis(200), &redis, "");
-    three_times_the_load("a store 40 to 200 ms away, at times", &fleet, || {
+    let (fleet, proxies) = start_far(Duration::from_millis(200), &redis, "");
+    overload("a store 40 to 200 ms away, at times", &fleet, || {
         let (start, mut random) = (Instant::now(), Random::new(9));
         while start.elapsed() < length() {
             let proxy = &proxies[random.below(proxies.len())];

@@ -1,5 +1,5 @@
-//! Requests that a budget has let out and that do not go: for want of their bucket's token, or because their caller leaves
-//! while the store is asked for it. Their places are free again.
+//! Requests that a budget admits and that are not sent: their bucket is empty, or their caller disconnects during the call to
+//! the store. Their places in the budget are free again.
 
 use std::future::Future as _;
 use std::task::{Context, Waker};
@@ -15,7 +15,7 @@ use http::HeaderMap;
 use crate::given::{PEER, code, find, now, snapshot};
 use crate::harness::{Redis, eventually, free_port};
 
-/// A gateway's state with a store at `port`.
+/// Creates a gateway's state with a store at `port`.
 fn with_store(port: u16, mode: &str) -> Snapshot {
     snapshot(&format!(
         "[budget]\nmode = \"{mode}\"\n\
@@ -23,7 +23,7 @@ fn with_store(port: u16, mode: &str) -> Snapshot {
     ))
 }
 
-/// A call without a credential.
+/// Reserves a slot for a call without a credential.
 async fn reserve(snapshot: &Snapshot) -> Result<Slot, Refusal> {
     let caller = snapshot.consumers.identify(&HeaderMap::new(), PEER, now()).unwrap();
     let grant = snapshot.entitlements.grant(caller, find("GET /v2/slots").unwrap()).unwrap();
@@ -33,41 +33,41 @@ async fn reserve(snapshot: &Snapshot) -> Result<Slot, Refusal> {
     snapshot.budget.reserve(&permit, &access, Some(Duration::ZERO)).await
 }
 
-fn public(snapshot: &Snapshot) -> (u32, u32) {
+fn public_usage(snapshot: &Snapshot) -> (u32, u32) {
     let standings = snapshot.budget.statuses();
     let BudgetStatus { used, in_flight, .. } = standings.iter().find(|(name, ..)| &**name == "(public)").unwrap().2;
     (used, in_flight)
 }
 
 #[test]
-fn one_whose_token_cannot_be_had_gives_up_its_place() {
+fn a_request_without_a_token_releases_its_place() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for mode in ["enforce", "observe"] {
         let snapshot = with_store(free_port(), mode);
         for n in 0..10 {
             assert_eq!(code(runtime.block_on(reserve(&snapshot))), "GATEWAY_STORE_LOST", "{mode} {n}");
-            assert_eq!(public(&snapshot), (0, 0), "{mode} {n}");
+            assert_eq!(public_usage(&snapshot), (0, 0), "{mode} {n}");
         }
     }
 }
 
 #[test]
-fn one_whose_caller_leaves_while_the_store_is_asked_gives_up_its_place() {
+fn a_request_whose_caller_disconnects_releases_its_place() {
     let redis = Redis::start();
     for mode in ["enforce", "observe"] {
         let snapshot = with_store(redis.port, mode);
         let store = snapshot.limit_store.clone().unwrap();
         store.start(Duration::ZERO).unwrap();
-        eventually("a store that is asked", || store.is_enabled().then_some(()));
+        eventually("an enabled store", || store.is_enabled().then_some(()));
         redis.signal("-STOP");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut cx = Context::from_waker(Waker::noop());
             let mut asks = Box::pin(reserve(&snapshot));
             assert!(asks.as_mut().poll(&mut cx).is_pending());
-            assert_eq!(public(&snapshot), (1, 1), "{mode}");
+            assert_eq!(public_usage(&snapshot), (1, 1), "{mode}");
         });
         redis.signal("-CONT");
-        assert_eq!(public(&snapshot), (0, 0), "{mode}");
+        assert_eq!(public_usage(&snapshot), (0, 0), "{mode}");
     }
 }
