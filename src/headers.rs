@@ -1,7 +1,7 @@
 //! Header rules: which fields of a request reach Cal.com, and which fields of a response reach the client.
 //!
-//! Requests go out by an allow-rule, so that nothing a caller sends can say who it is or where the request goes; answers
-//! come back by a deny-rule, so that nothing of the upstream hop reaches the caller. Used by `forward` and `respond`.
+//! An allow-list decides about requests, so that no field of a client identifies a caller or redirects the request. A
+//! deny-list decides about responses, so that no field of the upstream hop reaches the client.
 
 mod accept_encoding;
 mod cors;
@@ -26,12 +26,12 @@ pub use via::{names_this_process, via};
 
 use accept_encoding::AcceptedCodings;
 
-/// Maximum number of header fields, 100: hyper's limit over HTTP/1.1, which holds for HTTP/2 as well.
+/// Maximum number of header fields, 100: the limit of hyper over HTTP/1.1. calgate applies it to HTTP/2 as well.
 pub const MAX_FIELDS: usize = 100;
 
-/// The request headers that are forwarded when a caller sends them. Everything else stays here: credentials, cookies,
-/// addresses (`Forwarded`, `X-Forwarded-*`, `CF-*`, `X-Real-IP`), method and URL overrides, and their spellings with
-/// underscores, which some servers read as the same name.
+/// Request fields that are forwarded. All others are dropped: credentials, cookies, addresses (`Forwarded`,
+/// `X-Forwarded-*`, `CF-*`, `X-Real-IP`), and overrides of the method or the URL. Names with underscores are dropped, too,
+/// because some servers read them as hyphens.
 pub const REQUEST_ALLOW_LIST: [&str; 19] = [
     "accept",
     "accept-language",
@@ -54,7 +54,7 @@ pub const REQUEST_ALLOW_LIST: [&str; 19] = [
     "x-cal-platform-embed",
 ];
 
-/// Whether a header may not even be added to the allow-rule by an operator.
+/// Returns whether the operator may not add a field to the allow-list.
 pub fn is_never_forwarded(name: &HeaderName) -> bool {
     let spelled = name.as_str().replace('_', "-");
     let exact = matches!(
@@ -86,7 +86,7 @@ pub fn is_never_forwarded(name: &HeaderName) -> bool {
     exact || is_hop_by_hop(&spelled) || family.iter().any(|start| spelled.starts_with(start))
 }
 
-/// Fields that concern one connection only (RFC 9110 §7.6.1), beside those that `Connection` names.
+/// Returns whether a field concerns one connection only (RFC 9110 §7.6.1). `Connection` can name more.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -103,8 +103,8 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// What the `Connection` lines name, beside the two options that are no headers (RFC 9112 §9.3, §9.6): nearly always
-/// nothing.
+/// Returns the fields that `Connection` names, which is nearly always none. Its two options are no fields (RFC 9112 §9.3,
+/// §9.6).
 fn named_by_connection(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
     let is_option = |text: &[u8]| [&b"keep-alive"[..], b"close"].iter().any(|option| option.eq_ignore_ascii_case(text));
     let mut named = SmallVec::new();
@@ -121,14 +121,14 @@ fn is_among(named: &[&str], name: &HeaderName) -> bool {
     named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()))
 }
 
-/// Returns whether a request header is forwarded: one of the usual ones, of `extra`, or the version.
+/// Returns whether a request field is forwarded: as one of the allow-list, of `extra`, or as the version.
 pub fn is_forwarded(name: &HeaderName, extra: &[HeaderName]) -> bool {
     REQUEST_ALLOW_LIST.contains(&name.as_str()) || extra.contains(name) || *name == API_VERSION
 }
 
-/// The request headers that cross, from those a caller sent. What identifies the caller to Cal.com is added afterwards.
+/// Returns the request fields that are forwarded. `forward` adds the credential afterwards.
 pub fn request_headers(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap {
-    let mut out = recycle::room();
+    let mut out = recycle::take();
     let named = named_by_connection(incoming);
     let mut codings = AcceptedCodings::default();
     let (mut has_range, mut has_if_range) = (false, false);
@@ -141,7 +141,7 @@ pub fn request_headers(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap 
             has_range |= *name == header::RANGE;
             has_if_range |= *name == header::IF_RANGE;
             if *name == header::CONTENT_LENGTH {
-                // hyper and h2 refuse lengths that differ; one of those that agree is enough (RFC 9110 §8.6).
+                // hyper and h2 reject lengths that differ. Of equal ones, one is enough (RFC 9110 §8.6).
                 out.insert(name.clone(), value.clone());
             } else {
                 out.append(name.clone(), value.clone());
@@ -159,16 +159,16 @@ pub fn request_headers(incoming: &HeaderMap, extra: &[HeaderName]) -> HeaderMap 
     out
 }
 
-/// The one value of `cal-api-version`, if the caller sent it.
+/// Returns the value of `cal-api-version`, if the client sent it.
 ///
 /// # Errors
-/// The fault, if it occurs more than once: which of them Cal.com would read is a guess.
+/// The fault, if it occurs more than once: which one Cal.com reads is unknown.
 pub fn api_version(incoming: &HeaderMap) -> Result<Option<&HeaderValue>, &'static str> {
     single(incoming, &API_VERSION, "cal-api-version occurs more than once")
 }
 
-/// The one value of a field, if it is there. Mostly it is not, and a request has few fields: to go over their names is
-/// less work than to hash this one.
+/// Returns the only value of a field, if it is present. Most requests lack it and have few fields, so comparing the names
+/// costs less than hashing one.
 ///
 /// # Errors
 /// `twice`, if it occurs more than once.
@@ -187,11 +187,11 @@ pub fn single<'h>(
     }
 }
 
-/// How long the caller is willing to wait for its credential's budget, if it says (`x-calgate-max-wait`): seconds, or a
-/// time such as `250ms`.
+/// Returns how long the client waits for its credential's budget (`x-calgate-max-wait`), in seconds or as a time such as
+/// `250ms`.
 ///
 /// # Errors
-/// The fault, if it is neither, or said more than once.
+/// The fault, if the value is neither, or occurs more than once.
 pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, &'static str> {
     const EXPECTED: &str = "x-calgate-max-wait is one time such as 250ms or 2s";
     let Some(value) = single(incoming, &MAX_WAIT, EXPECTED)? else { return Ok(None) };
@@ -201,9 +201,9 @@ pub fn max_wait(incoming: &HeaderMap) -> Result<Option<Duration>, &'static str> 
     milliseconds().or_else(seconds).map(Some).ok_or(EXPECTED)
 }
 
-/// Whether an answer's header reaches the caller as it is. Left out are the upstream hop's own fields, cookies (they
-/// would be a session of the shared credential), limits (the caller sees its own), CORS and transport policies (they are
-/// Cal.com's, and this is another origin) and everything that only the gateway says.
+/// Returns whether a response field reaches the client. Dropped are the fields of the upstream hop, cookies (a session of
+/// the shared credential), limits (the client gets its own), CORS and transport policies (they are about Cal.com's origin),
+/// and fields that only the gateway sets.
 fn is_returned(name: &HeaderName) -> bool {
     let name = name.as_str();
     let dropped = is_hop_by_hop(name)
@@ -224,8 +224,8 @@ fn is_returned(name: &HeaderName) -> bool {
     !dropped
 }
 
-/// Removes from an answer's headers what does not come back, and rewrites references to the upstream. `X-Request-Id` stays
-/// until the record has read it; `respond` puts the gateway's own in its place.
+/// Removes the response fields that do not reach the client, and rewrites references to the upstream. `X-Request-Id` stays
+/// until the record has read it. `respond` then replaces it.
 pub fn filter_response(headers: &mut HeaderMap, upstream: UpstreamAddress<'_>) {
     let gone: SmallVec<[HeaderName; 8]> = {
         let named = named_by_connection(headers);
@@ -237,7 +237,7 @@ pub fn filter_response(headers: &mut HeaderMap, upstream: UpstreamAddress<'_>) {
     links::rewrite(headers, upstream);
 }
 
-/// Whether `text` may stand in a header and a log as a request id.
+/// Returns whether a text is safe as a request id in a header and a log.
 pub fn is_safe_token(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))

@@ -1,7 +1,7 @@
-//! THE request path, top to bottom.
+//! The request path, from top to bottom.
 //!
-//! Each stage hands the next one a proof of what it decided: a `Caller`, a `RouteMatch` endpoint, a `Grant`, a `Selected`, a
-//! `Permit`. None of them can be made elsewhere, so no request is charged before it is entitled, or sent before it is charged.
+//! Each stage passes a proof of its decision to the next: a `Caller`, a `RouteMatch`, a `Grant`, a `Permit`, a `Slot`. Only
+//! its stage can create a proof. So a request is charged only once it is entitled, and sent only once it is charged.
 
 mod request_check;
 
@@ -69,12 +69,13 @@ fn answer(
             })
             .await
         };
-        let result = result.map_or_else(|| Err(record.stopping()), |result| result.unwrap_or(Err(Refusal::Internal)));
+        let result =
+            result.map_or_else(|| Err(record.shutdown_refusal()), |result| result.unwrap_or(Err(Refusal::Internal)));
         match result {
             Ok(response) => respond::finish(response, record, head.headers),
             Err(refusal) => {
                 record.note_refusal(&refusal);
-                let mut response = respond::refusal(&refusal, record.template(), record.arrival().1);
+                let mut response = respond::refusal_response(&refusal, record.template(), record.arrival().1);
                 if head.method == Method::HEAD {
                     respond::strip_body(&mut response);
                 }
@@ -91,13 +92,13 @@ async fn serve(
     body: Body,
     record: &mut Record,
 ) -> Result<Response<BodySource>, Refusal> {
-    if !record.is_admitted() {
+    if !record.has_capacity() {
         return Err(Refusal::Overloaded);
     }
     let body_rule = request_check::check(head, &snapshot.bounds)?;
     if head.method == Method::OPTIONS {
-        let answer = respond::options(snapshot.catalog(), snapshot.unknown_endpoints, &snapshot.cors, head)?;
-        record.note_answered_here(answer.status());
+        let answer = respond::options_response(snapshot.catalog(), snapshot.unknown_endpoints, &snapshot.cors, head)?;
+        record.note_local_response(answer.status());
         return Ok(answer.map(BodySource::from));
     }
 
@@ -106,7 +107,8 @@ async fn serve(
         .map_err(|refusal| snapshot.rate_limits.count_auth_failure(refusal, record.client(), record.arrival().0))?;
     let access = snapshot.credentials.source(selected).obtain(&snapshot.credentials.registry).await?;
     let body = Upload::new(body, body_rule.limit, snapshot.bounds.body);
-    // What makes new tokens is sent when all of it is here: of a caller who leaves before that, Cal.com hears nothing.
+    // A request for new tokens is sent only when its whole body is here. If the client leaves before, Cal.com receives
+    // nothing.
     let may_come_back = access.is_replaceable() || snapshot.upstream.may_be_unprocessed();
     let again = may_come_back.then_some(snapshot.bounds.replay_body_limit);
     let read_first = body_rule.is_read_first.then(|| usize::try_from(body_rule.limit.bytes).unwrap_or(usize::MAX));
@@ -129,8 +131,8 @@ async fn serve(
         at,
         may_be_done: record.may_be_done(),
     };
-    let Answered { mut answer, access, refused } = send(snapshot, &ask, &access, body, &mut slot, patience).await?;
-    record.note_answer(&answer, answer.body().started_at(), access.auth_headers().secret());
+    let Sent { mut answer, access, refused } = send(snapshot, &ask, &access, body, &mut slot, patience).await?;
+    record.note_response(&answer, answer.body().started_at(), access.auth_headers().secret());
     if is_body_decisive(answer.status(), answer.headers()) {
         Box::pin(respond::note_edge_limit(&mut answer, &slot)).await;
     }
@@ -143,21 +145,21 @@ async fn serve(
     } else if answer.status().is_success() {
         snapshot.rate_limits.record_accepted_credential(permit.grant(), record.arrival().0);
     }
-    respond::inspect(answer, access.auth_headers(), &snapshot.credentials, capture.as_deref(), record.arrival().1).await
+    respond::scrub(answer, access.auth_headers(), &snapshot.credentials, capture.as_deref(), record.arrival().1).await
 }
 
-/// A request that may be sent, and what was settled about it before it was charged.
+/// A request that may be sent, with the decisions that precede its charge.
 struct Permitted<'a> {
     permit: Permit<'a>,
     selected: Selected<'a>,
-    /// What is to be kept of its answer.
+    /// What to store of its response.
     capture: Option<Box<Capture>>,
-    /// How long the caller waits for the budget, where it says.
+    /// Longest time that the client waits for the budget, if the request states one.
     patience: Option<Duration>,
 }
 
-/// What is decided at once: who asks, what for, whether they may, and whether they may now. It is no part of `serve`, so
-/// that a request which waits carries nothing of it but what it needs.
+/// Makes all decisions that need no wait: caller, operation, entitlement and rate limit. It is not part of `serve`, so that
+/// the future of a waiting request contains none of its variables.
 fn permit<'a>(
     snapshot: &'a Snapshot,
     head: &'a request::Parts,
@@ -184,7 +186,7 @@ fn permit<'a>(
     Ok(Permitted { permit: permit?, selected, capture, patience })
 }
 
-/// The hint for a 404 of Cal.com's that may be about the version of the request (FACTS §4).
+/// Returns the hint for a 404 of Cal.com that may be about the version of the request (FACTS §4).
 fn version_hint(
     snapshot: &Snapshot,
     permit: &Permit<'_>,
@@ -196,15 +198,14 @@ fn version_hint(
     Ok(endpoint.version_hint(snapshot.upstream.api_version(matched, &head.headers)?))
 }
 
-/// Cal.com's response, as whom the request was sent in the end, and whether Cal.com refused that credential.
-struct Answered<'a> {
+/// Cal.com's response, the credential that it answers, and whether Cal.com rejected that credential.
+struct Sent<'a> {
     answer: Response<Download>,
     access: Cow<'a, UpstreamAuth>,
     refused: bool,
 }
 
-/// Asks Cal.com, and once more where it refuses a token that another one can stand for. Answers as whom it was asked in
-/// the end.
+/// Sends a request, and once more with another token if Cal.com rejects the first.
 async fn send<'a>(
     snapshot: &Snapshot,
     ask: &UpstreamRequest<'_, '_>,
@@ -212,40 +213,40 @@ async fn send<'a>(
     body: Upload,
     slot: &mut Slot,
     patience: Option<Duration>,
-) -> Result<Answered<'a>, Refusal> {
-    let spare = access.is_replaceable().then(|| body.try_clone()).flatten();
+) -> Result<Sent<'a>, Refusal> {
+    let replay_body = access.is_replaceable().then(|| body.try_clone()).flatten();
     let mut answer = snapshot.upstream.send(ask, body, slot).await?;
     let refused = is_refused(&mut answer, access).await;
     access.note_answered(ask.head, answer.status(), refused);
     if !refused || !access.is_replaceable() {
-        return Ok(Answered { answer, access: Cow::Borrowed(access), refused });
+        return Ok(Sent { answer, access: Cow::Borrowed(access), refused });
     }
-    Box::pin(send_as_another(snapshot, ask, access, answer, spare, patience)).await
+    Box::pin(retry_with_new_token(snapshot, ask, access, answer, replay_body, patience)).await
 }
 
-/// Returns whether Cal.com refused the credential of a request. Reading the body of a 403 for that is rare, and boxed.
+/// Returns whether Cal.com rejected the credential of a request. It is boxed because it rarely reads the body of a 403.
 async fn is_refused(answer: &mut Response<Download>, access: &UpstreamAuth) -> bool {
     is_token_refused(answer.status())
         || answer.status() == StatusCode::FORBIDDEN
             && Box::pin(respond::names_dead_token(answer, access.auth_headers())).await
 }
 
-/// Asks once more, after `answer` to the first time. Boxed where it is called, for it is large and rare.
+/// Sends a request with another token after Cal.com rejected the first. The caller boxes it, because it is large and rare.
 #[expect(clippy::disallowed_methods, reason = "the second attempt starts here")]
-async fn send_as_another<'a>(
+async fn retry_with_new_token<'a>(
     snapshot: &Snapshot,
     ask: &UpstreamRequest<'_, '_>,
     access: &'a UpstreamAuth,
     answer: Response<Download>,
-    spare: Option<Upload>,
+    replay_body: Option<Upload>,
     patience: Option<Duration>,
-) -> Result<Answered<'a>, Refusal> {
+) -> Result<Sent<'a>, Refusal> {
     // Cal.com carried nothing out, because it rejected the credential.
     ask.may_be_done.store(false, Ordering::Relaxed);
     let registry = &snapshot.credentials.registry;
-    match (access.replacement(registry, ask.head, answer.status()).await?, spare) {
+    match (access.replacement(registry, ask.head, answer.status()).await?, replay_body) {
         (None, _) if is_token_expired(answer.status()) => Err(Refusal::CredentialRefused { renewed: false }),
-        (None, _) => Ok(Answered { answer, access: Cow::Borrowed(access), refused: true }),
+        (None, _) => Ok(Sent { answer, access: Cow::Borrowed(access), refused: true }),
         (Some(_), None) => Err(Refusal::CredentialRefused { renewed: true }),
         (Some(other), Some(body)) => {
             let mut slot = snapshot.budget.reserve_retry(ask.permit, &other, patience).await?;
@@ -256,7 +257,7 @@ async fn send_as_another<'a>(
             if is_token_expired(answer.status()) {
                 return Err(Refusal::CredentialRefused { renewed: false });
             }
-            Ok(Answered { answer, access: Cow::Owned(other), refused })
+            Ok(Sent { answer, access: Cow::Owned(other), refused })
         }
     }
 }

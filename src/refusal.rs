@@ -1,8 +1,8 @@
-//! Every refusal of the gateway, with its message.
+//! Refusals of the gateway: every reason for an error of its own, with the message.
 //!
-//! Used by every stage. The answer has the shape of Cal.com's own errors (FACTS §6), so that a Cal.com client shows the
-//! message, and carries `x-calgate-code`, which no answer from Cal.com ever does. Of what the client sent, it repeats only a path, cut
-//! short and without anything that may be a secret.
+//! A refusal has the format of Cal.com's errors (FACTS §6), so that a Cal.com client shows its message. Its field
+//! `x-calgate-code` distinguishes it from every response of Cal.com. Of the request, it repeats only a shortened path
+//! without anything that may be a secret.
 
 mod auth_failure;
 mod delivery;
@@ -20,182 +20,182 @@ use crate::ratelimit::Throttled;
 pub use auth_failure::{AuthFailure, NoKey};
 pub use reasons::{Leak, PathError, Rule};
 
-/// The text for a client whose `Host` is foreign.
+/// Message for a client whose `Host` is foreign.
 const HOST_MESSAGE: &str = "A request without a gateway key has to name this gateway in Host: a loopback name, the \
      address it listens on, or one of listen.hosts. Send a gateway key, or have an operator list the host.";
 
-/// The text for a web page whose origin is foreign.
+/// Message for a web page of a foreign origin.
 const ORIGIN_MESSAGE: &str = "A web page of another origin sends this request without a gateway key. An operator \
      can list the page's origin in listen.cors_origins.";
 
-/// Why a request is not forwarded, or why no answer could be had for it.
+/// Reason why the gateway answers a request instead of Cal.com.
 #[derive(Debug, Clone)]
 pub enum Refusal {
     /// The target has no canonical form.
     InvalidPath(PathError),
-    /// A header rule is broken; the text says which and never quotes a value.
+    /// A header breaks a rule. The text names the rule, and never quotes a value.
     InvalidHeader(&'static str),
-    /// `cal-api-version` is not a date, which Cal.com would silently read as its oldest version.
+    /// `cal-api-version` is not a date. Cal.com would silently use its oldest version.
     InvalidVersion,
-    /// A gateway key or another secret stands where it would be forwarded.
+    /// A gateway key or another secret is in a place that would be forwarded.
     Leak(Leak),
-    /// A keyless request names a host that is not this gateway's.
+    /// A keyless request names a foreign host.
     HostNotAllowed {
-        /// The host that it names, if that can be read.
+        /// The host, if it can be read.
         host: Box<str>,
     },
     /// A keyless request comes from a web page of another origin.
     OriginNotAllowed,
-    /// No key, or a key that is mistyped, unknown, expired or revoked. The client is not told which.
+    /// The key is missing, mistyped, unknown, expired or revoked. The client does not learn which.
     Unauthenticated(AuthFailure),
     /// Too many bad keys from one address.
     TooManyFailures {
-        /// What this request is refused for, where that was looked at.
+        /// The fault of this request, if the gateway checked it.
         failure: Option<AuthFailure>,
-        /// Until the next try from there is looked at.
+        /// Time until the gateway checks the next request of this address.
         retry_after: Duration,
     },
-    /// The plan or the consumer's own narrowing does not include the operation.
+    /// The plan or the restriction of the consumer excludes the operation.
     NotEntitled(Rule),
-    /// The operation shows or changes credentials and the consumer is not allowed it by name.
+    /// The operation shows or changes credentials, and the consumer may not use it by name.
     CredentialOperation,
-    /// The credential is of no kind that the catalog lists for the operation.
+    /// The catalog lists other kinds of credentials for the operation.
     CredentialUnsuitable {
-        /// The credential's name in the config.
+        /// Name of the credential in the configuration.
         credential: Arc<str>,
-        /// What the catalog lists for the operation.
+        /// Kinds of credentials that the catalog lists.
         wanted: &'static str,
-        /// What can be done about it: a sentence.
+        /// A sentence about the remedy.
         remedy: &'static str,
     },
-    /// The credential's token has run out, and nothing but a login renews it.
+    /// The token of the credential has expired, and only a login renews it.
     CredentialNeedsLogin {
-        /// The credential's name in the config, with the managed user's id if it is one's.
+        /// Name of the credential in the configuration, with the managed user's id if it is one's.
         credential: Arc<str>,
     },
-    /// The credential has no good token at the moment; it is tried again by itself.
+    /// The credential has no valid token now. The gateway tries to renew it.
     CredentialUnavailable {
-        /// The credential's name.
+        /// Name of the credential.
         credential: Arc<str>,
-        /// What keeps it, for the log.
+        /// Cause, for the log.
         why: Arc<str>,
-        /// Until it is tried again.
+        /// Time until the next renewal.
         retry_after: Duration,
     },
-    /// Cal.com refused the token; the request was not carried out, and was too large to be kept for another try.
+    /// Cal.com rejected the token, and the body was too large for a second attempt. Nothing was carried out.
     CredentialRefused {
-        /// Whether a newer token is there, so that sending the request again helps.
+        /// Whether a newer token exists, so that sending the request again helps.
         renewed: bool,
     },
-    /// The store holds no tokens of the managed user.
+    /// The token store has no tokens of the managed user.
     UnknownManagedUser,
     /// The consumer may not act for the managed user.
     ManagedUserNotAllowed,
-    /// The answer would hold new tokens, which could neither be kept nor shown.
+    /// The response would contain new tokens that the gateway may neither store nor show.
     TokensUnkept,
-    /// The catalog does not hold the path.
+    /// The catalog does not contain the path.
     UnknownEndpoint {
-        /// The canonical path, cut short and without anything that may be a secret.
+        /// Canonical path, shortened and without anything that may be a secret.
         path: Box<str>,
-        /// What may be wrong with it.
+        /// Likely fault of the path.
         advice: Option<Box<str>>,
     },
-    /// The path is one of API v1.
+    /// The path belongs to API v1.
     ApiV1Gone,
-    /// The catalog holds the path with other methods.
+    /// The catalog contains the path with other methods only.
     MethodNotAllowed {
-        /// The canonical path, as in [`Self::UnknownEndpoint`]; empty for a method that no path takes.
+        /// Canonical path, as in [`Self::UnknownEndpoint`]. It is empty for a method that no path supports.
         path: Box<str>,
-        /// The value of `Allow`.
+        /// Value of `Allow`.
         allow: String,
     },
     /// The consumer's bucket is empty.
     RateLimited {
-        /// Until it holds a token again.
+        /// Time until the bucket has a token.
         retry_after: Duration,
     },
-    /// The credential's budget has no place within the time that the request may wait.
+    /// The credential's budget cannot admit the request within the time that it may wait.
     UpstreamBudget(Throttled),
-    /// The store of shared limits cannot be asked, and `limit_store.on_loss` is "closed".
+    /// The limit store does not answer, and `limit_store.on_loss` is "closed".
     LimitStoreUnavailable,
-    /// As many requests are in flight as `[limits] in_flight` allows, or connections open as `[limits] connections` does.
+    /// The gateway has reached `limits.in_flight` or `limits.connections`.
     Overloaded,
-    /// The request target is longer than `[limits] target_bytes`.
+    /// The request target is longer than `limits.target_bytes`.
     TargetTooLong {
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: usize,
     },
-    /// The header fields are larger than `[limits] head_bytes`.
+    /// The header fields are larger than `limits.head_bytes`.
     HeadTooLarge {
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: usize,
     },
     /// The request has too many header fields.
     TooManyFields {
-        /// The largest number of fields.
+        /// Maximum number of fields.
         limit: usize,
     },
     /// The body is larger than a limit.
     BodyTooLarge {
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: u64,
-        /// The configuration key of the limit.
+        /// Configuration key of the limit.
         key: &'static str,
     },
-    /// The client took too long to send a part of its request.
+    /// The client was too slow to send a part of its request.
     RequestTimeout {
-        /// The part that is late: the head or the body.
+        /// Part of the request: the head or the body.
         part: &'static str,
-        /// The time that the part may take.
+        /// Time limit of the part.
         limit: Duration,
-        /// The configuration key of the limit.
+        /// Configuration key of the limit.
         key: &'static str,
     },
-    /// The caller's body ended early or its framing is broken.
+    /// The request body ended early, or its framing is broken.
     BodyBroken,
-    /// No connection to Cal.com, or it broke before an answer came; the log is told why.
+    /// Cal.com could not be reached, or the connection broke before a response.
     UpstreamUnreachable {
-        /// Why.
+        /// Cause, for the log.
         reason: Arc<str>,
-        /// Whether any of the request may have been sent.
+        /// Whether Cal.com may have received any of the request.
         sent: bool,
     },
-    /// What came back is not an answer that may be passed on.
+    /// The response of Cal.com cannot be passed on safely.
     UpstreamInvalid,
-    /// Cal.com's response broke off or stalled before any of it reached the client.
+    /// The response of Cal.com broke off or stalled before any of it reached the client.
     UpstreamBroken {
-        /// The status that Cal.com answered.
+        /// Status of the response.
         status: StatusCode,
-        /// Why, for the log.
+        /// Cause, for the log.
         reason: &'static str,
     },
-    /// Cal.com did not answer within `[limits] upstream_headers`.
+    /// Cal.com did not answer within `limits.upstream_headers`.
     UpstreamTimeout,
-    /// The process ends before the request has a response.
+    /// The process stops before the request has a response.
     Stopping {
-        /// Whether any of the request may have been sent.
+        /// Whether Cal.com may have carried out the request.
         sent: bool,
     },
-    /// The request has passed this process before: its upstream leads back to it.
+    /// The request passed this process before, because its upstream leads back to it.
     Loop,
-    /// A fault of the gateway's own.
+    /// The gateway itself failed.
     Internal,
 }
 
-/// A refusal as the caller sees it.
+/// Public part of a refusal.
 #[derive(Debug)]
 pub struct PublicError {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// The stable code: `error.code` and `x-calgate-code`.
+    /// Stable code: `error.code` and `x-calgate-code`.
     pub code: &'static str,
-    /// What happened and what to do, in words.
+    /// What happened, and what to do.
     pub message: String,
-    /// The value of `Retry-After`, in whole seconds.
+    /// Value of `Retry-After` in seconds.
     pub retry_after: Option<u64>,
 }
 
-/// What an operator does about a credential, named as in the store, that cannot be renewed any more.
+/// Returns how an operator restores a credential that cannot be renewed. The name is that of the token store.
 pub fn recovery_hint(credential: &str) -> String {
     match credential.split_once('/') {
         Some((name, user)) => {
@@ -208,40 +208,40 @@ pub fn recovery_hint(credential: &str) -> String {
 }
 
 impl Refusal {
-    /// Refuses a method that no path takes; `allow` lists those that some path takes.
+    /// Rejects a method that no path supports. `allow` lists the methods of the API.
     pub fn unsupported_method(allow: &str) -> Self {
         Self::MethodNotAllowed { path: "".into(), allow: allow.to_owned() }
     }
 
-    /// Refuses a head that did not arrive within `[limits] head`.
+    /// Rejects a head that did not arrive within `limits.head`.
     pub fn late_head(limit: Duration) -> Self {
         Self::RequestTimeout { part: "head", limit, key: "limits.head" }
     }
 
-    /// Refuses a body that did not arrive within `[limits] body`.
+    /// Rejects a body that did not arrive within `limits.body`.
     pub fn late_body(limit: Duration) -> Self {
         Self::RequestTimeout { part: "body", limit, key: "limits.body" }
     }
 
-    /// The stable code.
+    /// Returns the stable code.
     pub fn code(&self) -> &'static str {
         self.row().code
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         self.row().status
     }
 
-    /// The rule or the fault, for the log. Of what a client sends, it holds a cleaned path or host at most.
+    /// Returns the rule or the fault, for the log. Of the request, it contains at most a cleaned path or host.
     pub fn detail(&self) -> Option<String> {
         self.row().detail.map(|detail| detail.to_string())
     }
 
     fn message(&self) -> String {
         match self {
-            Self::InvalidPath(fault) => format!("The request is not taken: {fault}. Send the path in canonical form."),
-            Self::InvalidHeader(fault) => format!("The request is not taken: {fault}."),
+            Self::InvalidPath(fault) => format!("Invalid path: {fault}. Send the path in canonical form."),
+            Self::InvalidHeader(fault) => format!("Invalid request: {fault}."),
             Self::InvalidVersion => "The header cal-api-version is not a date of the form YYYY-MM-DD. Cal.com would \
                                      silently read it as 2024-04-15. Send a version such as 2024-08-13, or leave the \
                                      header out."
@@ -266,44 +266,44 @@ impl Refusal {
                  operation. {remedy}"
             ),
             Self::CredentialNeedsLogin { credential } => format!(
-                "The credential \"{credential}\" has run out and cannot be renewed. An operator has to {}.",
+                "The token of the credential \"{credential}\" has expired and cannot be renewed. An operator has to {}.",
                 recovery_hint(credential)
             ),
             Self::CredentialUnavailable { credential, .. } => format!(
-                "The credential \"{credential}\" has run out and could not be renewed yet; the request was not sent. Wait as \
+                "The credential \"{credential}\" has no valid token, and its renewal has failed so far. The request was not sent. Wait as \
                  Retry-After says."
             ),
             Self::CredentialRefused { renewed: true } => {
-                "Cal.com refused the access token, which has been renewed meanwhile; the request was not carried out. Send \
+                "Cal.com refused the access token, which has been renewed meanwhile. The request was not carried out. Send \
                  it again."
                     .to_owned()
             }
             Self::CredentialRefused { renewed: false } => {
-                "Cal.com refused the access token, and no newer one can be had; the request was not carried out.".to_owned()
+                "Cal.com refused the access token, and there is no newer one. The request was not carried out.".to_owned()
             }
-            Self::UnknownManagedUser => "The gateway holds no tokens of this managed user. Create the user through the \
+            Self::UnknownManagedUser => "The gateway has no tokens of this managed user. Create the user through the \
                                          gateway, or have an operator import its tokens with `calgate credentials import`."
                 .to_owned(),
             Self::ManagedUserNotAllowed => "This consumer may not act for this managed user. An operator can allow it with \
                                             managed_users."
                 .to_owned(),
-            Self::TokensUnkept => "The answer to this operation holds new tokens, and the gateway is configured neither to \
-                                   keep them nor to show them: they would be lost. An operator can add a [token_store] (and \
+            Self::TokensUnkept => "The response to this operation contains new tokens, and the gateway is configured neither to \
+                                   store them nor to show them. They would be lost. An operator can add a [token_store] (and \
                                    managed_users), or reveal_tokens."
                 .to_owned(),
             Self::UnknownEndpoint { path, advice } => paths::unknown_endpoint(path, advice.as_deref()),
-            Self::ApiV1Gone => "Cal.com's API v1 is gone: since April 2026, Cal.com answers it 410. Use API v2, whose paths \
+            Self::ApiV1Gone => "Cal.com ended API v1 in April 2026, and answers 410. Use API v2, whose paths \
                                 begin with /v2."
                 .to_owned(),
             Self::MethodNotAllowed { path, allow } => paths::method_not_allowed(path, allow),
             Self::RateLimited { .. } => {
-                "This consumer has used up its requests for now. Wait as Retry-After says.".to_owned()
+                "This consumer has used all requests of its rate limit. Wait as Retry-After says.".to_owned()
             }
             Self::UpstreamBudget(_) => "Cal.com's limit for the credential behind this request is used up for now, and the \
                                        wait for it is longer than the request may wait. Wait as Retry-After says."
                 .to_owned(),
-            Self::LimitStoreUnavailable => "The gateway cannot tell whether this consumer has requests left. Try again shortly.".to_owned(),
-            Self::Overloaded => "The gateway is at its limit of connections or of requests in flight. Try again shortly.".to_owned(),
+            Self::LimitStoreUnavailable => "Rate limits are temporarily unavailable. Send the request again after the time in Retry-After.".to_owned(),
+            Self::Overloaded => "The gateway is at its limit of connections or of requests in flight. Send the request again after the time in Retry-After.".to_owned(),
             Self::TargetTooLong { limit } => format!(
                 "The request target is longer than {limit} bytes. Shorten the query, or ask the gateway's operator to raise \
                  limits.target_bytes."
@@ -324,7 +324,7 @@ impl Refusal {
             }
             Self::BodyBroken => "The request's body broke off before its end.".to_owned(),
             Self::UpstreamUnreachable { sent, .. } => delivery::unreachable(*sent),
-            Self::UpstreamInvalid => "Cal.com's answer is not one that can be passed on safely. The request was sent, and may \
+            Self::UpstreamInvalid => "Cal.com's response is invalid, and was not passed on. The request was sent, and may \
                                       have been carried out."
                 .to_owned(),
             Self::UpstreamBroken { status, .. } => delivery::broken(*status),
@@ -339,7 +339,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal as the caller sees it.
+    /// Returns the public part.
     pub fn public_error(&self) -> PublicError {
         let row = self.row();
         let retry_after = row.retry_after.map(retry_after_secs);
@@ -347,7 +347,7 @@ impl Refusal {
     }
 }
 
-/// Seconds for `Retry-After`: rounded up, at least 1, so that who waits that long is not early.
+/// Returns the value of `Retry-After`: rounded up, and at least 1, so that no client returns early.
 pub fn retry_after_secs(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }

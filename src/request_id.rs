@@ -1,4 +1,4 @@
-//! Every request's id: the caller's own if it is a safe token, a UUIDv7 otherwise. Used by `record`.
+//! Request ids: the id of the caller if it is a safe token, or else a new UUIDv7.
 
 use std::cell::RefCell;
 use std::time::SystemTime;
@@ -12,11 +12,11 @@ use crate::identify::contains_gateway_key;
 use crate::random;
 
 thread_local! {
-    /// The generator of this thread. An id has to be unique, not secret, so it needs no system call.
+    /// Random generator of this thread. An id is unique and not secret, so it needs no system call.
     static RANDOM: RefCell<Rng> = RefCell::new(Rng::with_seed(random::seed()));
 }
 
-/// The id of a request that arrived at `at` with `headers`.
+/// Returns the id of a request that arrived at `at`.
 pub fn of(headers: &HeaderMap, at: SystemTime) -> HeaderValue {
     let given = single(headers, &REQUEST_ID, "X-Request-Id occurs more than once");
     match given {
@@ -25,12 +25,12 @@ pub fn of(headers: &HeaderMap, at: SystemTime) -> HeaderValue {
     }
 }
 
-/// Returns whether a caller's id may go into logs and to Cal.com, which a gateway key may not.
+/// Returns whether a caller's id may go into logs and to Cal.com. A gateway key may not.
 fn is_own_id(id: &str) -> bool {
     is_safe_token(id) && !contains_gateway_key(id.as_bytes())
 }
 
-/// A new UUIDv7 (RFC 9562 §5.7).
+/// Creates a UUIDv7 (RFC 9562 §5.7).
 pub fn new(at: SystemTime) -> HeaderValue {
     let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(0);
@@ -39,6 +39,6 @@ pub fn new(at: SystemTime) -> HeaderValue {
     let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     uuid.hyphenated().encode_lower(&mut text);
-    // It goes out on both sides: owned in this way, its text is shared without being moved first.
+    // Both responses and requests carry the id. The owner shares its text without another copy.
     HeaderValue::from_maybe_shared(Bytes::from_owner(text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }

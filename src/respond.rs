@@ -1,6 +1,6 @@
-//! Eighth stage: the response to the client, from Cal.com or a refusal of the gateway.
+//! Eighth stage: the response to the client, either of Cal.com or a refusal of the gateway.
 //!
-//! Both carry the limits of the consumer and the id of the request. Refusals have the shape of Cal.com's errors (FACTS §6).
+//! Both report the rate limit of the consumer and the request id. A refusal has the format of Cal.com's errors (FACTS §6).
 
 mod body;
 mod dead_token;
@@ -19,7 +19,7 @@ use serde::Serialize;
 pub use body::{BodySource, ResponseBody};
 pub use dead_token::names_dead_token;
 pub use edge::{note_edge_limit, reports_rate_limit};
-pub use scrub::inspect;
+pub use scrub::scrub;
 
 use crate::catalog::{Catalog, UnknownEndpoints};
 use crate::headers::{self, CODE, Cors, REQUEST_ID};
@@ -27,7 +27,7 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::time::iso8601;
 
-/// Cal.com's error envelope.
+/// Error format of Cal.com (FACTS §6).
 #[derive(Serialize)]
 struct Envelope<'a> {
     status: &'static str,
@@ -42,8 +42,9 @@ struct EnvelopeError<'a> {
     message: &'a str,
 }
 
-/// A refusal as an answer. `template` stands where Cal.com echoes the path: what callers send is never repeated.
-pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<Bytes> {
+/// Formats a refusal as a response. Cal.com repeats the path of the request; calgate writes `template` there, because text
+/// of the client may be a secret.
+pub fn refusal_response(refusal: &Refusal, template: &str, at: SystemTime) -> Response<Bytes> {
     let error = refusal.public_error();
     let envelope = Envelope {
         status: "error",
@@ -74,20 +75,20 @@ pub fn refusal(refusal: &Refusal, template: &str, at: SystemTime) -> Response<By
     response
 }
 
-/// Makes an answer one to `HEAD`: the same fields, no content (RFC 9110 §9.3.2). For HTTP/2, hyper leaves that to us, and
-/// content breaks the stream.
+/// Turns a response into one to `HEAD`: the same fields without content (RFC 9110 §9.3.2). Over HTTP/2, hyper does not drop
+/// the content, and sending it breaks the stream.
 pub fn strip_body(answer: &mut Response<Bytes>) {
     let length = HeaderValue::from(answer.body().len());
     answer.headers_mut().insert(CONTENT_LENGTH, length);
     *answer.body_mut() = Bytes::new();
 }
 
-/// The answer to `OPTIONS`: which methods the path takes. It needs no key, as the API's document is public, and is never
-/// forwarded.
+/// Answers an `OPTIONS` request with the methods of the path. It needs no key, because the API document is public, and is
+/// never forwarded.
 ///
 /// # Errors
 /// [`Refusal::InvalidPath`] and [`Refusal::UnknownEndpoint`].
-pub fn options(
+pub fn options_response(
     catalog: &Catalog,
     unknown: UnknownEndpoints,
     cors: &Cors,
@@ -103,25 +104,25 @@ pub fn options(
     Ok(response)
 }
 
-/// Puts on an answer what every answer to a request with the headers `asked` has, and ties the request's record to its body.
+/// Adds the fields that every response has, and attaches the record to its body.
 pub fn finish<B: Into<BodySource>>(
     response: Response<B>,
     record: Box<Record>,
-    asked: HeaderMap,
+    request_headers: HeaderMap,
 ) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
     if let Some(standing) = record.standing() {
-        rate_limit_headers::put(&mut head.headers, standing);
+        rate_limit_headers::insert(&mut head.headers, standing);
     }
     head.headers.insert(REQUEST_ID, record.request_id().clone());
-    record.snapshot().cors.mark(&asked, &mut head.headers);
-    headers::recycle(asked);
+    record.snapshot().cors.apply(&request_headers, &mut head.headers);
+    headers::recycle(request_headers);
     Response::from_parts(head, ResponseBody::new(body.into(), record))
 }
 
-/// A refusal as it is written where hyper has no request to answer: with its framing, and the end of the connection.
-pub fn raw(refused: &Refusal, record: &Record) -> Vec<u8> {
-    let (mut head, body) = refusal(refused, "", record.arrival().1).into_parts();
+/// Formats a refusal as bytes for a connection without a complete request: with framing, and the end of the connection.
+pub fn to_http1_bytes(refused: &Refusal, record: &Record) -> Vec<u8> {
+    let (mut head, body) = refusal_response(refused, "", record.arrival().1).into_parts();
     head.headers.insert(REQUEST_ID, record.request_id().clone());
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,7 +1,7 @@
-//! Metrics, and the gateway's own log.
+//! Metrics, and the set-up of the log.
 //!
-//! Labels are names and templates from the configuration and the catalog, never anything a caller sent, so the number of
-//! series is bounded by the configuration.
+//! Labels are names of the configuration and templates of the catalog, never text of a client. So the configuration bounds
+//! the number of series.
 
 mod access_log;
 mod histogram;
@@ -24,95 +24,95 @@ use crate::limit_store::StoreStats;
 use crate::limit_store::circuit_breaker::BreakerState;
 use crate::ratelimit::status::BudgetStatus;
 
-/// What a request is counted by.
+/// Labels of the request counter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// The consumer's name, or what stands for one.
+    /// Name of the consumer, or a placeholder for other callers.
     pub consumer: String,
-    /// The endpoint's method, or `-`.
+    /// Method of the operation, or `-`.
     pub method: String,
-    /// The endpoint's path template, or `-`.
+    /// Path template of the operation, or `-`.
     pub endpoint: String,
-    /// The gateway's code, or `-` for an answer of Cal.com's.
+    /// Code of the refusal, or `-` for a response of Cal.com.
     pub code: &'static str,
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
 }
 
-/// What a reload came to.
+/// Labels of the reload counter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReloadLabels {
     /// `applied` or `rejected`.
     pub result: &'static str,
 }
 
-/// Who would have been refused what, in observe mode.
+/// Labels of the counter of denials in observe mode.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ObservedLabels {
-    /// The consumer's name.
+    /// Name of the consumer.
     pub consumer: String,
-    /// The endpoint's method.
+    /// Method of the operation.
     pub method: String,
-    /// The endpoint's path template.
+    /// Path template of the operation.
     pub endpoint: String,
 }
 
-/// What held a request back, and on which credential.
+/// Labels of the counter of throttled requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct HeldLabels {
-    /// The credential's name, or `-` for callers without a configured one.
+pub struct ThrottledLabels {
+    /// Name of the credential, or `-` for callers without a configured one.
     pub credential: String,
-    /// The limit.
+    /// Limit that throttled the request.
     pub by: &'static str,
 }
 
-/// One budget.
+/// Labels of a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BudgetLabels {
-    /// The credential's name.
+    /// Name of the credential.
     pub credential: String,
-    /// What of it Cal.com counts by: `bearer`, `client`, or `none`.
+    /// Part of the credential that Cal.com counts by: `bearer`, `client` or `none`.
     pub kind: &'static str,
 }
 
-/// How budgets stand, set when metrics are read.
+/// Gauges of all budgets, updated at each scrape.
 #[derive(Debug, Default)]
 pub struct BudgetGauges {
-    /// N, by the configuration and by Cal.com's answers.
+    /// Requests in one window that Cal.com grants, by the configuration and by its responses.
     pub limit: Family<BudgetLabels, Gauge>,
     /// Requests in flight and within the last window.
     pub used: Family<BudgetLabels, Gauge>,
     /// Requests in flight.
     pub in_flight: Family<BudgetLabels, Gauge>,
-    /// Requests that wait.
+    /// Requests in the queue.
     pub waiting: Family<BudgetLabels, Gauge>,
-    /// What is left of Cal.com's open window, where its answers tell.
+    /// Requests left in Cal.com's current window, if its responses report it.
     pub remaining: Family<BudgetLabels, Gauge>,
-    /// Requests of others on the same credential, in one window.
+    /// Requests of other programs in one window.
     pub foreign: Family<BudgetLabels, Gauge>,
-    /// 1 while nothing goes out.
+    /// 1 while no request leaves.
     pub closed: Family<BudgetLabels, Gauge>,
 }
 
-/// How the store of shared limits stands, set when metrics are read.
+/// Metrics of the limit store, updated at each scrape.
 #[derive(Debug, Default)]
 pub struct LimitStoreMetrics {
-    /// 1 while it is not asked.
+    /// 1 while the gateway does not use it.
     pub degraded: Gauge,
-    /// Gateways on it, as last heard.
+    /// Gateways on it.
     pub gateways: Gauge,
-    /// Calls made.
+    /// Calls.
     pub calls: Counter,
-    /// Those that failed or took too long.
+    /// Calls that failed or took too long.
     pub failures: Counter,
-    /// How often it was given up.
+    /// Number of times that it became unavailable.
     pub losses: Counter,
 }
 
-/// A renewable credential, and the state it is in.
+/// Labels of a renewable credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialLabels {
-    /// Its name in the config, with the managed user's id if it is one's.
+    /// Name in the configuration, with the managed user's id if it is one's.
     pub credential: String,
     /// `fresh`, `due`, `degraded`, `expired`, `unavailable`, `needs-login` or `loading`.
     pub state: &'static str,
@@ -137,36 +137,36 @@ pub struct Gauges {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests, counted at the end of their answer.
+    /// Requests, counted at the end of their response.
     pub requests: Family<RequestLabels, Counter>,
-    /// Time that the gateway added: from a request's head to its being sent, or to its refusal.
+    /// Time from the head of a request until it is sent or refused.
     pub gateway_seconds: ShardedHistogram,
-    /// Time that Cal.com took: from sending to the head of its answer.
+    /// Time from sending a request to the head of Cal.com's response.
     pub upstream_seconds: ShardedHistogram,
-    /// Requests that entitlement would have refused, were it not observing.
+    /// Requests that entitlement would deny outside of observe mode.
     pub observed: Family<ObservedLabels, Counter>,
     /// Reloads of the configuration.
     pub reloads: Family<ReloadLabels, Counter>,
-    /// Renewable credentials: 1 for the state that each is in. Managed users are named only while something is wrong with
-    /// them, as there may be many.
+    /// State of each renewable credential. Managed users are included only while they have a fault, because there may be
+    /// many.
     pub credentials: Family<CredentialLabels, Gauge>,
     /// Requests in flight.
     pub in_flight: Gauge,
-    /// Open connections of callers.
+    /// Open connections of clients.
     pub connections: Gauge,
-    /// Connections closed at once because as many were open as may be.
+    /// Connections beyond `limits.connections`, closed at once.
     pub connections_refused: Counter,
-    /// Answers of 429 from Cal.com: there should be none.
+    /// Responses of Cal.com with status 429. There should be none.
     pub upstream_429: Counter,
     /// Requests that waited for their credential's budget, or were refused by it.
-    pub held: Family<HeldLabels, Counter>,
-    /// How long they waited.
+    pub held: Family<ThrottledLabels, Counter>,
+    /// Time that requests waited for a budget.
     pub budget_seconds: ShardedHistogram,
-    /// How budgets stand.
+    /// Budgets.
     pub budgets: BudgetGauges,
-    /// How the store of shared limits stands.
+    /// Limit store.
     pub limit_store: LimitStoreMetrics,
-    /// Lines of the access log that were lost because standard output did not keep up.
+    /// Lines of the access log that were lost because standard output was too slow.
     pub access_log_lost: Counter<u64, AtomicU64>,
 }
 
@@ -244,7 +244,7 @@ impl Metrics {
         r.register("access_log_lost_lines", "Access log lines lost to a slow reader", self.access_log_lost.clone());
     }
 
-    /// Returns all metrics in the Prometheus text format, with `gauges` as the values of this moment.
+    /// Returns all metrics in the `OpenMetrics` text format. `gauges` are the current values.
     pub fn encode(&self, gauges: &Gauges) -> String {
         let as_gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.in_flight.set(as_gauge(gauges.in_flight));
@@ -277,7 +277,7 @@ impl BudgetGauges {
         r.register("budget_closed", "1 while nothing goes out on a credential", self.closed.clone());
     }
 
-    /// Tells how the budgets of credentials stand now. One that is gone is told no more.
+    /// Updates the gauges. Those of removed budgets disappear.
     fn update(&self, budgets: &[(Arc<str>, &'static str, BudgetStatus)]) {
         let all =
             [&self.limit, &self.used, &self.in_flight, &self.waiting, &self.remaining, &self.foreign, &self.closed];
@@ -311,7 +311,7 @@ impl LimitStoreMetrics {
         r.register("sharing_losses", "How often the store was given up", self.losses.clone());
     }
 
-    /// Tells how the store stands now.
+    /// Updates the metrics.
     fn update(&self, store: &StoreStats) {
         self.degraded.set(i64::from(store.state != BreakerState::Closed));
         self.gateways.set(store.gateways.into());
@@ -321,7 +321,7 @@ impl LimitStoreMetrics {
     }
 }
 
-/// Starts the gateway's own log on standard error. `level` has been checked by the configuration.
+/// Starts the log on standard error. The configuration has checked `level`.
 pub fn start_log(level: &str, json: bool) {
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -7,30 +7,30 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-/// A moment of the process's clock: nanoseconds since its start.
+/// Moment of the process clock, in nanoseconds since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct MonoTime(pub u64);
 
 impl MonoTime {
-    /// Returns the moment that much later.
+    /// Returns the moment `wait` later.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(wait)))
     }
 
-    /// Returns the moment that much earlier, and the clock's start for a time before it.
+    /// Returns the moment `span` earlier, at least the clock's start.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(nanoseconds(span)))
     }
 
-    /// Returns the time since `earlier`; zero if that is still to come.
+    /// Returns the time since `earlier`, or zero if that is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// The monotonic clock of the process. Its zero outlives every reload, so that a stored moment keeps its meaning.
+/// Monotonic clock of the process. A reload does not restart it, so stored moments stay valid.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(Instant);
 
@@ -45,21 +45,21 @@ impl Clock {
         self.at(Instant::now())
     }
 
-    /// Converts a moment that was read elsewhere.
+    /// Converts a moment of the system clock.
     pub fn at(self, moment: Instant) -> MonoTime {
         MonoTime(nanoseconds(moment.saturating_duration_since(self.0)))
     }
 }
 
-/// Minimum time between two runs of [`OncePerSecond`], in nanoseconds: one second.
+/// Minimum time between two runs, one second.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// Limits slow work that a request does for all: it runs at most once a second.
+/// Gate for maintenance work on the request path: at most one run each second.
 #[derive(Debug, Default)]
 pub struct OncePerSecond(AtomicU64);
 
 impl OncePerSecond {
-    /// Returns whether the work is due. Of several callers at once, one gets `true`.
+    /// Returns whether the caller may run now. Of several concurrent callers, one gets `true`.
     pub fn try_start(&self, now: MonoTime) -> bool {
         let last = self.0.load(Ordering::Relaxed);
         let due = last == 0 || now.0.saturating_sub(last) >= INTERVAL_NS;
@@ -77,7 +77,7 @@ pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Formats a moment as Cal.com does: UTC, to the millisecond.
+/// Formats a time as Cal.com does: in UTC, with milliseconds.
 pub(crate) fn iso8601(moment: SystemTime) -> String {
     format!("{:.3}", Timestamp::try_from(moment).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! What crosses the wall, each way.
+//! Tests of header rules in both directions.
 
 mod answers;
 mod requests;
@@ -7,7 +7,7 @@ mod times;
 use calgate::headers::is_safe_token;
 
 #[test]
-fn a_safe_token_may_stand_in_a_header_and_a_log() {
+fn accepts_a_safe_token_in_a_header_and_a_log() {
     let longest = "a".repeat(128);
     for good in ["a", "0193e8a1-7b3c-7def-8000-0123456789ab", "A_b.c-9", &longest] {
         assert!(is_safe_token(good), "{good}");

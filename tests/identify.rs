@@ -138,7 +138,7 @@ fn all_invalid_keys_get_the_same_response_and_different_log_details() {
         let refusal =
             caller.and_then(|caller| snapshot.entitlements.grant(caller, find("GET /v2/me").unwrap())).unwrap_err();
         assert!(matches!(refusal, Refusal::Unauthenticated(_)));
-        let (head, body) = respond::refusal(&refusal, "", now()).into_parts();
+        let (head, body) = respond::refusal_response(&refusal, "", now()).into_parts();
         answers.push((head.status, head.headers, body));
     }
     answers.dedup();

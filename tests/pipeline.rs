@@ -1,4 +1,4 @@
-//! The request path as a whole, through the program: what comes in on a socket and what goes out on another.
+//! Tests of the request path through the program, from the client socket to the upstream socket.
 
 mod callers;
 mod entitlements;

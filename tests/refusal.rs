@@ -1,4 +1,4 @@
-//! Every refusal, as the caller sees it and as the log is told.
+//! Tests of refusals: the public part and the detail for the log.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::given::{caller, find, key, snapshot};
 
-/// One of each. The match is exhaustive, so a new refusal cannot be left out of the table.
+/// Returns one refusal of each kind. The match is exhaustive, so a new refusal does not compile without an entry.
 pub(crate) fn every() -> Vec<Refusal> {
     let rule = || {
         let snapshot = snapshot("[consumers.it]\nkeys = [\"{key:it}\"]\ncredential = \"teams\"");
@@ -102,7 +102,7 @@ pub(crate) fn every() -> Vec<Refusal> {
 }
 
 #[test]
-fn each_has_its_code_its_status_and_its_words() {
+fn each_refusal_has_its_code_status_and_message() {
     let row = |refusal: &Refusal| {
         let error = refusal.public_error();
         assert_eq!((error.code, error.status), (refusal.code(), refusal.status()));
@@ -114,7 +114,7 @@ fn each_has_its_code_its_status_and_its_words() {
 }
 
 #[test]
-fn the_table_in_the_documentation_has_each_code_with_its_status_and_no_other() {
+fn the_documentation_lists_exactly_the_codes_with_their_status() {
     let page = std::fs::read_to_string("docs/errors.md").unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `GATEWAY_"));
     let listed: BTreeSet<_> =
@@ -127,7 +127,7 @@ fn the_table_in_the_documentation_has_each_code_with_its_status_and_no_other() {
 }
 
 #[test]
-fn codes_are_stable_words_and_messages_say_what_to_do() {
+fn codes_have_one_form_and_messages_are_short_sentences() {
     for refusal in every() {
         let error = refusal.public_error();
         assert!(error.code.starts_with("GATEWAY_"));
@@ -138,7 +138,7 @@ fn codes_are_stable_words_and_messages_say_what_to_do() {
 }
 
 #[test]
-fn every_target_fault_has_words_of_its_own() {
+fn every_path_error_has_a_message_of_its_own() {
     use PathError::*;
     let all = [NotOriginForm, EmptySegment, DotSegment, InvalidByte, BrokenEscape, AmbiguousEscape, NotUtf8, Rewritten];
     let words: BTreeSet<_> = all.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Request ids: the caller's own if it is safe, a UUIDv7 otherwise.
+//! Tests of request ids: a safe id of the caller, or else a UUIDv7.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::given::headers;
 
 #[test]
-fn a_callers_id_is_kept_if_it_is_one_safe_token() {
+fn keeps_a_callers_id_that_is_one_safe_token() {
     let at = SystemTime::now();
     assert_eq!(of(&headers([("x-request-id", "abc-1.2_3")]), at), "abc-1.2_3");
     for fields in [
@@ -26,7 +26,7 @@ fn a_callers_id_is_kept_if_it_is_one_safe_token() {
 }
 
 #[test]
-fn new_ids_are_unique_and_in_the_order_of_time() {
+fn new_ids_are_unique_and_sorted_by_time() {
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_123);
     let ids: BTreeSet<_> = (0..10_000).map(|_| new(at).to_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 10_000);

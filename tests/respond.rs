@@ -1,24 +1,24 @@
-//! The answers that the gateway makes itself.
+//! Tests of responses that the gateway makes itself.
 
 use std::time::{Duration, SystemTime};
 
 use calgate::catalog::{Catalog, UnknownEndpoints};
 use calgate::headers::{Cors, REQUEST_ALLOW_LIST, request_headers};
-use calgate::respond::{options, refusal, reports_rate_limit};
+use calgate::respond::{options_response, refusal_response, reports_rate_limit};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::given::{code, headers};
 use crate::refusal::every;
 
-fn moment() -> SystemTime {
+fn arrival() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_123)
 }
 
 #[test]
-fn a_refusal_has_the_shape_of_cal_coms_errors_and_a_code_of_its_own() {
+fn formats_a_refusal_as_a_cal_com_error_with_a_gateway_code() {
     for no in every() {
-        let answer = refusal(&no, "/v2/bookings/{bookingUid}", moment());
+        let answer = refusal_response(&no, "/v2/bookings/{bookingUid}", arrival());
         let body: Value = serde_json::from_slice(answer.body()).unwrap();
         let expected = json!({
             "status": "error",
@@ -33,9 +33,9 @@ fn a_refusal_has_the_shape_of_cal_coms_errors_and_a_code_of_its_own() {
 }
 
 #[test]
-fn each_refusal_has_the_headers_its_status_asks_for() {
+fn each_refusal_has_the_headers_of_its_status() {
     let row = |no: &calgate::refusal::Refusal| {
-        let answer = refusal(no, "", moment());
+        let answer = refusal_response(no, "", arrival());
         let fields: Vec<_> =
             answer.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         format!("{}\n    {}\n", answer.status(), fields.join("\n    "))
@@ -50,11 +50,11 @@ fn preflight(
 ) -> Result<Response<bytes::Bytes>, calgate::refusal::Refusal> {
     let mut request = Request::options(target).body(()).unwrap();
     *request.headers_mut() = fields;
-    options(Catalog::built_in(), UnknownEndpoints::Refuse, cors, &request.into_parts().0)
+    options_response(Catalog::built_in(), UnknownEndpoints::Refuse, cors, &request.into_parts().0)
 }
 
 #[test]
-fn options_is_answered_here_with_what_the_path_takes() {
+fn answers_options_with_the_methods_of_the_path() {
     let answer = preflight("/v2/Bookings/?a=b", headers([("origin", "https://app.example.com")]), &Cors::default());
     let answer = answer.unwrap();
     assert_eq!(answer.status(), StatusCode::NO_CONTENT);
@@ -67,7 +67,7 @@ fn options_is_answered_here_with_what_the_path_takes() {
 }
 
 #[test]
-fn a_preflight_is_answered_to_listed_pages_only() {
+fn answers_preflights_of_listed_origins_only() {
     let cors = Cors::new(vec!["https://app.example.com".to_owned()], &[]);
     let asked = |origin| preflight("/v2/me", headers([("origin", origin)]), &cors).unwrap().into_parts().0.headers;
     let listed = asked("https://App.example.com");
@@ -79,7 +79,7 @@ fn a_preflight_is_answered_to_listed_pages_only() {
 }
 
 #[test]
-fn a_page_may_send_all_that_is_forwarded_or_read_here() {
+fn lets_a_page_send_every_field_that_is_forwarded_or_read() {
     let extra = HeaderName::from_static("x-team");
     let cors = Cors::new(vec!["https://app.example.com".to_owned()], std::slice::from_ref(&extra));
     let asked = headers([("origin", "https://app.example.com")]);
@@ -105,7 +105,7 @@ fn a_page_may_send_all_that_is_forwarded_or_read_here() {
 }
 
 #[test]
-fn only_error_1015_is_a_report_about_rate() {
+fn only_error_1015_reports_a_rate_limit() {
     for page in [
         "error code: 1015",
         "<title>Access denied</title><span class=\"cf-error-type\">Error</span> <span class=\"cf-error-code\">1015</span>",

@@ -1,3 +1,3 @@
-//! Metrics.
+//! Tests of metrics.
 
 mod times;

@@ -1,4 +1,4 @@
-//! From a configuration to a [`Snapshot`]: the only place where the stages are made.
+//! Builds a [`Snapshot`] from a configuration: the only place that creates the stages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::limit_store::{LimitStoreClient, RedisLimitStore};
 use crate::ratelimit::Bucket;
 
 impl Snapshot {
-    /// Makes the state that `config` describes. What `previous` holds of the consumers' buckets is taken over.
+    /// Builds the state of `config`, and keeps the buckets of `previous`.
     ///
     /// # Errors
-    /// What cannot be used although it is written well: the upstream's name, its certificate authority.
+    /// The fault of a part that parses but cannot be used, such as the certificate authority of the upstream.
     pub fn build(config: Config, previous: Option<&Snapshot>) -> Result<Self, String> {
         let store = match previous {
             Some(snapshot) => snapshot.limit_store.clone(),
@@ -50,7 +50,7 @@ impl Snapshot {
             let known = previous.map(|snapshot| &*snapshot.upstream);
             Arc::new(Upstream::new(&config.upstream, &config.limits, known)?)
         };
-        let names = Names::of(&config);
+        let names = NameTable::of(&config);
         let leaks = leaks(&config);
         let consumers = consumers(&config);
         let consumers = match previous {
@@ -88,7 +88,7 @@ fn limit_store(config: &LimitStoreConfig) -> Result<Arc<LimitStoreClient>, Strin
     Ok(Arc::new(LimitStoreClient::new(Arc::new(store), *on_loss, *timeout)))
 }
 
-/// Finds gateway keys, and the secrets of this configuration.
+/// Builds the search for gateway keys and for the secrets of this configuration.
 fn leaks(config: &Config) -> LeakGuard {
     let mut leaks = LeakGuard::new();
     config.credentials.values().for_each(|config| config.credential.kind.with_secrets(|secret| leaks.add(secret)));
@@ -107,14 +107,14 @@ fn consumers(config: &Config) -> Consumers {
     Consumers::new(names, keys.collect(), anonymous, config.passthrough.as_ref().map(|p| p.forms))
 }
 
-/// What consumers refer to by name, made once and shared.
-struct Names {
+/// Objects that consumers refer to by name. Each is built once.
+struct NameTable {
     plans: BTreeMap<String, Arc<Plan>>,
     tiers: Tiers,
     credentials: BTreeMap<String, Arc<Credential>>,
 }
 
-impl Names {
+impl NameTable {
     fn of(config: &Config) -> Self {
         let catalog = catalog(config);
         let plan = |(name, lists): (&String, &crate::config::plans::PlanLists)| {
@@ -129,7 +129,8 @@ impl Names {
     }
 
     fn credentials(&self, config: &Config, registry: Arc<TokenRegistry>) -> Result<Credentials, String> {
-        let of = |c: &ConsumerConfig| self.credentials.get(&*c.credential).cloned().ok_or_else(|| dangling(c));
+        let of =
+            |c: &ConsumerConfig| self.credentials.get(&*c.credential).cloned().ok_or_else(|| unresolved_reference(c));
         Ok(Credentials {
             consumers: config.consumers.iter().map(of).collect::<Result<_, _>>()?,
             managed_users: config.consumers.iter().map(|c| c.managed_users.as_deref().map(Arc::from)).collect(),
@@ -138,13 +139,13 @@ impl Names {
     }
 
     fn entitlements(&self, config: &Config) -> Result<Entitlements, String> {
-        let mut restrictions = Shared { catalog: catalog(config), made: Vec::new() };
+        let mut restrictions = RestrictionCache { catalog: catalog(config), made: Vec::new() };
         let nothing: Arc<[usize]> = Arc::default();
         let entitlement = |consumer: &ConsumerConfig| {
             let plan = config.credentials.get(&*consumer.credential).and_then(|c| self.plans.get(&c.plan));
             let operations = consumer.credential_operations.as_slice();
             Ok(Entitlement {
-                plan: plan.ok_or_else(|| dangling(consumer))?.clone(),
+                plan: plan.ok_or_else(|| unresolved_reference(consumer))?.clone(),
                 restriction: consumer.restriction.as_deref().map(|lists| restrictions.get(lists)),
                 credential_operations: if operations.is_empty() {
                     nothing.clone()
@@ -181,7 +182,8 @@ impl Names {
         let own = |consumer: &ConsumerConfig| {
             let bucket = kept.get(&*consumer.name).map_or_else(Arc::default, |bucket| Arc::clone(bucket));
             let tier = self.tiers.of_consumer(consumer)?.clone();
-            let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
+            let credential =
+                config.credentials.get(&*consumer.credential).ok_or_else(|| unresolved_reference(consumer))?;
             let tag = store.and_then(|_| hash_tag_of(credential));
             Ok(ConsumerLimit { tier, bucket, shared_as: tag.map(|tag| (tag, (*consumer.name).into())) })
         };
@@ -199,8 +201,8 @@ impl Names {
     }
 }
 
-/// A checked configuration has no such consumer; were it left out, all tables after it would be off by one.
-pub(super) fn dangling(consumer: &ConsumerConfig) -> String {
+/// A checked configuration has no such consumer. Leaving it out would shift all later consumers in their tables.
+pub(super) fn unresolved_reference(consumer: &ConsumerConfig) -> String {
     format!("consumer `{}` refers to something that is not configured", consumer.name)
 }
 
@@ -208,13 +210,13 @@ fn catalog(config: &Config) -> &Catalog {
     config.catalog.custom.as_ref().unwrap_or_else(|| Catalog::built_in())
 }
 
-/// Narrowings, one for all consumers that are narrowed alike.
-struct Shared<'a> {
+/// Compiled restrictions. Consumers with equal lists share one.
+struct RestrictionCache<'a> {
     catalog: &'a Catalog,
     made: Vec<(RestrictionLists, Arc<Restriction>)>,
 }
 
-impl Shared<'_> {
+impl RestrictionCache<'_> {
     fn get(&mut self, lists: &RestrictionLists) -> Arc<Restriction> {
         if let Some((_, made)) = self.made.iter().find(|(known, _)| known == lists) {
             return made.clone();

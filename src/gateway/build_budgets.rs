@@ -1,4 +1,4 @@
-//! From a configuration to the budgets of its credentials.
+//! Builds the budgets of a configuration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config::consumers::ConsumerConfig;
 use crate::config::credentials::CredentialConfig;
 use crate::credential::{ApiKey, AuthHeaders, Credential, Kind};
 use crate::gateway::Snapshot;
-use crate::gateway::build::dangling;
+use crate::gateway::build::unresolved_reference;
 use crate::gateway::tiers::Tiers;
 use crate::identify::credential_hash;
 use crate::limit::hash_tag;
@@ -19,7 +19,7 @@ use crate::limit_store::LimitStoreClient;
 use crate::ratelimit::Settings;
 use crate::ratelimit::usage_headers::name_hash;
 
-/// The budgets of a configuration, in the registry that `previous` has.
+/// Builds the budgets of a configuration, in the registry of `previous`.
 pub(super) fn budgets(
     config: &Config,
     tiers: &Tiers,
@@ -34,9 +34,9 @@ pub(super) fn budgets(
         Arc::new(BudgetRegistry::new(config.limits.tracked_callers, common.of(API_KEY_PER_MINUTE), store))
     };
     let registry = previous.map_or_else(new_table, |snapshot| snapshot.budget.registry.clone());
-    let known = BudgetLookup { limits: limits(config), common, registry: &registry };
+    let known = BudgetLookup { limits: limits_by_identity(config), common, registry: &registry };
     let own = |consumer: &ConsumerConfig| {
-        let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| dangling(consumer))?;
+        let credential = config.credentials.get(&*consumer.credential).ok_or_else(|| unresolved_reference(consumer))?;
         let [bearer, client] = identities(&credential.credential);
         Ok(ConsumerBudgets {
             flow_key: name_hash(&consumer.name),
@@ -62,9 +62,9 @@ pub(super) fn budgets(
     })
 }
 
-/// What Cal.com counts a credential's requests by, and what it grants each if nothing is configured: its bearer, and its
-/// client. An OAuth grant has the credential's name: Cal.com counts each of its tokens afresh, and counting them together
-/// allows no more.
+/// Returns the identities by which Cal.com counts a credential's requests, its bearer and its client, and the default limit
+/// of each. An OAuth grant is counted by the credential's name: Cal.com counts each of its tokens separately, and counting
+/// them together grants no more.
 fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
     let key = |key: &ApiKey| Some((identity(&AuthHeaders::Bearer(key.authorization.clone()))?, API_KEY_PER_MINUTE));
     match &credential.kind {
@@ -78,14 +78,14 @@ fn identities(credential: &Credential) -> [Option<(u128, u32)>; 2] {
     }
 }
 
-/// What gateways that share a credential's limits know it by: its bearer, if it has one.
+/// Returns the hash tag by which gateways share the limits of a credential.
 pub(super) fn hash_tag_of(credential: &CredentialConfig) -> Option<Arc<str>> {
     let [bearer, client] = identities(&credential.credential);
     bearer.or(client).map(|(identity, _)| hash_tag(identity))
 }
 
-/// What Cal.com grants each credential. One that is configured under several names has the least of what they say.
-fn limits(config: &Config) -> HashMap<u128, (u32, bool)> {
+/// Returns the limit of each identity. If several credentials share one, the lowest limit counts.
+fn limits_by_identity(config: &Config) -> HashMap<u128, (u32, bool)> {
     let mut limits = HashMap::new();
     for credential in config.credentials.values() {
         for (identity, default) in identities(&credential.credential).into_iter().flatten() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::config::consumers::ConsumerConfig;
 use crate::config::tiers::TierConfig;
-use crate::gateway::build::dangling;
+use crate::gateway::build::unresolved_reference;
 use crate::ratelimit::fair_queue::Priority;
 use crate::ratelimit::{Quota, Scheduling, Tier};
 
@@ -43,6 +43,6 @@ impl Tiers {
     /// # Errors
     /// A message, if there is no such tier. A checked configuration has all tiers.
     pub(super) fn of_consumer(&self, consumer: &ConsumerConfig) -> Result<&Arc<Tier>, String> {
-        self.named.get(&*consumer.tier).ok_or_else(|| dangling(consumer))
+        self.named.get(&*consumer.tier).ok_or_else(|| unresolved_reference(consumer))
     }
 }

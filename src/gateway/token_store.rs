@@ -1,14 +1,14 @@
-//! Makes the token store that a configuration describes.
+//! Opens the token store of a configuration.
 
 use std::sync::Arc;
 
 use crate::config::token_store::{Location, TokenStoreConfig};
 use crate::vault::{Backend, Postgres, Sqlite, Vault};
 
-/// Makes the store of a configuration, without opening it: a store that is not reached now may be later.
+/// Creates the client of the token store. It connects later, because the store may be unreachable now.
 ///
 /// # Errors
-/// What in the configuration cannot be used.
+/// The part of the configuration that cannot be used.
 pub fn token_store(config: &TokenStoreConfig) -> Result<Vault, String> {
     let store: Arc<dyn Backend> = match &config.location {
         Location::File(path) => Arc::new(Sqlite::new(path)),
@@ -17,10 +17,10 @@ pub fn token_store(config: &TokenStoreConfig) -> Result<Vault, String> {
     Ok(Vault::new(store, config.keys.clone()))
 }
 
-/// Checks what would keep `serve` from using the store, as far as that shows without opening it.
+/// Checks what would prevent `serve` from using the store, as far as possible without opening it.
 ///
 /// # Errors
-/// The obstacle, in words.
+/// The obstacle.
 pub fn check_token_store(config: &TokenStoreConfig) -> Result<(), String> {
     match &config.location {
         Location::File(path) => Sqlite::new(path).check_place().map_err(|fault| format!("`token_store.path`: {fault}")),

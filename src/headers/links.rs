@@ -1,17 +1,17 @@
-//! References to the upstream in a response, rewritten to refer to calgate: `Location`, `Content-Location`, `Link`.
+//! Rewrites references to the upstream in a response: `Location`, `Content-Location` and `Link`.
 
 use http::header::{self, HeaderMap, HeaderValue};
 
-/// The upstream's own address, as responses may name it.
+/// Address of the upstream, as responses may name it.
 #[derive(Debug, Clone, Copy)]
 pub struct UpstreamAddress<'a> {
     /// Host and port.
     pub authority: &'a str,
-    /// The path before `/v2`; empty, or begins with `/`.
+    /// Path before `/v2`, either empty or with a leading `/`.
     pub base_path: &'a str,
 }
 
-/// Rewrites every reference to `upstream`. References to other hosts stay as they are.
+/// Rewrites each reference to `upstream`. References to other hosts stay unchanged.
 pub(super) fn rewrite(headers: &mut HeaderMap, upstream: UpstreamAddress<'_>) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if let Some(reference) = headers.get(&name)
@@ -33,7 +33,7 @@ pub(super) fn rewrite(headers: &mut HeaderMap, upstream: UpstreamAddress<'_>) {
 }
 
 impl UpstreamAddress<'_> {
-    /// A reference to the upstream as a path at calgate; `None` for any other reference.
+    /// Converts a reference to the upstream to a path at calgate. Returns `None` for any other reference.
     fn local(self, reference: &str) -> Option<String> {
         let path = match ["https://", "http://", "//"].iter().find_map(|start| strip_start(reference, start)) {
             Some(rest) => {
@@ -51,8 +51,8 @@ impl UpstreamAddress<'_> {
         Some(format!("{slash}{path}"))
     }
 
-    /// A `Link` line (RFC 8288 §3) whose targets are rewritten; `None` if it refers to no upstream path. Text in quotation
-    /// marks is a parameter, not a target.
+    /// Rewrites the targets of a `Link` line (RFC 8288 §3). Returns `None` if none refers to the upstream. Text in
+    /// quotation marks is a parameter, not a target.
     fn local_link(self, line: &str) -> Option<String> {
         let (mut out, mut rest) = (String::with_capacity(line.len()), line);
         let (mut is_quoted, mut is_rewritten) = (false, false);
@@ -88,7 +88,7 @@ impl UpstreamAddress<'_> {
     }
 }
 
-/// The text after `start`, which is compared without regard to case.
+/// Strips a prefix without regard to case.
 fn strip_start<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     let (head, rest) = text.split_at_checked(start.len())?;
     head.eq_ignore_ascii_case(start).then_some(rest)

@@ -1,37 +1,37 @@
-//! Room for header fields, used again by one request after the other: it is too large for the allocator to be quick with.
+//! Thread-local free list of header maps. A map is too large for the allocator to allocate quickly.
 //!
-//! It goes round: hyper reads an answer into the room of the request that was answered, and a caller's next request into
-//! that of the answer, where it comes back here.
+//! hyper reads a response into the map of its request, and the next request of a client into the map of the last response,
+//! which then returns to this list.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use http::HeaderMap;
 
-/// Fields that a room is kept for: what a request or an answer has, mostly, and what the gateway adds.
-const FIELDS: RangeInclusive<usize> = 24..=48;
+/// Capacities of maps that the list keeps: a usual request or response, and the fields that the gateway adds.
+const CAPACITIES: RangeInclusive<usize> = 24..=48;
 
-/// Rooms that one worker keeps at most.
-const MOST: usize = 64;
+/// Maximum number of maps in the list of a worker.
+const MAX_POOLED: usize = 64;
 
 thread_local! {
-    static ROOMS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Drops the fields of a request that is over, and keeps their room.
+/// Clears a map, and adds it to the list.
 pub fn recycle(mut fields: HeaderMap) {
     fields.clear();
-    if FIELDS.contains(&fields.capacity()) {
-        ROOMS.with_borrow_mut(|rooms| {
-            if rooms.len() < MOST {
-                rooms.push(fields);
+    if CAPACITIES.contains(&fields.capacity()) {
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < MAX_POOLED {
+                pool.push(fields);
             }
         });
     }
 }
 
-/// Room for the fields of a request that goes out.
-pub(super) fn room() -> HeaderMap {
-    let room = ROOMS.with_borrow_mut(Vec::pop);
-    room.unwrap_or_else(|| HeaderMap::with_capacity(*FIELDS.start()))
+/// Returns an empty map for an outgoing request.
+pub(super) fn take() -> HeaderMap {
+    let pooled = POOL.with_borrow_mut(Vec::pop);
+    pooled.unwrap_or_else(|| HeaderMap::with_capacity(*CAPACITIES.start()))
 }

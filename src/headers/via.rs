@@ -1,4 +1,4 @@
-//! `Via`: the intermediaries that a request has passed (RFC 9110 §7.6.3). A process that finds itself there is in a loop.
+//! `Via`: the intermediaries that a request has passed (RFC 9110 §7.6.3). A process that finds itself in it is in a loop.
 
 use std::sync::LazyLock;
 
@@ -7,11 +7,11 @@ use http::{Version, request};
 
 use crate::random;
 
-/// Begins the pseudonym of each calgate process.
+/// Prefix of the pseudonym of each calgate process.
 const PSEUDONYM_PREFIX: &str = "calgate-";
 
-/// This process's pseudonym, and its `Via` members by the version of the request that it received. Static text makes a clone
-/// free of reference counting, and there is one such value on each request.
+/// Pseudonym of this process, and its `Via` member for each HTTP version. Each request carries one. The text is static, so
+/// that a clone counts no references.
 struct Identity {
     pseudonym: String,
     http10: HeaderValue,
@@ -20,7 +20,7 @@ struct Identity {
 }
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
-    // A process id would not do: containers share them.
+    // A process id is not unique, because containers share them.
     let pseudonym = format!("{PSEUDONYM_PREFIX}{:016x}", random::seed());
     let member = |version: &str| {
         let text: &'static str = Box::leak(format!("{version} {pseudonym}").into_boxed_str());
@@ -45,8 +45,8 @@ pub fn names_this_process(line: &HeaderValue) -> bool {
     members(line).any(|(_, received_by)| received_by == IDENTITY.pseudonym)
 }
 
-/// Returns the field for the request to Cal.com: the members of other calgate processes, which a loop may lead through, then
-/// this one. Other members name hosts behind the gateway, which are no concern of Cal.com's.
+/// Returns the field for the request to Cal.com: the members of other calgate processes, through which a loop may lead,
+/// then this one. Other members name hosts behind the gateway, which Cal.com does not need.
 pub fn via(received: &request::Parts) -> HeaderValue {
     let own = IDENTITY.member(received.version);
     if !received.headers.contains_key(VIA) {
@@ -69,13 +69,13 @@ fn with_earlier(received: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> 
     HeaderValue::from_str(&text).ok()
 }
 
-/// Returns whether a calgate process wrote the member: clients choose what stands in others.
+/// Returns whether a calgate process wrote a member. Clients choose the text of others.
 fn is_calgate(protocol: &str, name: &str) -> bool {
     let is_id = |id: &str| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     matches!(protocol, "1.0" | "1.1" | "2") && name.strip_prefix(PSEUDONYM_PREFIX).is_some_and(is_id)
 }
 
-/// The received protocol and the recipient of each member of a line. Comments are left out.
+/// Returns the received protocol and the recipient of each member of a line, without comments.
 fn members(line: &HeaderValue) -> impl Iterator<Item = (&str, &str)> {
     line.to_str().unwrap_or_default().split(',').filter_map(|member| {
         let mut words = member.split_ascii_whitespace();

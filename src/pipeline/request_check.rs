@@ -1,6 +1,4 @@
-//! Checks that hold for the head of every request, whoever sends it.
-//!
-//! First on the path, before anybody is asked who they are.
+//! Checks of the head of every request, whoever sends it. They come first on the path, before the caller is identified.
 
 use http::header::{self, HeaderValue};
 use http::{Method, Version, request};
@@ -10,17 +8,17 @@ use crate::config::limits::{BodyLimit, Bounds};
 use crate::headers::{self, media};
 use crate::refusal::{PathError, Refusal};
 
-/// How a request's body is taken.
+/// Limits on the body of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyRule {
-    /// Its largest size.
+    /// Maximum size.
     pub(super) limit: BodyLimit,
-    /// Whether calgate reads the body as far as the limit before it sends the request: Cal.com would refuse a longer one, and
+    /// Whether calgate reads the body up to the limit before it sends the request. Cal.com would reject a longer one, and
     /// no field states the length.
     pub(super) is_read_first: bool,
 }
 
-/// Checks the rules that hold for every request, whoever sends it: those of HTTP that hyper leaves to its user, and limits.
+/// Checks the rules of HTTP that hyper leaves to its user, and the configured limits.
 pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<BodyRule, Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::unsupported_method(ALL_METHODS));
@@ -51,7 +49,7 @@ pub(super) fn check(head: &request::Parts, limits: &Bounds) -> Result<BodyRule, 
     Ok(BodyRule { limit: body, is_read_first: is_json && length.is_none() })
 }
 
-/// The fields that `check` goes by, found by one walk over all of them.
+/// The fields that `check` needs, found in one pass over all fields.
 #[derive(Default)]
 struct Fields<'a> {
     bytes: usize,
@@ -61,7 +59,7 @@ struct Fields<'a> {
     coding: Option<&'a HeaderValue>,
     length: Option<&'a HeaderValue>,
     has_content_type: bool,
-    /// Whether the request has passed this process before.
+    /// Whether the request passed this process before.
     is_loop: bool,
 }
 
@@ -89,12 +87,13 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// RFC 9112 §3.2 and §6: the target is origin-form, the body is framed in one way, and there is exactly one `Host`.
+/// Checks RFC 9112 §3.2 and §6: the target has origin-form, the body has one framing, and there is exactly one `Host`.
 fn check_http1(head: &request::Parts, fields: &Fields<'_>) -> Result<(), Refusal> {
     if head.uri.authority().is_some() || head.uri.scheme().is_some() {
         return Err(Refusal::InvalidPath(PathError::NotOriginForm));
     }
-    // hyper takes codings before the last, and leaves them as they are; without their name, the body would be another.
+    // hyper accepts further codings before `chunked` and does not decode them. Without their name, Cal.com would read
+    // another body.
     let is_chunked = fields.coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !is_chunked || fields.codings > 1 {
         return Err(Refusal::InvalidHeader("Transfer-Encoding can only be chunked"));

@@ -1,4 +1,4 @@
-//! The end of a record: metrics, and a line of the access log.
+//! Report at the end of a record: the metrics, and the line of the access log.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,15 +9,15 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use crate::catalog::EndpointId;
-use crate::record::{Counted, NONE, Record};
-use crate::telemetry::{HeldLabels, ObservedLabels, RequestLabels};
+use crate::record::{ConsumerLabel, NONE, Record};
+use crate::telemetry::{ObservedLabels, RequestLabels, ThrottledLabels};
 use crate::time::{MonoTime, iso8601};
 
 impl Record {
-    /// Counts it.
-    pub(super) fn count(&self, status: u16) {
+    /// Updates the metrics.
+    pub(super) fn update_metrics(&self, status: u16) {
         let metrics = &self.gateway.metrics;
-        let key = (self.snapshot.generation, self.counted, self.endpoint, self.code, status);
+        let key = (self.snapshot.generation, self.consumer_label, self.endpoint, self.code, status);
         SERIES.with_borrow_mut(|series| {
             if series.0 != self.snapshot.generation {
                 *series = (self.snapshot.generation, Series::default());
@@ -28,19 +28,19 @@ impl Record {
                 .or_insert_with(|| metrics.requests.get_or_create_owned(&self.labels(status)));
             counter.inc();
         });
-        let decided = self.sent.or(self.answered).unwrap_or_else(|| self.gateway.clock.now());
+        let decided = self.sent.or(self.responded).unwrap_or_else(|| self.gateway.clock.now());
         metrics.gateway_seconds.observe(decided.since(self.started));
-        if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
-            metrics.upstream_seconds.observe(answered.since(sent));
+        if let (Some(sent), Some(responded)) = (self.sent, self.responded) {
+            metrics.upstream_seconds.observe(responded.since(sent));
         }
-        let Some(rare) = &self.rare else { return };
-        if let Some(held) = rare.held {
+        let Some(extras) = &self.extras else { return };
+        if let Some(held) = extras.held {
             let labels =
-                HeldLabels { credential: self.credential_name().unwrap_or(NONE).to_owned(), by: held.by.name() };
+                ThrottledLabels { credential: self.credential_name().unwrap_or(NONE).to_owned(), by: held.by.name() };
             metrics.held.get_or_create(&labels).inc();
             metrics.budget_seconds.observe(held.wait);
         }
-        if rare.observed.is_some() {
+        if extras.observed.is_some() {
             let RequestLabels { consumer, method, endpoint, .. } = self.labels(status);
             metrics.observed.get_or_create(&ObservedLabels { consumer, method, endpoint }).inc();
         }
@@ -57,16 +57,16 @@ impl Record {
         }
     }
 
-    /// Writes its line of the access log.
+    /// Writes the line of the access log.
     pub(super) fn write_line(&self, status: u16) {
         let now = self.gateway.clock.now();
-        let tier = match self.counted {
-            Counted::Consumer(id) => self.snapshot.rate_limits.tier(id).map(|tier| &*tier.name),
-            Counted::Named(_) => None,
+        let tier = match self.consumer_label {
+            ConsumerLabel::Consumer(id) => self.snapshot.rate_limits.tier(id).map(|tier| &*tier.name),
+            ConsumerLabel::Fixed(_) => None,
         };
-        let rare = self.rare.as_deref();
-        let held = rare.and_then(|rare| rare.held);
-        let line = Line {
+        let extras = self.extras.as_deref();
+        let held = extras.and_then(|extras| extras.held);
+        let line = LogLine {
             ts: iso8601(self.at),
             request_id: self.request_id.to_str().unwrap_or_default(),
             client: self.client,
@@ -77,14 +77,14 @@ impl Record {
             endpoint: self.template(),
             status,
             code: self.code,
-            detail: rare.and_then(|rare| rare.detail.as_deref()),
-            upstream_request_id: rare.and_then(|rare| rare.upstream_request_id.as_deref()),
-            observed: rare.and_then(|rare| rare.observed.as_ref()).map(ToString::to_string),
+            detail: extras.and_then(|extras| extras.detail.as_deref()),
+            upstream_request_id: extras.and_then(|extras| extras.upstream_request_id.as_deref()),
+            observed: extras.and_then(|extras| extras.observed.as_ref()).map(ToString::to_string),
             bytes_out: self.bytes_out,
             held_by: held.map(|held| held.by.name()),
             held_ms: held.map(|held| milliseconds(MonoTime(0), MonoTime(0).after(held.wait))),
-            gateway_ms: milliseconds(self.started, self.sent.or(self.answered).unwrap_or(now)),
-            upstream_ms: self.sent.map(|sent| milliseconds(sent, self.answered.unwrap_or(now))),
+            gateway_ms: milliseconds(self.started, self.sent.or(self.responded).unwrap_or(now)),
+            upstream_ms: self.sent.map(|sent| milliseconds(sent, self.responded.unwrap_or(now))),
             total_ms: milliseconds(self.started, now),
         };
         let Some(log) = &self.gateway.access_log else { return };
@@ -99,14 +99,14 @@ impl Record {
     }
 
     fn credential_name(&self) -> Option<&str> {
-        match self.counted {
-            Counted::Consumer(id) => self.snapshot.credentials.of(id).map(|credential| &*credential.name),
-            Counted::Named(_) => None,
+        match self.consumer_label {
+            ConsumerLabel::Consumer(id) => self.snapshot.credentials.of(id).map(|credential| &*credential.name),
+            ConsumerLabel::Fixed(_) => None,
         }
     }
 }
 
-/// The method, if it is one that callers use; others are the caller's own words.
+/// Returns the name of a usual method. Any other is text of the client, which the log does not repeat.
 pub(super) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -120,18 +120,18 @@ pub(super) fn method_name(method: &Method) -> &'static str {
     }
 }
 
-type SeriesKey = (Counted, Option<EndpointId>, &'static str, u16);
-/// Nothing a caller sends is in a key, so the hasher may be a fast one.
+type SeriesKey = (ConsumerLabel, Option<EndpointId>, &'static str, u16);
+/// Counters by their labels. No client chooses a key, so the hasher can be a fast one.
 type Series = HashMap<SeriesKey, Counter, foldhash::fast::RandomState>;
 
 thread_local! {
-    /// The counters this worker has used, so that counting needs neither labels nor a lock.
+    /// Counters that this worker has used. Counting a request takes neither labels nor a lock.
     static SERIES: RefCell<(u64, Series)> = RefCell::new((0, Series::default()));
 }
 
-/// One line of the access log.
+/// Line of the access log.
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     ts: String,
     request_id: &'a str,
     client: IpAddr,
@@ -166,7 +166,7 @@ fn seconds(from: MonoTime, to: MonoTime) -> f64 {
     to.0.saturating_sub(from.0) as f64 / 1e9
 }
 
-/// To a microsecond.
+/// Returns the time between two moments in milliseconds, rounded to microseconds.
 fn milliseconds(from: MonoTime, to: MonoTime) -> f64 {
     (seconds(from, to) * 1e6).round() / 1e3
 }

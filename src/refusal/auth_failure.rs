@@ -5,26 +5,26 @@ use std::sync::Arc;
 
 use crate::secret::KeyHash;
 
-/// What a request carries in place of a gateway key.
+/// Reason why a request has no gateway key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoKey {
-    /// None of the headers that carry credentials.
+    /// No header carries a credential.
     Missing,
-    /// A credential that is not a gateway key, while `[passthrough]` is off.
+    /// There is another credential, and `[passthrough]` is off.
     Foreign,
-    /// A credential in no form that Cal.com issues, while `[passthrough]` is on.
+    /// There is a credential in a form that Cal.com does not issue, and `[passthrough]` is on.
     NotACredential,
-    /// A credential of the client's own in `X-Api-Key`, which Cal.com does not read.
+    /// A Cal.com credential is in `X-Api-Key`, which Cal.com does not read.
     Unread,
-    /// A test-mode API key, while `passthrough.test_keys` is false.
+    /// There is a test-mode API key, and `passthrough.test_keys` is false.
     TestKeysOff,
-    /// A live-mode API key, while `passthrough.live_keys` is false.
+    /// There is a live-mode API key, and `passthrough.live_keys` is false.
     LiveKeysOff,
 }
 
 impl NoKey {
-    /// Returns whether the `[anonymous]` consumer stands for such a caller. A credential of a kind that the operator
-    /// turned off is somebody's own: it never becomes another identity.
+    /// Returns whether the `[anonymous]` consumer may serve such a caller. A credential of a kind that the operator turned
+    /// off belongs to someone: its owner never gets another identity.
     pub(crate) fn may_be_anonymous(self) -> bool {
         match self {
             Self::Missing | Self::Foreign | Self::NotACredential => true,
@@ -33,12 +33,12 @@ impl NoKey {
     }
 }
 
-/// Why a request is answered 401. `Display` is the text for the access log, and never holds a key.
+/// Reason of a 401. `Display` formats the text for the access log, which never contains a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthFailure {
     /// There is no gateway key.
     NoKey(NoKey),
-    /// A gateway key stands in a header, or after a scheme, where calgate does not look for it.
+    /// A gateway key is in a header or after a scheme where calgate does not read one.
     Misplaced,
     /// The text after `calgate_` does not have the length or the characters of a key.
     Malformed,
@@ -48,24 +48,24 @@ pub enum AuthFailure {
     Unknown(KeyHash),
     /// The key's `expires` is in the past.
     Expired {
-        /// The hash of the key.
+        /// Hash of the key.
         hash: KeyHash,
-        /// The consumer that lists it.
+        /// Consumer that lists it.
         consumer: Arc<str>,
     },
     /// A reload removed the key from a consumer's `keys`.
     Revoked {
-        /// The hash of the key.
+        /// Hash of the key.
         hash: KeyHash,
-        /// The consumer that listed it.
+        /// Consumer that listed it.
         consumer: Arc<str>,
     },
-    /// A platform client's secret came without `x-cal-client-id`, for an operation without `{clientId}` in its path.
+    /// The secret of a platform client came without `x-cal-client-id`, and the path has no `{clientId}`.
     SecretWithoutId,
 }
 
 impl AuthFailure {
-    /// The text for the client, the same for every failure: a prober learns nothing from it.
+    /// Message for the client. It is the same for every failure, so that a prober learns nothing from it.
     pub(crate) const MESSAGE: &str = "No valid gateway key. Send one that begins with calgate_ as Authorization: Bearer or \
          X-Api-Key. An operator makes keys with `calgate key new`, and finds the reason for this answer in the access log.";
 }

@@ -1,4 +1,4 @@
-//! Messages that say whether a request was sent to Cal.com.
+//! Messages that say whether Cal.com may have carried out a request.
 
 use http::StatusCode;
 
@@ -28,5 +28,5 @@ pub(super) fn stopping(sent: bool) -> String {
     } else {
         "The request was not carried out. Send it again."
     };
-    format!("The gateway ended before it had a response. {fate}")
+    format!("The gateway stopped before it had a response. {fate}")
 }

@@ -8,8 +8,8 @@ use http::StatusCode;
 use super::{AuthFailure, Leak, PathError, Rule};
 use crate::ratelimit::ThrottleReason;
 
-/// The rule or the fault behind a refusal, formatted only if something displays it. Of what a client sends, it contains a
-/// cleaned path or host at most.
+/// The rule or the fault behind a refusal. Of the request, it contains at most a cleaned path or host. It is formatted only
+/// on display, because the status and the code are read more often than the text.
 pub(super) enum Detail<'a> {
     Text(&'a str),
     Path(PathError),
@@ -37,7 +37,7 @@ impl fmt::Display for Detail<'_> {
             Self::Auth(failure) => failure.fmt(f),
             Self::Rule(rule) => rule.fmt(f),
             Self::UnknownPath(path) => write!(f, "no path {path} in the catalog"),
-            Self::Methods { path, allow } => write!(f, "{path} takes {allow}"),
+            Self::Methods { path, allow } => write!(f, "{path} supports {allow}"),
             Self::Held(hold) => write!(f, "held by {}", hold.name()),
             Self::Limit { key, value } => write!(f, "{key} = {value}"),
             Self::FieldCount(limit) => write!(f, "more than {limit} header fields"),

@@ -1,6 +1,6 @@
-//! Messages about paths and methods that the catalog does not hold.
+//! Messages about paths and methods that the catalog does not contain.
 
-/// What a client is told about a path that the catalog does not hold.
+/// Message about an unknown path.
 pub(super) fn unknown_endpoint(path: &str, advice: Option<&str>) -> String {
     let advice = advice.unwrap_or("Check the path.");
     format!(
@@ -9,11 +9,11 @@ pub(super) fn unknown_endpoint(path: &str, advice: Option<&str>) -> String {
     )
 }
 
-/// What a client is told about a method that a path does not take; no path, where no path takes it.
+/// Message about a method that a path does not support. `path` is empty if no path supports it.
 pub(super) fn method_not_allowed(path: &str, allow: &str) -> String {
     let allow = allow.rsplit_once(", ").map_or_else(|| allow.to_owned(), |(most, last)| format!("{most} and {last}"));
     if path.is_empty() {
-        return format!("No path takes this method. The methods of the API are {allow}.");
+        return format!("No path supports this method. The methods of the API are {allow}.");
     }
-    format!("The path {path} does not take this method. It takes {allow}.")
+    format!("The path {path} does not support this method. It supports {allow}.")
 }

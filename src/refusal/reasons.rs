@@ -1,35 +1,35 @@
-//! Reasons that some refusals carry: what is wrong with a target, which rule refuses, which secret is in the wrong place.
+//! Reasons in refusals: the fault of a path, the rule that denies an operation, the place of a leaked secret.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a path has no canonical form.
+/// Reason why a path has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathError {
-    /// The target is not origin-form (RFC 9112 §3.2.1): absolute, authority or asterisk form.
+    /// The target does not have origin-form (RFC 9112 §3.2.1).
     NotOriginForm,
-    /// Two slashes in a row.
+    /// The path has two slashes in a row.
     EmptySegment,
-    /// A segment `.` or `..`, also when escaped.
+    /// The path has a segment `.` or `..`, plain or escaped.
     DotSegment,
-    /// A byte that RFC 3986 §3.3 does not allow in a path, or a raw `;`.
+    /// The path has a raw `;` or a byte that RFC 3986 §3.3 does not allow.
     InvalidByte,
-    /// `%` without two hexadecimal digits behind it.
+    /// The path has a `%` without two hexadecimal digits.
     BrokenEscape,
-    /// An escaped `/ \ % ? # ;` or control character.
+    /// The path has an escaped `/ \ % ? # ;` or control character.
     AmbiguousEscape,
-    /// Escapes that do not decode to UTF-8.
+    /// The path has escapes that are not UTF-8.
     NotUtf8,
-    /// A word that Cal.com rewrites before it routes.
+    /// The path has a word that Cal.com rewrites before it routes.
     Rewritten,
 }
 
 impl fmt::Display for PathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotOriginForm => "the request target has to be a path that begins with /",
+            Self::NotOriginForm => "the request target must be a path that begins with /",
             Self::EmptySegment => "the path has an empty segment (//)",
-            Self::DotSegment => "the path has a segment . or ..",
+            Self::DotSegment => "the path has a segment that is `.` or `..`",
             Self::InvalidByte => "the path has a character that has to be percent-encoded",
             Self::BrokenEscape => "the path has a % that is not followed by two hexadecimal digits",
             Self::AmbiguousEscape => "the path has an encoded / \\ % ? # ; or control character",
@@ -39,7 +39,7 @@ impl fmt::Display for PathError {
     }
 }
 
-/// What a refusal goes by, in words that name the list it comes from: `plan "teams" denies "Orgs"`.
+/// Rule that denies an operation, with the list that contains it: `plan "teams" denies "Orgs"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule(Arc<str>);
 
@@ -55,7 +55,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What is in the wrong place.
+/// Secret in a wrong place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leak {
     /// A gateway key in the request target.
@@ -67,7 +67,7 @@ pub enum Leak {
 }
 
 impl Leak {
-    /// The text for the client.
+    /// Returns the message for the client.
     pub(crate) fn message(self) -> String {
         match self {
             Self::KeyInTarget | Self::KeyInHeader => format!(

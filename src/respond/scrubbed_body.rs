@@ -1,4 +1,4 @@
-//! A response body from which a secret is removed while it streams.
+//! Response body from which a secret is removed while it streams.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,29 +8,29 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::forward::{Download, DownloadFault, size_hint_plus};
 
-/// Cal.com's body without a secret.
+/// Body of Cal.com, with a secret masked.
 pub struct ScrubbedBody {
     body: Download,
     secret: Box<[u8]>,
-    /// What may be the beginning of the secret is held until more comes.
-    held: BytesMut,
+    /// Last bytes, which may be the start of the secret.
+    tail: BytesMut,
 }
 
 impl ScrubbedBody {
     pub(super) fn new(body: Download, secret: &[u8]) -> Self {
-        Self { body, secret: secret.into(), held: BytesMut::new() }
+        Self { body, secret: secret.into(), tail: BytesMut::new() }
     }
 
-    /// Takes more of the body. Answers what of it can go.
-    fn search(&mut self, more: &[u8]) -> Bytes {
-        self.held.extend_from_slice(more);
-        mask(&mut self.held, &self.secret);
-        let kept = self.secret.len().saturating_sub(1).min(self.held.len());
-        self.held.split_to(self.held.len() - kept).freeze()
+    /// Adds a chunk, and returns the bytes that can go out.
+    fn scrub_chunk(&mut self, chunk: &[u8]) -> Bytes {
+        self.tail.extend_from_slice(chunk);
+        mask(&mut self.tail, &self.secret);
+        let kept = self.secret.len().saturating_sub(1).min(self.tail.len());
+        self.tail.split_to(self.tail.len() - kept).freeze()
     }
 }
 
-/// Writes over every occurrence of `secret`. The length stays, as it may have been announced already.
+/// Overwrites every occurrence of `secret`. The length stays, because the head may have stated it.
 fn mask(bytes: &mut [u8], secret: &[u8]) {
     if secret.is_empty() {
         return;
@@ -52,11 +52,11 @@ impl Body for ScrubbedBody {
         let this = self.get_mut();
         loop {
             let out = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                Some(Ok(frame)) => this.search(frame.data_ref().map_or(&[], |data| data)),
-                // What is held may be all of the secret but its last byte.
+                Some(Ok(frame)) => this.scrub_chunk(frame.data_ref().map_or(&[], |data| data)),
+                // The tail may be the secret without its last byte, so it is dropped.
                 Some(Err(fault)) => return Poll::Ready(Some(Err(fault))),
-                None if this.held.is_empty() => return Poll::Ready(None),
-                None => this.held.split().freeze(),
+                None if this.tail.is_empty() => return Poll::Ready(None),
+                None => this.tail.split().freeze(),
             };
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(out))));
@@ -65,10 +65,10 @@ impl Body for ScrubbedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.body.is_end_stream()
+        self.tail.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        size_hint_plus(&self.body.size_hint(), self.held.len())
+        size_hint_plus(&self.body.size_hint(), self.tail.len())
     }
 }

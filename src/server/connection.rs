@@ -251,7 +251,7 @@ impl<S: HttpService> ConnectionDriver<S> {
     async fn write_refusal<T: ClientIo>(&self, mut stream: T, refusal: &Refusal) {
         let mut record = Record::without_request(&self.gateway, self.connection.ends().peer);
         record.note_refusal(refusal);
-        let text = respond::raw(refusal, &record);
+        let text = respond::to_http1_bytes(refusal, &record);
         let written = timeout(Duration::from_secs(1), async {
             stream.write_all(&text).await?;
             stream.shutdown().await

@@ -1,4 +1,4 @@
-//! Access log: workers add lines, and a thread of its own writes them, so that a slow reader never slows a request.
+//! Access log. Workers add lines to a buffer, and one thread writes them, so that a slow reader never delays a request.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -7,35 +7,35 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// Bytes that wait for a slow reader before lines are lost, and counted as lost.
-const MOST_WAITING: usize = 8 * 1024 * 1024;
+/// Maximum size of the buffer, 8 MiB. Further lines are lost, and counted.
+const MAX_BUFFERED: usize = 8 * 1024 * 1024;
 
-/// How long lines are gathered before they are written together.
-const GATHER: Duration = Duration::from_millis(20);
+/// Interval in which lines are written together, 20 ms.
+const BATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 struct Shared {
-    waiting: Mutex<Waiting>,
+    buffer: Mutex<Buffer>,
     arrived: Condvar,
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Buffer {
     bytes: Vec<u8>,
-    /// Whether the writer holds bytes that are not written yet.
+    /// Whether the writer is writing lines that it took from the buffer.
     writing: bool,
 }
 
-/// The way into the access log.
+/// Handle of the access log.
 #[derive(Debug, Clone)]
 pub struct AccessLog(Arc<Shared>);
 
 impl AccessLog {
-    /// Starts the writer.
+    /// Starts the thread that writes.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// The thread cannot be started.
     pub fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let writer = shared.clone();
@@ -43,46 +43,46 @@ impl AccessLog {
         Ok(Self(shared))
     }
 
-    /// Adds what `line` writes. Answers whether there was room for it.
+    /// Adds what `line` writes. Returns whether the buffer had space for it.
     pub fn add(&self, line: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let mut waiting = self.0.lock();
-        if waiting.bytes.len() > MOST_WAITING {
+        let mut buffer = self.0.lock();
+        if buffer.bytes.len() > MAX_BUFFERED {
             return false;
         }
-        let was_empty = waiting.bytes.is_empty();
-        line(&mut waiting.bytes);
-        drop(waiting);
+        let was_empty = buffer.bytes.is_empty();
+        line(&mut buffer.bytes);
+        drop(buffer);
         if was_empty {
             self.0.arrived.notify_one();
         }
         true
     }
 
-    /// Waits until all that was added is written, at most `patience`.
-    pub fn flush(&self, patience: Duration) {
-        let mut waiting = self.0.lock();
-        let busy = |waiting: &mut Waiting| waiting.writing || !waiting.bytes.is_empty();
-        self.0.written.wait_while_for(&mut waiting, busy, patience);
+    /// Waits until all lines are written, at most `timeout`.
+    pub fn flush(&self, timeout: Duration) {
+        let mut buffer = self.0.lock();
+        let busy = |buffer: &mut Buffer| buffer.writing || !buffer.bytes.is_empty();
+        self.0.written.wait_while_for(&mut buffer, busy, timeout);
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock()
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock()
     }
 
     #[expect(clippy::disallowed_methods, reason = "this thread only writes the access log")]
     fn write_forever(&self) {
         let mut batch = Vec::new();
         loop {
-            self.arrived.wait_while(&mut self.lock(), |waiting| waiting.bytes.is_empty());
-            thread::sleep(GATHER);
+            self.arrived.wait_while(&mut self.lock(), |buffer| buffer.bytes.is_empty());
+            thread::sleep(BATCH_INTERVAL);
             {
-                let mut waiting = self.lock();
-                std::mem::swap(&mut batch, &mut waiting.bytes);
-                waiting.writing = true;
+                let mut buffer = self.lock();
+                std::mem::swap(&mut batch, &mut buffer.bytes);
+                buffer.writing = true;
             }
-            // Standard output that is closed cannot be told so to anyone.
+            // Nobody can receive an error about a closed standard output.
             let _ = std::io::stdout().lock().write_all(&batch).and_then(|()| std::io::stdout().flush());
             batch.clear();
             self.lock().writing = false;

@@ -1,4 +1,4 @@
-//! Histogram in which each worker counts for itself, so that workers do not contend. A scrape adds the counts up.
+//! Histogram with one shard for each worker, so that workers do not contend. A scrape adds the shards.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-/// Upper bounds, of times from 10 µs to a minute; the last bucket takes all above.
+/// Upper bounds of the buckets, from 10 µs to a minute. The last bucket contains all longer times.
 const BOUNDS: [Duration; 17] = [
     Duration::from_micros(10),
     Duration::from_micros(25),
@@ -29,30 +29,30 @@ const BOUNDS: [Duration; 17] = [
     Duration::MAX,
 ];
 
-/// More threads than this share.
-const SHARES: usize = 8;
+/// Number of shards. More threads than this share them.
+const SHARDS: usize = 8;
 
-/// A histogram of times.
+/// Histogram of durations.
 #[derive(Debug, Clone, Default)]
-pub struct ShardedHistogram(Arc<[Share; SHARES]>);
+pub struct ShardedHistogram(Arc<[Shard; SHARDS]>);
 
-/// What some threads counted, on cache lines of its own; two of them, for processors fetch lines in pairs.
+/// Counts of some threads. It is aligned to two cache lines, because processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Share {
+struct Shard {
     /// Number of times in each bucket: up to its bound, and above the bound before it.
     counts: [AtomicU64; BOUNDS.len()],
     nanoseconds: AtomicU64,
 }
 
 impl ShardedHistogram {
-    /// Counts a time.
+    /// Counts a duration.
     pub fn observe(&self, took: Duration) {
-        let Some(share) = MINE.with(|mine| self.0.get(*mine)) else { return };
-        if let Some((_, count)) = BOUNDS.iter().zip(&share.counts).find(|(bound, _)| took <= **bound) {
+        let Some(shard) = SHARD.with(|index| self.0.get(*index)) else { return };
+        if let Some((_, count)) = BOUNDS.iter().zip(&shard.counts).find(|(bound, _)| took <= **bound) {
             count.fetch_add(1, Relaxed);
         }
-        share.nanoseconds.fetch_add(crate::time::nanoseconds(took), Relaxed);
+        shard.nanoseconds.fetch_add(crate::time::nanoseconds(took), Relaxed);
     }
 }
 
@@ -61,11 +61,11 @@ impl EncodeMetric for ShardedHistogram {
         let mut buckets =
             BOUNDS.map(|bound| (if bound == Duration::MAX { f64::INFINITY } else { bound.as_secs_f64() }, 0));
         let mut nanoseconds = 0;
-        for share in self.0.iter() {
-            for ((_, sum), count) in buckets.iter_mut().zip(&share.counts) {
+        for shard in self.0.iter() {
+            for ((_, sum), count) in buckets.iter_mut().zip(&shard.counts) {
                 *sum += count.load(Relaxed);
             }
-            nanoseconds += share.nanoseconds.load(Relaxed);
+            nanoseconds += shard.nanoseconds.load(Relaxed);
         }
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = Duration::from_nanos(nanoseconds).as_secs_f64();
@@ -78,9 +78,9 @@ impl EncodeMetric for ShardedHistogram {
 }
 
 thread_local! {
-    /// Which share this thread counts in.
-    static MINE: usize = {
+    /// Index of the shard of this thread.
+    static SHARD: usize = {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
-        THREADS.fetch_add(1, Relaxed) % SHARES
+        THREADS.fetch_add(1, Relaxed) % SHARDS
     };
 }

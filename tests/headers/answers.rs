@@ -1,4 +1,4 @@
-//! Answer headers: a deny-rule, so that nothing of the upstream hop or of its session reaches a caller.
+//! Tests of response fields: a deny-list keeps the upstream hop and its session from the client.
 
 use calgate::headers::{UpstreamAddress, filter_response};
 use http::HeaderMap;
@@ -11,7 +11,7 @@ fn cleaned(mut fields: HeaderMap) -> HeaderMap {
 }
 
 #[test]
-fn what_belongs_to_the_upstream_hop_or_to_cal_coms_origin_stays_there() {
+fn removes_fields_of_the_upstream_hop_and_of_cal_coms_origin() {
     let dropped = [
         "connection",
         "keep-alive",
@@ -47,7 +47,7 @@ fn what_belongs_to_the_upstream_hop_or_to_cal_coms_origin_stays_there() {
 }
 
 #[test]
-fn everything_else_comes_back_as_it_is() {
+fn returns_all_other_fields_unchanged() {
     let kept = headers([
         ("content-type", "application/json"),
         ("content-length", "12"),
@@ -65,7 +65,7 @@ fn everything_else_comes_back_as_it_is() {
 }
 
 #[test]
-fn what_any_connection_line_names_is_dropped() {
+fn removes_the_fields_that_connection_names() {
     let fields = headers([
         ("connection", "close"),
         ("etag", "1"),
@@ -77,7 +77,7 @@ fn what_any_connection_line_names_is_dropped() {
 }
 
 #[test]
-fn a_location_on_the_upstream_becomes_one_on_the_gateway() {
+fn rewrites_a_location_on_the_upstream() {
     let here = |location: &str, authority: &str, base: &str| {
         let mut fields = headers([("location", location)]);
         filter_response(&mut fields, UpstreamAddress { authority, base_path: base });
@@ -119,7 +119,7 @@ fn a_location_on_the_upstream_becomes_one_on_the_gateway() {
 }
 
 #[test]
-fn content_location_and_each_target_of_a_link_become_local_too() {
+fn rewrites_content_location_and_each_target_of_a_link() {
     let table = [
         ("content-location", "https://api.cal.com/v2/me", "/v2/me"),
         (

@@ -1,4 +1,4 @@
-//! Request headers: an allow-rule, so that nothing a caller sends says who it is or where the request goes.
+//! Tests of request fields: an allow-list keeps a client from identifying itself to Cal.com or redirecting a request.
 
 use calgate::headers::{api_version, is_never_forwarded, request_headers};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::given::headers;
 use crate::properties::cases;
 
-/// Names that never cross, whatever an operator adds: callers, cookies, addresses, overrides, framing, the gateway's own.
+/// Fields that are never forwarded, even if an operator adds them.
 const NEVER: [&str; 46] = [
     "authorization",
     "x-api-key",
@@ -85,9 +85,9 @@ fn name(text: &str) -> HeaderName {
 }
 
 #[test]
-fn what_a_call_needs_crosses_as_it_came() {
+fn forwards_the_allowed_fields_unchanged() {
     for crossing in CROSSING {
-        // `If-Range` crosses with `Range` only.
+        // `If-Range` is forwarded only with `Range`.
         let range = if crossing == "if-range" { "range" } else { "x-none" };
         let out = request_headers(&headers([(range, "bytes=0-1"), (crossing, "one"), (crossing, "two")]), &[]);
         let expected: &[&str] = if crossing == "content-length" { &["two"] } else { &["one", "two"] };
@@ -96,7 +96,7 @@ fn what_a_call_needs_crosses_as_it_came() {
 }
 
 #[test]
-fn what_could_identify_a_caller_or_steer_the_request_never_crosses() {
+fn never_forwards_fields_that_identify_a_caller_or_steer_a_request() {
     for never in NEVER {
         assert!(request_headers(&headers([(never, "x")]), &[]).is_empty(), "{never}");
         assert!(is_never_forwarded(&name(never)), "{never} could be added by an operator");
@@ -104,7 +104,7 @@ fn what_could_identify_a_caller_or_steer_the_request_never_crosses() {
 }
 
 #[test]
-fn no_coding_is_asked_for_but_one_that_can_be_looked_into() {
+fn requests_only_codings_that_calgate_can_decode() {
     for (taken, asked) in [
         ("gzip, deflate, br, zstd", "gzip"),
         ("br;q=1.0, gzip;q=0.8", "gzip"),
@@ -142,7 +142,7 @@ fn no_coding_is_asked_for_but_one_that_can_be_looked_into() {
 }
 
 #[test]
-fn a_range_and_its_condition_cross_together_or_not_at_all() {
+fn forwards_a_range_only_together_with_its_condition() {
     let (range, condition) = (("range", "bytes=0-9"), ("if-range", "\"v1\""));
     assert_eq!(request_headers(&headers([range, condition]), &[]), headers([range, condition]));
     assert_eq!(request_headers(&headers([range]), &[]), headers([range]));
@@ -153,7 +153,7 @@ fn a_range_and_its_condition_cross_together_or_not_at_all() {
 }
 
 #[test]
-fn what_nobody_knows_crosses_only_if_an_operator_adds_it() {
+fn forwards_an_unknown_field_only_if_the_operator_adds_it() {
     let incoming = headers([("x-tenant", "7"), ("x-other", "8")]);
     assert!(request_headers(&incoming, &[]).is_empty());
     assert!(!is_never_forwarded(&name("x-tenant")));
@@ -162,7 +162,7 @@ fn what_nobody_knows_crosses_only_if_an_operator_adds_it() {
 }
 
 #[test]
-fn what_any_connection_line_names_stays() {
+fn drops_the_fields_that_connection_names() {
     let incoming = headers([
         ("connection", "close, X-Tenant"),
         ("accept", "a"),
@@ -176,7 +176,7 @@ fn what_any_connection_line_names_stays() {
 }
 
 #[test]
-fn the_version_may_be_there_once() {
+fn accepts_one_version_only() {
     let version = |fields: HeaderMap| api_version(&fields).map(Option::<&HeaderValue>::cloned);
     assert_eq!(version(headers([])).unwrap(), None);
     assert_eq!(version(headers([("cal-api-version", "2024-08-13")])).unwrap().unwrap(), "2024-08-13");
@@ -184,7 +184,7 @@ fn the_version_may_be_there_once() {
     assert_eq!(version(twice), Err("cal-api-version occurs more than once"));
 }
 
-/// Names near those that matter: other letter cases, underscores for hyphens, something before or behind.
+/// Generates names near the important ones: other letter cases, underscores for hyphens, a prefix or a suffix.
 fn header_name() -> impl Strategy<Value = HeaderName> {
     let known = || (0..NEVER.len() + CROSSING.len()).prop_map(|at| NEVER.iter().chain(&CROSSING).nth(at).unwrap());
     prop_oneof![
@@ -200,8 +200,8 @@ fn header_name() -> impl Strategy<Value = HeaderName> {
 proptest! {
     #![proptest_config(cases(256))]
 
-    /// Whatever comes and whatever an operator could add: every field that leaves is one of the few above or one that the
-    /// operator added, none is one of those that never do, and none is named by `Connection`.
+    /// For any fields and any additions of an operator: each forwarded field is in the list or an addition, none is
+    /// forbidden, and `Connection` names none.
     #[test]
     fn nothing_that_identifies_a_caller_crosses(
         fields in vec((header_name(), "[ -~]{0,12}"), 0..20),

@@ -1,8 +1,8 @@
-//! Times that an upstream sends: units, reference and trust.
+//! Tests of times in response headers: units, reference and trust.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use calgate::headers::times::{Reference, TimeLeft, moment};
+use calgate::headers::times::{Reference, TimeLeft, timestamp};
 
 use crate::given::headers;
 
@@ -19,12 +19,12 @@ fn trusted(seconds: u64) -> TimeLeft {
 
 fn retry_after(value: &str) -> Option<TimeLeft> {
     let fields = headers([("date", &*httpdate::fmt_http_date(at(NOW))), ("retry-after", value)]);
-    // This machine's clock is a day ahead: nothing may depend on it.
+    // The clock of this machine is a day ahead. No result may depend on it.
     Reference::of(&fields, at(NOW + 86_400)).retry_after(&fields, WINDOW)
 }
 
 #[test]
-fn retry_after_is_seconds_or_a_date_in_any_of_its_three_forms() {
+fn reads_retry_after_as_seconds_or_as_any_of_three_date_forms() {
     for (value, expected) in [
         ("0", Some(trusted(0))),
         ("17", Some(trusted(17))),
@@ -48,7 +48,7 @@ fn retry_after_is_seconds_or_a_date_in_any_of_its_three_forms() {
 }
 
 #[test]
-fn numbers_of_a_reset_are_recognised_by_their_size() {
+fn recognises_the_unit_of_a_reset_by_its_size() {
     let reference = Reference::of(&headers([]), at(NOW));
     let left = |value: &str| reference.time_left(value, WINDOW);
     for (value, expected) in [
@@ -69,9 +69,9 @@ fn numbers_of_a_reset_are_recognised_by_their_size() {
 }
 
 #[test]
-fn a_moment_has_one_of_four_units() {
+fn reads_a_timestamp_in_four_units() {
     for scale in [1e0, 1e3, 1e6, 1e9] {
-        let seconds = moment(1.796e9 * scale).as_secs();
+        let seconds = timestamp(1.796e9 * scale).as_secs();
         assert!(seconds.abs_diff(NOW) <= 1, "{scale}: {seconds}");
     }
 }

@@ -1,4 +1,4 @@
-//! Who asks, on the wire: keys, callers without one, callers with a credential of their own.
+//! Tests of callers: gateway keys, requests without a key, and passthrough credentials.
 
 use crate::harness::{Gateway, Key, Response, Setup, Upstream};
 
@@ -7,7 +7,7 @@ fn bearer(key: &Key) -> String {
 }
 
 #[test]
-fn a_key_is_read_from_each_place_where_clients_can_put_one() {
+fn reads_a_key_from_each_header_that_clients_use() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     let text = &key.text;
@@ -35,7 +35,7 @@ fn a_key_is_read_from_each_place_where_clients_can_put_one() {
     }
 }
 
-/// An answer without what differs from one request to the next.
+/// Returns a response without the parts that differ between requests.
 fn without_time(answer: &Response) -> String {
     let mut body = answer.json();
     assert!(body["timestamp"].take().is_string());
@@ -45,7 +45,7 @@ fn without_time(answer: &Response) -> String {
 }
 
 #[test]
-fn wrong_keys_are_told_apart_in_the_access_log_and_nowhere_else() {
+fn only_the_access_log_distinguishes_wrong_keys() {
     let (upstream, key, expired) = (Upstream::start(), Key::new(), Key::new());
     let keys = format!("keys = [\"{}\", {{ hash = \"{}\", expires = 2020-01-01T00:00:00Z }}]", key.hash, expired.hash);
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
@@ -91,7 +91,7 @@ fn wrong_keys_are_told_apart_in_the_access_log_and_nowhere_else() {
 }
 
 #[test]
-fn many_bad_keys_from_one_address_are_slowed_and_valid_ones_are_not() {
+fn slows_an_address_with_many_bad_keys_but_not_valid_keys() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url())
         .listen("address = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]")
@@ -111,7 +111,7 @@ fn many_bad_keys_from_one_address_are_slowed_and_valid_ones_are_not() {
 }
 
 #[test]
-fn callers_without_a_gateway_key_are_the_anonymous_consumer_where_there_is_one() {
+fn callers_without_a_key_act_as_the_anonymous_consumer_if_configured() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let anonymous = "[anonymous]\nconsumer = \"billing\"";
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).with(anonymous).start();
@@ -139,7 +139,7 @@ fn callers_without_a_gateway_key_are_the_anonymous_consumer_where_there_is_one()
 }
 
 #[test]
-fn a_public_operation_is_served_without_a_foreign_credential() {
+fn serves_a_public_operation_without_the_callers_credential() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     for foreign in [
@@ -160,7 +160,7 @@ fn a_public_operation_is_served_without_a_foreign_credential() {
 }
 
 #[test]
-fn without_one_they_get_public_operations_each_address_its_own_limit() {
+fn limits_public_operations_by_address_without_an_anonymous_consumer() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url())
         .listen("address = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]")
@@ -197,7 +197,7 @@ fn passthrough(upstream: &Upstream, more: &str) -> Gateway {
 }
 
 #[test]
-fn passthrough_sends_the_callers_own_credential_and_nothing_else_of_it() {
+fn passthrough_forwards_only_the_callers_credential() {
     let upstream = Upstream::start();
     let gateway = passthrough(&upstream, "");
     let jwt = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
@@ -232,14 +232,14 @@ fn passthrough_sends_the_callers_own_credential_and_nothing_else_of_it() {
 }
 
 #[test]
-fn passthrough_takes_the_combinations_that_cal_coms_own_clients_send() {
+fn passthrough_accepts_the_combinations_that_cal_com_clients_send() {
     let upstream = Upstream::start();
     let gateway = passthrough(&upstream, "");
     let (id, secret) = ("x-cal-client-id: client-0001", "x-cal-secret-key: secret-0001");
     let jwt = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
     let sent = jwt.trim_start_matches("Authorization: ");
     let of_path = "GET /v2/oauth-clients/client-0002/users";
-    // What is asked, and authorization, client id and secret as they go upstream.
+    // The request, and the authorization, client id and secret that go upstream.
     let table: [(&str, &[&str], [&str; 3]); 8] = [
         ("GET /v2/me", &[jwt, id], [sent, "client-0001", ""]),
         ("GET /v2/slots", &[jwt, id], [sent, "client-0001", ""]),
@@ -263,7 +263,7 @@ fn passthrough_takes_the_combinations_that_cal_coms_own_clients_send() {
 }
 
 #[test]
-fn beside_passthrough_the_anonymous_consumer_has_what_is_not_a_credential() {
+fn with_passthrough_only_requests_without_a_credential_are_anonymous() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let both =
         "[anonymous]\nconsumer = \"billing\"\n[passthrough]\nenabled = true\nplan = \"teams\"\nlive_keys = false";
@@ -288,7 +288,7 @@ fn passthrough_does_not_charge_a_credential_of_the_wrong_kind() {
 }
 
 #[test]
-fn credentials_that_cal_com_refuses_are_bounded_by_address_and_valid_keys_are_not_slowed() {
+fn limits_rejected_credentials_by_address_but_not_valid_keys() {
     let upstream = Upstream::answering(|asked| match asked.headers("authorization")[..] {
         [token] if token.contains("expired") => b"HTTP/1.1 498 Expired\r\nContent-Length: 0\r\n\r\n".to_vec(),
         [token] if token.contains("made-up") => b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec(),
@@ -318,7 +318,7 @@ fn credentials_that_cal_com_refuses_are_bounded_by_address_and_valid_keys_are_no
 }
 
 #[test]
-fn passthrough_can_refuse_test_mode_and_live_mode_keys() {
+fn passthrough_can_reject_test_mode_and_live_mode_keys() {
     let upstream = Upstream::start();
     let (test, live) = ("Authorization: Bearer cal_0123456789", "Authorization: Bearer cal_live_0123456789");
     let gateway = passthrough(&upstream, "test_keys = false");

@@ -1,4 +1,4 @@
-//! Every operation under every built-in plan, through the running gateway; what is refused never reaches Cal.com.
+//! Tests of every operation under every built-in plan. Denied requests do not reach Cal.com.
 
 use std::fmt::Write as _;
 
@@ -6,12 +6,12 @@ use crate::entitle::decisions::{Decision, table};
 use crate::harness::{Key, Setup, Upstream};
 
 #[test]
-fn every_operation_is_decided_as_the_table_says_for_every_plan() {
+fn decides_every_operation_for_every_plan_as_in_the_table() {
     let table = table();
     let plans: Vec<_> = table[0].decisions.iter().map(|(plan, _)| (*plan, Key::new())).collect();
     let mut config = "[budget]\nmode = \"off\"\n[tiers.roomy]\nrequests_per_minute = 100000\n".to_owned();
     for (plan, key) in &plans {
-        // A credential of both kinds, so that nothing but the plan decides.
+        // A credential of both kinds, so that only the plan decides.
         let _ = write!(
             config,
             "[credentials.{plan}]\nkind = \"platform-client\"\nclient_id = \"client\"\n\

@@ -1,4 +1,4 @@
-//! Operations that Cal.com's document lacks, unknown methods and paths, and what a client is told about a path.
+//! Tests of operations that Cal.com's document lacks, of unknown methods and paths, and of messages about a path.
 
 use calgate::catalog::Catalog;
 
@@ -18,7 +18,7 @@ fn bearer(key: &Key) -> String {
 }
 
 #[test]
-fn operations_that_the_document_lacks_reach_cal_com() {
+fn forwards_operations_that_the_api_document_lacks() {
     let (sim, key) = (sim(), Key::new());
     let setup = Setup::to(&sim.base_url()).with("[budget]\nmode = \"off\"");
     let gateway = setup.billing("unrestricted", &key).env("CAL_TEST_KEY", DEMO_API_KEY).start();
@@ -49,7 +49,7 @@ fn forwarding(upstream: &Upstream, plan: &str, key: &Key) -> Gateway {
 }
 
 #[test]
-fn unknown_methods_are_forwarded_like_unknown_paths_and_within_the_same_rules() {
+fn forwards_unknown_methods_by_the_rules_for_unknown_paths() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = forwarding(&upstream, "teams", &key);
     let table = [
@@ -57,12 +57,12 @@ fn unknown_methods_are_forwarded_like_unknown_paths_and_within_the_same_rules() 
         ("DELETE /v2/Me/", 200),
         ("POST /v2/bookings/x", 200),
         ("PUT /v2/teams/1", 200),
-        // The plan leaves out an operation on the same path, or the prefix of the path.
+        // The plan excludes an operation of the path, or the prefix of the path.
         ("PUT /v2/organizations/1/teams", 403),
         ("DELETE /v2/provider/x", 403),
         ("PUT /v2/atoms/schedules", 403),
         ("GET /v2/atoms/new", 403),
-        // Credentials are shown on the path, by whatever method.
+        // The path shows credentials with any method.
         ("PUT /v2/api-keys/refresh", 405),
         ("GET /v2/Api-Keys/REFRESH/", 405),
         ("PUT /v2/oauth-clients", 405),
@@ -86,7 +86,7 @@ fn unknown_methods_are_forwarded_like_unknown_paths_and_within_the_same_rules() 
 }
 
 #[test]
-fn preflights_of_what_is_forwarded_are_answered() {
+fn answers_preflights_of_forwarded_paths() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = forwarding(&upstream, "teams", &key);
     let ask = |target: &str| {
@@ -107,7 +107,7 @@ fn preflights_of_what_is_forwarded_are_answered() {
 }
 
 #[test]
-fn a_refused_path_is_named_with_what_may_be_wrong_with_it() {
+fn names_a_rejected_path_and_its_likely_fault() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
     let message = |request: &str| {
@@ -143,10 +143,10 @@ fn a_refused_path_is_named_with_what_may_be_wrong_with_it() {
     404 The gateway's catalog has no path /api/v2/me. Leave out the alias: paths begin with /v2, without /api or /ee.
     404 The gateway's catalog has no path /v2/new/(...)/(...)/(...). Check the path.
     404 The gateway's catalog has no path /v2/new/segment/segment/segment/segment/segment/segment/segment/segment/segment/segment/segment/segment/.... Check the path.
-    410 Cal.com's API v1 is gone: since April 2026, Cal.com answers it 410. Use API v2, whose paths begin with /v2.
-    410 Cal.com's API v1 is gone: since April 2026, Cal.com answers it 410. Use API v2, whose paths begin with /v2.
-    405 The path /v2/me does not take this method. It takes GET, HEAD, OPTIONS and PATCH.
-    405 The path /v2/bookings/AbC/cancel does not take this method. It takes OPTIONS and POST.
+    410 Cal.com ended API v1 in April 2026, and answers 410. Use API v2, whose paths begin with /v2.
+    410 Cal.com ended API v1 in April 2026, and answers 410. Use API v2, whose paths begin with /v2.
+    405 The path /v2/me does not support this method. It supports GET, HEAD, OPTIONS and PATCH.
+    405 The path /v2/bookings/AbC/cancel does not support this method. It supports OPTIONS and POST.
     ");
     let details: Vec<_> = gateway.access_log(lines.len()).iter().map(|line| line["detail"].to_string()).collect();
     assert!(details.contains(&"\"no path /v2/bookins/AbC in the catalog\"".to_owned()), "{details:?}");
@@ -155,7 +155,7 @@ fn a_refused_path_is_named_with_what_may_be_wrong_with_it() {
 }
 
 #[test]
-fn client_headers_go_with_any_operation_where_the_operator_says_so() {
+fn injects_client_headers_for_the_operations_that_the_operator_lists() {
     let (sim, key) = (sim(), Key::new());
     let platform = |more: &str| {
         format!(
@@ -189,12 +189,12 @@ fn client_headers_go_with_any_operation_where_the_operator_says_so() {
             );
         }
     }
-    // Without the setting, they go where the document lists them.
+    // Without the setting, they go to the operations that the document lists.
     assert_eq!(start("").ask("GET /v2/organizations/1/teams", &[&bearer(&key)]).status, 200);
 }
 
 #[test]
-fn an_operation_that_shows_the_credential_it_was_sent_with_is_open_to_clients_that_bring_their_own() {
+fn passthrough_clients_may_use_operations_that_show_the_credential() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let passthrough = "[passthrough]\nenabled = true\nplan = \"unrestricted\"";
     let gateway = Setup::to(&upstream.base_url()).with(passthrough).billing("unrestricted", &key).start();

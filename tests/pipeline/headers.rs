@@ -1,4 +1,4 @@
-//! Tricks with headers: what a caller sends can say neither who it is to Cal.com nor where the request goes.
+//! Tests of header attacks: no field of a client identifies it to Cal.com or redirects the request.
 
 use crate::harness::{Gateway, Key, Setup, Upstream};
 
@@ -7,7 +7,7 @@ fn gateway(upstream: &Upstream, key: &Key) -> Gateway {
 }
 
 #[test]
-fn only_the_gateways_own_credential_reaches_upstream() {
+fn only_the_injected_credential_reaches_upstream() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
     let own = format!("X-Api-Key: {}", key.text);
@@ -51,7 +51,7 @@ fn only_the_gateways_own_credential_reaches_upstream() {
     assert_eq!(answer.status, 200, "{}", answer.head);
     assert_eq!(answer.header("x-request-id"), Some("abc-123"));
     let mut arrived = upstream.only_request().headers;
-    // The gateway names itself there; `forward::hop` has a test of it.
+    // The gateway adds itself there. `forward::hop` tests that.
     arrived.retain(|(name, _)| name != "via");
     arrived.sort();
     let host = upstream.base_url().replace("http://", "");
@@ -66,7 +66,7 @@ fn only_the_gateways_own_credential_reaches_upstream() {
 }
 
 #[test]
-fn every_connection_line_counts_and_none_can_remove_the_credential() {
+fn obeys_every_connection_line_and_keeps_the_credential() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
     let own = format!("Authorization: Bearer {}", key.text);
@@ -90,7 +90,7 @@ fn every_connection_line_counts_and_none_can_remove_the_credential() {
 }
 
 #[test]
-fn what_leaves_open_who_asks_or_where_the_body_ends_is_refused() {
+fn rejects_an_ambiguous_caller_or_body_length() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
     let (own, other) = (format!("Authorization: Bearer {}", key.text), format!("X-Api-Key: {}", Key::new().text));
@@ -150,7 +150,7 @@ fn what_leaves_open_who_asks_or_where_the_body_ends_is_refused() {
 }
 
 #[test]
-fn trailers_do_not_cross() {
+fn drops_trailers() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key);
     let request = format!(
@@ -165,7 +165,7 @@ fn trailers_do_not_cross() {
 }
 
 #[test]
-fn answers_lose_what_belongs_to_the_upstream_hop() {
+fn removes_the_fields_of_the_upstream_hop_from_responses() {
     let upstream = Upstream::answering(|_| {
         "HTTP/1.1 302 Found\r\nLocation: HOST/v2/me?x=1\r\nSet-Cookie: session=1\r\nKeep-Alive: timeout=5\r\n\
          Connection: X-Hop\r\nX-Hop: 1\r\nX-RateLimit-Limit-Default: 999\r\nX-RateLimit-Remaining-Default: 998\r\n\

@@ -1,4 +1,4 @@
-//! Requests without a key: they are the anonymous consumer's only where no foreign web page can have sent them.
+//! Tests of requests without a key. They act as the anonymous consumer only if no foreign web page can have sent them.
 
 use std::os::unix::net::UnixStream;
 
@@ -9,14 +9,14 @@ fn keyless(upstream: &Upstream, key: &Key, listen: &str) -> Setup {
     setup.billing("teams", key).with("[anonymous]\nconsumer = \"billing\"")
 }
 
-/// A request with nothing but these lines.
+/// Sends a request with only these lines.
 fn bare(gateway: &Gateway, request: &str, lines: &[&str]) -> Response {
     let lines: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
     gateway.connect().send(format!("{request} HTTP/1.1\r\n{lines}\r\n")).read_response()
 }
 
 #[test]
-fn host_has_to_be_a_loopback_name_the_own_address_or_a_listed_host() {
+fn accepts_a_loopback_name_the_listen_address_or_a_listed_host() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = keyless(&upstream, &key, "hosts = [\"calgate\", \"10.0.0.7\"]").start();
     let ask = |host: &str| bare(&gateway, "GET /v2/me", &[&format!("Host: {host}")]);
@@ -43,7 +43,7 @@ fn host_has_to_be_a_loopback_name_the_own_address_or_a_listed_host() {
 }
 
 #[test]
-fn in_http2_the_authority_counts_as_host() {
+fn uses_the_authority_as_host_in_http2() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = keyless(&upstream, &key, "hosts = [\"calgate\"]").start();
     let address = gateway.address.parse().unwrap();
@@ -59,7 +59,7 @@ fn in_http2_the_authority_counts_as_host() {
 }
 
 #[test]
-fn requests_of_foreign_web_pages_are_refused() {
+fn rejects_requests_of_foreign_web_pages() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = keyless(&upstream, &key, "cors_origins = [\"https://app.example.com\"]").start();
     let (own, form) =
@@ -103,7 +103,7 @@ fn requests_of_foreign_web_pages_are_refused() {
 }
 
 #[test]
-fn public_callers_and_passthrough_lend_nobody_anything() {
+fn allows_any_host_to_public_and_passthrough_callers() {
     let upstream = Upstream::start();
     let passthrough = "[passthrough]\nenabled = true\nplan = \"teams\"";
     let gateway = Setup::to(&upstream.base_url()).with(passthrough).start();
@@ -114,7 +114,7 @@ fn public_callers_and_passthrough_lend_nobody_anything() {
 }
 
 #[test]
-fn a_unix_socket_takes_any_host_and_still_no_foreign_page() {
+fn a_unix_socket_accepts_any_host_but_no_foreign_page() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("calgate.sock");
@@ -135,7 +135,7 @@ fn a_unix_socket_takes_any_host_and_still_no_foreign_page() {
 }
 
 #[test]
-fn the_admin_listener_looks_at_host_too() {
+fn the_admin_listener_checks_host_too() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = keyless(&upstream, &key, "hosts = [\"calgate-admin\"]").start();
     let ask = |request: &str, host: &str| {

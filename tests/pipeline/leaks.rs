@@ -1,9 +1,9 @@
-//! A gateway key, and a configured secret, never leave in a request's target or headers.
+//! Tests that no gateway key and no configured secret leaves in a request target or header.
 
 use crate::harness::{Key, Setup, UPSTREAM_KEY, Upstream};
 
 #[test]
-fn a_key_in_the_target_is_refused_with_the_headers_to_use() {
+fn rejects_a_key_in_the_target_and_names_the_headers_to_use() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     let own = format!("X-Api-Key: {}", key.text);
@@ -39,7 +39,7 @@ fn a_key_in_the_target_is_refused_with_the_headers_to_use() {
 }
 
 #[test]
-fn a_key_in_a_header_that_is_forwarded_is_refused() {
+fn rejects_a_key_in_a_forwarded_header() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let forwarded = "forward_headers = [\"x-tenant\", \"referer\"]";
     let gateway = Setup::to(&upstream.base_url()).with(forwarded).billing("teams", &key).start();

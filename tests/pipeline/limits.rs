@@ -1,10 +1,10 @@
-//! May they now, on the wire: tiers are exact, refusals cost nothing, and every answer says how the bucket stands.
+//! Tests of consumer rate limits: tiers are exact, refusals cost nothing, and every response reports the bucket.
 
 use std::sync::Barrier;
 
 use crate::harness::{Key, Setup, Upstream};
 
-/// So slow that nothing comes back during a test.
+/// A tier so slow that no token returns during a test.
 const SLOW: &str = "[tiers.slow]\nrequests_per_minute = 1\nburst = 100";
 
 fn bearer(key: &Key) -> String {
@@ -12,7 +12,7 @@ fn bearer(key: &Key) -> String {
 }
 
 #[test]
-fn sixty_four_connections_get_exactly_what_the_bucket_holds() {
+fn grants_64_connections_exactly_the_tokens_of_the_bucket() {
     let (upstream, key, second) = (Upstream::start(), Key::new(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).with(SLOW).billing("teams", &key).start();
     let keys = format!("keys = [\"{}\", \"{}\"]\ntier = \"slow\"", key.hash, second.hash);
@@ -36,7 +36,7 @@ fn sixty_four_connections_get_exactly_what_the_bucket_holds() {
 }
 
 #[test]
-fn what_cannot_be_sent_costs_nothing() {
+fn a_request_that_cannot_be_sent_costs_nothing() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).with(SLOW).billing("unrestricted", &key).start();
     gateway.reload(|text| text.replace("tier = \"roomy\"", "tier = \"slow\""));
@@ -53,7 +53,7 @@ fn what_cannot_be_sent_costs_nothing() {
 }
 
 #[test]
-fn what_is_refused_before_costs_nothing_and_every_answer_shows_the_bucket() {
+fn an_early_refusal_costs_nothing_and_every_response_reports_the_bucket() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url())
         .with("[tiers.slow]\nrequests_per_minute = 60\nburst = 2")

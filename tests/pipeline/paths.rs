@@ -1,4 +1,4 @@
-//! Tricks with the request target: each is refused, or means upstream exactly what was decided about.
+//! Tests of attacks by the request target: calgate rejects each, or sends exactly the path that it decided about.
 
 use crate::harness::{Gateway, Key, Setup, Upstream};
 
@@ -11,7 +11,7 @@ fn bearer(key: &Key) -> String {
 }
 
 #[test]
-fn every_spelling_of_a_path_goes_upstream_as_the_template_has_it() {
+fn sends_every_spelling_of_a_path_as_in_the_template() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key, "unrestricted");
     let spellings = [
@@ -31,7 +31,7 @@ fn every_spelling_of_a_path_goes_upstream_as_the_template_has_it() {
 }
 
 #[test]
-fn what_has_no_canonical_form_is_400_and_never_forwarded() {
+fn rejects_a_path_without_a_canonical_form() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key, "unrestricted");
     let targets = [
@@ -78,7 +78,7 @@ fn what_has_no_canonical_form_is_400_and_never_forwarded() {
 }
 
 #[test]
-fn aliases_that_upstream_rewrites_are_unknown_here() {
+fn rejects_aliases_that_upstream_rewrites() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key, "unrestricted");
     for target in ["/api/v2/me", "/v2/ee/me", "/v2/EE/me", "/v2", "/", "/v2/me/x", "/v2/organisations"] {
@@ -89,7 +89,7 @@ fn aliases_that_upstream_rewrites_are_unknown_here() {
 }
 
 #[test]
-fn methods_follow_the_catalog() {
+fn accepts_the_methods_of_the_catalog() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key, "unrestricted");
     let wrong = gateway.ask("DELETE /v2/me", &[&bearer(&key)]);
@@ -109,7 +109,7 @@ fn methods_follow_the_catalog() {
 
 /// A server may ignore any `Upgrade` (RFC 9110 §7.8). Apache `HttpClient` 5.4 sends the first of these with each request.
 #[test]
-fn an_upgrade_is_ignored_and_the_request_is_served() {
+fn ignores_an_upgrade_and_serves_the_request() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = gateway(&upstream, &key, "teams");
     let offers: [&[&str]; 7] = [
@@ -143,7 +143,7 @@ fn an_upgrade_is_ignored_and_the_request_is_served() {
 }
 
 #[test]
-fn unknown_paths_are_forwarded_only_within_the_plan() {
+fn forwards_unknown_paths_only_within_the_plan() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let forward = "[catalog]\nunknown_endpoints = \"forward\"";
     let gateway = Setup::to(&upstream.base_url()).with(forward).billing("teams", &key).start();

@@ -1,4 +1,4 @@
-//! What is written down of a request: one line, one count, and nothing that a caller sent beside them.
+//! Tests of the record: one line and one count for each request, without text of the client.
 
 use crate::harness::{Key, Setup, Upstream};
 
@@ -7,7 +7,7 @@ fn bearer(key: &Key) -> String {
 }
 
 #[test]
-fn every_request_is_one_line_and_one_count() {
+fn writes_one_line_and_one_count_for_each_request() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).workers(1).start();
     let own = bearer(&key);
@@ -51,7 +51,7 @@ fn every_request_is_one_line_and_one_count() {
 }
 
 #[test]
-fn observe_lets_through_and_counts_what_would_have_been_refused() {
+fn observe_mode_forwards_and_counts_denied_requests() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let observe = "[entitlements]\nmode = \"observe\"";
     let gateway = Setup::to(&upstream.base_url()).with(observe).billing("teams", &key).start();
@@ -62,7 +62,7 @@ fn observe_lets_through_and_counts_what_would_have_been_refused() {
 }
 
 #[test]
-fn an_unsafe_request_id_is_replaced_by_a_uuid() {
+fn replaces_an_unsafe_request_id_by_a_uuid() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     let long = format!("X-Request-Id: {}", "x".repeat(129));

@@ -1,4 +1,4 @@
-//! `cal-api-version`: what the client sends is what Cal.com gets.
+//! Tests of `cal-api-version`: Cal.com gets the value that the client sends.
 
 use calgate::catalog::Catalog;
 
@@ -13,7 +13,7 @@ fn sim() -> Sim {
     Sim::start(options).unwrap()
 }
 
-/// A gateway whose consumer has the simulation's API key.
+/// Sets up a gateway whose consumer has the API key of the simulation.
 fn before(sim: &Sim, upstream: &str, key: &Key) -> Gateway {
     Setup::to(&sim.base_url()).with(upstream).billing("unrestricted", key).env("CAL_TEST_KEY", DEMO_API_KEY).start()
 }
@@ -23,7 +23,7 @@ fn version(seen: &Seen) -> Option<String> {
 }
 
 #[test]
-fn no_version_is_added_and_none_is_changed() {
+fn neither_adds_nor_changes_a_version() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
     let own = format!("Authorization: Bearer {}", key.text);
@@ -44,7 +44,7 @@ fn no_version_is_added_and_none_is_changed() {
 }
 
 #[test]
-fn the_version_of_the_catalog_is_added_only_where_it_is_pinned_and_the_client_sends_none() {
+fn adds_a_pinned_version_only_if_the_client_sends_none() {
     let (sim, key) = (sim(), Key::new());
     let own = format!("X-Api-Key: {}", key.text);
     let gateway = before(&sim, "pin_api_version = true", &key);
@@ -59,14 +59,14 @@ fn the_version_of_the_catalog_is_added_only_where_it_is_pinned_and_the_client_se
     assert_eq!(ask("GET /v2/bookings", &["cal-api-version: 2024-04-15"]), (200, pinned("2024-04-15")));
     assert_eq!(ask("GET /v2/slots", &["cal-api-version: 2024-04-15"]), (404, pinned("2024-04-15")));
     assert_eq!(ask("GET /v2/me", &[]), (200, None));
-    // A reload takes the setting up.
+    // A reload applies the setting.
     gateway.reload(|text| text.replace("pin_api_version = true", "pin_api_version = false"));
     assert_eq!(ask("GET /v2/bookings", &[]), (200, None));
     assert_eq!(ask("GET /v2/slots", &[]), (404, None));
 }
 
 #[test]
-fn a_404_for_a_version_that_the_operation_lacks_names_those_it_has() {
+fn hints_at_the_versions_of_an_operation_after_a_404() {
     let (sim, key) = (sim(), Key::new());
     let gateway = before(&sim, "", &key);
     let own = format!("X-Api-Key: {}", key.text);
@@ -84,14 +84,14 @@ fn a_404_for_a_version_that_the_operation_lacks_names_those_it_has() {
         "{with:?}"
     );
     assert_eq!(hint("GET /v2/slots", &["cal-api-version: 2024-09-04"]), (200, None));
-    // A 404 about something else, and a version that the catalog does not know on an operation of every version.
+    // A 404 for another reason, and an unknown version of an operation that has every version.
     assert_eq!(hint("GET /v2/me?sim_status=404", &["cal-api-version: 2031-01-01"]), (404, None));
     assert_eq!(hint("GET /v2/bookings/x?sim_status=404", &[]), (404, None));
     assert_eq!(gateway.access_log(1)[0]["detail"], without);
 }
 
 #[test]
-fn a_version_that_is_not_a_date_is_refused() {
+fn rejects_a_version_that_is_not_a_date() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("unrestricted", &key).start();
     let own = format!("X-Api-Key: {}", key.text);

@@ -1,4 +1,4 @@
-//! Histograms that each worker counts in for itself: what is read is the sum of all.
+//! Tests of histograms with a shard for each worker: a scrape returns the sum.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ use proptest::prelude::*;
 
 use crate::properties::cases;
 
-/// The value of a series, which has to be there.
+/// Returns the value of a series, which must exist.
 fn value<T: FromStr<Err: Debug>>(text: &str, series: &str) -> T {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
 }
 
-/// The bounds of buckets, in seconds, and how many times are in each or below.
+/// Returns the bounds of the buckets in seconds, with the number of times up to each.
 fn buckets(text: &str) -> Vec<(f64, usize)> {
     let of = |line: &str| {
         let (bound, count) = line.strip_prefix("calgate_gateway_seconds_bucket{le=\"")?.split_once("\"} ")?;
@@ -51,7 +51,7 @@ proptest! {
 }
 
 #[test]
-fn a_time_that_is_a_bound_is_in_its_bucket() {
+fn counts_a_time_equal_to_a_bound_in_its_bucket() {
     let metrics = Metrics::default();
     metrics.gateway_seconds.observe(Duration::from_millis(1));
     let text = metrics.encode(&Gauges::default());
