@@ -178,7 +178,7 @@ fn what_is_probably_a_mistake_is_a_warning_in_its_line() {
             (3, "`listen.admin` is reachable over a network"),
             (6, expected),
             (8, "no consumer uses `credentials.spare`"),
-            (16, "the tier `premium` of `consumers.billing` has 800 requests a minute"),
+            (16, "the tier `premium` of `consumers.billing` allows 800 requests per minute"),
             (14, "1 of the 1 keys of `consumers.billing` have expired"),
             (18, "`consumers.nobody` has no key"),
         ];
