@@ -3,9 +3,8 @@
 //! Each response reports the count of a limit and, in whole seconds, the end of its window (FACTS §2). Within a window the
 //! *least* remaining count holds, because responses overtake each other and may not include requests in flight. A window counts
 //! as over after the latest end that all responses allow ([`ends`](super::ends) has the rule and its proof). After that, few
-//! requests are sent until a response reports a new window.
-//!
-//! Cal.com may prolong a window with its old count. The response to the request that caused this reports it.
+//! requests are sent until a response reports a new window. If Cal.com prolonged a window with its old count, the response to the
+//! request that caused it says so.
 
 use std::time::Duration;
 
@@ -22,13 +21,11 @@ use crate::time::MonoTime;
 const MAX_IN_FLIGHT_UNKNOWN: u32 = 4;
 
 /// Time before the possible end of a window, 1 s, in which several gateways leave a small rest of it unused. A request that
-/// arrives at the end could prolong the window, and only the gateway that sent it would know. The last report does not prove how
-/// much is left, because others may have used the tail since.
+/// arrives at the end could prolong the window unseen by the others, and the last report does not prove how much is left.
 const CLOSING_PERIOD: Duration = Duration::from_secs(1);
 
-/// Time before the possible end of a window, in thousandths of a window, at which several gateways release the capacity that they
-/// kept for express requests. A request that comes later and finds none waits for the next window. That takes less than requests
-/// usually may wait.
+/// Time before the possible end of a window, in thousandths of a window, at which several gateways release the capacity kept for
+/// express requests. A later request that finds none waits for the next window, within the usual `max_wait`.
 const RELEASE_PERMILLE: u32 = 75;
 
 /// Time for which unknown clients are suspected after a 429.
@@ -48,7 +45,7 @@ pub struct UpstreamWindows {
 /// Context of a decision.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowContext {
-    /// Current time.
+    /// Time.
     pub at: MonoTime,
     /// Requests without a response.
     pub in_flight: u32,
@@ -152,8 +149,8 @@ impl UpstreamWindows {
         }
     }
 
-    /// Applies a change of the number of gateways. It is no longer known which of its own requests were in the tail, so all count
-    /// as such. The usage of others may include that of other gateways.
+    /// Applies a change of the number of gateways: all its own requests count as requests in the tail, and others are observed
+    /// anew.
     pub fn gateways_changed(&mut self) {
         for window in &mut self.windows {
             window.tail = window.own;
@@ -179,8 +176,8 @@ impl UpstreamWindows {
         }
     }
 
-    /// Records a 429 although nothing here had exceeded `limit`: another client exceeded it. For an hour, the suspected usage is
-    /// a third of the limit higher, and at most half of it.
+    /// Records a 429 that another client caused, because nothing here had exceeded `limit`. For an hour, the suspected usage is a
+    /// third of the limit higher, and at most half of it.
     pub fn suspect_others(&mut self, limit: u32, now: MonoTime) {
         let before = self.suspected(now);
         self.suspected = (before.saturating_add(limit / 3).min(limit / 2), now.after(SUSPICION_PERIOD));
@@ -287,8 +284,7 @@ impl Window {
         self.external.next_window(seen.remaining, (sent, now.at), self.whole(now), now.is_alone())
     }
 
-    /// Returns this gateway's share of the window, if there are other gateways. It depends only on values that all gateways know
-    /// alike.
+    /// Returns this gateway's share of the window, if there are others. It depends only on values that all gateways know alike.
     fn share(&self, now: WindowContext) -> Option<ReplicaShare> {
         ReplicaShare::of(now.gateways, self.limit.unwrap_or(1))
     }
@@ -352,7 +348,7 @@ impl Window {
     }
 
     /// Returns from when on a request might arrive as the window ends, and prolong it. A single gateway learns of that at once.
-    /// So it cares only if it knows the end well enough for the pause to be short, or if other clients use the credential.
+    /// It pauses only if the pause is short, because it knows the end well, or if other clients use the credential.
     fn closing(&self, now: WindowContext) -> MonoTime {
         let Ends { earliest, latest } = self.ends;
         if !now.is_alone() {
