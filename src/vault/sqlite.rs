@@ -199,7 +199,8 @@ impl Inner {
     }
 
     /// Creates the folder (0700) and a new store in it (0600) if they do not exist. The store gets its name only when it is
-    /// complete, so an incomplete file is a damaged one.
+    /// complete, so an incomplete file is a damaged one. It has its journal mode by then, because SQLite does not wait for the
+    /// lock of another process while it changes that.
     fn create_if_missing(&self) -> Result<(), VaultError> {
         let folder = self.folder();
         if !folder.exists() {
@@ -215,6 +216,7 @@ impl Inner {
         let new = self.sibling(&format!("new-{:016x}", random::seed()));
         private().create_new(true).open(&new).map_err(|fault| self.fault(fault))?;
         let written = Connection::open(&new).and_then(|db| {
+            db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
             db.execute_batch(SCHEMA)?;
             db.close().map_err(|(_, fault)| fault)
         });
