@@ -27,7 +27,7 @@ use crate::config::startup::StartupConfig;
 use crate::gateway::{CapacityPermit, Gateway, GatewayHandle, LifecycleState};
 use crate::server::{AcceptLoop, ClientConnection, Listener};
 use crate::{admin, pipeline};
-use signals::ShutdownSignal;
+use signals::Signals;
 
 /// Maximum open connections of the admin listener, 100. They have their own limit, so that an operator can connect while
 /// clients use up theirs.
@@ -93,16 +93,17 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
     if let Some(refresher) = gateway.refresher.clone() {
         spawn("keeper".to_owned(), move || refresher.run())?;
     }
+    // From the line "calgate is listening" on, each signal has its effect.
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     tracing::info!(address, admin = admin_address, workers = workers.len(), "calgate is listening");
-    let mut shutdown = runtime.block_on(async { ShutdownSignal::listen() })?;
-    runtime.block_on(reload::run_until_shutdown(gateway, source, startup, &mut shutdown))?;
+    runtime.block_on(reload::run_until_shutdown(gateway, source, startup, &mut signals));
     let in_flight = gateway.capacity.in_flight();
     tracing::info!(in_flight, "draining: no new connections; finishing requests in flight");
     gateway.lifecycle.enter(LifecycleState::Draining);
     if let Some(refresher) = &gateway.refresher {
         refresher.drain();
     }
-    runtime.block_on(drain::drain(gateway, workers, &mut shutdown));
+    runtime.block_on(drain::drain(gateway, workers, &mut signals.shutdown));
     runtime.block_on(gateway.record_used());
     runtime.block_on(async { gateway.snapshot().stop_limit_store().await });
     tracing::info!(in_flight = gateway.capacity.in_flight(), "calgate has stopped");

@@ -6,12 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use notify::{RecursiveMode, Watcher};
-use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
 use super::fd_limit;
-use super::signals::{ShutdownSignal, listen_for};
+use super::signals::Signals;
 use crate::config::diagnostics::ConfigError;
 use crate::config::file_digest::FileDigest;
 use crate::config::startup::StartupConfig;
@@ -59,9 +58,8 @@ pub(super) async fn run_until_shutdown(
     gateway: &Arc<Gateway>,
     source: ConfigSource,
     startup: &StartupConfig,
-    shutdown: &mut ShutdownSignal,
-) -> Result<(), String> {
-    let mut hangup = listen_for(SignalKind::hangup())?;
+    signals: &mut Signals,
+) {
     let (changed, mut events) = mpsc::channel(1);
     let _watcher = match &source {
         ConfigSource::File { path, seen } => watch(path, *seen, &changed),
@@ -69,8 +67,8 @@ pub(super) async fn run_until_shutdown(
     };
     loop {
         tokio::select! {
-            () = shutdown.recv() => return Ok(()),
-            _ = hangup.recv() => {
+            () = signals.shutdown.recv() => return,
+            _ = signals.hangup.recv() => {
                 reload(gateway, &source, startup);
                 gateway.snapshot().upstream.reconnect();
                 tracing::info!("reconnecting to the upstream");

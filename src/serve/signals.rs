@@ -1,6 +1,27 @@
-//! SIGTERM and SIGINT, the signals that end the program.
+//! Signals of the program: SIGTERM and SIGINT end it, SIGHUP reloads the configuration.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// All signals that the program handles.
+pub(super) struct Signals {
+    /// SIGTERM and SIGINT.
+    pub(super) shutdown: ShutdownSignal,
+    /// SIGHUP.
+    pub(super) hangup: Signal,
+}
+
+impl Signals {
+    /// Starts to listen for all of them.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    pub(super) fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
+        let shutdown =
+            ShutdownSignal { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        Ok(Self { shutdown, hangup: listen(SignalKind::hangup())? })
+    }
+}
 
 /// SIGTERM and SIGINT as one source of events.
 pub(super) struct ShutdownSignal {
@@ -9,14 +30,6 @@ pub(super) struct ShutdownSignal {
 }
 
 impl ShutdownSignal {
-    /// Starts to listen for both signals.
-    ///
-    /// # Errors
-    /// The system does not allow it.
-    pub(super) fn listen() -> Result<Self, String> {
-        Ok(Self { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? })
-    }
-
     /// Waits for the next of the two signals.
     pub(super) async fn recv(&mut self) {
         tokio::select! {
@@ -24,9 +37,4 @@ impl ShutdownSignal {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// Starts to listen for one kind of signal.
-pub(super) fn listen_for(kind: SignalKind) -> Result<Signal, String> {
-    signal(kind).map_err(|e| format!("cannot listen for signals: {e}"))
 }
