@@ -21,6 +21,7 @@ pub mod effective_limit;
 pub mod ends;
 pub mod fair_queue;
 pub mod first_response;
+pub mod headroom;
 pub mod keyed;
 pub mod limiter;
 pub mod other_clients;

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::ends::{Ends, ROUNDING, Relation};
 use super::first_response::FirstResponse;
+use super::headroom::{Headroom, Pacing};
 use super::other_clients::{ExternalUsage, WindowSize, prorate};
 use super::replica_share::ReplicaShare;
 use super::usage_headers::{LimitReading, MAX_NAMES};
@@ -69,26 +70,6 @@ struct Window {
     /// Those of them in its tail.
     tail: u32,
     external: ExternalUsage,
-}
-
-/// Number of further requests that may be sent, and when that changes by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Headroom {
-    /// Requests in addition to those in flight.
-    pub more: u32,
-    /// When the number changes without a response, if it does.
-    pub until: Option<MonoTime>,
-}
-
-/// Pacing of requests that take turns, the loosest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pacing {
-    /// All at once, because the window is about to end.
-    Immediate,
-    /// One request in each such time, so that the rest just lasts.
-    Every(Duration),
-    /// None before this time, because express requests will use the rest.
-    NotBefore(MonoTime),
 }
 
 impl UpstreamWindows {

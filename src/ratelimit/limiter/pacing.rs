@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::ratelimit::demand::SharedLimit;
 use crate::ratelimit::fair_queue::Flow;
+use crate::ratelimit::headroom::Pacing;
 use crate::ratelimit::limiter::{Allowance, BudgetLimiter};
-use crate::ratelimit::upstream_windows::Pacing;
 use crate::time::MonoTime;
 
 /// Maximum number of turns by which express requests postpone the waiting ones.
