@@ -33,7 +33,7 @@ impl fmt::Display for UserId {
 /// Reads the managed user that a request names.
 ///
 /// # Errors
-/// [`Refusal::BadHeader`] for a value that is not an id, and for several values.
+/// [`Refusal::InvalidHeader`] for a value that is not an id, and for several values.
 pub fn from_headers(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
     let value = single(headers, &MANAGED_USER, "x-calgate-managed-user occurs more than once")
         .map_err(Refusal::InvalidHeader)?;
