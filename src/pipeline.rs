@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures_util::FutureExt;
-use futures_util::future::Either;
+use futures_util::future::BoxFuture;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response, StatusCode, request};
 
@@ -36,17 +36,17 @@ use crate::server::ClientConnection;
 
 /// Answers one request of `connection`.
 ///
-/// This function and `answer` return their futures and are not `async`: an `async fn` would keep the request twice.
+/// The future is boxed where it is made: it takes several KiB, and each layer around it would move it once more.
 pub fn handle(
     gateway: GatewayHandle,
     connection: &ClientConnection,
     head: request::Parts,
     body: Body,
-) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+) -> BoxFuture<'static, Response<ResponseBody>> {
     // The tokens in the response to such a request are nowhere else, so it completes even if the client leaves.
     let must_complete = capture::makes_tokens(&head.method, head.uri.path());
-    let answer = answer(gateway, connection.ends(), head, body);
-    if must_complete { Either::Left(connection.run_detached(answer)) } else { Either::Right(answer) }
+    let answer = Box::pin(answer(gateway, connection.ends(), head, body));
+    if must_complete { Box::pin(connection.run_detached(answer)) } else { answer }
 }
 
 #[expect(clippy::manual_async_fn, reason = "an async fn would keep the head twice in each request that waits")]
