@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::StatusCode;
+use http::header::HOST;
 
 use super::Outcome;
 use super::store::block_on;
@@ -60,6 +61,11 @@ async fn request_status(admin: &AdminAddress) -> Result<StatusCode, String> {
         AdminAddress::Unix(path) => (builder.unix_socket(&**path), "localhost".to_owned(), path.display().to_string()),
     };
     let client = builder.build().map_err(|fault| error_chain(&fault))?;
-    let response = client.get(format!("http://{authority}{PATH}")).send().await;
+    let response = client
+        .get(format!("http://{authority}{PATH}"))
+        // The admin listener accepts this host at every address, also at 0.0.0.0.
+        .header(HOST, "localhost")
+        .send()
+        .await;
     response.map(|response| response.status()).map_err(|fault| format!("{address}: {}", error_chain(&fault)))
 }
