@@ -1,11 +1,12 @@
 //! Client for the gateway's own requests, such as those to Cal.com's token endpoints.
 //!
-//! They follow the rules of forwarded requests: the same TLS configuration, proxy and resolver. Each request has a connection
-//! of its own and is sent once, because a repeated request could use up a refresh token. Errors distinguish requests that
-//! were never sent from requests whose fate is unknown.
+//! They use the TLS configuration, the proxy and the resolver of forwarded requests. Connecting is left to reqwest, which tries the
+//! addresses of a family one after the other. Each request has a connection of its own and is sent once, because a repeated
+//! request could use up a refresh token. Errors distinguish requests that were never sent from requests whose fate is unknown.
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::io;
 use std::iter::successors;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::config::upstream::Upstream as UpstreamConfig;
 
 use crate::forward::connect::tls_remedy;
 use crate::forward::failure::describe;
-use crate::forward::http2::MAX_HEAD;
+use crate::forward::http2::{MAX_HEAD, PING_INTERVAL, PING_TIMEOUT};
 use crate::forward::resolve::Resolver;
 use crate::forward::{Upstream, connect};
 use crate::tls;
@@ -126,6 +127,8 @@ impl ApiClient {
             .dns_resolver(UpstreamResolver { resolver: resolver.clone(), timeout: limits.upstream_lookup })
             .connect_timeout(total.saturating_sub(limits.upstream_headers))
             .timeout(total)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
         #[cfg(target_os = "linux")]
         {
@@ -196,11 +199,15 @@ impl Upstream {
             self.resolver.expire();
             return ApiError::NotSent(self.connect_failure(error));
         }
-        if error.is_timeout() {
-            return ApiError::Unknown("no response within limits.upstream_headers".to_owned());
-        }
         let reason = cause::<hyper::Error>(error).map_or_else(|| error_chain(error), describe);
-        if is_unsent(error) { ApiError::NotSent(reason) } else { ApiError::Unknown(reason) }
+        if is_unsent(error) {
+            ApiError::NotSent(reason)
+        } else if is_late(error) {
+            let limits = "limits.upstream_lookup, limits.upstream_connect and limits.upstream_headers";
+            ApiError::Unknown(format!("no response within {limits} together"))
+        } else {
+            ApiError::Unknown(reason)
+        }
     }
 
     fn connect_failure(&self, error: &reqwest::Error) -> String {
@@ -209,7 +216,11 @@ impl Upstream {
         } else {
             cause::<legacy::Error>(error).and_then(StdError::source).map_or_else(|| error_chain(error), error_chain)
         };
-        let remedy = tls_remedy(&reason);
+        let remedy = if reason.contains("proxy authorization required") {
+            "; write user and password into the URL of upstream.proxy or HTTPS_PROXY"
+        } else {
+            tls_remedy(&reason)
+        };
         match &self.proxy {
             Some(proxy) => format!("connecting through the proxy {} failed: {reason}{remedy}", proxy.address()),
             None => format!("connecting failed: {reason}{remedy}"),
@@ -224,6 +235,12 @@ impl Upstream {
 fn is_unsent(error: &reqwest::Error) -> bool {
     cause::<legacy::Error>(error).is_some_and(|error| error.connect_info().is_none())
         || cause::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
+}
+
+/// Returns whether the time limit of the whole request is over. reqwest also calls a connection that the system gave up
+/// (`ETIMEDOUT`) a timeout.
+fn is_late(error: &reqwest::Error) -> bool {
+    error.is_timeout() && cause::<hyper::Error>(error).is_none() && cause::<io::Error>(error).is_none()
 }
 
 /// Returns the first error of that type among `error` and its sources.

@@ -29,10 +29,10 @@ pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// Time without a frame during a request after which a PING tests the connection, 2 s. The PING answer takes one round trip,
 /// so a dead connection holds its requests no longer than this and [`PING_TIMEOUT`].
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Time for the answer to a PING, 3 s: enough to send one lost packet again.
-const PING_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time without a request after which a connection is closed, 60 s. A device on the path, such as a NAT gateway, forgets an
 /// idle connection, and the next request would be lost.
@@ -165,8 +165,8 @@ impl SharedConnection {
     }
 }
 
-/// Speaks HTTP/2 on `tls`, with a stream for the first request. With a `connect_guard`, this worker's other requests use the
-/// connection, too: that ends when the peer has said how many streams it takes.
+/// Speaks HTTP/2 on `tls`, with a stream for the first request. With a `connect_guard`, other requests of this worker share the
+/// connection. The guard is dropped once the peer's limit of streams is known.
 ///
 /// # Errors
 /// What failed, for the log.

@@ -159,6 +159,9 @@ fn a_request_waits_no_longer_than_the_limit_for_its_response() {
     });
     let section = format!("base_url = \"{}\"", upstream.base_url());
     let reason = unknown(call(&section, "upstream_connect = \"100ms\"\nupstream_headers = \"100ms\""));
-    assert_eq!(reason, "no response within limits.upstream_headers");
+    assert_eq!(
+        reason,
+        "no response within limits.upstream_lookup, limits.upstream_connect and limits.upstream_headers together"
+    );
     drop(held);
 }
