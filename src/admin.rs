@@ -21,7 +21,7 @@ use crate::limit_store::circuit_breaker::BreakerState as StoreState;
 use crate::server::ClientConnection;
 use crate::telemetry::Gauges;
 
-/// The media type of the Prometheus text format.
+/// Media type of the OpenMetrics text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Response to a request whose `Host` is not a name of the listener. A web page may have sent it by DNS rebinding.

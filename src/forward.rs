@@ -1,7 +1,7 @@
 //! Seventh stage: sends the rebuilt request to Cal.com, and returns the response.
 //!
 //! [`Upstream::send`] makes the path from the catalog's template and the headers by the rules of `headers`, and adds the
-//! credential last. Only this module uses hyper's client and reqwest.
+//! credential last. Only this module configures clients of hyper and reqwest.
 
 mod acquire;
 mod client;

@@ -224,7 +224,8 @@ async fn send<'a>(
     Box::pin(retry_with_new_token(snapshot, ask, access, answer, replay_body, patience)).await
 }
 
-/// Returns whether Cal.com rejected the credential of a request. It is boxed because it rarely reads the body of a 403.
+/// Returns whether Cal.com rejected the credential of a request. The read of a 403's body is boxed, because it is rare and its
+/// future is large.
 async fn is_refused(answer: &mut Response<Download>, access: &UpstreamAuth) -> bool {
     is_token_refused(answer.status())
         || answer.status() == StatusCode::FORBIDDEN

@@ -99,7 +99,7 @@ impl Record {
         record
     }
 
-    /// Opens a record for a connection that sent no complete head.
+    /// Opens a record for a connection without a complete request.
     pub fn without_request(gateway: &Arc<Gateway>, client: IpAddr) -> Box<Self> {
         let at = SystemTime::now();
         Self::new(GatewayHandle::new(gateway), gateway.snapshot(), request_id::new(at), NONE, client, at)

@@ -167,11 +167,11 @@ impl TokenRefresher {
     async fn refresh(&self, handle: &TokenHandle) {
         let _turn = handle.renewal_lock.lock().await;
         handle.claim();
-        let checked_at = match self.read(handle).await {
+        let result = match self.read(handle).await {
             Ok(read) => self.check(handle, read).await,
             Err(fault) => Err(fault.into()),
         };
-        if let Err(error) = checked_at {
+        if let Err(error) = result {
             self.publish_error(handle, error);
         }
     }
@@ -214,7 +214,7 @@ impl TokenRefresher {
         Ok(())
     }
 
-    /// The record of a credential. Of one that is of something else only the generation counts.
+    /// Reads the record of a credential. If the record belongs to another renewal method, only its generation is kept.
     async fn read(&self, handle: &TokenHandle) -> Result<StoredRecord, VaultError> {
         let name = handle.name.to_string();
         let Some(kept) = self.vault.get(&name).await? else {

@@ -270,7 +270,7 @@ impl Refusal {
                 recovery_hint(credential)
             ),
             Self::CredentialUnavailable { credential, .. } => format!(
-                "The credential \"{credential}\" has no valid token, and its renewal has failed so far. The request was not sent. Wait as \
+                "The credential \"{credential}\" has no valid token, and could not be renewed yet. The request was not sent. Wait as \
                  Retry-After says."
             ),
             Self::CredentialRefused { renewed: true } => {

@@ -75,8 +75,8 @@ pub fn refusal_response(refusal: &Refusal, template: &str, at: SystemTime) -> Re
     response
 }
 
-/// Turns a response into one to `HEAD`: the same fields without content (RFC 9110 §9.3.2). Over HTTP/2, hyper does not drop
-/// the content, and sending it breaks the stream.
+/// Turns a response into one to `HEAD`: the same fields without content (RFC 9110 §9.3.2). `server::http2` does not
+/// drop the content, and sending it breaks the stream.
 pub fn strip_body(answer: &mut Response<Bytes>) {
     let length = HeaderValue::from(answer.body().len());
     answer.headers_mut().insert(CONTENT_LENGTH, length);

@@ -19,7 +19,7 @@ use axum::handler::Handler;
 use axum::response::Response;
 use futures_util::FutureExt;
 use tokio::runtime::Builder;
-use tokio::sync::watch as channel;
+use tokio::sync::watch;
 
 pub use reload::{ConfigSource, log_warnings};
 
@@ -82,7 +82,7 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
         workers.push(spawn(format!("worker-{}", workers.len()), move || accept_loop.serve(socket))?);
     }
     // The admin listener answers until the process exits, so that an operator can watch the drain.
-    let (_never, running) = channel::channel(LifecycleState::Running);
+    let (_never, running) = watch::channel(LifecycleState::Running);
     for socket in admin.map(Listener::into_sockets).unwrap_or_default() {
         let operators = Arc::default();
         let try_admit = move || CapacityPermit::try_acquire(&operators, MAX_OPERATOR_CONNECTIONS);
@@ -91,7 +91,7 @@ pub fn run(gateway: &Arc<Gateway>, startup: &StartupConfig, source: ConfigSource
         spawn("admin".to_owned(), move || accept_loop.serve(socket))?;
     }
     if let Some(refresher) = gateway.refresher.clone() {
-        spawn("keeper".to_owned(), move || refresher.run())?;
+        spawn("refresher".to_owned(), move || refresher.run())?;
     }
     // From the line "calgate is listening" on, each signal has its effect.
     let mut signals = runtime.block_on(async { Signals::listen() })?;

@@ -166,7 +166,7 @@ fn without_record(config: &Config, name: String) -> Line {
 }
 
 fn format_time(seconds: u64) -> Option<String> {
-    Timestamp::from_second(i64::try_from(seconds).ok()?).ok().map(|format_time| format_time.to_string())
+    Timestamp::from_second(i64::try_from(seconds).ok()?).ok().map(|timestamp| timestamp.to_string())
 }
 
 /// Returns the record that the arguments name.

@@ -105,7 +105,7 @@ impl Credentials {
         let name = RecordName { credential: capture.credential.clone(), user };
         let handle: Arc<TokenHandle> = self.registry.get_or_insert(name, || capture.renewal_method.clone());
         if !handle.capture(pair).await {
-            tracing::error!(credential = %handle.name, "new tokens are not stored yet; they are in use, and storing goes on");
+            tracing::error!(credential = %handle.name, "cannot store new tokens yet; they are in use, and calgate keeps trying");
         }
         redacted.transpose()
     }

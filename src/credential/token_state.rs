@@ -19,7 +19,7 @@ use crate::credential::stored_token::{RecordName, StoredCredential, TokenPair};
 use crate::refusal::Refusal;
 use crate::time::{MonoTime, nanoseconds};
 
-/// Maximum wait of a request for a renewal, 45 s. The timeouts of the renewal itself are shorter.
+/// Maximum wait of a request for a renewal, 45 s. With the default timeouts a renewal rarely takes longer.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Reason why a credential cannot be loaded or renewed at the moment.
@@ -201,7 +201,7 @@ pub struct TokenHandle {
     /// Whether a request has used the credential since the last renewal.
     pub used: AtomicBool,
     /// Requests for which a renewed token does not help.
-    pub refusals: Rejections,
+    pub rejections: Rejections,
     current: watch::Sender<Arc<TokenState>>,
     /// Number of refresh requests so far.
     requested: AtomicU64,
@@ -221,7 +221,7 @@ impl TokenHandle {
             renewal_method: ArcSwap::from_pointee(renewal_method),
             renewal_lock: tokio::sync::Mutex::default(),
             used: AtomicBool::new(false),
-            refusals: Rejections::default(),
+            rejections: Rejections::default(),
             current: watch::Sender::new(Arc::default()),
             requested: AtomicU64::new(0),
             claimed: AtomicU64::new(0),

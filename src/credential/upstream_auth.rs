@@ -56,9 +56,9 @@ impl CredentialSource {
         let mut token = handle.current();
         if configured.is_some() {
             if token.checks == 0
-                && let Ok(checked_at) = timeout(FIRST_LOAD_TIMEOUT, Box::pin(handle.wait_refreshed())).await
+                && let Ok(checked) = timeout(FIRST_LOAD_TIMEOUT, Box::pin(handle.wait_refreshed())).await
             {
-                token = checked_at;
+                token = checked;
             }
         } else {
             token = Box::pin(wait_ready(&handle, token, registry)).await?;
@@ -143,8 +143,8 @@ impl UpstreamAuth {
     pub fn note_answered(&self, head: &request::Parts, status: StatusCode, refused: bool) {
         let Some((handle, token)) = self.token.as_ref().filter(|_| !refused) else { return };
         handle.confirm(token);
-        if handle.refusals.is_in_use() && status.is_success() {
-            handle.refusals.note_accepted(handle.refusals.request(head), false);
+        if handle.rejections.is_in_use() && status.is_success() {
+            handle.rejections.note_accepted(handle.rejections.request(head), false);
         }
     }
 
@@ -152,7 +152,7 @@ impl UpstreamAuth {
     pub fn note_retried(&self, head: &request::Parts, status: StatusCode, refused: bool, registry: &TokenRegistry) {
         self.note_answered(head, status, refused);
         if let Some((handle, token)) = &self.token {
-            handle.refusals.note_retry(handle.refusals.request(head), token.generation, refused, registry.now());
+            handle.rejections.note_retry(handle.rejections.request(head), token.generation, refused, registry.now());
         }
     }
 
@@ -175,11 +175,11 @@ impl UpstreamAuth {
         if token.generation == used.generation {
             token = handle.wait_refreshed().await;
         }
-        let request = handle.refusals.request(head);
+        let request = handle.rejections.request(head);
         let is_new = used.unproven || used.by_refusal;
         let settled = !is_new || age >= SETTLE_PERIOD;
         // 498 is about the token, whatever was refused before.
-        let lasting = !is_token_expired(status) && handle.refusals.is_lasting(request, used.generation, settled, now);
+        let lasting = !is_token_expired(status) && handle.rejections.is_lasting(request, used.generation, settled, now);
         let refused = TokenUse { generation: used.generation, age, is_new, lasting };
         match on_rejection(refused, token.generation, token.renewing, handle.is_renewable()) {
             RejectionAction::UseNewer => {}
@@ -188,7 +188,7 @@ impl UpstreamAuth {
                 token = handle.wait_refreshed().await;
             }
             RejectionAction::Renew => {
-                handle.refusals.note_renewal(request, used.generation);
+                handle.rejections.note_renewal(request, used.generation);
                 handle.reject(used.generation);
                 token = wait_newer(handle, used.generation, registry).await?;
             }

@@ -15,7 +15,7 @@ use crate::vault::Lock;
 /// Interval between checks for the result of another replica's renewal.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Longest wait for another replica's renewal. A renewal takes less.
+/// Longest wait for another replica's renewal, 40 s. With the default timeouts a renewal rarely takes longer.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
 
 impl TokenRefresher {
@@ -114,7 +114,7 @@ impl TokenRefresher {
                 Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => {}
                 Err(fault) if matches!(outcome, Outcome::Renewed(_)) => {
-                    tracing::error!(credential = %handle.name, %fault, "a new pair is not stored yet; it is not used before it is");
+                    tracing::error!(credential = %handle.name, %fault, "cannot store a new pair yet; it is used once it is stored");
                     self.publish_error(handle, fault.into());
                     sleep(rest).await;
                     rest = (rest * 2).min(MAX_STORE_BACKOFF);
@@ -124,7 +124,7 @@ impl TokenRefresher {
         }
     }
 
-    /// Nothing but a login helps; of a user nobody knows nothing is kept.
+    /// Publishes that only a login helps. Removes the record of a managed user without a pair.
     async fn mark_failed(&self, handle: &TokenHandle, read: StoredRecord) -> Result<(), RenewalError> {
         if read.entry.current.is_none() && handle.name.user.is_some() {
             self.vault.forget(&handle.name.to_string()).await?;

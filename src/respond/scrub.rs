@@ -69,9 +69,9 @@ async fn capture_tokens(
     let here = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let receipt = ReceivedAt::of(answer.headers(), u64::try_from(here).unwrap_or(u64::MAX));
     let Some(body) = answer.body_mut().read_up_to(MAX_TOKEN_RESPONSE).await else {
-        let report_not_stored = capture.report_not_stored("the response broke off, or is longer than 256 KiB");
+        let reported = capture.report_not_stored("the response broke off, or is longer than 256 KiB");
         let fault = answer.body().fault();
-        report_not_stored.map_err(|invalid| fault.map_or(invalid, |fault| broken_response(answer.status(), fault)))?;
+        reported.map_err(|invalid| fault.map_or(invalid, |fault| broken_response(answer.status(), fault)))?;
         return Ok(answer.map(BodySource::from));
     };
     let told = credentials.store(capture, &body, receipt).await?;

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch as channel;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -34,7 +34,7 @@ pub(crate) struct AcceptLoop<S, A> {
     gateway: Arc<Gateway>,
     /// Connections that are receiving a 503, counted over all listeners.
     over_limit_replies: Arc<AtomicUsize>,
-    lifecycle: channel::Receiver<LifecycleState>,
+    lifecycle: watch::Receiver<LifecycleState>,
 }
 
 /// The decision about a connection when it is accepted.
@@ -60,7 +60,7 @@ impl<S: HttpService, A: Fn() -> Option<CapacityPermit>> AcceptLoop<S, A> {
         try_admit: A,
         gateway: &Arc<Gateway>,
         over_limit_replies: &Arc<AtomicUsize>,
-        lifecycle: channel::Receiver<LifecycleState>,
+        lifecycle: watch::Receiver<LifecycleState>,
     ) -> Self {
         Self { service, try_admit, gateway: gateway.clone(), over_limit_replies: over_limit_replies.clone(), lifecycle }
     }

@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, watch as channel};
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -58,11 +58,11 @@ struct ConnectionContext {
     ends: ConnectionEnds,
     /// The tasks that the worker waits for when it ends.
     tasks: TaskTracker,
-    lifecycle: channel::Receiver<LifecycleState>,
+    lifecycle: watch::Receiver<LifecycleState>,
 }
 
 impl ClientConnection {
-    pub(super) fn new(ends: ConnectionEnds, tasks: TaskTracker, lifecycle: channel::Receiver<LifecycleState>) -> Self {
+    pub(super) fn new(ends: ConnectionEnds, tasks: TaskTracker, lifecycle: watch::Receiver<LifecycleState>) -> Self {
         Self(Arc::new(ConnectionContext { ends, tasks, lifecycle }))
     }
 
@@ -84,7 +84,7 @@ impl ClientConnection {
 pub(super) struct ConnectionDriver<S> {
     pub(super) service: S,
     pub(super) gateway: Arc<Gateway>,
-    pub(super) lifecycle: channel::Receiver<LifecycleState>,
+    pub(super) lifecycle: watch::Receiver<LifecycleState>,
     pub(super) connection: ClientConnection,
     pub(super) admission: Admission,
 }
@@ -247,7 +247,7 @@ impl<S: HttpService> ConnectionDriver<S> {
         }
     }
 
-    /// Writes an error response before any request was read, then closes the connection.
+    /// Writes an error response where there is no complete request, then closes the connection.
     async fn write_refusal<T: ClientIo>(&self, mut stream: T, refusal: &Refusal) {
         let mut record = Record::without_request(&self.gateway, self.connection.ends().peer);
         record.note_refusal(refusal);

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::panic::resume_unwind;
 use std::pin::pin;
 
-use tokio::sync::watch as channel;
+use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
@@ -15,7 +15,7 @@ use crate::gateway::LifecycleState;
 pub(super) fn run_detached<F>(
     work: F,
     tasks: &TaskTracker,
-    mut lifecycle: channel::Receiver<LifecycleState>,
+    mut lifecycle: watch::Receiver<LifecycleState>,
 ) -> impl Future<Output = F::Output> + Send + use<F>
 where
     F: Future<Output: Send> + Send + 'static,
