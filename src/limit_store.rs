@@ -42,7 +42,7 @@ pub trait LimitStore: fmt::Debug + Send + Sync {
     /// Opens a connection, and closes the previous one. The error is a reason for the log.
     fn connect(&self) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Looks for the cause of a failed [`Self::connect`]. Returns `None` if it finds no more than the failure itself told.
+    /// Looks for the cause of a failed [`Self::connect`]. Returns `None` if it finds nothing beyond the error itself.
     fn diagnose(&self) -> BoxFuture<'_, Option<String>>;
 
     /// Drops the connection. Calls fail until the next [`Self::connect`].

@@ -1,5 +1,5 @@
-//! Allowed values of `Host`, as a protection against DNS rebinding: a browser that a foreign name leads to calgate sends that
-//! name.
+//! Allowed values of `Host`, as a protection against DNS rebinding. If a foreign name resolves to calgate's address, a browser
+//! sends that name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -56,7 +56,7 @@ pub(super) struct Transaction {
 pub(super) enum Failed {
     /// The server refused a statement. The lock is still held.
     Refused(Error),
-    /// The outcome is unknown, and the lock is lost. The holder's fence keeps its record safe.
+    /// The lock is lost, and the outcome of a change is unknown. The holder's fence keeps its record safe.
     Lost(Option<Error>),
 }
 
@@ -136,7 +136,7 @@ impl Transaction {
         Ok(done)
     }
 
-    /// Runs `work`, which only reads.
+    /// Runs `work`, which only reads. If it fails, the lock is given up, because a failed statement ends the transaction.
     pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Failed> {
         let mut held = self.client.lock().await;
         let Some(client) = held.take() else { return Err(Failed::Lost(None)) };

@@ -1,7 +1,6 @@
 -- First piece of each script about a limit: the state of one limit of a credential, as in src/ratelimit for one gateway.
 -- Its functions are those of src/ratelimit/sliding_log.rs and src/ratelimit/replica_share.rs. A property test compares them.
--- other_clients.lua, observe.lua and capacity.lua follow in the scripts that need them, because Redis runs the definition of
--- each function in every call.
+-- The other pieces follow only in the scripts that need them, because Redis runs the definition of each function in every call.
 --
 -- `now` is the server's time in microseconds since 1970. All other times are nanoseconds from now, which a number of 53 bits
 -- holds exactly. read_state moves the stored times along.
