@@ -147,7 +147,7 @@ fn a_new_key_is_for_a_name_that_the_configuration_takes() {
     assert!(said.contains("[consumers.\"team.billing\"]"), "{said}");
 }
 
-/// What `check` says of a configuration, and its exit code.
+/// Returns the exit code and the output of `check` for a configuration.
 fn checked(config: &str, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let (_folder, file) = config_file(config);
     let output = run(&[&["check", "--config", &file], args].concat(), variables);

@@ -166,7 +166,7 @@ fn the_running_gateway_answers_the_same_and_charges_nothing() {
     assert_eq!(upstream.requests().len(), 0);
 }
 
-/// What `explain` says to these arguments, without a consumer.
+/// Returns the exit code and the output of `explain` for these arguments, without a consumer.
 fn explain_client(config: &str, args: &[&str]) -> (Option<i32>, String) {
     let (_folder, file) = super::serve::config_file(config);
     let output = run(&[&["explain", "--config", &file], args].concat(), &[]);

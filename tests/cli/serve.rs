@@ -4,12 +4,12 @@ use std::process::{Command, Output, Stdio};
 
 use crate::harness::{Key, Setup, Upstream, eventually};
 
-/// Runs a command with these variables and no others that it reads.
+/// Runs a command with only these of the variables that calgate reads.
 pub fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
     command(args, environment).output().expect("calgate runs")
 }
 
-/// The same, to be run.
+/// Returns a command with only these of the variables that calgate reads.
 pub fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_calgate"));
     for variable in ["CALGATE_CONFIG", "CAL_API_KEY", "CAL_PLAN", "CAL_TIER", "CAL_API_URL", "CALGATE_ADMIN"] {
@@ -23,7 +23,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A configuration file in a folder of its own.
+/// Creates a configuration file in a folder of its own.
 pub fn config_file(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("calgate.toml");
@@ -72,7 +72,7 @@ fn health_tells_a_running_gateway_from_none() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).start();
     let admin = gateway.admin.to_string();
-    // 0.0.0.0 is an address to listen on, and no host that a client may name.
+    // 0.0.0.0 is an address to listen on. A client must not use it as the host.
     for admin in [&admin, &format!("0.0.0.0:{}", gateway.admin.port())] {
         let output = run(&["health", "--admin", admin], &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");

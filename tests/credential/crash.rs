@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use super::rig::{Rig, living};
 use crate::harness::{Gateway, eventually, pass, scaled};
 
-/// The steps of a renewal, in their order, at the end of which a process can be made to die.
+/// Steps of a renewal, in their order. `CALGATE_FAIL_POINT` kills a process at the end of one.
 const STEPS: [&str; 5] = ["after-lock", "after-pending", "after-call", "after-commit", "after-use"];
 
-/// The status of a request for a managed user; `None` if the replica is gone, or goes while it is asked.
+/// Returns the status of a request for a managed user, or `None` if the replica dies before it answers.
 pub fn ask(address: &str, key: &str, user: u64) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(crate::harness::patience())).ok()?;
@@ -27,7 +27,7 @@ pub fn ask(address: &str, key: &str, user: u64) -> Option<u16> {
     Some(status)
 }
 
-/// Tells the callers that it is over, also where the test fails before it is.
+/// Stops the callers when the test ends, even if the test fails.
 pub struct Over<'a>(pub &'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -69,7 +69,7 @@ fn a_single_use_pair_survives_a_crash_at_any_step_but_one_which_is_recovered_or_
                 assert_eq!(counts.force_refreshes, u64::from(lost), "{step}");
                 assert_eq!(counts.managed_refreshes, 1, "{step}");
             }
-            // Everything else serves on.
+            // The crash does not affect another user.
             assert_eq!(rig.for_user(&gateway, other, "GET /v2/me").status, 200);
         }
     }
@@ -82,7 +82,7 @@ fn an_oauth_grant_survives_a_crash_at_every_step() {
         rig.import_app();
         let mut dying = dies_at(&rig, step);
         assert_eq!(dying.ask("GET /v2/me", &[]).status, 200, "{step}");
-        // The token is refused from now on, so the next request renews it.
+        // Cal.com now refuses the token, so the next request renews it.
         rig.sim.advance(Duration::from_secs(3601));
         dying.connect().send("GET /v2/me HTTP/1.1\r\nHost: localhost\r\n\r\n").read_to_end();
         assert_eq!(dying.wait_for_exit(), None, "killed by a signal");
@@ -114,7 +114,7 @@ fn callers_of_other_replicas_do_not_notice_a_crash_at_any_step() {
                 });
             }
             let renewals = || rig.sim.token_counts().managed_refreshes + rig.sim.token_counts().force_refreshes;
-            // It dies at the first renewal that it is the one to do; each replica does its share of them.
+            // The replica dies at the first renewal that it does itself.
             eventually("its death", || ask(&dying.address, &rig.key.text, user).is_none().then_some(()));
             assert_eq!(dying.wait_for_exit(), None);
             let at_death = renewals();
@@ -146,7 +146,7 @@ fn hundreds_of_callers_at_expiry_cause_one_renewal() {
 
 #[test]
 fn two_hundred_crashes_at_random_times_lose_no_token() {
-    // A busy machine needs longer for a renewal, which has a fifth of a token's life.
+    // A renewal has a fifth of a token's life, and a busy machine needs longer for it.
     let mut rig = Rig::new(living(scaled(Duration::from_secs(1)).as_secs().max(2)));
     rig.platform = "recover = \"force-refresh\"";
     let (user, _) = rig.import_user();
@@ -167,7 +167,7 @@ fn two_hundred_crashes_at_random_times_lose_no_token() {
             });
         }
         for death in 0..200_u64 {
-            // Not by a clock and not by a die, so that a failure can be had again; where it falls is up to the machine.
+            // Each run uses the same delays, so that a failure is easier to repeat.
             pass(Duration::from_millis(death * 7919 % 97));
             let replica = &replicas[usize::try_from(death % 3).unwrap()];
             drop(replica.lock().take());

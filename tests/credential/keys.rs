@@ -41,7 +41,7 @@ impl Keys {
         gateway.connect().ask_with(request, &[&self.own, "Content-Type: application/json"], "{}")
     }
 
-    /// What a request of its goes out with, or why it does not.
+    /// Returns the `authorization` field that Cal.com receives, or the code of the gateway's refusal.
     fn bearer(&self, gateway: &Gateway) -> String {
         self.rig.sim.forget();
         let answer = self.ask(gateway, "GET /v2/me");
@@ -51,7 +51,9 @@ impl Keys {
             .map_or_else(|| answer.code().unwrap().to_owned(), str::to_owned)
     }
 
-    /// The same of a gateway that goes over to `credential`, and of one that begins with it; and how it is listed.
+    /// Changes the configuration to `credential`. Returns the result of [`Self::bearer`] and the listed state.
+    ///
+    /// A gateway that reloads and a gateway that starts with `credential` send the same field.
     fn with(&mut self, gateway: &Gateway, credential: &'static str) -> (String, String) {
         let before = std::mem::replace(&mut self.rig.platform, credential);
         gateway.reload(|text| text.replace(before, credential));
@@ -76,7 +78,7 @@ fn a_refreshed_key_belongs_only_to_the_key_that_it_replaced() {
     let none = ("GATEWAY_CREDENTIAL_NEEDS_LOGIN".to_owned(), "needs-login".to_owned());
     assert_eq!(keys.with(&gateway, GRANT), none);
     assert!(gateway.ask_admin("GET /readyz", &[]).text().contains("credential main: needs-login"));
-    // Nothing of that took it away from the key that it is of.
+    // The refreshed key still replaces the key from which Cal.com made it.
     assert_eq!(keys.with(&gateway, KEY), refreshed);
 
     keys.with(&gateway, GRANT);
@@ -100,7 +102,7 @@ fn a_refreshed_key_starts_a_new_budget_and_a_lower_limit_is_logged() {
     }
     let refreshed = keys.ask(&gateway, "POST /v2/api-keys/refresh");
     assert_eq!((refreshed.status, refreshed.json()["data"]["apiKey"].as_str()), (200, Some("(kept by calgate)")));
-    // Three times as many as the new key is granted, by sixteen callers at once.
+    // Sixteen callers send three times the requests that Cal.com grants to the new key.
     let statuses = std::thread::scope(|scope| {
         let caller = || (0..24).map(|_| keys.ask(&gateway, "GET /v2/me").status).collect::<Vec<_>>();
         let callers: Vec<_> = (0..16).map(|_| scope.spawn(caller)).collect();

@@ -38,7 +38,7 @@ fn tokens_of_managed_users_are_stored_and_redacted() {
     let forced = post(&rig, &gateway, &format!("{users}/{user}/force-refresh"), "{}");
     assert_eq!(forced.json()["data"]["accessToken"], "(kept by calgate)");
     assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
-    // A pair that somebody else had is the gateway's once it is refreshed here.
+    // The gateway stores a pair from elsewhere when a client refreshes it through the gateway.
     let (known, pair) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
     let body = format!("{{\"refreshToken\":\"{}\"}}", pair.refresh);
     let refreshed = post(&rig, &gateway, &format!("/v2/oauth/{DEMO_CLIENT_ID}/refresh"), &body);
@@ -151,8 +151,8 @@ fn an_echoed_secret_is_found_in_a_compressed_error_too() {
     assert!(answer.text().contains("UNREADABLE_UPSTREAM_BODY"), "nobody asked for that coding: {}", answer.text());
 }
 
-/// An upstream that answers everything with a 403 of that head and body, which is told the key that it
-/// was asked with.
+/// Returns the response of a gateway whose upstream answers 403 with this head. `body` receives the key of the upstream
+/// request.
 fn forbidding(head: &str, body: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> crate::harness::Response {
     let head = format!("HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\n{head}");
     let echo = move |asked: &crate::harness::ReceivedRequest| {
@@ -172,7 +172,7 @@ fn an_echoed_secret_is_found_in_a_long_error_too() {
     let masked = around(&"*".repeat(crate::harness::UPSTREAM_KEY.len()));
     assert!(answer.status == 403 && answer.text() == masked && answer.header("etag").is_none());
 
-    // In pieces, some of which end in the middle of it.
+    // Some chunks end in the middle of the key.
     let answer = forbidding("Transfer-Encoding: chunked", move |key| {
         let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
         let (first, last) = key.split_at(key.len() / 2);
@@ -242,7 +242,7 @@ fn the_credential_comes_back_in_no_header_and_no_error() {
     }
 }
 
-/// All spellings in which a secret might get out.
+/// All encodings in which the gateway might write a secret.
 fn spellings(secret: &str) -> Vec<String> {
     let (mut hex, mut percent) = (String::new(), String::new());
     for byte in secret.bytes() {

@@ -22,7 +22,7 @@ const CONFIG: &str = "[tiers.roomy]\nrequests_per_minute = 1000000\n\
     allow_credential_operations = [\"POST /v2/oauth-clients/{clientId}/users\", \"POST /v2/oauth/{clientId}/refresh\", \
     \"POST /v2/oauth-clients/{clientId}/users/{userId}/force-refresh\"]\n";
 
-/// A Cal.com that makes new tokens when it is told to, and a store.
+/// A simulated Cal.com that creates a token for each signal of the test, and a store.
 struct Slow {
     upstream: Upstream,
     go_on: mpsc::Sender<String>,
@@ -62,7 +62,7 @@ impl Slow {
         self.setup().start()
     }
 
-    /// Stores tokens of the user, of which the access token has run out.
+    /// Imports tokens of the user with an expired access token.
     fn import_run_out(&self) {
         let file = self.folder.path().join("command.toml");
         std::fs::write(&file, self.setup().text()).unwrap();
@@ -83,7 +83,7 @@ impl Slow {
         if path.contains("api-keys") { &self.keys } else { &self.users }
     }
 
-    /// Asks for new tokens, and leaves when Cal.com has the request.
+    /// Requests new tokens, and disconnects after Cal.com has received the request.
     fn ask_and_leave(&self, gateway: &Gateway, path: &str) {
         let before = self.upstream.requests().len();
         let mut caller = gateway.connect();
@@ -94,7 +94,7 @@ impl Slow {
         eventually("the caller gone", || (gateway.metric("calgate_connections", "") == 0).then_some(()));
     }
 
-    /// What the next request goes out with.
+    /// Returns the `authorization` field of the next request to Cal.com.
     fn bearer(&self, gateway: &Gateway, path: &str) -> String {
         let key = format!("X-Api-Key: {}", self.key_of(path).text);
         let user = if path.contains("api-keys") { "Accept: */*" } else { "x-calgate-managed-user: 7" };
@@ -136,7 +136,7 @@ fn tokens_are_stored_after_an_http2_caller_has_cancelled_its_request() {
     eventually("a request at Cal.com", || (slow.upstream.requests().len() == 1).then_some(()));
     caller.abort();
     assert!(runtime.block_on(caller).unwrap_err().is_cancelled());
-    // The connection lives on: that the stream is reset is known when the next one is answered.
+    // The connection stays open. The gateway has read the reset when it answers the next stream.
     let me = client.get(format!("http://{}/v2/me", gateway.address)).bearer_auth(&slow.keys.text);
     assert_eq!(runtime.block_on(me.send()).unwrap().status(), 200);
     slow.go_on.send("cal_new".to_owned()).unwrap();

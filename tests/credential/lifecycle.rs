@@ -34,7 +34,7 @@ fn entry() -> StoredCredential {
     entry
 }
 
-/// Cal.com, for one managed user or one OAuth grant.
+/// Model of Cal.com for one managed user or one OAuth grant.
 struct CalCom {
     single_use: bool,
     good: BTreeSet<String>,
@@ -47,7 +47,7 @@ impl CalCom {
         Self { single_use, good: BTreeSet::from(["r-0".to_owned()]), issued: 0, calls: 0 }
     }
 
-    /// Carries a call out.
+    /// Executes a call.
     fn answer(&mut self, call: &RenewalCall) -> Outcome {
         self.calls += 1;
         match call {
@@ -64,7 +64,7 @@ impl CalCom {
     }
 }
 
-/// What happens to a renewal.
+/// Fate of a renewal.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Done,
@@ -72,7 +72,7 @@ enum Fate {
     DiesBefore,
     DiesAfter,
     DiesStored,
-    /// The call is not made, or its answer is lost.
+    /// The process does not send the call, or the answer is lost.
     NotSent,
     Lost,
 }
@@ -82,7 +82,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     prop::sample::select(vec![Done, Done, Done, DiesBefore, DiesAfter, DiesStored, NotSent, Lost])
 }
 
-/// One renewal under the lock with `fence`, on the record in the store.
+/// Runs one renewal under the lock with `fence`, on the record in the store.
 fn renew(stored: &mut StoredCredential, cal: &mut CalCom, fence: u64, capability: RenewalCapability, fate: Fate) {
     loop {
         let (mut entry, generation) = (stored.clone(), stored.generation);
@@ -134,7 +134,7 @@ proptest! {
             prop_assert!(stored.needs_login.is_none() && stored.pending.is_none() && stored.fault.is_none());
         } else if cal.issued == had {
             prop_assert!(stored.needs_login.is_some());
-            // And from then on Cal.com is left alone.
+            // A further renewal does not call Cal.com.
             let calls = cal.calls;
             renew(&mut stored, &mut cal, 1001, capability, Fate::Done);
             prop_assert_eq!(cal.calls, calls);
@@ -205,16 +205,16 @@ fn a_lock_owner_that_lost_the_lock_only_stores_the_pair_that_it_received() {
     let mut stored = entry();
     let first = stored.begin(1, capability);
     assert!(matches!(first, Ok(RenewalCall::Refresh(_))));
-    // A second one took the lock over and has begun.
+    // A second owner takes the lock and begins a renewal.
     stored.begin(2, capability).unwrap();
     assert!(matches!(stored.clone().begin(1, capability), Err(NotStarted::LockLost)));
-    // The first one's refusal says nothing: the second one may have used the token up.
+    // The refusal of the first owner proves nothing, because the second owner may have used the token.
     assert_eq!(stored.clone().settle(1, 1, capability, Outcome::Refused("late".to_owned())), Transition::UseStored);
-    // The first one's pair is the one that exists.
+    // Cal.com accepts only the pair that the first owner received.
     let mut saved = stored.clone();
     assert_eq!(saved.settle(1, 1, capability, Outcome::Renewed(pair(1))), Transition::Use);
     assert_eq!(saved.generation, 2);
-    // Then the second one's answer, whatever it is, is about a pair that is gone.
+    // The later refusal of the second owner is about a replaced pair.
     assert_eq!(saved.settle(2, 1, capability, Outcome::Refused("used up".to_owned())), Transition::UseStored);
     assert_eq!(saved.generation, 2);
     assert!(saved.needs_login.is_none());

@@ -1,4 +1,4 @@
-//! Managed users: for whom a caller may act, and pairs whose refresh token works once.
+//! Managed users: permissions of callers, and pairs whose refresh token works once.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn the_named_users_token_goes_upstream_and_the_header_does_not() {
         assert_eq!(seen.header("authorization").unwrap(), format!("Bearer {}", pair.access));
         assert!(!seen.headers.iter().any(|(name, _)| name.starts_with("x-calgate") || name.starts_with("x-cal-s")));
     }
-    // Client headers where the operation takes those.
+    // calgate sends client headers if the operation accepts only those.
     let answer = rig.for_user(&gateway, one, &format!("GET /v2/oauth-clients/{DEMO_CLIENT_ID}/users"));
     assert_eq!(answer.json()["data"]["credential"], "platform-client");
     assert_eq!(rig.for_user(&gateway, one, "GET /v2/bookings").json()["data"]["credential"], "managed-user");
@@ -139,7 +139,7 @@ fn a_request_that_is_sent_again_is_charged_once_where_buckets_are_shared() {
     let redis = Redis::start();
     let (user, _) = rig.import_user();
     let gateway = rig.setup().with(&format!("[limit_store]\nredis = \"{}\"\n", redis.url())).start();
-    // A token comes back every ten seconds only: what is taken shows.
+    // The bucket regains one token in ten seconds, so the next response shows each charge.
     gateway.reload(|text| text.replace("requests_per_minute = 1000000", "requests_per_minute = 6"));
     let remaining = || {
         let answer = rig.for_user(&gateway, user, "GET /v2/me");
@@ -150,7 +150,7 @@ fn a_request_that_is_sent_again_is_charged_once_where_buckets_are_shared() {
     rig.sim.advance(Duration::from_secs(3700));
     let (again, _) = remaining();
     assert_eq!((status, again, rig.sim.token_counts().managed_refreshes), (200, 200, 1));
-    // A second charge comes after the answer's own count was taken: it shows in the next.
+    // A second charge would come after the count in its own response, so the next response would show it.
     let (_, after) = remaining();
     assert!(after + 2 >= before, "{before} before it, {after} after it and another");
 }
@@ -188,7 +188,7 @@ fn a_user_without_tokens_is_recovered_if_that_is_allowed() {
     assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
     assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
     assert_eq!(rig.sim.token_counts().force_refreshes, 1);
-    // One whom Cal.com does not know either leaves nothing behind.
+    // A user whom Cal.com does not know gets no record.
     let answer = rig.for_user(&gateway, 999, "GET /v2/me");
     assert_eq!((answer.status, answer.code()), (404, Some("GATEWAY_UNKNOWN_MANAGED_USER")));
     assert_eq!(rig.state("platform/999"), "none");
@@ -238,13 +238,13 @@ fn a_renewal_counts_in_the_budget_of_its_client() {
     let asks = || gateway.ask(&users, &[&format!("X-Api-Key: {}", rig.key.text)]);
     let held = (0..4).map(|_| asks()).find(|answer| answer.status != 200).unwrap();
     assert_eq!(held.code(), Some("GATEWAY_UPSTREAM_BUDGET"));
-    // What its callers have used up is not there for the gateway either.
+    // Callers have used up the budget, so the gateway cannot renew the token.
     let answer = rig.for_user(&gateway, user, "GET /v2/me");
     assert_eq!(answer.code(), Some("GATEWAY_CREDENTIAL_UNAVAILABLE"), "{}", answer.text());
     assert_eq!((rig.sim.token_counts().refused, rig.sim.rate_limited()), (0, 0));
 }
 
-/// A pair whose access token has run out, as an import.
+/// Input of an import, for a pair whose access token has expired.
 fn run_out(refresh: &str) -> String {
     format!("{{\"access_token\":\"run-out\",\"refresh_token\":\"{refresh}\",\"expires_at\":1}}")
 }
@@ -262,7 +262,7 @@ fn a_start_renews_only_users_for_whom_callers_act() {
         }
         let (stale, elsewhere) = rig.sim.new_managed_user(DEMO_CLIENT_ID);
         import(&rig, stale, &run_out("used-up"));
-        // The last in the store's order; that it cannot be opened is logged when it is looked at.
+        // This record is the last in the order of the store. The gateway logs that it cannot open the record.
         rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
         import(&rig, 999, &run_out("x"));
         rig.environment.clear();
@@ -277,7 +277,7 @@ fn a_start_renews_only_users_for_whom_callers_act() {
             200,
             "a session elsewhere"
         );
-        // Somebody acts for it.
+        // A caller acts for the user with the stale pair.
         let expected = if recover.is_empty() { 503 } else { 200 };
         assert_eq!(rig.for_user(&gateway, stale, "GET /v2/me").status, expected);
         assert_eq!(rig.sim.token_counts().force_refreshes, u64::from(!recover.is_empty()));
@@ -342,7 +342,7 @@ fn only_lost_users_are_reported_among_unused_ones_and_imports_for_them_are_loade
     assert_eq!(gateway.metric("calgate_credentials", "credential=\"platform/"), 0);
     assert_eq!(rig.for_user(&gateway, lost, "GET /v2/me").status, 200);
     assert_eq!(rig.sim.token_counts().managed_refreshes, 0);
-    // Nor is one without a way back renewed, but that is said.
+    // An expired token without a refresh token makes the gateway report `needs-login`.
     import(idle, "{\"access_token\":\"run-out\",\"expires_at\":1}");
     drop(gateway);
     let gateway = rig.start();

@@ -11,12 +11,12 @@ use crate::cal_sim::Seen;
 use crate::cal_sim::options::TokenRules;
 use crate::harness::{RawConnection, eventually};
 
-/// The address in the output of a login.
+/// Returns the address in a line of output from `calgate login`.
 fn address(line: &str) -> Option<String> {
     line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
 }
 
-/// Grants access as a browser does: opens the page and says where that sent it.
+/// Opens the page as a browser does, and returns the address to which the page redirects.
 fn granted(rig: &Rig, address: &str) -> String {
     let target = address.split_once(&rig.sim.address().to_string()).unwrap().1;
     RawConnection::connect(rig.sim.address()).ask(&format!("GET {target}"), &[]).header("location").unwrap().to_owned()
@@ -48,7 +48,7 @@ fn a_login_receives_the_browsers_redirect_and_stores_the_grant() {
     let forged = target.replace("state=", "state=x");
     let mut browser = RawConnection::connect(host.parse().unwrap());
     assert_eq!(browser.ask("GET /favicon.ico", &[]).status, 404);
-    // An answer to another login, by an old page or a stranger's, does not end this one.
+    // A callback without the state of this login does not end it.
     for strange in [&*forged, "/callback?error=access_denied", "/callback"] {
         assert_eq!(
             RawConnection::connect(host.parse().unwrap()).ask(&format!("GET {strange}"), &[]).status,
@@ -83,7 +83,7 @@ fn a_login_keeps_the_first_answer_of_the_browser() {
     let back = granted(&rig, &page);
     let (host, target) = back.strip_prefix("http://").unwrap().split_at(back.find("/callback").unwrap() - 7);
     let later = target.replace("code=", "code=x");
-    // It is accepted before the first answer comes, so it is still open after that.
+    // The login accepts this connection before the first answer, and keeps it open.
     let mut other = RawConnection::connect(host.parse().unwrap());
     other.send("GET ");
     assert_eq!(RawConnection::connect(host.parse().unwrap()).ask(&format!("GET {target}"), &[]).status, 200);
@@ -93,7 +93,7 @@ fn a_login_keeps_the_first_answer_of_the_browser() {
     assert_eq!(rig.sim.token_counts().code_exchanges, 1);
 }
 
-/// The code that a login in `process` is given, and what it prints after it.
+/// Runs a login with a pasted code, and returns its output.
 fn pasted(rig: &Rig, credential: &str) -> std::process::Output {
     let file = rig.folder.path().join("paste.toml");
     std::fs::write(&file, rig.setup().text()).unwrap();
@@ -130,7 +130,7 @@ fn pkce_depends_on_the_secret_unless_the_operator_sets_it() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!((said.contains("code_challenge="), output.status.success()), (has_challenge, works), "{said}");
     }
-    // A client with a secret: Cal.com refuses the verifier, and the message says so in its words.
+    // The client has a secret, so Cal.com refuses the verifier. The message of calgate quotes Cal.com.
     for (pkce, works) in [("pkce = \"auto\"", true), ("pkce = \"never\"", true), ("pkce = \"always\"", false)] {
         let mut rig = Rig::new(TokenRules::default());
         rig.app = pkce;
@@ -200,7 +200,7 @@ fn one_renewal_serves_any_number_of_callers_and_replicas() {
     for gateway in &replicas {
         assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
     }
-    // For Cal.com the tokens have ended, and no replica knows.
+    // The tokens have expired at Cal.com, and no replica knows it.
     rig.sim.advance(Duration::from_secs(3601));
     std::thread::scope(|scope| {
         let ask = |gateway| move || crate::harness::Gateway::ask(gateway, "GET /v2/me", &[]).status;
@@ -234,14 +234,14 @@ fn a_login_after_a_forget_ignores_earlier_rejections() {
         let bearer = |seen: &Seen| seen.header("authorization").map(str::to_owned);
         rig.sim.seen().iter().rev().find_map(bearer).unwrap()
     };
-    // A refused token of generation 4; generation 5 works.
+    // Cal.com refuses the token of generation 4 and accepts that of generation 5.
     rig.sim.revoke(&token()["Bearer ".len()..]);
     token();
     assert_eq!(rig.sim.token_counts().oauth_refreshes, 1);
     rig.ran(&["credentials", "forget", "app"], "");
     let login = format!("Bearer {}", rig.import_app().access);
     eventually("the new grant in use", || (token() == login).then_some(()));
-    // And it can be refused, too.
+    // calgate also renews the new grant after a rejection.
     rig.sim.revoke(&login["Bearer ".len()..]);
     assert_ne!(token(), login);
     assert_eq!(rig.sim.token_counts().oauth_refreshes, 2);

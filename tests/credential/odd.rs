@@ -8,18 +8,18 @@ use super::rig::{Rig, sim};
 use crate::cal_sim::options::{DEMO_CLIENT_ID, TokenRules};
 use crate::harness::{OK, ReceivedRequest, Upstream, eventually};
 
-/// An access token that has run out, and a refresh token.
+/// An expired access token, and a refresh token.
 const RUN_OUT: &str = "{\"access_token\":\"run-out\",\"refresh_token\":\"refresh-0\",\"expires_at\":1}";
 
-/// A response with this status and JSON body.
+/// Returns a response with this status and JSON body.
 fn json(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 
-/// A Cal.com that answers its token endpoints as `respond` says, which is told how often they were asked before. It counts
-/// that.
+/// Starts an upstream whose token endpoints answer with `respond`, and returns the counter of their requests. `respond`
+/// receives the number of earlier requests.
 fn token_endpoint(respond: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> (Rig, Upstream, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
@@ -107,8 +107,8 @@ fn an_unreadable_success_may_have_used_up_the_refresh_token() {
             upstream.requests().iter().filter(|a| a.request_line.starts_with("POST")).cloned().collect();
         let force = calls.iter().filter(|call| call.target().ends_with("force-refresh")).count();
         assert_eq!((calls.len(), force), (2 + usize::from(recover), usize::from(recover)));
-        // For an OAuth grant, whose refresh token is good again, the same is a renewal that is tried again.
     }
+    // The refresh token of an OAuth grant stays valid, so calgate tries the renewal again.
     let (rig, _upstream, asked) = token_endpoint(|before| match before {
         0 => json("200 OK", "<html>"),
         _ => json("200 OK", "{\"access_token\":\"new-access\"}"),
@@ -130,7 +130,7 @@ fn five_rejections_without_a_known_reason_need_a_login() {
         });
         assert_eq!((asked.load(Ordering::Relaxed), rig.state("app").as_str()), (5, "needs-login"), "{body}");
         assert!(gateway.wait_for_log("a credential needs a login").contains("400 Bad Request, 5 times in a row"));
-        // A login mends it.
+        // An import of new tokens ends this state.
         let pair = "{\"access_token\":\"new-access\",\"refresh_token\":\"r\",\"expires_at\":9999999999}";
         rig.ran(&["credentials", "import", "app"], pair);
         eventually("service", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));

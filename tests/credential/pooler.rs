@@ -7,7 +7,7 @@ use super::crash::{Over, ask};
 use super::rig::{Rig, living, sim};
 use crate::harness::{PgBouncer, Postgres, eventually, pass};
 
-/// A Cal.com, and a store behind a pooler with that mode and so many connections to the server.
+/// Starts a simulated Cal.com, and a store behind a pooler with that mode and that number of server connections.
 fn behind(mode: &str, connections: u32, seconds: u64) -> (Rig, Postgres, PgBouncer) {
     let server = Postgres::start();
     let pooler = PgBouncer::start(&server, mode, connections);

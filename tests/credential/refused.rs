@@ -58,7 +58,7 @@ fn a_rejection_about_the_resource_causes_at_most_one_renewal_and_a_dead_token_an
     rig.import_app();
     let gateway = rig.start();
     assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200);
-    // Longer than a token counts as new, which is what kept renewals ten seconds apart.
+    // The loop runs longer than the ten seconds for which a token counts as new.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(11_500) {
         let answer = gateway.ask("GET /v2/teams?sim_status=401", &[]);
@@ -73,7 +73,7 @@ fn a_rejection_about_the_resource_causes_at_most_one_renewal_and_a_dead_token_an
     assert_eq!(rig.sim.token_counts().oauth_refreshes, 2);
 }
 
-/// What is answered to a request for a managed user, with a body where there is one.
+/// Sends a request with a body for a managed user, and returns the response.
 fn for_user(rig: &Rig, gateway: &crate::harness::Gateway, user: u64, request: &str, body: &str) -> Response {
     let fields = [
         format!("X-Api-Key: {}", rig.key.text),
@@ -98,7 +98,7 @@ fn a_dead_token_that_is_answered_403_is_renewed_and_the_request_is_sent_again() 
     assert_eq!((counts.managed_refreshes, counts.refused), (1, 0));
     let guarded: Vec<_> = rig.sim.seen().iter().filter(|s| s.target == "/v2/event-types").map(|s| s.status).collect();
     assert_eq!(guarded, [Some(403), Some(200)]);
-    // An OAuth grant likewise.
+    // calgate also renews the dead token of an OAuth grant.
     let app = rig.import_app();
     crate::harness::eventually("the grant", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));
     rig.sim.revoke(&app.access);
@@ -164,7 +164,7 @@ fn a_credential_that_cal_com_has_accepted_does_not_count_as_a_guess() {
         assert_eq!(ask("/v2/teams", good).status, 401, "Cal.com's own answer");
     }
     assert_eq!(ask("/v2/me", other).status, 200);
-    // A public operation proves nothing.
+    // A public operation does not prove that Cal.com accepts the credential.
     for n in 0..60 {
         let made_up = format!("cal_made_up_{n:08}");
         let _ = (ask("/v2/slots", &made_up), ask("/v2/teams", &made_up));

@@ -11,7 +11,7 @@ use crate::cal_sim::options::{
 use crate::cal_sim::{Pair, Sim};
 use crate::harness::{Gateway, Key, Response, Setup};
 
-/// A seal key, and another one.
+/// Two different seal keys.
 pub const SEAL_KEY: &str = "Y2FuYXJ5LXNlYWwta2V5LW5vLTEtMTExMTExMTExMTE=";
 pub const OTHER_SEAL_KEY: &str = "Y2FuYXJ5LXNlYWwta2V5LW5vLTItMjIyMjIyMjIyMjI=";
 
@@ -20,7 +20,7 @@ pub fn sim(tokens: TokenRules) -> Sim {
     limited(tokens, None)
 }
 
-/// One that grants each token and each client so many requests a minute, if a number is given.
+/// A simulated Cal.com that grants each token and each client `limit` requests a minute, if there is a limit.
 pub fn limited(tokens: TokenRules, limit: Option<u32>) -> Sim {
     let mut options = Options { tokens, ..Options::default() };
     options.limits.api_key.clear();
@@ -33,17 +33,17 @@ pub struct Rig {
     pub sim: Sim,
     pub key: Key,
     pub folder: tempfile::TempDir,
-    /// What stands in `[token_store]` beside the seal keys.
+    /// Lines of `[token_store]` other than the seal keys.
     pub place: String,
     /// Keys of the credential `platform`, and of the consumer `users`.
     pub platform: &'static str,
     pub users: &'static str,
     /// More keys of the credential `app`.
     pub app: &'static str,
-    /// What stands in `[budget]`.
+    /// Lines of `[budget]`.
     pub budget: &'static str,
     pub environment: Vec<(String, String)>,
-    /// What stands in the place of the simulated Cal.com.
+    /// Base URL of an upstream that replaces the simulated Cal.com.
     pub upstream: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let place = format!("path = \"{}\"", folder.path().join("store/tokens.db").display());
         let environment = Vec::new();
-        // Callers here ask as fast as they can, of a Cal.com without a limiter.
+        // Callers send requests as fast as they can, and this Cal.com has no limiter.
         let budget = "mode = \"off\"";
         let upstream = None;
         Self { sim, key: Key::new(), folder, place, platform: "", users: "", app: "", budget, environment, upstream }
@@ -89,7 +89,7 @@ impl Rig {
         own.into_iter().chain(self.environment.iter().cloned()).collect()
     }
 
-    /// A replica, to be started.
+    /// Returns the setup of a replica.
     pub fn setup(&self) -> Setup {
         let setup = Setup::to(self.upstream.as_deref().unwrap_or(&self.sim.base_url()));
         let setup = setup.with(&format!("[budget]\n{}", self.budget)).with(&self.config());
@@ -117,56 +117,56 @@ impl Rig {
         child.wait_with_output().unwrap()
     }
 
-    /// What a command that succeeds prints.
+    /// Runs a command that must succeed, and returns its standard output.
     pub fn ran(&self, args: &[&str], input: &str) -> String {
         let output = self.run(args, input);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What a command that fails says.
+    /// Runs a command that must fail, and returns its standard error.
     pub fn refused(&self, args: &[&str], input: &str) -> String {
         let output = self.run(args, input);
         assert!(!output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// The OAuth credential, moved in with a grant that exists already.
+    /// Imports a new grant for the OAuth credential.
     pub fn import_app(&self) -> Pair {
         let pair = self.sim.new_oauth_grant(DEMO_OAUTH_CLIENT_ID);
         self.ran(&["credentials", "import", "app"], &json(&pair));
         pair
     }
 
-    /// A managed user, moved in.
+    /// Imports a new managed user.
     pub fn import_user(&self) -> (u64, Pair) {
         let (user, pair) = self.sim.new_managed_user(DEMO_CLIENT_ID);
         self.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], &json(&pair));
         (user, pair)
     }
 
-    /// How a credential is, as `calgate credentials` lists it.
+    /// Returns the state of a credential from `calgate credentials`, or `none`.
     pub fn state(&self, name: &str) -> String {
         let list: serde_json::Value = serde_json::from_str(&self.ran(&["credentials", "--json"], "")).unwrap();
         let of = |line: &&serde_json::Value| line["credential"] == name;
         list.as_array().unwrap().iter().find(of).map_or("none", |line| line["state"].as_str().unwrap()).to_owned()
     }
 
-    /// A request that acts for a managed user.
+    /// Sends a request that acts for a managed user.
     pub fn for_user(&self, gateway: &Gateway, user: u64, request: &str) -> Response {
         let key = format!("X-Api-Key: {}", self.key.text);
         gateway.ask(request, &[&key, &format!("x-calgate-managed-user: {user}")])
     }
 }
 
-/// A pair as `calgate credentials import` takes it.
+/// Input of `calgate credentials import` for a pair.
 pub fn json(pair: &Pair) -> String {
     let (access, refresh) = (&pair.access, &pair.refresh);
     serde_json::json!({ "access_token": access, "refresh_token": refresh, "expires_at": pair.access_ends.as_secs() })
         .to_string()
 }
 
-/// Rules by which access tokens live for so many seconds. A refresh ends the old access token too: harder than Cal.com.
+/// Rules for access tokens that live for `seconds`. A refresh ends the old access token too, unlike at Cal.com.
 pub fn living(seconds: u64) -> TokenRules {
     let life = Duration::from_secs(seconds);
     TokenRules { oauth_access: life, managed_access: life, refresh_ends_access: true, ..TokenRules::default() }

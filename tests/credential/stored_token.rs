@@ -29,7 +29,7 @@ fn tokens_are_read_without_a_copy() {
 fn a_record_round_trips_with_any_tokens() {
     let mut entry = StoredCredential::default();
     entry.replace(pair("a", "b"));
-    // Characters that JSON escapes cannot be read where they lie.
+    // JSON escapes these characters, so reading them needs a copy.
     entry.replace(pair("\"quoted\\\"", "back\\slash"));
     let read = StoredCredential::from_bytes(&entry.to_bytes()).unwrap();
     assert_eq!(read.generation, 2);

@@ -29,17 +29,17 @@ fn entry(lifetime: u64) -> StoredCredential {
 #[test]
 fn a_lifetime_starts_at_receipt_whatever_the_wall_clock_says() {
     let entry = entry(1000);
-    // Received here at 500: the calendar is not asked.
+    // This process received the token at 500, so it ignores the wall clock.
     let token = TokenState::of(&entry, Some(at(500)), Duration::from_secs(999_999), at(501), 0.0);
     assert_eq!((token.due, token.until), (Some(at(1300)), Some(at(1495))));
-    // Read from the store at 500, 300 old by the calendar.
+    // The process reads the token from the store at 500. By the wall clock, the token is 300 s old.
     let token = TokenState::of(&entry, None, Duration::from_secs(300), at(500), 0.0);
     assert_eq!((token.due, token.until), (Some(at(1000)), Some(at(1195))));
-    // Older than this process' clock.
+    // The token is older than the clock of this process.
     let token = TokenState::of(&entry, None, Duration::from_secs(300), at(5), 0.0);
     assert_eq!((token.due, token.until), (Some(at(505)), Some(at(700))));
-    // A calendar that was set back makes a token new, one that was set ahead makes it old: neither makes it last longer
-    // than its life.
+    // A wall clock that is behind makes a token look new, and one that is ahead makes it look old. Neither extends the
+    // life of the token.
     assert_eq!(entry.age(40_000_000), Duration::ZERO);
     let token = TokenState::of(&entry, None, entry.age(900_000_000), at(500), 0.0);
     assert!(!token.is_good(at(500)));
@@ -61,10 +61,10 @@ fn a_record_that_replaced_another_one_is_recognised() {
     assert!(of_known.is_replaced_by(&new) && of_known.is_replaced_by(&StoredCredential::default()));
     assert!(!of_known.is_replaced_by(&known) && !of_none.is_replaced_by(&known));
     assert!(!of_none.is_replaced_by(&StoredCredential::default()));
-    // Of the same number, but not the same.
+    // The generations are equal, and the tokens differ.
     new.replace(pair("newer"));
     assert!(of_known.is_replaced_by(&new) && !of_known.has_token_of(&new) && of_known.has_token_of(&known));
-    // A renewal is none.
+    // A renewal does not replace the record.
     known.replace(pair("third"));
     assert!(!of_known.is_replaced_by(&known));
 }
@@ -91,7 +91,7 @@ fn a_request_waits_only_without_a_valid_token() {
     }
 }
 
-/// A token with these claims.
+/// Returns a token with these claims.
 fn jwt(claims: &str) -> String {
     use base64::Engine as _;
     format!("x.{}.y", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))

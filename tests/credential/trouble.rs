@@ -53,14 +53,14 @@ fn a_credential_survives_an_outage_longer_than_its_lifetime() {
     let (user, _) = rig.import_user();
     let gateway = rig.start();
     assert_eq!(rig.for_user(&gateway, user, "GET /v2/me").status, 200);
-    // A fresh token, which lives until its next renewal has failed at least once.
+    // A fresh token lives until its next renewal has failed at least once.
     let before = rig.sim.token_counts().oauth_refreshes;
     eventually("a renewal", || (rig.sim.token_counts().oauth_refreshes > before).then_some(()));
     rig.sim.set_down(true);
     let state = |name: &str, state: &str| {
         gateway.metric("calgate_credentials", &format!("credential=\"{name}\",state=\"{state}\"")) == 1
     };
-    // The metric shows it for as long as the token lives, which a busy machine may miss.
+    // The metric shows this state only while the token lives. A busy machine may miss that.
     let degraded = |line: &String| line.contains("its token works until it expires") && line.contains("\"app\"");
     eventually("degraded", || gateway.log().iter().any(degraded).then_some(()));
     let gone = eventually("no token", || Some(gateway.ask("GET /v2/me", &[])).filter(|answer| answer.status == 503));
@@ -86,7 +86,7 @@ fn a_wrong_wall_clock_costs_at_most_one_renewal() {
             assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200, "{offset}");
             assert_eq!(rig.for_user(gateway, user, "GET /v2/me").status, 200, "{offset}");
         }
-        // And so does one that was wrong when the pair was stored.
+        // The replica with the wrong clock may also store the next pair.
         rig.sim.advance(Duration::from_secs(1801));
         for gateway in [&wrong, &right, &wrong, &right] {
             assert_eq!(gateway.ask("GET /v2/me", &[]).status, 200, "{offset}");
@@ -112,7 +112,7 @@ fn a_damaged_record_affects_one_credential_and_is_not_overwritten() {
     assert_eq!(rig.state("app"), "damaged");
     let said = rig.refused(&["credentials", "import", "app"], "{\"access_token\":\"a\",\"refresh_token\":\"b\"}");
     assert!(said.contains("add that key"), "{said}");
-    // With the old key beside the new one it is read, and rekeyed.
+    // The original seal key opens the record again.
     let place = std::mem::take(&mut rig.place);
     rig.place = format!("{place}\n");
     rig.environment.clear();
@@ -137,7 +137,7 @@ fn records_without_a_configured_credential_are_listed_and_can_be_forgotten() {
 
     rig.platform = CLIENT;
     assert_eq!(names.map(|name| rig.state(name)), ["unused"; 3]);
-    // Also one that no key opens any more.
+    // The command also removes a record that no key opens.
     rig.environment.push(("SEAL_KEY".to_owned(), OTHER_SEAL_KEY.to_owned()));
     let said = rig.refused(&["store", "rekey"], "");
     assert!(said.contains("`calgate credentials forget old`"), "{said}");
@@ -166,16 +166,16 @@ fn an_invalid_store_causes_no_crash_loop() {
         assert!(gateway.ask_admin("GET /readyz", &[]).text().contains("credential app: unavailable"));
         gateway.wait_for_log("the token store cannot be used");
         assert_eq!(fs::read(rig.file()).unwrap(), damaged);
-        // Mended, it is used again, without a restart.
+        // The gateway uses the repaired store without a restart.
         fs::write(rig.file(), &whole).unwrap();
         eventually("service", || (gateway.ask("GET /v2/me", &[]).status == 200).then_some(()));
     }
 }
 
-/// Runs a program to which the permissions of files apply, whoever runs the tests.
+/// Command that runs a program without the right of root to ignore file permissions.
 const WITHOUT_OVERRIDE: [&str; 3] = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"];
 
-/// Runs a program that cannot make a file longer than this many blocks of 512 bytes, and that is told so, not killed.
+/// Command that limits the file size of a program to 60 blocks of 512 bytes. A longer write fails and does not kill it.
 const WITHOUT_ROOM: [&str; 4] = ["sh", "-c", "trap '' XFSZ; ulimit -f 60; exec \"$@\"", "sh"];
 
 #[test]
@@ -186,7 +186,7 @@ fn with_a_read_only_store_valid_tokens_are_used_and_none_is_renewed() {
         let folder = rig.file().parent().unwrap().to_owned();
         let closed = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
         if what == "full" {
-            // Longer than the limit already.
+            // These records make the file longer than the limit.
             for user in 1000..1020 {
                 let pair = format!("{{\"access_token\":\"{}\",\"expires_at\":9999999999}}", "x".repeat(3000));
                 rig.ran(&["credentials", "import", "platform", "--managed-user", &user.to_string()], &pair);
@@ -196,7 +196,7 @@ fn with_a_read_only_store_valid_tokens_are_used_and_none_is_renewed() {
             closed(0o500);
         }
         rig.sim.advance(Duration::from_secs(1));
-        // Root alone needs to be kept from what its user could not do.
+        // Only root ignores file permissions.
         let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
         let through = if is_root || what == "full" { through } else { &["env"] };
         let gateway = rig.setup().through(through).start();
@@ -233,7 +233,7 @@ fn without_postgres_valid_tokens_are_used_and_none_is_renewed() {
 
 #[test]
 fn a_store_that_hangs_delays_neither_configured_keys_nor_the_shutdown() {
-    // It is connected to, and never says a word.
+    // This store accepts connections and never replies.
     let store = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("postgresql://calgate@{}/postgres", store.local_addr().unwrap());
     let (upstream, key) = (Upstream::start(), Key::new());

@@ -37,8 +37,9 @@ fn what_is_in_flight_is_finished_and_then_it_ends_with_success() {
     assert_eq!(gateway.access_log(1)[0]["status"], 200);
 }
 
-/// Callers that have asked and take nothing yet, each for an answer longer by less than hyper holds back: some answer is
-/// more than the kernel takes, and yet no work for the gateway any more.
+/// Starts callers that send a request and read no response yet. Each response is a little longer than the one before.
+///
+/// At least one response exceeds the buffers of the kernel, while hyper holds all of its rest.
 fn callers_that_wait(limits: &str) -> (Gateway, Vec<RawConnection>) {
     let (lengths, asked) = (10, AtomicUsize::new(6));
     let upstream = Upstream::answering(move |_| {
@@ -82,7 +83,7 @@ fn callers_that_take_nothing_are_let_go_also_when_all_is_answered() {
     assert_eq!(gateway.wait_for_exit(), Some(0));
 }
 
-/// An upstream that answers the first request alone, and a gateway in front of it that has sent it.
+/// Starts an upstream that answers only the first request, and a gateway that has sent this request.
 fn endless(limits: &str) -> (Upstream, Key, Gateway) {
     let is_first = AtomicBool::new(true);
     let upstream = Upstream::answering(move |_| {
@@ -93,7 +94,7 @@ fn endless(limits: &str) -> (Upstream, Key, Gateway) {
     });
     let key = Key::new();
     let gateway = Setup::to(&upstream.base_url()).with(limits).billing("unrestricted", &key).start();
-    // A gateway sends several at a time after the first response alone.
+    // The gateway sends several requests at a time only after the first response.
     assert_eq!(gateway.connect().send(get(&key)).read_response().status, 200);
     (upstream, key, gateway)
 }
@@ -102,7 +103,7 @@ fn get(key: &Key) -> String {
     format!("GET /v2/me HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n", key.text)
 }
 
-/// Ends it by two signals.
+/// Ends the gateway with two signals.
 fn stop_at_once(gateway: &mut Gateway) {
     gateway.signal("-INT");
     gateway.wait_for_log("draining");
@@ -114,7 +115,7 @@ fn stop_at_once(gateway: &mut Gateway) {
 const SENT: &str = "The request was sent to Cal.com, and may have been carried out";
 const NOT_SENT: &str = "The request was not carried out";
 
-/// A response that says that the gateway ended first, and whether the request was sent.
+/// Checks that a response reports the end of the gateway, and the fate of the request.
 fn says_that_it_stops(answer: &Response, fate: &str) {
     assert_eq!((answer.status, answer.code()), (503, Some("GATEWAY_STOPPING")), "{answer:?}");
     assert_eq!(answer.header("connection"), Some("close"));
@@ -148,7 +149,7 @@ fn a_second_signal_ends_it_at_once_and_requests_that_were_sent_are_answered_503(
     let requests = [
         get(&key),
         format!("POST /v2/bookings HTTP/1.1\r\n{own}\r\nContent-Length: 2\r\n\r\n{{}}"),
-        // A body that is still to come.
+        // The client has not sent all of this body.
         format!("POST /v2/bookings HTTP/1.1\r\n{own}\r\nContent-Length: 9\r\n\r\n{{}}"),
         format!("GET /v2/me HTTP/1.0\r\n{own}\r\n\r\n"),
     ];
@@ -187,7 +188,7 @@ fn a_request_that_waits_for_the_budget_is_answered_503_that_it_was_not_sent() {
 
 #[test]
 fn a_request_whose_connection_is_not_there_yet_is_answered_503_that_it_was_not_sent() {
-    // It accepts, and never answers the TLS handshake.
+    // This upstream accepts connections and never answers the TLS handshake.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let key = Key::new();
     let setup = Setup::to(&format!("https://{}", silent.local_addr().unwrap()));
@@ -260,6 +261,6 @@ fn no_request_that_was_read_is_dropped_under_load() {
     gateway.signal("-TERM");
     assert_eq!(gateway.wait_for_exit(), Some(0));
     let answered: usize = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
-    // What Cal.com was asked was answered to a caller, and nothing was asked that no caller heard of.
+    // Callers receive one response for each request that Cal.com receives.
     assert_eq!(answered, upstream.requests().len());
 }

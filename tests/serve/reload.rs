@@ -87,7 +87,7 @@ fn hangup_reloads_what_the_environment_of_a_file_changed() {
 #[test]
 fn a_new_tier_is_in_force_at_once_and_neither_fills_nor_empties_a_bucket() {
     let (upstream, key) = (Upstream::start(), Key::new());
-    // So slow that nothing comes back during the test.
+    // The refill is so slow that the bucket regains no token during the test.
     let tier = "[tiers.slow]\nrequests_per_minute = 1\nburst = 10";
     let gateway = Setup::to(&upstream.base_url()).with(tier).billing("teams", &key).start();
     gateway.reload(|text| text.replace("tier = \"roomy\"", "tier = \"slow\""));
@@ -184,7 +184,7 @@ fn a_store_that_a_reload_adds_or_takes_away_is_as_it_was_until_a_restart() {
     let gateway = start(&upstream, &key);
     gateway.reload(|text| format!("{text}{store}"));
     gateway.wait_for_log("restart required");
-    // Nobody reads a store here: who waited for that would wait until this connection is given up.
+    // The gateway does not open the new store, so the request does not wait for it.
     assert_eq!(gateway.ask("GET /v2/me", &[&bearer(&key)]).status, 200);
     let app = "[credentials.app]\nkind = \"oauth\"\nclient_id = \"app\"\nplan = \"teams\"\n";
     gateway.reload(|text| format!("{text}{app}"));
@@ -206,7 +206,7 @@ fn other_files_in_the_folder_are_no_reason_to_read_the_configuration_again() {
     let (upstream, key) = (Upstream::start(), Key::new());
     let padding = format!("# {}\n", "x".repeat(PADDING));
     let gateway = Setup::to(&upstream.base_url()).billing("teams", &key).with(&padding).start();
-    // What the kernel counts as read by the process, which only its owner can see, and for this program only root.
+    // The kernel counts the bytes that the process reads. Only root can read this counter for the gateway.
     let read = || {
         let counters = std::fs::read_to_string(format!("/proc/{}/io", gateway.pid())).ok()?;
         counters.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse::<usize>().ok()
@@ -219,7 +219,7 @@ fn other_files_in_the_folder_are_no_reason_to_read_the_configuration_again() {
     for number in 0..200 {
         std::fs::write(folder.join(format!("other-{number}")), "x").unwrap();
     }
-    // Events come in order: when this change is in force, those before it are over.
+    // Events arrive in order, so the gateway has handled all earlier events after this reload.
     gateway.reload(|text| text.replace("plan = \"teams\"", "plan = \"platform-free\""));
     let times = (read().unwrap() - before) / PADDING;
     assert!(times < 10, "the file was read {times} times");

@@ -161,8 +161,8 @@ fn the_head_of_a_later_request_has_the_same_time_as_that_of_the_first() {
     assert!(kept.is_closed());
 }
 
-/// An upstream that answers when it has a head, and reads the body of `length` bytes afterwards; and how many connections
-/// it has had.
+/// Starts an upstream that answers after the head, and then reads the body of `length` bytes. Returns its address and its
+/// number of connections.
 fn hasty_upstream(length: usize) -> (String, Arc<AtomicUsize>) {
     let counted = Arc::<AtomicUsize>::default();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

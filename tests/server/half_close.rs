@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::harness::{Gateway, Key, OK, Setup, Upstream, eventually};
 
-/// An upstream that answers a request each time the test says so.
+/// An upstream that answers one request for each signal of the test.
 fn held() -> (Upstream, mpsc::Sender<()>) {
     let (release, held) = mpsc::channel();
     let held = Mutex::new(held);

@@ -149,21 +149,21 @@ fn a_caller_that_does_not_take_its_answer_is_let_go() {
     assert!(connection.read_to_end().starts_with(b"\0\0"), "there were frames before the end");
 }
 
-/// The same with a window of one byte: hyper has done its part once it has sent that.
+/// Returns [`ASK_AND_TAKE_NOTHING`] with a window of one byte. hyper has nothing to do after it has sent that byte.
 fn ask_and_take_one_byte() -> Vec<u8> {
     let mut asked = ASK_AND_TAKE_NOTHING.to_vec();
-    // Behind the preface, a frame's head, and the first bytes of the setting.
+    // The offset skips the preface, the head of a frame, and the first bytes of the setting.
     asked[24 + 9 + 5] = 1;
     asked
 }
 
-/// One frame, as it is sent.
+/// Returns the bytes of one frame.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
     [&[0, high, low, kind, flags, 0, 0, 0, stream][..], payload].concat()
 }
 
-/// Reads one frame: its type, its flags and what it carries.
+/// Reads one frame, and returns its type, its flags and its payload.
 fn read_frame(connection: &mut TcpStream) -> (u8, u8, Vec<u8>) {
     let mut head = [0; 9];
     connection.read_exact(&mut head).expect("a frame");

@@ -2,17 +2,19 @@
 
 use crate::harness::{Gateway, Setup, Upstream, eventually};
 
-/// Connections that are measured together.
+/// Number of connections in one measurement.
 const CONNECTIONS: u64 = 200;
 
-/// Memory of the gateway's own, in KiB: not its program, whose part (Pss) depends on the other gateways that run.
+/// Returns the private memory of the gateway in KiB.
+///
+/// It excludes the program file, because its share (Pss) depends on the other gateways that run.
 fn memory(gateway: &Gateway) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", gateway.pid())).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Memory for each of [`CONNECTIONS`] that send `first`, and `next` when the gateway has answered that, and wait, in KiB.
+/// Returns the memory for each of [`CONNECTIONS`] in KiB. Each client sends `first`, and then `next`, and waits.
 fn cost(first: &[u8], next: &[u8]) -> u64 {
     let upstream = Upstream::start();
     let limits = "[limits]\nfirst_byte = \"1h\"\nhead = \"1h\"\nidle = \"1h\"";
@@ -47,7 +49,7 @@ fn cost(first: &[u8], next: &[u8]) -> u64 {
 #[test]
 fn a_connection_that_brings_no_request_costs_little() {
     let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    // A frame of fields: each field is one byte, and costs h2 much more.
+    // In this frame, each field is one byte, and h2 uses much more memory for it.
     let frame = |size: u16, flags: u8| {
         let [high, low] = size.to_be_bytes();
         let mut frame = vec![0, high, low, 1, flags, 0, 0, 0, 1, 0x82, 0x86, 0x84];

@@ -25,12 +25,12 @@ fn standing(remaining: u32, reset_seconds: u64) -> Standing {
     Standing { name: "Default".to_owned(), limit: 3, remaining, reset_seconds }
 }
 
-/// Hits at these seconds; whether each was refused.
+/// Hits the limiter at these seconds, and returns whether it refuses each hit.
 fn refusals(limiter: &mut Limiter, times: &[u64]) -> Vec<bool> {
     times.iter().map(|time| limiter.hit(seconds(*time)).refused).collect()
 }
 
-/// Poisson arrivals at so many a second; random, but the same in each run.
+/// Returns Poisson arrivals at this rate per second. They are the same in each run.
 fn arrivals(per_second: f64) -> impl Iterator<Item = Duration> {
     let (mut random, mut now) = (0x9E37_79B9_7F4A_7C15_u64, Duration::ZERO);
     std::iter::repeat_with(move || {
@@ -121,7 +121,7 @@ fn the_quirk_is_as_rare_as_the_rate_says() {
 
 #[test]
 fn a_token_bucket_of_the_same_number_causes_blocks() {
-    // What the gateway has to avoid: 120 tokens that come back at 2 a second, and 360 requests a minute, for ten hours.
+    // The bucket has 120 tokens and regains 2 a second. Clients send 360 requests a minute for ten hours.
     let (bucket, quota, mut limiter) = (Bucket::default(), Quota::per_minute(120, 120), limiter(120));
     let (mut served, mut refused) = (0_u32, 0_u32);
     for now in arrivals(6.0).take_while(|now| *now < seconds(36_000)) {
@@ -156,7 +156,7 @@ proptest! {
                 served.push(now);
             }
         }
-        // Windows touch, so two limits' worth is the most within any 60 s.
+        // Windows touch, so any 60 s contain at most two limits.
         for (index, start) in served.iter().enumerate() {
             let within = served[index..].iter().take_while(|time| **time < *start + seconds(60)).count();
             prop_assert!(within <= 2 * limit as usize);

@@ -28,7 +28,7 @@ fn client() -> [String; 2] {
     [format!("x-cal-client-id: {DEMO_CLIENT_ID}"), format!("x-cal-secret-key: {DEMO_CLIENT_SECRET}")]
 }
 
-/// The path of an operation, its parameters filled in.
+/// Returns the path of an operation with values for its parameters.
 fn path(endpoint: &Endpoint) -> String {
     let parts = endpoint.template.as_str().split('/').map(|part| match part {
         "{clientId}" => DEMO_CLIENT_ID,

@@ -14,7 +14,7 @@ fn ask(sim: &Sim, request: &str, headers: &[&str], body: &str) -> Response {
     RawConnection::connect(sim.address()).ask_with(request, headers, body)
 }
 
-/// What a bearer is answered.
+/// Returns the status of a request with a bearer token.
 fn me(sim: &Sim, token: &str) -> u16 {
     ask(sim, "GET /v2/me", &[&format!("Authorization: Bearer {token}")], "").status
 }
@@ -24,7 +24,7 @@ fn oauth(sim: &Sim, fields: &str) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-/// What a request for a managed user's tokens is answered.
+/// Returns the status and the data of a request for the tokens of a managed user.
 fn managed(sim: &Sim, path: &str, body: &Value) -> (u16, Value) {
     let secret = format!("x-cal-secret-key: {DEMO_CLIENT_SECRET}");
     let answer = ask(sim, &format!("POST {path}"), &[&secret, "Content-Type: application/json"], &body.to_string());
@@ -35,7 +35,7 @@ fn refresh_managed(sim: &Sim, token: &str) -> (u16, Value) {
     managed(sim, &format!("/v2/oauth/{DEMO_CLIENT_ID}/refresh"), &json!({ "refreshToken": token }))
 }
 
-/// A code from the authorize page, with the state it came back with.
+/// Returns a code from the authorize page. Checks the state in the redirect.
 fn code(sim: &Sim, client: &str, more: &str) -> String {
     let query = format!("client_id={client}&redirect_uri=http%3A%2F%2F127.0.0.1%3A9%2Fback&state=s1{more}");
     let answer = ask(sim, &format!("GET /auth/oauth2/authorize?{query}"), &[], "");
